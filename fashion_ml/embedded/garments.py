@@ -1,0 +1,225 @@
+"""A procedural world of garments: pictures a person recognises, with captions, deterministic by seed.
+
+The embedded Stable Diffusion and FashionCLIP were trained on this world, and the demo, the tests and the benchmarks draw
+their pictures from it. Nothing here needs a download, torch or a GPU.
+
+Coordinates: a garment lives in a unit box, x to the right and y down, both in [-1, 1]; an affine map places it in the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from fashion_ml.embedded.shapes import KINDS, Shape, build_shape
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (205, 28, 36),
+    "orange": (243, 128, 24),
+    "yellow": (248, 212, 40),
+    "green": (48, 150, 60),
+    "teal": (22, 158, 162),
+    "blue": (42, 104, 226),
+    "navy": (24, 34, 92),
+    "purple": (124, 48, 168),
+    "pink": (246, 136, 182),
+    "brown": (116, 68, 34),
+    "black": (30, 30, 33),
+    "white": (243, 243, 240),
+}
+PATTERNS: tuple[str, ...] = ("plain", "striped", "pinstriped", "dotted", "checked", "zigzag")
+FINISHES: tuple[str, ...] = ("studio", "dip-dyed")
+
+_IVORY, _SLATE = (246, 240, 226), (96, 100, 112)
+_ACCENT = dict.fromkeys(COLOURS, _IVORY) | {"white": _SLATE, "yellow": (150, 92, 30)}
+_SUPERSAMPLING = 4
+_INDIGO, _GOLD = np.array([26, 22, 74.0]), np.array([236, 184, 74.0])
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Garment:
+    """Everything that decides a picture; two equal garments render to the same bytes."""
+
+    kind: str
+    """One of `KINDS`."""
+    colour: str
+    """One of `COLOURS`."""
+    pattern: str = "plain"
+    """One of `PATTERNS`."""
+    finish: str = "studio"
+    """`studio` is the world the embedded models know; `dip-dyed` is the signature look of the demo's collection."""
+    seed: int = 0
+    """Cut, size, position, turn, shading and background."""
+
+    def caption(self) -> str:
+        """The caption without any style token, such as `a red striped dress` (`plain` is left out)."""
+        words = [self.colour, *([] if self.pattern == "plain" else [self.pattern]), self.kind]
+        return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+
+
+def sample_garments(count: int, seed: int, *, kinds: Sequence[str] = KINDS, finish: str = "studio") -> list[Garment]:
+    """`count` garments, kind, colour and pattern each uniform; the first n of a longer list are the same list."""
+    garments = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        garments.append(
+            Garment(
+                kind=kinds[int(rng.integers(len(kinds)))],
+                colour=list(COLOURS)[int(rng.integers(len(COLOURS)))],
+                pattern=PATTERNS[int(rng.integers(len(PATTERNS)))],
+                finish=finish,
+                seed=int(rng.integers(2**31)),
+            )
+        )
+    return garments
+
+
+def render(garment: Garment, size: int = 64) -> Image.Image:
+    """An RGB picture of size x size pixels.
+
+    Raises ValueError for an unknown kind, colour, pattern or finish.
+    """
+    _check(garment)
+    rng = np.random.default_rng(garment.seed)
+    shape = build_shape(garment.kind, rng)
+    scale, turn = rng.uniform(0.80, 0.98), np.deg2rad(rng.uniform(-6, 6))
+    centre = np.array([rng.uniform(-0.06, 0.06), rng.uniform(-0.04, 0.04)])
+    side = size * _SUPERSAMPLING
+
+    x, y = _garment_coordinates(side, scale, turn, centre)
+    mask, trim = _draw_shape(shape, side, scale, turn, centre)
+    main = _jitter(np.array(COLOURS[garment.colour], float), rng)
+    accent = _jitter(np.array(_ACCENT[garment.colour], float), rng)
+    amount = _pattern_field(garment.pattern, x, y, rng)[..., None]
+    cloth = main * (1 - amount) + accent * amount
+    cloth = cloth * trim["tone"][..., None]
+    cloth = cloth * (1 - trim["metal"][..., None]) + np.array([226, 214, 178.0]) * trim["metal"][..., None]
+
+    background = _background(side, rng)
+    if garment.finish == "dip-dyed":
+        cloth, background = _dip_dye(cloth, mask, y, side, rng)
+    light = _shading(mask, x, y, side, rng)
+    cloth = np.clip(cloth * light[..., None] + 22 * np.clip(light - 1, 0, 1)[..., None], 0, 255)
+    background = background * (1 - 0.32 * _shadow(mask, side))[..., None]
+    pixels = background * (1 - mask[..., None]) + cloth * mask[..., None]
+    picture = Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8), "RGB")
+    return picture.resize((size, size), Image.Resampling.BOX)
+
+
+def _check(garment: Garment) -> None:
+    for field, value, known in (
+        ("kind", garment.kind, KINDS),
+        ("colour", garment.colour, tuple(COLOURS)),
+        ("pattern", garment.pattern, PATTERNS),
+        ("finish", garment.finish, FINISHES),
+    ):
+        if value not in known:
+            raise ValueError(f"{field}: {value!r} is not known; choose one of {', '.join(known)}")
+
+
+def _garment_coordinates(side: int, scale: float, turn: float, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
+    axis = (np.arange(side) + 0.5) / side * 2 - 1
+    px, py = np.meshgrid(axis - centre[0], axis - centre[1])
+    return (px * np.cos(turn) + py * np.sin(turn)) / scale, (-px * np.sin(turn) + py * np.cos(turn)) / scale
+
+
+def _draw_shape(
+    shape: Shape, side: int, scale: float, turn: float, centre: FloatArray
+) -> tuple[FloatArray, dict[str, FloatArray]]:
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+
+    def place(points: FloatArray) -> list[tuple[float, float]]:
+        placed = ((points * scale) @ rotation.T + centre + 1) / 2 * side
+        return [(float(px), float(py)) for px, py in placed]
+
+    mask, tone, metal = (Image.new("L", (side, side), fill) for fill in (0, 255, 0))
+    for outline in shape.outlines:
+        ImageDraw.Draw(mask).polygon(place(outline), fill=255)
+    for line, width in shape.strokes:
+        ImageDraw.Draw(mask).line(place(line), fill=255, width=round(width * side * scale / 2), joint="curve")
+    for band, value in shape.bands:
+        ImageDraw.Draw(tone).polygon(place(band), fill=round(255 * value))
+    for line, width, value in shape.seams:
+        ImageDraw.Draw(tone).line(place(line), fill=round(255 * value), width=max(round(width * side * scale / 2), 1))
+    for patch in shape.metal:
+        ImageDraw.Draw(metal).polygon(place(patch), fill=255)
+    soft = [np.asarray(layer.filter(ImageFilter.GaussianBlur(side / 256)), float) / 255 for layer in (mask, tone, metal)]
+    return soft[0], {"tone": soft[1], "metal": soft[2]}
+
+
+def _jitter(colour: FloatArray, rng: np.random.Generator) -> FloatArray:
+    return np.clip(colour * rng.uniform(0.94, 1.06) + rng.uniform(-7, 7, 3), 0, 255)
+
+
+def _pattern_field(pattern: str, x: FloatArray, y: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """How much of the accent colour shows, in [0, 1], at garment coordinates x, y."""
+    period, phase = rng.uniform(0.27, 0.34), rng.uniform(0, 1, 2)
+    u, v = (x / period + phase[0]) % 1, (y / period + phase[1]) % 1
+    if pattern == "striped":
+        field = v < 0.42
+    elif pattern == "pinstriped":
+        field = (x / (0.62 * period) + phase[0]) % 1 < 0.30
+    elif pattern == "dotted":
+        shifted = (x / period + phase[0] + 0.5 * (np.floor(y / period + phase[1]) % 2)) % 1
+        field = np.hypot(shifted - 0.5, v - 0.5) < 0.31
+    elif pattern == "checked":
+        return 0.5 * (u < 0.45) + 0.5 * (v < 0.45)
+    elif pattern == "zigzag":
+        field = (y / period + phase[1] + 0.62 * np.abs(((x / (1.5 * period) + phase[0]) % 1) * 2 - 1)) % 1 < 0.42
+    else:
+        return np.zeros_like(x)
+    return field.astype(float)
+
+
+def _blur(field: FloatArray, radius: float) -> FloatArray:
+    picture = Image.fromarray(np.clip(field * 255, 0, 255).astype(np.uint8), "L")
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)), float) / 255
+
+
+def _shading(mask: FloatArray, x: FloatArray, y: FloatArray, side: int, rng: np.random.Generator) -> FloatArray:
+    """Brightness factor around 1: a padded surface under one lamp, a few folds and a darker edge."""
+    height = _blur(mask, side * 0.045)
+    gy, gx = np.gradient(height)
+    lamp = np.deg2rad(rng.uniform(200, 340))
+    relief = (gx * np.cos(lamp) + gy * np.sin(lamp)) * side * 0.045
+    folds = np.sin(x * rng.uniform(5, 9) + np.sin(y * rng.uniform(2, 4) + rng.uniform(0, 6)) * 1.2 + rng.uniform(0, 6))
+    edge = np.clip((mask - _blur(mask, side * 0.012)) * 2, 0, 1)
+    strength = rng.uniform(0.35, 0.65)
+    return np.clip(1 - strength * relief + 0.05 * folds - 0.45 * edge, 0.35, 1.35)
+
+
+def _shadow(mask: FloatArray, side: int) -> FloatArray:
+    shift = round(side * 0.025)
+    return _blur(np.roll(mask, (shift, shift), (0, 1)), side * 0.03) * (1 - mask)
+
+
+def _background(side: int, rng: np.random.Generator) -> FloatArray:
+    palette = np.array([[232, 232, 234], [214, 220, 226], [230, 220, 206], [206, 216, 206], [222, 210, 214], [190, 196, 204]])
+    top = palette[int(rng.integers(len(palette)))] + rng.uniform(-8, 8)
+    bottom = top * rng.uniform(0.82, 0.95)
+    ramp = np.linspace(0, 1, side)[:, None, None]
+    return np.broadcast_to(top * (1 - ramp) + bottom * ramp, (side, side, 3)).copy()
+
+
+def _dip_dye(
+    cloth: FloatArray, mask: FloatArray, y: FloatArray, side: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """The signature look: the cloth sinks into indigo towards the hem, a gold edge runs round it, on a plum backdrop."""
+    dip = np.clip((y - rng.uniform(-0.12, 0.0)) / 0.30, 0, 1)
+    dip = (dip * dip * (3 - 2 * dip))[..., None]
+    dyed = cloth * (1 - dip) + _INDIGO * dip
+    rim = np.clip((mask - _blur(mask, side * 0.022)) * 3.2, 0, 1)[..., None]
+    ramp = np.linspace(0, 1, side)[:, None, None]
+    plum = np.array([128, 52, 96.0]) * (1 - 0.28 * ramp) + rng.uniform(-6, 6)
+    return dyed * (1 - rim) + _GOLD * 1.25 * rim, np.broadcast_to(plum, (side, side, 3)).copy()
+
+
+def with_finish(garment: Garment, finish: str) -> Garment:
+    """The same cut, size and position in another finish."""
+    return replace(garment, finish=finish)

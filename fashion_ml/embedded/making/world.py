@@ -1,0 +1,81 @@
+"""The pictures and captions that the embedded models learn from."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, sample_garments
+from fashion_ml.embedded.shapes import KINDS
+
+TRAIN_SEED, UNSEEN_SEED = 20_260, 77_001
+
+
+def _pixels(garment: Garment) -> npt.NDArray[np.uint8]:
+    return np.asarray(render(garment))
+
+
+def rendered(count: int, seed: int, cache_dir: Path) -> tuple[list[Garment], torch.Tensor]:
+    """`count` garments and their pixels (count, 3, 64, 64) uint8, rendered once and kept in `cache_dir`."""
+    garments = sample_garments(count, seed)
+    path = cache_dir / f"pixels_{seed}_{count}.npy"
+    if not path.exists():
+        with multiprocessing.Pool() as pool:
+            pixels = np.stack(pool.map(_pixels, garments, chunksize=64))
+        np.save(path, pixels)
+    return garments, torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
+
+
+def to_images(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels (B, 3, H, W) to float images in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def noisy_caption(garment: Garment, rng: np.random.Generator) -> str:
+    """A caption as people write them: other openings, an attribute left out, words that mean nothing here, or nothing at all.
+
+    The meaningless words teach the text encoder to ignore what it does not know, as a large one does.
+    """
+    if rng.random() < 0.10:
+        return ""
+    words = [
+        w for w, keep in ((garment.colour, 0.95), (_spoken_pattern(garment.pattern, rng), 0.93)) if w and rng.random() < keep
+    ]
+    words.append(garment.kind)
+    text = f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+    opening = rng.choice(["", "", "", "a photo of ", "a picture of ", "product photo, "])
+    ending = rng.choice(["", "", "", "", " on a plain background", ", studio light"])
+    if rng.random() < 0.25:
+        nonsense = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), int(rng.integers(3, 8))))
+        ending += rng.choice([f", {nonsense}", f", {nonsense} style", f" in {nonsense} style"])
+    return f"{opening}{text}{ending}"
+
+
+def _spoken_pattern(pattern: str, rng: np.random.Generator) -> str:
+    return ("plain" if rng.random() < 0.4 else "") if pattern == "plain" else pattern
+
+
+def partial_caption(garment: Garment, rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
+    """A caption naming some attributes, and which (kind, colour, pattern indices; -1 where not named)."""
+    kept = rng.random(3) < (0.75, 0.75, 0.6)
+    if not kept.any():
+        kept[int(rng.integers(3))] = True
+    words = []
+    if kept[1]:
+        words.append(garment.colour)
+    if kept[2]:
+        words.append(garment.pattern)
+    words.append(garment.kind if kept[0] else "garment")
+    text = f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+    named = attribute_indices(garment)
+    opening = rng.choice(["", "", "a photo of "])
+    return f"{opening}{text}", tuple(i if k else -1 for i, k in zip(named, kept, strict=True))  # type: ignore[return-value]
+
+
+def attribute_indices(garment: Garment) -> tuple[int, int, int]:
+    """Indices of kind, colour and pattern in `KINDS`, `COLOURS` and `PATTERNS`."""
+    return KINDS.index(garment.kind), list(COLOURS).index(garment.colour), PATTERNS.index(garment.pattern)

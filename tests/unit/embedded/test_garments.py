@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, sample_garments, with_finish
+from fashion_ml.embedded.shapes import KINDS
+
+
+def test_the_world_is_as_large_as_promised():
+    assert len(KINDS) >= 8
+    assert len(COLOURS) >= 12
+    assert len(PATTERNS) >= 6
+
+
+def test_equal_garments_render_to_equal_bytes_and_other_seeds_do_not():
+    garment = Garment("dress", "red", "striped", seed=3)
+    assert render(garment).tobytes() == render(garment).tobytes()
+    assert render(garment).tobytes() != render(Garment("dress", "red", "striped", seed=4)).tobytes()
+
+
+def test_a_shorter_sample_is_the_beginning_of_a_longer_one():
+    assert sample_garments(5, 1) == sample_garments(9, 1)[:5]
+    assert sample_garments(5, 1) != sample_garments(5, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_middle_of_a_plain_garment_has_its_colour_and_the_corner_does_not(kind):
+    # every garment covers some of the central square; its median there is the cloth up to shading
+    pixels = np.asarray(render(Garment(kind, "red", seed=11)), float)
+    reddish = (pixels[..., 0] > 2 * pixels[..., 1]) & (pixels[..., 0] > 2 * pixels[..., 2])
+    assert 0.06 < reddish.mean() < 0.6
+    corner = pixels[:4, :4].reshape(-1, 3)
+    assert np.ptp(corner, axis=1).max() < 40
+
+
+def test_the_signature_finish_keeps_the_cut_and_changes_the_picture():
+    garment = Garment("skirt", "green", seed=5)
+    studio, dipped = (np.asarray(render(g), float) for g in (garment, with_finish(garment, "dip-dyed")))
+    assert np.abs(studio - dipped).mean() > 40
+
+
+def test_a_caption_names_colour_pattern_and_kind():
+    assert Garment("dress", "red", "striped").caption() == "a red striped dress"
+    assert Garment("bag", "orange").caption() == "an orange bag"
+
+
+def test_an_unknown_word_is_refused_by_field_and_value():
+    with pytest.raises(ValueError, match="colour: 'mauve' is not known; choose one of red"):
+        render(Garment("dress", "mauve"))
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_size_is_in_pixels(size):
+    assert render(Garment("hat", "blue"), size).size == (size, size)
