@@ -1,0 +1,100 @@
+"""The small FashionCLIP: an open_clip model (ResNet image tower, transformer text tower), trained contrastively."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from fashion_ml.embedded.making.tokenizer import CONTEXT_LENGTH, save_tokenizer
+from fashion_ml.embedded.making.world import TRAIN_SEED, attribute_indices, partial_caption, rendered, to_images
+
+log = logging.getLogger(__name__)
+
+MODEL_NAME = "fashion-ml-embedded-clip"
+
+
+def model_config(vocab_size: int) -> dict[str, object]:
+    """The open_clip model config; `hf_tokenizer_name` makes open_clip read the tokenizer beside the weights."""
+    return {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 16, "patch_size": None},
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": vocab_size,
+            "width": 128,
+            "heads": 4,
+            "layers": 2,
+            "hf_tokenizer_name": "tokenizer",
+        },
+    }
+
+
+def _augmented(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Brightness, noise, softness and a shift, so that the encoder also reads pictures that a model has painted."""
+    images = images * rng.uniform(0.85, 1.15) + rng.uniform(-0.1, 0.1)
+    images = torch.roll(images, (int(rng.integers(-4, 5)), int(rng.integers(-4, 5))), (2, 3))
+    if rng.random() < 0.3:
+        images = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    noise = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
+    return images + noise * float(rng.uniform(0, 0.10))
+
+
+def train_fashion_clip(
+    out_dir: Path, cache_dir: Path, *, pictures: int, steps: int, batch_size: int = 96, seed: int = 2
+) -> None:
+    """Train both towers: a text matches every picture of the batch that has all the attributes it names."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    tokenizer = save_tokenizer(out_dir)
+    config = model_config(len(tokenizer))
+    open_clip.factory._MODEL_CONFIGS[MODEL_NAME] = config
+    model = open_clip.create_model(MODEL_NAME)
+    garments, pixels = rendered(pictures, TRAIN_SEED, cache_dir)
+    attributes = torch.tensor([attribute_indices(garment) for garment in garments])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
+    start = time.monotonic()
+    model.train()
+    for step in range(1, steps + 1):
+        rows = rng.integers(0, len(pixels), batch_size)
+        captions, named = zip(*(partial_caption(garments[row], rng) for row in rows), strict=True)
+        tokens = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+        named_attributes, shown = torch.tensor(named), attributes[rows]
+        matches = ((named_attributes[None] == shown[:, None]) | (named_attributes[None] < 0)).all(-1).float()
+        image_features, text_features, scale = model(_augmented(to_images(pixels[rows]), rng), tokens)
+        logits = scale * image_features @ text_features.T
+        by_image = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
+        by_text = F.cross_entropy(logits.T, matches.T / matches.T.sum(1, keepdim=True))
+        loss = (by_image + by_text) / 2
+
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, float(np.log(60)))
+        if step % 50 == 0:
+            log.info("fashion_clip step %d/%d loss %.3f (%.0f s)", step, steps, loss.item(), time.monotonic() - start)
+
+    state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, out_dir / "open_clip_model.safetensors")
+    preprocess = {
+        "size": 64,
+        "mode": "RGB",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
+    text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
+    (out_dir / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,76 @@
+"""The measured quality of the embedded models, on pictures and prompts that training never saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from fashion_ml.embedded.garments import COLOURS, PATTERNS
+from fashion_ml.embedded.making.world import UNSEEN_SEED, attribute_indices, rendered, to_images
+from fashion_ml.embedded.shapes import KINDS
+
+_LABELS = {
+    "kind": [f"a photo of a {kind}" for kind in KINDS],
+    "colour": [f"a {colour} garment" for colour in COLOURS],
+    "pattern": [f"a {pattern} garment" for pattern in PATTERNS],
+}
+
+
+def zero_shot_accuracy(clip_dir: Path, images: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """Share of images (N, 3, 64, 64) whose nearest label text is right, for kind, colour and pattern (truth (N, 3))."""
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{clip_dir}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_dir}")
+    model.eval()
+    accuracy = {}
+    with torch.no_grad():
+        features = torch.cat([model.encode_image(part, normalize=True) for part in torch.split(images, 128)])
+        for column, (attribute, labels) in enumerate(_LABELS.items()):
+            texts = model.encode_text(tokenizer(labels), normalize=True)
+            accuracy[attribute] = (features @ texts.T).argmax(1).eq(truth[:, column]).float().mean().item()
+    return accuracy
+
+
+def measure(out_dir: Path, cache_dir: Path, *, prompts: int, pictures: int) -> dict[str, object]:
+    """Write `quality.json` beside the models and a sheet of generated pictures into the cache folder."""
+    base_dir, clip_dir = out_dir / "stable_diffusion", out_dir / "fashion_clip"
+    garments, pixels = rendered(pictures, UNSEEN_SEED, cache_dir)
+    truth = torch.tensor([attribute_indices(garment) for garment in garments])
+    pipeline = StableDiffusionPipeline.from_pretrained(base_dir, torch_dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+
+    with torch.no_grad():
+        parts = [
+            pipeline.vae.decode(pipeline.vae.encode(to_images(p)).latent_dist.mean).sample
+            for p in torch.split(pixels[:256], 64)
+        ]
+    decoded = ((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    original = pixels[:256].permute(0, 2, 3, 1).numpy()
+    grey = [[np.asarray(Image.fromarray(p).convert("L")) for p in side] for side in (original, decoded)]
+    ssim = [structural_similarity(a, b, data_range=255) for a, b in zip(*grey, strict=True)]
+
+    generator = torch.Generator().manual_seed(0)
+    generated = []
+    for first in range(0, prompts, 30):
+        captions = [garment.caption() for garment in garments[first : min(first + 30, prompts)]]
+        generated += pipeline(captions, num_inference_steps=25, guidance_scale=3.0, generator=generator).images
+    sheet = Image.new("RGB", (10 * 66, 6 * 66))
+    for index, picture in enumerate(generated[:60]):
+        sheet.paste(picture, (index % 10 * 66, index // 10 * 66))
+    sheet.save(cache_dir / "generated.png")
+    painted = to_images(torch.from_numpy(np.stack([np.asarray(picture) for picture in generated])).permute(0, 3, 1, 2))
+    quality: dict[str, object] = {
+        "vae_ssim": float(np.mean(ssim)),
+        "zero_shot_unseen": zero_shot_accuracy(clip_dir, to_images(pixels), truth),
+        "zero_shot_generated": zero_shot_accuracy(clip_dir, painted, truth[:prompts]),
+        "unseen_pictures": pictures,
+        "prompts": prompts,
+    }
+    (out_dir / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
+    return quality
