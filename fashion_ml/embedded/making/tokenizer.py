@@ -12,8 +12,10 @@ from fashion_ml.embedded.garments import COLOURS, PATTERNS
 from fashion_ml.embedded.shapes import KINDS
 
 CONTEXT_LENGTH = 32
-_OTHER_WORDS = ("a", "an", "the", "photo", "picture", "of", "product", "on", "in", "with", "and")
-_OTHER_WORDS += ("plain", "background", "studio", "light", "style", "garment")
+_OTHER_WORDS = (
+    *("a", "an", "the", "photo", "picture", "of", "product", "on", "in", "with", "and"),
+    *("plain", "background", "studio", "light", "style", "garment"),
+)
 
 
 def build_tokenizer() -> CLIPTokenizer:
