@@ -1,0 +1,1 @@
+"""Image metrics: pure functions over arrays; encoders are arguments."""
