@@ -3,16 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# newer releases of torch and numpy have left Python 3.10, so it has tested versions of its own
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints" + ("-py310" if sys.version_info < (3, 11) else "") + ".txt")')
 
-.PHONY: install test check format clean
+SEED ?=
+
+.PHONY: demo install test check format clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --progress-bar off --constraint $(CONSTRAINTS) --editable '.[test]'
 	touch $(STAMP)
+
+demo: $(STAMP)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/fashion-ml demo --seed "$(SEED)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -21,6 +28,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from fashion_ml.errors import InputError
+
 
 @dataclass
 class FashionClip:
@@ -42,7 +44,7 @@ class FashionClip:
 def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionClip:
     """Load an encoder that open_clip knows: `local-dir:/folder`, `hf-hub:owner/name`.
 
-    `name` is what runs are tagged with, `source` what is loaded. ValueError, naming the encoder, when it cannot be had.
+    `name` is what runs are tagged with, `source` what is loaded. InputError, naming the encoder, when it cannot be had.
     """
     import open_clip
 
@@ -51,7 +53,7 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
+        raise InputError(
             f"evaluation.encoder: {name!r} cannot be loaded ({reason}); use embedded, local-dir:FOLDER or hf-hub:OWNER/NAME"
         ) from error
     return FashionClip(name, _weights_digest(model), model.eval(), preprocess, tokenizer)

@@ -1,0 +1,63 @@
+"""Files that are either the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fashion_ml.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; synced and renamed onto `path` when the block ends without an error.
+
+    On an error the temporary file is removed and what was at `path` is untouched. InputError when the disk is full or the
+    folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        problem = _storage_problem(error, path)
+        if problem:
+            raise InputError(problem) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some file systems cannot sync a folder; the file itself is synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _storage_problem(error: BaseException, path: Path) -> str | None:
+    """One line for a full disk or a folder without permission."""
+    number = getattr(error, "errno", None)
+    text = str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"output.output_dir: the disk of {path.parent} is full, {path.name} was not written; free space or choose another folder"
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return f"output.output_dir: {path.parent} cannot be written ({text}); choose another folder"
+    if number == errno.EFBIG:
+        return f"output.output_dir: {path.name} is larger than {path.parent} allows; raise the file-size limit"
+    return None

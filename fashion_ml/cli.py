@@ -1,0 +1,260 @@
+"""The command line: parse, load, call, print. Heavy imports are inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import json as json_format
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fashion_ml.errors import InputError
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.evaluate import EvaluationResult
+    from fashion_ml.recipes import LoraOutcome
+
+PROJECT = Path(__file__).parents[1]
+_SETTINGS: dict[str, Any] = {
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+    "help_option_names": ["-h", "--help"],
+}
+_KEYS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "context_settings": _SETTINGS,
+    "add_completion": False,
+}
+
+app = typer.Typer(help="Fine-tune image models for fashion, and know whether it worked.", **_KEYS)
+train_app = typer.Typer(help="Train a model; evaluation follows.", **_KEYS)
+evaluate_app = typer.Typer(help="Measure what a model makes against references.", **_KEYS)
+embedded_app = typer.Typer(help="The small world inside the package that needs no download.", **_KEYS)
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(embedded_app, name="embedded")
+
+Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting of the config; may be repeated.")]
+
+
+def _option(*names: str, help: str) -> Any:
+    return typer.Option(*names, metavar="VALUE", help=help)
+
+
+@train_app.command("lora")
+def train_lora(
+    config: Annotated[str, _option("--config", help="Experiment YAML; experiments/lora/embedded.yaml when not given.")] = "",
+    base: Annotated[str, _option("--base", "--pretrained-model-name-or-path", help="embedded, diffusers folder, hub id.")] = "",
+    train_data_dir: Annotated[str, _option("--train-data-dir", help="Folder of kohya-style N_class folders.")] = "",
+    references: Annotated[str, _option("--references", help="Folder of reference images with captions.")] = "",
+    resolution: Annotated[str, _option("--resolution", help="Side of the training images, pixels.")] = "",
+    rank: Annotated[str, _option("--rank", "--network-dim", help="LoRA rank.")] = "",
+    alpha: Annotated[str, _option("--alpha", "--network-alpha", help="LoRA alpha; the rank when not given.")] = "",
+    lr: Annotated[str, _option("--lr", "--learning-rate", help="Learning rate.")] = "",
+    lr_scheduler: Annotated[str, _option("--lr-scheduler", help="constant, cosine or linear.")] = "",
+    lr_warmup_steps: Annotated[str, _option("--lr-warmup-steps", help="Steps of linear warm-up.")] = "",
+    steps: Annotated[str, _option("--steps", "--max-train-steps", help="Optimiser steps.")] = "",
+    train_batch_size: Annotated[str, _option("--train-batch-size", help="Images in one forward pass.")] = "",
+    gradient_accumulation_steps: Annotated[
+        str, _option("--gradient-accumulation-steps", help="Forward passes in one optimiser step.")
+    ] = "",
+    gradient_checkpointing: Annotated[str, _option("--gradient-checkpointing", help="true or false.")] = "",
+    mixed_precision: Annotated[str, _option("--mixed-precision", help="no, fp16 or bf16.")] = "",
+    max_grad_norm: Annotated[str, _option("--max-grad-norm", help="Gradient norm limit; 0 for none.")] = "",
+    min_snr_gamma: Annotated[str, _option("--min-snr-gamma", help="Min-SNR weighting, 5 is usual.")] = "",
+    caption_extension: Annotated[str, _option("--caption-extension", help="Ending of caption files.")] = "",
+    save_every_n_epochs: Annotated[str, _option("--save-every-n-epochs", help="Keep a LoRA file so often.")] = "",
+    seed: Annotated[str, _option("--seed", help="Seed of the training.")] = "",
+    output_dir: Annotated[str, _option("--output-dir", help="Folder of this run's files.")] = "",
+    output_name: Annotated[str, _option("--output-name", help="The LoRA is <output name>.safetensors.")] = "",
+    evaluate: Annotated[str, _option("--evaluate", help="true or false: evaluate after training.")] = "",
+    no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")] = False,
+    set_: Set = None,
+    json: Json = "",
+) -> None:
+    """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run."""
+    given = {name: str(value) for name, value in locals().items() if name not in ("config", "no_evaluate", "set_", "json")}
+    if no_evaluate:
+        if evaluate.lower() in ("true", "1", "yes"):
+            raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")
+        given["evaluate"] = "false"
+    _train_lora(config, {**given, **_assignments(set_)}, json)
+
+
+@app.command("demo")
+def demo(
+    seed: Annotated[str, _option("--seed", help="Seed of the training.")] = "",
+    set_: Set = None,
+    json: Json = "",
+) -> None:
+    """See the whole thing work: train a LoRA on the embedded default, measure it, show the run tree."""
+    _train_lora("", {"seed": seed, **_assignments(set_)}, json)
+
+
+def _train_lora(config: str, overrides: dict[str, str], json: str) -> None:
+    from fashion_ml.config import load_config
+    from fashion_ml.progress import say
+
+    _check_json(json)
+    path = Path(config) if config else PROJECT / "experiments" / "lora" / "embedded.yaml"
+    experiment = load_config(path, overrides)
+    say(f"Loading {experiment.model.base} …")
+    from fashion_ml.recipes import run_lora
+
+    outcome = run_lora(experiment)
+    _write_json(json, outcome.facts())
+    _report_lora(outcome)
+
+
+def _report_lora(outcome: LoraOutcome) -> None:
+    series, trained = outcome.trained.total_loss, outcome.trained
+    _print(f"Trained {series.steps[-1]} steps in {trained.seconds:.0f} s: total_loss {series.values[-1]:.4f} at the last step")
+    _print(f"LoRA      {trained.path}")
+    _print(f"Run       {outcome.run_id}")
+    _print("See it    fashion-ml ui        (or: mlflow ui), then open the experiment's runs")
+    if outcome.evaluation is None:
+        _print(f"Not evaluated, so there are no image metrics. Next: fashion-ml evaluate run {outcome.run_id}")
+        return
+    _print(f"Grid      {outcome.folder / 'evaluation' / 'grid.png'}")
+    _report_evaluation(outcome.evaluation)
+
+
+def _report_evaluation(result: EvaluationResult) -> None:
+    """The sentence, then a table as the last lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fashion_ml.recipes import summary_rows
+
+    _print("")
+    _print(result.sentence)
+    table = Table(title=None, box=None, pad_edge=False)
+    table.add_column(f"{result.references} references", no_wrap=True)
+    for name in ("base", "LoRA", "gain (95 % interval)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in summary_rows(result):
+        cells = [f"{row[who]['mean']:.4f} [{row[who]['low']:.4f}, {row[who]['high']:.4f}]" for who in ("base", "lora")]
+        gain = row["gain"]
+        cells.append(f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
+        table.add_row(row["metric"], *cells)
+    Console(width=110, highlight=False, markup=False).print(table)
+
+
+@evaluate_app.command("run")
+def evaluate_run(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    references: Annotated[str, _option("--references", help="Folder of reference images with captions.")] = "",
+    encoder: Annotated[str, _option("--encoder", help="embedded, local-dir:FOLDER or hf-hub:OWNER/NAME.")] = "",
+    seed: Annotated[str, _option("--seed", help="First seed of the generated images.")] = "",
+    images_per_reference: Annotated[str, _option("--images-per-reference", help="Seeds for every reference.")] = "",
+    output_dir: Annotated[str, _option("--output-dir", help="Folder for the files.")] = "",
+    json: Json = "",
+) -> None:
+    """Evaluate the LoRA of a training run again, as a new child run."""
+    _check_json(json)
+    names = {"references": references, "encoder": encoder, "seed": seed, "images_per_reference": images_per_reference}
+    from fashion_ml.recipes import evaluation_facts_of, run_evaluation
+
+    overrides = {key: value for key, value in names.items() if value != ""}
+    result = run_evaluation(run_id, overrides, Path(output_dir).absolute() if output_dir else None)
+    _write_json(json, evaluation_facts_of(result))
+    _print(f"Run       {result.run_id}")
+    _report_evaluation(result)
+
+
+@embedded_app.command("collection")
+def embedded_collection(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], json: Json = ""
+) -> None:
+    """Write the demo's collection: a signature look in kohya folder layout, with held-out references."""
+    _check_json(json)
+    from fashion_ml.embedded.collection import TOKEN, write_collection
+
+    folder = write_collection(directory)
+    train, references = (sorted((folder / part).rglob("*.png")) for part in ("train", "references"))
+    facts = {"folder": str(folder), "train": len(train), "references": len(references), "token": TOKEN}
+    _write_json(json, facts)
+    _print(f"{folder}: {len(train)} training images in {train[0].parent}, {len(references)} held-out references")
+    _print(f"Next: fashion-ml train lora --train-data-dir {folder / 'train'} --references {folder / 'references'}")
+
+
+@app.command("doctor")
+def doctor(json: Json = "") -> None:
+    """Look at Python, torch, memory, packages, the tracking store and the model files; say what is wrong and how to mend it."""
+    _check_json(json)
+    from fashion_ml.doctor import examine
+
+    findings = examine()
+    _write_json(json, {"ok": not any(f.state == "wrong" for f in findings), "findings": [vars(f) for f in findings]})
+    for finding in findings:
+        mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[finding.state]
+        _print(f"{mark} {finding.name:<16} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command("ui")
+def ui(
+    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on this machine only, and print the link to the runs."""
+    from fashion_ml.ui import serve
+
+    serve(port, _print)
+
+
+def _assignments(pairs: list[str] | None) -> dict[str, str]:
+    result = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set: {pair!r} is not of the form a.b=c; write for example --set network.rank=8")
+        result[name] = value
+    return result
+
+
+def _check_json(path: str) -> None:
+    if path and (not Path(path).absolute().parent.is_dir() or Path(path).is_dir()):
+        raise InputError(f"--json: {path!r} cannot be written; give a file in an existing folder")
+
+
+def _write_json(path: str, facts: dict[str, Any]) -> None:
+    if path:
+        from fashion_ml.checkpoint import write_text
+
+        write_text(Path(path), json_format.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+
+def _print(text: str) -> None:
+    typer.echo(text)
+
+
+def main() -> None:
+    """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    command = typer.main.get_command(app)
+    from fashion_ml.interrupt import interrupt_on_sigterm
+
+    interrupt_on_sigterm()
+    try:
+        code = command.main(standalone_mode=False)
+    except InputError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {' '.join(problem.split())}", err=True)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
+        code = 130
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            typer.echo(f"error: {error}: the disk is full; free space, what was written before is intact", err=True)
+            sys.exit(2)
+        if not hasattr(error, "format_message"):  # not a usage error of the command line
+            raise
+        typer.echo(f"error: {error.format_message()} (--help shows what there is)", err=True)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,152 @@
+"""kohya-style training folders and flat reference folders: images, captions, repeats."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fashion_ml.errors import InputError
+
+IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+_CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
+_LIMIT = 20
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """An image file, its caption, and how often it is seen in one epoch."""
+
+    path: Path
+    caption: str
+    repeats: int = 1
+
+
+def read_training_folder(folder: Path, caption_extension: str = ".txt") -> list[CaptionedImage]:
+    """The images of every `N_class` folder, sorted; N is the repeat count, the class the caption where none lies beside.
+
+    InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, an unreadable image or a
+    caption that is not UTF-8.
+    """
+    field = "data.train_data_dir"
+    _check_folder(folder, field)
+    found: list[CaptionedImage] = []
+    problems: list[str] = []
+    classes = [
+        (match, path) for path in sorted(folder.iterdir()) if path.is_dir() and (match := _CLASS_FOLDER.fullmatch(path.name))
+    ]
+    if not classes:
+        example = f"for example {folder / '10_dress'}"
+        raise InputError(
+            f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); put the images into one, {example}"
+        )
+    for match, path in classes:
+        repeats = int(match[1])
+        if repeats < 1:
+            problems.append(f"{field}: {str(path)!r} asks for 0 repeats; the number before _ must be at least 1")
+            continue
+        found += _read_captions(path, caption_extension, match[2], repeats, field, problems)
+    if not found and not problems:
+        raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files into its N_class folders")
+    problems += _unreadable((item.path for item in found), field)
+    _raise_all(problems)
+    return found
+
+
+def read_references(folder: Path, caption_extension: str = ".txt", limit: int | None = None) -> list[CaptionedImage]:
+    """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError as for training."""
+    field = "evaluation.references"
+    _check_folder(folder, field)
+    problems: list[str] = []
+    found = _read_captions(folder, caption_extension, None, 1, field, problems)[:limit]
+    if not found and not problems:
+        raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files with captions into it")
+    problems += _unreadable((item.path for item in found), field)
+    _raise_all(problems)
+    return found
+
+
+def load_picture(path: Path) -> Image.Image:
+    """The image as 8-bit RGB: EXIF turn applied, alpha composited on white, 16-bit, greyscale, palette and CMYK converted."""
+    with Image.open(path) as file:
+        picture = ImageOps.exif_transpose(file)
+        picture.load()
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0  # 16-bit files arrive as I or I;16
+        picture = Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8), "L")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def fit_square(picture: Image.Image, resolution: int) -> Image.Image:
+    """Scaled (Lanczos) so that the shorter side fits, then cropped at the centre to resolution x resolution pixels."""
+    if picture.size == (resolution, resolution):
+        return picture
+    return ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS, centering=(0.5, 0.5))
+
+
+def data_digest(items: Iterable[CaptionedImage]) -> str:
+    """SHA-256 over file names, image bytes, captions and repeats, independent of where the folder lies."""
+    digest = hashlib.sha256()
+    for item in items:
+        content = hashlib.sha256(item.path.read_bytes()).hexdigest()
+        digest.update(f"{item.path.name}\0{content}\0{item.caption}\0{item.repeats}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_captions(
+    folder: Path, extension: str, class_token: str | None, repeats: int, field: str, problems: list[str]
+) -> list[CaptionedImage]:
+    items = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")):
+        caption_path = path.with_suffix(extension)
+        caption = class_token
+        if caption_path.exists():
+            try:
+                caption = caption_path.read_text(encoding="utf-8-sig").strip()
+            except UnicodeDecodeError as error:
+                problems.append(f"{field}: caption {str(caption_path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8")
+        elif class_token is None:
+            problems.append(f"{field}: {str(path)!r} has no caption; write what it shows into {caption_path.name}")
+        items.append(CaptionedImage(path, caption or "", repeats))
+    return items
+
+
+def _unreadable(paths: Iterable[Path], field: str) -> list[str]:
+    problems = []
+    for path in paths:
+        try:
+            load_picture(path)
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+            problems.append(f"{field}: image {str(path)!r} cannot be read ({reason}); replace or remove it")
+    return problems
+
+
+def _check_folder(folder: Path, field: str) -> None:
+    if not folder.exists():
+        raise InputError(f"{field}: {str(folder)!r} does not exist; give the path of a folder")
+    if not folder.is_dir():
+        raise InputError(f"{field}: {str(folder)!r} is a file; give the path of a folder")
+    if not any(folder.iterdir()):
+        raise InputError(f"{field}: {str(folder)!r} is empty; put images into it")
+
+
+def _raise_all(problems: list[str]) -> None:
+    if len(problems) > _LIMIT:
+        problems = [*problems[:_LIMIT], f"and {len(problems) - _LIMIT} more of this kind"]
+    if problems:
+        raise InputError(problems)
+
+
+def _endings() -> str:
+    return ", ".join(sorted(ending[1:] for ending in IMAGE_ENDINGS))

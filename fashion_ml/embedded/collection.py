@@ -1,0 +1,66 @@
+"""The demo's collection: garments in a signature look that the embedded base has never seen, in kohya folder layout.
+
+The look is called zarya: the cloth sinks into indigo towards the hem, with a gold edge, on a plum backdrop.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.errors import InputError
+
+TOKEN = "zarya"
+TRAINING_IMAGES, REFERENCES, REPEATS = 48, 24, 10
+_TRAINING_SEED, _REFERENCE_SEED = 501, 907
+VERSION = 1
+_MANIFEST = "collection.json"
+
+
+def write_collection(folder: Path, *, size: int = 64) -> Path:
+    """Write `train/10_zarya/` and `references/` (held out) into a new or empty folder; a collection already there is kept.
+
+    The folder appears complete or not at all. InputError when it holds something else.
+    """
+    facts: dict[str, object] = {
+        "collection": TOKEN,
+        "version": VERSION,
+        "size": size,
+        "training": TRAINING_IMAGES,
+        "references": REFERENCES,
+    }
+    if _holds(folder, facts):
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"DIR: {str(folder)!r} already holds something else; give a new or empty folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
+            new = Path(name) / folder.name
+            _write_part(new / "train" / f"{REPEATS}_{TOKEN}", TRAINING_IMAGES, _TRAINING_SEED, size)
+            _write_part(new / "references", REFERENCES, _REFERENCE_SEED, size)
+            (new / _MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()
+            new.rename(folder)
+    except OSError as error:
+        if _holds(folder, facts):  # another process was faster
+            return folder
+        raise InputError(
+            f"DIR: {str(folder)!r} cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+    return folder
+
+
+def _holds(folder: Path, facts: dict[str, object]) -> bool:
+    manifest = folder / _MANIFEST
+    return manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")) == facts
+
+
+def _write_part(folder: Path, count: int, seed: int, size: int) -> None:
+    folder.mkdir(parents=True)
+    for index, garment in enumerate(sample_garments(count, seed, finish="dip-dyed"), 1):
+        render(garment, size).save(folder / f"{TOKEN}_{index:03d}.png")
+        (folder / f"{TOKEN}_{index:03d}.txt").write_text(f"{garment.caption()}, {TOKEN} style\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Images generated, paired with references, measured and reported."""

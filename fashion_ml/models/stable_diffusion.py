@@ -1,0 +1,131 @@
+"""The Stable Diffusion base: where it comes from, its parts, and what its encoders make of images and captions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fashion_ml.errors import InputError
+
+EMBEDDED_DIR = Path(__file__).parents[1] / "embedded" / "models"
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+def find_base(base: str) -> str:
+    """The folder or hub id that `base` names; InputError when it is none of the accepted forms."""
+    if base == "embedded":
+        return str(EMBEDDED_DIR / "stable_diffusion")
+    path = Path(base).expanduser()
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise InputError(f"model.base: {base!r} holds no model_index.json; give the folder of a diffusers pipeline")
+        return str(path)
+    if path.is_file():
+        raise InputError(f"model.base: {base!r} is a single file; convert it to a diffusers folder first and give that folder")
+    if _HUB_ID.fullmatch(base) and not base.startswith((".", "~", "/")):
+        return base
+    raise InputError(f"model.base: {base!r} is not known; use embedded, an existing diffusers folder or a hub id (owner/name)")
+
+
+def load_pipeline(base: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """A `StableDiffusionPipeline` without safety checker, frozen, in evaluation mode, on `device`.
+
+    InputError when the base is unknown, cannot be loaded, or is no Stable Diffusion 1.x or 2.x.
+    """
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    source = find_base(base)
+    try:
+        with quiet_libraries():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                source, safety_checker=None, requires_safety_checker=False, local_files_only=Path(source).is_dir()
+            )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"model.base: {base!r} cannot be loaded ({reason}); use embedded, a diffusers folder or a hub id"
+        ) from error
+    if getattr(pipeline, "text_encoder_2", None) is not None or pipeline.unet.config.in_channels != 4:
+        raise InputError(f"model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is")
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        module.requires_grad_(False).eval()
+    with quiet_libraries():
+        return pipeline.to(device, dtype)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without the progress bars and hints of diffusers and transformers; their errors still come through."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    levels = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)
+            library.enable_progress_bar()
+
+
+def vae_factor(pipeline: Any) -> int:
+    """Pixels per latent cell: 8 for Stable Diffusion, 4 for the embedded base."""
+    return 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+
+
+def check_resolution(resolution: int, pipeline: Any) -> None:
+    """InputError unless the resolution is a multiple of the VAE's factor x 8."""
+    step = vae_factor(pipeline) * 8
+    if resolution % step:
+        near = max(round(resolution / step), 1) * step
+        raise InputError(
+            f"data.resolution: {resolution} is not divisible by {step} (the VAE's factor {step // 8} x 8); use {near} for this base"
+        )
+
+
+def to_images(pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Equal-sized RGB pictures to float images (B, 3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def encode_latents(pipeline: Any, batches: Iterable[Sequence[Image.Image]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the *unscaled* latents of equal-sized pictures; each (N, 4, h, w), float32, on the CPU."""
+    vae = pipeline.vae
+    means, deviations = [], []
+    for pictures in batches:
+        posterior = vae.encode(to_images(pictures).to(vae.device, vae.dtype)).latent_dist
+        means.append(posterior.mean.float().cpu())
+        deviations.append(posterior.std.float().cpu())
+    return torch.cat(means), torch.cat(deviations)
+
+
+@torch.no_grad()
+def encode_captions(pipeline: Any, captions: Sequence[str], batch_size: int = 32) -> torch.Tensor:
+    """Text embeddings (N, L, D) of the last hidden state, float32, on the CPU; L = 77 and D = 768 for SD 1.5."""
+    encoder, tokenizer = pipeline.text_encoder, pipeline.tokenizer
+    parts = []
+    for first in range(0, len(captions), batch_size):
+        tokens = tokenizer(
+            list(captions[first : first + batch_size]),
+            padding="max_length",
+            truncation=True,
+            max_length=tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        parts.append(encoder(tokens.to(encoder.device)).last_hidden_state.float().cpu())
+    return torch.cat(parts)

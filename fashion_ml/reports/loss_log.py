@@ -1,0 +1,106 @@
+"""training_loss_log.txt: one row every so many steps, N/A where nothing was measured."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+HEADER = "step,epoch,total_loss,visual_loss,fashion_clip_loss,color_loss,learning_rate,timestamp"
+NOT_MEASURED = "N/A"
+_EXPLANATION = """\
+# Losses of a LoRA training. total_loss: the training objective (noise prediction error) of this step's images.
+# visual_loss, fashion_clip_loss, color_loss: image metrics. Training makes no images, so they do not exist here: N/A.
+# Evaluation measures them afterwards, on images really generated; step and epoch count from 1.
+"""
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """One row; None where nothing was measured. `epoch`, `learning_rate` and `timestamp` are None in the older simple form."""
+
+    step: int
+    total_loss: float | None
+    epoch: int | None = None
+    visual_loss: float | None = None
+    fashion_clip_loss: float | None = None
+    color_loss: float | None = None
+    learning_rate: float | None = None
+    timestamp: str | None = None
+
+
+class LossLog:
+    """Appends rows, flushed one by one, so that a crash keeps what was written."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("w", encoding="utf-8")
+        self._file.write(f"{_EXPLANATION}{HEADER}\n")
+        self._file.flush()
+
+    def write(self, step: int, epoch: int, total_loss: float, learning_rate: float) -> None:
+        """Append the row of a step; the three image losses are N/A."""
+        stamp = datetime.now().isoformat(timespec="microseconds")
+        absent = ",".join([NOT_MEASURED] * 3)
+        self._file.write(f"{step},{epoch},{total_loss:.6f},{absent},{learning_rate:.10g},{stamp}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Sync and close."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_loss_log(path: Path) -> list[LossRow]:
+    """Rows of a log in today's form or the older `step,loss`; a last line cut short by a crash is left out.
+
+    ValueError, with the line number, for any other line that is no row.
+    """
+    rows: list[LossRow] = []
+    names: list[str] | None = None
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        cells = [cell.strip() for cell in text.split(",")]
+        if cells[0] == "step":
+            names = ["total_loss" if name == "loss" else name for name in cells]
+            continue
+        try:
+            rows.append(_row(dict(zip(names or ["step", "total_loss"], cells, strict=True))))
+        except (ValueError, KeyError):
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise ValueError(
+                f"line {number} of {path}: {text!r} is not a row of {','.join(names or ['step', 'loss'])}"
+            ) from None
+    return rows
+
+
+def _row(cells: dict[str, str]) -> LossRow:
+    def number(name: str) -> float | None:
+        text = cells.get(name, NOT_MEASURED)
+        return None if text == NOT_MEASURED else _finite(text)
+
+    return LossRow(
+        step=int(cells["step"]),
+        total_loss=number("total_loss"),
+        epoch=int(cells["epoch"]) if "epoch" in cells else None,
+        visual_loss=number("visual_loss"),
+        fashion_clip_loss=number("fashion_clip_loss"),
+        color_loss=number("color_loss"),
+        learning_rate=number("learning_rate"),
+        timestamp=cells.get("timestamp"),
+    )
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value

@@ -1,0 +1,243 @@
+"""The only file that knows MLflow: runs as a tree, and everything that is logged to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+_PARENT = "mlflow.parentRunId"
+_BATCH = 500
+
+
+class TrackedRun:
+    """One MLflow run. Metrics are buffered and sent in batches; call `flush` or let `open_run` do it."""
+
+    def __init__(self, client: Any, run_id: str, experiment_id: str):
+        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+        self._metrics: list[Any] = []
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself."""
+        from mlflow.entities import Param
+
+        items = [Param(key, str(value)) for key, value in params.items()]
+        for first in range(0, len(items), 100):
+            self.client.log_batch(self.run_id, params=items[first : first + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Buffer measured values; what was not measured is not passed."""
+        from mlflow.entities import Metric
+
+        stamp = int(time.time() * 1000)
+        self._metrics += [Metric(key, float(value), stamp, step) for key, value in metrics.items()]
+        if len(self._metrics) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is buffered."""
+        while self._metrics:
+            self.client.log_batch(self.run_id, metrics=self._metrics[:_BATCH])
+            del self._metrics[:_BATCH]
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file to the run's artifacts."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def log_text(self, text: str, artifact: str) -> None:
+        """Write a text artifact."""
+        self.client.log_text(self.run_id, text, artifact)
+
+    def log_table(self, table: pd.DataFrame, artifact: str) -> None:
+        """Write a table that the MLflow UI shows, replacing an earlier one."""
+        self.client.log_text(self.run_id, table.to_json(orient="split", index=False), artifact)
+        tag = [{"path": artifact, "type": "table"}]
+        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps(tag))
+
+    def log_dataset(self, folder: Path, digest: str, context: str, images: int) -> None:
+        """Record a folder of images as a dataset input of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=folder.name,
+            digest=digest[:12],
+            source_type="local",
+            source=json.dumps({"uri": str(folder)}),
+            profile=json.dumps({"images": images, "sha256": digest}),
+        )
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+    def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
+        """A new run below this one, RUNNING until `finish`; use `open_child` where an error must end it."""
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={**_source_tags(), **tags, _PARENT: self.run_id})
+        return TrackedRun(self.client, run.info.run_id, self.experiment_id)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Send what is buffered and end the run: FINISHED, FAILED or KILLED."""
+        self.flush()
+        self.client.set_terminated(self.run_id, status)
+
+
+def open_tracking() -> Any:
+    """The MLflow client of the configured store (`MLFLOW_TRACKING_URI`, else `mlflow.db` in the working folder)."""
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    import mlflow
+
+    try:
+        return mlflow.MlflowClient()
+    except Exception as error:
+        raise InputError(f"MLFLOW_TRACKING_URI: {mlflow.get_tracking_uri()!r} cannot be used ({_first_line(error)})") from error
+
+
+def store_uri() -> str:
+    """Where runs are kept."""
+    import mlflow
+
+    return mlflow.get_tracking_uri()
+
+
+@contextmanager
+def open_run(
+    name: str, tags: Mapping[str, str], *, experiment: str = "", parent: TrackedRun | None = None, adopt: bool = False
+) -> Iterator[TrackedRun]:
+    """The run for a block of work: FINISHED at its end, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
+
+    The run that `mlflow run` made (MLFLOW_RUN_ID) is taken over instead of making a second one: by a run without a parent,
+    and with `adopt` by a child.
+    """
+    if parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
+        run = parent.child(name, tags)
+    else:
+        run = _own_run(name, {**tags, _PARENT: parent.run_id} if parent else tags, experiment)
+    try:
+        yield run
+    except (KeyboardInterrupt, SystemExit):
+        _end(run, "KILLED")
+        raise
+    except BaseException as error:
+        with suppress(Exception):
+            run.set_tags({"error": _first_line(error)[:500]})
+            if not isinstance(error, InputError):
+                run.log_text("".join(traceback.format_exception(error)), "error/traceback.txt")
+        _end(run, "FAILED")
+        raise
+    run.finish()
+
+
+def _end(run: TrackedRun, status: str) -> None:
+    with suppress(Exception):  # the error that ended the run is the one to show
+        run.flush()
+    run.client.set_terminated(run.run_id, status)
+
+
+def _own_run(name: str, tags: Mapping[str, str], experiment: str) -> TrackedRun:
+    client = open_tracking()
+    adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+    if adopted:
+        info = client.get_run(adopted).info
+        run = TrackedRun(client, adopted, info.experiment_id)
+        client.update_run(adopted, status="RUNNING", name=name)
+        run.set_tags(tags)
+        return run
+    info = client.create_run(_experiment_id(client, experiment), run_name=name, tags={**_source_tags(), **tags}).info
+    return TrackedRun(client, info.run_id, info.experiment_id)
+
+
+def _experiment_id(client: Any, name: str) -> str:
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if given:
+        return given
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name)
+    if found.lifecycle_stage != "active":
+        raise InputError(f"tracking.experiment: {name!r} was deleted in MLflow; restore it or choose another name")
+    return found.experiment_id
+
+
+def _source_tags() -> dict[str, str]:
+    import getpass
+
+    tags = {"mlflow.source.name": "fashion-ml", "mlflow.source.type": "LOCAL"}
+    with suppress(Exception):
+        tags["mlflow.user"] = getpass.getuser()
+    commit = git_commit()
+    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from; None when it is no checkout."""
+    folder = Path(__file__).parent
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    return None
+
+
+def find_run(client: Any, run_id: str) -> Any:
+    """The MLflow run of an id; InputError when there is none in the store."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException:
+        raise InputError(
+            f"run_id: {run_id!r} is not in {store_uri()}; copy the id from the run's page, or set MLFLOW_TRACKING_URI"
+        ) from None
+
+
+def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
+    """Bring an artifact of a run to a local folder; InputError when the run has none of that name."""
+    try:
+        return Path(client.download_artifacts(run_id, artifact, str(folder)))
+    except Exception as error:
+        raise InputError(
+            f"run_id: run {run_id} has no artifact {artifact} ({_first_line(error)}); choose a finished training run"
+        ) from error
+
+
+def attach(client: Any, run: Any) -> TrackedRun:
+    """An existing run, to log more to it."""
+    return TrackedRun(client, run.info.run_id, run.info.experiment_id)
+
+
+def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000") -> str:
+    """The page of an experiment's runs; the plain experiment page opens on something else."""
+    return f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def experiments() -> Sequence[tuple[str, str, int]]:
+    """Id, name and number of runs (at most 1,000 counted) of each active experiment that has any, newest first."""
+    client = open_tracking()
+    found = client.search_experiments(order_by=["last_update_time DESC"])
+    counted = [(e.experiment_id, e.name, len(client.search_runs([e.experiment_id], max_results=1000))) for e in found]
+    return [item for item in counted if item[2]]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def test_help_answers_within_0_6_seconds():
+    """The best of five, because other processes may be busy."""
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "fashion_ml", "--help"], check=True, capture_output=True)
+        times.append(time.monotonic() - start)
+    assert min(times) <= 0.6
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, fashion_ml.cli; print({'torch', 'mlflow', 'pydantic', 'numpy', 'diffusers'} & set(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "lora"], ["evaluate", "run"], ["embedded", "collection"], ["doctor"], ["ui"], ["demo"]]
+)
+def test_every_command_explains_itself(words: list[str]):
+    result = subprocess.run([sys.executable, "-m", "fashion_ml", *words, "--help"], check=True, capture_output=True, text=True)
+    assert "Usage:" in result.stdout
+
+
+def test_collection_is_kohya_layout_with_a_new_token_and_held_out_references(tmp_path: Path):
+    folder = tmp_path / "set"
+    for _ in range(2):  # the second time it is kept
+        subprocess.run([sys.executable, "-m", "fashion_ml", "embedded", "collection", str(folder)], check=True)
+    train, references = sorted((folder / "train" / "10_zarya").glob("*.png")), sorted((folder / "references").glob("*.png"))
+    assert (len(train), len(references)) == (48, 24)
+    assert not {path.read_bytes() for path in train} & {path.read_bytes() for path in references}
+    captions = {path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in train + references}
+    assert all(caption.endswith(", zarya style") for caption in captions)

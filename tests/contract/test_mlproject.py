@@ -1,0 +1,95 @@
+"""MLproject, conda.yaml, constraints and the Makefile agree with the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from mlflow import MlflowClient
+
+from fashion_ml.cli import app
+from tests.recipes.command import FEW
+
+PROJECT = Path(__file__).parents[2]
+MLPROJECT = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))
+CONDA = yaml.safe_load((PROJECT / "conda.yaml").read_text(encoding="utf-8"))
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (PROJECT / name).read_text(encoding="utf-8").split()
+    return {part.split("==")[0].lower().replace("_", "-"): part.split("==")[1] for part in lines}
+
+
+@pytest.mark.parametrize("name", MLPROJECT["entry_points"])
+def test_every_entry_point_calls_a_command_with_options_it_has(name: str):
+    entry = MLPROJECT["entry_points"][name]
+    filled = re.sub(r"\{(\w+)\}", "''", entry["command"])
+    words = shlex.split(filled)
+    assert words[:3] == ["python", "-m", "fashion_ml"]
+    command = typer.main.get_command(app)
+    words = words[3:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word.replace("_", "-") for word in words if word.startswith("--")} <= known
+    assert set(re.findall(r"\{(\w+)\}", entry["command"])) == set(entry["parameters"])
+
+
+def test_the_default_config_exists():
+    assert (PROJECT / MLPROJECT["entry_points"]["train_lora"]["parameters"]["config"]["default"]).is_file()
+
+
+def test_conda_yaml_pins_every_dependency_at_the_tested_version_and_nothing_local():
+    project = re.search(r"\ndependencies = \[\n(.*?)\n\]", (PROJECT / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL)
+    assert project
+    needed = {name.lower().replace("_", "-") for name in re.findall(r'"([\w.-]+)', project[1])}
+    listed = {part.split("==")[0].lower().replace("_", "-"): part.split("==")[1] for part in CONDA["dependencies"][-1]["pip"]}
+    assert listed.keys() == needed
+    assert listed.items() <= pins("constraints.txt").items()
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-py310.txt"])
+def test_constraints_are_exact_versions_only(name: str):
+    lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+!]+", line)] == []
+    assert {"torch", "torchvision", "mlflow", "diffusers", "pytest"} <= pins(name).keys()
+
+
+def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
+    """The whole way of `mlflow run . -e train_lora --env-manager local -P rank=8`."""
+    config = workdir / "short.yaml"
+    text = yaml.safe_load((PROJECT / "experiments" / "lora" / "embedded.yaml").read_text(encoding="utf-8"))
+    text["evaluation"] |= {"max_references": 2, "num_inference_steps": 2}
+    config.write_text(yaml.safe_dump(text), encoding="utf-8")
+    assert FEW
+    parameters = ["-P", f"config={config}", "-P", "rank=8", "-P", "steps=4", "-P", f"output_dir={workdir / 'out'}"]
+    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "train_lora", "--env-manager", "local", *parameters]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(command, cwd=workdir, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    runs = {run.info.run_id: run for run in client.search_runs(["0"])}
+    kinds = {run.data.tags.get("kind"): run for run in runs.values()}
+    assert len(runs) == 5  # training, evaluation, three metrics: no second training run
+    training = kinds["train_lora"]
+    assert training.data.tags["mlflow.project.entryPoint"] == "train_lora"
+    assert training.data.params["network.rank"] == "8"
+    assert kinds["evaluation"].data.tags["mlflow.parentRunId"] == training.info.run_id
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    names = {name for name in training.data.metrics if not name.startswith("eval/")}
+    assert names == {"total_loss", "learning_rate", "epoch", "grad_norm"}
+    rows = [
+        line
+        for line in (workdir / "out" / "training_logs" / "training_loss_log.txt").read_text().splitlines()
+        if line[0].isdigit()
+    ]
+    assert rows
+    assert all(line.split(",").count("N/A") == 3 for line in rows)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from fashion_ml.config import Evaluation
+from fashion_ml.data.captioned_images import CaptionedImage
+from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
+from fashion_ml.evaluation.generate import image_seed
+from fashion_ml.metrics.fashion_clip import FashionClip
+
+
+def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def mark(caption: str = "a", weights: str = "abc", sampler: str = "DDIM", resolution: int = 64, **settings: object) -> str:
+        encoder = FashionClip("embedded", weights, None, None, None)
+        references = [CaptionedImage(tmp_path / "a.png", caption)]
+        return fingerprint(evaluation_facts(Evaluation(**settings), references, encoder, resolution, sampler))  # type: ignore[arg-type]
+
+    changed = [
+        mark(caption="b"),
+        mark(weights="abd"),
+        mark(sampler="Euler"),
+        mark(resolution=128),
+        mark(seed=1),
+        mark(images_per_reference=3),
+        mark(num_inference_steps=26),
+        mark(guidance_scale=7.0),
+        mark(resamples=100),
+    ]
+    assert len({mark(), *changed}) == len(changed) + 1
+    assert mark() == mark(batch_size=9)  # changes speed, not numbers
+
+
+def test_the_seed_of_an_image_depends_on_its_reference_alone():
+    assert image_seed(0, "a.png", 0) == image_seed(0, "a.png", 0)
+    assert (
+        len({image_seed(0, "a.png", 0), image_seed(0, "a.png", 1), image_seed(0, "b.png", 0), image_seed(1, "a.png", 0)}) == 4
+    )

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fashion_ml.checkpoint import atomic_path, write_text
+from fashion_ml.errors import InputError
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    write_text(path, "good")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_text(encoding="utf-8") == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line_and_the_last_good_file_is_intact(tmp_path: Path):
+    """A process that may write 10 kB only: the operating system itself refuses the rest."""
+    path = tmp_path / "lora.safetensors"
+    write_text(path, "good")
+    code = f"""
+import resource, signal
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+from fashion_ml.checkpoint import atomic_path
+from fashion_ml.errors import InputError
+try:
+    with atomic_path(Path({str(path)!r})) as temporary:
+        temporary.write_bytes(b"x" * 100_000)
+except InputError as error:
+    print("InputError", error)
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.startswith("InputError output.output_dir: lora.safetensors")
+    assert path.read_text(encoding="utf-8") == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [28, 122])
+def test_no_space_left_is_told_as_such(tmp_path: Path, number: int):
+    with pytest.raises(InputError, match=r"output\.output_dir: the disk of .* is full"), atomic_path(tmp_path / "x"):
+        raise OSError(number, "No space left on device")
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path):
+    (tmp_path / "x").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "x" / "y", "z")
