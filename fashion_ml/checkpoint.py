@@ -12,11 +12,11 @@ from fashion_ml.errors import InputError
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, field: str = "output.output_dir") -> Iterator[Path]:
     """A temporary name beside `path` to write to; synced and renamed onto `path` when the block ends without an error.
 
-    On an error the temporary file is removed and what was at `path` is untouched. InputError when the disk is full or the
-    folder cannot be written.
+    On an error the temporary file is removed and what was at `path` is untouched. InputError, naming the setting `field`, when
+    the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        problem = _storage_problem(error, path)
+        problem = _storage_problem(error, path, field)
         if problem:
             raise InputError(problem) from error
         raise
@@ -50,14 +50,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _storage_problem(error: BaseException, path: Path) -> str | None:
+def _storage_problem(error: BaseException, path: Path, field: str) -> str | None:
     """One line for a full disk or a folder without permission."""
     number = getattr(error, "errno", None)
     text = str(error)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"output.output_dir: the disk of {path.parent} is full, {path.name} was not written; free space or choose another folder"
+        return f"{field}: the disk of {path.parent} is full, {path.name} was not written; free space or choose another folder"
     if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-        return f"output.output_dir: {path.parent} cannot be written ({text}); choose another folder"
+        return f"{field}: {path.parent} cannot be written ({text}); choose another folder"
     if number == errno.EFBIG:
-        return f"output.output_dir: {path.name} is larger than {path.parent} allows; raise the file-size limit"
+        return f"{field}: {path.name} is larger than {path.parent} allows; raise the file-size limit"
     return None

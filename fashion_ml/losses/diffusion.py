@@ -14,6 +14,22 @@ def snr(alphas_cumprod: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     return abar / (1 - abar)
 
 
+def add_noise(
+    latents: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """x_t = sqrt(abar) latents + sqrt(1 - abar) noise, all (B, 4, h, w). Ho et al. 2020, arXiv:2006.11239, equation 4."""
+    abar = alphas_cumprod.to(timesteps.device)[timesteps].float()[:, None, None, None]
+    return abar.sqrt() * latents + (1 - abar).sqrt() * noise
+
+
+def offset_noise(noise: torch.Tensor, shift: torch.Tensor, strength: float) -> torch.Tensor:
+    """Noise (B, 4, h, w) with a constant added to every channel: noise + strength * shift, shift (B, 4, 1, 1) standard normal.
+
+    Guttenberg 2023, "Diffusion with Offset Noise": lets the model learn overall brightness.
+    """
+    return noise + strength * shift
+
+
 def target_of(
     prediction_type: str, latents: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
@@ -34,7 +50,48 @@ def per_image_mse(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     return (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
+def per_image_huber(prediction: torch.Tensor, target: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """Pseudo-Huber loss 2c (sqrt(d^2 + c^2) - c) of each image in float32; (B, C, h, w) twice and c (B,) > 0 -> (B,).
+
+    d^2 for d much smaller than c, 2c|d| for d much larger. Khrapov et al. 2024, arXiv:2403.16728.
+    """
+    squared = (prediction.float() - target.float()).square()
+    c = c.float()[:, None, None, None]
+    # d^2 / (sqrt(d^2 + c^2) + c) is sqrt(d^2 + c^2) - c without the cancellation at small d
+    return (2 * c * squared / ((squared + c * c).sqrt() + c)).mean(dim=(1, 2, 3))
+
+
+def huber_c(schedule: str, c: float, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """The Huber parameter of each timestep, (B,). Khrapov et al. 2024, arXiv:2403.16728, section 4.
+
+    `constant`: c. `exponential`: exp(t / T * ln c), from 1 at t = 0 down towards c. `snr`: (1 - c) / (1 + sigma)^2 + c with
+    sigma = sqrt((1 - abar) / abar), from nearly 1 without noise to c in pure noise. ValueError for another name.
+    """
+    if schedule == "constant":
+        return torch.full(timesteps.shape, c, device=timesteps.device)
+    if schedule == "exponential":
+        return torch.pow(torch.tensor(c, device=timesteps.device), timesteps / len(alphas_cumprod))
+    if schedule == "snr":
+        sigma = snr(alphas_cumprod, timesteps).rsqrt()
+        return (1 - c) / (1 + sigma).square() + c
+    raise ValueError(f"huber_schedule: {schedule!r} is not known; constant, exponential and snr are")
+
+
 def min_snr_weight(snr_t: torch.Tensor, gamma: float, prediction_type: str) -> torch.Tensor:
     """Min-SNR weight of each image, (B,): min(snr, gamma) / snr for epsilon, / (snr + 1) for v. Hang et al. 2023, arXiv:2303.09556."""
     clamped = snr_t.clamp(max=gamma)
     return clamped / (snr_t + 1 if prediction_type == "v_prediction" else snr_t)
+
+
+def debiased_weight(snr_t: torch.Tensor, prediction_type: str) -> torch.Tensor:
+    """Debiased-estimation weight of each image, (B,): 1 / sqrt(snr) for epsilon, 1 / (snr + 1) for v; snr at most 1,000.
+
+    Yu et al. 2023, arXiv:2310.08442. The bound keeps the weight of almost noiseless timesteps finite.
+    """
+    bounded = snr_t.clamp(max=1000)
+    return 1 / (bounded + 1) if prediction_type == "v_prediction" else bounded.rsqrt()
+
+
+def with_prior(losses: torch.Tensor, prior_losses: torch.Tensor, prior_loss_weight: float) -> torch.Tensor:
+    """Prior preservation: mean(losses) + prior_loss_weight * mean(prior_losses); (B,) and (P,) -> (). Ruiz et al. 2022, arXiv:2208.12242."""
+    return losses.mean() + prior_loss_weight * prior_losses.mean()

@@ -5,7 +5,18 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from fashion_ml.losses.diffusion import min_snr_weight, per_image_mse, snr, target_of
+from fashion_ml.losses.diffusion import (
+    add_noise,
+    debiased_weight,
+    huber_c,
+    min_snr_weight,
+    offset_noise,
+    per_image_huber,
+    per_image_mse,
+    snr,
+    target_of,
+    with_prior,
+)
 
 ABAR = torch.tensor([0.9, 0.5, 0.1])
 
@@ -54,3 +65,69 @@ def test_per_image_mse_averages_each_image_in_float32():
     result = per_image_mse(prediction, target)
     assert result.tolist() == [1.0, 9.0]
     assert result.dtype == torch.float32
+
+
+def test_noisy_latents_equal_diffusers():
+    scheduler, timesteps = DDPMScheduler(beta_schedule="scaled_linear"), torch.tensor([0, 500, 999])
+    x, noise = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
+    ours = add_noise(x, noise, scheduler.alphas_cumprod, timesteps)
+    torch.testing.assert_close(ours, scheduler.add_noise(x, noise, timesteps))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_min_snr_loss_equals_the_path_of_the_diffusers_example(prediction_type: str):
+    """train_text_to_image_lora.py: weights = min(snr, gamma * 1) / snr, or / (snr + 1) for v; mean over pixels, then images."""
+    scheduler, timesteps = DDPMScheduler(beta_schedule="scaled_linear"), torch.tensor([2, 300, 700, 990])
+    prediction, target = torch.randn(4, 4, 6, 6), torch.randn(4, 4, 6, 6)
+    theirs = compute_snr(scheduler, timesteps)
+    weights = torch.stack([theirs, 5.0 * torch.ones_like(theirs)], dim=1).min(dim=1)[0]
+    weights = weights / theirs if prediction_type == "epsilon" else weights / (theirs + 1)
+    expected = torch.nn.functional.mse_loss(prediction, target, reduction="none").mean(dim=[1, 2, 3]) * weights
+    ours = per_image_mse(prediction, target) * min_snr_weight(snr(scheduler.alphas_cumprod, timesteps), 5.0, prediction_type)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=0)
+
+
+def test_velocity_by_hand():
+    """abar 0.9: sqrt(0.9) * 2 - sqrt(0.1) * 1 = 1.897367 - 0.316228 = 1.581139"""
+    x, noise = torch.ones(1, 4, 1, 1), torch.full((1, 4, 1, 1), 2.0)
+    result = target_of("v_prediction", x, noise, ABAR, torch.tensor([0]))
+    torch.testing.assert_close(result, torch.full((1, 4, 1, 1), 1.5811388))
+
+
+def test_huber_by_hand_is_the_square_for_small_errors_and_linear_for_large():
+    """d = 3, c = 4: 2 * 4 * (sqrt(9 + 16) - 4) = 8; d = 1e-3, c = 1: d^2 = 1e-6; d = 1000, c = 0.1: 0.2 * (1000 - 0.1) = 199.98"""
+    target = torch.zeros(3, 1, 2, 2)
+    prediction = torch.tensor([3.0, 1e-3, 1000.0]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    result = per_image_huber(prediction, target, torch.tensor([4.0, 1.0, 0.1]))
+    torch.testing.assert_close(result, torch.tensor([8.0, 1e-6, 199.980001]), rtol=1e-5, atol=0)
+
+
+def test_huber_schedules_by_hand():
+    """c 0.1, T 3: exponential 0.1^(0/3) = 1, 0.1^(1/3) = 0.464159; snr: abar 0.9 has sigma 1/3, 0.9 / (4/3)^2 + 0.1 = 0.60625;
+    abar 0.5 has sigma 1, 0.9 / 4 + 0.1 = 0.325; abar 0.1 has sigma 3, 0.9 / 16 + 0.1 = 0.15625"""
+    t = torch.tensor([0, 1, 2])
+    assert huber_c("constant", 0.1, ABAR, t).tolist() == pytest.approx([0.1, 0.1, 0.1])
+    assert huber_c("exponential", 0.1, ABAR, t).tolist() == pytest.approx([1.0, 0.1 ** (1 / 3), 0.1 ** (2 / 3)])
+    assert huber_c("snr", 0.1, ABAR, t).tolist() == pytest.approx([0.60625, 0.325, 0.15625])
+    with pytest.raises(ValueError, match="'cubic' is not known"):
+        huber_c("cubic", 0.1, ABAR, t)
+
+
+def test_debiased_weight_by_hand():
+    """epsilon: snr 9 gives 1/3, 0.25 gives 2, 1e6 is bounded to 1,000; v: snr 9 gives 1/10"""
+    values = debiased_weight(torch.tensor([9.0, 0.25, 1e6]), "epsilon")
+    assert values.tolist() == pytest.approx([1 / 3, 2.0, 1000**-0.5])
+    assert debiased_weight(torch.tensor([9.0]), "v_prediction").tolist() == pytest.approx([0.1])
+
+
+def test_prior_preservation_by_hand():
+    """mean(1, 3) + 0.5 * mean(4, 4, 1) = 2 + 0.5 * 3 = 3.5"""
+    assert with_prior(torch.tensor([1.0, 3.0]), torch.tensor([4.0, 4.0, 1.0]), 0.5).item() == 3.5
+
+
+def test_offset_noise_moves_whole_channels():
+    """noise 1, shift 2 in one channel, strength 0.1: 1.2 there and 1 elsewhere"""
+    shift = torch.tensor([2.0, 0, 0, 0]).view(1, 4, 1, 1)
+    result = offset_noise(torch.ones(1, 4, 3, 3), shift, 0.1)
+    torch.testing.assert_close(result[0, :, 0, 0], torch.tensor([1.2, 1, 1, 1]))
+    assert (result[0, 0] == result[0, 0, 0, 0]).all()

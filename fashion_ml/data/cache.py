@@ -1,0 +1,98 @@
+"""Tensors kept under the hash of what they were made from: in memory, and in a folder that many trainings share.
+
+A key covers everything that decides the value, so nothing is ever stale: an edited image has another key. A file is written
+under a temporary name and renamed, so that a crash leaves no half one, and two trainings that make the same one at once agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.checkpoint import atomic_path
+
+Tensors = dict[str, torch.Tensor]
+
+
+def key_of(**parts: object) -> str:
+    """A key, 64 hex digits, of everything that decides a cached value: names and values in the order of their names."""
+    text = "\n".join(f"{name}={parts[name]}" for name in sorted(parts))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def weights_sha256(module: torch.nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of a module's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(memoryview(plain.view(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+class TensorCache:
+    """Get and put small groups of tensors by key; the least recently used leave memory when `memory_bytes` is passed.
+
+    Without a folder nothing may leave memory, for it could not come back.
+    """
+
+    def __init__(self, folder: Path | None = None, memory_bytes: int = 4 << 30):
+        self.folder, self._limit, self._held = folder, memory_bytes, 0
+        self._memory: OrderedDict[str, Tensors] = OrderedDict()
+
+    def get(self, key: str) -> Tensors | None:
+        """The tensors of a key, on the CPU, or None when it was never put or its file is damaged."""
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            return self._memory[key]
+        found = self._read(key)
+        if found is not None:
+            self._remember(key, found)
+        return found
+
+    def put(self, key: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+        """Keep tensors; returns them as `get` will. InputError when the disk is full."""
+        from safetensors.torch import save_file
+
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        if self.folder is not None and not self._path(key).exists():
+            with atomic_path(self._path(key), field="data.cache_dir") as temporary:
+                save_file(kept, temporary)
+        self._remember(key, kept)
+        return kept
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._memory or (self.folder is not None and self._path(key).is_file())
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _read(self, key: str) -> Tensors | None:
+        if self.folder is None or not self._path(key).is_file():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(self._path(key).read_bytes())
+        except (OSError, SafetensorError, ValueError):
+            self._path(key).unlink(missing_ok=True)  # damaged: made again by whoever asked
+            return None
+
+    def _remember(self, key: str, tensors: Tensors) -> None:
+        if key not in self._memory:
+            self._held += _size(tensors)
+        self._memory[key] = tensors
+        while self.folder is not None and self._held > self._limit and len(self._memory) > 1:
+            _, dropped = self._memory.popitem(last=False)
+            self._held -= _size(dropped)
+
+
+def _size(tensors: Mapping[str, Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
