@@ -41,7 +41,9 @@ def test_every_epoch_shows_every_image_exactly_its_repeats(
 
 
 @given(REPEATS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 8))
-def test_the_images_of_a_step_do_not_depend_on_how_the_batch_is_split(repeats: tuple[int, ...], size: int, count: int, step: int):
+def test_the_images_of_a_step_do_not_depend_on_how_the_batch_is_split(
+    repeats: tuple[int, ...], size: int, count: int, step: int
+):
     """One forward pass of size * count images, or count passes of size: the same images in the same order."""
     assert StepPlan(repeats, size * count, 1, 0).images(step) == StepPlan(repeats, size, count, 0).images(step)
 
