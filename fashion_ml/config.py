@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fashion_ml.config_errors import problem
 from fashion_ml.errors import InputError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
@@ -30,7 +31,9 @@ class Model(Section):
     """The base model."""
 
     base: Text = "embedded"
-    """`embedded`, a diffusers folder, or a hub id (`owner/name`, the only value that may use the network)."""
+    """`embedded`, a diffusers folder, a `.safetensors` checkpoint, or a hub id (`owner/name`, the only one that uses the network)."""
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    """What the UNet predicts; what the base says when not given (a single file of SD 2.x that says nothing: v_prediction)."""
 
 
 class Data(Section):
@@ -38,32 +41,84 @@ class Data(Section):
 
     train_data_dir: Text
     """A folder of kohya-style folders `N_class`, or `embedded` for the collection inside the package."""
+    reg_data_dir: Text | None = None
+    """Images of the class in general, for prior preservation; a folder of the same form."""
     resolution: Positive = 512
-    """Side of the square training images, pixels; a multiple of 8 times the VAE's factor."""
+    """Side of the square training images, pixels, or of the square whose area buckets keep to; a multiple of 8 x the VAE's factor."""
+    enable_bucket: bool = False
+    """Train each image in the bucket of the nearest aspect ratio instead of cropping it to a square."""
+    bucket_no_upscale: bool = False
+    """Images smaller than their bucket keep their own size, cropped to the step."""
+    bucket_reso_steps: Positive | None = None
+    """Sides of buckets are multiples of this, pixels; 8 x the VAE's factor when not given (64 for SD)."""
+    min_bucket_reso: Positive | None = None
+    """Shortest side of a bucket, pixels; half the resolution when not given."""
+    max_bucket_reso: Positive | None = None
+    """Longest side of a bucket, pixels; twice the resolution when not given."""
     caption_extension: Annotated[str, Field(pattern=r"^\.[^/\\]+$")] = ".txt"
-    """Ending of the caption file beside each image."""
+    """Ending of the caption file beside each image; without one the class in the folder's name is the caption."""
+    shuffle_caption: bool = False
+    """Mix the comma-separated parts of a caption anew each time it is seen."""
+    keep_tokens: Annotated[int, Field(ge=0)] = 0
+    """So many parts at the front stay where they are."""
+    caption_dropout_rate: Share = 0.0
+    """Share of images that are seen with an empty caption."""
+    flip_aug: bool = False
+    """Mirror half of the images."""
+    cache_latents: bool = True
+    """Encode every image once before training, not at every step."""
+    cache_dir: Text | None = None
+    """Keep encoded images and captions here for later trainings and parallel trials; in memory when not given."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What to do with files that cannot be read: stop and name all of them, or leave them out and list them."""
+    validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the images held out for val_loss; near-duplicates stay on one side."""
+    validation_seed: Annotated[int, Field(ge=0)] = 0
+    """Decides which images are held out, and their fixed noise."""
 
 
 class Network(Section):
-    """The LoRA on the UNet's attention (q, k, v and out projections)."""
+    """The LoRA: on the UNet's attention (q, k, v and out projections), and where the switches say."""
 
     rank: Positive = 32
     """r; kohya's network_dim."""
     alpha: Rate | None = None
     """The update is (alpha / r) * B @ A; kohya's network_alpha. Equal to the rank when not given."""
+    feed_forward: bool = False
+    """Also the feed-forward layers of the transformer blocks."""
+    projections: bool = False
+    """Also proj_in and proj_out around the transformer blocks; with feed_forward these are kohya's 192 modules of SD 1.5."""
+    convolutions: bool = False
+    """Also the 3 x 3 convolutions."""
+    train_text_encoder: bool = False
+    """Also attention and feed-forward of the text encoder; then caption embeddings are not cached."""
+    dropout: Share = 0.0
+    """Share of the inputs of lora_down that training drops; kohya's network_dropout."""
+    use_dora: bool = False
+    """Weight-decomposed LoRA (arXiv:2402.09353)."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) (arXiv:2312.03732)."""
+    network_weights: Text | None = None
+    """Continue from this LoRA file in kohya's layout."""
 
 
 class Optimizer(Section):
-    """AdamW and its learning-rate schedule."""
+    """The optimiser and its learning-rate schedule."""
 
+    optimizer_type: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = "adamw"
+    """adamw8bit and prodigy need the extra `gpu`."""
     learning_rate: Rate = 5e-5
-    """Peak learning rate, per optimiser step."""
+    """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
+    text_encoder_lr: Rate | None = None
+    """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of the LoRA weights."""
     max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this L2 norm; 0 turns clipping off."""
-    lr_scheduler: Literal["constant", "cosine", "linear"] = "constant"
-    """Shape after the warm-up; cosine and linear end at 0."""
+    lr_scheduler: Literal["constant", "cosine", "linear", "polynomial"] = "constant"
+    """Shape after the warm-up; cosine and linear end at 0, polynomial at 1e-7."""
+    lr_scheduler_power: Rate = 1.0
+    """Power of the polynomial schedule."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps of linear warm-up."""
 
@@ -74,26 +129,64 @@ class Training(Section):
     max_train_steps: Positive = 200
     """Optimiser steps."""
     train_batch_size: Positive = 1
-    """Images in one forward pass."""
+    """Images in one forward pass of one process."""
     gradient_accumulation_steps: Positive = 1
     """Forward passes in one optimiser step."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the frozen base and the forward pass; LoRA weights stay float32."""
     gradient_checkpointing: bool = False
     """Trade time for memory in the backward pass."""
+    compile: bool = False
+    """torch.compile of the UNet: slower to start, faster steps; one compilation for each bucket."""
+    channels_last: bool = False
+    """Memory format of the UNet; helps the convolutions of some GPUs."""
     seed: Annotated[int, Field(ge=0)] = 0
     """All randomness of training is a function of (seed, purpose, step)."""
-    save_every_n_epochs: Positive = 50
+    save_every_n_epochs: Positive | None = 50
     """A LoRA file is kept every so many epochs."""
+    save_every_n_steps: Positive | None = None
+    """A LoRA file is kept every so many optimiser steps."""
+    save_last_n: Positive | None = None
+    """Of these files only so many of the latest stay; all when not given."""
+    save_state: bool = True
+    """Write what --resume needs: with each of these files, every save_state_minutes, and on Ctrl-C or SIGTERM."""
+    save_state_minutes: Rate = 5.0
+    """Minutes between states."""
     log_every: Positive = 10
     """Optimiser steps between rows of the loss log."""
+    validate_every_n_steps: Positive | None = None
+    """Optimiser steps between measurements of val_loss; every epoch when not given."""
+    sample_every: Positive | None = None
+    """Optimiser steps between sample images; none when not given."""
+    sample_prompts: tuple[Text, ...] = ()
+    """Prompts of the sample images; the first four captions of the references when not given."""
+    performance_check_interval: Positive | None = None
+    """Every so many optimiser steps the evaluation images are really generated and measured; off when not given."""
 
 
 class Loss(Section):
     """The training objective."""
 
+    loss_type: Literal["l2", "huber"] = "l2"
+    """Squared error, or pseudo-Huber (arXiv:2403.16728), which outliers move less."""
+    huber_c: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Where pseudo-Huber turns from square to linear."""
+    huber_schedule: Literal["constant", "exponential", "snr"] = "snr"
+    """How huber_c depends on the timestep."""
     min_snr_gamma: Rate | None = None
     """Min-SNR weighting (arXiv:2303.09556), 5 in the paper; off when not given."""
+    debiased_estimation: bool = False
+    """Weighting by 1 / sqrt(snr) (arXiv:2310.08442)."""
+    noise_offset: NotNegative = 0.0
+    """Strength of a constant added to each channel's noise; 0.05 to 0.1 is usual."""
+    prior_loss_weight: NotNegative = 1.0
+    """Weight of the prior images' loss when data.reg_data_dir is given."""
+
+    @model_validator(mode="after")
+    def _one_weighting(self) -> Loss:
+        if self.min_snr_gamma is not None and self.debiased_estimation:
+            raise ValueError("min_snr_gamma and debiased_estimation both weight by the timestep; keep one of them")
+        return self
 
 
 class Weights(Section):
@@ -147,6 +240,10 @@ class Output(Section):
     """Folder of this run's files; `outputs/<output_name>/<run id>` when not given."""
     output_name: FileName = "lora"
     """The LoRA is written to `<output_name>.safetensors`."""
+    save_precision: Literal["float", "fp16", "bf16"] = "float"
+    """Precision of the LoRA's numbers in the file."""
+    training_comment: str = ""
+    """Free text for the file's metadata."""
 
 
 class Tracking(Section):
@@ -154,6 +251,8 @@ class Tracking(Section):
 
     experiment: Text = "fashion_ml"
     """Experiment that a new run goes to; `mlflow run` brings its own."""
+    log_with: Literal["mlflow", "tensorboard"] = "mlflow"
+    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder; MLflow is always on."""
 
 
 class LoraExperiment(Section):
@@ -174,37 +273,36 @@ class LoraExperiment(Section):
     @field_validator("network")
     @classmethod
     def _alpha_defaults_to_rank(cls, network: Network) -> Network:
-        return network if network.alpha is not None else Network(rank=network.rank, alpha=float(network.rank))
+        return network if network.alpha is not None else network.model_copy(update={"alpha": float(network.rank)})
 
 
 SHORT_NAMES = {
     "pretrained_model_name_or_path": "model.base",
     "base": "model.base",
-    "train_data_dir": "data.train_data_dir",
-    "resolution": "data.resolution",
-    "caption_extension": "data.caption_extension",
     "rank": "network.rank",
     "network_dim": "network.rank",
     "alpha": "network.alpha",
     "network_alpha": "network.alpha",
+    "network_dropout": "network.dropout",
     "lr": "optimizer.learning_rate",
-    "learning_rate": "optimizer.learning_rate",
-    "lr_scheduler": "optimizer.lr_scheduler",
-    "lr_warmup_steps": "optimizer.lr_warmup_steps",
-    "max_grad_norm": "optimizer.max_grad_norm",
+    "unet_lr": "optimizer.learning_rate",
     "steps": "training.max_train_steps",
-    "max_train_steps": "training.max_train_steps",
-    "train_batch_size": "training.train_batch_size",
-    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
-    "gradient_checkpointing": "training.gradient_checkpointing",
-    "mixed_precision": "training.mixed_precision",
-    "save_every_n_epochs": "training.save_every_n_epochs",
-    "seed": "training.seed",
-    "min_snr_gamma": "loss.min_snr_gamma",
     "evaluate": "evaluation.enabled",
     "references": "evaluation.references",
-    "output_dir": "output.output_dir",
-    "output_name": "output.output_name",
+    **{
+        name: f"{section}.{name}"
+        for section, model in (
+            ("data", Data),
+            ("network", Network),
+            ("optimizer", Optimizer),
+            ("training", Training),
+            ("loss", Loss),
+            ("output", Output),
+            ("tracking", Tracking),
+        )
+        for name in model.model_fields
+        if name not in ("rank", "alpha", "dropout", "experiment")
+    },
 }
 """kohya's and the short spellings, accepted wherever an override is given."""
 
@@ -226,7 +324,7 @@ def validate(tree: Mapping[str, Any]) -> LoraExperiment:
     try:
         return LoraExperiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError([_problem(item) for item in error.errors()]) from None
+        raise InputError([problem(item, LoraExperiment) for item in error.errors()]) from None
 
 
 def to_yaml(config: LoraExperiment) -> str:
@@ -271,31 +369,3 @@ def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
         tree[section] = dict(below) if isinstance(below, dict) else {}
         tree = tree[section]
     tree[key] = None if text == "null" else text
-
-
-def _problem(item: Any) -> str:
-    """One pydantic error as `path: value; fix`."""
-    location = ".".join(str(part) for part in item["loc"]) or "config"
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-        fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{location}: unknown key; {fix}"
-    if item["type"] == "missing":
-        return f"{location}: is not given; add it to the YAML file or pass --set {location}=VALUE"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return f"{location}: {message}"
-    return f"{location}: {_shown(item['input'])} is not accepted; {message[0].lower()}{message[1:]}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    model: Any = LoraExperiment
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,6 @@ from fashion_ml.errors import InputError
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
-_LIMIT = 20
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,20 @@ class CaptionedImage:
     path: Path
     caption: str
     repeats: int = 1
+    size: tuple[int, int] = (0, 0)
+    """Width and height after the EXIF turn, pixels."""
+    sha256: str = ""
+    """Of the file's bytes."""
 
 
-def read_training_folder(folder: Path, caption_extension: str = ".txt") -> list[CaptionedImage]:
+def read_training_folder(
+    folder: Path, caption_extension: str = ".txt", *, field: str = "data.train_data_dir", skipped: list[str] | None = None
+) -> list[CaptionedImage]:
     """The images of every `N_class` folder, sorted; N is the repeat count, the class the caption where none lies beside.
 
-    InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, an unreadable image or a
-    caption that is not UTF-8.
+    InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, an unreadable image or a caption
+    that is not UTF-8. With a list `skipped`, unreadable images and captions are left out and described there instead.
     """
-    field = "data.train_data_dir"
     _check_folder(folder, field)
     found: list[CaptionedImage] = []
     problems: list[str] = []
@@ -45,17 +52,24 @@ def read_training_folder(folder: Path, caption_extension: str = ".txt") -> list[
         raise InputError(
             f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); put the images into one, {example}"
         )
+    bad: list[str] = []
     for match, path in classes:
         repeats = int(match[1])
         if repeats < 1:
             problems.append(f"{field}: {str(path)!r} asks for 0 repeats; the number before _ must be at least 1")
             continue
-        found += _read_captions(path, caption_extension, match[2], repeats, field, problems)
-    if not found and not problems:
+        found += _read_captions(path, caption_extension, match[2], repeats, field, bad)
+    if not found and not problems and not bad:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files into its N_class folders")
-    problems += _unreadable((item.path for item in found), field)
+    readable = _looked_at(found, field, bad)
+    if skipped is None:
+        problems += bad
+    else:
+        skipped += bad
+        if not readable and not problems:
+            problems = [f"{field}: {str(folder)!r} holds no image that can be read; see the files named above"]
     _raise_all(problems)
-    return found
+    return readable
 
 
 def read_references(folder: Path, caption_extension: str = ".txt", limit: int | None = None) -> list[CaptionedImage]:
@@ -66,19 +80,20 @@ def read_references(folder: Path, caption_extension: str = ".txt", limit: int | 
     found = _read_captions(folder, caption_extension, None, 1, field, problems)[:limit]
     if not found and not problems:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files with captions into it")
-    problems += _unreadable((item.path for item in found), field)
+    readable = _looked_at(found, field, problems)
     _raise_all(problems)
-    return found
+    return readable
 
 
-def load_picture(path: Path) -> Image.Image:
+def load_picture(source: Path | io.BytesIO) -> Image.Image:
     """The image as 8-bit RGB: EXIF turn applied, alpha composited on white, 16-bit, greyscale, palette and CMYK converted."""
-    with Image.open(path) as file:
+    with Image.open(source) as file:
         picture = ImageOps.exif_transpose(file)
         picture.load()
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0  # 16-bit files arrive as I or I;16
+        sixteen = picture.mode.startswith("I;16") or values.max(initial=0) > 255  # of mode I and F only the values tell
+        top = 65535.0 if sixteen else 255.0
         picture = Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8), "L")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
@@ -89,16 +104,21 @@ def load_picture(path: Path) -> Image.Image:
 
 def fit_square(picture: Image.Image, resolution: int) -> Image.Image:
     """Scaled (Lanczos) so that the shorter side fits, then cropped at the centre to resolution x resolution pixels."""
-    if picture.size == (resolution, resolution):
+    return fit(picture, (resolution, resolution))
+
+
+def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scaled (Lanczos) so that it covers width x height, then cropped at the centre to exactly that."""
+    if picture.size == size:
         return picture
-    return ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS, centering=(0.5, 0.5))
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS, centering=(0.5, 0.5))
 
 
 def data_digest(items: Iterable[CaptionedImage]) -> str:
     """SHA-256 over file names, image bytes, captions and repeats, independent of where the folder lies."""
     digest = hashlib.sha256()
     for item in items:
-        content = hashlib.sha256(item.path.read_bytes()).hexdigest()
+        content = item.sha256 or hashlib.sha256(item.path.read_bytes()).hexdigest()
         digest.update(f"{item.path.name}\0{content}\0{item.caption}\0{item.repeats}\n".encode())
     return digest.hexdigest()
 
@@ -121,15 +141,22 @@ def _read_captions(
     return items
 
 
-def _unreadable(paths: Iterable[Path], field: str) -> list[str]:
-    problems = []
-    for path in paths:
+def _looked_at(items: Sequence[CaptionedImage], field: str, problems: list[str]) -> list[CaptionedImage]:
+    """The items that decode, with size and hash; the others are described in `problems`."""
+
+    def look(item: CaptionedImage) -> CaptionedImage | str:
         try:
-            load_picture(path)
+            content = item.path.read_bytes()
+            size = load_picture(io.BytesIO(content)).size
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-            problems.append(f"{field}: image {str(path)!r} cannot be read ({reason}); replace or remove it")
-    return problems
+            return f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it"
+        return replace(item, size=size, sha256=hashlib.sha256(content).hexdigest())
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(look, items))
+    problems += [result for result in results if isinstance(result, str)]
+    return [result for result in results if isinstance(result, CaptionedImage)]
 
 
 def _check_folder(folder: Path, field: str) -> None:
@@ -142,8 +169,6 @@ def _check_folder(folder: Path, field: str) -> None:
 
 
 def _raise_all(problems: list[str]) -> None:
-    if len(problems) > _LIMIT:
-        problems = [*problems[:_LIMIT], f"and {len(problems) - _LIMIT} more of this kind"]
     if problems:
         raise InputError(problems)
 

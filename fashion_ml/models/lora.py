@@ -1,4 +1,4 @@
-"""LoRA on the UNet through peft, and its file in kohya's key layout.
+"""LoRA on UNet and text encoder through peft, and its file in kohya's key layout.
 
 Hu et al. 2021, arXiv:2106.09685: the update of a weight is (alpha / r) * B @ A, with A = lora_down [r, in], B = lora_up [out, r].
 """
@@ -7,59 +7,149 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fashion_ml.checkpoint import atomic_path
+from fashion_ml.errors import InputError
 from fashion_ml.seeding import derive_seed
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 """Attention projections, of self- and cross-attention."""
+FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
+PROJECTIONS = ("proj_in", "proj_out")
+CONVOLUTIONS = ("conv1", "conv2", "conv")
+TEXT_ENCODER = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
-def add_lora(unet: Any, *, rank: int, alpha: float, seed: int) -> list[torch.nn.Parameter]:
-    """Put a LoRA on every attention projection of the UNet; returns its parameters, float32, the only ones that train.
+@dataclass(frozen=True)
+class LoraSpec:
+    """What is trained. kohya's modules are attention, feed-forward and projections, and the text encoder."""
+
+    rank: int
+    alpha: float
+    feed_forward: bool = False
+    projections: bool = False
+    convolutions: bool = False
+    """The 3 x 3 convolutions of residual blocks and of down- and upsampling."""
+    text_encoder: bool = False
+    dropout: float = 0.0
+    """Share of inputs dropped before lora_down while training."""
+    use_dora: bool = False
+    """Weight-decomposed update: a magnitude for each output beside the direction. Liu et al. 2024, arXiv:2402.09353."""
+    use_rslora: bool = False
+    """Scale alpha / sqrt(r) instead of alpha / r. Kalajdzievski 2023, arXiv:2312.03732."""
+
+    @property
+    def file_alpha(self) -> float:
+        """The alpha that a file carries, so that readers, who divide by r, get the scale that was trained with."""
+        return self.alpha * math.sqrt(self.rank) if self.use_rslora else self.alpha
+
+
+@dataclass(frozen=True)
+class LoraParameters:
+    """The trained parameters, float32, by learning rate."""
+
+    unet: list[torch.nn.Parameter]
+    text_encoder: list[torch.nn.Parameter]
+
+    @property
+    def all(self) -> list[torch.nn.Parameter]:
+        """All of them; a list, for clipping iterates it at every step."""
+        return [*self.unet, *self.text_encoder]
+
+
+def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int) -> LoraParameters:
+    """Put a LoRA on the UNet, and on the text encoder if the spec says so; only its parameters train afterwards.
 
     A is Kaiming-uniform by `seed`, B is zero, so that the first output equals the base's. The global random state is untouched.
     """
     from diffusers.training_utils import cast_training_params
-    from peft import LoraConfig
 
-    unet.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "lora"))
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(ATTENTION), init_lora_weights=True))
-    cast_training_params(unet, dtype=torch.float32)
-    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    models = [(unet, _unet_targets(unet, spec), "lora")]
+    if spec.text_encoder:
+        models.append((text_encoder, _ending_in(text_encoder, TEXT_ENCODER), "lora of the text encoder"))
+    trained: list[list[torch.nn.Parameter]] = [[], []]
+    for index, (model, targets, purpose) in enumerate(models):
+        model.requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, purpose))
+            model.add_adapter(_peft_config(spec, targets))
+        cast_training_params(model, dtype=torch.float32)
+        trained[index] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return LoraParameters(*trained)
 
 
-def kohya_tensors(unet: Any, alpha: float) -> dict[str, torch.Tensor]:
-    """The LoRA as `lora_unet_<module>.lora_down.weight` [r, in], `.lora_up.weight` [out, r] and `.alpha` 0-d; CPU, float32."""
+def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torch.Tensor]:
+    """The LoRA in kohya's names: `<module>.lora_down.weight` [r, in, ...], `.lora_up.weight` [out, r, ...], `.alpha` 0-d, and for DoRA
+    `.dora_scale` [out, 1, ...]; CPU, float32."""
     tensors: dict[str, torch.Tensor] = {}
-    for name, module in unet.named_modules():
-        if not hasattr(module, "lora_A") or "default" not in module.lora_A:
-            continue
-        key = "lora_unet_" + name.replace(".", "_")
-        for part, adapters in (("lora_down", module.lora_A), ("lora_up", module.lora_B)):
-            tensors[f"{key}.{part}.weight"] = adapters["default"].weight.detach().float().cpu().contiguous().clone()
-        tensors[f"{key}.alpha"] = torch.tensor(float(alpha))
+    for name, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
+        tensors[f"{name}.lora_down.weight"] = _plain(module.lora_A["default"].weight)
+        tensors[f"{name}.lora_up.weight"] = _plain(module.lora_B["default"].weight)
+        tensors[f"{name}.alpha"] = torch.tensor(float(spec.file_alpha))
+        if spec.use_dora:
+            magnitude = _plain(module.lora_magnitude_vector["default"].weight)
+            tensors[f"{name}.dora_scale"] = magnitude.reshape(-1, *[1] * (module.get_base_layer().weight.dim() - 1))
     return dict(sorted(tensors.items()))
 
 
-def save_lora(path: Path, unet: Any, alpha: float, metadata: Mapping[str, str]) -> None:
-    """Write the LoRA atomically as .safetensors in kohya's layout, with both of kohya's hashes in the metadata."""
+@torch.no_grad()
+def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
+    """Continue from a LoRA file in kohya's layout: the model with the fresh LoRA on it then computes what the file says.
+
+    Another alpha in the file is folded into lora_up. InputError when rank or targets differ, naming the setting to change.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    name = f"network.network_weights: {str(path)!r}"
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{name} cannot be read ({error}); give a LoRA .safetensors file") from None
+    modules = dict(_lora_modules(unet, text_encoder if spec.text_encoder else None))
+    in_file = {key.split(".")[0] for key in tensors}
+    if not any(key.endswith(".lora_down.weight") for key in tensors):
+        raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")
+    _check_targets(name, in_file, set(modules))
+    for key, module in modules.items():
+        down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
+        if down.shape[0] != spec.rank:
+            raise InputError(f"network.rank: {spec.rank}, but {str(path)!r} has rank {down.shape[0]}; set it to {down.shape[0]}")
+        a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+        if down.numel() != a.numel() or up.numel() != b.numel():
+            raise InputError(f"{name} was made for another base ({key} has other shapes); choose the base it was trained on")
+        alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
+        a.copy_(down.view_as(a))
+        b.copy_(up.view_as(b) * (alpha / spec.file_alpha))
+        if spec.use_dora:
+            if f"{key}.dora_scale" not in tensors:
+                raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
+            magnitude = module.lora_magnitude_vector["default"].weight
+            magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
+        elif f"{key}.dora_scale" in tensors:
+            raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
+
+
+def save_lora(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a LoRA atomically as .safetensors, with both of kohya's hashes in the metadata; the alphas stay float32."""
     from safetensors.torch import save
 
-    tensors = kohya_tensors(unet, alpha)
+    kept = {name: tensor if name.endswith(".alpha") else tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
     hashed = {key: value for key, value in metadata.items() if key.startswith("ss_")}
-    content = save(tensors, dict(hashed))
+    content = save(kept, dict(hashed))
     hashes = {"sshs_model_hash": model_hash(content), "sshs_legacy_hash": legacy_hash(content)}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, {**metadata, **hashes}))
+        temporary.write_bytes(save(kept, {**metadata, **hashes}))
 
 
 def model_hash(content: bytes) -> str:
@@ -78,3 +168,63 @@ def read_metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         return json.loads(file.read(length)).get("__metadata__", {})
+
+
+def _peft_config(spec: LoraSpec, targets: list[str]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        target_modules=targets,
+        lora_dropout=spec.dropout,
+        use_dora=spec.use_dora,
+        use_rslora=spec.use_rslora,
+        init_lora_weights=True,
+    )
+
+
+def _unet_targets(unet: Any, spec: LoraSpec) -> list[str]:
+    targets = [name for name in _ending_in(unet, ATTENTION) if ".transformer_blocks." in name]
+    if spec.feed_forward:
+        targets += _ending_in(unet, FEED_FORWARD)
+    if spec.projections:
+        targets += [name for name in _ending_in(unet, PROJECTIONS) if ".attentions." in name]
+    if spec.convolutions:
+        modules = dict(unet.named_modules())
+        targets += [name for name in _ending_in(unet, CONVOLUTIONS) if getattr(modules[name], "kernel_size", None) == (3, 3)]
+    return targets
+
+
+def _ending_in(model: Any, endings: tuple[str, ...]) -> list[str]:
+    return [name for name, _ in model.named_modules() if name.endswith(tuple(f".{ending}" for ending in endings))]
+
+
+def _lora_modules(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
+    """kohya's name and peft's layer of every module that has a LoRA."""
+    for prefix, model in (("lora_unet_", unet), ("lora_te_text_model_", text_encoder)):
+        for name, module in model.named_modules() if model is not None else ():
+            if hasattr(module, "lora_A") and "default" in module.lora_A:
+                yield prefix + name.removeprefix("text_model.").replace(".", "_"), module
+
+
+_SWITCHES = (
+    ("lora_te_", "network.train_text_encoder"),
+    ("_ff_net_", "network.feed_forward"),
+    ("_proj_in", "network.projections"),
+    ("_proj_out", "network.projections"),
+    ("_conv", "network.convolutions"),
+)
+
+
+def _check_targets(name: str, in_file: set[str], ours: set[str]) -> None:
+    for difference, state in ((in_file - ours, "true"), (ours - in_file, "false")):
+        for key in sorted(difference):
+            switch = next((setting for part, setting in _SWITCHES if part in key), None)
+            fix = f"set {switch} to {state}" if switch else "choose the base it was trained on"
+            held = "holds" if state == "true" else "lacks"
+            raise InputError(f"{name} {held} {key}; {fix}")
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().float().cpu().contiguous().clone()

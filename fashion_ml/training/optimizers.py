@@ -1,0 +1,48 @@
+"""Optimisers, each from the library that maintains it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fashion_ml.config import Optimizer
+from fashion_ml.errors import InputError
+from fashion_ml.models.lora import LoraParameters
+
+
+def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser over one parameter group for each learning rate; the group's `peak` holds that rate.
+
+    InputError when its library is missing, naming the extra to install, or when it needs a GPU and there is none.
+    """
+    rate = settings.learning_rate
+    groups: list[dict[str, Any]] = [{"params": parameters.unet, "lr": rate, "peak": rate}]
+    if parameters.text_encoder:
+        text_rate = settings.text_encoder_lr or rate
+        groups.append({"params": parameters.text_encoder, "lr": text_rate, "peak": text_rate})
+    kind, decay = settings.optimizer_type, settings.weight_decay
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=device.type == "cuda")
+    if kind == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(groups, lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False)
+    if kind == "prodigy":
+        prodigy = _library(kind, "prodigyopt").Prodigy
+        return prodigy(groups, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True)
+    library = _library(kind, "bitsandbytes")
+    if device.type != "cuda":
+        raise InputError("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw")
+    return library.optim.AdamW8bit(groups, lr=rate, weight_decay=decay)
+
+
+def _library(kind: str, name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"optimizer.optimizer_type: {kind} needs {name}, which is not installed; pip install 'fashion-ml[gpu]', or use adamw"
+        ) from error
