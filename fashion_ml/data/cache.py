@@ -36,12 +36,12 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 
 class TensorCache:
-    """Get and put small groups of tensors by key; the least recently used leave memory when `memory_bytes` is passed.
+    """Get and put small groups of tensors by key; with `memory_bytes` the least recently used leave memory when that is passed.
 
-    Without a folder nothing may leave memory, for it could not come back.
+    What left memory comes back from the folder; without one it has to be made again.
     """
 
-    def __init__(self, folder: Path | None = None, memory_bytes: int = 4 << 30):
+    def __init__(self, folder: Path | None = None, memory_bytes: int | None = None):
         self.folder, self._limit, self._held = folder, memory_bytes, 0
         self._memory: OrderedDict[str, Tensors] = OrderedDict()
 
@@ -89,7 +89,7 @@ class TensorCache:
         if key not in self._memory:
             self._held += _size(tensors)
         self._memory[key] = tensors
-        while self.folder is not None and self._held > self._limit and len(self._memory) > 1:
+        while self._limit is not None and self._held > self._limit and len(self._memory) > 1:
             _, dropped = self._memory.popitem(last=False)
             self._held -= _size(dropped)
 

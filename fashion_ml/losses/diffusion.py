@@ -92,6 +92,7 @@ def debiased_weight(snr_t: torch.Tensor, prediction_type: str) -> torch.Tensor:
     return 1 / (bounded + 1) if prediction_type == "v_prediction" else bounded.rsqrt()
 
 
-def with_prior(losses: torch.Tensor, prior_losses: torch.Tensor, prior_loss_weight: float) -> torch.Tensor:
-    """Prior preservation: mean(losses) + prior_loss_weight * mean(prior_losses); (B,) and (P,) -> (). Ruiz et al. 2022, arXiv:2208.12242."""
-    return losses.mean() + prior_loss_weight * prior_losses.mean()
+def loss_shares(images: int, prior_images: int, prior_loss_weight: float) -> tuple[float, float]:
+    """What the loss of each image, and of each prior image, counts for, so that the weighted sum over a step is
+    mean(losses) + prior_loss_weight * mean(prior losses). Ruiz et al. 2022 (DreamBooth), arXiv:2208.12242, equation 2."""
+    return 1 / images, prior_loss_weight / prior_images if prior_images else 0.0

@@ -9,13 +9,13 @@ from fashion_ml.losses.diffusion import (
     add_noise,
     debiased_weight,
     huber_c,
+    loss_shares,
     min_snr_weight,
     offset_noise,
     per_image_huber,
     per_image_mse,
     snr,
     target_of,
-    with_prior,
 )
 
 ABAR = torch.tensor([0.9, 0.5, 0.1])
@@ -122,7 +122,9 @@ def test_debiased_weight_by_hand():
 
 def test_prior_preservation_by_hand():
     """mean(1, 3) + 0.5 * mean(4, 4, 1) = 2 + 0.5 * 3 = 3.5"""
-    assert with_prior(torch.tensor([1.0, 3.0]), torch.tensor([4.0, 4.0, 1.0]), 0.5).item() == 3.5
+    share, prior_share = loss_shares(2, 3, 0.5)
+    assert share * (1 + 3) + prior_share * (4 + 4 + 1) == 3.5
+    assert loss_shares(4, 0, 1.0) == (0.25, 0.0)
 
 
 def test_offset_noise_moves_whole_channels():

@@ -1,0 +1,55 @@
+"""val_loss: the noise prediction error on held-out images with noise and timesteps that never change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fashion_ml.losses.diffusion import add_noise, per_image_mse, target_of
+from fashion_ml.seeding import generator
+from fashion_ml.training.encoded import EncodedImages
+
+BANDS = 4
+"""Equal bands of timesteps; every image has one fixed timestep in each."""
+
+
+class Validation:
+    """Fixed inputs for each held-out image: a function of (seed, image bytes), so that values compare between steps and runs."""
+
+    def __init__(
+        self,
+        images: EncodedImages,
+        text_of: Callable[[Sequence[str]], torch.Tensor],
+        *,
+        alphas_cumprod: torch.Tensor,
+        prediction_type: str,
+        scaling: float,
+        seed: int,
+    ):
+        self._images, self._text_of = images, text_of
+        self._abar, self._kind, self._scaling, self._seed = alphas_cumprod, prediction_type, scaling, seed
+        total, step = len(alphas_cumprod), len(alphas_cumprod) // BANDS
+        self.bands = [(first, total if i == BANDS - 1 else first + step) for i, first in enumerate(range(0, step * BANDS, step))]
+
+    @torch.no_grad()
+    def measure(self, predict: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], device: Any) -> dict[str, float]:
+        """`val_loss`, the mean squared error over images and bands, and `val_loss_bands/tAAAA_BBBB` of each band.
+
+        `predict(noisy, timesteps, text)` with (4, 4, h, w), (4,) and what `text_of` makes of one caption, four times.
+        """
+        losses = []
+        for index, item in enumerate(self._images.items):
+            draw = generator(self._seed, f"validation {item.sha256}")
+            noise = torch.randn((BANDS, *self._images.latent_shape(index)), generator=draw)
+            timesteps = torch.cat([torch.randint(low, high, (1,), generator=draw) for low, high in self.bands])
+            latents = (self._images.moments(index)["mean"] * self._scaling).expand_as(noise)
+            text = self._text_of([item.caption]).expand(BANDS, *[-1] * (self._text_of([item.caption]).dim() - 1))
+            x, eps, t = latents.to(device), noise.to(device), timesteps.to(device)
+            prediction = predict(add_noise(x, eps, self._abar, t), t, text.to(device))
+            losses.append(per_image_mse(prediction, target_of(self._kind, x, eps, self._abar, t)))
+        table = torch.stack(losses).double().cpu()
+        bands = table.mean(0).tolist()
+        named = {f"val_loss_bands/t{low:04d}_{high - 1:04d}": value for (low, high), value in zip(self.bands, bands, strict=True)}
+        return {"val_loss": table.mean().item(), **named}
