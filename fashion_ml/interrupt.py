@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from fashion_ml.progress import say
 
@@ -15,9 +16,18 @@ class StopRequest:
 
     requested = False
 
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if a stop was asked for; call it where the state is whole."""
-        if self.requested:
+    def check(self, accelerator: Any = None) -> None:
+        """Raise KeyboardInterrupt if a stop was asked for; call it where the state is whole.
+
+        With an accelerator of several processes all of them stop at the same step as soon as one of them was asked.
+        """
+        requested = self.requested
+        if accelerator is not None and accelerator.num_processes > 1:
+            import torch
+
+            flag = torch.tensor(float(requested), device=accelerator.device)
+            requested = bool(accelerator.reduce(flag, reduction="sum").item())
+        if requested:
             raise KeyboardInterrupt
 
 

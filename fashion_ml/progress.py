@@ -24,10 +24,10 @@ class _Speed(ProgressColumn):
 class Bar:
     """Counts steps of one piece of work."""
 
-    def __init__(self, label: str, total: int, progress: Progress | None):
-        self.label, self.total, self.done = label, total, 0
+    def __init__(self, label: str, total: int, done: int, progress: Progress | None):
+        self.label, self.total, self.done, self._first = label, total, done, done
         self._progress = progress
-        self._task = progress.add_task(label, total=total, note="") if progress else None
+        self._task = progress.add_task(label, total=total, completed=done, note="") if progress else None
         self._start = self._last = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -39,16 +39,16 @@ class Bar:
         now = time.monotonic()
         if now - self._last >= _LINE_EVERY_SECONDS or self.done == self.total:
             self._last = now
-            speed = self.done / max(now - self._start, 1e-9)
+            speed = (self.done - self._first) / max(now - self._start, 1e-9)
             left = (self.total - self.done) / max(speed, 1e-9)
             console.print(f"{self.label}: {self.done}/{self.total} {note} {speed:.2f} it/s, {left:.0f} s left", highlight=False)
 
 
 @contextmanager
-def bar(label: str, total: int) -> Iterator[Bar]:
-    """A progress bar for a block of work."""
+def bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A progress bar for a block of work of which `done` is behind already."""
     if not console.is_terminal:
-        yield Bar(label, total, None)
+        yield Bar(label, total, done, None)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -59,7 +59,7 @@ def bar(label: str, total: int) -> Iterator[Bar]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield Bar(label, total, progress)
+        yield Bar(label, total, done, progress)
 
 
 def say(text: str) -> None:

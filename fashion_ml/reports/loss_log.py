@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from fashion_ml.checkpoint import write_text
+
 HEADER = "step,epoch,total_loss,visual_loss,fashion_clip_loss,color_loss,learning_rate,timestamp"
+IMAGE_LOSSES = ("visual_loss", "fashion_clip_loss", "color_loss")
 NOT_MEASURED = "N/A"
 _EXPLANATION = """\
 # Losses of a LoRA training. total_loss: the training objective (noise prediction error) of this step's images.
@@ -34,18 +37,22 @@ class LossRow:
 class LossLog:
     """Appends rows, flushed one by one, so that a crash keeps what was written."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, after_step: int = 0):
+        """Begin a new log, or with `after_step` go on with the one at `path`, from which the rows of later steps are taken out."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = path.open("w", encoding="utf-8")
-        self._file.write(f"{_EXPLANATION}{HEADER}\n")
-        self._file.flush()
+        if after_step and path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, after_step)]
+            write_text(path, "\n".join(kept) + "\n")
+        else:
+            write_text(path, f"{_EXPLANATION}{HEADER}\n")
+        self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, epoch: int, total_loss: float, learning_rate: float) -> None:
-        """Append the row of a step; the three image losses are N/A."""
+    def write(self, step: int, epoch: int, total_loss: float, learning_rate: float, **image_losses: float) -> None:
+        """Append the row of a step; each of the three image losses that is not given is N/A."""
         stamp = datetime.now().isoformat(timespec="microseconds")
-        absent = ",".join([NOT_MEASURED] * 3)
-        self._file.write(f"{step},{epoch},{total_loss:.6f},{absent},{learning_rate:.10g},{stamp}\n")
+        images = ",".join(f"{image_losses[name]:.6f}" if name in image_losses else NOT_MEASURED for name in IMAGE_LOSSES)
+        self._file.write(f"{step},{epoch},{total_loss:.6f},{images},{learning_rate:.10g},{stamp}\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -53,6 +60,12 @@ class LossLog:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _belongs(line: str, last_step: int) -> bool:
+    """A comment, the header, or a whole row of a step up to the last."""
+    cells = line.split(",")
+    return not cells[0].isdigit() or (int(cells[0]) <= last_step and len(cells) == len(HEADER.split(",")))
 
 
 def read_loss_log(path: Path) -> list[LossRow]:

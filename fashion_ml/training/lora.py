@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fashion_ml.config import LoraExperiment
-from fashion_ml.data.captioned_images import CaptionedImage, fit_square, load_picture
-from fashion_ml.data.order import StepPlan
-from fashion_ml.errors import InputError
 from fashion_ml.interrupt import stop_between_steps
-from fashion_ml.losses.diffusion import min_snr_weight, per_image_mse, snr, target_of
-from fashion_ml.models.lora import add_lora, save_lora
-from fashion_ml.models.stable_diffusion import encode_captions, encode_latents
+from fashion_ml.losses.diffusion import (
+    add_noise,
+    debiased_weight,
+    huber_c,
+    min_snr_weight,
+    per_image_huber,
+    per_image_mse,
+    snr,
+    target_of,
+)
+from fashion_ml.models.lora import LoraSpec, add_lora, load_lora
 from fashion_ml.progress import bar
-from fashion_ml.reports.loss_log import LossLog
-from fashion_ml.seeding import generator
+from fashion_ml.seeding import derive_seed
+from fashion_ml.training.batches import Batch, StepInputs
+from fashion_ml.training.keeping import Keeper
 from fashion_ml.training.metadata import kohya_metadata
+from fashion_ml.training.optimizers import make_optimizer
+from fashion_ml.training.recording import LossSeries, Record
 from fashion_ml.training.schedule import lr_factor
+from fashion_ml.training.validation import Validation
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class CachedImages:
-    """What training needs of the images: moments of the unscaled latents (N, 4, h, w) and text embeddings (N, L, D), on the CPU."""
+class Hooks:
+    """What the loop hands out, called by the main process only."""
 
-    latent_mean: torch.Tensor
-    latent_std: torch.Tensor
-    text: torch.Tensor
-    caption_of: tuple[int, ...]
-    """Row of `text` of each image; equal captions share one."""
-
-
-@dataclass
-class LossSeries:
-    """The training objective of each optimiser step."""
-
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    log: Callable[[list[dict[str, float]]], None]
+    """Gets rows of `step` and what was measured at it."""
+    check: Callable[[int, Path], dict[str, float]] | None = None
+    """Really generates with the LoRA file of a step and measures: visual_loss, fashion_clip_loss, color_loss."""
+    sample: Callable[[int], None] | None = None
+    """Makes sample images with the weights as they are."""
 
 
 @dataclass(frozen=True)
@@ -52,150 +56,264 @@ class TrainedLora:
 
     path: Path
     total_loss: LossSeries
+    image_losses: dict[str, LossSeries]
+    """visual_loss, fashion_clip_loss and color_loss where performance checks measured them; empty otherwise."""
+    best_step: int | None
+    """The step of the lowest val_loss, whose weights are in `best.safetensors`; None without validation."""
     seconds: float
-    """Wall time of the loop alone."""
+    """Wall time of the loop alone, since the last resume."""
     parameters: int
     """Trained numbers."""
 
 
-def cache_images(pipeline: Any, items: Sequence[CaptionedImage], resolution: int, batch_size: int) -> CachedImages:
-    """Encode every image and every different caption once; VAE and text encoder are not needed again."""
-    captions = sorted({item.caption for item in items})
-    with bar("encode images", len(items)) as progress:
-
-        def batches() -> Any:
-            for first in range(0, len(items), batch_size):
-                part = items[first : first + batch_size]
-                yield [fit_square(load_picture(item.path), resolution) for item in part]
-                progress.advance(len(part))
-
-        mean, std = encode_latents(pipeline, batches())
-    caption_of = tuple(captions.index(item.caption) for item in items)
-    return CachedImages(mean, std, encode_captions(pipeline, captions), caption_of)
+def lora_spec(config: LoraExperiment) -> LoraSpec:
+    """The LoRA of an experiment."""
+    network = config.network
+    return LoraSpec(
+        rank=network.rank,
+        alpha=network.alpha or float(network.rank),
+        feed_forward=network.feed_forward,
+        projections=network.projections,
+        convolutions=network.convolutions,
+        text_encoder=network.train_text_encoder,
+        dropout=network.dropout,
+        use_dora=network.use_dora,
+        use_rslora=network.use_rslora,
+    )
 
 
 def train_lora(
     config: LoraExperiment,
     pipeline: Any,
-    items: Sequence[CaptionedImage],
-    data: CachedImages,
+    inputs: StepInputs,
+    validation: Validation | None,
     folder: Path,
-    on_log: Callable[[list[dict[str, float]]], None],
+    hooks: Hooks,
+    accelerator: Any,
+    *,
+    resume: bool = False,
 ) -> TrainedLora:
-    """Train, write the loss log and the LoRA files into `folder`, and hand every step's figures to `on_log`.
+    """Train, write the loss log and the LoRA files into `folder`, and hand every step's figures to `hooks.log`.
 
-    `on_log` gets a list of {step, epoch, total_loss, grad_norm, learning_rate}. Stopping by Ctrl-C or SIGTERM writes
-    `<output_name>-stepNNNNNNNN.safetensors` first. InputError when the loss is not finite.
+    A row has `step`, `epoch`, `total_loss`, `grad_norm`, `learning_rate` and what validation measured. With `resume` it goes on from
+    the state in `folder`, or from the start when none was written yet. Stopping by Ctrl-C or SIGTERM saves first. InputError when
+    the loss is not finite.
     """
-    from accelerate import Accelerator
+    settings, device, spec, plan = config.training, accelerator.device, lora_spec(config), inputs.plan
+    parameters = add_lora(pipeline.unet, pipeline.text_encoder, spec, settings.seed)
+    if config.network.network_weights:
+        load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, spec)
+    optimizer = accelerator.prepare(make_optimizer(config.optimizer, parameters, device))
+    models = _prepared(config, pipeline, accelerator)
+    predict, loss_of = _functions(config, pipeline, models, accelerator)
+    started = time.time()
 
-    settings, seed = config.training, config.training.seed
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    device, unet = accelerator.device, pipeline.unet
-    alpha = config.network.alpha or float(config.network.rank)
-    parameters = add_lora(unet, rank=config.network.rank, alpha=alpha, seed=seed)
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    unet.train()
-    optimizer = torch.optim.AdamW(parameters, lr=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay)
-    unet, optimizer = accelerator.prepare(unet, optimizer)
-    plan = StepPlan(
-        tuple(item.repeats for item in items), settings.train_batch_size * settings.gradient_accumulation_steps, seed
+    def metadata(step: int) -> dict[str, str]:
+        return kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
+
+    keeper = Keeper(config, folder, pipeline, spec, parameters, optimizer, accelerator, metadata)
+    record = Record(
+        folder,
+        accelerator,
+        on_rows=hooks.log,
+        images_of=lambda step: [inputs.images.items[i].path.name for i in plan.images(step)],
+        log_every=settings.log_every,
+        last_step=settings.max_train_steps,
     )
-    alphas_cumprod = pipeline.scheduler.alphas_cumprod.to(device)
-    kind, scaling = pipeline.scheduler.config.prediction_type, pipeline.vae.config.scaling_factor
-    started, series = time.time(), LossSeries()
-    pending: list[dict[str, Any]] = []
-    log = LossLog(folder / "training_logs" / "training_loss_log.txt")
-
-    def save(name: str, step: int) -> Path:
-        metadata = kohya_metadata(config, items, plan, step=step, started=started, prediction_type=kind)
-        path = folder / f"{name}.safetensors"
-        save_lora(path, accelerator.unwrap_model(unet), alpha, metadata)
-        return path
-
-    def flush() -> None:
-        rows = [{**row, "total_loss": row["total_loss"].item(), "grad_norm": row["grad_norm"].item()} for row in pending]
-        pending.clear()
-        for row in rows:
-            step = int(row["step"])
-            if not torch.isfinite(torch.tensor(row["total_loss"])):
-                raise InputError(_not_finite(step, [items[i].path.name for i in plan.images(step)], folder))
-            series.steps.append(step)
-            series.values.append(row["total_loss"])
-            if step % settings.log_every == 0 or step in (1, settings.max_train_steps):
-                log.write(step, int(row["epoch"]), row["total_loss"], row["learning_rate"])
-        on_log(rows)
-
-    loop_started = time.monotonic()
+    done = keeper.restore(record) if resume else 0
+    record.open(done)
+    measure = _Measuring(config, pipeline, validation, predict, hooks, keeper, record, accelerator)
+    began = time.monotonic()
     try:
-        with bar("train LoRA", settings.max_train_steps) as progress, stop_between_steps() as stop:
-            for step in range(1, settings.max_train_steps + 1):
-                # Batch: images, noise and timesteps are functions of (seed, step)
-                chosen = plan.images(step)
-                shape = (len(chosen), *data.latent_mean.shape[1:])
-                sampled = torch.randn(shape, generator=generator(seed, "latent", step)) * data.latent_std[chosen]
-                latents = (data.latent_mean[chosen] + sampled) * scaling
-                noise = torch.randn(shape, generator=generator(seed, "noise", step))
-                timesteps = torch.randint(0, len(alphas_cumprod), shape[:1], generator=generator(seed, "timestep", step))
-                text = data.text[[data.caption_of[i] for i in chosen]]
-
-                # Loss and backward, one micro-batch after the other; the step's loss is the mean over its images
+        with bar("train LoRA", settings.max_train_steps, done=done) as progress, stop_between_steps() as stop:
+            for step in range(done + 1, settings.max_train_steps + 1):
+                # Loss and backward, one batch after the other; processes share their gradients at the last
+                if spec.dropout > 0:
+                    torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
                 total_loss = torch.zeros((), device=device)
-                for part in torch.arange(len(chosen)).split(settings.train_batch_size):
-                    x, eps, t = latents[part].to(device), noise[part].to(device), timesteps[part].to(device)
-                    abar = alphas_cumprod[t][:, None, None, None]
-                    noisy = abar.sqrt() * x + (1 - abar).sqrt() * eps
-                    with accelerator.autocast():
-                        prediction = unet(noisy, t, text[part].to(device)).sample
-                    losses = per_image_mse(prediction, target_of(kind, x, eps, alphas_cumprod, t))
-                    if config.loss.min_snr_gamma is not None:
-                        losses = losses * min_snr_weight(snr(alphas_cumprod, t), config.loss.min_snr_gamma, kind)
-                    loss = losses.sum() / len(chosen)
-                    accelerator.backward(loss)
-                    total_loss += loss.detach()
+                batches = list(inputs.batches(step))
+                for batch in batches:
+                    with _own_gradients(accelerator, models, unless=batch is batches[-1]):
+                        part = loss_of(batch)
+                        accelerator.backward(part * accelerator.num_processes)
+                    total_loss += part.detach()
+                if accelerator.num_processes > 1:
+                    total_loss = accelerator.reduce(total_loss, reduction="sum")
 
                 # Clip and step
-                limit = config.optimizer.max_grad_norm or float("inf")
-                grad_norm = accelerator.clip_grad_norm_(parameters, limit)
-                factor = lr_factor(
-                    step,
-                    shape=config.optimizer.lr_scheduler,
-                    warmup_steps=config.optimizer.lr_warmup_steps,
-                    total_steps=settings.max_train_steps,
-                )
+                grad_norm = accelerator.clip_grad_norm_(parameters.all, config.optimizer.max_grad_norm or math.inf)
                 for group in optimizer.param_groups:
-                    group["lr"] = config.optimizer.learning_rate * factor
+                    group["lr"] = group["peak"] * _factor(config, step, group["peak"])
                 optimizer.step()
                 optimizer.zero_grad()
+                done = step
+
+                # Validate, check and sample, where it is time for that
+                epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
+                last = step == settings.max_train_steps
+                measured = {"epoch": float(epoch), "learning_rate": float(optimizer.param_groups[0]["lr"])}
+                measured |= measure.validation(step, due=epoch_ends or last)
+                images = measure.images(step)
 
                 # Log
-                row = {"step": step, "epoch": plan.epoch(step), "learning_rate": config.optimizer.learning_rate * factor}
-                pending.append({**row, "total_loss": total_loss, "grad_norm": grad_norm})
-                if step % settings.log_every == 0 or step == settings.max_train_steps:
-                    flush()
-                progress.advance(note=f"epoch {plan.epoch(step)} loss {series.values[-1]:.4f}" if series.values else "")
+                record.add(step, total_loss=total_loss, grad_norm=grad_norm, measured=measured, images=images)
+                progress.advance(note=f"epoch {epoch}" + (f" loss {record.latest:.4f}" if record.latest is not None else ""))
 
                 # Save, and stop if asked to
-                stop.check()
-                if step % (plan.steps_per_epoch * settings.save_every_n_epochs) == 0 and step < settings.max_train_steps:
-                    flush()
-                    save(f"{config.output.output_name}-{plan.epoch(step):06d}", step)
-        path = save(config.output.output_name, settings.max_train_steps)
+                keeper.after_step(step, epoch, epoch_ends, record)
+                stop.check(accelerator)
+        path = keeper.lora(config.output.output_name, settings.max_train_steps)
+        if settings.save_state:
+            keeper.state(done, record)
     except KeyboardInterrupt:
-        if pending or series.steps:
-            flush()
-            save(f"{config.output.output_name}-step{series.steps[-1]:08d}", series.steps[-1])
+        if done:
+            keeper.state(done, record)
+            keeper.lora(f"{config.output.output_name}-step{done:08d}", done)
         raise
     finally:
-        log.close()
-    return TrainedLora(path, series, time.monotonic() - loop_started, sum(p.numel() for p in parameters))
+        record.close()
+    best = record.best[0] if record.best else None
+    count = sum(parameter.numel() for parameter in parameters.all)
+    return TrainedLora(path, record.total_loss, record.image_losses, best, time.monotonic() - began, count)
 
 
-def _not_finite(step: int, names: Sequence[str], folder: Path) -> str:
-    kept = sorted(path.name for path in folder.glob("*.safetensors"))
-    last = f"the last good file is {folder / kept[-1]}" if kept else "no file had been saved yet"
-    return (
-        f"optimizer.learning_rate: total_loss is not finite at step {step} (images {', '.join(names)}); "
-        f"lower the learning rate or use mixed_precision no; {last}"
+def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[Any, ...]:
+    """The trained models in training mode as the loop calls them: the UNet, and the text encoder if it trains."""
+    models = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
+    for model in models:
+        model.train()
+        if config.training.gradient_checkpointing:
+            (getattr(model, "enable_gradient_checkpointing", None) or model.gradient_checkpointing_enable)()
+    if config.training.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    if config.training.compile:
+        models[0] = torch.compile(models[0])
+    return tuple(accelerator.prepare(model) for model in models)
+
+
+Predict = Callable[..., torch.Tensor]
+
+
+def _functions(
+    config: LoraExperiment, pipeline: Any, models: Sequence[Any], accelerator: Any
+) -> tuple[Predict, Callable[[Batch], torch.Tensor]]:
+    """`predict(noisy, timesteps, text, plain=False)`, plain meaning neither compiled nor distributed, and the loss of a batch."""
+    device, loss = accelerator.device, config.loss
+    abar, kind = pipeline.scheduler.alphas_cumprod.to(device), pipeline.scheduler.config.prediction_type
+    trains_text = config.network.train_text_encoder
+
+    def predict(noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, plain: bool = False) -> torch.Tensor:
+        unet, *text_encoder = (pipeline.unet, pipeline.text_encoder) if plain else models
+        with accelerator.autocast():
+            hidden = text_encoder[0](text).last_hidden_state if trains_text else text
+            return unet(noisy, timesteps, hidden).sample
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        x, eps, t = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
+        prediction = predict(add_noise(x, eps, abar, t), t, batch.text.to(device))
+        target = target_of(kind, x, eps, abar, t)
+        if loss.loss_type == "huber":
+            losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t))
+        else:
+            losses = per_image_mse(prediction, target)
+        if loss.min_snr_gamma is not None:
+            losses = losses * min_snr_weight(snr(abar, t), loss.min_snr_gamma, kind)
+        if loss.debiased_estimation:
+            losses = losses * debiased_weight(snr(abar, t), kind)
+        return (losses * batch.share.to(device)).sum()
+
+    return predict, loss_of
+
+
+class _Measuring:
+    """What is measured between steps, and when."""
+
+    def __init__(
+        self,
+        config: LoraExperiment,
+        pipeline: Any,
+        validation: Validation | None,
+        predict: Predict,
+        hooks: Hooks,
+        keeper: Keeper,
+        record: Record,
+        accelerator: Any,
+    ):
+        self._config, self._pipeline, self._validation, self._predict = config, pipeline, validation, predict
+        self._hooks, self._keeper, self._record, self._accelerator = hooks, keeper, record, accelerator
+        if validation is not None and accelerator.is_main_process and not record.base:
+            with self._evaluating(), self._without_lora():
+                record.base = self._measure()
+
+    def validation(self, step: int, due: bool) -> dict[str, float]:
+        """val_loss and its bands, val_loss_base and val_loss_gain; empty when it is not time or there is nothing held out."""
+        every = self._config.training.validate_every_n_steps
+        due = due if every is None else step % every == 0 or step == self._config.training.max_train_steps
+        if self._validation is None or not due or not self._accelerator.is_main_process:
+            return {}
+        with self._evaluating():
+            values = self._measure()
+        self._keeper.best(step, values["val_loss"], self._record)
+        base = self._record.base["val_loss"]
+        return {**values, "val_loss_base": base, "val_loss_gain": base - values["val_loss"]}
+
+    def images(self, step: int) -> dict[str, float]:
+        """Sample images and performance checks; the image losses of a check, empty otherwise."""
+        training, hooks = self._config.training, self._hooks
+        if not self._accelerator.is_main_process:
+            return {}
+        if hooks.sample and training.sample_every and step % training.sample_every == 0:
+            with self._evaluating():
+                hooks.sample(step)
+        if hooks.check and training.performance_check_interval and step % training.performance_check_interval == 0:
+            return hooks.check(step, self._keeper.lora(f"{self._config.output.output_name}-step{step:08d}", step))
+        return {}
+
+    def _measure(self) -> dict[str, float]:
+        assert self._validation is not None
+        return self._validation.measure(lambda *inputs: self._predict(*inputs, plain=True), self._accelerator.device)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        models = (self._pipeline.unet, self._pipeline.text_encoder)
+        modes = [model.training for model in models]
+        for model in models:
+            model.eval()
+        try:
+            yield
+        finally:
+            for model, mode in zip(models, modes, strict=True):
+                model.train(mode)
+
+    @contextmanager
+    def _without_lora(self) -> Iterator[None]:
+        models = [self._pipeline.unet, *([self._pipeline.text_encoder] if self._config.network.train_text_encoder else [])]
+        for model in models:
+            model.disable_adapters()
+        try:
+            yield
+        finally:
+            for model in models:
+                model.enable_adapters()
+
+
+def _factor(config: LoraExperiment, step: int, peak: float) -> float:
+    settings = config.optimizer
+    return lr_factor(
+        step,
+        shape=settings.lr_scheduler,
+        warmup_steps=settings.lr_warmup_steps,
+        total_steps=config.training.max_train_steps,
+        peak=peak,
+        power=settings.lr_scheduler_power,
     )
+
+
+@contextmanager
+def _own_gradients(accelerator: Any, models: Sequence[Any], unless: bool) -> Iterator[None]:
+    """Gradients of this block are not yet shared with the other processes, unless it is the step's last one."""
+    with ExitStack() as stack:
+        if not unless:
+            for model in models:
+                stack.enter_context(accelerator.no_sync(model))
+        yield

@@ -28,7 +28,7 @@ class Validation:
         scaling: float,
         seed: int,
     ):
-        self._images, self._text_of = images, text_of
+        self.images, self._text_of = images, text_of
         self._abar, self._kind, self._scaling, self._seed = alphas_cumprod, prediction_type, scaling, seed
         total, step = len(alphas_cumprod), len(alphas_cumprod) // BANDS
         self.bands = [(first, total if i == BANDS - 1 else first + step) for i, first in enumerate(range(0, step * BANDS, step))]
@@ -40,11 +40,11 @@ class Validation:
         `predict(noisy, timesteps, text)` with (4, 4, h, w), (4,) and what `text_of` makes of one caption, four times.
         """
         losses = []
-        for index, item in enumerate(self._images.items):
+        for index, item in enumerate(self.images.items):
             draw = generator(self._seed, f"validation {item.sha256}")
-            noise = torch.randn((BANDS, *self._images.latent_shape(index)), generator=draw)
+            noise = torch.randn((BANDS, *self.images.latent_shape(index)), generator=draw)
             timesteps = torch.cat([torch.randint(low, high, (1,), generator=draw) for low, high in self.bands])
-            latents = (self._images.moments(index)["mean"] * self._scaling).expand_as(noise)
+            latents = (self.images.moments(index)["mean"] * self._scaling).expand_as(noise)
             text = self._text_of([item.caption]).expand(BANDS, *[-1] * (self._text_of([item.caption]).dim() - 1))
             x, eps, t = latents.to(device), noise.to(device), timesteps.to(device)
             prediction = predict(add_noise(x, eps, self._abar, t), t, text.to(device))

@@ -1,0 +1,139 @@
+"""What a training measured, step by step: buffered on the device, then written to the loss log and handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.reports.loss_log import IMAGE_LOSSES, LossLog
+
+
+@dataclass
+class LossSeries:
+    """A measured series over optimiser steps."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, step: int, value: float) -> None:
+        """Append one measurement."""
+        self.steps.append(step)
+        self.values.append(value)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    step: int
+    total_loss: torch.Tensor
+    grad_norm: torch.Tensor
+    measured: dict[str, float]
+    images: dict[str, float]
+
+
+class Record:
+    """The series of a training. Values stay on the device until `flush`, so that no step waits for the one before it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: Any,
+        *,
+        on_rows: Callable[[list[dict[str, float]]], None],
+        images_of: Callable[[int], list[str]],
+        log_every: int,
+        last_step: int,
+    ):
+        self.total_loss = LossSeries()
+        self.image_losses = {name: LossSeries() for name in IMAGE_LOSSES}
+        self.best: tuple[int, float] | None = None
+        self.base: dict[str, float] = {}
+        self._folder, self._accelerator, self._on_rows, self._images_of = folder, accelerator, on_rows, images_of
+        self._log_every, self._last_step = log_every, last_step
+        self._pending: list[_Pending] = []
+        self._log: LossLog | None = None
+
+    @property
+    def latest(self) -> float | None:
+        """total_loss of the last flushed step."""
+        return self.total_loss.values[-1] if self.total_loss.values else None
+
+    def open(self, after_step: int) -> None:
+        """Begin the loss log, or go on with it behind the rows up to `after_step`."""
+        if self._accelerator.is_main_process:
+            self._log = LossLog(self._folder / "training_logs" / "training_loss_log.txt", after_step=after_step)
+
+    def add(
+        self,
+        step: int,
+        *,
+        total_loss: torch.Tensor,
+        grad_norm: torch.Tensor,
+        measured: dict[str, float],
+        images: dict[str, float],
+    ) -> None:
+        """Buffer a step, its total_loss summed over processes already: `measured` are plain figures such as `epoch`, `learning_rate` and val_loss, `images` the image losses."""
+        self._pending.append(_Pending(step, total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
+        if step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring what is buffered to the CPU, in one transfer, and hand it out. InputError when a loss is not finite."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        losses = torch.stack([entry.total_loss for entry in pending]).tolist()
+        norms = torch.stack([entry.grad_norm for entry in pending]).tolist()
+        rows = []
+        for entry, loss, norm in zip(pending, losses, norms, strict=True):
+            if not torch.isfinite(torch.tensor(loss)):
+                self._hand_out(rows)
+                raise InputError(self._not_finite(entry.step))
+            self.total_loss.add(entry.step, loss)
+            row = {"step": float(entry.step), "total_loss": loss, **entry.measured}
+            if norm < float("inf"):  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
+                row["grad_norm"] = norm
+            rows.append(row)
+            for name, value in entry.images.items():
+                self.image_losses[name].add(entry.step, value)
+            if self._log and (entry.step % self._log_every == 0 or entry.step in (1, self._last_step) or entry.images):
+                epoch, rate = int(entry.measured["epoch"]), entry.measured["learning_rate"]
+                self._log.write(entry.step, epoch, loss, rate, **entry.images)
+        self._hand_out(rows)
+
+    def _hand_out(self, rows: list[dict[str, float]]) -> None:
+        if self._accelerator.is_main_process and rows:
+            self._on_rows(rows)
+
+    def close(self) -> None:
+        """Sync and close the loss log."""
+        if self._log:
+            self._log.close()
+
+    def as_plain(self) -> dict[str, Any]:
+        """What a state keeps, for JSON."""
+        return {
+            "total_loss": [self.total_loss.steps, self.total_loss.values],
+            "image_losses": {name: [series.steps, series.values] for name, series in self.image_losses.items()},
+            "best": self.best,
+            "base": self.base,
+        }
+
+    def restore(self, plain: dict[str, Any]) -> None:
+        """Take over what a state kept."""
+        self.total_loss = LossSeries(*plain["total_loss"])
+        self.image_losses = {name: LossSeries(*series) for name, series in plain["image_losses"].items()}
+        self.best = tuple(plain["best"]) if plain["best"] else None
+        self.base = dict(plain["base"])
+
+    def _not_finite(self, step: int) -> str:
+        kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+        last = f"the last good file is {kept[-1]}" if kept else "no file had been saved yet"
+        return (
+            f"optimizer.learning_rate: total_loss is not finite at step {step} (images {', '.join(self._images_of(step))}); "
+            f"lower the learning rate or use mixed_precision no; {last}"
+        )
