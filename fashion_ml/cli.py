@@ -45,8 +45,9 @@ def _option(*names: str, help: str) -> Any:
     return typer.Option(*names, metavar="VALUE", help=help)
 
 
-@train_app.command("lora")
+@train_app.command("lora", context_settings={**_SETTINGS, "allow_extra_args": True, "ignore_unknown_options": True})
 def train_lora(
+    context: typer.Context,
     config: Annotated[str, _option("--config", help="Experiment YAML; experiments/lora/embedded.yaml when not given.")] = "",
     base: Annotated[str, _option("--base", "--pretrained-model-name-or-path", help="embedded, diffusers folder, hub id.")] = "",
     train_data_dir: Annotated[str, _option("--train-data-dir", help="Folder of kohya-style N_class folders.")] = "",
@@ -73,16 +74,29 @@ def train_lora(
     output_name: Annotated[str, _option("--output-name", help="The LoRA is <output name>.safetensors.")] = "",
     evaluate: Annotated[str, _option("--evaluate", help="true or false: evaluate after training.")] = "",
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")] = False,
+    resume: Annotated[
+        str,
+        typer.Option(
+            "--resume", metavar="[FOLDER]", help="Go on with the unfinished run there; the latest when no folder is given."
+        ),
+    ] = "",
+    new: Annotated[bool, typer.Option("--new", help="Start over; what is in the output folder is moved aside.")] = False,
     set_: Set = None,
     json: Json = "",
 ) -> None:
-    """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run."""
-    given = {name: str(value) for name, value in locals().items() if name not in ("config", "no_evaluate", "set_", "json")}
+    """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run.
+
+    Every setting has an option of its name, here or not, in either spelling: --flip_aug, --noise-offset 0.05, --save_last_n 3.
+    """
+    others = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
+    given = {name: str(value) for name, value in locals().items() if name not in others}
     if no_evaluate:
         if evaluate.lower() in ("true", "1", "yes"):
             raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")
         given["evaluate"] = "false"
-    _train_lora(config, {**given, **_assignments(set_)}, json)
+    if resume and new:
+        raise InputError("--new: contradicts --resume; give one of them")
+    _train_lora(config, {**given, **_extra_options(context.args), **_assignments(set_)}, json, resume, new)
 
 
 @app.command("demo")
@@ -95,7 +109,7 @@ def demo(
     _train_lora("", {"seed": seed, **_assignments(set_)}, json)
 
 
-def _train_lora(config: str, overrides: dict[str, str], json: str) -> None:
+def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str = "", new: bool = False) -> None:
     from fashion_ml.config import load_config
     from fashion_ml.progress import say
 
@@ -105,7 +119,9 @@ def _train_lora(config: str, overrides: dict[str, str], json: str) -> None:
     say(f"Loading {experiment.model.base} …")
     from fashion_ml.recipes import run_lora
 
-    outcome = run_lora(experiment)
+    outcome = run_lora(experiment, resume=resume, new=new)
+    if outcome is None:  # a process beside the main one, under accelerate launch
+        return
     _write_json(json, outcome.facts())
     _report_lora(outcome)
 
@@ -166,6 +182,40 @@ def evaluate_run(
     _report_evaluation(result)
 
 
+@app.command("export")
+def export(
+    run_id: Annotated[str, typer.Argument(help="Id of a training run.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder for diffusers and merged.")],
+    form: Annotated[str, _option("--format", help="kohya, diffusers, or merged (base and LoRA in one).")] = "kohya",
+    checkpoint: Annotated[str, _option("--checkpoint", help="last, best, or the name of a kept file.")] = "last",
+    json: Json = "",
+) -> None:
+    """Write the LoRA of a run for other programs."""
+    _check_json(json)
+    from fashion_ml.exporting import export_lora
+
+    path = export_lora(run_id, form, checkpoint, output)
+    _write_json(json, {"run_id": run_id, "format": form, "checkpoint": checkpoint, "path": str(path)})
+    _print(f"{path}: {form}")
+
+
+@app.command("inspect")
+def inspect(file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file.")], json: Json = "") -> None:
+    """Say what a LoRA file holds: rank, alpha, what it trains, size, metadata."""
+    _check_json(json)
+    from fashion_ml.exporting import inspect_lora
+
+    facts = inspect_lora(file)
+    _write_json(json, facts)
+    targets = ", ".join(f"{count} {group}" for group, count in sorted(facts["targets"].items()))
+    _print(f"{file}: {facts['bytes'] / 2**20:.2f} MiB, {facts['parameters']:,} numbers, {', '.join(facts['dtype'])}")
+    _print(f"rank      {_list(facts['rank'])}")
+    _print(f"alpha     {_list(facts['alpha'])}")
+    _print(f"modules   {facts['modules']}: {targets}" + ("; DoRA" if facts["dora"] else ""))
+    for key, value in sorted(facts["metadata"].items()):
+        _print(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
+
+
 @embedded_app.command("collection")
 def embedded_collection(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], json: Json = ""
@@ -207,6 +257,33 @@ def ui(
     serve(port, _print)
 
 
+def _list(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values) or "none"
+
+
+def _extra_options(arguments: list[str]) -> dict[str, str]:
+    """Options without a line of their own in --help, by the name of their setting; one without a value means true."""
+    import difflib
+
+    from fashion_ml.config import SHORT_NAMES
+
+    result, rest = {}, list(arguments)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--"):
+            raise InputError(f"{option}: was not expected here; options begin with -- (--help shows them)")
+        if name not in SHORT_NAMES and "." not in name:
+            near = difflib.get_close_matches(name, SHORT_NAMES, n=1)
+            raise InputError(
+                f"{option}: no such option; {f'did you mean --{near[0]}?' if near else '--help shows what there is'}"
+            )
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        result[name] = value
+    return result
+
+
 def _assignments(pairs: list[str] | None) -> dict[str, str]:
     result = {}
     for pair in pairs or []:
@@ -233,15 +310,26 @@ def _print(text: str) -> None:
     typer.echo(text)
 
 
+def _with_latest(arguments: list[str]) -> list[str]:
+    """`--resume` without a folder means the latest run."""
+    result = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        result.append(argument)
+        if argument == "--resume" and following.startswith("-"):
+            result.append("latest")
+    return result
+
+
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     command = typer.main.get_command(app)
+    arguments = _with_latest(sys.argv[1:])
     from fashion_ml.interrupt import interrupt_on_sigterm
 
     interrupt_on_sigterm()
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(arguments, standalone_mode=False)
     except InputError as error:
         for problem in error.problems:
             typer.echo(f"error: {' '.join(problem.split())}", err=True)

@@ -368,4 +368,4 @@ def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
         below = tree.get(section)
         tree[section] = dict(below) if isinstance(below, dict) else {}
         tree = tree[section]
-    tree[key] = None if text == "null" else text
+    tree[key] = None if text == "null" else yaml.safe_load(text) if text.startswith("[") else text

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.checkpoint import write_text
-from fashion_ml.config import LoraExperiment, flat, to_yaml, validate
+from fashion_ml.config import LoraExperiment, flat, validate
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest, read_references, read_training_folder
 from fashion_ml.embedded.collection import VERSION, write_collection
 from fashion_ml.errors import InputError
 from fashion_ml.progress import say
+from fashion_ml.resuming import RunFolder, clear_output_folder, find_run_to_resume, write_run_folder
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.evaluate import EvaluationResult
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fashion_ml.training.lora import TrainedLora
 
 PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers", "mlflow", "open_clip_torch", "scikit-image", "numpy")
+_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class LoraOutcome:
             "lora": str(self.trained.path),
             "steps": self.trained.total_loss.steps[-1],
             "final_total_loss": self.trained.total_loss.values[-1],
+            "best_step": self.trained.best_step,
             "training_seconds": self.trained.seconds,
             "trained_parameters": self.trained.parameters,
             "evaluation": evaluation_facts_of(self.evaluation) if self.evaluation else None,
@@ -70,40 +72,60 @@ def evaluation_facts_of(result: EvaluationResult) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Inputs:
     items: list[CaptionedImage]
+    prior: list[CaptionedImage]
     references: list[CaptionedImage]
     encoder: FashionClip | None
 
 
-def run_lora(config: LoraExperiment) -> LoraOutcome:
-    """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible."""
+def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> LoraOutcome | None:
+    """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
+
+    `resume` (`latest`, or an output folder) goes on with an unfinished run, `new` moves what is in the output folder aside. Under
+    `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None.
+    """
+    from accelerate import Accelerator
+
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
-    from fashion_ml.tracking import open_run
+    from fashion_ml.tracking import open_run, store_uri
     from fashion_ml.training.lora import DTYPES
 
+    _check_precision(config)
+    accelerator = Accelerator(mixed_precision=config.training.mixed_precision)
     config = _with_embedded_data(config)
-    device = _training_device(config)
-    _check_output(config)
+    earlier = find_run_to_resume(resume, config) if resume else None
+    if earlier is None and accelerator.is_main_process:
+        aside = clear_output_folder(config, new)
+        if aside:
+            say(f"What was in {config.output.output_dir} is now in {aside}")
     inputs = _check_inputs(config)
-    pipeline = load_pipeline(config.model.base, device, DTYPES[config.training.mixed_precision])
+    precision = DTYPES[config.training.mixed_precision]
+    pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
     check_resolution(config.data.resolution, pipeline)
-    digest = data_digest(inputs.items)
+    if not accelerator.is_main_process:
+        _train_along(config, pipeline, inputs, accelerator, resume=earlier is not None)
+        return None
+    digest = data_digest([*inputs.items, *inputs.prior])
+    if earlier and earlier.data_digest != digest:
+        raise InputError("data.train_data_dir: images or captions have changed since the run began; restore them, or use --new")
     tags = {"kind": "train_lora", "algorithm": "lora", "base_model": config.model.base, "data_digest": digest}
-    with open_run(config.name, tags, experiment=config.tracking.experiment) as run:
-        folder = _run_folder(config, run.run_id)
-        say(f"Run {run.run_id}, files in {folder}")
-        write_text(folder / "config.yaml", to_yaml(config))
-        run.log_params(flat(config))
-        run.log_params(_versions())
+    going_on = earlier.run_id if earlier else ""
+    with open_run(config.name, tags, experiment=config.tracking.experiment, resume=going_on) as run:
+        folder = _shared(earlier.path if earlier else _run_folder(config, run.run_id), accelerator)
+        say(f"Run {run.run_id}, files in {folder}" + (", going on" if earlier else ""))
+        note = RunFolder(folder, run.run_id, store_uri(), digest, finished=False)
+        write_run_folder(note, config)
+        run.log_params({**flat(config), **_versions()})
         run.log_file(folder / "config.yaml")
         run.log_dataset(Path(config.data.train_data_dir), digest, "training", len(inputs.items))
         try:
-            trained = _train(config, pipeline, inputs.items, folder, run)
+            trained = _train(config, pipeline, inputs, folder, run, accelerator, resume=earlier is not None)
         finally:
             _log_training_files(run, folder)
         del pipeline
         evaluation = None
-        if inputs.encoder is not None:
-            evaluation = _evaluate(config, trained.path, inputs, inputs.encoder, run, folder)
+        if config.evaluation.enabled:
+            evaluation = _evaluate(config, trained.path, inputs, run, folder / "evaluation", config.training.max_train_steps)
+        write_run_folder(replace(note, finished=True))
     return LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
 
 
@@ -126,40 +148,143 @@ def run_evaluation(run_id: str, overrides: dict[str, Any], folder: Path | None) 
         config = _with_embedded_data(validate(tree))
         lora = download(client, run_id, f"lora/{config.output.output_name}.safetensors", Path(temporary))
         inputs = _check_inputs(config, training_images=config.evaluation.references is None)
-        assert inputs.encoder is not None
         target = folder or Path("outputs") / "evaluations" / run_id
-        return _evaluate(config, lora, inputs, inputs.encoder, attach(client, training), target, adopt=True)
+        step = config.training.max_train_steps
+        return _evaluate(config, lora, inputs, attach(client, training), target, step, adopt=True)
 
 
-def _train(config: LoraExperiment, pipeline: Any, items: list[CaptionedImage], folder: Path, run: TrackedRun) -> TrainedLora:
+def _train(
+    config: LoraExperiment,
+    pipeline: Any,
+    inputs: _Inputs,
+    folder: Path,
+    run: TrackedRun,
+    accelerator: Any,
+    *,
+    resume: bool,
+) -> TrainedLora:
     import torch
 
     from fashion_ml.reports.training_report import Series, write_training_report
-    from fashion_ml.training.lora import cache_images, train_lora
+    from fashion_ml.training.inputs import prepare_inputs
+    from fashion_ml.training.lora import Hooks, train_lora
 
-    def on_log(rows: list[dict[str, float]]) -> None:
+    board = _tensorboard(config, folder)
+
+    def on_rows(rows: list[dict[str, float]]) -> None:
         for row in rows:
-            run.log_metrics({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+            figures = {key: value for key, value in row.items() if key != "step"}
+            run.log_metrics(figures, step=int(row["step"]))
+            for key, value in figures.items() if board else ():
+                board.add_scalar(key, value, int(row["step"]))
         run.flush()
 
+    hooks = Hooks(
+        rows=on_rows,
+        check=lambda step, path: _check_performance(config, path, inputs, run, folder, step),
+        sample=_sampler(config, pipeline, inputs, run, accelerator),
+    )
     try:
-        data = cache_images(pipeline, items, config.data.resolution, config.training.train_batch_size)
-        trained = train_lora(config, pipeline, items, data, folder, on_log)
+        steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
+        trained = train_lora(config, pipeline, steps, validation, folder, hooks, accelerator, resume=resume)
     except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"training.train_batch_size: {config.training.train_batch_size} does not fit into the GPU's memory; lower it and "
-            "raise gradient_accumulation_steps, or turn on gradient_checkpointing or mixed_precision bf16"
-        ) from error
-    series = Series(trained.total_loss.steps, trained.total_loss.values)
+        raise InputError(_out_of_memory(config)) from error
+    finally:
+        if board:
+            board.close()
+    measured = {"total_loss": trained.total_loss, **trained.image_losses}
     write_training_report(
         folder / "training_logs",
-        {"total_loss": series},
+        {name: Series(series.steps, series.values) for name, series in measured.items()},
         total_steps=config.training.max_train_steps,
-        description=f"LoRA rank {config.network.rank} on {config.model.base}, {len(items)} images of {config.data.train_data_dir}",
+        description=f"LoRA rank {config.network.rank} on {config.model.base}, {len(inputs.items)} images of {config.data.train_data_dir}",
         now=datetime.now(),
     )
-    run.set_tags({"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"})
+    tags = {"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"}
+    run.set_tags(tags | ({"best_step": str(trained.best_step)} if trained.best_step else {}))
     return trained
+
+
+def _train_along(config: LoraExperiment, pipeline: Any, inputs: _Inputs, accelerator: Any, *, resume: bool) -> None:
+    """What a process beside the main one does: the same steps on its share of every batch."""
+    from fashion_ml.training.inputs import prepare_inputs
+    from fashion_ml.training.lora import Hooks, train_lora
+
+    folder = _shared(None, accelerator)
+    steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
+    train_lora(config, pipeline, steps, validation, folder, Hooks(rows=lambda rows: None), accelerator, resume=resume)
+
+
+def _shared(folder: Path | None, accelerator: Any) -> Path:
+    """The main process's output folder, known to all."""
+    from accelerate.utils import broadcast_object_list
+
+    (path,) = broadcast_object_list([str(folder)]) if accelerator.num_processes > 1 else [str(folder)]
+    return Path(path)
+
+
+def _check_performance(
+    config: LoraExperiment, lora: Path, inputs: _Inputs, run: TrackedRun, folder: Path, step: int
+) -> dict[str, float]:
+    """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values."""
+    from fashion_ml.reports.loss_log import IMAGE_LOSSES
+    from fashion_ml.tracking import finished_child
+
+    done = finished_child(run, "evaluation", step)
+    if done:
+        return {name: done.data.metrics[name] for name in IMAGE_LOSSES}
+    result = _evaluate(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
+    return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES}
+
+
+def _sampler(
+    config: LoraExperiment, pipeline: Any, inputs: _Inputs, run: TrackedRun, accelerator: Any
+) -> Callable[[int], None] | None:
+    """Makes a few images with the weights as they are, always from the same prompts and seeds; None without sample_every."""
+    if not config.training.sample_every:
+        return None
+    from fashion_ml.evaluation.generate import generate
+
+    prompts = config.training.sample_prompts or tuple(item.caption for item in (inputs.references or inputs.items)[:_SAMPLES])
+    wanted = [CaptionedImage(Path(f"sample_{index}"), prompt) for index, prompt in enumerate(prompts)]
+    settings = config.evaluation.model_copy(update={"images_per_reference": 1})
+
+    def sample(step: int) -> None:
+        places = pipeline.vae.device, pipeline.text_encoder.device
+        pipeline.to(accelerator.device)
+        with accelerator.autocast():
+            pictures = generate(pipeline, wanted, settings, config.data.resolution, None)
+        pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
+        for index, picture in enumerate(pictures):
+            run.log_image(picture, f"sample_{index}", step)
+
+    return sample
+
+
+def _tensorboard(config: LoraExperiment, folder: Path) -> Any:
+    if config.tracking.log_with != "tensorboard":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError(
+            "tracking.log_with: tensorboard is not installed; pip install 'fashion-ml[tensorboard]', or leave it at mlflow"
+        ) from error
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _out_of_memory(config: LoraExperiment) -> str:
+    training, hints = config.training, []
+    if training.mixed_precision == "no":
+        hints.append("mixed_precision bf16")
+    if not training.gradient_checkpointing:
+        hints.append("gradient_checkpointing")
+    if training.train_batch_size > 1:
+        hints.append(f"train_batch_size 1 with gradient_accumulation_steps {training.train_batch_size}")
+    hints.append(f"a resolution below {config.data.resolution} or a rank below {config.network.rank}")
+    return (
+        f"training.train_batch_size: {training.train_batch_size} does not fit into the GPU's memory; use {', or '.join(hints)}"
+    )
 
 
 def _log_training_files(run: TrackedRun, folder: Path) -> None:
@@ -171,31 +296,31 @@ def _log_training_files(run: TrackedRun, folder: Path) -> None:
 
 
 def _evaluate(
-    config: LoraExperiment,
-    lora: Path,
-    inputs: _Inputs,
-    encoder: FashionClip,
-    training: TrackedRun,
-    folder: Path,
-    *,
-    adopt: bool = False,
+    config: LoraExperiment, lora: Path, inputs: _Inputs, training: TrackedRun, folder: Path, step: int, *, adopt: bool = False
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`."""
     from fashion_ml.evaluation.evaluate import device_of_evaluation, evaluate_lora
     from fashion_ml.evaluation.scores import headline
     from fashion_ml.tracking import open_run
 
+    assert inputs.encoder is not None
     digest = data_digest(inputs.references)
-    tags = {"kind": "evaluation", "algorithm": "lora", "base_model": config.model.base, "data_digest": digest}
+    tags = {
+        "kind": "evaluation",
+        "algorithm": "lora",
+        "base_model": config.model.base,
+        "data_digest": digest,
+        "step": str(step),
+    }
     seen = config.evaluation.references is None
     source = Path(config.evaluation.references or config.data.train_data_dir)
     with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
         run.log_params(flat(config))
         run.set_tags({"references_seen_in_training": str(seen).lower()})
         run.log_dataset(source, digest, "evaluation", len(inputs.references))
-        target = folder / "evaluation" if not adopt else folder / run.run_id
-        result = evaluate_lora(config, lora, inputs.references, encoder, run, target, device_of_evaluation())
-    training.log_metrics({f"eval/{key}": value for key, value in headline(result.scores).items()})
+        target = folder / run.run_id if adopt else folder
+        result = evaluate_lora(config, lora, inputs.references, inputs.encoder, run, target, device_of_evaluation())
+    training.log_metrics({f"eval/{key}": value for key, value in headline(result.scores).items()}, step=step)
     training.set_tags(
         {"eval.run_id": run.run_id, "eval.fingerprint": result.fingerprint, "mlflow.note.content": result.sentence}
     )
@@ -221,8 +346,9 @@ def _check_inputs(config: LoraExperiment, *, training_images: bool = True) -> _I
     """Read and check every folder and the encoder; all problems in one error."""
     from fashion_ml.models.stable_diffusion import find_base
 
-    settings = config.evaluation
-    problems: list[str] = []
+    settings, data = config.evaluation, config.data
+    extension, problems = data.caption_extension, list[str]()
+    skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -231,21 +357,28 @@ def _check_inputs(config: LoraExperiment, *, training_images: bool = True) -> _I
             problems.extend(error.problems)
             return default
 
+    def read(folder: str | None, field: str) -> list[CaptionedImage]:
+        if folder is None or not training_images:
+            return []
+        return attempt(lambda: read_training_folder(Path(folder).expanduser(), extension, field=field, skipped=skipped), [])
+
     attempt(lambda: find_base(config.model.base), None)
-    extension = config.data.caption_extension
-    items = attempt(lambda: read_training_folder(Path(config.data.train_data_dir), extension), []) if training_images else []
+    items, prior = read(data.train_data_dir, "data.train_data_dir"), read(data.reg_data_dir, "data.reg_data_dir")
     references: list[CaptionedImage] = []
-    if settings.enabled:
+    measured = settings.enabled or config.training.performance_check_interval is not None
+    if measured:
         given = settings.references
         references = (
-            attempt(lambda: read_references(Path(given), extension, settings.max_references), [])
+            attempt(lambda: read_references(Path(given).expanduser(), extension, settings.max_references), [])
             if given is not None
             else items[: settings.max_references]
         )
-    encoder = attempt(lambda: _encoder(settings.encoder), None) if settings.enabled else None
+    encoder = attempt(lambda: _encoder(settings.encoder), None) if measured else None
     if problems:
         raise InputError(problems)
-    return _Inputs(items, references, encoder)
+    for line in skipped or ():
+        say(f"left out: {line}")
+    return _Inputs(items, prior, references, encoder)
 
 
 def _encoder(name: str) -> FashionClip:
@@ -257,25 +390,11 @@ def _encoder(name: str) -> FashionClip:
     return load_fashion_clip(name, source, device_of_evaluation())
 
 
-def _training_device(config: LoraExperiment) -> str:
+def _check_precision(config: LoraExperiment) -> None:
     from fashion_ml.evaluation.evaluate import device_of_evaluation
 
-    device = device_of_evaluation()
-    if config.training.mixed_precision == "fp16" and device == "cpu":
+    if config.training.mixed_precision == "fp16" and device_of_evaluation() == "cpu":
         raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")
-    return device
-
-
-def _check_output(config: LoraExperiment) -> None:
-    """An earlier run's files are never overwritten."""
-    folder = Path(config.output.output_dir or "outputs").expanduser()
-    earlier = folder / f"{config.output.output_name}.safetensors"
-    if earlier.exists():
-        raise InputError(
-            f"output.output_dir: {str(folder)!r} already holds {earlier.name}; choose another folder or output_name"
-        )
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output.output_dir: {str(folder)!r} is a file; give the path of a folder")
 
 
 def _run_folder(config: LoraExperiment, run_id: str) -> Path:

@@ -31,12 +31,20 @@ class TrackedRun:
     def __init__(self, client: Any, run_id: str, experiment_id: str):
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
         self._metrics: list[Any] = []
+        self._there: set[tuple[str, int]] = set()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself."""
+        """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.
+
+        A value that differs from one logged before, as the number of steps of a resumed run may, becomes the tag `resumed.<key>`.
+        """
         from mlflow.entities import Param
 
-        items = [Param(key, str(value)) for key, value in params.items()]
+        before = self.client.get_run(self.run_id).data.params
+        self.set_tags(
+            {f"resumed.{key}": str(value) for key, value in params.items() if before.get(key, str(value)) != str(value)}
+        )
+        items = [Param(key, str(value)) for key, value in params.items() if key not in before]
         for first in range(0, len(items), 100):
             self.client.log_batch(self.run_id, params=items[first : first + 100])
 
@@ -45,9 +53,16 @@ class TrackedRun:
         from mlflow.entities import Metric
 
         stamp = int(time.time() * 1000)
-        self._metrics += [Metric(key, float(value), stamp, step) for key, value in metrics.items()]
+        self._metrics += [
+            Metric(key, float(value), stamp, step) for key, value in metrics.items() if (key, step) not in self._there
+        ]
         if len(self._metrics) >= _BATCH:
             self.flush()
+
+    def skip_what_is_there(self) -> None:
+        """From now on leave out metric points that the store already has: a resumed training measures some steps again."""
+        for key in self.client.get_run(self.run_id).data.metrics:
+            self._there |= {(key, point.step) for point in self.client.get_metric_history(self.run_id, key)}
 
     def flush(self) -> None:
         """Send what is buffered."""
@@ -60,6 +75,10 @@ class TrackedRun:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_image(self, picture: Any, key: str, step: int) -> None:
+        """A PIL image under `key`, with a step slider in the UI."""
+        self.client.log_image(self.run_id, picture, key=key, step=step)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Copy a file to the run's artifacts."""
@@ -122,14 +141,22 @@ def store_uri() -> str:
 
 @contextmanager
 def open_run(
-    name: str, tags: Mapping[str, str], *, experiment: str = "", parent: TrackedRun | None = None, adopt: bool = False
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    experiment: str = "",
+    parent: TrackedRun | None = None,
+    adopt: bool = False,
+    resume: str = "",
 ) -> Iterator[TrackedRun]:
     """The run for a block of work: FINISHED at its end, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
     The run that `mlflow run` made (MLFLOW_RUN_ID) is taken over instead of making a second one: by a run without a parent,
-    and with `adopt` by a child.
+    and with `adopt` by a child. With `resume` the run of that id goes on; metric points that it has already are not logged again.
     """
-    if parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
+    if resume:
+        run = _resumed(resume, tags)
+    elif parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
         run = parent.child(name, tags)
     else:
         run = _own_run(name, {**tags, _PARENT: parent.run_id} if parent else tags, experiment)
@@ -152,6 +179,19 @@ def _end(run: TrackedRun, status: str) -> None:
     with suppress(Exception):  # the error that ended the run is the one to show
         run.flush()
     run.client.set_terminated(run.run_id, status)
+
+
+def _resumed(run_id: str, tags: Mapping[str, str]) -> TrackedRun:
+    client = open_tracking()
+    run = TrackedRun(client, run_id, find_run(client, run_id).info.experiment_id)
+    made = os.environ.pop("MLFLOW_RUN_ID", None)
+    if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
+        note = {"kind": "resume", "resumed_run_id": run_id, "mlflow.note.content": f"Goes on with run {run_id}."}
+        TrackedRun(client, made, "").set_tags(note)
+    client.update_run(run_id, status="RUNNING")
+    run.set_tags(tags)
+    run.skip_what_is_there()
+    return run
 
 
 def _own_run(name: str, tags: Mapping[str, str], experiment: str) -> TrackedRun:
@@ -219,6 +259,12 @@ def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
         raise InputError(
             f"run_id: run {run_id} has no artifact {artifact} ({_first_line(error)}); choose a finished training run"
         ) from error
+
+
+def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
+    """The finished child run of a kind with the tag `step`, or None."""
+    query = f"tags.`{_PARENT}` = '{parent.run_id}' and tags.kind = '{kind}' and tags.step = '{step}' and attributes.status = 'FINISHED'"
+    return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
 
 
 def attach(client: Any, run: Any) -> TrackedRun:

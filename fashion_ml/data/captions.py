@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def seen_caption(
-    caption: str, *, shuffle: bool, keep_tokens: int, dropout_rate: float, generator: torch.Generator
-) -> str:
+def seen_caption(caption: str, *, shuffle: bool, keep_tokens: int, dropout_rate: float, generator: torch.Generator) -> str:
     """The caption as it is trained on this time; the generator decides.
 
     With probability `dropout_rate` it is empty (classifier-free guidance learns from that, Ho & Salimans 2022, arXiv:2207.12598);

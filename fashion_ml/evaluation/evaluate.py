@@ -20,6 +20,7 @@ from fashion_ml.evaluation.generate import generate, image_seed
 from fashion_ml.evaluation.pictures import comparison_grid, save_histogram
 from fashion_ml.evaluation.scores import Comparison, as_dict, compare, headline, intervals, score_pairs, sentence
 from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.models.lora import add_lora, load_lora, spec_of
 from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 from fashion_ml.progress import bar
 from fashion_ml.tracking import TrackedRun, open_run
@@ -59,7 +60,7 @@ def evaluate_lora(
 ) -> EvaluationResult:
     """Measure the LoRA file against the base on the same prompts and seeds; files go to `folder`, everything else to `run`."""
     settings, resolution = config.evaluation, config.data.resolution
-    pipeline = load_pipeline(config.model.base, device)
+    pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     facts = evaluation_facts(settings, references, encoder, resolution, type(pipeline.scheduler).__name__)
     mark = fingerprint(facts)
     run.set_tags({"eval_fingerprint": mark, "encoder": encoder.name, "encoder_sha256": encoder.weights_sha256})
@@ -96,7 +97,16 @@ def device_of_evaluation() -> str:
 
 
 def _load_lora(pipeline: Any, path: Path) -> None:
+    """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out."""
+    from safetensors.torch import load_file
+
     try:
+        tensors = load_file(path)
+        if any(name.endswith(".dora_scale") for name in tensors):
+            spec = spec_of(tensors)
+            add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
+            load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
+            return
         with quiet_libraries():
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     except (OSError, ValueError, RuntimeError) as error:

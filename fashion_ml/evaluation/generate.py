@@ -21,7 +21,7 @@ def image_seed(seed: int, name: str, index: int) -> int:
 
 @torch.no_grad()
 def generate(
-    pipeline: Any, references: Sequence[CaptionedImage], settings: Evaluation, resolution: int, progress: Bar
+    pipeline: Any, references: Sequence[CaptionedImage], settings: Evaluation, resolution: int, progress: Bar | None
 ) -> list[Image.Image]:
     """RGB pictures, `images_per_reference` for each reference in turn. A picture does not depend on the batch it was made in."""
     jobs = [
@@ -41,5 +41,6 @@ def generate(
             generator=[torch.Generator().manual_seed(seed) for _, seed in part],
         )
         pictures += output.images
-        progress.advance(len(part))
+        if progress is not None:
+            progress.advance(len(part))
     return pictures

@@ -122,7 +122,9 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     for key, module in modules.items():
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         if down.shape[0] != spec.rank:
-            raise InputError(f"network.rank: {spec.rank}, but {str(path)!r} has rank {down.shape[0]}; set it to {down.shape[0]}")
+            raise InputError(
+                f"network.rank: {spec.rank}, but {str(path)!r} has rank {down.shape[0]}; set it to {down.shape[0]}"
+            )
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
         if down.numel() != a.numel() or up.numel() != b.numel():
             raise InputError(f"{name} was made for another base ({key} has other shapes); choose the base it was trained on")
@@ -136,6 +138,30 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
             magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
         elif f"{key}.dora_scale" in tensors:
             raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
+
+
+def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
+    """The LoRA that a file in kohya's layout holds, from its names and shapes. ValueError when it is none, or ranks are mixed."""
+    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(".lora_down.weight")}
+    alphas = {tensor.item() for name, tensor in tensors.items() if name.endswith(".alpha")}
+    if not ranks:
+        raise ValueError("holds no LoRA in kohya's layout")
+    if len(ranks) > 1 or len(alphas) > 1:
+        raise ValueError(f"holds modules of different rank or alpha (ranks {sorted(ranks)}, alphas {sorted(alphas)})")
+    rank, names = ranks.pop(), {name.split(".")[0] for name in tensors}
+
+    def has(part: str) -> bool:
+        return any(part in name for name in names if name.startswith("lora_unet_"))
+
+    return LoraSpec(
+        rank=rank,
+        alpha=alphas.pop() if alphas else float(rank),
+        feed_forward=has("_ff_net_"),
+        projections=has("_proj_in"),
+        convolutions=has("_conv"),
+        text_encoder=any(name.startswith("lora_te_") for name in names),
+        use_dora=any(name.endswith(".dora_scale") for name in tensors),
+    )
 
 
 def save_lora(
@@ -201,7 +227,7 @@ def _ending_in(model: Any, endings: tuple[str, ...]) -> list[str]:
 
 
 def _lora_modules(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
-    """kohya's name and peft's layer of every module that has a LoRA."""
+    """Kohya's name and peft's layer of every module that has a LoRA."""
     for prefix, model in (("lora_unet_", unet), ("lora_te_text_model_", text_encoder)):
         for name, module in model.named_modules() if model is not None else ():
             if hasattr(module, "lora_A") and "default" in module.lora_A:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,53 +14,103 @@ import torch
 from PIL import Image
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.single_file import checkpoint_kind, load_single_file, read_header
 
 EMBEDDED_DIR = Path(__file__).parents[1] / "embedded" / "models"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def find_base(base: str) -> str:
-    """The folder or hub id that `base` names; InputError when it is none of the accepted forms."""
+    """The folder, file or hub id that `base` names; InputError when it is none of the accepted forms."""
     if base == "embedded":
         return str(EMBEDDED_DIR / "stable_diffusion")
     path = Path(base).expanduser()
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise InputError(f"model.base: {base!r} holds no model_index.json; give the folder of a diffusers pipeline")
+        _check_folder(base, path)
         return str(path)
     if path.is_file():
-        raise InputError(f"model.base: {base!r} is a single file; convert it to a diffusers folder first and give that folder")
+        if path.suffix != ".safetensors":
+            raise InputError(
+                f"model.base: {base!r} is no .safetensors file; such files can run code, convert it to .safetensors first"
+            )
+        checkpoint_kind(path, read_header(path)[0])
+        return str(path)
     if _HUB_ID.fullmatch(base) and not base.startswith((".", "~", "/")):
         return base
-    raise InputError(f"model.base: {base!r} is not known; use embedded, an existing diffusers folder or a hub id (owner/name)")
+    raise InputError(
+        f"model.base: {base!r} is not known; use embedded, an existing diffusers folder or .safetensors file, or a hub id (owner/name)"
+    )
 
 
-def load_pipeline(base: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A `StableDiffusionPipeline` without safety checker, frozen, in evaluation mode, on `device`.
+def load_pipeline(
+    base: str,
+    device: torch.device | str = "cpu",
+    unet_dtype: torch.dtype = torch.float32,
+    prediction_type: str | None = None,
+) -> Any:
+    """A `StableDiffusionPipeline` without safety checker, frozen, in evaluation mode, on `device`, with DDIM.
 
-    InputError when the base is unknown, cannot be loaded, or is no Stable Diffusion 1.x or 2.x.
+    VAE and text encoder are float32, so that what they encode does not depend on the precision of training. InputError when the
+    base is unknown, cannot be loaded, or is no Stable Diffusion 1.x or 2.x.
     """
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers import DDIMScheduler
 
     source = find_base(base)
     try:
         with quiet_libraries():
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                source, safety_checker=None, requires_safety_checker=False, local_files_only=Path(source).is_dir()
-            )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+            pipeline = _from_file_or_folder(source, prediction_type, unet_dtype)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"model.base: {base!r} cannot be loaded ({reason}); use embedded, a diffusers folder or a hub id"
+            f"model.base: {base!r} cannot be loaded ({reason}); use embedded, a diffusers folder, a .safetensors file or a hub id"
         ) from error
     if getattr(pipeline, "text_encoder_2", None) is not None or pipeline.unet.config.in_channels != 4:
         raise InputError(f"model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is")
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    if prediction_type:
+        pipeline.scheduler.register_to_config(prediction_type=prediction_type)
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         module.requires_grad_(False).eval()
     with quiet_libraries():
-        return pipeline.to(device, dtype)
+        pipeline.vae.float(), pipeline.text_encoder.float(), pipeline.unet.to(unet_dtype)
+        return pipeline.to(device)
+
+
+def _from_file_or_folder(source: str, prediction_type: str | None, dtype: torch.dtype) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    path = Path(source)
+    if path.is_file():
+        return load_single_file(path, prediction_type, dtype)
+    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "torch_dtype": dtype}
+    if path.is_dir():
+        fp16 = any((path / "unet").glob("*.fp16.safetensors"))
+        plain = any((path / "unet").glob("diffusion_pytorch_model.safetensors"))
+        variant = "fp16" if fp16 and not plain else None
+        return StableDiffusionPipeline.from_pretrained(source, local_files_only=True, variant=variant, **options)
+    try:
+        return StableDiffusionPipeline.from_pretrained(source, use_safetensors=True, **options)
+    except (OSError, ValueError):  # some repositories hold half precision only
+        return StableDiffusionPipeline.from_pretrained(source, use_safetensors=True, variant="fp16", **options)
+
+
+def _check_folder(base: str, path: Path) -> None:
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise InputError(f"model.base: {base!r} holds no model_index.json; give the folder of a diffusers pipeline")
+    try:
+        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"model.base: {str(index)!r} cannot be read ({error}); give the folder of a diffusers pipeline"
+        ) from None
+    if "XL" in kind:
+        raise InputError(
+            f"model.base: {base!r} is a Stable Diffusion XL pipeline; this trainer is for SD 1.x and 2.x, choose one of those"
+        )
 
 
 @contextmanager

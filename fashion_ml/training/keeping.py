@@ -89,7 +89,9 @@ class Keeper:
         state = load_state(path)
         parameters = self._parameters.all
         if [tuple(t.shape) for t in state.parameters] != [tuple(p.shape) for p in parameters]:
-            raise InputError(f"resume: {str(path)!r} holds another LoRA (rank or targets differ); give the same settings, or --new")
+            raise InputError(
+                f"resume: {str(path)!r} holds another LoRA (rank or targets differ); give the same settings, or --new"
+            )
         with torch.no_grad():
             for parameter, saved in zip(parameters, state.parameters, strict=True):
                 parameter.copy_(saved)

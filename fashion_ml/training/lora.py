@@ -42,7 +42,7 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Hooks:
     """What the loop hands out, called by the main process only."""
 
-    log: Callable[[list[dict[str, float]]], None]
+    rows: Callable[[list[dict[str, float]]], None]
     """Gets rows of `step` and what was measured at it."""
     check: Callable[[int, Path], dict[str, float]] | None = None
     """Really generates with the LoRA file of a step and measures: visual_loss, fashion_clip_loss, color_loss."""
@@ -93,7 +93,7 @@ def train_lora(
     *,
     resume: bool = False,
 ) -> TrainedLora:
-    """Train, write the loss log and the LoRA files into `folder`, and hand every step's figures to `hooks.log`.
+    """Train, write the loss log and the LoRA files into `folder`, and hand every step's figures to `hooks.rows`.
 
     A row has `step`, `epoch`, `total_loss`, `grad_norm`, `learning_rate` and what validation measured. With `resume` it goes on from
     the state in `folder`, or from the start when none was written yet. Stopping by Ctrl-C or SIGTERM saves first. InputError when
@@ -115,7 +115,7 @@ def train_lora(
     record = Record(
         folder,
         accelerator,
-        on_rows=hooks.log,
+        on_rows=hooks.rows,
         images_of=lambda step: [inputs.images.items[i].path.name for i in plan.images(step)],
         log_every=settings.log_every,
         last_step=settings.max_train_steps,

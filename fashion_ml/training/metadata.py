@@ -51,7 +51,9 @@ def bucket_info(images: EncodedImages) -> dict[str, Any]:
     for item, size in zip(images.items, images.sizes, strict=True):
         counts[size] += item.repeats
     errors = [
-        abs(size[0] / size[1] - item.size[0] / item.size[1]) for item, size in zip(images.items, images.sizes, strict=True) if item.size[1]
+        abs(size[0] / size[1] - item.size[0] / item.size[1])
+        for item, size in zip(images.items, images.sizes, strict=True)
+        if item.size[1]
     ]
     buckets = {str(i): {"resolution": list(size), "count": counts[size]} for i, size in enumerate(sorted(counts))}
     return {"buckets": buckets, "mean_img_ar_error": math.fsum(errors) / max(len(errors), 1)}
@@ -59,7 +61,7 @@ def bucket_info(images: EncodedImages) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def checkpoint_hashes(path: Path) -> dict[str, str]:
-    """kohya's hashes of a single-file base: `ss_sd_model_hash` (8 digits over 64 KiB at 1 MiB) and `ss_new_sd_model_hash` (SHA-256)."""
+    """Kohya's hashes of a single-file base: `ss_sd_model_hash` (8 digits over 64 KiB at 1 MiB) and `ss_new_sd_model_hash` (SHA-256)."""
     with path.open("rb") as file:
         file.seek(0x100000)
         legacy = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]

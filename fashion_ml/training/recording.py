@@ -76,7 +76,10 @@ class Record:
         measured: dict[str, float],
         images: dict[str, float],
     ) -> None:
-        """Buffer a step, its total_loss summed over processes already: `measured` are plain figures such as `epoch`, `learning_rate` and val_loss, `images` the image losses."""
+        """Buffer a step, its total_loss summed over processes already.
+
+        `measured` are plain figures such as `epoch`, `learning_rate` and val_loss, `images` the image losses.
+        """
         self._pending.append(_Pending(step, total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
         if step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
             self.flush()
@@ -88,7 +91,7 @@ class Record:
         pending, self._pending = self._pending, []
         losses = torch.stack([entry.total_loss for entry in pending]).tolist()
         norms = torch.stack([entry.grad_norm for entry in pending]).tolist()
-        rows = []
+        rows: list[dict[str, float]] = []
         for entry, loss, norm in zip(pending, losses, norms, strict=True):
             if not torch.isfinite(torch.tensor(loss)):
                 self._hand_out(rows)

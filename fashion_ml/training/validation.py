@@ -31,10 +31,14 @@ class Validation:
         self.images, self._text_of = images, text_of
         self._abar, self._kind, self._scaling, self._seed = alphas_cumprod, prediction_type, scaling, seed
         total, step = len(alphas_cumprod), len(alphas_cumprod) // BANDS
-        self.bands = [(first, total if i == BANDS - 1 else first + step) for i, first in enumerate(range(0, step * BANDS, step))]
+        self.bands = [
+            (first, total if i == BANDS - 1 else first + step) for i, first in enumerate(range(0, step * BANDS, step))
+        ]
 
     @torch.no_grad()
-    def measure(self, predict: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], device: Any) -> dict[str, float]:
+    def measure(
+        self, predict: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], device: Any
+    ) -> dict[str, float]:
         """`val_loss`, the mean squared error over images and bands, and `val_loss_bands/tAAAA_BBBB` of each band.
 
         `predict(noisy, timesteps, text)` with (4, 4, h, w), (4,) and what `text_of` makes of one caption, four times.
@@ -51,5 +55,7 @@ class Validation:
             losses.append(per_image_mse(prediction, target_of(self._kind, x, eps, self._abar, t)))
         table = torch.stack(losses).double().cpu()
         bands = table.mean(0).tolist()
-        named = {f"val_loss_bands/t{low:04d}_{high - 1:04d}": value for (low, high), value in zip(self.bands, bands, strict=True)}
+        named = {
+            f"val_loss_bands/t{low:04d}_{high - 1:04d}": value for (low, high), value in zip(self.bands, bands, strict=True)
+        }
         return {"val_loss": table.mean().item(), **named}

@@ -1,0 +1,151 @@
+"""A run's output folder: whose it is, whether it is unfinished, and how it goes on or makes way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fashion_ml.checkpoint import write_text
+from fashion_ml.config import LoraExperiment, flat, to_yaml, validate
+from fashion_ml.errors import InputError
+
+_RUN, _CONFIG = "run.json", "config.yaml"
+_MAY_CHANGE = (
+    "name",
+    "data.cache_",
+    "training.max_train_steps",
+    "training.save_",
+    "training.log_every",
+    "training.sample_",
+    "training.performance_check_interval",
+    "training.compile",
+    "evaluation.",
+    "output.",
+    "tracking.",
+)
+"""Settings that do not decide what is learnt, and the number of steps, which may grow."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An output folder that a run has begun in."""
+
+    path: Path
+    run_id: str
+    tracking_uri: str
+    data_digest: str
+    finished: bool
+
+
+def read_run_folder(path: Path) -> RunFolder | None:
+    """What is in a folder; None when no run has begun there. InputError when its note is damaged."""
+    note = path / _RUN
+    if not note.is_file():
+        return None
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        return RunFolder(path, **{key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")})
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"output.output_dir: {str(note)!r} is damaged ({error}); start over with --new") from None
+
+
+def write_run_folder(folder: RunFolder, config: LoraExperiment | None = None) -> None:
+    """Note whose folder it is, and with a config the resolved experiment."""
+    if config is not None:
+        write_text(folder.path / _CONFIG, to_yaml(config))
+    facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
+    write_text(folder.path / _RUN, json.dumps(facts, indent=2) + "\n")
+
+
+def find_run_to_resume(resume: str, config: LoraExperiment) -> RunFolder:
+    """The folder that `--resume` means: a path, or `latest`: the output_dir, else the newest unfinished run of this output_name.
+
+    InputError when there is none, when it is finished with as many steps as are asked for, or when a setting that decides what is
+    learnt has changed.
+    """
+    given = config.output.output_dir
+    if resume != "latest":
+        path = Path(resume).expanduser()
+        path = path.parents[1] if path.is_file() and path.parent.name == "state" else path
+    elif given:
+        path = Path(given).expanduser()
+    else:
+        path = _newest_unfinished(Path("outputs") / config.output.output_name)
+    found = read_run_folder(path.absolute())
+    if found is None:
+        raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
+    before = _config_of(found.path)
+    if found.finished and before.training.max_train_steps >= config.training.max_train_steps:
+        raise InputError(
+            f"resume: the run in {str(path)!r} is finished; give more steps than {before.training.max_train_steps}, or leave --resume out"
+        )
+    _refuse_changes(before, config)
+    return found
+
+
+def clear_output_folder(config: LoraExperiment, new: bool) -> str | None:
+    """See that a given output_dir is free. With `new` what was there is moved aside; returns where to.
+
+    InputError, naming both ways on, when an unfinished run is there, and when an earlier LoRA would be overwritten.
+    """
+    if config.output.output_dir is None:
+        return None
+    folder = Path(config.output.output_dir).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output.output_dir: {str(folder)!r} is a file; give the path of a folder")
+    if new and folder.is_dir() and any(folder.iterdir()):
+        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d_%H%M%S}")
+        folder.rename(aside)
+        return str(aside)
+    found = read_run_folder(folder)
+    if found and not found.finished:
+        raise InputError(
+            f"output.output_dir: {str(folder)!r} holds an unfinished run; go on with it by --resume, or start over by --new "
+            "(what is there is moved aside)"
+        )
+    earlier = folder / f"{config.output.output_name}.safetensors"
+    if earlier.exists():
+        raise InputError(
+            f"output.output_dir: {str(folder)!r} already holds {earlier.name}; choose another folder or output_name, or add --new"
+        )
+    return None
+
+
+def _newest_unfinished(folder: Path) -> Path:
+    notes = sorted(folder.glob(f"*/{_RUN}"), key=lambda note: note.stat().st_mtime, reverse=True)
+    for note in notes:
+        found = read_run_folder(note.parent)
+        if found and not found.finished:
+            return note.parent
+    raise InputError(
+        f"resume: there is no unfinished run below {str(folder)!r}; give the output folder of one, or leave --resume out"
+    )
+
+
+def _config_of(folder: Path) -> LoraExperiment:
+    try:
+        return validate(yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"resume: {str(folder / _CONFIG)!r} cannot be read ({error}); start over with --new") from None
+
+
+def _refuse_changes(before: LoraExperiment, after: LoraExperiment) -> None:
+    first, second = flat(before), flat(after)
+    problems = []
+    for key in sorted(first.keys() | second.keys()):
+        if first.get(key) != second.get(key) and not key.startswith(_MAY_CHANGE):
+            problems.append(
+                f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
+            )
+    if after.training.max_train_steps < before.training.max_train_steps:
+        was = before.training.max_train_steps
+        problems.append(
+            f"training.max_train_steps: {after.training.max_train_steps}, but the run to resume has {was}; give {was} or more"
+        )
+    if problems:
+        raise InputError(problems)

@@ -1,0 +1,101 @@
+"""From checked images to what the loop takes: encoders wrapped in caches, the steps' inputs, and the validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.config import LoraExperiment
+from fashion_ml.data.cache import TensorCache, weights_sha256
+from fashion_ml.data.captioned_images import CaptionedImage
+from fashion_ml.data.split import hold_out
+from fashion_ml.errors import InputError
+from fashion_ml.training.batches import StepInputs
+from fashion_ml.training.encoded import EncodedCaptions, EncodedImages
+from fashion_ml.training.validation import Validation
+
+_TEXT_MEMORY = 1 << 30
+_LATENT_MEMORY = 4 << 30
+
+
+def prepare_inputs(
+    config: LoraExperiment,
+    pipeline: Any,
+    items: Sequence[CaptionedImage],
+    prior_items: Sequence[CaptionedImage],
+    accelerator: Any,
+) -> tuple[StepInputs, Validation | None]:
+    """Split, encode what is to be cached, and return the inputs of every step and the validation, if images are held out.
+
+    Encoders that are not needed any more leave the GPU. InputError when nothing can be held out.
+    """
+    data = config.data
+    try:
+        kept, held = hold_out(items, data.validation_split, data.validation_seed)
+    except ValueError as error:
+        raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
+    folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
+    latents = TensorCache(folder, _LATENT_MEMORY if folder else None) if data.cache_latents else None
+    vae_sha256 = weights_sha256(pipeline.vae)
+    parts = ([items[i] for i in kept], prior_items, [items[i] for i in held])
+    images, prior, validated = (EncodedImages(pipeline, part, data, latents, vae_sha256) if part else None for part in parts)
+    assert images is not None
+    captions = [item.caption for part in parts for item in part]
+    with accelerator.main_process_first():
+        for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
+            if encoded is not None:
+                encoded.prepare(f"encode {name}", mirrored=data.flip_aug and encoded is not validated)
+        text_of = _text_of(config, pipeline, captions, folder)
+    if latents is not None:
+        pipeline.vae.to("cpu")
+    scheduler, scaling = pipeline.scheduler, pipeline.vae.config.scaling_factor
+    inputs = StepInputs(
+        config,
+        images,
+        prior,
+        text_of,
+        scaling=scaling,
+        timesteps=len(scheduler.alphas_cumprod),
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    if validated is None:
+        return inputs, None
+    validation = Validation(
+        validated,
+        text_of,
+        alphas_cumprod=scheduler.alphas_cumprod.to(accelerator.device),
+        prediction_type=scheduler.config.prediction_type,
+        scaling=scaling,
+        seed=data.validation_seed,
+    )
+    return inputs, validation
+
+
+def _text_of(
+    config: LoraExperiment, pipeline: Any, captions: Sequence[str], folder: Path | None
+) -> Callable[[Sequence[str]], torch.Tensor]:
+    """Token ids when the text encoder trains, else embeddings, cached."""
+    if config.network.train_text_encoder:
+        tokenizer = pipeline.tokenizer
+
+        def tokens(wanted: Sequence[str]) -> torch.Tensor:
+            return tokenizer(
+                list(wanted),
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            ).input_ids
+
+        return tokens
+    sha256 = weights_sha256(pipeline.text_encoder)
+    if config.data.shuffle_caption:  # mixed captions are too many to keep, and seldom come again
+        return EncodedCaptions(pipeline, TensorCache(None, _TEXT_MEMORY), sha256).embeddings
+    encoded = EncodedCaptions(pipeline, TensorCache(folder, _TEXT_MEMORY if folder else None), sha256)
+    encoded.prepare([*captions, *([""] if config.data.caption_dropout_rate > 0 else [])])
+    pipeline.text_encoder.to("cpu")
+    return encoded.embeddings
