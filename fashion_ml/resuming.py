@@ -136,12 +136,11 @@ def _config_of(folder: Path) -> LoraExperiment:
 
 def _refuse_changes(before: LoraExperiment, after: LoraExperiment) -> None:
     first, second = flat(before), flat(after)
-    problems = []
-    for key in sorted(first.keys() | second.keys()):
-        if first.get(key) != second.get(key) and not key.startswith(_MAY_CHANGE):
-            problems.append(
-                f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
-            )
+    problems = [
+        f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key) and not key.startswith(_MAY_CHANGE)
+    ]
     if after.training.max_train_steps < before.training.max_train_steps:
         was = before.training.max_train_steps
         problems.append(

@@ -64,7 +64,7 @@ class StepInputs:
         )
 
     def batches(self, step: int) -> Iterator[Batch]:
-        """This process's part of each forward pass of an optimiser step; first the images, then those of the prior."""
+        """The part of this process in each forward pass of an optimiser step; first the images, then those of the prior."""
         parts = [(self.images, batch) for batch in self.plan.batches(step)]
         count = sum(len(batch) for _, batch in parts)
         prior_parts = [(self.prior, b) for b in self._prior_plan.batches(step)] if self.prior and self._prior_plan else []

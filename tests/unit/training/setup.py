@@ -1,0 +1,62 @@
+"""A small real training set, and one call that trains on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from fashion_ml.config import LoraExperiment, validate
+from fashion_ml.data.captioned_images import CaptionedImage, read_training_folder
+from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.training.batches import StepInputs
+from fashion_ml.training.inputs import prepare_inputs
+from fashion_ml.training.lora import Hooks, TrainedLora, train_lora
+
+
+def write_images(folder: Path, count: int = 3, repeats: int = 2, seed: int = 5) -> list[CaptionedImage]:
+    """`count` garments with captions in `folder/<repeats>_x`."""
+    place = folder / f"{repeats}_x"
+    place.mkdir(parents=True, exist_ok=True)
+    for name, garment in zip("abcdefghijkl"[:count], sample_garments(count, seed=seed), strict=True):
+        render(garment).save(place / f"{name}.png")
+        (place / f"{name}.txt").write_text(garment.caption(), encoding="utf-8")
+    return read_training_folder(folder)
+
+
+def experiment(images: Path, **sections: Any) -> LoraExperiment:
+    """Four steps at rank 2 on `images`; sections such as `training={"seed": 1}` are laid over that."""
+    tree: dict[str, dict[str, Any]] = {
+        "data": {"train_data_dir": str(images), "resolution": 64},
+        "network": {"rank": 2},
+        "optimizer": {"learning_rate": 1e-3},
+        "training": {"max_train_steps": 4, "log_every": 2},
+    }
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section}
+    return validate(tree)
+
+
+@dataclass
+class Trained:
+    """A finished training in this process."""
+
+    result: TrainedLora
+    rows: list[dict[str, float]]
+    inputs: StepInputs
+    pipeline: Any = field(repr=False)
+
+
+def train(config: LoraExperiment, folder: Path, *, resume: bool = False, rows: list[dict[str, float]] | None = None) -> Trained:
+    """Train as the recipe does, without MLflow."""
+    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
+    pipeline = load_pipeline("embedded")
+    items = read_training_folder(Path(config.data.train_data_dir))
+    prior = read_training_folder(Path(config.data.reg_data_dir)) if config.data.reg_data_dir else []
+    inputs, validation = prepare_inputs(config, pipeline, items, prior, accelerator)
+    rows = [] if rows is None else rows
+    result = train_lora(config, pipeline, inputs, validation, folder, Hooks(rows=rows.extend), accelerator, resume=resume)
+    return Trained(result, rows, inputs, pipeline)
