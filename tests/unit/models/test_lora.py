@@ -9,7 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from fashion_ml.models.lora import add_lora, legacy_hash, model_hash, read_metadata, save_lora
+from fashion_ml.errors import InputError
+from fashion_ml.models.lora import (
+    LoraSpec,
+    add_lora,
+    legacy_hash,
+    load_lora,
+    lora_tensors,
+    model_hash,
+    read_metadata,
+    save_lora,
+    spec_of,
+)
 from fashion_ml.models.stable_diffusion import load_pipeline
 
 RANK, ALPHA = 4, 6.0
@@ -21,13 +32,14 @@ def trained(tmp_path: Path):  # type: ignore[no-untyped-def]
     pipeline = load_pipeline("embedded")
     unet = pipeline.unet
     before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
-    parameters = add_lora(unet, rank=RANK, alpha=ALPHA, seed=1)
+    spec = LoraSpec(RANK, ALPHA)
+    parameters = add_lora(unet, pipeline.text_encoder, spec, seed=1).unet
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     inputs = torch.randn(2, 4, 16, 16), torch.tensor([10, 700]), torch.randn(2, 32, 128)
     for _ in range(2):
         unet(*inputs).sample.square().mean().backward()
         optimizer.step()
-    save_lora(tmp_path / "lora.safetensors", unet, ALPHA, {"ss_network_dim": str(RANK)})
+    save_lora(tmp_path / "lora.safetensors", lora_tensors(unet, None, spec), {"ss_network_dim": str(RANK)})
     return unet, parameters, before, inputs, tmp_path / "lora.safetensors"
 
 
@@ -73,10 +85,10 @@ def test_a_new_lora_changes_nothing_and_leaves_the_global_random_state_alone():
     with torch.no_grad():
         before = pipeline.unet(*inputs).sample
         state = torch.get_rng_state()
-        parameters = add_lora(pipeline.unet, rank=RANK, alpha=ALPHA, seed=1)
+        parameters = add_lora(pipeline.unet, None, LoraSpec(RANK, ALPHA), seed=1).all
         assert torch.equal(torch.get_rng_state(), state)
         torch.testing.assert_close(pipeline.unet(*inputs).sample, before)
-    again = add_lora(load_pipeline("embedded").unet, rank=RANK, alpha=ALPHA, seed=1)
+    again = add_lora(load_pipeline("embedded").unet, None, LoraSpec(RANK, ALPHA), seed=1).all
     assert all(torch.equal(a, b) for a, b in zip(parameters, again, strict=True))
 
 
@@ -89,3 +101,87 @@ def test_the_hashes_are_those_of_kohya(trained):  # type: ignore[no-untyped-def]
     assert read_metadata(path)["ss_network_dim"] == str(RANK)
     assert model_hash(save(load_file(path), {"other": "x"})) == model_hash(content)
     assert json.dumps(legacy_hash(content)) == f'"{hashlib.sha256(content[1 << 20 : (1 << 20) + (1 << 16)]).hexdigest()[:8]}"'
+
+
+EVERYTHING = {"feed_forward": True, "projections": True, "convolutions": True, "text_encoder": True}
+IDS, LATENTS, TIMES = torch.arange(64).view(2, 32), torch.randn(2, 4, 16, 16), torch.tensor([10, 700])
+
+
+@torch.no_grad()
+def output(pipeline):  # type: ignore[no-untyped-def]
+    return pipeline.unet(LATENTS, TIMES, pipeline.text_encoder(IDS).last_hidden_state).sample
+
+
+def moved(spec: LoraSpec, path: Path):  # type: ignore[no-untyped-def]
+    """The embedded base with a LoRA far from zero, and its file."""
+    pipeline = load_pipeline("embedded")
+    parameters = add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=1)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in parameters.all:
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
+    save_lora(path, lora_tensors(pipeline.unet, pipeline.text_encoder, spec), {"ss_x": "y"})
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [{}, {"feed_forward": True, "projections": True}, {"convolutions": True}, EVERYTHING, {"use_rslora": True}],
+    ids=lambda switches: " ".join(switches) or "attention",
+)
+def test_every_target_loaded_by_diffusers_gives_the_trained_output(switches: dict[str, bool], tmp_path: Path):
+    trained = moved(LoraSpec(RANK, ALPHA, **switches), tmp_path / "lora.safetensors")
+    fresh = load_pipeline("embedded")
+    base = output(fresh)
+    fresh.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+    assert (output(fresh) - output(trained)).abs().max() <= 1e-5
+    assert (output(fresh) - base).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [{}, EVERYTHING, {"use_dora": True, **EVERYTHING}, {"use_rslora": True}],
+    ids=lambda switches: " ".join(switches) or "attention",
+)
+def test_continuing_from_a_file_begins_where_it_ended_also_with_another_alpha(switches: dict[str, bool], tmp_path: Path):
+    path = tmp_path / "lora.safetensors"
+    trained = moved(LoraSpec(RANK, ALPHA, **switches), path)
+    for alpha in (ALPHA, 1.0):
+        fresh = load_pipeline("embedded")
+        spec = LoraSpec(RANK, alpha, **switches)
+        add_lora(fresh.unet, fresh.text_encoder, spec, seed=2)
+        load_lora(path, fresh.unet, fresh.text_encoder, spec)
+        assert (output(fresh) - output(trained)).abs().max() <= 1e-5
+    written = spec_of(load_file(path))
+    assert (written.rank, written.text_encoder, written.use_dora) == (RANK, "text_encoder" in switches, "use_dora" in switches)
+
+
+def test_the_alpha_in_the_file_of_a_rank_stabilised_lora_is_the_one_readers_divide_by_the_rank(tmp_path: Path):
+    """scale alpha / sqrt(r) = 6 / 2 = 3 is read as file_alpha / r, so file_alpha = 12"""
+    moved(LoraSpec(4, 6.0, use_rslora=True), tmp_path / "lora.safetensors")
+    assert {t.item() for n, t in load_file(tmp_path / "lora.safetensors").items() if n.endswith(".alpha")} == {12.0}
+
+
+@pytest.mark.parametrize(
+    ("ours", "says"),
+    [
+        (LoraSpec(8, 6.0), r"network\.rank: 8, but .* has rank 4; set it to 4"),
+        (LoraSpec(4, 6.0, feed_forward=True), r"lacks lora_unet_.*_ff_net_.*; set network\.feed_forward to false"),
+        (LoraSpec(4, 6.0, use_dora=True), r"network\.use_dora: true, but .* has no magnitudes"),
+    ],
+)
+def test_a_file_that_does_not_fit_names_the_setting_to_change(ours: LoraSpec, says: str, tmp_path: Path):
+    moved(LoraSpec(4, 6.0), tmp_path / "lora.safetensors")
+    fresh = load_pipeline("embedded")
+    add_lora(fresh.unet, fresh.text_encoder, ours, seed=0)
+    with pytest.raises(InputError, match=says):
+        load_lora(tmp_path / "lora.safetensors", fresh.unet, fresh.text_encoder, ours)
+
+
+def test_convolutions_have_kohyas_shapes(tmp_path: Path):
+    moved(LoraSpec(RANK, ALPHA, convolutions=True), tmp_path / "lora.safetensors")
+    tensors = load_file(tmp_path / "lora.safetensors")
+    name = "lora_unet_down_blocks_0_resnets_0_conv1"
+    assert tuple(tensors[f"{name}.lora_down.weight"].shape) == (RANK, 64, 3, 3)
+    assert tuple(tensors[f"{name}.lora_up.weight"].shape) == (64, RANK, 1, 1)
+    assert "lora_unet_conv_in.lora_down.weight" not in tensors
