@@ -38,9 +38,7 @@ def main() -> None:
             train_stable_diffusion(base_dir, cache_dir, pictures=pictures, steps=steps, compiled=not quick)
         elif stage == "stable_diffusion_refine":
             steps = 4 if quick else 500
-            train_stable_diffusion(
-                base_dir, cache_dir, pictures=pictures, steps=steps, compiled=not quick, seed=5, refine=True
-            )
+            train_stable_diffusion(base_dir, cache_dir, pictures=pictures, steps=steps, compiled=not quick, seed=5, refine=True)
         else:
             logging.info("%s", measure(out_dir, cache_dir, prompts=30 if quick else 300, pictures=100 if quick else 2_000))
 
