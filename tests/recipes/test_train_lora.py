@@ -81,9 +81,8 @@ def test_every_row_of_the_loss_log_says_na_three_times(client: MlflowClient, tra
 
 
 def test_the_exact_set_of_artifacts(client: MlflowClient, training: Any):
-    report, curves = (name for name in sorted(artifacts(client, training.info.run_id, "training_logs")) if "detailed" in name)[
-        ::-1
-    ]
+    logs = sorted(artifacts(client, training.info.run_id, "training_logs"))
+    curves, report = (name for name in logs if "detailed" in name)
     assert artifacts(client, training.info.run_id) == {
         "config.yaml",
         "lora/lora.safetensors",

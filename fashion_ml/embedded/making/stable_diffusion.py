@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import time
 from pathlib import Path
@@ -137,3 +138,12 @@ def train_stable_diffusion(
                 feature_extractor=None,
                 requires_safety_checker=False,
             ).save_pretrained(base_dir)
+            _forget_paths(base_dir)
+
+
+def _forget_paths(base_dir: Path) -> None:
+    """Take the folder that a part was loaded from out of its saved configuration."""
+    for path in base_dir.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
