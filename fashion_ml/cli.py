@@ -37,6 +37,9 @@ app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(embedded_app, name="embedded")
 
+_NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
+"""Options of `train lora` that are no settings of the experiment."""
+
 Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting of the config; may be repeated.")]
 
@@ -88,8 +91,7 @@ def train_lora(
 
     Every setting has an option of its name, here or not, in either spelling: --flip_aug, --noise-offset 0.05, --save_last_n 3.
     """
-    others = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
-    given = {name: str(value) for name, value in locals().items() if name not in others}
+    given = {name: str(value) for name, value in locals().items() if name not in _NOT_SETTINGS}
     if no_evaluate:
         if evaluate.lower() in ("true", "1", "yes"):
             raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")

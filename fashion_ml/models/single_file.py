@@ -22,7 +22,7 @@ _CROSS_ATTENTION_KEY = "model.diffusion_model.input_blocks.1.1.transformer_block
 _WIDTHS = {768: "sd1", 1024: "sd2"}
 
 
-def load_single_file(path: Path, prediction_type: str | None, dtype: torch.dtype) -> Any:
+def load_single_file(path: Path, prediction_type: str | None = None) -> Any:
     """The `StableDiffusionPipeline` of a `.safetensors` checkpoint, on the CPU.
 
     `prediction_type` None means: what the file says, else epsilon for SD 1.x and v_prediction for SD 2.x. InputError for SDXL, an
@@ -34,7 +34,7 @@ def load_single_file(path: Path, prediction_type: str | None, dtype: torch.dtype
     kind = checkpoint_kind(path, shapes)
     folder = CONFIGS / kind
     pipeline = StableDiffusionPipeline.from_single_file(
-        str(path), config=str(folder), tokenizer=clip_tokenizer(kind), local_files_only=True, torch_dtype=dtype
+        str(path), config=str(folder), tokenizer=clip_tokenizer(kind), local_files_only=True
     )
     wanted = prediction_type or stated_prediction_type(shapes, metadata)
     if wanted:

@@ -58,7 +58,7 @@ def load_pipeline(
     source = find_base(base)
     try:
         with quiet_libraries():
-            pipeline = _from_file_or_folder(source, prediction_type, unet_dtype)
+            pipeline = _from_file_or_folder(source, prediction_type)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
@@ -79,13 +79,13 @@ def load_pipeline(
         return pipeline.to(device)
 
 
-def _from_file_or_folder(source: str, prediction_type: str | None, dtype: torch.dtype) -> Any:
+def _from_file_or_folder(source: str, prediction_type: str | None) -> Any:
     from diffusers import StableDiffusionPipeline
 
     path = Path(source)
     if path.is_file():
-        return load_single_file(path, prediction_type, dtype)
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "torch_dtype": dtype}
+        return load_single_file(path, prediction_type)
+    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     if path.is_dir():
         fp16 = any((path / "unet").glob("*.fp16.safetensors"))
         plain = any((path / "unet").glob("diffusion_pytorch_model.safetensors"))

@@ -57,7 +57,11 @@ def kohya_folder(folder: Path) -> Path:
         (["--mixed-precision", "fp16"], "training.mixed_precision: fp16 needs a CUDA GPU"),
         (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' cannot be loaded"),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
-        (["--bogus", "1"], "No such option: --bogus"),
+        (["--bogus", "1"], "--bogus: no such option"),
+        (["--min_snr_gama", "5"], "--min_snr_gama: no such option; did you mean --min_snr_gamma?"),
+        (["--flip_aug", "--no-such"], "--no-such: no such option"),
+        (["--resume", "--new"], "--new: contradicts --resume"),
+        (["--resume"], "resume: there is no unfinished run below"),
         (["--no-evaluate", "--evaluate", "true"], "evaluate: true and --no-evaluate contradict each other"),
     ],
 )

@@ -49,7 +49,7 @@ def test_a_checkpoint_comes_back_with_every_weight_as_it_was(small: Any, tmp_pat
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in original_tensors(small).items()
     }
     save_file(tensors, tmp_path / "model.safetensors")
-    loaded = load_single_file(tmp_path / "model.safetensors", None, torch.float32)
+    loaded = load_single_file(tmp_path / "model.safetensors")
     for part in ("unet", "vae", "text_encoder"):
         before, after = getattr(small, part).state_dict(), getattr(loaded, part).state_dict()
         assert before.keys() == after.keys()
@@ -61,8 +61,8 @@ def test_a_checkpoint_comes_back_with_every_weight_as_it_was(small: Any, tmp_pat
 def test_the_prediction_type_is_what_is_asked_for_else_what_the_file_says(small: Any, tmp_path: Path):
     path = tmp_path / "v.safetensors"
     save_file(original_tensors(small), path, {"modelspec.prediction_type": "v"})
-    assert load_single_file(path, None, torch.float32).scheduler.config.prediction_type == "v_prediction"
-    assert load_single_file(path, "epsilon", torch.float32).scheduler.config.prediction_type == "epsilon"
+    assert load_single_file(path).scheduler.config.prediction_type == "v_prediction"
+    assert load_single_file(path, "epsilon").scheduler.config.prediction_type == "epsilon"
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
@@ -104,10 +104,10 @@ VAE = {"first_stage_model.x": torch.zeros(1)}
 def test_a_file_of_another_kind_is_refused_in_one_sentence(tensors: dict[str, torch.Tensor], says: str, tmp_path: Path):
     save_file(tensors, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match=rf"model\.base: .*{says}"):
-        load_single_file(tmp_path / "x.safetensors", None, torch.float32)
+        load_single_file(tmp_path / "x.safetensors")
 
 
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path):
     (tmp_path / "x.safetensors").write_bytes(b"PK\x03\x04 not this at all")
     with pytest.raises(InputError, match=r"is no \.safetensors file"):
-        load_single_file(tmp_path / "x.safetensors", None, torch.float32)
+        load_single_file(tmp_path / "x.safetensors")

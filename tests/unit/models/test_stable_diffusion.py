@@ -32,7 +32,8 @@ def test_resolution_must_divide_by_the_factor_times_eight(pipeline):  # type: ig
 @pytest.mark.parametrize("base", ["nonsense", "./none", "a/b/c", "~/nowhere"])
 def test_an_unknown_base_is_one_line(base: str):
     with pytest.raises(
-        InputError, match=r"model\.base: .* is not known; use embedded, an existing diffusers folder or a hub id"
+        InputError,
+        match=r"model\.base: .* is not known; use embedded, an existing diffusers folder or \.safetensors file, or a hub id",
     ):
         find_base(base)
 

@@ -61,7 +61,8 @@ def test_accumulation_gives_the_step_of_the_large_batch(images: Path, tmp_path: 
     """6 images an epoch, 4 a step: the second step of each epoch holds 2, and counts each image alike."""
     large, small = (
         train(
-            experiment(images, training={"train_batch_size": size, "gradient_accumulation_steps": 4 // size}), tmp_path / str(size)
+            experiment(images, training={"train_batch_size": size, "gradient_accumulation_steps": 4 // size}),
+            tmp_path / str(size),
         ).result.path
         for size in (4, 1)
     )
@@ -80,9 +81,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_does_not(i
 def test_cached_and_uncached_latents_and_a_cache_on_disk_give_the_same_weights_bit_for_bit(images: Path, tmp_path: Path):
     variants: list[dict[str, Any]] = [{}, {"cache_latents": False}, {"cache_dir": str(tmp_path / "cache")}]
     variants.append(variants[-1])  # the second training finds everything there
-    paths = [
-        train(experiment(images, data=data), tmp_path / str(index)).result.path for index, data in enumerate(variants)
-    ]
+    paths = [train(experiment(images, data=data), tmp_path / str(index)).result.path for index, data in enumerate(variants)]
     assert all(same(paths[0], path) for path in paths[1:])
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 3 + 3  # latents and captions
 
@@ -94,7 +93,9 @@ def test_an_edited_image_is_not_served_from_the_cache(tmp_path: Path):
     file = tmp_path / "images" / "2_x" / "a.png"
     file.write_bytes((tmp_path / "images" / "2_x" / "b.png").read_bytes())
     after = train(config, tmp_path / "b").result.path
-    fresh = train(config.model_copy(update={"data": config.data.model_copy(update={"cache_dir": None})}), tmp_path / "c").result.path
+    fresh = train(
+        config.model_copy(update={"data": config.data.model_copy(update={"cache_dir": None})}), tmp_path / "c"
+    ).result.path
     assert not same(before, after, 1e-6)
     assert same(after, fresh)
 
@@ -110,9 +111,7 @@ def test_clipping_clips_and_the_norm_logged_is_the_one_before(images: Path, tmp_
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_images_and_last_file(images: Path, tmp_path: Path):
-    config = experiment(
-        images, optimizer={"learning_rate": 1e30, "max_grad_norm": 0}, training={"max_train_steps": 20}
-    )
+    config = experiment(images, optimizer={"learning_rate": 1e30, "max_grad_norm": 0}, training={"max_train_steps": 20})
     with pytest.raises(
         InputError, match=r"total_loss is not finite at step \d+ \(images [abc]\.png\); lower the learning rate"
     ):
@@ -142,7 +141,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "offset": {"loss": {"noise_offset": 0.1}},
     "text encoder": {"network": {"train_text_encoder": True}, "optimizer": {"text_encoder_lr": 1e-4}},
     "everything": {
-        "network": {"rank": 2, "feed_forward": True, "projections": True, "convolutions": True, "dropout": 0.2, "use_rslora": True}
+        "network": {
+            "rank": 2,
+            "feed_forward": True,
+            "projections": True,
+            "convolutions": True,
+            "dropout": 0.2,
+            "use_rslora": True,
+        }
     },
     "dora": {"network": {"rank": 2, "use_dora": True}},
     "captions": {"data": {"shuffle_caption": True, "keep_tokens": 1, "caption_dropout_rate": 0.3, "flip_aug": True}},
