@@ -1,4 +1,5 @@
 # make demo: see the whole thing work.   make test: the whole suite.   make check: style, types, layers.
+# make test-full: also Stable Diffusion 1.5 at its real size (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +9,7 @@ CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints" + ("-py310"
 
 SEED ?=
 
-.PHONY: demo install test check format clean
+.PHONY: demo install test test-full check format clean
 
 install: $(STAMP)
 
@@ -23,6 +24,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-full: $(STAMP)
+	$(BIN)/python -m pytest tests/unit tests/recipes tests/contract tests/full
 
 check: $(STAMP)
 	$(BIN)/ruff check .
