@@ -1,0 +1,46 @@
+"""`accelerate launch` with two CPU processes (gloo): one MLflow run, and the training of one process with the same global batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+from tests.recipes.command import fashion_ml
+
+SETTINGS = [
+    *("--steps", "5", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2", "--save_every_n_steps", "2"),
+    *("--validation_split", "0.1", "--validate_every_n_steps", "2", "--gradient_accumulation_steps", "2"),
+]
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "fashion_ml"]
+"""What `accelerate launch` runs on several GPUs; on CPUs it starts one process only."""
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    smaller, same = (
+        fashion_ml("train", "lora", *SETTINGS, "--train_batch_size", size, "--output-dir", size, cwd=workdir, uri=uri)
+        for size in ("3", "4")
+    )
+    assert (smaller.returncode, same.returncode) == (0, 0), same.stderr
+    command = [sys.executable, *LAUNCH, "train", "lora", *SETTINGS, "--train_batch_size", "2", "--output-dir", "two"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    two = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert two.returncode == 0, two.stderr
+
+    client = MlflowClient(uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], order_by=["attributes.start_time"])
+    assert len(runs) == 3
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    single, double = (client.get_metric_history(run.info.run_id, "total_loss") for run in runs[1:])
+    assert [point.step for point in double] == [1, 2, 3, 4, 5]
+    assert [point.value for point in double] == pytest.approx([point.value for point in single], rel=1e-5)
+    first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("4", "two"))
+    assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
+    other = client.get_metric_history(runs[0].info.run_id, "total_loss")
+    assert [point.value for point in other] != pytest.approx([point.value for point in single], rel=1e-3)
