@@ -137,11 +137,14 @@ def _report_evaluation(result: EvaluationResult) -> None:
     for name in ("base", "LoRA", "gain (95 % interval)"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in summary_rows(result):
-        cells = [f"{row[who]['mean']:.4f} [{row[who]['low']:.4f}, {row[who]['high']:.4f}]" for who in ("base", "lora")]
-        gain = row["gain"]
-        cells.append(f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
-        table.add_row(row["metric"], *cells)
+        table.add_row(row["metric"], *(_shown(row[who], "+" if who == "gain" else "") for who in ("base", "lora", "gain")))
     Console(width=110, highlight=False, markup=False).print(table)
+
+
+def _shown(interval: dict[str, float | None], sign: str) -> str:
+    """A mean with its interval, N/A where one reference gives none."""
+    ends = "N/A" if interval["low"] is None else f"{interval['low']:{sign}.4f}, {interval['high']:{sign}.4f}"
+    return f"{interval['mean']:{sign}.4f} [{ends}]"
 
 
 @evaluate_app.command("run")
@@ -255,6 +258,9 @@ def main() -> None:
             sys.exit(2)
         if not hasattr(error, "format_message"):  # not a usage error of the command line
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            sys.exit(0)
         typer.echo(f"error: {error.format_message()} (--help shows what there is)", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

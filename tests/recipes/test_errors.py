@@ -55,7 +55,11 @@ def kohya_folder(folder: Path) -> Path:
         (["--references", "none"], "evaluation.references: 'none' does not exist"),
         (["--resolution", "72"], "data.resolution: 72 is not divisible by 32 (the VAE's factor 4 x 8); use 64 for this base"),
         (["--mixed-precision", "fp16"], "training.mixed_precision: fp16 needs a CUDA GPU"),
-        (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' cannot be loaded"),
+        (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' holds no open_clip_config.json"),
+        (
+            ["--set", "evaluation.encoder=nonsense"],
+            "evaluation.encoder: 'nonsense' is not known; use embedded, local-dir:FOLDER",
+        ),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
         (["--bogus", "1"], "No such option: --bogus"),
         (["--no-evaluate", "--evaluate", "true"], "evaluate: true and --no-evaluate contradict each other"),
