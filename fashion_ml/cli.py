@@ -37,6 +37,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(embedded_app, name="embedded")
 
+_INTERRUPTED = 130
 Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting of the config; may be repeated.")]
 
@@ -245,13 +246,15 @@ def main() -> None:
     interrupt_on_sigterm()
     try:
         code = command.main(standalone_mode=False)
+        if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
+            raise KeyboardInterrupt
     except InputError as error:
         for problem in error.problems:
             typer.echo(f"error: {' '.join(problem.split())}", err=True)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
-        code = 130
+        code = _INTERRUPTED
     except Exception as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             typer.echo(f"error: {error}: the disk is full; free space, what was written before is intact", err=True)
