@@ -56,7 +56,7 @@ def _storage_problem(error: BaseException, path: Path, field: str) -> str | None
     text = str(error)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return f"{field}: the disk of {path.parent} is full, {path.name} was not written; free space or choose another folder"
-    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         return f"{field}: {path.parent} cannot be written ({text}); choose another folder"
     if number == errno.EFBIG:
         return f"{field}: {path.name} is larger than {path.parent} allows; raise the file-size limit"

@@ -39,7 +39,7 @@ app.add_typer(embedded_app, name="embedded")
 
 _NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
 """Options of `train lora` that are no settings of the experiment."""
-
+_INTERRUPTED = 130
 Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting of the config; may be repeated.")]
 
@@ -155,11 +155,14 @@ def _report_evaluation(result: EvaluationResult) -> None:
     for name in ("base", "LoRA", "gain (95 % interval)"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in summary_rows(result):
-        cells = [f"{row[who]['mean']:.4f} [{row[who]['low']:.4f}, {row[who]['high']:.4f}]" for who in ("base", "lora")]
-        gain = row["gain"]
-        cells.append(f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
-        table.add_row(row["metric"], *cells)
+        table.add_row(row["metric"], *(_shown(row[who], "+" if who == "gain" else "") for who in ("base", "lora", "gain")))
     Console(width=110, highlight=False, markup=False).print(table)
+
+
+def _shown(interval: dict[str, float | None], sign: str) -> str:
+    """A mean with its interval, N/A where one reference gives none."""
+    ends = "N/A" if interval["low"] is None else f"{interval['low']:{sign}.4f}, {interval['high']:{sign}.4f}"
+    return f"{interval['mean']:{sign}.4f} [{ends}]"
 
 
 @evaluate_app.command("run")
@@ -332,19 +335,24 @@ def main() -> None:
     interrupt_on_sigterm()
     try:
         code = command.main(arguments, standalone_mode=False)
+        if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
+            raise KeyboardInterrupt
     except InputError as error:
         for problem in error.problems:
             typer.echo(f"error: {' '.join(problem.split())}", err=True)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
-        code = 130
+        code = _INTERRUPTED
     except Exception as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             typer.echo(f"error: {error}: the disk is full; free space, what was written before is intact", err=True)
             sys.exit(2)
         if not hasattr(error, "format_message"):  # not a usage error of the command line
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            sys.exit(0)
         typer.echo(f"error: {error.format_message()} (--help shows what there is)", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

@@ -87,10 +87,10 @@ def _packages() -> Finding:
 
 
 def _tracking() -> Finding:
-    from fashion_ml.tracking import experiments, store_uri
+    from fashion_ml.tracking import experiments, shown_uri, store_uri
 
     found = experiments()
-    return Finding("tracking store", "ok", f"{store_uri()}, {sum(runs for _, _, runs in found)} runs")
+    return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {sum(runs for _, _, runs in found)} runs")
 
 
 def _models() -> Finding:

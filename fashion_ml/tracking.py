@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 import traceback
@@ -126,10 +127,48 @@ def open_tracking() -> Any:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     import mlflow
 
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        _check_server(uri)
     try:
-        return mlflow.MlflowClient()
+        with _first_use(uri):
+            return mlflow.MlflowClient()
     except Exception as error:
-        raise InputError(f"MLFLOW_TRACKING_URI: {mlflow.get_tracking_uri()!r} cannot be used ({_first_line(error)})") from error
+        raise InputError(f"MLFLOW_TRACKING_URI: {shown_uri(uri)!r} cannot be used ({_first_line(error)[:200]})") from error
+
+
+@contextmanager
+def _first_use(uri: str) -> Iterator[None]:
+    """One process at a time, so that two that start together do not both make the tables of a new sqlite store."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    from urllib.parse import unquote
+
+    from filelock import FileLock
+
+    with FileLock(f"{unquote(uri.removeprefix('sqlite:///'))}.lock", timeout=120):
+        yield
+
+
+def _check_server(uri: str) -> None:
+    """InputError at once when nothing answers; MLflow itself would go on trying for minutes."""
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    try:
+        urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
+    except HTTPError:
+        return  # something answers: let MLflow say what is wrong
+    except OSError as error:
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: {shown_uri(uri)!r} does not answer ({error}); start that server, or unset it for a local store"
+        ) from error
+
+
+def shown_uri(uri: str) -> str:
+    """A store's URI without its credentials."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def store_uri() -> str:
@@ -247,7 +286,7 @@ def find_run(client: Any, run_id: str) -> Any:
         return client.get_run(run_id)
     except MlflowException:
         raise InputError(
-            f"run_id: {run_id!r} is not in {store_uri()}; copy the id from the run's page, or set MLFLOW_TRACKING_URI"
+            f"run_id: {run_id!r} is not in {shown_uri(store_uri())}; copy the id from the run's page, or set MLFLOW_TRACKING_URI"
         ) from None
 
 

@@ -66,15 +66,16 @@ def headline(scores: dict[str, Comparison]) -> dict[str, float]:
 
 
 def intervals(scores: dict[str, Comparison]) -> dict[str, float]:
-    """The ends of the intervals: `ssim_low`, `ssim_high`, `base_ssim_low`, `gain_ssim_low`, …"""
+    """The ends of the intervals: `ssim_low`, `ssim_high`, `base_ssim_low`, `gain_ssim_low`, …; empty with one reference."""
     flat: dict[str, float] = {}
     for metric, comparison in scores.items():
         for prefix, interval in (("", comparison.lora), ("base_", comparison.base), ("gain_", comparison.gain)):
-            flat |= {f"{prefix}{metric}_low": interval.low, f"{prefix}{metric}_high": interval.high}
+            if interval.ends:
+                flat |= {f"{prefix}{metric}_low": interval.ends[0], f"{prefix}{metric}_high": interval.ends[1]}
     return flat
 
 
-def as_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, float]]]:
+def as_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, float | None]]]:
     """Plain nested numbers for JSON."""
     return {metric: asdict(comparison) for metric, comparison in scores.items()}
 
@@ -82,8 +83,16 @@ def as_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, floa
 def sentence(scores: dict[str, Comparison]) -> str:
     """What people want to know, and how sure it is."""
     gain = scores["weighted_total_loss"].gain
-    verb, low, high = ("lowers", gain.low, gain.high) if gain.mean >= 0 else ("raises", -gain.high, -gain.low)
+    verb = "lowers" if gain.mean >= 0 else "raises"
+    if gain.ends is None:
+        return (
+            f"LoRA {verb} weighted_total_loss by {abs(gain.mean):.3f} against the base model on one reference image, which is no proof; "
+            "give more references."
+        )
+    low, high = gain.ends if gain.mean >= 0 else (-gain.ends[1], -gain.ends[0])
     text = f"LoRA {verb} weighted_total_loss by {abs(gain.mean):.3f} [{low:.3f}, {high:.3f}] against the base model"
-    if gain.low > 0:
+    if gain.ends[0] > 0:
         return f"{text}."
-    return f"{text}; the LoRA is worse." if gain.high < 0 else f"{text}; the interval holds 0, so this is no proof either way."
+    return (
+        f"{text}; the LoRA is worse." if gain.ends[1] < 0 else f"{text}; the interval holds 0, so this is no proof either way."
+    )

@@ -48,14 +48,17 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
     """
     import open_clip
 
+    forms = "use embedded, local-dir:FOLDER or hf-hub:OWNER/NAME"
+    if not source.startswith(("local-dir:", "hf-hub:")):
+        raise InputError(f"evaluation.encoder: {name!r} is not known; {forms}")
+    if source.startswith("local-dir:") and not Path(source.removeprefix("local-dir:"), "open_clip_config.json").is_file():
+        raise InputError(f"evaluation.encoder: {name!r} holds no open_clip_config.json; {forms}")
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(source, device=device)
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"evaluation.encoder: {name!r} cannot be loaded ({reason}); use embedded, local-dir:FOLDER or hf-hub:OWNER/NAME"
-        ) from error
+        raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({reason}); {forms}") from error
     return FashionClip(name, _weights_digest(model), model.eval(), preprocess, tokenizer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,11 @@ def kohya_folder(folder: Path) -> Path:
         (["--references", "none"], "evaluation.references: 'none' does not exist"),
         (["--resolution", "72"], "data.resolution: 72 is not divisible by 32 (the VAE's factor 4 x 8); use 64 for this base"),
         (["--mixed-precision", "fp16"], "training.mixed_precision: fp16 needs a CUDA GPU"),
-        (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' cannot be loaded"),
+        (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' holds no open_clip_config.json"),
+        (
+            ["--set", "evaluation.encoder=nonsense"],
+            "evaluation.encoder: 'nonsense' is not known; use embedded, local-dir:FOLDER",
+        ),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
         (["--bogus", "1"], "--bogus: no such option"),
         (["--min_snr_gama", "5"], "--min_snr_gama: no such option; did you mean --min_snr_gamma?"),
@@ -133,3 +138,23 @@ def test_a_collection_never_overwrites_what_is_there(refused: Command, workdir: 
     (line,) = refused("embedded", "collection", "photos")
     assert "already holds something else" in line
     assert (workdir / "photos" / "a.png").read_bytes() == b"mine"
+
+
+def test_a_server_that_does_not_answer_is_told_at_once_and_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setattr(sys, "argv", ["fashion-ml", "evaluate", "run", "x"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert "error: MLFLOW_TRACKING_URI: 'http://127.0.0.1:9' does not answer" in errors
+    assert "secret" not in errors
+
+
+def test_two_that_start_together_in_a_new_folder_both_work(tmp_path: Path):
+    command = [sys.executable, "-c", "from fashion_ml.tracking import open_tracking; open_tracking().search_experiments()"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'new.db'}"}
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(process.communicate()[1].count("Error"), process.returncode) for process in processes] == [(0, 0)] * 3

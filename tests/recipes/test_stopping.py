@@ -49,6 +49,7 @@ def test_a_stopped_run_is_killed_with_its_log_and_weights_kept(workdir: Path, nu
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
+    assert errors.rstrip().endswith("Stopped. A run that had begun is marked KILLED; its log and files are kept.")
     assert "Traceback" not in errors
 
     (path,) = (workdir / "out").glob("lora-step*.safetensors")

@@ -39,3 +39,11 @@ def test_headline_and_intervals_name_every_metric_three_ways():
     scores = compare(table(), table(), NAMES, resamples=50)
     assert set(headline(scores)) == {f"{prefix}{metric}" for prefix in ("", "base_", "gain_") for metric in METRICS}
     assert len(intervals(scores)) == 2 * len(headline(scores))
+
+
+def test_one_reference_gives_means_and_no_interval():
+    scores = compare(table(), table(weighted_total_loss=[0.4] * 4), ["a"] * 4, resamples=50)
+    total = scores["weighted_total_loss"].gain
+    assert (total.mean, total.low, total.high) == (pytest.approx(0.1), None, None)
+    assert intervals(scores) == {}
+    assert sentence(scores).startswith("LoRA lowers weighted_total_loss by 0.100 against the base model on one reference image")
