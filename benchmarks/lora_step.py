@@ -1,7 +1,9 @@
-"""What the training loop costs over the bare UNet: `python -m benchmarks.lora_step [--rounds N --steps N --batch N]`.
+"""What the training loop costs over the bare UNet: `python -m benchmarks.lora_step [--size embedded|sd15] [--steps N] [--batch N]`.
 
-Floor: forward and backward of the same UNet with the same LoRA on tensors that are already there. Ours: a whole step of
-`train_lora`, with drawing, clipping, AdamW and logging. The two take turns; the figure is the median of the rounds' ratios.
+Floor: forward and backward of the same UNet with the same LoRA, on tensors that are already there. Ours: a whole step of
+`train_lora`, with drawing, loss, clipping, AdamW and the loss log. After each step of ours comes one of the floor, on the same model
+in the same process, so that both see the same machine; the figure is the ratio of the medians. `--size sd15` is Stable Diffusion
+1.5's architecture with random weights (6 GiB of memory).
 """
 
 from __future__ import annotations
@@ -10,68 +12,125 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from fashion_ml.config import validate
-from fashion_ml.data.captioned_images import CaptionedImage
-from fashion_ml.models.lora import add_lora
+from fashion_ml.data.captioned_images import read_training_folder
+from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.models.single_file import CONFIGS, clip_tokenizer
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.progress import say
-from fashion_ml.training.lora import CachedImages, train_lora
+from fashion_ml.training.batches import Batch, StepInputs
+from fashion_ml.training.inputs import prepare_inputs
+from fashion_ml.training.lora import Hooks, train_lora
 
-WARM_UP = 3
-
-
-def floor_seconds(batch: int, steps: int, rank: int) -> float:
-    """Seconds of one forward and backward pass."""
-    pipeline = load_pipeline("embedded")
-    parameters = add_lora(pipeline.unet, rank=rank, alpha=rank, seed=0)
-    x, t, text = torch.randn(batch, 4, 16, 16), torch.randint(0, 1000, (batch,)), torch.randn(batch, 32, 128)
-    start = 0.0
-    for step in range(WARM_UP + steps):
-        if step == WARM_UP:
-            start = time.perf_counter()
-        pipeline.unet(x, t, text).sample.square().mean().backward()
-        for parameter in parameters:
-            parameter.grad = None
-    return (time.perf_counter() - start) / steps
+WARM_UP = 2
+RESOLUTION = {"embedded": 64, "sd15": 256}
+KOHYA = {"feed_forward": True, "projections": True}
 
 
-def our_seconds(batch: int, steps: int, rank: int) -> float:
-    """Seconds of one training step, between the log calls of a real training."""
-    config = validate(
-        {
-            "data": {"train_data_dir": "-", "resolution": 64},
-            "network": {"rank": rank},
-            "training": {"max_train_steps": WARM_UP + steps, "train_batch_size": batch, "log_every": 1},
+def write_photos(folder: Path, count: int, size: int) -> Path:
+    """`count` captioned garments in kohya's layout."""
+    place = folder / "10_garment"
+    place.mkdir(parents=True)
+    for index, garment in enumerate(sample_garments(count, seed=11)):
+        render(garment, size).save(place / f"{index:03d}.png")
+        (place / f"{index:03d}.txt").write_text(garment.caption(), encoding="utf-8")
+    return folder
+
+
+def random_sd15() -> Any:
+    """A pipeline of Stable Diffusion 1.5's architecture with random weights, float32, frozen."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    configs = CONFIGS / "sd1"
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_config(AutoencoderKL.load_config(configs / "vae")),
+        unet=UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(configs / "unet")),
+        text_encoder=CLIPTextModel(CLIPTextConfig.from_pretrained(configs / "text_encoder")),
+        tokenizer=clip_tokenizer("sd1"),
+        scheduler=DDIMScheduler.from_config(DDIMScheduler.load_config(configs / "scheduler")),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        module.requires_grad_(False).eval()
+    return pipeline
+
+
+class _TimedInputs(StepInputs):
+    """Counts the seconds that a step waits for its data."""
+
+    waited: float = 0.0
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        start = time.perf_counter()
+        made = list(super().batches(step))
+        self.waited = time.perf_counter() - start
+        return iter(made)
+
+
+def measure(size: str, steps: int, batch: int, rank: int, targets: str) -> dict[str, list[float]]:
+    """Seconds of each step of ours and of the floor, and of waiting for data, after the warm-up."""
+    pipeline = load_pipeline("embedded") if size == "embedded" else random_sd15()
+    seconds: dict[str, list[float]] = {"ours": [], "floor": [], "data": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_photos(Path(name) / "images", 4 * batch, RESOLUTION[size])
+        tree = {
+            "data": {"train_data_dir": str(folder), "resolution": RESOLUTION[size]},
+            "network": {"rank": rank, **(KOHYA if targets == "kohya" else {})},
+            "training": {"max_train_steps": WARM_UP + steps, "train_batch_size": batch, "log_every": 1, "save_state": False},
         }
-    )
-    items = [CaptionedImage(Path(f"{index}.png"), "a dress", 1) for index in range(4 * batch)]
-    data = CachedImages(
-        torch.randn(len(items), 4, 16, 16), torch.ones(len(items), 4, 16, 16), torch.randn(1, 32, 128), (0,) * len(items)
-    )
-    stamps: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        train_lora(config, load_pipeline("embedded"), items, data, Path(folder), lambda _: stamps.append(time.perf_counter()))
-    return (stamps[-1] - stamps[WARM_UP - 1]) / steps
+        config, accelerator = validate(tree), Accelerator()
+        inputs, _ = prepare_inputs(config, pipeline, read_training_folder(folder), [], accelerator)
+        inputs.__class__ = _TimedInputs
+        text = inputs.batches(1).__next__().text
+        x, t = torch.randn(batch, *inputs.images.latent_shape(0)), torch.randint(0, 1000, (batch,))
+        ended = time.perf_counter()
+
+        def after_step(rows: list[dict[str, float]]) -> None:
+            nonlocal ended
+            counts = rows[-1]["step"] > WARM_UP
+            if counts:
+                seconds["ours"].append(time.perf_counter() - ended)
+                seconds["data"].append(inputs.waited)  # type: ignore[attr-defined]
+            start = time.perf_counter()
+            pipeline.unet(x, t, text).sample.square().mean().backward()
+            if counts:
+                seconds["floor"].append(time.perf_counter() - start)
+            for parameter in pipeline.unet.parameters():
+                parameter.grad = None
+            ended = time.perf_counter()
+
+        train_lora(config, pipeline, inputs, None, Path(name) / "out", Hooks(rows=after_step), accelerator)
+    return seconds
 
 
 def main() -> None:
-    """Print a line for each round and the median."""
+    """Print the medians, their ratio, and the share of a step spent waiting for data."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("rounds", 5), ("steps", 20), ("batch", 4), ("rank", 16)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--size", choices=sorted(RESOLUTION), default="embedded")
+    parser.add_argument("--targets", choices=("attention", "kohya"), default="attention")
+    for name in ("steps", "batch", "rank"):
+        parser.add_argument(f"--{name}", type=int, default=None)
     arguments = parser.parse_args()
-    sizes = (arguments.batch, arguments.steps, arguments.rank)
-    ratios = []
-    for number in range(1, arguments.rounds + 1):
-        floor, ours = floor_seconds(*sizes), our_seconds(*sizes)
-        ratios.append(ours / floor)
-        say(f"round {number}: floor {floor * 1000:.1f} ms, ours {ours * 1000:.1f} ms, ratio {ratios[-1]:.3f}")
+    small = arguments.size == "embedded"
+    steps, batch = arguments.steps or (200 if small else 8), arguments.batch or (4 if small else 1)
+    rank = arguments.rank or (16 if small else 32)
+    seconds = measure(arguments.size, steps, batch, rank, arguments.targets)
+    ours, floor, data = (statistics.median(seconds[name]) for name in ("ours", "floor", "data"))
     say(
-        f"median ratio {statistics.median(ratios):.3f} (embedded base, batch {sizes[0]}, rank {sizes[2]}, {torch.get_num_threads()} threads)"
+        f"{arguments.size}, {RESOLUTION[arguments.size]} px, batch {batch}, rank {rank}, {arguments.targets} targets, {steps} steps, "
+        f"{torch.get_num_threads()} threads: floor {floor * 1000:.1f} ms, ours {ours * 1000:.1f} ms, ratio {ours / floor:.3f}, "
+        f"waiting for data {data / ours:.2%}"
     )
 
 

@@ -330,9 +330,9 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     command = typer.main.get_command(app)
     arguments = _with_latest(sys.argv[1:])
-    from fashion_ml.interrupt import interrupt_on_sigterm
+    from fashion_ml.interrupt import interrupt_on_signals
 
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     try:
         code = command.main(arguments, standalone_mode=False)
         if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C

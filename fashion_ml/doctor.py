@@ -9,11 +9,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Literal
 
-from fashion_ml.models.stable_diffusion import EMBEDDED_DIR
-from fashion_ml.recipes import PACKAGES
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.packages import PACKAGES
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _models() -> Finding:
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         return Finding("model files", "wrong", f"missing: {', '.join(missing)}", "check out the repository again")
-    size = sum(path.stat().st_size for path in Path(EMBEDDED_DIR).rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file())
     measured = json.loads(quality.read_text(encoding="utf-8"))
     return Finding("model files", "ok", f"embedded, {size / 1e6:.1f} MB, VAE SSIM {measured['vae_ssim']:.3f}")
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, flat, validate
-from fashion_ml.data.captioned_images import CaptionedImage, data_digest, read_references, read_training_folder
-from fashion_ml.embedded.collection import VERSION, write_collection
+from fashion_ml.data.captioned_images import CaptionedImage, data_digest
 from fashion_ml.errors import InputError
+from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
-from fashion_ml.resuming import RunFolder, clear_output_folder, find_run_to_resume, write_run_folder
+from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
+from fashion_ml.sources import Sources, read_sources, references_folder, training_folder
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.evaluate import EvaluationResult
-    from fashion_ml.metrics.fashion_clip import FashionClip
     from fashion_ml.tracking import TrackedRun
     from fashion_ml.training.lora import TrainedLora
 
-PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers", "mlflow", "open_clip_torch", "scikit-image", "numpy")
 _SAMPLES = 4
 
 
@@ -69,14 +66,6 @@ def evaluation_facts_of(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    items: list[CaptionedImage]
-    prior: list[CaptionedImage]
-    references: list[CaptionedImage]
-    encoder: FashionClip | None
-
-
 def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> LoraOutcome | None:
     """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
 
@@ -91,13 +80,10 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
 
     _check_precision(config)
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision)
-    config = _with_embedded_data(config)
     earlier = find_run_to_resume(resume, config) if resume else None
     if earlier is None and accelerator.is_main_process:
-        aside = clear_output_folder(config, new)
-        if aside:
-            say(f"What was in {config.output.output_dir} is now in {aside}")
-    inputs = _check_inputs(config)
+        check_output_folder(config, new)
+    inputs = read_sources(config)
     precision = DTYPES[config.training.mixed_precision]
     pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
     check_resolution(config.data.resolution, pipeline)
@@ -107,6 +93,9 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
     digest = data_digest([*inputs.items, *inputs.prior])
     if earlier and earlier.data_digest != digest:
         raise InputError("data.train_data_dir: images or captions have changed since the run began; restore them, or use --new")
+    aside = move_aside(config) if new else None
+    if aside:
+        say(f"What was in {config.output.output_dir} is now in {aside}")
     tags = {"kind": "train_lora", "algorithm": "lora", "base_model": config.model.base, "data_digest": digest}
     going_on = earlier.run_id if earlier else ""
     with open_run(config.name, tags, experiment=config.tracking.experiment, resume=going_on) as run:
@@ -114,17 +103,23 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
         say(f"Run {run.run_id}, files in {folder}" + (", going on" if earlier else ""))
         note = RunFolder(folder, run.run_id, store_uri(), digest, finished=False)
         write_run_folder(note, config)
-        run.log_params({**flat(config), **_versions()})
+        run.log_params({**flat(config), **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_file(folder / "config.yaml")
-        run.log_dataset(Path(config.data.train_data_dir), digest, "training", len(inputs.items))
+        run.log_dataset(training_folder(config), digest, "training", len(inputs.items))
         try:
             trained = _train(config, pipeline, inputs, folder, run, accelerator, resume=earlier is not None)
         finally:
-            _log_training_files(run, folder)
+            _log_training_files(run, folder, config.output.output_name)
         del pipeline
         evaluation = None
         if config.evaluation.enabled:
-            evaluation = _evaluate(config, trained.path, inputs, run, folder / "evaluation", config.training.max_train_steps)
+            try:
+                evaluation = _evaluate(
+                    config, trained.path, inputs, run, folder / "evaluation", config.training.max_train_steps
+                )
+            except Exception:
+                say(f"The LoRA is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
+                raise
         write_run_folder(replace(note, finished=True))
     return LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
 
@@ -145,9 +140,9 @@ def run_evaluation(run_id: str, overrides: dict[str, Any], folder: Path | None) 
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
         tree["evaluation"] = {**tree["evaluation"], **overrides, "enabled": True}
-        config = _with_embedded_data(validate(tree))
+        config = validate(tree)
         lora = download(client, run_id, f"lora/{config.output.output_name}.safetensors", Path(temporary))
-        inputs = _check_inputs(config, training_images=config.evaluation.references is None)
+        inputs = read_sources(config, training_images=config.evaluation.references is None)
         target = folder or Path("outputs") / "evaluations" / run_id
         step = config.training.max_train_steps
         return _evaluate(config, lora, inputs, attach(client, training), target, step, adopt=True)
@@ -156,7 +151,7 @@ def run_evaluation(run_id: str, overrides: dict[str, Any], folder: Path | None) 
 def _train(
     config: LoraExperiment,
     pipeline: Any,
-    inputs: _Inputs,
+    inputs: Sources,
     folder: Path,
     run: TrackedRun,
     accelerator: Any,
@@ -205,7 +200,7 @@ def _train(
     return trained
 
 
-def _train_along(config: LoraExperiment, pipeline: Any, inputs: _Inputs, accelerator: Any, *, resume: bool) -> None:
+def _train_along(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerator: Any, *, resume: bool) -> None:
     """What a process beside the main one does: the same steps on its share of every batch."""
     from fashion_ml.training.inputs import prepare_inputs
     from fashion_ml.training.lora import Hooks, train_lora
@@ -224,7 +219,7 @@ def _shared(folder: Path | None, accelerator: Any) -> Path:
 
 
 def _check_performance(
-    config: LoraExperiment, lora: Path, inputs: _Inputs, run: TrackedRun, folder: Path, step: int
+    config: LoraExperiment, lora: Path, inputs: Sources, run: TrackedRun, folder: Path, step: int
 ) -> dict[str, float]:
     """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values."""
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
@@ -238,7 +233,7 @@ def _check_performance(
 
 
 def _sampler(
-    config: LoraExperiment, pipeline: Any, inputs: _Inputs, run: TrackedRun, accelerator: Any
+    config: LoraExperiment, pipeline: Any, inputs: Sources, run: TrackedRun, accelerator: Any
 ) -> Callable[[int], None] | None:
     """Makes a few images with the weights as they are, always from the same prompts and seeds; None without sample_every."""
     if not config.training.sample_every:
@@ -246,7 +241,7 @@ def _sampler(
     from fashion_ml.evaluation.generate import generate
 
     prompts = config.training.sample_prompts or tuple(item.caption for item in (inputs.references or inputs.items)[:_SAMPLES])
-    wanted = [CaptionedImage(Path(f"sample_{index}"), prompt) for index, prompt in enumerate(prompts)]
+    wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
     settings = config.evaluation.model_copy(update={"images_per_reference": 1})
 
     def sample(step: int) -> None:
@@ -287,18 +282,21 @@ def _out_of_memory(config: LoraExperiment) -> str:
     )
 
 
-def _log_training_files(run: TrackedRun, folder: Path) -> None:
-    """Log and weights as they are, also when training was interrupted."""
+def _log_training_files(run: TrackedRun, folder: Path, name: str) -> None:
+    """Log and weights of this training as they are, also when it was interrupted; other files of the folder stay out."""
     for path in sorted((folder / "training_logs").glob("*")):
         run.log_file(path, "training_logs")
     for path in sorted(folder.glob("*.safetensors")):
-        run.log_file(path, "lora")
+        if path.stem in (name, "best") or path.stem.startswith(f"{name}-"):
+            run.log_file(path, "lora")
 
 
 def _evaluate(
-    config: LoraExperiment, lora: Path, inputs: _Inputs, training: TrackedRun, folder: Path, step: int, *, adopt: bool = False
+    config: LoraExperiment, lora: Path, inputs: Sources, training: TrackedRun, folder: Path, step: int, *, adopt: bool = False
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`."""
+    import torch
+
     from fashion_ml.evaluation.evaluate import device_of_evaluation, evaluate_lora
     from fashion_ml.evaluation.scores import headline
     from fashion_ml.tracking import open_run
@@ -313,81 +311,25 @@ def _evaluate(
         "step": str(step),
     }
     seen = config.evaluation.references is None
-    source = Path(config.evaluation.references or config.data.train_data_dir)
+    source = references_folder(config) or training_folder(config)
     with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
         run.log_params(flat(config))
         run.set_tags({"references_seen_in_training": str(seen).lower()})
         run.log_dataset(source, digest, "evaluation", len(inputs.references))
         target = folder / run.run_id if adopt else folder
-        result = evaluate_lora(config, lora, inputs.references, inputs.encoder, run, target, device_of_evaluation())
+        try:
+            result = evaluate_lora(config, lora, inputs.references, inputs.encoder, run, target, device_of_evaluation())
+        except torch.OutOfMemoryError as error:
+            size = config.evaluation.batch_size
+            raise InputError(
+                f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
+            ) from error
     training.log_metrics({f"eval/{key}": value for key, value in headline(result.scores).items()}, step=step)
     training.set_tags(
         {"eval.run_id": run.run_id, "eval.fingerprint": result.fingerprint, "mlflow.note.content": result.sentence}
     )
     training.flush()
     return result
-
-
-def _with_embedded_data(config: LoraExperiment) -> LoraExperiment:
-    """`embedded` data paths made real: the collection is written below `outputs/` where it is not there yet."""
-    wants = config.data.train_data_dir == "embedded", config.evaluation.references == "embedded"
-    if not any(wants):
-        return config
-    folder = write_collection(Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
-    tree = config.model_dump()
-    if wants[0]:
-        tree["data"]["train_data_dir"] = str(folder / "train")
-    if wants[1]:
-        tree["evaluation"]["references"] = str(folder / "references")
-    return validate(tree)
-
-
-def _check_inputs(config: LoraExperiment, *, training_images: bool = True) -> _Inputs:
-    """Read and check every folder and the encoder; all problems in one error."""
-    from fashion_ml.models.stable_diffusion import find_base
-
-    settings, data = config.evaluation, config.data
-    extension, problems = data.caption_extension, list[str]()
-    skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
-
-    def attempt(work: Callable[[], Any], default: Any) -> Any:
-        try:
-            return work()
-        except InputError as error:
-            problems.extend(error.problems)
-            return default
-
-    def read(folder: str | None, field: str) -> list[CaptionedImage]:
-        if folder is None or not training_images:
-            return []
-        return attempt(lambda: read_training_folder(Path(folder).expanduser(), extension, field=field, skipped=skipped), [])
-
-    attempt(lambda: find_base(config.model.base), None)
-    items, prior = read(data.train_data_dir, "data.train_data_dir"), read(data.reg_data_dir, "data.reg_data_dir")
-    references: list[CaptionedImage] = []
-    measured = settings.enabled or config.training.performance_check_interval is not None
-    if measured:
-        given = settings.references
-        references = (
-            attempt(lambda: read_references(Path(given).expanduser(), extension, settings.max_references), [])
-            if given is not None
-            else items[: settings.max_references]
-        )
-    encoder = attempt(lambda: _encoder(settings.encoder), None) if measured else None
-    if problems:
-        raise InputError(problems)
-    for line in skipped or ():
-        say(f"left out: {line}")
-    return _Inputs(items, prior, references, encoder)
-
-
-def _encoder(name: str) -> FashionClip:
-    from fashion_ml.evaluation.evaluate import device_of_evaluation
-    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
-    from fashion_ml.models.stable_diffusion import EMBEDDED_DIR
-
-    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
-    return load_fashion_clip(name, source, device_of_evaluation())
 
 
 def _check_precision(config: LoraExperiment) -> None:
@@ -400,16 +342,6 @@ def _check_precision(config: LoraExperiment) -> None:
 def _run_folder(config: LoraExperiment, run_id: str) -> Path:
     given = config.output.output_dir
     return (Path(given).expanduser() if given else Path("outputs") / config.output.output_name / run_id).absolute()
-
-
-def _versions() -> dict[str, str]:
-    found = {"versions.python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[f"versions.{package}"] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def summary_rows(result: EvaluationResult) -> list[dict[str, Any]]:

@@ -55,9 +55,10 @@ def read_run_folder(path: Path) -> RunFolder | None:
 
 
 def write_run_folder(folder: RunFolder, config: LoraExperiment | None = None) -> None:
-    """Note whose folder it is, and with a config the resolved experiment."""
+    """Note whose folder it is, and with a config the resolved experiment, without the folder, so that it can be run again."""
     if config is not None:
-        write_text(folder.path / _CONFIG, to_yaml(config))
+        free = config.model_copy(update={"output": config.output.model_copy(update={"output_dir": None})})
+        write_text(folder.path / _CONFIG, to_yaml(free))
     facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
     write_text(folder.path / _RUN, json.dumps(facts, indent=2) + "\n")
 
@@ -88,32 +89,57 @@ def find_run_to_resume(resume: str, config: LoraExperiment) -> RunFolder:
     return found
 
 
-def clear_output_folder(config: LoraExperiment, new: bool) -> str | None:
-    """See that a given output_dir is free. With `new` what was there is moved aside; returns where to.
-
-    InputError, naming both ways on, when an unfinished run is there, and when an earlier LoRA would be overwritten.
-    """
-    if config.output.output_dir is None:
-        return None
-    folder = Path(config.output.output_dir).expanduser()
+def check_output_folder(config: LoraExperiment, new: bool) -> None:
+    """InputError, naming the ways on, when something that a run would write over is in a given output_dir and `new` is off."""
+    folder = _given_folder(config)
+    if folder is None:
+        return
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output.output_dir: {str(folder)!r} is a file; give the path of a folder")
-    if new and folder.is_dir() and any(folder.iterdir()):
-        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d_%H%M%S}")
-        folder.rename(aside)
-        return str(aside)
+    if new:
+        return
     found = read_run_folder(folder)
     if found and not found.finished:
         raise InputError(
             f"output.output_dir: {str(folder)!r} holds an unfinished run; go on with it by --resume, or start over by --new "
             "(what is there is moved aside)"
         )
-    earlier = folder / f"{config.output.output_name}.safetensors"
-    if earlier.exists():
+    patterns = (
+        _RUN,
+        _CONFIG,
+        "training_logs",
+        "evaluation*",
+        "state",
+        "best.safetensors",
+        f"{config.output.output_name}*.safetensors",
+    )
+    there = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
+    if there:
         raise InputError(
-            f"output.output_dir: {str(folder)!r} already holds {earlier.name}; choose another folder or output_name, or add --new"
+            f"output.output_dir: {str(folder)!r} already holds {', '.join(there[:3])}; choose another folder, or add --new "
+            "(what is there is moved aside)"
         )
-    return None
+
+
+def move_aside(config: LoraExperiment) -> Path | None:
+    """Rename a given output_dir that holds anything, so that it is free; returns where to."""
+    folder = _given_folder(config)
+    if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    folder = folder.absolute()  # "." has no name
+    aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d_%H%M%S}")
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        raise InputError(
+            f"output.output_dir: {str(folder)!r} cannot be moved aside ({error.strerror}); choose another folder"
+        ) from None
+    return aside
+
+
+def _given_folder(config: LoraExperiment) -> Path | None:
+    given = config.output.output_dir
+    return Path(given).expanduser() if given else None
 
 
 def _newest_unfinished(folder: Path) -> Path:

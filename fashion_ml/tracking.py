@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.interrupt import not_interrupted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,9 +216,10 @@ def open_run(
 
 
 def _end(run: TrackedRun, status: str) -> None:
-    with suppress(Exception):  # the error that ended the run is the one to show
-        run.flush()
-    run.client.set_terminated(run.run_id, status)
+    with not_interrupted():
+        with suppress(Exception):  # the error that ended the run is the one to show
+            run.flush()
+        run.client.set_terminated(run.run_id, status)
 
 
 def _resumed(run_id: str, tags: Mapping[str, str]) -> TrackedRun:

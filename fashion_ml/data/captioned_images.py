@@ -26,6 +26,8 @@ class CaptionedImage:
 
     path: Path
     caption: str
+    name: str
+    """Path below the folder that was read, with forward slashes; different for every image of it."""
     repeats: int = 1
     size: tuple[int, int] = (0, 0)
     """Width and height after the EXIF turn, pixels."""
@@ -58,7 +60,7 @@ def read_training_folder(
         if repeats < 1:
             problems.append(f"{field}: {str(path)!r} asks for 0 repeats; the number before _ must be at least 1")
             continue
-        found += _read_captions(path, caption_extension, match[2], repeats, field, bad)
+        found += _read_captions(path, f"{path.name}/", caption_extension, match[2], repeats, field, bad)
     if not found and not problems and not bad:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files into its N_class folders")
     readable = _looked_at(found, field, bad)
@@ -77,7 +79,7 @@ def read_references(folder: Path, caption_extension: str = ".txt", limit: int | 
     field = "evaluation.references"
     _check_folder(folder, field)
     problems: list[str] = []
-    found = _read_captions(folder, caption_extension, None, 1, field, problems)[:limit]
+    found = _read_captions(folder, "", caption_extension, None, 1, field, problems)[:limit]
     if not found and not problems:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files with captions into it")
     readable = _looked_at(found, field, problems)
@@ -115,17 +117,18 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def data_digest(items: Iterable[CaptionedImage]) -> str:
-    """SHA-256 over file names, image bytes, captions and repeats, independent of where the folder lies."""
+    """SHA-256 over names, image bytes, captions and repeats, independent of where the folder lies."""
     digest = hashlib.sha256()
     for item in items:
         content = item.sha256 or hashlib.sha256(item.path.read_bytes()).hexdigest()
-        digest.update(f"{item.path.name}\0{content}\0{item.caption}\0{item.repeats}\n".encode())
+        digest.update(f"{item.name}\0{content}\0{item.caption}\0{item.repeats}\n".encode())
     return digest.hexdigest()
 
 
 def _read_captions(
-    folder: Path, extension: str, class_token: str | None, repeats: int, field: str, problems: list[str]
+    folder: Path, prefix: str, extension: str, class_token: str | None, repeats: int, field: str, problems: list[str]
 ) -> list[CaptionedImage]:
+    """The images of one folder with a caption each; an image whose caption cannot be had is described in `problems` instead."""
     items = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")):
         caption_path = path.with_suffix(extension)
@@ -135,9 +138,15 @@ def _read_captions(
                 caption = caption_path.read_text(encoding="utf-8-sig").strip()
             except UnicodeDecodeError as error:
                 problems.append(f"{field}: caption {str(caption_path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8")
-        elif class_token is None:
+                continue
+            except OSError as error:
+                reason = error.strerror or error
+                problems.append(f"{field}: caption {str(caption_path)!r} cannot be read ({reason}); make it a text file")
+                continue
+        if caption is None:
             problems.append(f"{field}: {str(path)!r} has no caption; write what it shows into {caption_path.name}")
-        items.append(CaptionedImage(path, caption or "", repeats))
+            continue
+        items.append(CaptionedImage(path, caption, f"{prefix}{path.name}", repeats))
     return items
 
 

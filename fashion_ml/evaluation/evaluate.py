@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def evaluate_lora(
     facts = evaluation_facts(settings, references, encoder, resolution, type(pipeline.scheduler).__name__)
     mark = fingerprint(facts)
     run.set_tags({"eval_fingerprint": mark, "encoder": encoder.name, "encoder_sha256": encoder.weights_sha256})
-    run.log_params({f"eval_settings.{key}": _shown(value) for key, value in facts.items() if key not in ("weights", "prompts")})
+    run.log_params({f"eval_settings.{key}": _shown(value) for key, value in facts.items() if key != "weights"})
 
     _load_lora(pipeline, lora)
     with bar("generate images", 2 * len(references) * settings.images_per_reference) as progress:
@@ -74,7 +75,7 @@ def evaluate_lora(
     targets = [fit_square(load_picture(item.path), resolution) for item in references]
 
     repeated = [target for target in targets for _ in range(settings.images_per_reference)]
-    names = [item.path.name for item in references for _ in range(settings.images_per_reference)]
+    names = [item.name for item in references for _ in range(settings.images_per_reference)]
     weights = settings.weights.model_dump()
     tables = {who: score_pairs(pictures, repeated, encoder, weights) for who, pictures in painted.items()}
     scores = compare(tables["base"], tables["lora"], names, resamples=settings.resamples)
@@ -149,9 +150,10 @@ def _log_files(
     )
     with atomic_path(folder / "grid.png") as temporary:
         grid.save(temporary, format="png")
+    file_names = _file_names(names)
     for who, pictures in painted.items():
         for index, picture in enumerate(pictures):
-            with atomic_path(folder / "images" / who / f"{Path(names[index]).stem}_{index % step}.png") as temporary:
+            with atomic_path(folder / "images" / who / f"{file_names[names[index]]}_{index % step}.png") as temporary:
                 picture.save(temporary, format="png")
     seeds = [image_seed(seed, name, index % step) for index, name in enumerate(names)]
     captions = [reference.caption for reference in references for _ in range(step)]
@@ -172,6 +174,13 @@ def _log_files(
     for name in ("grid.png", "per_image.csv", "fingerprint.json", "evaluation_report.json", "images"):
         run.log_file(folder / name)
     run.log_table(table, "per_image.json")
+
+
+def _file_names(references: Sequence[str]) -> dict[str, str]:
+    """Each reference's name without its ending, or with it where another reference differs by nothing else."""
+    short = {name: str(Path(name).with_suffix("")) for name in references}
+    shared = Counter(short.values())
+    return {name: stem if shared[stem] == 1 else name for name, stem in short.items()}
 
 
 def _shown(value: Any) -> str:

@@ -15,7 +15,7 @@ from fashion_ml.seeding import derive_seed
 
 
 def image_seed(seed: int, name: str, index: int) -> int:
-    """Seed of the initial noise of image `index` for the reference file `name`; other references do not change it."""
+    """Seed of the initial noise of image `index` for the reference of that name; other references do not change it."""
     return derive_seed(seed, f"evaluation/{name}", index)
 
 
@@ -25,7 +25,7 @@ def generate(
 ) -> list[Image.Image]:
     """RGB pictures, `images_per_reference` for each reference in turn. A picture does not depend on the batch it was made in."""
     jobs = [
-        (reference.caption, image_seed(settings.seed, reference.path.name, index))
+        (reference.caption, image_seed(settings.seed, reference.name, index))
         for reference in references
         for index in range(settings.images_per_reference)
     ]

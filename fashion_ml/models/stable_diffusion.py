@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file, read_header
 
-EMBEDDED_DIR = Path(__file__).parents[1] / "embedded" / "models"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fashion_ml.config import LoraExperiment
-from fashion_ml.interrupt import stop_between_steps
+from fashion_ml.interrupt import StopNow, stop_between_steps
 from fashion_ml.losses.diffusion import (
     add_noise,
     debiased_weight,
@@ -165,8 +165,8 @@ def train_lora(
         path = keeper.lora(config.output.output_name, settings.max_train_steps)
         if settings.save_state:
             keeper.state(done, record)
-    except KeyboardInterrupt:
-        if done:
+    except KeyboardInterrupt as stopped:
+        if done and not isinstance(stopped, StopNow):
             keeper.state(done, record)
             keeper.lora(f"{config.output.output_name}-step{done:08d}", done)
         raise

@@ -129,3 +129,32 @@ def test_the_digest_sees_bytes_captions_and_repeats_but_not_the_place(tmp_path: 
     first = digest("one")
     assert digest("two") == first
     assert len({first, digest("three", caption="b"), digest("four", colour=201), digest("five", repeats=3)}) == 4
+
+
+def test_five_hundred_mixed_images_with_two_bad_ones_name_both_or_leave_both_out(tmp_path: Path):
+    place, rng = tmp_path / "2_mixed", np.random.default_rng(0)
+    place.mkdir()
+    for index in range(500):
+        size = tuple(int(side) for side in rng.integers(20, 120, 2))
+        mode = ("RGB", "CMYK", "RGBA", "P", "L", "I;16", "LA", "1")[index % 8]
+        noise = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        if mode == "I;16":
+            made = Image.fromarray(rng.integers(0, 65536, size, dtype=np.uint16))
+        else:
+            made = noise.convert(mode)
+        exif = Image.Exif()
+        exif[0x0112] = index % 8 + 1
+        ending = "jpg" if mode in ("CMYK", "RGB") else "png"
+        made.save(place / f"{index:03d}.{ending}", exif=exif)
+    whole = (place / "000.jpg").read_bytes()
+    (place / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (place / "zero.png").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        read_training_folder(tmp_path)
+    assert len(caught.value.problems) == 2
+    assert all(name in str(caught.value) for name in ("truncated.jpg", "zero.png"))
+    skipped: list[str] = []
+    items = read_training_folder(tmp_path, skipped=skipped)
+    assert (len(items), len(skipped)) == (500, 2)
+    turned = next(item for item in items if item.path.name == "004.png")  # orientation 5 is a quarter turn
+    assert turned.size == Image.open(turned.path).size[::-1]

@@ -44,7 +44,7 @@ def items(folder: Path, pictures: list[Image.Image]) -> list[CaptionedImage]:
     for index, picture in enumerate(pictures):
         path = folder / f"{index}.png"
         picture.save(path)
-        result.append(CaptionedImage(path, "x", sha256=f"{index:064d}"))
+        result.append(CaptionedImage(path, "x", path.name, sha256=f"{index:064d}"))
     return result
 
 

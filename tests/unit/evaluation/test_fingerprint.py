@@ -16,7 +16,7 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
 
     def mark(caption: str = "a", weights: str = "abc", sampler: str = "DDIM", resolution: int = 64, **settings: object) -> str:
         encoder = FashionClip("embedded", weights, None, None, None)
-        references = [CaptionedImage(tmp_path / "a.png", caption)]
+        references = [CaptionedImage(tmp_path / "a.png", caption, "a.png")]
         return fingerprint(evaluation_facts(Evaluation(**settings), references, encoder, resolution, sampler))  # type: ignore[arg-type]
 
     changed = [

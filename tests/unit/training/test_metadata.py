@@ -9,8 +9,8 @@ from fashion_ml.training.metadata import tag_frequency
 from tests.unit.training.setup import experiment, train, write_images
 
 ITEMS = [
-    CaptionedImage(Path("10_zarya/a.png"), "a red dress, zarya style", 10),
-    CaptionedImage(Path("10_zarya/b.png"), "a blue hat, zarya style", 10),
+    CaptionedImage(Path("10_zarya/a.png"), "a red dress, zarya style", "10_zarya/a.png", 10),
+    CaptionedImage(Path("10_zarya/b.png"), "a blue hat, zarya style", "10_zarya/b.png", 10),
 ]
 NOT_OURS = {"ss_sd_scripts_commit_hash", "ss_sd_model_hash", "ss_new_sd_model_hash"}
 """The commit of kohya's own code, and hashes of a single-file base, which the embedded one is not."""

@@ -1,0 +1,103 @@
+"""What an experiment reads, checked before anything begins: training images, prior images, references, and the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config import LoraExperiment
+from fashion_ml.data.captioned_images import CaptionedImage, read_references, read_training_folder
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.embedded.collection import VERSION, write_collection
+from fashion_ml.errors import InputError
+from fashion_ml.progress import say
+
+if TYPE_CHECKING:
+    from fashion_ml.metrics.fashion_clip import FashionClip
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images, in the order they are used in."""
+
+    items: list[CaptionedImage]
+    prior: list[CaptionedImage]
+    references: list[CaptionedImage]
+    """Empty when nothing is to be evaluated."""
+    encoder: FashionClip | None
+    """None when nothing is to be evaluated."""
+
+
+def training_folder(config: LoraExperiment) -> Path:
+    """Where the training images lie; for `embedded` the collection, which is written below `outputs/` when it is not there yet."""
+    given = config.data.train_data_dir
+    return _collection() / "train" if given == "embedded" else Path(given).expanduser()
+
+
+def references_folder(config: LoraExperiment) -> Path | None:
+    """Where the references lie; None when the training images are to be the references."""
+    given = config.evaluation.references
+    return _collection() / "references" if given == "embedded" else Path(given).expanduser() if given else None
+
+
+def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sources:
+    """Read and check every folder and the encoder. InputError with all problems at once.
+
+    Without `training_images` neither these nor the prior images are read.
+    """
+    from fashion_ml.models.stable_diffusion import find_base
+
+    settings, data = config.evaluation, config.data
+    extension, problems = data.caption_extension, list[str]()
+    skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
+
+    def attempt(work: Callable[[], Any], default: Any) -> Any:
+        try:
+            return work()
+        except InputError as error:
+            problems.extend(error.problems)
+            return default
+
+    def read(folder: Path | None, field: str) -> list[CaptionedImage]:
+        if folder is None or not training_images:
+            return []
+        return attempt(lambda: read_training_folder(folder, extension, field=field, skipped=skipped), [])
+
+    attempt(lambda: find_base(config.model.base), None)
+    items = read(training_folder(config), "data.train_data_dir")
+    prior = read(Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
+    references: list[CaptionedImage] = []
+    measured = settings.enabled or config.training.performance_check_interval is not None
+    if measured:
+        folder = references_folder(config)
+        references = (
+            attempt(lambda: read_references(folder, extension, settings.max_references), [])
+            if folder is not None
+            else _spread(items, settings.max_references)
+        )
+    encoder = attempt(lambda: _encoder(settings.encoder), None) if measured else None
+    if problems:
+        raise InputError(problems)
+    for line in skipped or ():
+        say(f"left out: {line}")
+    return Sources(items, prior, references, encoder)
+
+
+def _spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]:
+    """At most `limit` of the items, evenly over all of them, so that every class folder has its part."""
+    count = min(limit, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def _collection() -> Path:
+    return write_collection(Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
+
+
+def _encoder(name: str) -> FashionClip:
+    from fashion_ml.evaluation.evaluate import device_of_evaluation
+    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
+
+    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
+    return load_fashion_clip(name, source, device_of_evaluation())
