@@ -1,8 +1,9 @@
-"""LoRA training beside diffusers' example, in turns: `python -m benchmarks.lora_peers EXAMPLE [--seeds N] [--steps N] [--batch N]`.
+"""LoRA training beside diffusers' example, in turns: `python -m benchmarks.lora_peers EXAMPLE [--seeds N] [--steps N] [--batch N] [--photo PX]`.
 
 EXAMPLE is the path of `examples/text_to_image/train_text_to_image_lora.py` of a diffusers checkout; it needs the packages
 `datasets` and `tensorboard`. Both commands run as users run them, on the embedded base, with the same images, captions, batch,
 steps, resolution, rank and learning rate, and both log every step (ours to MLflow in batches of ten, the example to TensorBoard).
+`--photo` is the side of the JPEG files; both train at 64 pixels, and only the example opens the files again at every step.
 Speed is steps per second between the first and the last logged step; loss is the mean over all steps and seeds.
 """
 
@@ -71,7 +72,7 @@ def as_imagefolder(images: Path, target: Path) -> Path:
     """The same images with the `metadata.jsonl` that the example reads."""
     target.mkdir()
     lines = []
-    for path in sorted(images.rglob("*.png")):
+    for path in sorted(images.rglob("*.jpg")):
         (target / path.name).write_bytes(path.read_bytes())
         caption = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
         lines.append(json.dumps({"file_name": path.name, "text": caption}))
@@ -83,13 +84,13 @@ def main() -> None:
     """Print a line for each pair of runs, then the medians and the mean losses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("example", type=Path)
-    for name, default in (("seeds", 3), ("steps", 300), ("batch", 4)):
+    for name, default in (("seeds", 3), ("steps", 300), ("batch", 4), ("photo", 512)):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
     sizes = (arguments.steps, arguments.batch)
     ratios, losses = [], {"ours": list[float](), "example": list[float]()}
     with tempfile.TemporaryDirectory() as name:
-        images = write_photos(Path(name) / "images", IMAGES, RESOLUTION)
+        images = write_photos(Path(name) / "images", IMAGES, arguments.photo)
         folder_of_images = as_imagefolder(images, Path(name) / "imagefolder")
         for seed in range(arguments.seeds):
             places = [Path(name) / f"{who}{seed}" for who in losses]
@@ -104,7 +105,7 @@ def main() -> None:
     means = {who: statistics.fmean(values) for who, values in losses.items()}
     error = {who: statistics.stdev(values) / len(values) ** 0.5 for who, values in losses.items()}
     say(
-        f"median ratio {statistics.median(ratios):.2f} (embedded base, batch {sizes[1]}, rank {RANK}, {sizes[0]} steps); mean loss "
+        f"median ratio {statistics.median(ratios):.2f} (embedded base, photos of {arguments.photo} px, batch {sizes[1]}, rank {RANK}, {sizes[0]} steps); mean loss "
         f"ours {means['ours']:.4f} ± {error['ours']:.4f}, example {means['example']:.4f} ± {error['example']:.4f}, "
         f"ratio {means['ours'] / means['example']:.4f}"
     )

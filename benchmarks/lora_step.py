@@ -39,7 +39,7 @@ def write_photos(folder: Path, count: int, size: int) -> Path:
     place = folder / "10_garment"
     place.mkdir(parents=True)
     for index, garment in enumerate(sample_garments(count, seed=11)):
-        render(garment, size).save(place / f"{index:03d}.png")
+        render(garment, size).save(place / f"{index:03d}.jpg", quality=90)
         (place / f"{index:03d}.txt").write_text(garment.caption(), encoding="utf-8")
     return folder
 

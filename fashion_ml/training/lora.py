@@ -25,6 +25,7 @@ from fashion_ml.losses.diffusion import (
     target_of,
 )
 from fashion_ml.models.lora import LoraSpec, add_lora, load_lora
+from fashion_ml.models.lora_linear import use_fused_linears
 from fashion_ml.progress import bar
 from fashion_ml.seeding import derive_seed
 from fashion_ml.training.batches import Batch, StepInputs
@@ -186,6 +187,8 @@ def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[
             (getattr(model, "enable_gradient_checkpointing", None) or model.gradient_checkpointing_enable)()
     if config.training.channels_last:
         pipeline.unet.to(memory_format=torch.channels_last)
+    for model in models:
+        use_fused_linears(model)
     if config.training.compile:
         models[0] = torch.compile(models[0])
     return tuple(accelerator.prepare(model) for model in models)

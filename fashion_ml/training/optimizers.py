@@ -23,7 +23,7 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
         groups.append({"params": parameters.text_encoder, "lr": text_rate, "peak": text_rate})
     kind, decay = settings.optimizer_type, settings.weight_decay
     if kind == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=device.type == "cuda")
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # one pass over the weights, on CPUs too
     if kind == "adafactor":
         from transformers.optimization import Adafactor
 

@@ -140,7 +140,11 @@ def test_the_resolved_yaml_is_the_run_again(client: MlflowClient, training: Any,
     config = load_config(client.download_artifacts(training.info.run_id, "config.yaml"))
     assert validate(config.model_dump()) == config
     assert (config.network.rank, config.training.seed) == (4, 7)
-    assert (config.data.train_data_dir, config.evaluation.references, config.output.output_dir) == ("embedded", "embedded", None)
+    assert (config.data.train_data_dir, config.evaluation.references, config.output.output_dir) == (
+        "embedded",
+        "embedded",
+        None,
+    )
 
 
 def test_the_file_has_the_true_alpha_and_kohya_metadata(finished: Finished):
@@ -186,7 +190,9 @@ def test_the_same_command_again_gives_the_same_weights_and_without_evaluation_no
 
     repeated = fashion_ml("train", "lora", *arguments, cwd=finished.folder, uri=finished.uri)
     assert repeated.returncode == 2
-    assert "'again' already holds config.yaml, lora.safetensors, run.json; choose another folder, or add --new" in repeated.stderr
+    assert (
+        "'again' already holds config.yaml, lora.safetensors, run.json; choose another folder, or add --new" in repeated.stderr
+    )
 
 
 def test_evaluate_run_measures_again_with_the_same_numbers(finished: Finished, client: MlflowClient, training: Any):

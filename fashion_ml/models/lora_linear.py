@@ -1,0 +1,80 @@
+"""A LoRA linear layer as one operation: the same numbers as peft's layer in two thirds of its passes over memory.
+
+y = x W^T + b + s (x A^T) B^T, with A = lora_down [r, in], B = lora_up [out, r], s = alpha / r. Hu et al. 2021, arXiv:2106.09685. The frozen W and b
+get no gradient: dx = dy W + s (dy B) A, dA = s (dy B)^T x, dB = s dy^T (x A^T).
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+
+
+class LoraLinear(torch.autograd.Function):
+    """x (..., in), weight [out, in], bias [out] or None, down [r, in], up [out, r], scale -> (..., out), in the precision of `weight`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """The layer's output."""
+        flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
+        a, b = down.to(weight.dtype), up.to(weight.dtype)
+        hidden = flat @ a.T
+        y = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
+        y.addmm_(hidden, b.T, alpha=scale)
+        ctx.save_for_backward(flat, hidden, weight, a, b)
+        ctx.scale, ctx.x_type, ctx.lora_type = scale, x.dtype, down.dtype
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x, down and up."""
+        flat, hidden, weight, a, b = ctx.saved_tensors
+        (dy,) = grads
+        d = dy.reshape(-1, dy.shape[-1])
+        inner = d @ b
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = (d @ weight).addmm_(inner, a, alpha=ctx.scale).view(*dy.shape[:-1], flat.shape[-1]).to(ctx.x_type)
+        da = (inner.T @ flat).mul_(ctx.scale).to(ctx.lora_type) if ctx.needs_input_grad[3] else None
+        db = (d.T @ hidden).mul_(ctx.scale).to(ctx.lora_type) if ctx.needs_input_grad[4] else None
+        return dx, None, None, da, db, None
+
+
+def use_fused_linears(model: torch.nn.Module, adapter: str = "default") -> int:
+    """Let every plain LoRA linear layer of peft in the model compute as one operation; returns how many do.
+
+    Layers with dropout or DoRA keep peft's own way, and so does every layer while its adapter is switched off or merged.
+    """
+    from peft.tuners.lora.layer import Linear
+
+    fused = 0
+    module: Any
+    for module in model.modules():
+        plain = isinstance(module, Linear) and adapter in module.lora_A and not module.use_dora.get(adapter, False)
+        if plain and isinstance(module.lora_dropout[adapter], torch.nn.Identity):
+            module.forward = MethodType(_forward, module)
+            module._fused_adapter = adapter
+            fused += 1
+    return fused
+
+
+def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    adapter, base = self._fused_adapter, self.base_layer
+    autocast = torch.is_autocast_enabled(x.device.type)
+    same = base.weight.dtype == (torch.get_autocast_dtype(x.device.type) if autocast else x.dtype)
+    if self.disable_adapters or self.merged or self.active_adapters != [adapter] or args or kwargs or not same:
+        return type(self).forward(self, x, *args, **kwargs)
+    with torch.autocast(x.device.type, enabled=False):
+        return LoraLinear.apply(
+            x, base.weight, base.bias, self.lora_A[adapter].weight, self.lora_B[adapter].weight, self.scaling[adapter]
+        )
