@@ -1,4 +1,4 @@
-"""LoRA training beside diffusers' example, in turns: `python -m benchmarks.lora_peers EXAMPLE [--seeds N] [--steps N] [--batch N] [--photo PX]`.
+"""LoRA training beside diffusers' example, in turns: `python -m benchmarks.lora_peers EXAMPLE [--seeds N] [--photo PX]`.
 
 EXAMPLE is the path of `examples/text_to_image/train_text_to_image_lora.py` of a diffusers checkout; it needs the packages
 `datasets` and `tensorboard`. Both commands run as users run them, on the embedded base, with the same images, captions, batch,
@@ -105,7 +105,8 @@ def main() -> None:
     means = {who: statistics.fmean(values) for who, values in losses.items()}
     error = {who: statistics.stdev(values) / len(values) ** 0.5 for who, values in losses.items()}
     say(
-        f"median ratio {statistics.median(ratios):.2f} (embedded base, photos of {arguments.photo} px, batch {sizes[1]}, rank {RANK}, {sizes[0]} steps); mean loss "
+        f"median ratio {statistics.median(ratios):.2f} (embedded base, "
+        f"photos of {arguments.photo} px, batch {sizes[1]}, rank {RANK}, {sizes[0]} steps); mean loss "
         f"ours {means['ours']:.4f} ± {error['ours']:.4f}, example {means['example']:.4f} ± {error['example']:.4f}, "
         f"ratio {means['ours'] / means['example']:.4f}"
     )

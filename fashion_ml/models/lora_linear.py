@@ -1,7 +1,7 @@
 """A LoRA linear layer as one operation: the same numbers as peft's layer in two thirds of its passes over memory.
 
-y = x W^T + b + s (x A^T) B^T, with A = lora_down [r, in], B = lora_up [out, r], s = alpha / r. Hu et al. 2021, arXiv:2106.09685. The frozen W and b
-get no gradient: dx = dy W + s (dy B) A, dA = s (dy B)^T x, dB = s dy^T (x A^T).
+y = x W^T + b + s (x A^T) B^T, with A = lora_down [r, in], B = lora_up [out, r], s = alpha / r. Hu et al. 2021, arXiv:2106.09685. The frozen
+W and b get no gradient: dx = dy W + s (dy B) A, dA = s (dy B)^T x, dB = s dy^T (x A^T).
 """
 
 from __future__ import annotations
