@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
 from fashion_ml.config import validate
 from fashion_ml.data.captioned_images import read_training_folder
@@ -39,7 +40,8 @@ def write_photos(folder: Path, count: int, size: int) -> Path:
     place = folder / "10_garment"
     place.mkdir(parents=True)
     for index, garment in enumerate(sample_garments(count, seed=11)):
-        render(garment, size).save(place / f"{index:03d}.jpg", quality=90)
+        drawn = render(garment, min(size, 256))  # larger ones are enlarged: rendering takes long
+        drawn.resize((size, size), Image.Resampling.BICUBIC).save(place / f"{index:03d}.jpg", quality=90)
         (place / f"{index:03d}.txt").write_text(garment.caption(), encoding="utf-8")
     return folder
 

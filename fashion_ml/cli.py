@@ -15,7 +15,8 @@ from fashion_ml.errors import InputError
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.evaluate import EvaluationResult
-    from fashion_ml.recipes import LoraOutcome
+    from fashion_ml.recipes.comparing import Compared
+    from fashion_ml.recipes.lora import LoraOutcome
 
 PROJECT = Path(__file__).parents[1]
 _SETTINGS: dict[str, Any] = {
@@ -119,7 +120,7 @@ def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str =
     path = Path(config) if config else PROJECT / "experiments" / "lora" / "embedded.yaml"
     experiment = load_config(path, overrides)
     say(f"Loading {experiment.model.base} …")
-    from fashion_ml.recipes import run_lora
+    from fashion_ml.recipes.lora import run_lora
 
     outcome = run_lora(experiment, resume=resume, new=new)
     if outcome is None:  # a process beside the main one, under accelerate launch
@@ -143,48 +144,155 @@ def _report_lora(outcome: LoraOutcome) -> None:
 
 def _report_evaluation(result: EvaluationResult) -> None:
     """The sentence, then a table as the last lines."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from fashion_ml.recipes import summary_rows
+    from fashion_ml.evaluation.evaluate import shown
+    from fashion_ml.evaluation.scores import LOSSES
 
     _print("")
     _print(result.sentence)
+    rows = []
+    for metric in [name for name in LOSSES if name in result.scores]:
+        score = result.scores[metric]
+        gain = shown(vars(score.gain), "+") if score.gain else ""
+        rows.append([metric, shown(vars(score.base)), shown(vars(score.lora)), gain])
+    _table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)"], rows)
+
+
+def _table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Columns side by side, the first `left` to the left."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=None, box=None, pad_edge=False)
-    table.add_column(f"{result.references} references", no_wrap=True)
-    for name in ("base", "LoRA", "gain (95 % interval)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in summary_rows(result):
-        table.add_row(row["metric"], *(_shown(row[who], "+" if who == "gain" else "") for who in ("base", "lora", "gain")))
-    Console(width=110, highlight=False, markup=False).print(table)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=140, highlight=False, markup=False).print(table)
 
 
-def _shown(interval: dict[str, float | None], sign: str) -> str:
-    """A mean with its interval, N/A where one reference gives none."""
-    ends = "N/A" if interval["low"] is None else f"{interval['low']:{sign}.4f}, {interval['high']:{sign}.4f}"
-    return f"{interval['mean']:{sign}.4f} [{ends}]"
+def _evaluation_overrides(**given: str) -> dict[str, Any]:
+    """Evaluation settings that were given; comma-separated lists where the setting is one."""
+    lists = ("without", "strengths", "signs")
+    return {
+        key: [part.strip() for part in value.split(",")] if key in lists else value
+        for key, value in given.items()
+        if value != ""
+    }
+
+
+_ENCODER_HELP = "embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder of transformers."
+_WITHOUT_HELP = "fashion_clip: no encoder, so no fashion_clip_loss and no weighted_total_loss."
+_SIGNS_HELP = "Also measured, by comma: attributes, masked_color, ciede2000, kid, memorisation, lpips."
 
 
 @evaluate_app.command("run")
 def evaluate_run(
     run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    checkpoints: Annotated[str, _option("--checkpoints", help="last, best, all, or the name of a kept LoRA file.")] = "last",
     references: Annotated[str, _option("--references", help="Folder of reference images with captions.")] = "",
-    encoder: Annotated[str, _option("--encoder", help="embedded, local-dir:FOLDER or hf-hub:OWNER/NAME.")] = "",
+    encoder: Annotated[str, _option("--encoder", help=_ENCODER_HELP)] = "",
+    without: Annotated[str, _option("--without", help=_WITHOUT_HELP)] = "",
+    signs: Annotated[str, _option("--signs", help=_SIGNS_HELP)] = "",
+    attributes: Annotated[str, _option("--attributes", help="YAML of attribute categories.")] = "",
+    strengths: Annotated[
+        str, _option("--strengths", help="LoRA strengths to measure too, such as 0,0.25,0.5,0.75,1,1.25.")
+    ] = "",
     seed: Annotated[str, _option("--seed", help="First seed of the generated images.")] = "",
     images_per_reference: Annotated[str, _option("--images-per-reference", help="Seeds for every reference.")] = "",
     output_dir: Annotated[str, _option("--output-dir", help="Folder for the files.")] = "",
     json: Json = "",
 ) -> None:
-    """Evaluate the LoRA of a training run again, as a new child run."""
+    """Evaluate the LoRA of a training run again, as a new child run; killed and started again, it goes on where it stopped."""
     _check_json(json)
-    names = {"references": references, "encoder": encoder, "seed": seed, "images_per_reference": images_per_reference}
-    from fashion_ml.recipes import evaluation_facts_of, run_evaluation
+    overrides = _evaluation_overrides(
+        references=references,
+        encoder=encoder,
+        without=without,
+        signs=signs,
+        attributes=attributes,
+        strengths=strengths,
+        seed=seed,
+        images_per_reference=images_per_reference,
+    )
+    from fashion_ml.recipes.evaluation import run_evaluation
 
-    overrides = {key: value for key, value in names.items() if value != ""}
-    result = run_evaluation(run_id, overrides, Path(output_dir).absolute() if output_dir else None)
-    _write_json(json, evaluation_facts_of(result))
+    results = run_evaluation(run_id, overrides, Path(output_dir).absolute() if output_dir else None, checkpoints or "last")
+    plain = [result.as_plain() for result in results]
+    _write_json(json, {"evaluations": plain} if checkpoints == "all" else plain[0])
+    for result in results:
+        _print(f"Run       {result.run_id}")
+        _report_evaluation(result)
+
+
+@evaluate_app.command("images")
+def evaluate_images(
+    generated: Annotated[Path, typer.Option("--generated", metavar="DIR", help="Folder of images made elsewhere.")],
+    reference: Annotated[Path, typer.Option("--reference", metavar="DIR", help="Folder of the references.")],
+    pairs: Annotated[str, _option("--pairs", help="CSV with generated,reference; by equal names when not given.")] = "",
+    encoder: Annotated[str, _option("--encoder", help=_ENCODER_HELP)] = "",
+    without: Annotated[str, _option("--without", help=_WITHOUT_HELP)] = "",
+    signs: Annotated[str, _option("--signs", help=_SIGNS_HELP)] = "",
+    attributes: Annotated[str, _option("--attributes", help="YAML of attribute categories.")] = "",
+    training: Annotated[str, _option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
+    run: Annotated[str, _option("--run", help="Attach to this training run, whose eval/… it becomes.")] = "",
+    output_dir: Annotated[str, _option("--output-dir", help="Folder for the files.")] = "",
+    experiment: Annotated[str, _option("--experiment", help="MLflow experiment of a run of its own.")] = "fashion_ml",
+    json: Json = "",
+) -> None:
+    """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
+    _check_json(json)
+    overrides = _evaluation_overrides(encoder=encoder, without=without, signs=signs, attributes=attributes)
+    from fashion_ml.evaluation.evaluate import shown
+    from fashion_ml.recipes.comparing import run_images
+
+    result = run_images(
+        generated,
+        reference,
+        pairs=Path(pairs) if pairs else None,
+        overrides=overrides,
+        training=Path(training) if training else None,
+        run_id=run,
+        folder=Path(output_dir).absolute() if output_dir else None,
+        experiment=experiment or "fashion_ml",
+    )
+    _write_json(json, result.as_plain())
+    left_out = len(result.found.unreadable), len(result.found.unpaired_generated), len(result.found.unpaired_references)
     _print(f"Run       {result.run_id}")
-    _report_evaluation(result)
+    if any(left_out):
+        _print("Left out  {} unreadable, {} generated and {} references without a partner".format(*left_out))
+    _print("")
+    _print(result.sentence)
+    _table(["metric", "mean (95 % interval)"], [[name, shown(vars(one))] for name, one in result.aggregates.items()])
+
+
+@app.command("compare")
+def compare(
+    run_ids: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B …", help="Training or evaluation runs.")],
+    experiment: Annotated[str, _option("--experiment", help="MLflow experiment of the report.")] = "fashion_ml",
+    json: Json = "",
+) -> None:
+    """Compare evaluations, paired on the same references and seeds: every metric's difference to the first with its interval."""
+    _check_json(json)
+    from fashion_ml.recipes.comparing import run_comparison
+
+    result = run_comparison(run_ids, experiment or "fashion_ml")
+    _write_json(json, result.as_plain())
+    _report_comparison(result)
+
+
+def _report_comparison(result: Compared) -> None:
+    from fashion_ml.evaluation.evaluate import shown
+
+    _print(f"Report    {result.run_id}")
+    _print(f"A         {result.first.name} ({result.first.run_id})")
+    for letter, other in zip("BCDEFGHIJKLMNOPQRSTUVWXYZ", result.others, strict=False):
+        _print("")
+        _print(f"{letter}         {other.name} ({other.run_id})")
+        rows = [
+            [entry.metric, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(vars(entry.gain), "+"), entry.verdict]
+            for entry in result.differences[other.run_id]
+        ]
+        _table(["metric", "A", letter, f"gain of {letter} (95 % interval)", ""], rows)
 
 
 @app.command("export")

@@ -18,6 +18,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Sign = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
@@ -75,6 +76,17 @@ class Data(Section):
     """Share of the images held out for val_loss; near-duplicates stay on one side."""
     validation_seed: Annotated[int, Field(ge=0)] = 0
     """Decides which images are held out, and their fixed noise."""
+
+    def bucketing(self, factor: int) -> dict[str, Any]:
+        """The arguments of `image_sizes` for a VAE of that factor."""
+        return {
+            "resolution": self.resolution,
+            "step": self.bucket_reso_steps or factor * 8,
+            "enabled": self.enable_bucket,
+            "no_upscale": self.bucket_no_upscale,
+            "shortest": self.min_bucket_reso,
+            "longest": self.max_bucket_reso,
+        }
 
 
 class Network(Section):
@@ -227,7 +239,17 @@ class Evaluation(Section):
     batch_size: Positive = 4
     """Images generated at once; changes speed and memory."""
     encoder: Text = "embedded"
-    """FashionCLIP: `embedded`, `local-dir:FOLDER` in open_clip's form, or `hf-hub:OWNER/NAME` (uses the network)."""
+    """FashionCLIP: `embedded`; open_clip's `hf-hub:OWNER/NAME` (uses the network), `local-dir:FOLDER` or `ARCHITECTURE@FILE`; or a folder or
+    hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""
+    without: tuple[Literal["fashion_clip"], ...] = ()
+    """`[fashion_clip]` measures without an encoder: then there is no fashion_clip_loss and no weighted_total_loss."""
+    signs: tuple[Sign, ...] = ("attributes", "masked_color", "ciede2000", "kid", "memorisation")
+    """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
+    nearness to training images, and `lpips` where its weights are."""
+    attributes: Text = "default"
+    """YAML of attribute categories; `default` is the one that comes with the package."""
+    strengths: tuple[Annotated[float, Field(ge=0, le=4)], ...] = ()
+    """LoRA strengths to measure as well, such as [0, 0.25, 0.5, 0.75, 1, 1.25]; each generates all images again."""
     weights: Weights = Weights()
     resamples: Positive = 2000
     """Bootstrap resamples over reference images."""
@@ -325,6 +347,14 @@ def validate(tree: Mapping[str, Any]) -> LoraExperiment:
         return LoraExperiment.model_validate(tree)
     except ValidationError as error:
         raise InputError([problem(item, LoraExperiment) for item in error.errors()]) from None
+
+
+def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
+    """Checked evaluation settings alone; InputError with every problem at once."""
+    try:
+        return Evaluation.model_validate(tree)
+    except ValidationError as error:
+        raise InputError([f"evaluation.{problem(item, Evaluation)}" for item in error.errors()]) from None
 
 
 def to_yaml(config: LoraExperiment) -> str:

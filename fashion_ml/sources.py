@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import LoraExperiment
+from fashion_ml.config import Evaluation, LoraExperiment
 from fashion_ml.data.captioned_images import CaptionedImage, read_references, read_training_folder
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.collection import VERSION, write_collection
@@ -15,6 +15,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.progress import say
 
 if TYPE_CHECKING:
+    from fashion_ml.evaluation.ruler import Ruler
     from fashion_ml.metrics.fashion_clip import FashionClip
 
 
@@ -26,7 +27,7 @@ class Sources:
     prior: list[CaptionedImage]
     references: list[CaptionedImage]
     """Empty when nothing is to be evaluated."""
-    encoder: FashionClip | None
+    ruler: Ruler | None
     """None when nothing is to be evaluated."""
 
 
@@ -45,7 +46,7 @@ def references_folder(config: LoraExperiment) -> Path | None:
 def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sources:
     """Read and check every folder and the encoder. InputError with all problems at once.
 
-    Without `training_images` neither these nor the prior images are read.
+    Without `training_images` the prior images are not read, and it is no error when the training images are not there.
     """
     from fashion_ml.models.stable_diffusion import find_base
 
@@ -66,7 +67,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
         return attempt(lambda: read_training_folder(folder, extension, field=field, skipped=skipped), [])
 
     attempt(lambda: find_base(config.model.base), None)
-    items = read(training_folder(config), "data.train_data_dir")
+    items = read(training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
     prior = read(Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
     references: list[CaptionedImage] = []
     measured = settings.enabled or config.training.performance_check_interval is not None
@@ -77,12 +78,23 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
             if folder is not None
             else _spread(items, settings.max_references)
         )
-    encoder = attempt(lambda: _encoder(settings.encoder), None) if measured else None
+    ruler = attempt(lambda: read_ruler(settings, data.cache_dir), None) if measured else None
     if problems:
         raise InputError(problems)
     for line in skipped or ():
         say(f"left out: {line}")
-    return Sources(items, prior, references, encoder)
+    return Sources(items, prior, references, ruler)
+
+
+def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
+    """The training images, for memorisation alone; none where they are not on this machine."""
+    if "memorisation" not in config.evaluation.signs or "fashion_clip" in config.evaluation.without:
+        return []
+    try:
+        return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[])
+    except InputError:
+        say("The training images are not here, so the nearness to them is not measured")
+        return []
 
 
 def _spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]:
@@ -95,9 +107,21 @@ def _collection() -> Path:
     return write_collection(Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
 
 
-def _encoder(name: str) -> FashionClip:
+def read_ruler(settings: Evaluation, cache_dir: str | None = None) -> Ruler:
+    """The instruments of an evaluation. InputError when the encoder, the attributes or the weights of LPIPS cannot be had."""
     from fashion_ml.evaluation.evaluate import device_of_evaluation
+    from fashion_ml.evaluation.ruler import make_ruler
+
+    device = device_of_evaluation()
+    encoder = None if "fashion_clip" in settings.without else _encoder(settings.encoder, device)
+    return make_ruler(settings, encoder, device, cache_dir)
+
+
+def _encoder(name: str, device: str) -> FashionClip:
     from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
 
     source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
-    return load_fashion_clip(name, source, device_of_evaluation())
+    try:
+        return load_fashion_clip(name, source, device)
+    except InputError as error:
+        raise InputError([f"{problem} (or measure without: --without fashion_clip)" for problem in error.problems]) from error

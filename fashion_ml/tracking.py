@@ -86,6 +86,10 @@ class TrackedRun:
         """Copy a file to the run's artifacts."""
         self.client.log_artifact(self.run_id, str(path), folder)
 
+    def log_folder(self, folder: Path, name: str) -> None:
+        """Copy everything in a folder to the run's artifacts, under `name`."""
+        self.client.log_artifacts(self.run_id, str(folder), name)
+
     def log_text(self, text: str, artifact: str) -> None:
         """Write a text artifact."""
         self.client.log_text(self.run_id, text, artifact)
@@ -306,6 +310,13 @@ def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
     """The finished child run of a kind with the tag `step`, or None."""
     query = f"tags.`{_PARENT}` = '{parent.run_id}' and tags.kind = '{kind}' and tags.step = '{step}' and attributes.status = 'FINISHED'"
     return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
+
+
+def delete_children(parent: TrackedRun) -> None:
+    """Delete the runs below a run: what goes on makes them again."""
+    query = f"tags.`{_PARENT}` = '{parent.run_id}'"
+    for run in parent.client.search_runs([parent.experiment_id], query, max_results=1000):
+        parent.client.delete_run(run.info.run_id)
 
 
 def attach(client: Any, run: Any) -> TrackedRun:

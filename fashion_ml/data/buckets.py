@@ -41,5 +41,29 @@ def own_bucket(size: Size, resolution: int, step: int) -> Size:
     return width, height
 
 
+def image_sizes(
+    sizes: Sequence[Size],
+    *,
+    resolution: int,
+    step: int,
+    enabled: bool,
+    no_upscale: bool = False,
+    shortest: int | None = None,
+    longest: int | None = None,
+) -> list[Size]:
+    """The size that each image is trained and measured at: the square of `resolution`, or with `enabled` the nearest bucket.
+
+    With `no_upscale` an image that is smaller than its bucket keeps its own size, floored to the step.
+    """
+    if not enabled:
+        return [(resolution, resolution)] * len(sizes)
+    buckets, found = bucket_sizes(resolution, step, shortest, longest), []
+    for size in sizes:
+        bucket = nearest_bucket(size, buckets)
+        small = size[0] < bucket[0] or size[1] < bucket[1]
+        found.append(own_bucket(size, resolution, step) if no_upscale and small else bucket)
+    return found
+
+
 def _floor(value: int, step: int) -> int:
     return value // step * step

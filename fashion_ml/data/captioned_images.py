@@ -63,7 +63,7 @@ def read_training_folder(
         found += _read_captions(path, f"{path.name}/", caption_extension, match[2], repeats, field, bad)
     if not found and not problems and not bad:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files into its N_class folders")
-    readable = _looked_at(found, field, bad)
+    readable = look_at_files(found, field, bad)
     if skipped is None:
         problems += bad
     else:
@@ -82,7 +82,7 @@ def read_references(folder: Path, caption_extension: str = ".txt", limit: int | 
     found = _read_captions(folder, "", caption_extension, None, 1, field, problems)[:limit]
     if not found and not problems:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files with captions into it")
-    readable = _looked_at(found, field, problems)
+    readable = look_at_files(found, field, problems)
     _raise_all(problems)
     return readable
 
@@ -150,8 +150,8 @@ def _read_captions(
     return items
 
 
-def _looked_at(items: Sequence[CaptionedImage], field: str, problems: list[str]) -> list[CaptionedImage]:
-    """The items that decode, with size and hash; the others are described in `problems`."""
+def look_at_files(items: Sequence[CaptionedImage], field: str, problems: list[str], *, least: int = 1) -> list[CaptionedImage]:
+    """The items that decode and have sides of at least `least` pixels, with size and hash; the others are described in `problems`."""
 
     def look(item: CaptionedImage) -> CaptionedImage | str:
         try:
@@ -160,6 +160,8 @@ def _looked_at(items: Sequence[CaptionedImage], field: str, problems: list[str])
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
             return f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it"
+        if min(size) < least:
+            return f"{field}: {str(item.path)!r} has {size[0]} x {size[1]} pixels, which is too small; sides of {least} are the least"
         return replace(item, size=size, sha256=hashlib.sha256(content).hexdigest())
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

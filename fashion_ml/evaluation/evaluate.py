@@ -1,38 +1,48 @@
-"""Evaluation of a trained LoRA: generate with and without it, measure, and log the tree evaluation -> ssim, fashion_clip, color."""
+"""Evaluation of a trained LoRA: generate with it and without it on the same prompts and seeds, measure both, say what came out."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import torch
 from PIL import Image
 
-from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import LoraExperiment
-from fashion_ml.data.captioned_images import CaptionedImage, fit_square, load_picture
+from fashion_ml.data.buckets import image_sizes
+from fashion_ml.data.captioned_images import CaptionedImage, fit, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
-from fashion_ml.evaluation.generate import generate, image_seed
-from fashion_ml.evaluation.pictures import comparison_grid, save_histogram
-from fashion_ml.evaluation.scores import Comparison, as_dict, compare, headline, intervals, score_pairs, sentence
-from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
+from fashion_ml.evaluation.logbook import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.pictures import comparison_grid, save_curves, save_picture
+from fashion_ml.evaluation.ruler import Picture, Ruler
+from fashion_ml.evaluation.scores import (
+    LOSSES,
+    NEAREST,
+    Comparison,
+    as_dict,
+    better,
+    compare,
+    headline,
+    intervals,
+    metrics_of,
+    sentence,
+)
+from fashion_ml.evaluation.sides import Side, measure_side
+from fashion_ml.metrics.kid import kernel_inception_distance
+from fashion_ml.metrics.nearest import nearest
 from fashion_ml.models.lora import add_lora, load_lora, spec_of
-from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
+from fashion_ml.models.stable_diffusion import SAMPLER, find_base, load_pipeline, quiet_libraries, vae_factor
 from fashion_ml.progress import bar
-from fashion_ml.tracking import TrackedRun, open_run
+from fashion_ml.tracking import TrackedRun
 
-METRIC_RUNS = {
-    "ssim": ("ssim", "visual_loss"),
-    "fashion_clip": ("fashion_similarity", "fashion_clip_loss"),
-    "color": ("color_correlation", "color_loss"),
-}
-"""The metric runs and what each holds per image."""
-_GRID_ROWS = 8
+MAIN, BASE = "LoRA", "base"
+_MEMORISED = 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class EvaluationResult:
     run_id: str
     fingerprint: str
     scores: dict[str, Comparison]
+    kid: dict[str, float]
+    """`kid`, `base_kid` and `gain_kid`; empty when not measured."""
     sentence: str
     references: int
     images: int
@@ -49,52 +61,225 @@ class EvaluationResult:
     seen_in_training: bool
     """The references were the training images."""
 
+    def headline(self) -> dict[str, float]:
+        """Every mean by its name in MLflow, and the distances of the sets."""
+        return {**headline(self.scores), **self.kid}
 
-def evaluate_lora(
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "run_id": self.run_id,
+            "fingerprint": self.fingerprint,
+            "sentence": self.sentence,
+            "references": self.references,
+            "images": self.images,
+            "references_seen_in_training": self.seen_in_training,
+            "metrics": as_dict(self.scores),
+            "kid": self.kid or None,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an evaluation needs, looked at before its run exists."""
+
+    config: LoraExperiment
+    lora: Path
+    references: Sequence[CaptionedImage]
+    training: Sequence[CaptionedImage]
+    """For memorisation; empty when they are not to be looked at."""
+    ruler: Ruler
+    pipeline: Any
+    jobs: list[Job]
+    sizes: list[tuple[int, int]]
+    facts: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+        return fingerprint(self.facts)
+
+    @property
+    def key(self) -> str:
+        """What decides the LoRA's images."""
+        return generation_key(self.jobs, self.config.evaluation, f"{self._base} + {_sha256(self.lora)}")
+
+    @property
+    def base_key(self) -> str:
+        """What decides the base's images."""
+        return generation_key(self.jobs, self.config.evaluation, self._base)
+
+    @property
+    def _base(self) -> str:
+        return f"{base_identity(self.config.model.base)} {self.config.model.prediction_type}"
+
+
+def plan_evaluation(
     config: LoraExperiment,
     lora: Path,
     references: Sequence[CaptionedImage],
-    encoder: FashionClip,
-    run: TrackedRun,
-    folder: Path,
+    training: Sequence[CaptionedImage],
+    ruler: Ruler,
     device: str,
-) -> EvaluationResult:
-    """Measure the LoRA file against the base on the same prompts and seeds; files go to `folder`, everything else to `run`."""
-    settings, resolution = config.evaluation, config.data.resolution
+) -> Plan:
+    """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
+    settings = config.evaluation
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
-    facts = evaluation_facts(settings, references, encoder, resolution, type(pipeline.scheduler).__name__)
-    mark = fingerprint(facts)
-    run.set_tags({"eval_fingerprint": mark, "encoder": encoder.name, "encoder_sha256": encoder.weights_sha256})
-    run.log_params({f"eval_settings.{key}": _shown(value) for key, value in facts.items() if key != "weights"})
-
+    sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     _load_lora(pipeline, lora)
-    with bar("generate images", 2 * len(references) * settings.images_per_reference) as progress:
-        painted = {"lora": generate(pipeline, references, settings, resolution, progress)}
-        pipeline.disable_lora()
-        painted["base"] = generate(pipeline, references, settings, resolution, progress)
-    targets = [fit_square(load_picture(item.path), resolution) for item in references]
+    facts = evaluation_facts(settings, references, ruler, sizes, SAMPLER)
+    kept = training if ruler.memorisation else ()
+    return Plan(config, lora, references, kept, ruler, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 
-    repeated = [target for target in targets for _ in range(settings.images_per_reference)]
-    names = [item.name for item in references for _ in range(settings.images_per_reference)]
-    weights = settings.weights.model_dump()
-    tables = {who: score_pairs(pictures, repeated, encoder, weights) for who, pictures in painted.items()}
-    scores = compare(tables["base"], tables["lora"], names, resamples=settings.resamples)
+
+def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) -> EvaluationResult:
+    """Measure the LoRA against the base; files go to `folder`, the base's images to `base_folder`, everything to `run`.
+
+    Images that an evaluation with the same weights, prompts and seeds left in these folders are used again.
+    """
+    config, ruler, jobs, settings = plan.config, plan.ruler, plan.jobs, plan.config.evaluation
+    run.set_tags(_encoder_tags(plan))
+    run.log_params({f"eval_settings.{key}": _shown(value) for key, value in plan.facts.items() if key != "weights"})
+
+    targets = [fit(load_picture(item.path), size) for item, size in zip(plan.references, plan.sizes, strict=True)]
+    references = ruler.look_at(targets, keep=True)
+    of_job = [job.reference for job in jobs]
+    kept = {MAIN: ImageFolder(folder / "images" / "lora", plan.key), BASE: ImageFolder(base_folder, plan.base_key)}
+    sides = {}
+    strengths = [value for value in settings.strengths if value not in (0, 1)]
+    with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
+        for who, enabled in ((MAIN, True), (BASE, False)):
+            if not enabled:
+                plan.pipeline.disable_lora()
+            sides[who] = measure_side(generate(plan.pipeline, jobs, settings, kept[who], progress), references, of_job, ruler)
+        plan.pipeline.enable_lora()
+        curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
+        for value in strengths:
+            set_strength(plan.pipeline, value)
+            curve[value] = measure_side(generate(plan.pipeline, jobs, settings, progress=progress), references, of_job, ruler)
+        set_strength(plan.pipeline, 1.0)
+
+    names = [plan.references[index].name for index in of_job]
+    extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
+    pictures: dict[str, Path] = {}
+    if plan.training:
+        extra["nearest_training_image"] = _memorisation(plan, sides, kept[MAIN], folder, pictures)
+    scores = compare(sides[BASE].table, sides[MAIN].table, names, resamples=settings.resamples)
     seen = settings.references is None
     text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
-    result = EvaluationResult(run.run_id, mark, scores, text, len(references), len(names), seen)
+    result = EvaluationResult(
+        run.run_id, plan.fingerprint, scores, _kid(ruler, sides, references), text, len(targets), len(jobs), seen
+    )
+    if settings.strengths:
+        _strengths(run, {value: curve[value] for value in sorted(settings.strengths)}, names, folder, pictures)
 
-    _log_metric_runs(run, tables, names, folder)
-    run.log_metrics({**headline(scores), **intervals(scores)})
-    _log_files(run, result, facts, references, targets, painted, tables, names, settings.seed, folder)
+    pairs = Pairs(
+        tables={who: side.table for who, side in sides.items()},
+        references=names,
+        captions=[job.prompt for job in jobs],
+        reference_of=lambda index: targets[of_job[index]],
+        picture_of=lambda who, index: _made(kept[who], jobs[index]),
+        extra=extra,
+    )
+    histograms = log_metric_runs(run, pairs, folder)
+    run.log_metrics({**result.headline(), **intervals(scores)})
+    title = f"Evaluation of {config.output.output_name} on {config.model.base}"
+    rows = [(name, better(name), _cells(score)) for name, score in scores.items()]
+    if result.kid:
+        rows.append(("kid", "lower", [f"{result.kid[key]:.4f}" for key in ("base_kid", "kid", "gain_kid")]))
+    verdict = Verdict(
+        title, text, result.fingerprint, plan.facts, rows, (BASE, MAIN, "gain"), result.as_plain(), pictures=pictures
+    )
+    log_files(run, pairs, verdict, histograms, folder)
+    for who, name in ((MAIN, "images/lora"), (BASE, "images/base")):
+        log_images(run, kept[who], name)
     run.set_tags({"mlflow.note.content": text})
     return result
 
 
 def device_of_evaluation() -> str:
     """`cuda` where there is a GPU, else `cpu`."""
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def log_images(run: TrackedRun, kept: ImageFolder, name: str) -> None:
+    """The images of a folder as artifacts below `name`."""
+    for path in kept.files():
+        below = path.parent.relative_to(kept.folder)
+        run.log_file(path, name if below == Path() else f"{name}/{below.as_posix()}")
+
+
+def set_strength(pipeline: Any, strength: float) -> None:
+    """Scale the update of every LoRA layer; 0 is the base, 1 the LoRA as it was trained."""
+    for model in (pipeline.unet, pipeline.text_encoder):
+        for module in model.modules():
+            if hasattr(module, "set_scale") and hasattr(module, "lora_A"):
+                for adapter in module.lora_A:
+                    module.set_scale(adapter, strength)
+
+
+@lru_cache(maxsize=8)
+def base_identity(base: str) -> str:
+    """What tells one base from another without reading gigabytes: its name, and sizes and times of its weight files."""
+    path = Path(find_base(base))
+    if not path.exists():
+        return base
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    found = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
+
+
+def _kid(ruler: Ruler, sides: dict[str, Side], references: Sequence[Picture]) -> dict[str, float]:
+    if not ruler.kid:
+        return {}
+    targets = torch.stack([reference.embedding for reference in references if reference.embedding is not None])
+    found = {
+        who: kernel_inception_distance(side.embeddings, targets) for who, side in sides.items() if side.embeddings is not None
+    }
+    lora, base = found.get(MAIN), found.get(BASE)
+    return {} if lora is None or base is None else {"kid": lora, "base_kid": base, "gain_kid": base - lora}
+
+
+def _memorisation(plan: Plan, sides: dict[str, Side], kept: ImageFolder, folder: Path, pictures: dict[str, Path]) -> list[str]:
+    """Add the nearness to training images to both tables, draw the nearest pairs, return each LoRA image's nearest training image."""
+    embeddings = []
+    with bar("embed training images", len(plan.training)) as progress:
+        for item in plan.training:
+            embeddings.append(plan.ruler.embed([load_picture(item.path)])[0])
+            progress.advance()
+    names: list[str] = []
+    for who, side in sides.items():
+        assert side.embeddings is not None
+        values, places = nearest(side.embeddings, torch.stack(embeddings))
+        side.table[NEAREST] = values
+        if who == MAIN:
+            names = [plan.training[place].name for place in places]
+            order = sorted(range(len(values)), key=lambda index: -values[index])[:_MEMORISED]
+            rows = [
+                (
+                    f"{values[i]:.3f}: {plan.training[places[i]].name}",
+                    [load_picture(plan.training[places[i]].path), _made(kept, plan.jobs[i])],
+                )
+                for i in order
+            ]
+            pictures["Nearest to a training image"] = folder / "memorisation.png"
+            save_picture(folder / "memorisation.png", comparison_grid(rows, ["training image", MAIN]))
+    return names
+
+
+def _strengths(
+    run: TrackedRun, curve: dict[float, Side], names: Sequence[str], folder: Path, pictures: dict[str, Path]
+) -> None:
+    """Means by LoRA strength: `strength/<metric>` with step = 100 x strength, and a picture."""
+    lines: dict[str, list[float]] = {}
+    for value, side in curve.items():
+        means = {metric: side.table[metric].groupby(list(names)).mean().mean() for metric in metrics_of(side.table)}
+        run.log_metrics({f"strength/{metric}": float(mean) for metric, mean in means.items()}, step=round(100 * value))
+        for metric in LOSSES:
+            if metric in means:
+                lines.setdefault(metric, []).append(float(means[metric]))
+    pictures["LoRA strength"] = folder / "strength_curve.png"
+    save_curves(folder / "strength_curve.png", list(curve), "LoRA strength", lines)
 
 
 def _load_lora(pipeline: Any, path: Path) -> None:
@@ -115,72 +300,33 @@ def _load_lora(pipeline: Any, path: Path) -> None:
         raise InputError(f"lora: {str(path)!r} does not fit this base ({reason}); use a LoRA trained on it") from error
 
 
-def _log_metric_runs(run: TrackedRun, tables: dict[str, pd.DataFrame], names: Sequence[str], folder: Path) -> None:
-    """One child for each metric, with the value of every image (step = image index), a table and a histogram."""
-    for name, metrics in METRIC_RUNS.items():
-        with open_run(name, {"kind": "metric", "metric": name}, parent=run) as child:
-            table = pd.DataFrame({"image": range(len(names)), "reference": names})
-            for metric in metrics:
-                table[metric], table[f"base_{metric}"] = tables["lora"][metric], tables["base"][metric]
-            for index, row in enumerate(table.drop(columns=["image", "reference"]).to_dict("records")):
-                child.log_metrics(row, step=index)
-            child.log_table(table, "per_image.json")
-            histogram = folder / f"histogram_{name}.png"
-            save_histogram(histogram, metrics[0], tables["base"][metrics[0]], tables["lora"][metrics[0]])
-            child.log_file(histogram)
+def _made(kept: ImageFolder, job: Job) -> Image.Image:
+    picture = kept.load(job)
+    assert picture is not None
+    return picture
 
 
-def _log_files(
-    run: TrackedRun,
-    result: EvaluationResult,
-    facts: dict[str, Any],
-    references: Sequence[CaptionedImage],
-    targets: Sequence[Image.Image],
-    painted: dict[str, list[Image.Image]],
-    tables: dict[str, pd.DataFrame],
-    names: Sequence[str],
-    seed: int,
-    folder: Path,
-) -> None:
-    """Grid, images, table, fingerprint and report, under the same names in every run."""
-    step = result.images // len(references)
-    chosen = range(0, min(len(references), _GRID_ROWS))
-    grid = comparison_grid(
-        [(references[i].caption, targets[i], painted["base"][i * step], painted["lora"][i * step]) for i in chosen]
-    )
-    with atomic_path(folder / "grid.png") as temporary:
-        grid.save(temporary, format="png")
-    file_names = _file_names(names)
-    for who, pictures in painted.items():
-        for index, picture in enumerate(pictures):
-            with atomic_path(folder / "images" / who / f"{file_names[names[index]]}_{index % step}.png") as temporary:
-                picture.save(temporary, format="png")
-    seeds = [image_seed(seed, name, index % step) for index, name in enumerate(names)]
-    captions = [reference.caption for reference in references for _ in range(step)]
-    table = pd.DataFrame({"reference": names, "caption": captions, "seed": [str(value) for value in seeds]})
-    for who, prefix in (("lora", ""), ("base", "base_")):
-        table = table.join(tables[who].add_prefix(prefix))
-    write_text(folder / "per_image.csv", table.to_csv(index=False))
-    write_text(folder / "fingerprint.json", json.dumps({"fingerprint": result.fingerprint, **facts}, indent=2) + "\n")
-    report = {
-        "sentence": result.sentence,
-        "fingerprint": result.fingerprint,
-        "references": result.references,
-        "images": result.images,
-        "references_seen_in_training": result.seen_in_training,
-        "metrics": as_dict(result.scores),
-    }
-    write_text(folder / "evaluation_report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
-    for name in ("grid.png", "per_image.csv", "fingerprint.json", "evaluation_report.json", "images"):
-        run.log_file(folder / name)
-    run.log_table(table, "per_image.json")
+def _cells(score: Comparison) -> list[str]:
+    return [
+        "" if side is None else shown(asdict(side), "+" if side is score.gain else "")
+        for side in (score.base, score.lora, score.gain)
+    ]
 
 
-def _file_names(references: Sequence[str]) -> dict[str, str]:
-    """Each reference's name without its ending, or with it where another reference differs by nothing else."""
-    short = {name: str(Path(name).with_suffix("")) for name in references}
-    shared = Counter(short.values())
-    return {name: stem if shared[stem] == 1 else name for name, stem in short.items()}
+def shown(interval: dict[str, float | None], sign: str = "") -> str:
+    """A mean with its interval, N/A where one reference gives none."""
+    ends = "N/A" if interval["low"] is None else f"{interval['low']:{sign}.4f}, {interval['high']:{sign}.4f}"
+    return f"{interval['mean']:{sign}.4f} [{ends}]"
+
+
+def _encoder_tags(plan: Plan) -> dict[str, str]:
+    encoder = plan.ruler.encoder
+    tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
+    return {"eval_fingerprint": plan.fingerprint, **tags}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _shown(value: Any) -> str:

@@ -1,17 +1,39 @@
-"""Images for every reference caption: the same prompts and seeds with the LoRA and without it."""
+"""Images for every reference caption: the same prompts and seeds with the LoRA and without it, kept on disk as they are made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
+from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import Evaluation
 from fashion_ml.data.captioned_images import CaptionedImage
 from fashion_ml.progress import Bar
 from fashion_ml.seeding import derive_seed
+
+_KEY = "generation.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to make."""
+
+    reference: int
+    """Index of the reference."""
+    name: str
+    """File name without an ending; different for every job."""
+    prompt: str
+    seed: int
+    size: tuple[int, int]
+    """Width and height, pixels."""
 
 
 def image_seed(seed: int, name: str, index: int) -> int:
@@ -19,28 +41,100 @@ def image_seed(seed: int, name: str, index: int) -> int:
     return derive_seed(seed, f"evaluation/{name}", index)
 
 
-@torch.no_grad()
-def generate(
-    pipeline: Any, references: Sequence[CaptionedImage], settings: Evaluation, resolution: int, progress: Bar | None
-) -> list[Image.Image]:
-    """RGB pictures, `images_per_reference` for each reference in turn. A picture does not depend on the batch it was made in."""
-    jobs = [
-        (reference.caption, image_seed(settings.seed, reference.name, index))
-        for reference in references
+def jobs_of(references: Sequence[CaptionedImage], settings: Evaluation, sizes: Sequence[tuple[int, int]]) -> list[Job]:
+    """`images_per_reference` jobs for each reference in turn, at the reference's size."""
+    stems = [str(Path(reference.name).with_suffix("")) for reference in references]
+    names = [stem if stems.count(stem) == 1 else reference.name for stem, reference in zip(stems, references, strict=True)]
+    return [
+        Job(
+            number,
+            f"{names[number]}_{index}",
+            reference.caption,
+            image_seed(settings.seed, reference.name, index),
+            sizes[number],
+        )
+        for number, reference in enumerate(references)
         for index in range(settings.images_per_reference)
     ]
-    pictures: list[Image.Image] = []
-    for first in range(0, len(jobs), settings.batch_size):
-        part = jobs[first : first + settings.batch_size]
-        output = pipeline(
-            [caption for caption, _ in part],
-            height=resolution,
-            width=resolution,
-            num_inference_steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for _, seed in part],
-        )
-        pictures += output.images
+
+
+def batches_of(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
+    """Indices of jobs of one size each, at most `batch_size` together; always the same, whatever was made before."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, job in enumerate(jobs):
+        by_size.setdefault(job.size, []).append(index)
+    return [part[first : first + batch_size] for part in by_size.values() for first in range(0, len(part), batch_size)]
+
+
+class ImageFolder:
+    """Generated images as PNG files, each whole or not at all; a folder made for something else is cleared first.
+
+    An evaluation that was killed finds the images it had made, and a second one with the same base, prompts and seeds does too.
+    """
+
+    def __init__(self, folder: Path, key: str):
+        self.folder = folder
+        note = json.dumps({"key": key}) + "\n"
+        if not (folder / _KEY).is_file() or (folder / _KEY).read_text(encoding="utf-8") != note:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_text(folder / _KEY, note)
+
+    def path(self, job: Job) -> Path:
+        """Where the image of a job is."""
+        return self.folder / f"{job.name}.png"
+
+    def load(self, job: Job) -> Image.Image | None:
+        """The image of a job, or None when it was not made yet."""
+        try:
+            with Image.open(self.path(job)) as picture:
+                return picture.convert("RGB")
+        except OSError:
+            return None
+
+    def save(self, job: Job, picture: Image.Image) -> None:
+        """Keep an image."""
+        with atomic_path(self.path(job)) as temporary:
+            picture.save(temporary, format="png")
+
+    def files(self) -> list[Path]:
+        """The images there are, sorted."""
+        return sorted(path for path in self.folder.rglob("*.png") if not path.name.startswith("."))
+
+
+def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str) -> str:
+    """What decides the images: `model` (base and LoRA), prompts, seeds, sizes and sampler."""
+    facts = {
+        "model": model,
+        "jobs": [asdict(job) for job in jobs],
+        "steps": settings.num_inference_steps,
+        "guidance": settings.guidance_scale,
+        "batch": settings.batch_size,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@torch.no_grad()
+def generate(
+    pipeline: Any, jobs: Sequence[Job], settings: Evaluation, kept: ImageFolder | None = None, progress: Bar | None = None
+) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there."""
+    for batch in batches_of(jobs, settings.batch_size):
+        part = [jobs[index] for index in batch]
+        found = [kept.load(job) if kept else None for job in part]
+        pictures = [picture for picture in found if picture is not None]
+        if len(pictures) < len(part):
+            width, height = part[0].size
+            pictures = pipeline(
+                [job.prompt for job in part],
+                height=height,
+                width=width,
+                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance_scale,
+                generator=[torch.Generator().manual_seed(job.seed) for job in part],
+            ).images
+            for job, picture in zip(part, pictures, strict=True):
+                if kept:
+                    kept.save(job, picture)
         if progress is not None:
             progress.advance(len(part))
-    return pictures
+        yield batch, pictures

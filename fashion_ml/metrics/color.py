@@ -7,12 +7,17 @@ import numpy.typing as npt
 from PIL import Image
 
 BINS = 32
+_SHIFT = 3
+"""256 / 32 levels in a bin: the top five bits of a level are its bin."""
 
 
-def rgb_histogram(picture: Image.Image) -> npt.NDArray[np.float64]:
-    """Counts over 32 x 32 x 32 RGB bins of width 8, upper edge 256 exclusive; shape (32768,)."""
-    pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(np.int64) // (256 // BINS)
-    index = (pixels[:, 0] * BINS + pixels[:, 1]) * BINS + pixels[:, 2]
+def rgb_histogram(picture: Image.Image, mask: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float64]:
+    """Counts over 32 x 32 x 32 RGB bins of width 8, upper edge 256 exclusive; shape (32768,). With a mask (H, W) only where it is True."""
+    array = np.asarray(picture.convert("RGB"))
+    pixels = (array.reshape(-1, 3) if mask is None else array[mask]) >> _SHIFT
+    index = pixels[:, 0].astype(np.int32) << 10
+    index |= pixels[:, 1].astype(np.int32) << 5
+    index |= pixels[:, 2]
     return np.bincount(index, minlength=BINS**3).astype(np.float64)
 
 
@@ -31,3 +36,10 @@ def histogram_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np
 def color_correlation(first: Image.Image, second: Image.Image) -> float:
     """Pearson correlation of the two joint RGB histograms (32 bins an axis), in [-1, 1]; sizes may differ."""
     return histogram_correlation(rgb_histogram(first), rgb_histogram(second))
+
+
+def color_correlation_masked(
+    first: Image.Image, second: Image.Image, first_mask: npt.NDArray[np.bool_], second_mask: npt.NDArray[np.bool_]
+) -> float:
+    """As color_correlation, over the garments alone: a white background that both share counts for nothing."""
+    return histogram_correlation(rgb_histogram(first, first_mask), rgb_histogram(second, second_mask))

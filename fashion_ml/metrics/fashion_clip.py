@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,14 @@ import torch
 from PIL import Image
 
 from fashion_ml.errors import InputError
+from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
+
+FORMS = (
+    "use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder in transformers' form such as "
+    "patrickjohncyh/fashion-clip"
+)
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @dataclass
@@ -24,42 +34,100 @@ class FashionClip:
     preprocess: Any
     tokenizer: Any
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """What decides the last digits: float32 on the CPU, float16 autocast on a GPU."""
+        return "float16 autocast" if self.device.type == "cuda" else "float32"
+
+    @property
+    def transform(self) -> str:
+        """How pictures are brought to the encoder's size, in words."""
+        return _ADDRESS.sub("", " ".join(str(self.preprocess).split()))
+
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
-        device = next(self.model.parameters()).device
         parts = []
         for first in range(0, len(pictures), batch_size):
             batch = torch.stack([self.preprocess(p.convert("RGB")) for p in pictures[first : first + batch_size]])
-            parts.append(self.model.encode_image(batch.to(device), normalize=True).float().cpu())
-        return torch.cat(parts)
+            with self._autocast():
+                parts.append(self.model.encode_image(batch.to(self.device)).float().cpu())
+        return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
-        device = next(self.model.parameters()).device
-        return self.model.encode_text(self.tokenizer(list(texts)).to(device), normalize=True).float().cpu()
+        with self._autocast():
+            found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
+        return torch.nn.functional.normalize(found, dim=1)
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda")
 
 
 def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionClip:
-    """Load an encoder that open_clip knows: `local-dir:/folder`, `hf-hub:owner/name`.
+    """Load an encoder: open_clip's `local-dir:/folder` and `hf-hub:owner/name`, `ARCHITECTURE@FILE` with weights for one of open_clip's
+    architectures, or a folder or hub id in transformers' form, which is converted.
 
     `name` is what runs are tagged with, `source` what is loaded. InputError, naming the encoder, when it cannot be had.
     """
-    import open_clip
-
-    forms = "use embedded, local-dir:FOLDER or hf-hub:OWNER/NAME"
-    if not source.startswith(("local-dir:", "hf-hub:")):
-        raise InputError(f"evaluation.encoder: {name!r} is not known; {forms}")
-    if source.startswith("local-dir:") and not Path(source.removeprefix("local-dir:"), "open_clip_config.json").is_file():
-        raise InputError(f"evaluation.encoder: {name!r} holds no open_clip_config.json; {forms}")
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(source, device=device)
-        tokenizer = open_clip.get_tokenizer(source)
+        model, preprocess, tokenizer = _load(name, source)
+    except InputError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({reason}); {forms}") from error
-    return FashionClip(name, _weights_digest(model), model.eval(), preprocess, tokenizer)
+        raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({reason}); {FORMS}") from error
+    return FashionClip(name, _weights_digest(model), model.eval().to(device), preprocess, tokenizer)
+
+
+def _load(name: str, source: str) -> tuple[Any, Any, Any]:
+    import open_clip
+
+    if source.startswith(("local-dir:", "hf-hub:")):
+        folder = Path(source.removeprefix("local-dir:")).expanduser()
+        if source.startswith("local-dir:") and not (folder / "open_clip_config.json").is_file():
+            raise InputError(f"evaluation.encoder: {name!r} holds no open_clip_config.json; {FORMS}")
+        model, _, preprocess = open_clip.create_model_and_transforms(source)
+        return model, preprocess, open_clip.get_tokenizer(source)
+    architecture, at, file = source.partition("@")
+    if at:
+        if architecture not in open_clip.list_models():
+            near = difflib.get_close_matches(architecture, open_clip.list_models(), n=1)
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else "python -c 'import open_clip; print(open_clip.list_models())' lists them"
+            )
+            raise InputError(f"evaluation.encoder: {architecture!r} is no architecture of open_clip; {hint}")
+        if not Path(file).expanduser().is_file():
+            raise InputError(f"evaluation.encoder: {file!r} is not there; give the path of a weights file")
+        pretrained = str(Path(file).expanduser())
+        model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=pretrained, weights_only=True)
+        return model, preprocess, open_clip.get_tokenizer(architecture)
+    return load_transformers_clip(_transformers_folder(name, source))
+
+
+def _transformers_folder(name: str, source: str) -> Path:
+    folder = Path(source).expanduser()
+    if is_transformers_clip(folder):
+        return folder
+    if folder.exists() or not _HUB_ID.fullmatch(source) or source.startswith("."):
+        raise InputError(f"evaluation.encoder: {name!r} is not known; {FORMS}")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "model.safetensors"]
+    found = Path(snapshot_download(source, allow_patterns=patterns))
+    if not (found / "model.safetensors").is_file():
+        found = Path(snapshot_download(source, allow_patterns=[*patterns, "pytorch_model.bin"]))
+    if not is_transformers_clip(found):
+        raise InputError(f"evaluation.encoder: {name!r} is no CLIP in transformers' form; {FORMS}")
+    return found
 
 
 def _weights_digest(model: torch.nn.Module) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from PIL import Image
 
+from fashion_ml.metrics.sizes import to_common_size
+
+WINDOW = 7
+"""Side of the sliding window, pixels; smaller pictures have no SSIM."""
+
 
 def ssim(first: Image.Image, second: Image.Image) -> float:
     """Mean SSIM on 8-bit greyscale (ITU-R 601 luma), 7 x 7 window, `data_range` 255, in [-1, 1].
@@ -14,12 +19,8 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
     import numpy as np
     from skimage.metrics import structural_similarity
 
-    size = min(first.width, second.width), min(first.height, second.height)
-    if min(size) < 7:
-        raise ValueError(f"size: {size[0]} x {size[1]} pixels are fewer than the 7 x 7 window of SSIM; use larger pictures")
-    grey = [np.asarray(_resized(picture.convert("RGB"), size).convert("L")) for picture in (first, second)]
+    grey = [np.asarray(picture.convert("L")) for picture in to_common_size(first, second)]
+    height, width = grey[0].shape
+    if min(height, width) < WINDOW:
+        raise ValueError(f"size: {width} x {height} pixels are fewer than the 7 x 7 window of SSIM; use larger pictures")
     return float(structural_similarity(*grey, data_range=255))
-
-
-def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)

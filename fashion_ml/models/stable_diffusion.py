@@ -17,6 +17,8 @@ from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file, read_header
 
+SAMPLER = "DDIMScheduler"
+"""What every pipeline samples with (Song et al. 2020, arXiv:2010.02502)."""
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 

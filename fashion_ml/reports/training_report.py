@@ -36,7 +36,27 @@ def write_training_report(
     stamp = now.strftime("%Y%m%d_%H%M%S")
     report, curves = (folder / f"lora_detailed_training_{part}" for part in (f"report_{stamp}.json", f"curves_{stamp}.png"))
     full = {name: series.get(name, Series()) for name in DESCRIPTIONS}
-    write_text(report, json.dumps(_report(full, total_steps, description, now), indent=2, allow_nan=False) + "\n")
+    write_text(report, _as_json(_report(full, total_steps, description, now)))
+    _draw(curves, full)
+    return report, curves
+
+
+def complete_report(report: Path, measured: Mapping[str, Series]) -> tuple[Path, Path]:
+    """Add series that evaluations measured afterwards to a JSON report, in place, and draw its curves again; returns both paths.
+
+    Points of steps that are there already are replaced.
+    """
+    tree = json.loads(report.read_text(encoding="utf-8"))
+    full: dict[str, Series] = {}
+    for name, entry in tree["loss_data"].items():
+        points = dict(zip(entry["steps"], entry["values"], strict=True))
+        new = measured.get(name, Series())
+        points |= dict(zip(new.steps, new.values, strict=True))
+        full[name] = Series(sorted(points), [points[step] for step in sorted(points)])
+    info = tree["training_info"]
+    now = datetime.fromisoformat(info["timestamp"])
+    write_text(report, _as_json(_report(full, info["total_steps"], info["description"], now)))
+    curves = report.with_name(report.name.replace("_report_", "_curves_")).with_suffix(".png")
     _draw(curves, full)
     return report, curves
 
@@ -85,6 +105,10 @@ def _report(series: Mapping[str, Series], total_steps: int, description: str, no
     return {"training_info": info, "loss_data": losses}
 
 
+def _as_json(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, indent=2, allow_nan=False) + "\n"
+
+
 def smoothed(values: Sequence[float], window: int) -> list[float]:
     """Trailing mean over at most `window` values; the length stays."""
     totals = [0.0]
@@ -105,8 +129,15 @@ def _draw(path: Path, series: Mapping[str, Series]) -> None:
             axes.set(xticks=[], yticks=[])
             continue
         window = max(len(data.values) // 20, 1)
-        axes.plot(data.steps, data.values, color="#9db7d5", linewidth=0.8, label="each step")
-        axes.plot(data.steps, smoothed(data.values, window), color="#1f4e8c", linewidth=1.8, label=f"mean of {window} steps")
+        if name == "total_loss":
+            axes.plot(data.steps, data.values, color="#9db7d5", linewidth=0.8, label="each step")
+            axes.plot(
+                data.steps, smoothed(data.values, window), color="#1f4e8c", linewidth=1.8, label=f"mean of {window} steps"
+            )
+        else:
+            axes.plot(
+                data.steps, data.values, "o-", color="#1f4e8c", linewidth=1.8, label="evaluation of the weights of that step"
+            )
         low = min(range(len(data.values)), key=lambda index: data.values[index])
         axes.plot(data.steps[low], data.values[low], "o", color="#c2410c", markersize=5)
         text = f"final {data.values[-1]:.4f}, minimum {data.values[low]:.4f} at step {data.steps[low]}"

@@ -13,7 +13,7 @@ import torch
 from PIL import ImageOps
 
 from fashion_ml.config import Data
-from fashion_ml.data.buckets import Size, bucket_sizes, nearest_bucket, own_bucket
+from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.cache import TensorCache, Tensors, key_of
 from fashion_ml.data.captioned_images import CaptionedImage, fit, load_picture
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
@@ -22,25 +22,11 @@ from fashion_ml.progress import bar
 _PREPROCESSING = "lanczos, centre crop, 1"
 
 
-def sizes_of(items: Sequence[CaptionedImage], data: Data, factor: int) -> list[Size]:
-    """Width and height, pixels, that each image is trained at; `factor` is the VAE's."""
-    if not data.enable_bucket:
-        return [(data.resolution, data.resolution)] * len(items)
-    step = data.bucket_reso_steps or factor * 8
-    buckets = bucket_sizes(data.resolution, step, data.min_bucket_reso, data.max_bucket_reso)
-    sizes = []
-    for item in items:
-        bucket = nearest_bucket(item.size, buckets)
-        small = item.size[0] < bucket[0] or item.size[1] < bucket[1]
-        sizes.append(own_bucket(item.size, data.resolution, step) if data.bucket_no_upscale and small else bucket)
-    return sizes
-
-
 class EncodedImages:
     """The images of one data set by index, each at its own size."""
 
     def __init__(self, pipeline: Any, items: Sequence[CaptionedImage], data: Data, cache: TensorCache | None, vae_sha256: str):
-        self.items, self.sizes = list(items), sizes_of(items, data, vae_factor(pipeline))
+        self.items, self.sizes = list(items), image_sizes([item.size for item in items], **data.bucketing(vae_factor(pipeline)))
         self._pipeline, self._cache, self._vae = pipeline, cache, vae_sha256
         self._channels, self._factor = pipeline.vae.config.latent_channels, vae_factor(pipeline)
 

@@ -59,7 +59,7 @@ def kohya_folder(folder: Path) -> Path:
         (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' holds no open_clip_config.json"),
         (
             ["--set", "evaluation.encoder=nonsense"],
-            "evaluation.encoder: 'nonsense' is not known; use embedded, local-dir:FOLDER",
+            "evaluation.encoder: 'nonsense' is not known; use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER",
         ),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
         (["--bogus", "1"], "--bogus: no such option"),

@@ -1,29 +1,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
 from PIL import Image
 
 from fashion_ml.config import Evaluation
 from fashion_ml.data.captioned_images import CaptionedImage
-from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
+from fashion_ml.evaluation.fingerprint import difference, evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import image_seed
+from fashion_ml.evaluation.ruler import make_ruler
+from fashion_ml.metrics.attributes import Attributes
 from fashion_ml.metrics.fashion_clip import FashionClip
 
 
 def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
 
-    def mark(caption: str = "a", weights: str = "abc", sampler: str = "DDIM", resolution: int = 64, **settings: object) -> str:
-        encoder = FashionClip("embedded", weights, None, None, None)
+    def mark(
+        caption: str = "a",
+        weights: str = "abc",
+        sampler: str = "DDIM",
+        size: int = 64,
+        name: str = "embedded",
+        attributes: str | None = None,
+        **settings: object,
+    ) -> str:
+        encoder = FashionClip(name, weights, torch.nn.Linear(1, 1), None, None) if weights else None
+        checked = Evaluation(signs=(), **settings)  # type: ignore[arg-type]
+        ruler = make_ruler(checked, encoder, "cpu")
+        if attributes:
+            ruler.reader = SimpleNamespace(attributes=Attributes((), attributes))  # type: ignore[assignment]
         references = [CaptionedImage(tmp_path / "a.png", caption, "a.png")]
-        return fingerprint(evaluation_facts(Evaluation(**settings), references, encoder, resolution, sampler))  # type: ignore[arg-type]
+        return fingerprint(evaluation_facts(checked, references, ruler, [(size, size)], sampler))
 
     changed = [
         mark(caption="b"),
         mark(weights="abd"),
         mark(sampler="Euler"),
-        mark(resolution=128),
+        mark(size=128),
+        mark(weights=""),
+        mark(attributes="f00"),
         mark(seed=1),
         mark(images_per_reference=3),
         mark(num_inference_steps=26),
@@ -32,6 +50,11 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
     ]
     assert len({mark(), *changed}) == len(changed) + 1
     assert mark() == mark(batch_size=9)  # changes speed, not numbers
+    assert mark() == mark(name="local-dir:/models/clip")  # the same weights at another place
+
+
+def test_what_differs_is_named():
+    assert difference({"seed": 1, "encoder": "a", "steps": 3}, {"seed": 2, "encoder": "b", "steps": 3}) == ["seed: 1, 2"]
 
 
 def test_the_seed_of_an_image_depends_on_its_reference_alone():

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import LoraExperiment, flat, validate
+from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
+from fashion_ml.recipes.evaluation import complete_training_report, evaluate_trained
 from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
-from fashion_ml.sources import Sources, read_sources, references_folder, training_folder
+from fashion_ml.sources import Sources, read_sources, training_folder
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.evaluate import EvaluationResult
@@ -47,23 +48,8 @@ class LoraOutcome:
             "best_step": self.trained.best_step,
             "training_seconds": self.trained.seconds,
             "trained_parameters": self.trained.parameters,
-            "evaluation": evaluation_facts_of(self.evaluation) if self.evaluation else None,
+            "evaluation": self.evaluation.as_plain() if self.evaluation else None,
         }
-
-
-def evaluation_facts_of(result: EvaluationResult) -> dict[str, Any]:
-    """An evaluation as plain values."""
-    from fashion_ml.evaluation.scores import as_dict
-
-    return {
-        "run_id": result.run_id,
-        "fingerprint": result.fingerprint,
-        "sentence": result.sentence,
-        "references": result.references,
-        "images": result.images,
-        "references_seen_in_training": result.seen_in_training,
-        "metrics": as_dict(result.scores),
-    }
 
 
 def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> LoraOutcome | None:
@@ -114,38 +100,16 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
         evaluation = None
         if config.evaluation.enabled:
             try:
-                evaluation = _evaluate(
+                evaluation = evaluate_trained(
                     config, trained.path, inputs, run, folder / "evaluation", config.training.max_train_steps
                 )
+                complete_training_report(run, folder / "training_logs", {config.training.max_train_steps: evaluation})
+                complete_training_report(run, folder / "training_logs", {config.training.max_train_steps: evaluation})
             except Exception:
                 say(f"The LoRA is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
                 raise
         write_run_folder(replace(note, finished=True))
     return LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
-
-
-def run_evaluation(run_id: str, overrides: dict[str, Any], folder: Path | None) -> EvaluationResult:
-    """Evaluate the LoRA of a finished training run again, as a new child of it; `overrides` change its evaluation settings."""
-    import tempfile
-
-    import yaml
-
-    from fashion_ml.tracking import attach, download, find_run, open_tracking
-
-    client = open_tracking()
-    training = find_run(client, run_id)
-    if training.data.tags.get("kind") != "train_lora":
-        kind = training.data.tags.get("kind", "none")
-        raise InputError(f"run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run")
-    with tempfile.TemporaryDirectory() as temporary:
-        tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
-        tree["evaluation"] = {**tree["evaluation"], **overrides, "enabled": True}
-        config = validate(tree)
-        lora = download(client, run_id, f"lora/{config.output.output_name}.safetensors", Path(temporary))
-        inputs = read_sources(config, training_images=config.evaluation.references is None)
-        target = folder or Path("outputs") / "evaluations" / run_id
-        step = config.training.max_train_steps
-        return _evaluate(config, lora, inputs, attach(client, training), target, step, adopt=True)
 
 
 def _train(
@@ -227,9 +191,9 @@ def _check_performance(
 
     done = finished_child(run, "evaluation", step)
     if done:
-        return {name: done.data.metrics[name] for name in IMAGE_LOSSES}
-    result = _evaluate(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
-    return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES}
+        return {name: done.data.metrics[name] for name in IMAGE_LOSSES if name in done.data.metrics}
+    result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
+    return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES if name in result.scores}
 
 
 def _sampler(
@@ -238,19 +202,20 @@ def _sampler(
     """Makes a few images with the weights as they are, always from the same prompts and seeds; None without sample_every."""
     if not config.training.sample_every:
         return None
-    from fashion_ml.evaluation.generate import generate
+    from fashion_ml.evaluation.generate import generate, jobs_of
 
     prompts = config.training.sample_prompts or tuple(item.caption for item in (inputs.references or inputs.items)[:_SAMPLES])
     wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
     settings = config.evaluation.model_copy(update={"images_per_reference": 1})
+    jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))
 
     def sample(step: int) -> None:
         places = pipeline.vae.device, pipeline.text_encoder.device
         pipeline.to(accelerator.device)
         with accelerator.autocast():
-            pictures = generate(pipeline, wanted, settings, config.data.resolution, None)
+            made = [item for batch in generate(pipeline, jobs, settings) for item in zip(*batch, strict=True)]
         pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
-        for index, picture in enumerate(pictures):
+        for index, picture in made:
             run.log_image(picture, f"sample_{index}", step)
 
     return sample
@@ -291,47 +256,6 @@ def _log_training_files(run: TrackedRun, folder: Path, name: str) -> None:
             run.log_file(path, "lora")
 
 
-def _evaluate(
-    config: LoraExperiment, lora: Path, inputs: Sources, training: TrackedRun, folder: Path, step: int, *, adopt: bool = False
-) -> EvaluationResult:
-    """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`."""
-    import torch
-
-    from fashion_ml.evaluation.evaluate import device_of_evaluation, evaluate_lora
-    from fashion_ml.evaluation.scores import headline
-    from fashion_ml.tracking import open_run
-
-    assert inputs.encoder is not None
-    digest = data_digest(inputs.references)
-    tags = {
-        "kind": "evaluation",
-        "algorithm": "lora",
-        "base_model": config.model.base,
-        "data_digest": digest,
-        "step": str(step),
-    }
-    seen = config.evaluation.references is None
-    source = references_folder(config) or training_folder(config)
-    with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
-        run.log_params(flat(config))
-        run.set_tags({"references_seen_in_training": str(seen).lower()})
-        run.log_dataset(source, digest, "evaluation", len(inputs.references))
-        target = folder / run.run_id if adopt else folder
-        try:
-            result = evaluate_lora(config, lora, inputs.references, inputs.encoder, run, target, device_of_evaluation())
-        except torch.OutOfMemoryError as error:
-            size = config.evaluation.batch_size
-            raise InputError(
-                f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
-            ) from error
-    training.log_metrics({f"eval/{key}": value for key, value in headline(result.scores).items()}, step=step)
-    training.set_tags(
-        {"eval.run_id": run.run_id, "eval.fingerprint": result.fingerprint, "mlflow.note.content": result.sentence}
-    )
-    training.flush()
-    return result
-
-
 def _check_precision(config: LoraExperiment) -> None:
     from fashion_ml.evaluation.evaluate import device_of_evaluation
 
@@ -342,10 +266,3 @@ def _check_precision(config: LoraExperiment) -> None:
 def _run_folder(config: LoraExperiment, run_id: str) -> Path:
     given = config.output.output_dir
     return (Path(given).expanduser() if given else Path("outputs") / config.output.output_name / run_id).absolute()
-
-
-def summary_rows(result: EvaluationResult) -> list[dict[str, Any]]:
-    """Base, LoRA and gain with intervals of the three losses and the weighted total, for the closing table."""
-    from fashion_ml.evaluation.scores import LOSSES
-
-    return [{"metric": metric, **asdict(result.scores[metric])} for metric in LOSSES]

@@ -1,0 +1,71 @@
+"""Perceptual distance, where the package lpips and the weights of its backbone are on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fashion_ml.errors import InputError
+from fashion_ml.metrics.sizes import to_common_size
+
+BACKBONE = "alexnet-owt-7be5be79.pth"
+"""torchvision's file name; looked for where torch keeps such files, and never fetched."""
+_LEAST = 32
+
+
+class Lpips:
+    """LPIPS with AlexNet, version 0.1. Zhang et al. 2018, arXiv:1801.03924."""
+
+    def __init__(self, device: str = "cpu"):
+        """InputError, saying what is missing, when the package or the weights are not there."""
+        path = weights_path()
+        try:
+            import lpips
+        except ImportError:
+            raise InputError(
+                "evaluation.signs: lpips is not installed; pip install 'fashion-ml[lpips]', or leave lpips out"
+            ) from None
+        if not path.is_file():
+            raise InputError(
+                f"evaluation.signs: lpips needs {path}, which is not there; put torchvision's file there, or leave it out"
+            )
+        self.model: Any = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.model.net.load_state_dict(_slices(self.model.net, state))
+        self.model.eval().requires_grad_(False).to(device)
+        self._device = device
+
+    @torch.no_grad()
+    def distances(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
+        """A distance for each pair, 0 for equal pictures, usually below 1; sides below 32 pixels are enlarged to that."""
+        found = []
+        for first, second in pairs:
+            tensors = [_tensor(picture).to(self._device) for picture in to_common_size(first, second)]
+            found.append(float(self.model(*tensors).item()))
+        return found
+
+
+def weights_path() -> Path:
+    """Where torch keeps the backbone's weights (TORCH_HOME, else ~/.cache/torch)."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
+    return Path(home).expanduser() / "hub" / "checkpoints" / BACKBONE
+
+
+def _slices(net: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The lpips package keeps AlexNet's `features.N` as `sliceK.N`."""
+    by_place = {name.split(".", 1)[1]: name for name in net.state_dict()}
+    return {by_place[key.removeprefix("features.")]: tensor for key, tensor in state.items() if key.startswith("features.")}
+
+
+def _tensor(picture: Image.Image) -> torch.Tensor:
+    if min(picture.size) < _LEAST:
+        scale = _LEAST / min(picture.size)
+        size = max(round(picture.width * scale), _LEAST), max(round(picture.height * scale), _LEAST)
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
