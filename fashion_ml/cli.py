@@ -262,7 +262,8 @@ def evaluate_images(
         _print("Left out  {} unreadable, {} generated and {} references without a partner".format(*left_out))
     _print("")
     _print(result.sentence)
-    _table(["metric", "mean (95 % interval)"], [[name, shown(vars(one))] for name, one in result.aggregates.items()])
+    rows = [[name, shown(vars(one))] for name, one in result.aggregates.items()]
+    _table(["metric", "mean (95 % interval)"], rows if result.kid is None else [*rows, ["kid", f"{result.kid:.4f}"]])
 
 
 @app.command("compare")

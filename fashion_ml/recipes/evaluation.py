@@ -81,8 +81,11 @@ def evaluate_trained(
 def roll_up(
     training: TrackedRun, run_id: str, fingerprint: str, headline: Mapping[str, float], step: int, sentence: str
 ) -> None:
-    """Copy an evaluation's means onto the training run, under `eval/`, with what identifies it."""
-    training.log_metrics({f"eval/{key}": value for key, value in headline.items()}, step=step)
+    """Copy an evaluation's means onto the training run, under `eval/`, with what identifies it; single attributes stay below."""
+    from fashion_ml.evaluation.scores import ATTRIBUTE
+
+    kept = {f"eval/{key}": value for key, value in headline.items() if ATTRIBUTE not in key or "similarity" in key}
+    training.log_metrics(kept, step=step)
     training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint, "mlflow.note.content": sentence})
     training.flush()
 

@@ -1,0 +1,136 @@
+"""How fast pairs are measured: `python -m benchmarks.evaluation [--pairs N] [--side PX]`.
+
+First each metric alone, pairs per second on one thread, at 512 x 512 pixels. Then `fashion-ml evaluate images` as a function, on N pairs
+of JPEG files with the embedded encoder, after a small one that pays for imports: the share of its time that is neither
+metrics nor the check that every file decodes (runs, tables, pictures, reports, waiting for the second decoding).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.evaluation import folders
+from fashion_ml.evaluation.ruler import Ruler
+from fashion_ml.metrics.ciede2000 import ciede2000
+from fashion_ml.metrics.color import color_correlation
+from fashion_ml.metrics.garment_mask import garment_mask
+from fashion_ml.metrics.ssim import ssim
+from fashion_ml.progress import say
+
+_ROUNDS = 25
+
+
+def pictures(count: int, side: int) -> list[Image.Image]:
+    """Garments, enlarged to the side: rendering large ones takes long."""
+    return [render(garment, 128).resize((side, side), Image.Resampling.BICUBIC) for garment in sample_garments(count, seed=3)]
+
+
+def per_second(work: Callable[[], Any]) -> float:
+    """Median rate of a call."""
+    work()
+    seconds = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return 1 / statistics.median(seconds)
+
+
+def metric_rates(side: int) -> dict[str, float]:
+    """Pairs per second of each metric on one thread; masks: pictures per second."""
+    first, second = pictures(2, side)
+    masks = garment_mask(first), garment_mask(second)
+    assert masks[0] is not None
+    assert masks[1] is not None
+    return {
+        "ssim": per_second(lambda: ssim(first, second)),
+        "color_correlation": per_second(lambda: color_correlation(first, second)),
+        "ssim + color": per_second(lambda: (ssim(first, second), color_correlation(first, second))),
+        "garment mask (pictures)": per_second(lambda: garment_mask(first)),
+        "ciede2000": per_second(lambda: ciede2000(first, second, masks[0], masks[1])),  # type: ignore[arg-type]
+    }
+
+
+def outside_share(count: int, side: int) -> tuple[float, float]:
+    """Seconds of `evaluate images` on `count` pairs, and the share of it that is neither decoding nor metrics."""
+    from fashion_ml.recipes.comparing import run_images
+    from fashion_ml.tracking import open_tracking
+
+    spent = {"inside": 0.0}
+
+    def timed(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return plain(*args, **kwargs)
+            finally:
+                spent["inside"] += time.perf_counter() - start
+
+        setattr(owner, name, call)
+
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        for folder in ("generated", "reference"):
+            (place / folder).mkdir()
+        for index, picture in enumerate(pictures(count, side)):
+            picture.save(place / "reference" / f"{index:04d}.jpg", quality=90)
+            picture.resize((side - 16, side - 16)).save(place / "generated" / f"{index:04d}.jpg", quality=75)
+        (place / "few.csv").write_text("generated,reference\n0000.jpg,0000.jpg\n0001.jpg,0001.jpg\n", encoding="utf-8")
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place / 'mlflow.db'}"
+        open_tracking().search_experiments()  # making a new store takes seconds, once
+        os.chdir(place)
+        for owner, method in (
+            (Ruler, "look_at"),
+            (Ruler, "measure"),
+            (folders, "look_at_files"),
+            (folders, "summarise"),
+        ):
+            timed(owner, method)
+        start = 0.0
+        for pairs in (place / "few.csv", None):  # the first one pays for imports and for loading the encoder
+            spent["inside"], start = 0.0, time.perf_counter()
+            run_images(
+                place / "generated",
+                place / "reference",
+                pairs=pairs,
+                overrides={},
+                training=None,
+                run_id="",
+                folder=None,
+                experiment="benchmark",
+            )
+        total = time.perf_counter() - start
+        os.chdir("/")
+    return total, 1 - spent["inside"] / total
+
+
+def main() -> None:
+    """Print both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--side", type=int, default=512)
+    arguments = parser.parse_args()
+    threads = torch.get_num_threads()
+    for name, rate in metric_rates(arguments.side).items():
+        say(f"{name}: {rate:.1f}/s on one thread at {arguments.side} px")
+    total, share = outside_share(arguments.pairs, arguments.side)
+    say(
+        f"evaluate images, {arguments.pairs} pairs of {arguments.side} px, {threads} threads: {total:.1f} s, {share:.1%} outside"
+    )
+
+
+if __name__ == "__main__":
+    main()
