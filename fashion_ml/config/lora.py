@@ -1,40 +1,23 @@
-"""Every experiment setting, and how a YAML file and overrides become one frozen, checked object."""
+"""Every setting of a LoRA experiment."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fashion_ml.config_errors import problem
-from fashion_ml.errors import InputError
-
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Sign = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
-FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, nothing changes after loading, and each attribute's docstring is its description."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
-
-
-class Model(Section):
-    """The base model."""
-
-    base: Text = "embedded"
-    """`embedded`, a diffusers folder, a `.safetensors` checkpoint, or a hub id (`owner/name`, the only one that uses the network)."""
-    prediction_type: Literal["epsilon", "v_prediction"] | None = None
-    """What the UNet predicts; what the base says when not given (a single file of SD 2.x that says nothing: v_prediction)."""
+from fashion_ml.config.shared import (
+    Evaluation,
+    FileName,
+    Model,
+    NotNegative,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Text,
+    Tracking,
+)
 
 
 class Data(Section):
@@ -201,60 +184,6 @@ class Loss(Section):
         return self
 
 
-class Weights(Section):
-    """Shares of the three image losses in weighted_total_loss."""
-
-    visual_loss: NotNegative = 0.2
-    """Share of 1 - ssim."""
-    fashion_clip_loss: NotNegative = 0.6
-    """Share of 1 - fashion_similarity."""
-    color_loss: NotNegative = 0.2
-    """Share of 1 - color_correlation."""
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Weights:
-        total = self.visual_loss + self.fashion_clip_loss + self.color_loss
-        if not math.isclose(total, 1, abs_tol=1e-6):
-            raise ValueError(f"the three weights sum to {total:g}; make them sum to 1")
-        return self
-
-
-class Evaluation(Section):
-    """Generating with the LoRA and without it, and measuring both against references."""
-
-    enabled: bool = True
-    """Evaluate after training."""
-    references: Text | None = None
-    """Folder of reference images with captions; the training images when not given (said in the report)."""
-    max_references: Positive = 32
-    """At most so many reference images, in the order of their names."""
-    images_per_reference: Positive = 2
-    """Seeds for every reference image; their scores are averaged before intervals are made."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """First seed of the generated images, the same for base and LoRA."""
-    num_inference_steps: Positive = 25
-    """Sampler steps (DDIM)."""
-    guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 7.5
-    """Classifier-free guidance."""
-    batch_size: Positive = 4
-    """Images generated at once; changes speed and memory."""
-    encoder: Text = "embedded"
-    """FashionCLIP: `embedded`; open_clip's `hf-hub:OWNER/NAME` (uses the network), `local-dir:FOLDER` or `ARCHITECTURE@FILE`; or a folder or
-    hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""
-    without: tuple[Literal["fashion_clip"], ...] = ()
-    """`[fashion_clip]` measures without an encoder: then there is no fashion_clip_loss and no weighted_total_loss."""
-    signs: tuple[Sign, ...] = ("attributes", "masked_color", "ciede2000", "kid", "memorisation")
-    """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
-    nearness to training images, and `lpips` where its weights are."""
-    attributes: Text = "default"
-    """YAML of attribute categories; `default` is the one that comes with the package."""
-    strengths: tuple[Annotated[float, Field(ge=0, le=4)], ...] = ()
-    """LoRA strengths to measure as well, such as [0, 0.25, 0.5, 0.75, 1, 1.25]; each generates all images again."""
-    weights: Weights = Weights()
-    resamples: Positive = 2000
-    """Bootstrap resamples over reference images."""
-
-
 class Output(Section):
     """Where files go; all of them are logged to MLflow too."""
 
@@ -266,15 +195,6 @@ class Output(Section):
     """Precision of the LoRA's numbers in the file."""
     training_comment: str = ""
     """Free text for the file's metadata."""
-
-
-class Tracking(Section):
-    """MLflow."""
-
-    experiment: Text = "fashion_ml"
-    """Experiment that a new run goes to; `mlflow run` brings its own."""
-    log_with: Literal["mlflow", "tensorboard"] = "mlflow"
-    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder; MLflow is always on."""
 
 
 class LoraExperiment(Section):
@@ -327,75 +247,3 @@ SHORT_NAMES = {
     },
 }
 """kohya's and the short spellings, accepted wherever an override is given."""
-
-
-def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) -> LoraExperiment:
-    """Read a YAML file, lay `overrides` (dotted path or short name -> text, empty text = not given) over it, check it all.
-
-    Raises InputError with every problem at once: `path.in.yaml: value; fix`.
-    """
-    tree = _read_yaml(Path(path))
-    for name, text in (overrides or {}).items():
-        if text != "":
-            _put(tree, SHORT_NAMES.get(name.replace("-", "_"), name), text)
-    return validate(tree)
-
-
-def validate(tree: Mapping[str, Any]) -> LoraExperiment:
-    """The checked experiment of a plain nested mapping; InputError with every problem at once."""
-    try:
-        return LoraExperiment.model_validate(tree)
-    except ValidationError as error:
-        raise InputError([problem(item, LoraExperiment) for item in error.errors()]) from None
-
-
-def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
-    """Checked evaluation settings alone; InputError with every problem at once."""
-    try:
-        return Evaluation.model_validate(tree)
-    except ValidationError as error:
-        raise InputError([f"evaluation.{problem(item, Evaluation)}" for item in error.errors()]) from None
-
-
-def to_yaml(config: LoraExperiment) -> str:
-    """The resolved experiment; loading it again gives an equal object."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def flat(config: Section) -> dict[str, Any]:
-    """Dotted keys to values, such as `network.rank`; values that were not given are left out."""
-    return dict(_walk(config.model_dump(mode="json"), ""))
-
-
-def _walk(tree: Mapping[str, Any], prefix: str) -> Any:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _walk(value, f"{prefix}{key}.")
-        elif value is not None:
-            yield f"{prefix}{key}", value
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"config: {str(path)!r} does not exist; give the path of an experiment YAML") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {str(path)!r} cannot be read ({error}); give a YAML file in UTF-8") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}, " if where else ""
-        reason = getattr(error, "problem", None) or "syntax"
-        raise InputError(f"config: {str(path)!r} is not YAML ({line}{reason}); mend that line") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"config: {str(path)!r} holds no settings; see experiments/lora/embedded.yaml for the form")
-    return tree
-
-
-def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        below = tree.get(section)
-        tree[section] = dict(below) if isinstance(below, dict) else {}
-        tree = tree[section]
-    tree[key] = None if text == "null" else yaml.safe_load(text) if text.startswith("[") else text

@@ -1,0 +1,101 @@
+"""How a YAML file and overrides become one frozen, checked experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from fashion_ml.config.lora import SHORT_NAMES, LoraExperiment
+from fashion_ml.config.problems import problem
+from fashion_ml.config.shared import Evaluation, Section
+from fashion_ml.errors import InputError
+
+Experiment = TypeVar("Experiment", bound=Section)
+
+
+def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) -> LoraExperiment:
+    """A LoRA experiment: a YAML file with `overrides` (dotted path or short name -> text, empty text = not given) laid over it.
+
+    Raises InputError with every problem at once: `path.in.yaml: value; fix`.
+    """
+    return load_experiment(path, overrides or {}, LoraExperiment, SHORT_NAMES)
+
+
+def load_experiment(
+    path: str | Path, overrides: Mapping[str, str], kind: type[Experiment], short_names: Mapping[str, str]
+) -> Experiment:
+    """As load_config, for any kind of experiment."""
+    tree = _read_yaml(Path(path))
+    for name, text in overrides.items():
+        if text != "":
+            _put(tree, short_names.get(name.replace("-", "_"), name), text)
+    return checked(tree, kind)
+
+
+def validate(tree: Mapping[str, Any]) -> LoraExperiment:
+    """The checked LoRA experiment of a plain nested mapping; InputError with every problem at once."""
+    return checked(tree, LoraExperiment)
+
+
+def checked(tree: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
+    """The checked experiment of a plain nested mapping; InputError with every problem at once."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise InputError([problem(item, kind) for item in error.errors()]) from None
+
+
+def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
+    """Checked evaluation settings alone; InputError with every problem at once."""
+    try:
+        return Evaluation.model_validate(tree)
+    except ValidationError as error:
+        raise InputError([f"evaluation.{problem(item, Evaluation)}" for item in error.errors()]) from None
+
+
+def to_yaml(config: Section) -> str:
+    """The resolved experiment; loading it again gives an equal object."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def flat(config: Section) -> dict[str, Any]:
+    """Dotted keys to values, such as `network.rank`; values that were not given are left out."""
+    return dict(_walk(config.model_dump(mode="json"), ""))
+
+
+def _walk(tree: Mapping[str, Any], prefix: str) -> Any:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _walk(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"config: {str(path)!r} does not exist; give the path of an experiment YAML") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config: {str(path)!r} cannot be read ({error}); give a YAML file in UTF-8") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f"line {where.line + 1}, " if where else ""
+        reason = getattr(error, "problem", None) or "syntax"
+        raise InputError(f"config: {str(path)!r} is not YAML ({line}{reason}); mend that line") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"config: {str(path)!r} holds no settings; see experiments/lora/embedded.yaml for the form")
+    return tree
+
+
+def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        below = tree.get(section)
+        tree[section] = dict(below) if isinstance(below, dict) else {}
+        tree = tree[section]
+    tree[key] = None if text == "null" else yaml.safe_load(text) if text.startswith("[") else text

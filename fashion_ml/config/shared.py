@@ -1,0 +1,94 @@
+"""What both trainers' experiments share: the base model, the evaluation, tracking, and the types of settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Sign = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, nothing changes after loading, and each attribute's docstring is its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Model(Section):
+    """The base model."""
+
+    base: Text = "embedded"
+    """`embedded`, a diffusers folder, a `.safetensors` checkpoint, or a hub id (`owner/name`, the only one that uses the network)."""
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    """What the UNet predicts; what the base says when not given (a single file of SD 2.x that says nothing: v_prediction)."""
+
+
+class Weights(Section):
+    """Shares of the three image losses in weighted_total_loss."""
+
+    visual_loss: NotNegative = 0.2
+    """Share of 1 - ssim."""
+    fashion_clip_loss: NotNegative = 0.6
+    """Share of 1 - fashion_similarity."""
+    color_loss: NotNegative = 0.2
+    """Share of 1 - color_correlation."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Weights:
+        total = self.visual_loss + self.fashion_clip_loss + self.color_loss
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"the three weights sum to {total:g}; make them sum to 1")
+        return self
+
+
+class Evaluation(Section):
+    """Generating with the LoRA and without it, and measuring both against references."""
+
+    enabled: bool = True
+    """Evaluate after training."""
+    references: Text | None = None
+    """Folder of reference images with captions; the training images when not given (said in the report)."""
+    max_references: Positive = 32
+    """At most so many reference images, in the order of their names."""
+    images_per_reference: Positive = 2
+    """Seeds for every reference image; their scores are averaged before intervals are made."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """First seed of the generated images, the same for base and LoRA."""
+    num_inference_steps: Positive = 25
+    """Sampler steps (DDIM)."""
+    guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 7.5
+    """Classifier-free guidance."""
+    batch_size: Positive = 4
+    """Images generated at once; changes speed and memory."""
+    encoder: Text = "embedded"
+    """FashionCLIP: `embedded`; open_clip's `hf-hub:OWNER/NAME` (uses the network), `local-dir:FOLDER` or `ARCHITECTURE@FILE`; or a folder or
+    hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""
+    without: tuple[Literal["fashion_clip"], ...] = ()
+    """`[fashion_clip]` measures without an encoder: then there is no fashion_clip_loss and no weighted_total_loss."""
+    signs: tuple[Sign, ...] = ("attributes", "masked_color", "ciede2000", "kid", "memorisation")
+    """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
+    nearness to training images, and `lpips` where its weights are."""
+    attributes: Text = "default"
+    """YAML of attribute categories; `default` is the one that comes with the package."""
+    strengths: tuple[Annotated[float, Field(ge=0, le=4)], ...] = ()
+    """LoRA strengths to measure as well, such as [0, 0.25, 0.5, 0.75, 1, 1.25]; each generates all images again."""
+    weights: Weights = Weights()
+    resamples: Positive = 2000
+    """Bootstrap resamples over reference images."""
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    experiment: Text = "fashion_ml"
+    """Experiment that a new run goes to; `mlflow run` brings its own."""
+    log_with: Literal["mlflow", "tensorboard"] = "mlflow"
+    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder; MLflow is always on."""
