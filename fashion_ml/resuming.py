@@ -11,24 +11,28 @@ from typing import Any
 import yaml
 
 from fashion_ml.checkpoint import write_text
-from fashion_ml.config import LoraExperiment, flat, to_yaml, validate
+from fashion_ml.config import LoraExperiment, StarganExperiment, checked, flat, to_yaml
 from fashion_ml.errors import InputError
+
+Experiment = LoraExperiment | StarganExperiment
 
 _RUN, _CONFIG = "run.json", "config.yaml"
 _MAY_CHANGE = (
     "name",
     "data.cache_",
     "training.max_train_steps",
+    "training.epochs",
     "training.save_",
     "training.log_every",
     "training.sample_",
+    "training.grid_every_n_epochs",
     "training.performance_check_interval",
     "training.compile",
     "evaluation.",
     "output.",
     "tracking.",
 )
-"""Settings that do not decide what is learnt, and the number of steps, which may grow."""
+"""Settings that do not decide what is learnt, and the length, which may grow."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,17 @@ def read_run_folder(path: Path) -> RunFolder | None:
         raise InputError(f"output.output_dir: {str(note)!r} is damaged ({error}); start over with --new") from None
 
 
-def write_run_folder(folder: RunFolder, config: LoraExperiment | None = None) -> None:
+def write_run_folder(folder: RunFolder, config: Experiment | None = None) -> None:
     """Note whose folder it is, and with a config the resolved experiment, without the folder, so that it can be run again."""
     if config is not None:
-        free = config.model_copy(update={"output": config.output.model_copy(update={"output_dir": None})})
+        output = config.output.model_copy(update={"output_dir": None})
+        free = config.model_copy(update={"output": output})
         write_text(folder.path / _CONFIG, to_yaml(free))
     facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
     write_text(folder.path / _RUN, json.dumps(facts, indent=2) + "\n")
 
 
-def find_run_to_resume(resume: str, config: LoraExperiment) -> RunFolder:
+def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
     """The folder that `--resume` means: a path, or `latest`: the output_dir, else the newest unfinished run of this output_name.
 
     InputError when there is none, when it is finished with as many steps as are asked for, or when a setting that decides what is
@@ -80,16 +85,17 @@ def find_run_to_resume(resume: str, config: LoraExperiment) -> RunFolder:
     found = read_run_folder(path.absolute())
     if found is None:
         raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
-    before = _config_of(found.path)
-    if found.finished and before.training.max_train_steps >= config.training.max_train_steps:
+    before = _config_of(found.path, type(config))
+    if found.finished and _length(before) >= _length(config):
+        field = config.length_field.rpartition(".")[2]
         raise InputError(
-            f"resume: the run in {str(path)!r} is finished; give more steps than {before.training.max_train_steps}, or leave --resume out"
+            f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out"
         )
     _refuse_changes(before, config)
     return found
 
 
-def check_output_folder(config: LoraExperiment, new: bool) -> None:
+def check_output_folder(config: Experiment, new: bool) -> None:
     """InputError, naming the ways on, when something that a run would write over is in a given output_dir and `new` is off."""
     folder = _given_folder(config)
     if folder is None:
@@ -121,7 +127,7 @@ def check_output_folder(config: LoraExperiment, new: bool) -> None:
         )
 
 
-def move_aside(config: LoraExperiment) -> Path | None:
+def move_aside(config: Experiment) -> Path | None:
     """Rename a given output_dir that holds anything, so that it is free; returns where to."""
     folder = _given_folder(config)
     if folder is None or not folder.is_dir() or not any(folder.iterdir()):
@@ -137,7 +143,7 @@ def move_aside(config: LoraExperiment) -> Path | None:
     return aside
 
 
-def _given_folder(config: LoraExperiment) -> Path | None:
+def _given_folder(config: Experiment) -> Path | None:
     given = config.output.output_dir
     return Path(given).expanduser() if given else None
 
@@ -153,24 +159,26 @@ def _newest_unfinished(folder: Path) -> Path:
     )
 
 
-def _config_of(folder: Path) -> LoraExperiment:
+def _config_of(folder: Path, kind: type[Experiment]) -> Experiment:
     try:
-        return validate(yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")))
+        return checked(yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")), kind)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"resume: {str(folder / _CONFIG)!r} cannot be read ({error}); start over with --new") from None
 
 
-def _refuse_changes(before: LoraExperiment, after: LoraExperiment) -> None:
+def _refuse_changes(before: Experiment, after: Experiment) -> None:
     first, second = flat(before), flat(after)
     problems = [
         f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
         for key in sorted(first.keys() | second.keys())
         if first.get(key) != second.get(key) and not key.startswith(_MAY_CHANGE)
     ]
-    if after.training.max_train_steps < before.training.max_train_steps:
-        was = before.training.max_train_steps
-        problems.append(
-            f"training.max_train_steps: {after.training.max_train_steps}, but the run to resume has {was}; give {was} or more"
-        )
+    if _length(after) < _length(before):
+        was = _length(before)
+        problems.append(f"{after.length_field}: {_length(after)}, but the run to resume has {was}; give {was} or more")
     if problems:
         raise InputError(problems)
+
+
+def _length(config: Experiment) -> int:
+    return int(flat(config)[config.length_field])

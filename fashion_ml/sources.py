@@ -112,14 +112,18 @@ def read_ruler(settings: Evaluation, cache_dir: str | None = None) -> Ruler:
     from fashion_ml.evaluation.evaluate import device_of_evaluation
     from fashion_ml.evaluation.ruler import make_ruler
 
-    device = device_of_evaluation()
-    encoder = None if "fashion_clip" in settings.without else _encoder(settings.encoder, device)
-    return make_ruler(settings, encoder, device, cache_dir)
+    encoder = read_encoder(settings.encoder, settings.without)
+    return make_ruler(settings, encoder, device_of_evaluation(), cache_dir)
 
 
-def _encoder(name: str, device: str) -> FashionClip:
+def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:
+    """The encoder of an evaluation, None when it is left out. InputError when it cannot be had."""
+    from fashion_ml.evaluation.evaluate import device_of_evaluation
     from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
 
+    if "fashion_clip" in without:
+        return None
+    device = device_of_evaluation()
     source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
     try:
         return load_fashion_clip(name, source, device)

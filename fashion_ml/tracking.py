@@ -296,6 +296,11 @@ def find_run(client: Any, run_id: str) -> Any:
         ) from None
 
 
+def kind_of(run_id: str) -> str:
+    """The tag `kind` of a run, empty without one; InputError when the store has no such run."""
+    return find_run(open_tracking(), run_id).data.tags.get("kind", "")
+
+
 def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
     """Bring an artifact of a run to a local folder; InputError when the run has none of that name."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -199,6 +199,9 @@ class Output(Section):
 
 class LoraExperiment(Section):
     """One LoRA training and its evaluation."""
+
+    length_field: ClassVar[str] = "training.max_train_steps"
+    """The setting that may grow when a run is resumed."""
 
     name: Text = "lora"
     """Name of the run."""

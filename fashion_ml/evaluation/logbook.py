@@ -18,8 +18,15 @@ from fashion_ml.evaluation.scores import ATTRIBUTE, NEAREST
 from fashion_ml.tracking import TrackedRun, open_run
 
 METRIC_RUNS: dict[str, tuple[str, ...]] = {
-    "ssim": ("ssim", "visual_loss", "lpips"),
-    "fashion_clip": ("fashion_similarity", "fashion_clip_loss", "fashion_attribute_similarity", ATTRIBUTE, NEAREST),
+    "ssim": ("ssim", "visual_loss", "lpips", "cycle_l1", "diversity"),
+    "fashion_clip": (
+        "fashion_similarity",
+        "fashion_clip_loss",
+        "fashion_attribute_similarity",
+        ATTRIBUTE,
+        NEAREST,
+        "domain_accuracy",
+    ),
     "color": ("color_correlation", "color_loss", "color_correlation_masked", "ciede2000"),
 }
 """The metric runs and what each holds per image."""
@@ -92,7 +99,9 @@ def log_metric_runs(run: TrackedRun, pairs: Pairs, folder: Path) -> dict[str, Pa
                 child.log_metrics({key: value for key, value in row.items() if pd.notna(value)}, step=index)
             child.log_table(table, "per_image.json")
             histogram = folder / f"histogram_{name}.png"
-            save_histogram(histogram, metrics[0], {who: scores[metrics[0]] for who, scores in pairs.tables.items()})
+            save_histogram(
+                histogram, metrics[0], {who: scores[metrics[0]] for who, scores in pairs.tables.items() if metrics[0] in scores}
+            )
             child.log_file(histogram)
             histograms[metrics[0]] = histogram
     return histograms

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fashion_ml.checkpoint import atomic_path
 
 _INK, _PAPER = (40, 40, 46), (255, 255, 255)
-COLOURS = {"base": "#9aa3af", "LoRA": "#1f4e8c", "generated": "#1f4e8c"}
+COLOURS = {"base": "#9aa3af", "LoRA": "#1f4e8c", "generated": "#1f4e8c", "reference": "#1f4e8c", "latent": "#d08a2e"}
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

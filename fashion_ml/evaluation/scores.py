@@ -22,9 +22,12 @@ METRICS = (
     "ciede2000",
     "lpips",
     NEAREST,
+    "domain_accuracy",
+    "cycle_l1",
+    "diversity",
 )
 """Every metric of a pair that there can be, but for the attribute columns; what was not measured is absent."""
-_LOWER_IS_BETTER = frozenset({*LOSSES, "ciede2000", "lpips"})
+_LOWER_IS_BETTER = frozenset({*LOSSES, "ciede2000", "lpips", "cycle_l1"})
 _NO_BETTER = frozenset({NEAREST})
 
 

@@ -167,7 +167,7 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, sizes: NetworkSizes):
         super().__init__()
-        hidden, self.domains = sizes.mapping_hidden_dim, sizes.num_domains
+        hidden, self.domains, self.latent_dim = sizes.mapping_hidden_dim, sizes.num_domains, sizes.latent_dim
         widths = [sizes.latent_dim, *[hidden] * sizes.mapping_shared_layers]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):

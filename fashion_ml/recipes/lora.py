@@ -14,6 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
 from fashion_ml.recipes.evaluation import complete_training_report, evaluate_trained
+from fashion_ml.recipes.folders import run_folder, shared_folder, tensorboard
 from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import Sources, read_sources, training_folder
 
@@ -85,7 +86,7 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
     tags = {"kind": "train_lora", "algorithm": "lora", "base_model": config.model.base, "data_digest": digest}
     going_on = earlier.run_id if earlier else ""
     with open_run(config.name, tags, experiment=config.tracking.experiment, resume=going_on) as run:
-        folder = _shared(earlier.path if earlier else _run_folder(config, run.run_id), accelerator)
+        folder = shared_folder(earlier.path if earlier else run_folder(config, run.run_id), accelerator)
         say(f"Run {run.run_id}, files in {folder}" + (", going on" if earlier else ""))
         note = RunFolder(folder, run.run_id, store_uri(), digest, finished=False)
         write_run_folder(note, config)
@@ -128,7 +129,7 @@ def _train(
     from fashion_ml.training.inputs import prepare_inputs
     from fashion_ml.training.lora import Hooks, train_lora
 
-    board = _tensorboard(config, folder)
+    board = tensorboard(config.tracking.log_with, folder)
 
     def on_rows(rows: list[dict[str, float]]) -> None:
         for row in rows:
@@ -169,17 +170,9 @@ def _train_along(config: LoraExperiment, pipeline: Any, inputs: Sources, acceler
     from fashion_ml.training.inputs import prepare_inputs
     from fashion_ml.training.lora import Hooks, train_lora
 
-    folder = _shared(None, accelerator)
+    folder = shared_folder(None, accelerator)
     steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
     train_lora(config, pipeline, steps, validation, folder, Hooks(rows=lambda rows: None), accelerator, resume=resume)
-
-
-def _shared(folder: Path | None, accelerator: Any) -> Path:
-    """The main process's output folder, known to all."""
-    from accelerate.utils import broadcast_object_list
-
-    (path,) = broadcast_object_list([str(folder)]) if accelerator.num_processes > 1 else [str(folder)]
-    return Path(path)
 
 
 def _check_performance(
@@ -221,18 +214,6 @@ def _sampler(
     return sample
 
 
-def _tensorboard(config: LoraExperiment, folder: Path) -> Any:
-    if config.tracking.log_with != "tensorboard":
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError(
-            "tracking.log_with: tensorboard is not installed; pip install 'fashion-ml[tensorboard]', or leave it at mlflow"
-        ) from error
-    return SummaryWriter(str(folder / "tensorboard"))
-
-
 def _out_of_memory(config: LoraExperiment) -> str:
     training, hints = config.training, []
     if training.mixed_precision == "no":
@@ -261,8 +242,3 @@ def _check_precision(config: LoraExperiment) -> None:
 
     if config.training.mixed_precision == "fp16" and device_of_evaluation() == "cpu":
         raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")
-
-
-def _run_folder(config: LoraExperiment, run_id: str) -> Path:
-    given = config.output.output_dir
-    return (Path(given).expanduser() if given else Path("outputs") / config.output.output_name / run_id).absolute()

@@ -1,0 +1,66 @@
+"""The command line: parse, load, call, print. Heavy imports are inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from fashion_ml.cli import tools
+from fashion_ml.cli.evaluate import compare, evaluate_app
+from fashion_ml.cli.options import KEYS
+from fashion_ml.cli.train import demo, train_app
+from fashion_ml.errors import InputError
+
+app = typer.Typer(help="Fine-tune image models for fashion, and know whether it worked.", **KEYS)
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(tools.embedded_app, name="embedded")
+for command in (demo, compare, tools.encode, tools.export, tools.inspect, tools.doctor, tools.ui):
+    app.command(command.__name__)(command)
+_INTERRUPTED = 130
+
+
+def _with_latest(arguments: list[str]) -> list[str]:
+    """`--resume` without a folder means the latest run."""
+    result = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        result.append(argument)
+        if argument == "--resume" and following.startswith("-"):
+            result.append("latest")
+    return result
+
+
+def main() -> None:
+    """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    command = typer.main.get_command(app)
+    arguments = _with_latest(sys.argv[1:])
+    from fashion_ml.interrupt import interrupt_on_signals
+
+    interrupt_on_signals()
+    try:
+        code = command.main(arguments, standalone_mode=False)
+        if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
+            raise KeyboardInterrupt
+    except InputError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {' '.join(problem.split())}", err=True)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
+        code = _INTERRUPTED
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            typer.echo(f"error: {error}: the disk is full; free space, what was written before is intact", err=True)
+            sys.exit(2)
+        if not hasattr(error, "format_message"):  # not a usage error of the command line
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            sys.exit(0)
+        typer.echo(f"error: {error.format_message()} (--help shows what there is)", err=True)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,121 @@
+"""What every command's options share, and what they do with text from the command line."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fashion_ml.errors import InputError
+
+PROJECT = Path(__file__).parents[2]
+SETTINGS: dict[str, Any] = {
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+    "help_option_names": ["-h", "--help"],
+}
+KEYS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "context_settings": SETTINGS,
+    "add_completion": False,
+}
+ANY_SETTING: dict[str, Any] = {**SETTINGS, "allow_extra_args": True, "ignore_unknown_options": True}
+"""For commands that take every setting of their experiment as an option."""
+Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting of the config; may be repeated.")]
+Resume = Annotated[
+    str,
+    typer.Option(
+        "--resume", metavar="[FOLDER]", help="Go on with the unfinished run there; the latest when no folder is given."
+    ),
+]
+New = Annotated[bool, typer.Option("--new", help="Start over; what is in the output folder is moved aside.")]
+NoEvaluate = Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")]
+_NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
+"""Options of the training commands that are no settings of the experiment."""
+
+
+def option(*names: str, help: str) -> Any:
+    """An option that takes one value as text; an empty one counts as not given."""
+    return typer.Option(*names, metavar="VALUE", help=help)
+
+
+def settings_given(
+    arguments: Mapping[str, Any], extra: list[str], set_: list[str] | None, short_names: Mapping[str, str]
+) -> dict[str, str]:
+    """The settings that a training command was given, by option, by any setting's name, and by --set; InputError for contradictions."""
+    given = {name: str(value) for name, value in arguments.items() if name not in _NOT_SETTINGS}
+    if arguments["no_evaluate"]:
+        if given.get("evaluate", "").lower() in ("true", "1", "yes"):
+            raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")
+        given["evaluate"] = "false"
+    if arguments["resume"] and arguments["new"]:
+        raise InputError("--new: contradicts --resume; give one of them")
+    return {**given, **_extra_options(extra, short_names), **assignments(set_)}
+
+
+def _extra_options(arguments: list[str], short_names: Mapping[str, str]) -> dict[str, str]:
+    """Options without a line of their own in --help, by the name of their setting; one without a value means true."""
+    import difflib
+
+    result, rest = {}, list(arguments)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--"):
+            raise InputError(f"{option}: was not expected here; options begin with -- (--help shows them)")
+        if name not in short_names and "." not in name:
+            near = difflib.get_close_matches(name, short_names, n=1)
+            raise InputError(
+                f"{option}: no such option; {f'did you mean --{near[0]}?' if near else '--help shows what there is'}"
+            )
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        result[name] = value
+    return result
+
+
+def assignments(pairs: list[str] | None) -> dict[str, str]:
+    """What --set was given, by name. InputError for what is not of the form a.b=c."""
+    result = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set: {pair!r} is not of the form a.b=c; write for example --set network.rank=8")
+        result[name] = value
+    return result
+
+
+def check_json(path: str) -> None:
+    """InputError, before any work, when --json cannot be written."""
+    if path and (not Path(path).absolute().parent.is_dir() or Path(path).is_dir()):
+        raise InputError(f"--json: {path!r} cannot be written; give a file in an existing folder")
+
+
+def write_json(path: str, facts: dict[str, Any]) -> None:
+    """Write the facts that a command reports, if --json was given."""
+    if path:
+        from fashion_ml.checkpoint import write_text
+
+        write_text(Path(path), json_format.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+
+def say(text: str) -> None:
+    """One line of the result, on stdout."""
+    typer.echo(text)
+
+
+def table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Columns side by side, the first `left` to the left."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(title=None, box=None, pad_edge=False)
+    for number, head in enumerate(heads):
+        made.add_column(head, justify="left" if number < left else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    Console(width=140, highlight=False, markup=False).print(made)

@@ -1,0 +1,116 @@
+"""Commands around training: export, inspect, encode, the embedded world, doctor, ui."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fashion_ml.cli.options import KEYS, Json, check_json, option, say, write_json
+
+embedded_app = typer.Typer(help="The small world inside the package that needs no download.", **KEYS)
+
+
+def export(
+    run_id: Annotated[str, typer.Argument(help="Id of a training run.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder for diffusers and merged.")],
+    form: Annotated[str, option("--format", help="kohya, diffusers, or merged (base and LoRA in one).")] = "kohya",
+    checkpoint: Annotated[str, option("--checkpoint", help="last, best, or the name of a kept file.")] = "last",
+    json: Json = "",
+) -> None:
+    """Write the LoRA of a run for other programs."""
+    check_json(json)
+    from fashion_ml.exporting import export_lora
+
+    path = export_lora(run_id, form, checkpoint, output)
+    write_json(json, {"run_id": run_id, "format": form, "checkpoint": checkpoint, "path": str(path)})
+    say(f"{path}: {form}")
+
+
+def inspect(file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file.")], json: Json = "") -> None:
+    """Say what a LoRA file holds: rank, alpha, what it trains, size, metadata."""
+    check_json(json)
+    from fashion_ml.exporting import inspect_lora
+
+    facts = inspect_lora(file)
+    write_json(json, facts)
+    targets = ", ".join(f"{count} {group}" for group, count in sorted(facts["targets"].items()))
+    say(f"{file}: {facts['bytes'] / 2**20:.2f} MiB, {facts['parameters']:,} numbers, {', '.join(facts['dtype'])}")
+    say(f"rank      {_list(facts['rank'])}")
+    say(f"alpha     {_list(facts['alpha'])}")
+    say(f"modules   {facts['modules']}: {targets}" + ("; DoRA" if facts["dora"] else ""))
+    for key, value in sorted(facts["metadata"].items()):
+        say(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
+
+
+@embedded_app.command("collection")
+def embedded_collection(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], json: Json = ""
+) -> None:
+    """Write the demo's collection: a signature look in kohya folder layout, with held-out references."""
+    check_json(json)
+    from fashion_ml.embedded.collection import TOKEN, write_collection
+
+    folder = write_collection(directory)
+    train, references = (sorted((folder / part).rglob("*.png")) for part in ("train", "references"))
+    facts = {"folder": str(folder), "train": len(train), "references": len(references), "token": TOKEN}
+    write_json(json, facts)
+    say(f"{folder}: {len(train)} training images in {train[0].parent}, {len(references)} held-out references")
+    say(f"Next: fashion-ml train lora --train-data-dir {folder / 'train'} --references {folder / 'references'}")
+
+
+def doctor(json: Json = "") -> None:
+    """Look at Python, torch, memory, packages, the tracking store and the model files; say what is wrong and how to mend it."""
+    check_json(json)
+    from fashion_ml.doctor import examine
+
+    findings = examine()
+    write_json(json, {"ok": not any(f.state == "wrong" for f in findings), "findings": [vars(f) for f in findings]})
+    for finding in findings:
+        mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[finding.state]
+        say(f"{mark} {finding.name:<16} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+def ui(
+    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on this machine only, and print the link to the runs."""
+    from fashion_ml.ui import serve
+
+    serve(port, say)
+
+
+def _list(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values) or "none"
+
+
+def encode(
+    images_dir: Annotated[
+        Path, typer.Argument(metavar="IMAGES_DIR", help="Folder that holds a folder of images for each domain.")
+    ],
+    out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the latents, or one to go on with.")],
+    vae: Annotated[str, option("--vae", help="embedded, hub id, diffusers folder or .safetensors file.")] = "embedded",
+    size: Annotated[
+        str, option("--size", help="Side of the square images, pixels; 512 (64 for the embedded VAE) by default.")
+    ] = "",
+    flips: Annotated[bool, typer.Option("--flips", help="Encode mirrored images too.")] = False,
+    packed: Annotated[bool, typer.Option("--packed/--no-packed", help="Also write the packed form for large sets.")] = True,
+    json: Json = "",
+) -> None:
+    """Encode a folder of images for each domain to VAE latents; stopped and started again, it goes on."""
+    check_json(json)
+    from fashion_ml.encoding import encode_folder
+    from fashion_ml.errors import InputError
+    from fashion_ml.evaluation.evaluate import device_of_evaluation
+
+    side = size or ("64" if vae == "embedded" else "512")
+    if not side.isdigit() or int(side) < 1:
+        raise InputError(f"--size: {size!r} is not accepted; give a whole number of pixels, such as 512")
+    result = encode_folder(images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device_of_evaluation())
+    write_json(json, {"folder": str(result.folder), "domains": result.domains, "made": result.made})
+    counts = ", ".join(f"{name} {count}" for name, count in result.domains.items())
+    say(f"{result.folder}: {counts}; {result.made} made now")
+    say(f"Next: fashion-ml train stargan --latents-dir {result.folder} --vae {vae}")

@@ -1,0 +1,201 @@
+"""Every setting of a StarGAN v2 experiment in latent space."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from fashion_ml.config.shared import FileName, NotNegative, Positive, Rate, Section, Share, Text, Tracking, Weights
+
+NotNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class Vae(Section):
+    """The autoencoder whose latents are trained on."""
+
+    vae: Text = "embedded"
+    """`embedded`, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a `.safetensors` file; decodes grids and evaluations."""
+
+
+class Latents(Section):
+    """What is learnt from."""
+
+    latents_dir: Text = "embedded"
+    """A folder per domain of unscaled latents, made by `fashion-ml encode` or by others; `embedded` makes a small set."""
+    validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of each domain's latents held out for grids and evaluation."""
+
+
+class GanNetwork(Section):
+    """Sizes of generator, style encoder, mapping network and discriminator."""
+
+    latent_channels: Positive = 4
+    """Channels of the latents."""
+    style_dim: Positive = 64
+    """Numbers in a style code."""
+    base_dim: Positive = 256
+    """Width of the convolutions."""
+    n_res_blocks: Positive = 6
+    """Residual blocks of the generator at its lowest size."""
+    d_layers: Positive = 3
+    """Halvings in discriminator and style encoder."""
+    latent_dim: Positive = 16
+    """Numbers in the noise that the mapping network turns into a style."""
+    mapping_hidden_dim: Positive = 512
+    """Width of the mapping network."""
+    mapping_shared_layers: Positive = 3
+    """Layers of the mapping network before its domains part."""
+
+
+class GanOptimizer(Section):
+    """AdamW with betas (0, 0.99)."""
+
+    learning_rate: Rate = 1e-4
+    """Learning rate of G, E and D where lr_g or lr_d is not given."""
+    lr_g: Rate | None = None
+    """Learning rate of generator and style encoder."""
+    lr_d: Rate | None = None
+    """Learning rate of the discriminator."""
+    lr_mapping: Rate = 1e-6
+    """Learning rate of the mapping network."""
+    weight_decay: NotNegative = 1e-4
+    """Decoupled weight decay."""
+    lr_scheduler: Literal["constant", "cosine", "linear"] = "constant"
+    """Shape after the warm-up; cosine and linear end at 0."""
+    lr_warmup_steps: NotNegativeInt = 0
+    """Steps of linear warm-up."""
+
+
+class GanLoss(Section):
+    """Weights of the terms of d_loss and g_loss."""
+
+    w_adv: NotNegative = 1.0
+    """Weight of g_adv."""
+    w_sty: NotNegative = 1.0
+    """Weight of sty."""
+    w_cyc: NotNegative = 1.0
+    """Weight of cyc."""
+    w_id: NotNegative = 1.0
+    """Weight of id; 0 does not compute it."""
+    w_ds: NotNegative = 1.0
+    """Weight of ds in the first epoch; it fades to 0."""
+    ds_decay_epochs: Positive = 20
+    """Epochs over which the weight of ds fades: lambda_ds is 0 from epoch ds_decay_epochs + 1."""
+    ds_margin: Rate | None = 1.5
+    """ds counts no more than this."""
+    w_r1: NotNegative = 2.0
+    """Weight of the gradient penalty."""
+    r1_interval: Positive = 16
+    """Steps between gradient penalties, which then count r1_interval times."""
+    detach_style_target: bool = False
+    """Do not train E through the target of sty."""
+
+
+class GanTraining(Section):
+    """The loop."""
+
+    epochs: Positive = 100
+    """Passes over the data set."""
+    batch_size: Positive = 64
+    """Contents in one step of one process."""
+    epoch_size: Positive | None = None
+    """Contents in one epoch; all when not given."""
+    latent_scale: Rate = 0.18215
+    """Latents are multiplied by this; 0.18215 for Stable Diffusion 1.x and 2.x."""
+    ema_decay: Share = 0.999
+    """Averaging of G, E and F, which grids and evaluation use."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of the networks; the gradient penalty and the losses stay float32."""
+    compile: bool = False
+    """torch.compile of G, E and F: slower to start, faster steps. D stays as it is: its penalty needs a second derivative."""
+    seed: NotNegativeInt = 0
+    """All randomness of training is a function of (seed, purpose, step)."""
+    save_every_n_epochs: Positive | None = None
+    """Networks are kept every so many epochs."""
+    save_last_n: Positive | None = None
+    """Of these files only so many of the latest stay; all when not given."""
+    save_state: bool = True
+    """Write what --resume needs: with each of these files, every save_state_minutes, at the end, and on Ctrl-C or SIGTERM."""
+    save_state_minutes: Rate = 5.0
+    """Minutes between states."""
+    grid_every_n_epochs: Positive = 10
+    """Epochs between grids."""
+
+
+class GanEvaluation(Section):
+    """Translating held-out contents to every domain and measuring what is kept and what is taken."""
+
+    enabled: bool = True
+    """Evaluate after training."""
+    contents_per_domain: Positive = 8
+    """At most so many held-out contents of each domain."""
+    seed: NotNegativeInt = 0
+    """Seed of the latent styles."""
+    styles: Annotated[int, Field(ge=2)] = 10
+    """Latent styles of each content for diversity."""
+    encoder: Text = "embedded"
+    """FashionCLIP, as for LoRA evaluations."""
+    without: tuple[Literal["fashion_clip"], ...] = ()
+    """`[fashion_clip]` measures without an encoder: no fashion_clip_loss, weighted_total_loss and domain_accuracy."""
+    domain_prompt: Annotated[str, Field(pattern=r"\{\}")] = "a photo of a {}"
+    """Text that tells a domain for domain_accuracy; {} is the domain's name."""
+    weights: Weights = Weights()
+    resamples: Positive = 2000
+    """Bootstrap resamples over contents."""
+
+
+class GanOutput(Section):
+    """Where files go; all of them are logged to MLflow too."""
+
+    output_dir: Text | None = None
+    """Folder of this run's files; `outputs/<output_name>/<run id>` when not given."""
+    output_name: FileName = "stargan"
+    """Networks are written to `<output_name>.safetensors`."""
+
+
+class StarganExperiment(Section):
+    """One StarGAN training and its evaluation."""
+
+    length_field: ClassVar[str] = "training.epochs"
+    """The setting that may grow when a run is resumed."""
+
+    name: Text = "stargan"
+    """Name of the run."""
+    model: Vae = Vae()
+    data: Latents = Latents()
+    network: GanNetwork = GanNetwork()
+    optimizer: GanOptimizer = GanOptimizer()
+    loss: GanLoss = GanLoss()
+    training: GanTraining = GanTraining()
+    evaluation: GanEvaluation = GanEvaluation()
+    output: GanOutput = GanOutput()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StarganExperiment:
+        if self.loss.w_adv == self.loss.w_sty == self.loss.w_cyc == self.loss.w_id == 0:
+            raise ValueError("loss: every weight is 0; give at least one of w_adv, w_sty, w_cyc, w_id")
+        return self
+
+
+STARGAN_SHORT_NAMES = {
+    "vae": "model.vae",
+    "lr": "optimizer.learning_rate",
+    "evaluate": "evaluation.enabled",
+    **{
+        name: f"{section}.{name}"
+        for section, model in (
+            ("data", Latents),
+            ("network", GanNetwork),
+            ("optimizer", GanOptimizer),
+            ("loss", GanLoss),
+            ("training", GanTraining),
+            ("output", GanOutput),
+            ("tracking", Tracking),
+        )
+        for name in model.model_fields
+        if name != "experiment"
+    },
+}
+"""Short spellings, accepted wherever an override is given."""

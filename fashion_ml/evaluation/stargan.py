@@ -1,0 +1,267 @@
+"""Evaluation of a StarGAN: held-out contents in the style of every domain, by reference and by latent; is the shape kept, the style taken?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from PIL import Image
+
+from fashion_ml.config.stargan import GanEvaluation
+from fashion_ml.evaluation.evaluate import shown
+from fashion_ml.evaluation.fingerprint import fingerprint
+from fashion_ml.evaluation.logbook import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.pictures import comparison_grid, save_picture
+from fashion_ml.evaluation.scores import better, ends, summarise
+from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.color import BINS, color_correlation
+from fashion_ml.metrics.fashion_clip import FashionClip, cosine
+from fashion_ml.metrics.scores import losses_of
+from fashion_ml.metrics.ssim import ssim
+from fashion_ml.models.autoencoder import decode_latents
+from fashion_ml.models.stargan import Networks
+from fashion_ml.progress import bar
+from fashion_ml.seeding import generator
+from fashion_ml.tracking import TrackedRun
+from fashion_ml.training.stargan_inputs import GanInputs
+
+REFERENCE, LATENT = "reference", "latent"
+
+
+@dataclass(frozen=True)
+class GanResult:
+    """Scores of one evaluation of a StarGAN."""
+
+    run_id: str
+    fingerprint: str
+    scores: dict[str, Interval]
+    """Of reference-guided images, and as `latent_…` of latent-guided ones."""
+    sentence: str
+    contents: int
+    images: int
+
+    def headline(self) -> dict[str, float]:
+        """Every mean by its name in MLflow."""
+        return {name: interval.mean for name, interval in self.scores.items()}
+
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "run_id": self.run_id,
+            "fingerprint": self.fingerprint,
+            "sentence": self.sentence,
+            "contents": self.contents,
+            "images": self.images,
+            "metrics": {name: vars(interval) for name, interval in self.scores.items()},
+        }
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Latents of every content in every domain, scaled, in the order of the rows."""
+
+    rows: list[tuple[tuple[int, int], int, tuple[int, int]]]
+    """Content (domain, index), target domain, reference (domain, index)."""
+    by_reference: torch.Tensor
+    by_latent: torch.Tensor
+    cycle_l1: list[float]
+    diversity: list[float]
+
+
+def evaluate_stargan(
+    networks: Networks,
+    inputs: GanInputs,
+    vae: Any,
+    encoder: FashionClip | None,
+    settings: GanEvaluation,
+    scale: float,
+    run: TrackedRun,
+    folder: Path,
+    *,
+    vae_sha256: str,
+) -> GanResult:
+    """Translate, decode and measure; files go to `folder`, everything to `run`. `networks` are the averaged ones, `scale` latent_scale.
+
+    ssim and visual_loss are against the content, fashion_similarity and color_correlation against the reference; domain_accuracy is over
+    targets that are not the content's own domain; cycle_l1 and diversity are in scaled latents.
+    """
+    domains = [domain.name for domain in inputs.latents.domains]
+    facts = _facts(settings, inputs, encoder, scale, vae_sha256)
+    mark = fingerprint(facts)
+    tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
+    run.set_tags({"eval_fingerprint": mark, **tags})
+    run.log_params({f"eval_settings.{key}": str(value)[:200] for key, value in facts.items() if key != "weights"})
+
+    made = _translate(networks, inputs, settings)
+    contents, references = [row[0] for row in made.rows], [row[2] for row in made.rows]
+    with bar("decode and measure", 4 * len(made.rows)) as progress:
+        pictures: dict[str, list[Image.Image]] = {}
+        for name, latents in (
+            ("content", inputs.scaled(contents)),
+            ("target", inputs.scaled(references)),
+            (REFERENCE, made.by_reference),
+            (LATENT, made.by_latent),
+        ):
+            pictures[name] = decode_latents(vae, latents / scale)
+            progress.advance(len(made.rows))
+    tables = _tables(pictures, made, encoder, settings, domains)
+    names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in contents]
+    scores = summarise(tables[REFERENCE], names, resamples=settings.resamples)
+    scores |= {f"latent_{k}": v for k, v in summarise(tables[LATENT], names, resamples=settings.resamples).items()}
+    text = _sentence(scores, len(set(names)), len(domains))
+    result = GanResult(run.run_id, mark, scores, text, len(set(names)), 2 * len(names))
+
+    pairs = Pairs(
+        tables=tables,
+        references=names,
+        captions=[f"{name} as {domains[y]}" for name, (_, y, _) in zip(names, made.rows, strict=True)],
+        reference_of=lambda index: pictures["content"][index],
+        picture_of=lambda who, index: pictures[who][index],
+        extra={"target": [domains[y] for _, y, _ in made.rows]},
+    )
+    histograms = log_metric_runs(run, pairs, folder)
+    run.log_metrics({**result.headline(), **ends(scores.items())})
+    grids = {}
+    for who in (REFERENCE, LATENT):
+        grids[f"Domain by domain, by {who}"] = path = folder / f"grid_{who}.png"
+        save_picture(path, domain_grid(pictures, who, made.rows, domains))
+    rows = [(name, better(name.removeprefix("latent_")), [shown(vars(score))]) for name, score in scores.items()]
+    verdict = Verdict("Evaluation of a StarGAN", text, mark, facts, rows, ("mean",), result.as_plain(), pictures=grids)
+    log_files(run, pairs, verdict, histograms, folder)
+    run.set_tags({"mlflow.note.content": text})
+    return result
+
+
+@torch.no_grad()
+def _translate(n: Networks, inputs: GanInputs, settings: GanEvaluation) -> _Made:
+    """Every held-out content in every domain, by a held-out reference and by a latent style."""
+    device = next(n.g.parameters()).device
+    count = len(inputs.latents.domains)
+    contents = [(y, index) for y in range(count) for index in inputs.held[y][: settings.contents_per_domain]]
+    rows, by_reference, by_latent, cycles, spreads = [], [], [], [], []
+    with bar("translate", len(contents)) as progress:
+        for number, (y_src, index) in enumerate(contents):
+            x = inputs.scaled([(y_src, index)])
+            y_own, content = torch.tensor([y_src], device=device), n.g.encode(x)
+            s_src = n.e(x, y_own)
+            for y in range(count):
+                reference = (y, inputs.held[y][number % len(inputs.held[y])])
+                y_trg = torch.tensor([y], device=device)
+                fake_ref = n.g.decode(content, n.e(inputs.scaled([reference]), y_trg))
+                z = torch.randn(settings.styles, n.f.latent_dim, generator=generator(settings.seed, f"styles {number}", y))
+                several = n.g.decode(content.repeat(len(z), 1, 1, 1), n.f(z.to(device), y_trg.repeat(len(z))))
+                rows.append(((y_src, index), y, reference))
+                by_reference.append(fake_ref)
+                by_latent.append(several[:1])
+                cycles.append(float((n.g(fake_ref, s_src) - x).abs().mean()))
+                spreads.append(_mean_pairwise_l1(several))
+            progress.advance()
+    return _Made(rows, torch.cat(by_reference), torch.cat(by_latent), cycles, spreads)
+
+
+def _mean_pairwise_l1(latents: torch.Tensor) -> float:
+    """Mean over pairs of the mean absolute difference; (N, C, h, w), N at least 2."""
+    flat = latents.flatten(1)
+    distances = torch.pdist(flat, p=1) / flat.shape[1]
+    return float(distances.mean())
+
+
+def _tables(
+    pictures: dict[str, list[Image.Image]],
+    made: _Made,
+    encoder: FashionClip | None,
+    settings: GanEvaluation,
+    domains: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    weights = settings.weights.model_dump()
+    embedded = {who: encoder.embed_images(pictures[who]) for who in ("target", REFERENCE, LATENT)} if encoder else {}
+    similarity = cosine(embedded[REFERENCE], embedded["target"]) if encoder else []
+    right = {who: _in_domain(embedded[who], made, encoder, settings, domains) for who in (REFERENCE, LATENT)} if encoder else {}
+    rows: dict[str, list[dict[str, float]]] = {REFERENCE: [], LATENT: []}
+    for i in range(len(made.rows)):
+        content, target = pictures["content"][i], pictures["target"][i]
+        measured = {
+            "ssim": ssim(pictures[REFERENCE][i], content),
+            "color_correlation": color_correlation(pictures[REFERENCE][i], target),
+        }
+        if encoder:
+            measured["fashion_similarity"] = similarity[i]
+        row = measured | losses_of(measured, weights)
+        kept = {"ssim": ssim(pictures[LATENT][i], content)}
+        other = kept | losses_of(kept, weights)
+        if encoder:
+            row["domain_accuracy"], other["domain_accuracy"] = right[REFERENCE][i], right[LATENT][i]
+        rows[REFERENCE].append(row | {"cycle_l1": made.cycle_l1[i]})
+        rows[LATENT].append(other | {"diversity": made.diversity[i]})
+    tables = {who: pd.DataFrame(found) for who, found in rows.items()}
+    tables[REFERENCE]["diversity"] = tables[LATENT].pop("diversity")  # of the model, not of one way of guiding it
+    return tables
+
+
+def _in_domain(
+    embeddings: torch.Tensor, made: _Made, encoder: FashionClip, settings: GanEvaluation, domains: Sequence[str]
+) -> list[float]:
+    """1 where the nearest domain text is the target's, 0 elsewhere; NaN where the target is the content's own domain."""
+    texts = encoder.embed_texts([settings.domain_prompt.replace("{}", name) for name in domains])
+    nearest = (embeddings @ texts.T).argmax(1).tolist()
+    return [
+        math.nan if y == source else float(found == y) for ((source, _), y, _), found in zip(made.rows, nearest, strict=True)
+    ]
+
+
+def domain_grid(
+    pictures: dict[str, list[Image.Image]],
+    who: str,
+    rows: Sequence[tuple[tuple[int, int], int, tuple[int, int]]],
+    domains: Sequence[str],
+    *,
+    per_domain: int = 2,
+) -> Image.Image:
+    """A row for each of some contents: the content, then itself in every domain."""
+    by_content: dict[tuple[int, int], list[int]] = {}
+    for index, (content, _, _) in enumerate(rows):
+        by_content.setdefault(content, []).append(index)
+    shown_: dict[int, int] = {}
+    lines = []
+    for (y, _), indices in by_content.items():
+        if shown_.setdefault(y, 0) < per_domain:
+            shown_[y] += 1
+            lines.append((f"from {domains[y]}", [pictures["content"][indices[0]], *(pictures[who][i] for i in indices)]))
+    return comparison_grid(lines, ["content", *domains], columns=1, cell=112)
+
+
+def _facts(
+    settings: GanEvaluation, inputs: GanInputs, encoder: FashionClip | None, scale: float, vae_sha256: str
+) -> dict[str, Any]:
+    return {
+        "encoder": encoder.name if encoder else None,
+        "encoder_sha256": encoder.weights_sha256 if encoder else None,
+        "encoder_transform": encoder.transform if encoder else None,
+        "encoder_precision": encoder.precision if encoder else None,
+        "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255; against the content",
+        "color_bins": BINS,
+        "weights": settings.weights.model_dump() if encoder else None,
+        "resamples": settings.resamples,
+        "latents_sha256": inputs.latents.digest(),
+        "held_out": [inputs.latents.domains[y].files[i] for y, held in enumerate(inputs.held) for i in held],
+        "contents_per_domain": settings.contents_per_domain,
+        "domains": [domain.name for domain in inputs.latents.domains],
+        "domain_prompt": settings.domain_prompt if encoder else None,
+        "seed": settings.seed,
+        "styles": settings.styles,
+        "latent_scale": scale,
+        "vae_sha256": vae_sha256,
+    }
+
+
+def _sentence(scores: dict[str, Interval], contents: int, domains: int) -> str:
+    text = f"{contents} held-out contents in {domains} domains: ssim with the content {scores['ssim'].mean:.3f}"
+    if "domain_accuracy" in scores:
+        accuracy, latent = scores["domain_accuracy"].mean, scores["latent_domain_accuracy"].mean
+        text += f", the other domain is recognised in {accuracy:.0%} by reference and {latent:.0%} by latent"
+    return f"{text}, diversity {scores['diversity'].mean:.3f}."
