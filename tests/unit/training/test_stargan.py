@@ -1,0 +1,197 @@
+"""The StarGAN loop: exact epochs, exact resume, one process or several."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fashion_ml.config import StarganExperiment, checked
+from fashion_ml.data.latent_domains import read_latents
+from fashion_ml.errors import InputError
+from fashion_ml.reports.stargan_log import contributions, read_epochs, reading_help
+from fashion_ml.training.stargan import GanHooks, TrainedStargan, train_stargan
+from fashion_ml.training.stargan_inputs import GanInputs
+
+SMALL = {
+    "network": {"base_dim": 8, "n_res_blocks": 2, "d_layers": 1, "style_dim": 4, "mapping_hidden_dim": 8},
+    "optimizer": {"learning_rate": 1e-3, "lr_mapping": 1e-4},
+    "loss": {"r1_interval": 3, "ds_decay_epochs": 2, "w_r1": 0.5},
+    "training": {"epochs": 3, "batch_size": 4, "latent_scale": 0.5, "ema_decay": 0.9},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place, draw = tmp_path_factory.mktemp("latents"), torch.Generator().manual_seed(0)
+    for number, domain in enumerate("ab"):
+        (place / domain).mkdir()
+        for index in range(6 + number):
+            torch.save(torch.randn(4, 8, 8, generator=draw) + number, place / domain / f"{index}.pt")
+    return place
+
+
+def experiment(folder: Path, **sections: Any) -> StarganExperiment:
+    tree: dict[str, Any] = {name: {**section, **sections.get(name, {})} for name, section in SMALL.items()}
+    return checked({**tree, "data": {"latents_dir": str(folder), "validation_split": 0.2}}, StarganExperiment)
+
+
+def inputs_of(config: StarganExperiment, folder: Path, process: int = 0, processes: int = 1) -> GanInputs:
+    training = config.training
+    return GanInputs(
+        read_latents(folder),
+        validation_split=config.data.validation_split,
+        batch_size=training.batch_size,
+        epoch_size=training.epoch_size,
+        latent_dim=config.network.latent_dim,
+        scale=training.latent_scale,
+        seed=training.seed,
+        device=torch.device("cpu"),
+        process=process,
+        processes=processes,
+    )
+
+
+def train(
+    config: StarganExperiment, folder: Path, out: Path, *, resume: bool = False, stop_after: int = 0
+) -> TrainedStargan | None:
+    """Train; with `stop_after` ask to stop after so many steps of this call, as Ctrl-C does."""
+    inputs, calls = inputs_of(config, folder), itertools.count(1)
+    plain = inputs.batch
+
+    def batch(step: int) -> Any:
+        if stop_after and next(calls) == stop_after:
+            os.kill(os.getpid(), 2)
+        return plain(step)
+
+    inputs.batch = batch  # type: ignore[method-assign]
+    try:
+        return train_stargan(config, inputs, out, GanHooks(epoch=lambda row: None), Accelerator(cpu=True), resume=resume)
+    except KeyboardInterrupt:
+        return None
+
+
+def tensors(out: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(out / "stargan.safetensors")
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return read_epochs(out / "training_logs" / "training_log.jsonl")
+
+
+def test_an_epoch_has_every_term_and_the_means_are_over_its_steps(folder: Path, tmp_path: Path):
+    """11 training latents, batch 4: 3 steps an epoch; R1 every third step, so one of three has it: r1 counts two zeros."""
+    trained = train(experiment(folder), folder, tmp_path)
+    assert trained is not None
+    assert (trained.steps, len(trained.epochs)) == (9, 3)
+    rows = log_of(tmp_path)
+    assert rows == trained.epochs
+    assert [row["lambda_ds"] for row in rows] == [1.0, 0.5, 0.0]
+    for row in rows:
+        assert row["r1_computed"] == pytest.approx(3 * row["r1"])
+        assert row["r1"] > 0
+        assert ("ds" in row) == (row["lambda_ds"] > 0)
+        total = row["g_adv"] + row["sty"] + row["cyc"] + row["id"] - row["lambda_ds"] * row.get("ds", 0)
+        assert row["g_loss"] == pytest.approx(total, rel=1e-5)
+    lines = (tmp_path / "training_logs" / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[2])["ds"] is None
+    assert set(trained.parameters) == {"generator", "style_encoder", "mapping", "discriminator"}
+
+
+def test_an_epoch_size_changes_the_steps_of_an_epoch_and_every_latent_is_seen_in_turn(folder: Path):
+    inputs = inputs_of(experiment(folder, training={"epoch_size": 22}), folder)
+    assert inputs.steps_per_epoch == 6
+    assert (inputs.epoch(6), inputs.epoch(7)) == (1, 2)
+    seen = [name for step in range(1, 12) for name in inputs.names(step)]
+    assert sorted(seen[:11]) == sorted(seen[11:22]) == sorted(set(seen))
+
+
+def test_the_average_follows_the_weights(folder: Path, tmp_path: Path):
+    """With decay 0 the average is the weights; with 0.9 it lags."""
+    train(experiment(folder, training={"ema_decay": 0.0}), folder, tmp_path / "none")
+    train(experiment(folder), folder, tmp_path / "slow")
+    for name, equal in (("none", True), ("slow", False)):
+        found = tensors(tmp_path / name)
+        key = "generator.to_latent.weight"
+        assert torch.equal(found[key], found[f"ema.{key}"]) == equal
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 1000), stop=st.integers(1, 8), again=st.integers(1, 4))
+def test_resume_matches_the_uninterrupted_run_bit_for_bit(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, seed: int, stop: int, again: int
+):
+    """Networks, averages, optimisers and epoch values; stopped twice, also in the middle of an epoch and of the fading of lambda_ds."""
+    from safetensors.torch import load_file
+
+    config, out = experiment(folder, training={"seed": seed}), tmp_path_factory.mktemp("resume")
+    train(config, folder, out / "whole")
+    train(config, folder, out / "parts", stop_after=stop)
+    if train(config, folder, out / "parts", resume=True, stop_after=again) is None:
+        train(config, folder, out / "parts", resume=True)
+    first, second = tensors(out / "whole"), tensors(out / "parts")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert log_of(out / "whole") == log_of(out / "parts")
+    states = [load_file(out / part / "state" / "training_state.safetensors") for part in ("whole", "parts")]
+    assert any(name.startswith("optimizer.100000.") for name in states[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_rows_of_two_processes_are_those_of_one_with_the_same_global_batch(folder: Path):
+    one = inputs_of(experiment(folder), folder)
+    config = experiment(folder, training={"batch_size": 2})
+    parts = [inputs_of(config, folder, process, 2) for process in (0, 1)]
+    for step in (1, 5):
+        whole, halves = one.batch(step), [part.batch(step) for part in parts]
+        for name in ("x_src", "y_src", "x_ref", "y_trg", "z_trg", "z_1", "z_2"):
+            joined = torch.stack([getattr(half, name) for half in halves], 1).flatten(0, 1)
+            assert torch.equal(getattr(whole, name), joined), name
+
+
+def test_a_loss_that_is_not_finite_stops_and_writes_no_state(folder: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"is not finite by step \d+ \(its contents: [ab]/\d"):
+        train(experiment(folder, optimizer={"learning_rate": 1e30}, training={"epochs": 4}), folder, tmp_path)
+    assert not (tmp_path / "state").exists()
+
+
+def test_only_the_last_files_stay(folder: Path, tmp_path: Path):
+    train(experiment(folder, training={"epochs": 4, "save_every_n_epochs": 1, "save_last_n": 2}), folder, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
+        "stargan-000002.safetensors",
+        "stargan-000003.safetensors",
+        "stargan.safetensors",
+    ]
+
+
+def rows(**series: list[float]) -> list[dict[str, float]]:
+    count = len(next(iter(series.values())))
+    base = {"d_loss": 1.0, "ds": 0.5, "lambda_ds": 1.0, "r1_computed": 0.001}
+    return [{"epoch": i + 1.0, **base, **{name: values[i] for name, values in series.items()}} for i in range(count)]
+
+
+def test_the_reading_help_says_what_was_measured_and_nothing_else():
+    quiet = reading_help(rows(d_loss=[1.0] * 8), 2.0, 16)
+    assert quiet == ["A falling g_loss alone says nothing: it holds -lambda_ds * ds. The evaluation comes first."]
+    assert "for 5 epochs" in reading_help(rows(d_loss=[1.0, 2.05, 1.95, 2.0, 2.09, 1.91, 1.5]), 2.0, 16)[0]
+    assert len(reading_help(rows(d_loss=[2.0] * 4), 2.0, 16)) == 1
+    assert "mode collapse" in reading_help(rows(ds=[0.5, 0.4, 0.1]), 2.0, 16)[0]
+    assert (
+        len(reading_help(rows(ds=[0.5, 0.4, 0.1], lambda_ds=[1.0, 0.5, 0.0]), 2.0, 16)) == 1
+    )  # it may fall when it is not asked for
+    assert "smaller w_r1" in reading_help(rows(r1_computed=[1.0] * 3), 2.0, 16)[0]
+
+
+def test_contributions_are_weight_times_value_and_fade_with_lambda_ds():
+    shares = contributions(rows(ds=[0.5, 0.5], lambda_ds=[1.0, 0.5], cyc=[2.0, 3.0]), {"cyc": 2.0})
+    assert shares == {"w_cyc · cyc": [(1.0, 4.0), (2.0, 6.0)], "−lambda_ds · ds": [(1.0, -0.5), (2.0, -0.25)]}
