@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+from fashion_ml.reports.stargan_log import read_epochs
 from tests.recipes.command import fashion_ml
 
 SETTINGS = [
@@ -44,3 +46,44 @@ def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
     assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
     other = client.get_metric_history(runs[0].info.run_id, "total_loss")
     assert [point.value for point in other] != pytest.approx([point.value for point in single], rel=1e-3)
+
+
+GAN = [
+    *(
+        "train",
+        "stargan",
+        "--base_dim",
+        "8",
+        "--n_res_blocks",
+        "2",
+        "--d_layers",
+        "1",
+        "--mapping_hidden_dim",
+        "16",
+        "--epochs",
+        "2",
+    ),
+    *("--r1_interval", "2", "--no-evaluate", "--epoch_size", "16", "--latents-dir", "latents", "--learning_rate", "1e-3"),
+]
+
+
+def test_two_stargan_processes_train_as_one_through_the_gradient_penalty(workdir: Path):
+    """Every second step has R1: its gradient is shared exactly, so the weights stay together with those of one process."""
+    draw = torch.Generator().manual_seed(0)
+    for domain in ("a", "b"):
+        (workdir / "latents" / domain).mkdir(parents=True)
+        for index in range(8):
+            torch.save(torch.randn(4, 8, 8, generator=draw), workdir / "latents" / domain / f"{index}.pt")
+    one = fashion_ml(*GAN, "--batch_size", "4", "--output-dir", "one", cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert one.returncode == 0, one.stderr
+    command = [sys.executable, *LAUNCH, *GAN, "--batch_size", "2", "--output-dir", "two"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    two = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert two.returncode == 0, two.stderr
+    first, second = (load_file(workdir / folder / "stargan.safetensors") for folder in ("one", "two"))
+    moved = max((first[name] - first[name.removeprefix("ema.")]).abs().max() for name in first if name.startswith("ema."))
+    assert moved > 1e-3
+    assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
+    logs = [read_epochs(workdir / folder / "training_logs" / "training_log.jsonl") for folder in ("one", "two")]
+    for mine, other in zip(*logs, strict=True):
+        assert other == pytest.approx(mine, rel=1e-3)
