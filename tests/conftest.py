@@ -11,6 +11,7 @@ from hypothesis import settings
 
 settings.register_profile("here", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("here")
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # two test processes, each on a core of its own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
 for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)

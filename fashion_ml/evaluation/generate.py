@@ -132,8 +132,8 @@ def generate(
                 guidance_scale=settings.guidance_scale,
                 generator=[torch.Generator().manual_seed(job.seed) for job in part],
             ).images
-            for job, picture in zip(part, pictures, strict=True):
-                if kept:
+            for job, picture, before in zip(part, pictures, found, strict=True):
+                if kept and before is None:
                     kept.save(job, picture)
         if progress is not None:
             progress.advance(len(part))

@@ -6,6 +6,7 @@ The layout is that of a LoRA written by kohya's train_network.py (sd-scripts v0.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,10 @@ def trained(workdir: Path, base: Path, photos: Path) -> tuple[Path, int]:
     options = ["--base", str(base), "--resolution", "256", "--steps", "5", "--enable_bucket", "--no-evaluate", *TARGETS]
     measured = f"import resource, subprocess, sys; code = subprocess.call({[*command, *options, '--output-dir', 'out']!r}); "
     measured += "print('PEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024); sys.exit(code)"
-    result = subprocess.run([sys.executable, "-c", measured], cwd=workdir, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    result = subprocess.run(
+        [sys.executable, "-c", measured], cwd=workdir, env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return workdir / "out" / "lora.safetensors", int(result.stdout.split("PEAK ")[1])
 

@@ -32,7 +32,7 @@ def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subp
     return subprocess.run(
         [sys.executable, "-m", "fashion_ml", *arguments],
         cwd=cwd,
-        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "2", **environment},
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
         check=False,

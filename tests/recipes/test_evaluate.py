@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,22 +137,30 @@ def test_without_an_encoder_no_such_loss_is_anywhere(workdir: Path, folders: tup
 
 
 @pytest.fixture(scope="module")
-def another(finished: Finished) -> dict[str, Any]:
+def lab(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The finished run in a store of its own, to which these tests add."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(finished.folder / "mlflow.db", folder / "mlflow.db")
+    return replace(finished, folder=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def another(lab: Finished) -> dict[str, Any]:
     """A second training in the same store, of another rank, with files kept on the way."""
     arguments = [*SHORT, *FEW, "--rank", "8", "--save_every_n_steps", "2", "--output-dir", "another", "--json", "another.json"]
-    result = fashion_ml("train", "lora", *arguments, cwd=finished.folder, uri=finished.uri)
+    result = fashion_ml("train", "lora", *arguments, cwd=lab.folder, uri=lab.uri)
     assert result.returncode == 0, result.stderr
-    return json.loads((finished.folder / "another.json").read_text(encoding="utf-8"))
+    return json.loads((lab.folder / "another.json").read_text(encoding="utf-8"))
 
 
-def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(finished: Finished, another: dict[str, Any]):
+def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: Finished, another: dict[str, Any]):
     def compare(*run_ids: str) -> subprocess.CompletedProcess[str]:
-        return fashion_ml("compare", *run_ids, "--json", "compared.json", cwd=finished.folder, uri=finished.uri)
+        return fashion_ml("compare", *run_ids, "--json", "compared.json", cwd=lab.folder, uri=lab.uri)
 
-    result = compare(finished.facts["run_id"], another["run_id"])
+    result = compare(lab.facts["run_id"], another["run_id"])
     assert result.returncode == 0, result.stderr
-    facts = json.loads((finished.folder / "compared.json").read_text(encoding="utf-8"))
-    first, second = (run["evaluation"] for run in (finished.facts, another))
+    facts = json.loads((lab.folder / "compared.json").read_text(encoding="utf-8"))
+    first, second = (run["evaluation"] for run in (lab.facts, another))
     assert facts["first"] == first["run_id"]
     entry = facts["compared"][second["run_id"]]["weighted_total_loss"]
     means = [one["metrics"]["weighted_total_loss"]["lora"]["mean"] for one in (first, second)]
@@ -159,11 +169,9 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(finish
     assert "weighted_total_loss" in result.stdout
     assert "rank 8" in result.stdout
 
-    seeds = fashion_ml(
-        "evaluate", "run", another["run_id"], "--seed", "5", "--json", "s.json", cwd=finished.folder, uri=finished.uri
-    )
+    seeds = fashion_ml("evaluate", "run", another["run_id"], "--seed", "5", "--json", "s.json", cwd=lab.folder, uri=lab.uri)
     assert seeds.returncode == 0, seeds.stderr
-    other = json.loads((finished.folder / "s.json").read_text(encoding="utf-8"))["run_id"]
+    other = json.loads((lab.folder / "s.json").read_text(encoding="utf-8"))["run_id"]
     refused = compare(first["run_id"], other)
     assert refused.returncode == 2
     assert "were measured differently; seed: 0, 5" in refused.stderr
@@ -172,13 +180,13 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(finish
     assert "named twice" in twice.stderr
 
 
-def test_all_checkpoints_become_curves_and_the_best_is_tagged(finished: Finished, another: dict[str, Any]):
+def test_all_checkpoints_become_curves_and_the_best_is_tagged(lab: Finished, another: dict[str, Any]):
     arguments = ("--checkpoints", "all", "--strengths", "0,0.5,1", "--json", "all.json")
-    result = fashion_ml("evaluate", "run", another["run_id"], *arguments, cwd=finished.folder, uri=finished.uri)
+    result = fashion_ml("evaluate", "run", another["run_id"], *arguments, cwd=lab.folder, uri=lab.uri)
     assert result.returncode == 0, result.stderr
-    evaluations = json.loads((finished.folder / "all.json").read_text(encoding="utf-8"))["evaluations"]
+    evaluations = json.loads((lab.folder / "all.json").read_text(encoding="utf-8"))["evaluations"]
     totals = [one["metrics"]["weighted_total_loss"]["lora"]["mean"] for one in evaluations]
-    client = MlflowClient(finished.uri)
+    client = MlflowClient(lab.uri)
     assert [client.get_run(one["run_id"]).data.tags["step"] for one in evaluations] == ["2", "4", "6"]
     training = client.get_run(another["run_id"])
     best = 2 * (totals.index(min(totals)) + 1)
@@ -197,10 +205,10 @@ def test_all_checkpoints_become_curves_and_the_best_is_tagged(finished: Finished
     assert "strength_curve.png" in {item.path for item in client.list_artifacts(last["run_id"])}
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped(finished: Finished, tmp_path: Path):
-    shutil.copy(finished.folder / "mlflow.db", tmp_path / "mlflow.db")
+def test_a_killed_evaluation_goes_on_where_it_stopped(lab: Finished, another: dict[str, Any], tmp_path: Path):
+    shutil.copy(lab.folder / "mlflow.db", tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    command = [sys.executable, "-m", "fashion_ml", "evaluate", "run", finished.facts["run_id"], "--images_per_reference", "40"]
+    command = [sys.executable, "-m", "fashion_ml", "evaluate", "run", another["run_id"], "--images_per_reference", "40"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env={**environment(), "MLFLOW_TRACKING_URI": uri}, stderr=subprocess.DEVNULL
     )
@@ -227,6 +235,4 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(finished: Finished, tmp_pa
 
 
 def environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "OMP_NUM_THREADS": "2"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -167,7 +167,7 @@ def test_killed_and_resumed_is_as_if_never_stopped(trained: Finished):
     whole = run(trained.folder, "train", "stargan", *settings, "--output-dir", "whole", "--json", "whole.json")
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "fashion_ml", "train", "stargan", *settings, "--output-dir", "parts"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": trained.uri, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": trained.uri, "OMP_NUM_THREADS": "1"}
     for epoch in (3, 17):
         more = ["--resume"] if epoch > 3 else []
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ from fashion_ml.interrupt import StopNow, interrupt_on_signals, not_interrupted,
 @pytest.fixture(autouse=True)
 def _handlers_come_back():  # type: ignore[no-untyped-def]
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
