@@ -47,12 +47,13 @@ class AdaptiveNorm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a plain way; halves the size with `down`, doubles it with `up`; the variance stays."""
+    """Two 3 x 3 convolutions beside a plain way; halves the size with `down`; the variance stays."""
 
-    def __init__(self, dim: int, *, norm: bool = False, down: bool = False, up: bool = False):
+    def __init__(self, dim: int, *, norm: bool = False, down: bool = False):
         super().__init__()
-        self.down, self.up = down, up
-        self.conv1, self.conv2 = nn.Conv2d(dim, dim, 3, 1, 1), nn.Conv2d(dim, dim, 3, 1, 1)
+        self.down = down
+        # a bias before instance norms is taken out by them: its gradient would be rounding noise, which Adam makes steps of
+        self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, 1, 1, bias=not norm) for _ in range(2))
         self.norm1: nn.Module = nn.InstanceNorm2d(dim, affine=True) if norm else nn.Identity()
         self.norm2: nn.Module = nn.InstanceNorm2d(dim, affine=True) if norm else nn.Identity()
 
@@ -71,7 +72,7 @@ class StyledBlock(nn.Module):
     def __init__(self, dim: int, style_dim: int, *, up: bool = False):
         super().__init__()
         self.up = up
-        self.conv1, self.conv2 = nn.Conv2d(dim, dim, 3, 1, 1), nn.Conv2d(dim, dim, 3, 1, 1)
+        self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, 1, 1, bias=False) for _ in range(2))
         self.norm1, self.norm2 = AdaptiveNorm(dim, style_dim), AdaptiveNorm(dim, style_dim)
 
     def forward(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
@@ -89,7 +90,7 @@ class Generator(nn.Module):
     def __init__(self, sizes: NetworkSizes):
         super().__init__()
         dim, half = sizes.base_dim, sizes.n_res_blocks // 2
-        self.from_latent = nn.Conv2d(sizes.latent_channels, dim, 3, 1, 1)
+        self.from_latent = nn.Conv2d(sizes.latent_channels, dim, 3, 1, 1, bias=False)
         self.encoder = nn.Sequential(
             ResBlock(dim, norm=True, down=True),
             ResBlock(dim, norm=True, down=True),

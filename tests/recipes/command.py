@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ FEW = [
     *("--set", "training.log_every=2", "--set", "evaluation.max_references=2"),
     *("--set", "evaluation.num_inference_steps=2", "--set", "evaluation.resamples=50"),
 ]
+
+Command = Callable[..., list[str]]
+"""Takes a command line that is refused, returns its error lines."""
 
 
 @dataclass(frozen=True)

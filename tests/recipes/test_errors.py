@@ -13,27 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml import cli
-
-Command = Callable[..., list[str]]
-
-
-@pytest.fixture
-def refused(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command line in this process, expects exit code 2, returns the error lines."""
-
-    def run(*arguments: str) -> list[str]:
-        monkeypatch.setattr(sys, "argv", ["fashion-ml", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        output = capsys.readouterr()
-        assert caught.value.code == 2, output.err
-        assert "Traceback" not in output.err
-        client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-        runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-        assert not [r for r in runs if r.info.status == "RUNNING"]
-        return [line for line in output.err.splitlines() if line.startswith("error: ")]
-
-    return run
+from tests.recipes.command import Command
 
 
 def kohya_folder(folder: Path) -> Path:

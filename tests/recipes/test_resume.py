@@ -19,8 +19,8 @@ from fashion_ml.reports.loss_log import read_loss_log
 from tests.recipes.command import fashion_ml
 
 SETTINGS = [
-    *("--steps", "40", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "4"),
-    *("--save_every_n_steps", "7", "--validation_split", "0.1", "--validate_every_n_steps", "10", "--save_last_n", "2"),
+    *("--steps", "24", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2"),
+    *("--save_every_n_steps", "5", "--validation_split", "0.1", "--validate_every_n_steps", "8", "--save_last_n", "2"),
 ]
 
 
@@ -58,8 +58,8 @@ def test_killed_three_times_and_resumed_is_as_if_never_stopped(workdir: Path, ex
     assert whole.returncode == 0, whole.stderr
 
     killed_at(workdir, 4, *extra)
-    killed_at(workdir, 16, *extra, "--resume")
-    killed_at(workdir, 32, *extra, "--resume")
+    killed_at(workdir, 10, *extra, "--resume")
+    killed_at(workdir, 18, *extra, "--resume")
     refused = fashion_ml("train", "lora", *SETTINGS, *extra, "--output-dir", "out", cwd=workdir, uri=uri)
     assert refused.returncode == 2
     assert "holds an unfinished run; go on with it by --resume, or start over by --new" in refused.stderr
@@ -73,8 +73,8 @@ def test_killed_three_times_and_resumed_is_as_if_never_stopped(workdir: Path, ex
     ids = [run_of(workdir / folder)["run_id"] for folder in ("whole", "out")]
     expected, found = (points(uri, run_id) for run_id in ids)
     assert found == expected
-    assert [step for step, _ in found["total_loss"]] == list(range(1, 41))
-    assert [step for step, _ in found["val_loss_gain"]] == [10, 20, 30, 40]
+    assert [step for step, _ in found["total_loss"]] == list(range(1, 25))
+    assert [step for step, _ in found["val_loss_gain"]] == [8, 16, 24]
     logs = [read_loss_log(workdir / folder / "training_logs" / "training_loss_log.txt") for folder in ("whole", "out")]
     assert [(row.step, row.total_loss) for row in logs[0]] == [(row.step, row.total_loss) for row in logs[1]]
     assert MlflowClient(uri).get_run(ids[1]).info.status == "FINISHED"
@@ -97,7 +97,7 @@ def test_other_settings_are_refused_by_name_and_new_moves_the_old_run_aside(work
 
     finished = fashion_ml("train", "lora", *SETTINGS, "--output-dir", "out", "--resume", "--steps", "3", cwd=workdir, uri=uri)
     assert finished.returncode == 2
-    assert "is finished; give more steps than 3" in finished.stderr
+    assert "is finished; give more max_train_steps than 3" in finished.stderr
     longer = fashion_ml("train", "lora", *SETTINGS, "--output-dir", "out", "--resume", "--steps", "6", cwd=workdir, uri=uri)
     assert longer.returncode == 0, longer.stderr
     assert [step for step, _ in points(uri, run_of(workdir / "out")["run_id"])["total_loss"]] == list(range(1, 7))
