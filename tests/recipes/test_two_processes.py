@@ -45,25 +45,13 @@ def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
     first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("4", "two"))
     assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
     other = client.get_metric_history(runs[0].info.run_id, "total_loss")
-    assert [point.value for point in other] != pytest.approx([point.value for point in single], rel=1e-5)
+    assert [point.value for point in other] != pytest.approx([point.value for point in single], rel=1e-3)
 
 
 GAN = [
-    *(
-        "train",
-        "stargan",
-        "--base_dim",
-        "8",
-        "--n_res_blocks",
-        "2",
-        "--d_layers",
-        "1",
-        "--mapping_hidden_dim",
-        "16",
-        "--epochs",
-        "2",
-    ),
-    *("--r1_interval", "2", "--no-evaluate", "--epoch_size", "8", "--latents-dir", "latents", "--learning_rate", "1e-3"),
+    *("train", "stargan", "--base_dim", "8", "--n_res_blocks", "2", "--d_layers", "1", "--mapping_hidden_dim", "16"),
+    *("--epochs", "1", "--epoch_size", "8", "--r1_interval", "2", "--learning_rate", "1e-3"),
+    *("--no-evaluate", "--latents-dir", "latents"),
 ]
 
 
