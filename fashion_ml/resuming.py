@@ -91,7 +91,7 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
         raise InputError(
             f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out"
         )
-    _refuse_changes(before, config)
+    _refuse_changes(before, config, finished=found.finished)
     return found
 
 
@@ -166,14 +166,21 @@ def _config_of(folder: Path, kind: type[Experiment]) -> Experiment:
         raise InputError(f"resume: {str(folder / _CONFIG)!r} cannot be read ({error}); start over with --new") from None
 
 
-def _refuse_changes(before: Experiment, after: Experiment) -> None:
+def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) -> None:
     first, second = flat(before), flat(after)
     problems = [
         f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
         for key in sorted(first.keys() | second.keys())
         if first.get(key) != second.get(key) and not key.startswith(_MAY_CHANGE)
     ]
-    if _length(after) < _length(before):
+    scheduled = flat(after).get("optimizer.lr_scheduler") != "constant"
+    if scheduled and not finished and _length(after) != _length(before):  # some steps would be trained again at another rate
+        schedule = flat(after)["optimizer.lr_scheduler"]
+        problems.append(
+            f"{after.length_field}: {_length(after)}, but the run to resume has {_length(before)} and its learning rate follows a {schedule} "
+            "schedule over that length; give the same, or --new"
+        )
+    elif _length(after) < _length(before):
         was = _length(before)
         problems.append(f"{after.length_field}: {_length(after)}, but the run to resume has {was}; give {was} or more")
     if problems:

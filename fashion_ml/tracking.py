@@ -61,6 +61,12 @@ class TrackedRun:
         if len(self._metrics) >= _BATCH:
             self.flush()
 
+    def latest_points(self, prefix: str) -> tuple[set[str], int | None]:
+        """The metrics of a prefix and the last step of any of them; None without one."""
+        found = self.client.get_run(self.run_id).data._metric_objs
+        steps = {metric.key: metric.step for metric in found if metric.key.startswith(prefix)}
+        return set(steps), max(steps.values()) if steps else None
+
     def skip_what_is_there(self) -> None:
         """From now on leave out metric points that the store already has: a resumed training measures some steps again."""
         for key in self.client.get_run(self.run_id).data.metrics:

@@ -44,7 +44,7 @@ def train_lora(
     rank: Annotated[str, option("--rank", "--network-dim", help="LoRA rank.")] = "",
     alpha: Annotated[str, option("--alpha", "--network-alpha", help="LoRA alpha; the rank when not given.")] = "",
     lr: Annotated[str, option("--lr", "--learning-rate", help="Learning rate.")] = "",
-    lr_scheduler: Annotated[str, option("--lr-scheduler", help="constant, cosine or linear.")] = "",
+    lr_scheduler: Annotated[str, option("--lr-scheduler", help="constant, cosine, linear or polynomial.")] = "",
     lr_warmup_steps: Annotated[str, option("--lr-warmup-steps", help="Steps of linear warm-up.")] = "",
     steps: Annotated[str, option("--steps", "--max-train-steps", help="Optimiser steps.")] = "",
     train_batch_size: Annotated[str, option("--train-batch-size", help="Images in one forward pass.")] = "",

@@ -215,6 +215,17 @@ class LoraExperiment(Section):
     output: Output = Output()
     tracking: Tracking = Tracking()
 
+    @model_validator(mode="after")
+    def _rates_that_count(self) -> LoraExperiment:
+        rates = self.optimizer
+        if rates.text_encoder_lr is not None and not self.network.train_text_encoder:
+            raise ValueError(
+                "optimizer.text_encoder_lr is given, but the text encoder does not train; add network.train_text_encoder true"
+            )
+        if rates.optimizer_type == "prodigy" and rates.text_encoder_lr not in (None, rates.learning_rate):
+            raise ValueError("optimizer.text_encoder_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
+        return self
+
     @field_validator("network")
     @classmethod
     def _alpha_defaults_to_rank(cls, network: Network) -> Network:

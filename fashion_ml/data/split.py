@@ -18,8 +18,8 @@ _TONE_DISTANCE = 12.0
 def hold_out(items: Sequence[CaptionedImage], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices for training and indices held out: about `share` of the images, at least one when share > 0.
 
-    Groups of near-duplicates are held out whole, in an order that depends on `seed` and the images' bytes alone, so that adding an
-    image moves no other one's place in that order. ValueError when all images are near-duplicates of each other.
+    Groups of near-duplicates are held out whole, those that fit into the share, in an order that depends on `seed` and the images' bytes
+    alone, so that adding an image moves no other one's place in that order. ValueError when all images are near-duplicates of each other.
     """
     if share <= 0:
         return list(range(len(items))), []
@@ -31,12 +31,12 @@ def hold_out(items: Sequence[CaptionedImage], share: float, seed: int) -> tuple[
         first = min(items[index].sha256 for index in group)
         return hashlib.sha256(f"{seed}/{first}".encode()).hexdigest()
 
-    held: list[int] = []
     wanted = max(round(share * len(items)), 1)
-    for group in sorted(groups, key=place)[:-1]:
-        if held and len(held) + len(group) > wanted:
-            continue
-        held += group
+    fitting = [group for group in groups if len(group) <= wanted] or [min(groups, key=lambda one: (len(one), place(one)))]
+    held: list[int] = []
+    for group in sorted(fitting, key=place):
+        if (not held or len(held) + len(group) <= wanted) and len(held) + len(group) < len(items):
+            held += group
         if len(held) >= wanted:
             break
     kept = sorted(set(range(len(items))) - set(held))

@@ -156,7 +156,8 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
             set_strength(plan.pipeline, value)
-            curve[value] = measure_side(generate(plan.pipeline, jobs, settings, progress=progress), references, of_job, ruler)
+            strong = ImageFolder(folder / "images" / f"strength_{value:g}", f"{plan.key} at {value:g}")
+            curve[value] = measure_side(generate(plan.pipeline, jobs, settings, strong, progress), references, of_job, ruler)
         set_strength(plan.pipeline, 1.0)
 
     names = [plan.references[index].name for index in of_job]

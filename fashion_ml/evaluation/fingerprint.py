@@ -11,6 +11,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest
 from fashion_ml.evaluation.ruler import Ruler
 from fashion_ml.metrics.color import BINS
+from fashion_ml.metrics.lpips import BACKBONE
 
 _NOT_HASHED = ("encoder",)
 """The name of an encoder: the same weights may be called differently on another machine."""
@@ -22,9 +23,11 @@ def measuring_facts(settings: Evaluation, ruler: Ruler) -> dict[str, Any]:
     return {
         "encoder": encoder.name if encoder else None,
         "encoder_sha256": encoder.weights_sha256 if encoder else None,
+        "encoder_structure_sha256": encoder.structure_sha256 if encoder else None,
         "encoder_transform": encoder.transform if encoder else None,
         "encoder_precision": encoder.precision if encoder else None,
         "attributes_sha256": ruler.attributes.sha256 if ruler.attributes else None,
+        "lpips": BACKBONE if ruler.lpips else None,
         "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255",
         "color_bins": BINS,
         "weights": settings.weights.model_dump() if encoder else None,

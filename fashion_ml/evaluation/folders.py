@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from fashion_ml.progress import bar
 from fashion_ml.tracking import TrackedRun
 
 MAIN = "generated"
-_AT_ONCE = 16
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class FoundPairs:
     unpaired_references: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     """A line for each file that cannot be read, naming it."""
+    folders: list[str] = field(default_factory=list)
+    """Folders inside the two, which are not looked into."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,14 @@ def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None) 
                 *bad,
             ]
         )
+    paired = {item.path for _, made, wanted_ in pairs for item in (made, wanted_)}
+    broken = used - set(looked)
     return FoundPairs(
         pairs,
-        sorted(path.name for path in left.values() if path not in used),
-        sorted(path.name for path in right.values() if path not in used),
+        sorted(path.name for path in left.values() if path not in paired | broken),
+        sorted(path.name for path in right.values() if path not in paired | broken),
         bad,
+        [str(place) for folder in (generated, reference) for place in sorted(folder.iterdir()) if place.is_dir()],
     )
 
 
@@ -127,23 +133,25 @@ def evaluate_folders(
     tables, embeddings, targets = [], [], []
     with bar("measure pairs", len(found.pairs)) as progress, ThreadPoolExecutor(2) as pool:
         parts = [found.pairs[first : first + _AT_ONCE] for first in range(0, len(found.pairs), _AT_ONCE)]
-        waiting = [pool.submit(_load, part) for part in parts[:2]]
+        coming = deque(pool.submit(_load, part) for part in parts[:2])
         for number in range(len(parts)):
-            made, wanted = waiting[number].result()
+            made, wanted = coming.popleft().result()
             if number + 2 < len(parts):
-                waiting.append(pool.submit(_load, parts[number + 2]))
+                coming.append(pool.submit(_load, parts[number + 2]))
             looked, references = ruler.look_at(made), ruler.look_at(wanted, keep=True)
             tables.append(ruler.measure(looked, references))
             embeddings += [picture.embedding for picture in looked if picture.embedding is not None]
             targets += [picture.embedding for picture in references if picture.embedding is not None]
             progress.advance(len(made))
     table, names = pd.concat(tables, ignore_index=True), [item.name for _, _, item in found.pairs]
+    files = {"generated": [made.name for _, made, _ in found.pairs]}
     extra = _memorisation(table, embeddings, training, ruler)
     aggregates = summarise(table, names, resamples=settings.resamples)
-    distance = _kid(embeddings, targets) if ruler.kid else None
+    once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
+    distance = _kid(embeddings, [targets[index] for index in once]) if ruler.kid else None
     text = _sentence(aggregates, len(found.pairs))
     pair_names = [name for name, _, _ in found.pairs]
-    full = pd.DataFrame({"name": pair_names, "reference": names, **extra}).join(table)
+    full = pd.DataFrame({"name": pair_names, **files, "reference": names, **extra}).join(table)
     result = ImagesResult(run.run_id, full, aggregates, distance, facts, found, text)
 
     encoder = ruler.encoder
@@ -156,7 +164,7 @@ def evaluate_folders(
         captions=pair_names,
         reference_of=lambda index: load_picture(found.pairs[index][2].path),
         picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
-        extra=extra,
+        extra={**files, **extra},
     )
     histograms = log_metric_runs(run, pairs, folder)
     run.log_metrics({**result.headline(), **ends(aggregates.items())})
@@ -207,18 +215,23 @@ def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path) -> lis
 
 def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path]) -> list[tuple[Path, Path]]:
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows = [(reader.line_num, row) for row in reader if row.get("generated") or row.get("reference")]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--pairs: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference") from None
-    if not rows or not {"generated", "reference"} <= set(rows[0]):
+    if not {"generated", "reference"} <= set(reader.fieldnames or ()):
         raise InputError(f"--pairs: {str(path)!r} has no columns generated and reference; its first line must name them")
-    pairs, problems = [], []
-    for number, row in enumerate(rows, 2):
-        a, b = row["generated"], row["reference"]
+    pairs, problems = [], list[str]()
+    for number, row in rows:
+        a, b = row["generated"] or "", row["reference"] or ""
         sides = ((a, "generated", left), (b, "reference", right))
         missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
         problems += [f"--pairs: line {number} of {str(path)!r}: {said}" for said in missing]
-        if not missing:
+        if not missing and (left[a], right[b]) in pairs:
+            problems.append(
+                f"--pairs: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
+            )
+        elif not missing:
             pairs.append((left[a], right[b]))
     if problems:
         raise InputError(problems)

@@ -61,6 +61,9 @@ class Ruler:
     cache: TensorCache = field(default_factory=TensorCache)
     """Embeddings by content: references and training images come again in every evaluation."""
 
+    def __post_init__(self) -> None:
+        self._structure = self.encoder.structure_sha256 if self.encoder else ""
+
     @property
     def attributes(self) -> Attributes | None:
         """The categories that are read."""
@@ -140,6 +143,7 @@ class Ruler:
             pixels=pixels,
             size=image.size,
             encoder=encoder.weights_sha256,
+            structure=self._structure,
             transform=encoder.transform,
             precision=encoder.precision,
         )

@@ -241,6 +241,7 @@ def _facts(
     return {
         "encoder": encoder.name if encoder else None,
         "encoder_sha256": encoder.weights_sha256 if encoder else None,
+        "encoder_structure_sha256": encoder.structure_sha256 if encoder else None,
         "encoder_transform": encoder.transform if encoder else None,
         "encoder_precision": encoder.precision if encoder else None,
         "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255; against the content",

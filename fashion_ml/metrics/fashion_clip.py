@@ -45,6 +45,13 @@ class FashionClip:
         return "float16 autocast" if self.device.type == "cuda" else "float32"
 
     @property
+    def structure_sha256(self) -> str:
+        """Hash of what decides embeddings beside the weights: layers, activations, heads, and what the tokenizer makes of a probe."""
+        heads = [getattr(module, "num_heads", None) for module in self.model.modules()]
+        tokens = self.tokenizer(["a red striped dress, size 38"]).tolist() if self.tokenizer else None
+        return hashlib.sha256(_ADDRESS.sub("", f"{self.model!r} {heads} {tokens}").encode()).hexdigest()
+
+    @property
     def transform(self) -> str:
         """How pictures are brought to the encoder's size, in words."""
         return _ADDRESS.sub("", " ".join(str(self.preprocess).split()))
@@ -93,8 +100,10 @@ def _load(name: str, source: str) -> tuple[Any, Any, Any]:
         folder = Path(source.removeprefix("local-dir:")).expanduser()
         if source.startswith("local-dir:") and not (folder / "open_clip_config.json").is_file():
             raise InputError(f"evaluation.encoder: {name!r} holds no open_clip_config.json; {FORMS}")
-        model, _, preprocess = open_clip.create_model_and_transforms(source)
-        return model, preprocess, open_clip.get_tokenizer(source)
+        if source.startswith("local-dir:"):
+            source = f"local-dir:{folder}"
+        model = open_clip.create_model(source, require_pretrained=True)  # without it, missing weights are drawn at random
+        return model, _transform_of(model), open_clip.get_tokenizer(source)
     architecture, at, file = source.partition("@")
     if at:
         if architecture not in open_clip.list_models():
@@ -108,9 +117,16 @@ def _load(name: str, source: str) -> tuple[Any, Any, Any]:
         if not Path(file).expanduser().is_file():
             raise InputError(f"evaluation.encoder: {file!r} is not there; give the path of a weights file")
         pretrained = str(Path(file).expanduser())
-        model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=pretrained, weights_only=True)
-        return model, preprocess, open_clip.get_tokenizer(architecture)
+        model = open_clip.create_model(architecture, pretrained=pretrained, weights_only=True, require_pretrained=True)
+        return model, _transform_of(model), open_clip.get_tokenizer(architecture)
     return load_transformers_clip(_transformers_folder(name, source))
+
+
+def _transform_of(model: Any) -> Any:
+    """The model's own image transform, as create_model_and_transforms gives it."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
 
 
 def _transformers_folder(name: str, source: str) -> Path:
@@ -144,5 +160,6 @@ def embedded_source(models_dir: Path) -> str:
 
 
 def cosine(first: torch.Tensor, second: torch.Tensor) -> list[float]:
-    """Row by row cosine of two stacks of L2-normalised embeddings (N, D), in [-1, 1]."""
-    return (first * second).sum(1).clamp(-1, 1).tolist()
+    """Row by row cosine of two stacks of embeddings (N, D), in [-1, 1]; exactly 1 for equal rows."""
+    a, b = first.double(), second.double()
+    return ((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()).clamp(-1, 1).tolist()

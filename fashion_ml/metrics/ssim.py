@@ -26,7 +26,7 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
     """
     import numpy as np
 
-    x, y = (np.asarray(picture.convert("L"), dtype=np.int32) for picture in to_common_size(first, second))
+    x, y = (_luma(np.asarray(picture, dtype=np.int32)) for picture in to_common_size(first, second))
     height, width = x.shape
     if min(height, width) < WINDOW:
         raise ValueError(f"size: {width} x {height} pixels are fewer than the 7 x 7 window of SSIM; use larger pictures")
@@ -37,6 +37,11 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
     covariance, variances = n * sum_xy - product, n * sum_squares - squares
     c1, c2 = _C1 * n * n, _C2 * n * (n - 1)
     return float(((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))).mean())
+
+
+def _luma(rgb: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """ITU-R 601 luma of 8-bit RGB (H, W, 3), rounded as OpenCV's RGB2GRAY does: (H, W), 0 to 255."""
+    return (9798 * rgb[..., 0] + 19235 * rgb[..., 1] + 3735 * rgb[..., 2] + (1 << 14)) >> 15
 
 
 def _window_sums(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -68,7 +68,11 @@ def load_pipeline(
         raise InputError(
             f"model.base: {base!r} cannot be loaded ({reason}); use embedded, a diffusers folder, a .safetensors file or a hub id"
         ) from error
-    if getattr(pipeline, "text_encoder_2", None) is not None or pipeline.unet.config.in_channels != 4:
+    foreign = (
+        pipeline.unet.config.addition_embed_type
+        or pipeline.unet.config.cross_attention_dim != pipeline.text_encoder.config.hidden_size
+    )
+    if getattr(pipeline, "text_encoder_2", None) is not None or foreign or pipeline.unet.config.in_channels != 4:
         raise InputError(f"model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is")
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     if prediction_type:

@@ -97,6 +97,8 @@ def run_images(
     found = find_pairs(generated, reference, pairs)
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     ruler = read_ruler(settings)
+    if found.folders:
+        say(f"not looked into: {', '.join(found.folders)}")
     for line in found.unreadable:
         say(f"left out: {line}")
     for side, names in (("generated", found.unpaired_generated), ("reference", found.unpaired_references)):
@@ -105,7 +107,10 @@ def run_images(
     parent = None
     if run_id:
         client = open_tracking()
-        parent = attach(client, find_run(client, run_id))
+        training_run = find_run(client, run_id)
+        if training_run.data.tags.get("kind") not in ("train_lora", "train_stargan"):
+            raise InputError(f"--run: run {run_id} is no training run; give the id of one")
+        parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     with open_run("evaluation of images", tags, experiment=experiment, parent=parent, adopt=True) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
@@ -113,7 +118,7 @@ def run_images(
         write_text(target / "images.json", json.dumps(result.as_plain(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         run.log_file(target / "images.json")
     if parent is not None:
-        roll_up(parent, result.run_id, result.fingerprint, result.headline(), 0, result.sentence)
+        roll_up(parent, result.run_id, result.fingerprint, result.headline(), None, result.sentence)
     return result
 
 

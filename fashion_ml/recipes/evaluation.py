@@ -73,19 +73,32 @@ def evaluate_trained(
             raise InputError(
                 f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
             ) from error
-        write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
     roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
+    write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
     return result
 
 
 def roll_up(
-    training: TrackedRun, run_id: str, fingerprint: str, headline: Mapping[str, float], step: int, sentence: str
+    training: TrackedRun, run_id: str, fingerprint: str, headline: Mapping[str, float], step: int | None, sentence: str
 ) -> None:
-    """Copy an evaluation's means onto the training run, under `eval/`, with what identifies it; single attributes stay below."""
+    """Copy an evaluation's means onto the training run, under `eval/`, with what identifies it; single attributes stay below.
+
+    Not for a step before one that was evaluated already, and not where the training run has an `eval/` value that this evaluation did not
+    measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
+    """
     from fashion_ml.evaluation.scores import ATTRIBUTE
 
-    kept = {f"eval/{key}": value for key, value in headline.items() if ATTRIBUTE not in key or "similarity" in key}
-    training.log_metrics(kept, step=step)
+    values = {f"eval/{key}": value for key, value in headline.items() if ATTRIBUTE not in key or "similarity" in key}
+    there, last = training.latest_points("eval/")
+    stale = sorted(there - set(values))
+    at = (last or training.latest_points("")[1] or 0) if step is None else step
+    if stale or (last is not None and at < last):
+        why = (
+            f"it has {stale[0]}, which was not measured now" if stale else f"step {last} has been evaluated, this is step {at}"
+        )
+        say(f"The numbers stay on evaluation {run_id} and are not copied to the training run: {why}")
+        return
+    training.log_metrics(values, step=at)
     training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint, "mlflow.note.content": sentence})
     training.flush()
 
@@ -111,6 +124,8 @@ def run_evaluation(
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         tree = yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8"))
+        if "encoder" in overrides and "without" not in overrides:
+            tree["evaluation"].pop("without", None)  # an encoder that is asked for is used
         tree["evaluation"] = {**tree["evaluation"], **overrides, "enabled": True}
         config = validate(tree)
         files = _checkpoints(client, run_id, config, checkpoints, place)
@@ -121,7 +136,7 @@ def run_evaluation(
             if len(files) > 1:
                 say(f"Checkpoint {number} of {len(files)}: {path.name}, step {step}")
             results[step] = evaluate_trained(
-                config, path, inputs, run, root / path.stem, step, base_folder=root / "base", adopt=len(files) == 1
+                config, path, inputs, run, root / path.stem, step, base_folder=root / ".base_images", adopt=len(files) == 1
             )
         if checkpoints == "all":
             _tag_best(run, files, results)

@@ -13,7 +13,7 @@ from fashion_ml.data.captioned_images import CaptionedImage, data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
-from fashion_ml.recipes.evaluation import complete_training_report, evaluate_trained
+from fashion_ml.recipes.evaluation import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.recipes.folders import run_folder, shared_folder, tensorboard
 from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import Sources, read_sources, training_folder
@@ -105,7 +105,6 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
                     config, trained.path, inputs, run, folder / "evaluation", config.training.max_train_steps
                 )
                 complete_training_report(run, folder / "training_logs", {config.training.max_train_steps: evaluation})
-                complete_training_report(run, folder / "training_logs", {config.training.max_train_steps: evaluation})
             except Exception:
                 say(f"The LoRA is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
                 raise
@@ -183,7 +182,11 @@ def _check_performance(
     from fashion_ml.tracking import finished_child
 
     done = finished_child(run, "evaluation", step)
-    if done:
+    same = {key: str(value) for key, value in flat(config).items() if key.startswith("evaluation.")}
+    if done and same.items() <= done.data.params.items():
+        fingerprint, said = done.data.tags["eval_fingerprint"], done.data.tags.get("mlflow.note.content", "")
+        means = {key: value for key, value in done.data.metrics.items() if not key.endswith(("_low", "_high"))}
+        roll_up(run, done.info.run_id, fingerprint, means, step, said)  # the kill may have come before it
         return {name: done.data.metrics[name] for name in IMAGE_LOSSES if name in done.data.metrics}
     result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
     return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES if name in result.scores}

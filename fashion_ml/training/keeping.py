@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ class Keeper:
 
     def best(self, step: int, val_loss: float, record: Record) -> None:
         """Keep the weights as `best.safetensors` when val_loss is the lowest so far."""
-        if record.best is None or val_loss < record.best[1]:
+        if math.isfinite(val_loss) and (record.best is None or val_loss < record.best[1]):
             record.best = (step, val_loss)
             self.lora("best", step)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fashion_ml.config import LoraExperiment
-from fashion_ml.interrupt import StopNow, stop_between_steps
+from fashion_ml.interrupt import StopNow, not_interrupted, stop_between_steps
 from fashion_ml.losses.diffusion import (
     add_noise,
     debiased_weight,
@@ -168,8 +168,9 @@ def train_lora(
             keeper.state(done, record)
     except KeyboardInterrupt as stopped:
         if done and not isinstance(stopped, StopNow):
-            keeper.state(done, record)
-            keeper.lora(f"{config.output.output_name}-step{done:08d}", done)
+            with not_interrupted():  # `mlflow run` sends a second signal at once
+                keeper.state(done, record)
+                keeper.lora(f"{config.output.output_name}-step{done:08d}", done)
         raise
     finally:
         record.close()
@@ -268,7 +269,15 @@ class _Measuring:
         if hooks.sample and training.sample_every and step % training.sample_every == 0:
             with self._evaluating():
                 hooks.sample(step)
-        if hooks.check and training.performance_check_interval and step % training.performance_check_interval == 0:
+        final = (
+            step == training.max_train_steps and self._config.evaluation.enabled
+        )  # then the evaluation after training measures it
+        if (
+            hooks.check
+            and training.performance_check_interval
+            and step % training.performance_check_interval == 0
+            and not final
+        ):
             return hooks.check(step, self._keeper.lora(f"{self._config.output.output_name}-step{step:08d}", step))
         return {}
 

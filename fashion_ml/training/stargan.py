@@ -14,7 +14,7 @@ import torch
 
 from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.errors import InputError
-from fashion_ml.interrupt import StopNow, stop_between_steps
+from fashion_ml.interrupt import StopNow, not_interrupted, stop_between_steps
 from fashion_ml.losses.stargan import lambda_ds
 from fashion_ml.models.ema import Averaged
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
@@ -146,8 +146,9 @@ def train_stargan(
             save()
     except KeyboardInterrupt as stopped:
         if done and not isinstance(stopped, StopNow):
-            save()
-            keep(f"{name}-step{done:08d}", done)
+            with not_interrupted():  # `mlflow run` sends a second signal at once
+                save()
+                keep(f"{name}-step{done:08d}", done)
         raise
     return TrainedStargan(path, epochs, done, time.monotonic() - began, n.parameter_counts())
 

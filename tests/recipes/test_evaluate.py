@@ -52,7 +52,8 @@ def independent(first: Path, second: Path) -> tuple[float, float]:
         cv2.calcHist([np.asarray(p)], [0, 1, 2], None, [32, 32, 32], [0, 256, 0, 256, 0, 256]).ravel() for p in (a, b)
     ]
     size = min(a.width, b.width), min(a.height, b.height)
-    grey = [np.asarray((p if p.size == size else p.resize(size, Image.Resampling.BICUBIC)).convert("L")) for p in (a, b)]
+    resized = [np.asarray(p if p.size == size else p.resize(size, Image.Resampling.BICUBIC)) for p in (a, b)]
+    grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in resized]
     return structural_similarity(*grey, data_range=255), cv2.compareHist(*histograms, cv2.HISTCMP_CORREL)
 
 

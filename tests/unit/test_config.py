@@ -119,3 +119,8 @@ def test_flat_has_dotted_keys_and_leaves_out_what_was_not_given(minimal: Path):
 def test_output_name_cannot_leave_the_folder(minimal: Path):
     with pytest.raises(InputError, match=r"output\.output_name"):
         load_config(minimal, {"output_name": "../x"})
+
+
+def test_a_rate_of_a_text_encoder_that_does_not_train_is_refused_with_the_switch():
+    with pytest.raises(InputError, match=r"optimizer\.text_encoder_lr is given, but .*; add network\.train_text_encoder true"):
+        validate({"data": {"train_data_dir": "x"}, "optimizer": {"text_encoder_lr": 1e-5}})

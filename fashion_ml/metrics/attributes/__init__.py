@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,11 @@ def read_attributes(path: Path) -> Attributes:
         raise InputError(f"{_FIELD}: {str(path)!r} cannot be read ({reason}); give a YAML file of categories") from None
     if not isinstance(tree, dict) or not tree:
         raise InputError(f"{_FIELD}: {str(path)!r} holds no categories; see {FOLDER / 'fashion.yaml'} for the form")
+    odd = [name for name in tree if not re.fullmatch(r"[\w .:/-]+", str(name))]
+    if odd:
+        raise InputError(
+            f"{_FIELD}: {str(path)!r}, {odd[0]!r}: a category's name may hold letters, digits, spaces and _ . : / - only"
+        )
     problems = [f"{_FIELD}: {str(path)!r}, {name}: {said}" for name, entry in tree.items() if (said := _problem(entry))]
     if problems:
         raise InputError(problems)

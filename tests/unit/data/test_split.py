@@ -68,3 +68,13 @@ def test_copies_of_one_image_cannot_be_split(tmp_path: Path):
     picture = garments(1)[0]
     with pytest.raises(ValueError, match="near-duplicates of each other"):
         hold_out(items(tmp_path, [picture, picture]), 0.5, 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_large_group_of_copies_does_not_swallow_the_data_set(tmp_path: Path, seed: int):
+    """Twenty copies of one garment and four others, a tenth held out: two of the others at most."""
+    copies = [render(sample_garments(1, seed=1)[0])] * 20
+    others = [render(garment) for garment in sample_garments(4, seed=50)]
+    kept, held = hold_out(items(tmp_path, copies + others), 0.1, seed)
+    assert 1 <= len(held) <= 2
+    assert set(range(20)) <= set(kept)

@@ -61,7 +61,8 @@ def test_a_histogram_without_spread_correlates_to_one_as_in_opencv():
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 def test_ssim_is_skimages_on_luma_at_the_smaller_size(pair):
     size = tuple(min(sides) for sides in zip(pair[0].size, pair[1].size, strict=True))
-    grey = [np.asarray((p if p.size == size else p.resize(size, Image.Resampling.BICUBIC)).convert("L")) for p in pair]
+    resized = [np.asarray(p if p.size == size else p.resize(size, Image.Resampling.BICUBIC)) for p in pair]
+    grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in resized]
     assert ssim(*pair) == pytest.approx(structural_similarity(*grey, data_range=255), abs=1e-6)
 
 

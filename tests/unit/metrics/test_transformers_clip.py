@@ -11,6 +11,9 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.errors import InputError
+from fashion_ml.metrics.fashion_clip import cosine, load_fashion_clip
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
 
 TEXTS = ["a red striped dress", "", "shoes " * 100]
@@ -131,3 +134,28 @@ def test_only_a_clip_folder_is_one(tmp_path: Path):
     assert not is_transformers_clip(tmp_path)
     save(tmp_path, "gelu", SMALL)
     assert is_transformers_clip(tmp_path)
+
+
+def test_the_same_weights_with_another_activation_are_another_encoder(tmp_path: Path):
+    """The weights' hash is equal, the structure's is not: so are fingerprint and cache."""
+    save(tmp_path / "quick", "quick_gelu", SMALL)
+    save(tmp_path / "plain", "gelu", SMALL)
+    first, second = (load_fashion_clip(name, str(tmp_path / name)) for name in ("quick", "plain"))
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.structure_sha256 != second.structure_sha256
+    assert first.structure_sha256 == load_fashion_clip("again", str(tmp_path / "quick")).structure_sha256
+
+
+def test_an_encoder_without_weights_is_an_error_and_not_a_random_one(tmp_path: Path):
+    source = EMBEDDED_DIR / "fashion_clip"
+    for path in source.iterdir():
+        if path.suffix != ".safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"evaluation\.encoder: 'local-dir:.*' cannot be loaded"):
+        load_fashion_clip(f"local-dir:{tmp_path}", f"local-dir:{tmp_path}")
+
+
+def test_equal_embeddings_have_a_cosine_of_exactly_one():
+    rows = torch.nn.functional.normalize(torch.randn(50, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert cosine(rows, rows) == [1.0] * 50
+    assert cosine(rows[:1], -rows[:1]) == [-1.0]

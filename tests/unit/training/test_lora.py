@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from fashion_ml.losses.diffusion import per_image_mse
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, load_pipeline
 from fashion_ml.seeding import generator
 from fashion_ml.training import lora as loop
+from fashion_ml.training.inputs import prepare_inputs
 from tests.unit.training.setup import Trained, experiment, train, write_images
 
 
@@ -244,3 +246,12 @@ def test_resume_matches_the_uninterrupted_run_bit_for_bit(
         assert points.get(row["step"], row) == row  # a step measured twice has the same figures
         points[row["step"]] = row
     assert [points[row["step"]] for row in whole.rows] == whole.rows
+
+
+def test_an_image_that_changes_while_the_training_runs_is_an_error_and_not_a_wrong_cache_entry(tmp_path: Path):
+    items = write_images(tmp_path / "set")
+    config = experiment(tmp_path / "set", data={"cache_dir": str(tmp_path / "cache")})
+    pipeline = load_pipeline("embedded")
+    items[0].path.write_bytes(items[1].path.read_bytes())
+    with pytest.raises(InputError, match=r"a\.png' was changed while the training ran"):
+        prepare_inputs(config, pipeline, items, [], Accelerator(cpu=True))
