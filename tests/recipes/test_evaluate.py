@@ -63,7 +63,7 @@ def test_folders_are_paired_by_stem_and_what_cannot_be_used_is_named(workdir: Pa
     assert result.returncode == 0, result.stderr
     facts = json.loads((workdir / "out.json").read_text(encoding="utf-8"))
     assert [pair["name"] for pair in facts["pairs"]] == ["look_0", "look_1", "look_2", "look_3"]
-    assert facts["unpaired"] == {"generated": ["look_5.jpg"], "reference": ["alone.png"]}
+    assert facts["unpaired"] == {"generated": ["look_5.jpg"], "reference": ["alone.png", "look_4.png"]}  # its partner is broken
     (broken,) = facts["unreadable"]
     assert "generated/look_4.jpg' cannot be read" in broken
     assert "look_4.jpg" in result.stderr
