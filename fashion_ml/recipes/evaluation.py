@@ -158,7 +158,8 @@ def complete_training_report(run: TrackedRun, logs: Path, results: Mapping[int, 
     for name in IMAGE_LOSSES:
         points = {step: result.scores[name].lora.mean for step, result in sorted(results.items()) if name in result.scores}
         series[name] = Series(list(points), list(points.values()))
-    for path in complete_report(reports[-1], series):
+    fingerprint = next(iter(results.values())).fingerprint
+    for path in complete_report(reports[-1], series, fingerprint):
         run.log_file(path, "training_logs")
 
 

@@ -41,21 +41,24 @@ def write_training_report(
     return report, curves
 
 
-def complete_report(report: Path, measured: Mapping[str, Series]) -> tuple[Path, Path]:
+def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: str) -> tuple[Path, Path]:
     """Add series that evaluations measured afterwards to a JSON report, in place, and draw its curves again; returns both paths.
 
-    Points of steps that are there already are replaced.
+    Points of steps that are there already are replaced, and all points that were measured with another fingerprint are dropped.
     """
     tree = json.loads(report.read_text(encoding="utf-8"))
+    comparable = tree.get("evaluation_fingerprint", fingerprint) == fingerprint
     full: dict[str, Series] = {}
     for name, entry in tree["loss_data"].items():
-        points = dict(zip(entry["steps"], entry["values"], strict=True))
+        keep = comparable or name == "total_loss"
+        points = dict(zip(entry["steps"], entry["values"], strict=True)) if keep else {}
         new = measured.get(name, Series())
         points |= dict(zip(new.steps, new.values, strict=True))
         full[name] = Series(sorted(points), [points[step] for step in sorted(points)])
     info = tree["training_info"]
     now = datetime.fromisoformat(info["timestamp"])
-    write_text(report, _as_json(_report(full, info["total_steps"], info["description"], now)))
+    made = _report(full, info["total_steps"], info["description"], now)
+    write_text(report, _as_json({**made, "evaluation_fingerprint": fingerprint}))
     curves = report.with_name(report.name.replace("_report_", "_curves_")).with_suffix(".png")
     _draw(curves, full)
     return report, curves

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fashion_ml.reports.training_report import Series, reading_help, smoothed, write_training_report
+from fashion_ml.reports.training_report import Series, complete_report, reading_help, smoothed, write_training_report
 
 
 def test_what_was_not_measured_is_null_and_empty_with_a_reason(tmp_path: Path):
@@ -44,3 +44,17 @@ def test_reading_help_follows_the_bands_and_says_it_is_indicative(loss: float, s
 
 def test_smoothed_is_a_trailing_mean():
     assert smoothed([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
+
+
+def test_an_evaluation_completes_the_report_and_one_of_another_fingerprint_replaces_it(tmp_path: Path):
+    series = {"total_loss": Series([1, 2], [0.5, 0.4])}
+    report, _ = write_training_report(tmp_path, series, total_steps=2, description="x", now=datetime(2025, 7, 8, 10, 30, 15))
+    complete_report(report, {"visual_loss": Series([1], [0.7])}, "a")
+    complete_report(report, {"visual_loss": Series([2], [0.6])}, "a")
+    losses = json.loads(report.read_text(encoding="utf-8"))["loss_data"]
+    assert (losses["visual_loss"]["steps"], losses["visual_loss"]["values"]) == ([1, 2], [0.7, 0.6])
+    complete_report(report, {"visual_loss": Series([2], [0.1])}, "b")
+    tree = json.loads(report.read_text(encoding="utf-8"))
+    assert (tree["loss_data"]["visual_loss"]["steps"], tree["training_info"]["final_visual_loss"]) == ([2], 0.1)
+    assert tree["loss_data"]["total_loss"]["values"] == [0.5, 0.4]
+    assert tree["loss_data"]["color_loss"]["values"] == []
