@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,8 +53,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _storage_problem(error: BaseException, path: Path, field: str) -> str | None:
     """One line for a full disk or a folder without permission."""
-    number = getattr(error, "errno", None)
     text = str(error)
+    told = re.search(r"\(os error (\d+)\)", text)  # safetensors' errors carry the number in their text only
+    number = getattr(error, "errno", None) or (int(told[1]) if told else None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return f"{field}: the disk of {path.parent} is full, {path.name} was not written; free space or choose another folder"
     if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):

@@ -127,7 +127,8 @@ class TrackedRun:
     def finish(self, status: str = "FINISHED") -> None:
         """Send what is buffered and end the run: FINISHED, FAILED or KILLED."""
         self.flush()
-        self.client.set_terminated(self.run_id, status)
+        with not_interrupted():
+            self.client.set_terminated(self.run_id, status)
 
 
 def open_tracking() -> Any:
@@ -212,6 +213,7 @@ def open_run(
         run = _own_run(name, {**tags, _PARENT: parent.run_id} if parent else tags, experiment)
     try:
         yield run
+        run.finish()
     except (KeyboardInterrupt, SystemExit):
         _end(run, "KILLED")
         raise
@@ -222,7 +224,6 @@ def open_run(
                 run.log_text("".join(traceback.format_exception(error)), "error/traceback.txt")
         _end(run, "FAILED")
         raise
-    run.finish()
 
 
 def _end(run: TrackedRun, status: str) -> None:

@@ -32,13 +32,8 @@ def report_evaluation(result: EvaluationResult) -> None:
 
 
 def _evaluation_overrides(**given: str) -> dict[str, Any]:
-    """Evaluation settings that were given; comma-separated lists where the setting is one."""
-    lists = ("without", "strengths", "signs")
-    return {
-        key: [part.strip() for part in value.split(",")] if key in lists else value
-        for key, value in given.items()
-        if value != ""
-    }
+    """Evaluation settings that were given."""
+    return {key: value for key, value in given.items() if value != ""}
 
 
 _ENCODER_HELP = "embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder of transformers."

@@ -98,4 +98,7 @@ def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
         below = tree.get(section)
         tree[section] = dict(below) if isinstance(below, dict) else {}
         tree = tree[section]
-    tree[key] = None if text == "null" else yaml.safe_load(text) if text.startswith("[") else text
+    try:
+        tree[key] = None if text == "null" else yaml.safe_load(text) if text.startswith("[") else text
+    except yaml.YAMLError:
+        raise InputError(f"{dotted}: {text!r} is no list; write it as [a, b]") from None

@@ -259,5 +259,10 @@ SHORT_NAMES = {
         for name in model.model_fields
         if name not in ("rank", "alpha", "dropout", "experiment")
     },
+    **{
+        name: f"evaluation.{name}"
+        for name in Evaluation.model_fields
+        if name not in ("enabled", "seed", "batch_size", "weights", "resamples")  # these would be read as the training's
+    },
 }
 """kohya's and the short spellings, accepted wherever an override is given."""

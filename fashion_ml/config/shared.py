@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+ByComma = BeforeValidator(_split)
+"""A list that may be given as text, `a,b`, as the command line does."""
 Sign = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
@@ -71,14 +79,14 @@ class Evaluation(Section):
     encoder: Text = "embedded"
     """FashionCLIP: `embedded`; open_clip's `hf-hub:OWNER/NAME` (uses the network), `local-dir:FOLDER` or `ARCHITECTURE@FILE`; or a folder or
     hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""
-    without: tuple[Literal["fashion_clip"], ...] = ()
+    without: Annotated[tuple[Literal["fashion_clip"], ...], ByComma] = ()
     """`[fashion_clip]` measures without an encoder: then there is no fashion_clip_loss and no weighted_total_loss."""
-    signs: tuple[Sign, ...] = ("attributes", "masked_color", "ciede2000", "kid", "memorisation")
+    signs: Annotated[tuple[Sign, ...], ByComma] = ("attributes", "masked_color", "ciede2000", "kid", "memorisation")
     """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
     nearness to training images, and `lpips` where its weights are."""
     attributes: Text = "default"
     """YAML of attribute categories; `default` is the one that comes with the package."""
-    strengths: tuple[Annotated[float, Field(ge=0, le=4)], ...] = ()
+    strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=4)], ...], ByComma] = ()
     """LoRA strengths to measure as well, such as [0, 0.25, 0.5, 0.75, 1, 1.25]; each generates all images again."""
     weights: Weights = Weights()
     resamples: Positive = 2000

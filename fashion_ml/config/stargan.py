@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fashion_ml.config.shared import FileName, NotNegative, Positive, Rate, Section, Share, Text, Tracking, Weights
+from fashion_ml.config.shared import ByComma, FileName, NotNegative, Positive, Rate, Section, Share, Text, Tracking, Weights
 
 NotNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -136,7 +136,7 @@ class GanEvaluation(Section):
     """Latent styles of each content for diversity."""
     encoder: Text = "embedded"
     """FashionCLIP, as for LoRA evaluations."""
-    without: tuple[Literal["fashion_clip"], ...] = ()
+    without: Annotated[tuple[Literal["fashion_clip"], ...], ByComma] = ()
     """`[fashion_clip]` measures without an encoder: no fashion_clip_loss, weighted_total_loss and domain_accuracy."""
     domain_prompt: Annotated[str, Field(pattern=r"\{\}")] = "a photo of a {}"
     """Text that tells a domain for domain_accuracy; {} is the domain's name."""
@@ -197,5 +197,6 @@ STARGAN_SHORT_NAMES = {
         for name in model.model_fields
         if name != "experiment"
     },
+    **{name: f"evaluation.{name}" for name in ("encoder", "without", "domain_prompt", "contents_per_domain", "styles")},
 }
 """Short spellings, accepted wherever an override is given."""

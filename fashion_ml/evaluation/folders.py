@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from fashion_ml.config import Evaluation
-from fashion_ml.data.captioned_images import IMAGE_ENDINGS, CaptionedImage, load_picture, look_at_files
+from fashion_ml.data.captioned_images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.evaluate import shown
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
@@ -126,7 +126,7 @@ def evaluate_folders(
     """Measure every pair as it is (sizes may differ), and log the tree evaluation -> ssim, fashion_clip, color."""
     facts = {
         **measuring_facts(settings, ruler),
-        "pairs_sha256": data_digest_of_references(found),
+        "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
         "source": "images made elsewhere",
     }
@@ -181,16 +181,6 @@ def evaluate_folders(
     log_files(run, pairs, verdict, histograms, folder)
     run.set_tags({"mlflow.note.content": text})
     return result
-
-
-def data_digest_of_references(found: FoundPairs) -> str:
-    """SHA-256 over the references' names and bytes, in order."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for _, _, item in found.pairs:
-        digest.update(f"{item.name}\0{item.sha256}\n".encode())
-    return digest.hexdigest()
 
 
 def _images(folder: Path, option: str) -> dict[str, Path]:

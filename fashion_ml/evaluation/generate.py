@@ -109,6 +109,7 @@ def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str) -> str
         "steps": settings.num_inference_steps,
         "guidance": settings.guidance_scale,
         "batch": settings.batch_size,
+        "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -165,7 +165,7 @@ def complete_training_report(run: TrackedRun, logs: Path, results: Mapping[int, 
 
 def _unfinished(folder: Path, plan: Plan) -> str:
     """The id of the run of an evaluation of the same weights and settings that did not end in this folder; empty without one."""
-    from fashion_ml.tracking import open_tracking
+    from fashion_ml.tracking import find_run, open_tracking
 
     try:
         note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
@@ -176,8 +176,8 @@ def _unfinished(folder: Path, plan: Plan) -> str:
     if not same:
         return ""
     try:
-        return run_id if open_tracking().get_run(run_id).info.lifecycle_stage == "active" else ""
-    except Exception:  # another store
+        return run_id if find_run(open_tracking(), run_id).info.lifecycle_stage == "active" else ""
+    except InputError:  # it was made in another store
         return ""
 
 

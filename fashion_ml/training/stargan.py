@@ -82,9 +82,7 @@ def train_stargan(
         network.to(device).train()
     averages = {name: Averaged(n.named()[name], settings.ema_decay) for name in ("generator", "style_encoder", "mapping")}
     loop = _Loop(config, n, averages, accelerator, inputs.steps_per_epoch)
-    metadata = lambda step: metadata_of(  # noqa: E731
-        sizes, [domain.name for domain in latents.domains], latents.shape, settings.latent_scale, step
-    )
+    names = [domain.name for domain in latents.domains]
     name, total = config.output.output_name, settings.epochs * inputs.steps_per_epoch
     done, kept = loop.restore(folder / STATE) if resume else (0, [])
     log = EpochLog(folder / "training_logs" / "training_log.jsonl", after_epoch=done // inputs.steps_per_epoch)
@@ -101,7 +99,7 @@ def train_stargan(
     def keep(stem: str, step: int) -> Path:
         path = folder / f"{stem}.safetensors"
         if accelerator.is_main_process:
-            save_networks(path, n, averages, metadata(step))
+            save_networks(path, n, averages, metadata_of(sizes, names, latents.shape, settings.latent_scale, step))
         return path
 
     try:

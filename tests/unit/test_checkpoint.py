@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.errors import InputError
@@ -58,3 +61,29 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path):
     (tmp_path / "x").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
         write_text(tmp_path / "x" / "y", "z")
+
+
+def test_safetensors_that_do_not_fit_are_one_line_and_the_file_before_stays(tmp_path: Path):
+    """A real failed write: files may have 100,000 bytes at most, as on a full disk."""
+    from safetensors.torch import save_file
+
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"before")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with (
+            pytest.raises(InputError, match=r"output\.output_dir: state\.safetensors is larger than"),
+            atomic_path(path) as temporary,
+        ):
+            save_file({"x": torch.zeros(100_000)}, temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_a_full_disk_is_told_also_where_only_the_text_says_so(tmp_path: Path):
+    with pytest.raises(InputError, match="is full"), atomic_path(tmp_path / "x"):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
