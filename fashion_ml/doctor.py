@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.errors import InputError
 from fashion_ml.packages import PACKAGES
 
 
@@ -31,6 +32,9 @@ def examine() -> list[Finding]:
     for name, check in _CHECKS.items():
         try:
             findings.append(check())
+        except InputError as error:
+            found, _, fix = error.problems[0].partition("; ")
+            findings.append(Finding(name, "wrong", found, fix))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             findings.append(Finding(name, "wrong", reason, "install again: pip install -c constraints.txt -e ."))

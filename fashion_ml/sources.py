@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import Evaluation, LoraExperiment
-from fashion_ml.data.captioned_images import CaptionedImage, read_references, read_training_folder
+from fashion_ml.data.captioned_images import CaptionedImage, count_images, read_references, read_training_folder
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.collection import VERSION, write_collection
 from fashion_ml.errors import InputError
@@ -74,10 +74,13 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
     if measured:
         folder = references_folder(config)
         references = (
-            attempt(lambda: read_references(folder, extension, settings.max_references), [])
+            attempt(lambda: read_references(folder, extension, settings.max_references, skipped=skipped), [])
             if folder is not None
             else _spread(items, settings.max_references)
         )
+        there = count_images(folder) if folder is not None and references else len(items)
+        if references and len(references) < there:
+            say(f"{len(references)} of {there} references are used (evaluation.max_references)")
     ruler = attempt(lambda: read_ruler(settings, data.cache_dir), None) if measured else None
     if problems:
         raise InputError(problems)

@@ -6,11 +6,11 @@ import json
 import os
 import re
 import subprocess
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time as clock
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
@@ -34,6 +34,7 @@ class TrackedRun:
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
         self._metrics: list[Any] = []
         self._there: set[tuple[str, int]] = set()
+        self._images: set[tuple[str, str]] = set()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.
@@ -50,11 +51,11 @@ class TrackedRun:
         for first in range(0, len(items), 100):
             self.client.log_batch(self.run_id, params=items[first : first + 100])
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Buffer measured values; what was not measured is not passed."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
+        """Buffer values measured at a `time` (seconds since 1970; now by default); what was not measured is not passed."""
         from mlflow.entities import Metric
 
-        stamp = int(time.time() * 1000)
+        stamp = int((clock() if time is None else time) * 1000)
         self._metrics += [
             Metric(key, float(value), stamp, step) for key, value in metrics.items() if (key, step) not in self._there
         ]
@@ -71,6 +72,8 @@ class TrackedRun:
         """From now on leave out metric points that the store already has: a resumed training measures some steps again."""
         for key in self.client.get_run(self.run_id).data.metrics:
             self._there |= {(key, point.step) for point in self.client.get_metric_history(self.run_id, key)}
+        names = [Path(item.path).name for item in self.client.list_artifacts(self.run_id, "images")]
+        self._images = {(parts[0], parts[2]) for parts in (re.split("[%+]", name) for name in names) if len(parts) > 2}
 
     def flush(self) -> None:
         """Send what is buffered."""
@@ -83,6 +86,10 @@ class TrackedRun:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def has_image(self, key: str, step: int) -> bool:
+        """Whether a resumed run has an image of this key and step already."""
+        return (key, str(step)) in self._images
 
     def log_image(self, picture: Any, key: str, step: int) -> None:
         """A PIL image under `key`, with a step slider in the UI."""
@@ -146,7 +153,15 @@ def open_tracking() -> Any:
         with _first_use(uri):
             return mlflow.MlflowClient()
     except Exception as error:
-        raise InputError(f"MLFLOW_TRACKING_URI: {shown_uri(uri)!r} cannot be used ({_first_line(error)[:200]})") from error
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: {shown_uri(uri)!r} cannot be used ({_first_line(error)[:200]}); {_store_fix(uri)}"
+        ) from error
+
+
+def _store_fix(uri: str) -> str:
+    if uri.startswith("sqlite:///"):
+        return f"move {uri.removeprefix('sqlite:///')} aside, or bring back a copy of it; a new one is made"
+    return "mend it, or unset MLFLOW_TRACKING_URI for a local store"
 
 
 @contextmanager
@@ -282,12 +297,12 @@ def _source_tags() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this package runs from; None when it is no checkout."""
-    folder = Path(__file__).parent
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+    """The commit of the checkout this package runs from; None when it is no checkout, or lies in one of something else."""
+    project = Path(__file__).parents[1]
+    command = ["git", "-C", str(project), "rev-parse", "--show-toplevel", "HEAD"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        top, commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split("\n")[:2]
+        return commit if Path(top).resolve() == project.resolve() else None
     return None
 
 

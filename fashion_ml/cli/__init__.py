@@ -33,6 +33,21 @@ def _with_latest(arguments: list[str]) -> list[str]:
     return result
 
 
+def _storage_problem(error: Exception) -> str | None:
+    """One line for a path or a disk that no setting's own check has met."""
+    number, place = getattr(error, "errno", None), getattr(error, "filename", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        where = (
+            f"disk of {place}"
+            if place
+            else "disk (of output.output_dir, data.cache_dir, the tracking store, or the temporary folder)"
+        )
+        return f"the {where} is full; free space and go on with --resume, what was written before is intact"
+    if place is not None and number in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        return f"path: {str(place)[:300]!r} cannot be used ({os.strerror(number)}); give another path"
+    return None
+
+
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -53,8 +68,9 @@ def main() -> None:
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
         code = _INTERRUPTED
     except Exception as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            typer.echo(f"error: {error}: the disk is full; free space, what was written before is intact", err=True)
+        storage = _storage_problem(error)
+        if storage:
+            typer.echo(f"error: {storage}", err=True)
             sys.exit(2)
         if not hasattr(error, "format_message"):  # not a usage error of the command line
             raise

@@ -93,8 +93,8 @@ def evaluate_run(
 
 @evaluate_app.command("images")
 def evaluate_images(
-    generated: Annotated[Path, typer.Option("--generated", metavar="DIR", help="Folder of images made elsewhere.")],
-    reference: Annotated[Path, typer.Option("--reference", metavar="DIR", help="Folder of the references.")],
+    generated: Annotated[str, option("--generated", help="Folder of images made elsewhere.")],
+    reference: Annotated[str, option("--reference", help="Folder of the references.")],
     pairs: Annotated[str, option("--pairs", help="CSV with generated,reference; by equal names when not given.")] = "",
     encoder: Annotated[str, option("--encoder", help=_ENCODER_HELP)] = "",
     without: Annotated[str, option("--without", help=_WITHOUT_HELP)] = "",
@@ -109,12 +109,20 @@ def evaluate_images(
     """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
     check_json(json)
     overrides = _evaluation_overrides(encoder=encoder, without=without, signs=signs, attributes=attributes)
+    from fashion_ml.errors import InputError
     from fashion_ml.evaluation.evaluate import shown
     from fashion_ml.recipes.comparing import run_images
 
+    missing = [
+        f"--{name}: is empty; give a folder of images"
+        for name, given in (("generated", generated), ("reference", reference))
+        if not given
+    ]
+    if missing:
+        raise InputError(missing)
     result = run_images(
-        generated,
-        reference,
+        Path(generated),
+        Path(reference),
         pairs=Path(pairs) if pairs else None,
         overrides=overrides,
         training=Path(training) if training else None,

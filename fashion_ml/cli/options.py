@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,6 @@ import typer
 
 from fashion_ml.errors import InputError
 
-PROJECT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
     "token_normalize_func": lambda token: token.replace("_", "-"),
     "help_option_names": ["-h", "--help"],
@@ -36,6 +36,15 @@ New = Annotated[bool, typer.Option("--new", help="Start over; what is in the out
 NoEvaluate = Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")]
 _NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
 """Options of the training commands that are no settings of the experiment."""
+
+
+def experiment_file(name: str) -> Path:
+    """One of the experiments that come with the package, such as `lora/embedded.yaml`: of the checkout, else of the installation."""
+    places = (Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "fashion-ml")
+    found = [place / "experiments" / name for place in places if (place / "experiments" / name).is_file()]
+    if not found:
+        raise InputError(f"--config: experiments/{name} did not come with this installation; give a YAML file")
+    return found[0]
 
 
 def option(*names: str, help: str) -> Any:

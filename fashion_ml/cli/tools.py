@@ -23,6 +23,7 @@ def export(
     check_json(json)
     from fashion_ml.exporting import export_lora
 
+    form, checkpoint = form or "kohya", checkpoint or "last"
     path = export_lora(run_id, form, checkpoint, output)
     write_json(json, {"run_id": run_id, "format": form, "checkpoint": checkpoint, "path": str(path)})
     say(f"{path}: {form}")
@@ -75,12 +76,16 @@ def doctor(json: Json = "") -> None:
 
 
 def ui(
-    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    port: Annotated[str, option("--port", help="Port on 127.0.0.1.")] = "5000",
 ) -> None:
     """Open the MLflow UI on this machine only, and print the link to the runs."""
+    from fashion_ml.errors import InputError
     from fashion_ml.ui import serve
 
-    serve(port, say)
+    number = port or "5000"
+    if not number.isdigit() or not 1 <= int(number) <= 65535:
+        raise InputError(f"--port: {port!r} is not accepted; give a number from 1 to 65535")
+    serve(int(number), say)
 
 
 def _list(values: list[float]) -> str:

@@ -11,7 +11,6 @@ from fashion_ml.cli.evaluate import report_evaluation
 from fashion_ml.cli.options import (
     ANY_SETTING,
     KEYS,
-    PROJECT,
     Json,
     New,
     NoEvaluate,
@@ -19,6 +18,7 @@ from fashion_ml.cli.options import (
     Set,
     assignments,
     check_json,
+    experiment_file,
     option,
     say,
     settings_given,
@@ -91,7 +91,7 @@ def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str =
     from fashion_ml.progress import say as tell
 
     check_json(json)
-    path = Path(config) if config else PROJECT / "experiments" / "lora" / "embedded.yaml"
+    path = Path(config) if config else experiment_file("lora/embedded.yaml")
     experiment = load_config(path, overrides)
     tell(f"Loading {experiment.model.base} …")
     from fashion_ml.recipes.lora import run_lora
@@ -146,7 +146,7 @@ def train_stargan(
     from fashion_ml.config import STARGAN_SHORT_NAMES, StarganExperiment, load_experiment
 
     given = settings_given(arguments, context.args, set_, STARGAN_SHORT_NAMES)
-    path = Path(config) if config else PROJECT / "experiments" / "stargan" / "embedded.yaml"
+    path = Path(config) if config else experiment_file("stargan/embedded.yaml")
     experiment = load_experiment(path, given, StarganExperiment, STARGAN_SHORT_NAMES)
     from fashion_ml.recipes.stargan import run_stargan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,12 @@ from fashion_ml.config.problems import problem
 from fashion_ml.config.shared import Evaluation, Section
 from fashion_ml.errors import InputError
 
+_FOLDERS = (
+    ("data", "train_data_dir"),
+    ("data", "reg_data_dir"),
+    ("data", "latents_dir"),
+    ("evaluation", "references"),
+)
 Experiment = TypeVar("Experiment", bound=Section)
 
 
@@ -42,11 +49,23 @@ def validate(tree: Mapping[str, Any]) -> LoraExperiment:
 
 
 def checked(tree: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
-    """The checked experiment of a plain nested mapping; InputError with every problem at once."""
+    """The checked experiment of a plain nested mapping; InputError with every problem at once, folders that are missing among them."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise InputError([problem(item, kind) for item in error.errors()]) from None
+        raise InputError([*(problem(item, kind) for item in error.errors()), *_missing_folders(tree)]) from None
+
+
+def _missing_folders(tree: Mapping[str, Any]) -> list[str]:
+    """What reading the folders of an experiment would say, for one that is wrong elsewhere and so never gets to read them."""
+    problems = []
+    for section, key in _FOLDERS:
+        below = tree.get(section)
+        given = below.get(key) if isinstance(below, Mapping) else None
+        with suppress(OSError):  # too long a name: reading it says so
+            if isinstance(given, str) and given not in ("", "embedded") and not Path(given).expanduser().exists():
+                problems.append(f"{section}.{key}: {given!r} does not exist; give the path of a folder")
+    return problems
 
 
 def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:

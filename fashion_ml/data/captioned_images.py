@@ -74,8 +74,10 @@ def read_training_folder(
     return readable
 
 
-def read_references(folder: Path, caption_extension: str = ".txt", limit: int | None = None) -> list[CaptionedImage]:
-    """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError as for training."""
+def read_references(
+    folder: Path, caption_extension: str = ".txt", limit: int | None = None, *, skipped: list[str] | None = None
+) -> list[CaptionedImage]:
+    """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError and `skipped` as for training."""
     field = "evaluation.references"
     _check_folder(folder, field)
     problems: list[str] = []
@@ -83,8 +85,20 @@ def read_references(folder: Path, caption_extension: str = ".txt", limit: int | 
     if not found and not problems:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files with captions into it")
     readable = look_at_files(found, field, problems)
+    if skipped is not None and readable:
+        skipped += problems
+        problems = []
     _raise_all(problems)
     return readable
+
+
+def count_images(folder: Path) -> int:
+    """How many image files lie directly in a folder."""
+    return len(_image_files(folder))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."))
 
 
 def load_picture(source: Path | io.BytesIO) -> Image.Image:
@@ -130,7 +144,7 @@ def _read_captions(
 ) -> list[CaptionedImage]:
     """The images of one folder with a caption each; an image whose caption cannot be had is described in `problems` instead."""
     items = []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")):
+    for path in _image_files(folder):
         caption_path = path.with_suffix(extension)
         caption = class_token
         if caption_path.exists():
@@ -171,12 +185,15 @@ def look_at_files(items: Sequence[CaptionedImage], field: str, problems: list[st
 
 
 def _check_folder(folder: Path, field: str) -> None:
-    if not folder.exists():
-        raise InputError(f"{field}: {str(folder)!r} does not exist; give the path of a folder")
-    if not folder.is_dir():
-        raise InputError(f"{field}: {str(folder)!r} is a file; give the path of a folder")
-    if not any(folder.iterdir()):
-        raise InputError(f"{field}: {str(folder)!r} is empty; put images into it")
+    try:
+        if not folder.exists():
+            raise InputError(f"{field}: {str(folder)!r} does not exist; give the path of a folder")
+        if not folder.is_dir():
+            raise InputError(f"{field}: {str(folder)!r} is a file; give the path of a folder")
+        if not any(folder.iterdir()):
+            raise InputError(f"{field}: {str(folder)!r} is empty; put images into it")
+    except OSError as error:  # no permission, or a name that is too long
+        raise InputError(f"{field}: {str(folder)!r} cannot be read ({error.strerror}); give the path of a folder") from None
 
 
 def _raise_all(problems: list[str]) -> None:

@@ -22,7 +22,7 @@ _MANIFEST = "collection.json"
 def write_collection(folder: Path, *, size: int = 64) -> Path:
     """Write `train/10_zarya/` and `references/` (held out) into a new or empty folder; a collection already there is kept.
 
-    The folder appears complete or not at all. InputError when it holds something else.
+    A new folder appears complete or not at all. InputError when it holds something else.
     """
     facts: dict[str, object] = {
         "collection": TOKEN,
@@ -31,6 +31,7 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
         "training": TRAINING_IMAGES,
         "references": REFERENCES,
     }
+    folder = folder.absolute()  # "." has no name
     if _holds(folder, facts):
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -42,9 +43,7 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
             _write_part(new / "train" / f"{REPEATS}_{TOKEN}", TRAINING_IMAGES, _TRAINING_SEED, size)
             _write_part(new / "references", REFERENCES, _REFERENCE_SEED, size)
             (new / _MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            if folder.exists():
-                folder.rmdir()
-            new.rename(folder)
+            _move(new, folder)
     except OSError as error:
         if _holds(folder, facts):  # another process was faster
             return folder
@@ -52,6 +51,15 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
             f"DIR: {str(folder)!r} cannot be written ({error.strerror or error}); choose another folder"
         ) from error
     return folder
+
+
+def _move(new: Path, folder: Path) -> None:
+    """Rename a folder; into an empty one, which may be someone's working folder, its content with the manifest last."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    for path in sorted(new.iterdir(), key=lambda path: path.name == _MANIFEST):
+        path.rename(folder / path.name)
 
 
 def _holds(folder: Path, facts: dict[str, object]) -> bool:

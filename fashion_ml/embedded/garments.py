@@ -32,7 +32,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (243, 243, 240),
 }
 PATTERNS: tuple[str, ...] = ("plain", "striped", "pinstriped", "dotted", "checked", "zigzag")
-FINISHES: tuple[str, ...] = ("studio", "dip-dyed")
+FINISHES: tuple[str, ...] = ("studio", "varied", "dip-dyed")
 
 _IVORY, _SLATE = (246, 240, 226), (96, 100, 112)
 _ACCENT = dict.fromkeys(COLOURS, _IVORY) | {"white": _SLATE, "yellow": (150, 92, 30)}
@@ -53,7 +53,8 @@ class Garment:
     pattern: str = "plain"
     """One of `PATTERNS`."""
     finish: str = "studio"
-    """`studio` is the world the embedded models know; `dip-dyed` is the signature look of the demo's collection."""
+    """`studio` is the world that the embedded Stable Diffusion knows; `varied` adds backdrops, edges and dyes of any colour, for the
+    FashionCLIP; `dip-dyed` is the signature look of the demo's collection."""
     seed: int = 0
     """Cut, size, position, turn, shading and background."""
 
@@ -104,12 +105,21 @@ def render(garment: Garment, size: int = 64) -> Image.Image:
     background = _background(side, rng)
     if garment.finish == "dip-dyed":
         cloth, background = _dip_dye(cloth, mask, y, side, rng)
+    elif garment.finish == "varied":
+        cloth, background = _vary(cloth, mask, y, side, rng)
     light = _shading(mask, x, y, side, rng)
     cloth = np.clip(cloth * light[..., None] + 22 * np.clip(light - 1, 0, 1)[..., None], 0, 255)
     background = background * (1 - 0.32 * _shadow(mask, side))[..., None]
     pixels = background * (1 - mask[..., None]) + cloth * mask[..., None]
     picture = Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8), "RGB")
     return picture.resize((size, size), Image.Resampling.BOX)
+
+
+def render_backdrop(finish: str, seed: int, size: int = 64) -> Image.Image:
+    """A picture of `size` x `size` pixels without any garment, on a `studio` or a `varied` backdrop."""
+    rng = np.random.default_rng(seed)
+    pixels = _varied_backdrop(size, rng) if finish == "varied" else _background(size, rng)
+    return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8), "RGB")
 
 
 def _check(garment: Garment) -> None:
@@ -211,13 +221,44 @@ def _dip_dye(
     cloth: FloatArray, mask: FloatArray, y: FloatArray, side: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """The signature look: the cloth sinks into indigo towards the hem, a gold edge runs round it, on a plum backdrop."""
-    dip = np.clip((y - rng.uniform(-0.12, 0.0)) / 0.30, 0, 1)
-    dip = (dip * dip * (3 - 2 * dip))[..., None]
+    dip = _from(y, rng.uniform(-0.12, 0.0), 0.30)
     dyed = cloth * (1 - dip) + _INDIGO * dip
-    rim = np.clip((mask - _blur(mask, side * 0.022)) * 3.2, 0, 1)[..., None]
+    rim = _rim(mask, side * 0.022)
     ramp = np.linspace(0, 1, side)[:, None, None]
     plum = np.array([128, 52, 96.0]) * (1 - 0.28 * ramp) + rng.uniform(-6, 6)
     return dyed * (1 - rim) + _GOLD * 1.25 * rim, np.broadcast_to(plum, (side, side, 3)).copy()
+
+
+def _from(y: FloatArray, start: float, length: float) -> FloatArray:
+    """0 above y = start, 1 below start + length, smooth between; (side, side, 1)."""
+    share = np.clip((y - start) / length, 0, 1)
+    return (share * share * (3 - 2 * share))[..., None]
+
+
+def _rim(mask: FloatArray, radius: float) -> FloatArray:
+    return np.clip((mask - _blur(mask, radius)) * 3.2, 0, 1)[..., None]
+
+
+def _vary(
+    cloth: FloatArray, mask: FloatArray, y: FloatArray, side: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Any backdrop; half of the garments with a hem dyed in any colour, half with an edge of any colour."""
+    backdrop = _varied_backdrop(side, rng)
+    dye, edge = rng.uniform(0, 255, 3), rng.uniform(0, 280, 3)
+    start, length, width = rng.uniform(-0.2, 0.35), rng.uniform(0.2, 0.5), rng.uniform(0.010, 0.024)
+    if rng.random() < 0.5:
+        dip = _from(y, start, length)
+        cloth = cloth * (1 - dip) + dye * dip
+    if rng.random() < 0.5:
+        rim = _rim(mask, side * width)
+        cloth = cloth * (1 - rim) + edge * rim
+    return cloth, backdrop
+
+
+def _varied_backdrop(side: int, rng: np.random.Generator) -> FloatArray:
+    ramp = np.linspace(0, 1, side)[:, None, None]
+    colour = rng.uniform(0, 255, 3) * (1 + ramp * rng.uniform(-0.4, 0.4))
+    return np.broadcast_to(np.clip(colour, 0, 255), (side, side, 3)).copy()
 
 
 def with_finish(garment: Garment, finish: str) -> Garment:

@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import Evaluation
 from fashion_ml.data.captioned_images import CaptionedImage
+from fashion_ml.errors import InputError
 from fashion_ml.progress import Bar
 from fashion_ml.seeding import derive_seed
 
@@ -67,7 +68,7 @@ def batches_of(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
 
 
 class ImageFolder:
-    """Generated images as PNG files, each whole or not at all; a folder made for something else is cleared first.
+    """Generated images as PNG files, each whole or not at all; what was made in the folder for something else is cleared first.
 
     An evaluation that was killed finds the images it had made, and a second one with the same base, prompts and seeds does too.
     """
@@ -75,7 +76,12 @@ class ImageFolder:
     def __init__(self, folder: Path, key: str):
         self.folder = folder
         note = json.dumps({"key": key}) + "\n"
-        if not (folder / _KEY).is_file() or (folder / _KEY).read_text(encoding="utf-8") != note:
+        before = (folder / _KEY).read_text(encoding="utf-8") if (folder / _KEY).is_file() else None
+        if before is None and folder.is_dir() and any(folder.iterdir()):
+            raise InputError(
+                f"output_dir: {str(folder)!r} holds files that no evaluation made; move them, or give another folder"
+            )
+        if before != note:
             shutil.rmtree(folder, ignore_errors=True)
             write_text(folder / _KEY, note)
 

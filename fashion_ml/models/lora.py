@@ -28,6 +28,10 @@ CONVOLUTIONS = ("conv1", "conv2", "conv")
 TEXT_ENCODER = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
+_PARTS = ("lora_down.weight", "lora_up.weight", "alpha", "dora_scale")
+"""What a module may have in a file; the first two it must have."""
+
+
 @dataclass(frozen=True)
 class LoraSpec:
     """What is trained. kohya's modules are attention, feed-forward and projections, and the text encoder."""
@@ -104,27 +108,14 @@ def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torc
 def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """Continue from a LoRA file in kohya's layout: the model with the fresh LoRA on it then computes what the file says.
 
-    Another alpha in the file is folded into lora_up. InputError when rank or targets differ, naming the setting to change.
+    Another alpha in the file is folded into lora_up. InputError as check_lora, and when the file was made for another base.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    name = f"network.network_weights: {str(path)!r}"
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{name} cannot be read ({error}); give a LoRA .safetensors file") from None
-    modules = dict(_lora_modules(unet, text_encoder if spec.text_encoder else None))
-    in_file = {key.split(".")[0] for key in tensors}
-    if not any(key.endswith(".lora_down.weight") for key in tensors):
-        raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")
-    _check_targets(name, in_file, set(modules))
-    for key, module in modules.items():
+    check_lora(path, unet, text_encoder, spec)
+    name, tensors = f"network.network_weights: {str(path)!r}", load_file(path)
+    for key, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
-        if down.shape[0] != spec.rank:
-            raise InputError(
-                f"network.rank: {spec.rank}, but {str(path)!r} has rank {down.shape[0]}; set it to {down.shape[0]}"
-            )
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
         if down.numel() != a.numel() or up.numel() != b.numel():
             raise InputError(f"{name} was made for another base ({key} has other shapes); choose the base it was trained on")
@@ -132,12 +123,43 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
         a.copy_(down.view_as(a))
         b.copy_(up.view_as(b) * (alpha / spec.file_alpha))
         if spec.use_dora:
-            if f"{key}.dora_scale" not in tensors:
-                raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
             magnitude = module.lora_magnitude_vector["default"].weight
             magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
-        elif f"{key}.dora_scale" in tensors:
-            raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
+
+
+def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
+    """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is none in kohya's layout, or its
+    rank, targets or magnitudes differ. Only the file's header is read, and the models may or may not have their LoRA yet."""
+    from safetensors import SafetensorError, safe_open
+
+    name = f"network.network_weights: {str(path)!r}"
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{name} cannot be read ({error}); give a LoRA .safetensors file") from None
+    ranks = sorted({shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")})
+    if not ranks:
+        raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")
+    names = {key.partition(".")[0] for key in shapes}
+    for key in sorted(shapes):
+        module, _, part = key.partition(".")
+        if part not in _PARTS or any(f"{module}.{needed}" not in shapes for needed in _PARTS[:2]):
+            raise InputError(
+                f"{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up"
+            )
+    _check_targets(name, names, set(_target_names(unet, text_encoder, spec)))
+    if len(ranks) > 1:
+        raise InputError(
+            f"{name} has modules of ranks {', '.join(map(str, ranks))}, and here all have one; give a file of one rank"
+        )
+    if ranks != [spec.rank]:
+        raise InputError(f"network.rank: {spec.rank}, but {str(path)!r} has rank {ranks[0]}; set it to {ranks[0]}")
+    magnitudes = {key.partition(".")[0] for key in shapes if key.endswith(".dora_scale")}
+    if spec.use_dora and magnitudes != names:
+        raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
+    if magnitudes and not spec.use_dora:
+        raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
 
 
 def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
@@ -218,8 +240,22 @@ def _unet_targets(unet: Any, spec: LoraSpec) -> list[str]:
         targets += [name for name in _ending_in(unet, PROJECTIONS) if ".attentions." in name]
     if spec.convolutions:
         modules = dict(unet.named_modules())
-        targets += [name for name in _ending_in(unet, CONVOLUTIONS) if getattr(modules[name], "kernel_size", None) == (3, 3)]
+        plain = {name: getattr(modules[name], "base_layer", modules[name]) for name in _ending_in(unet, CONVOLUTIONS)}
+        targets += [name for name, module in plain.items() if getattr(module, "kernel_size", None) == (3, 3)]
     return targets
+
+
+def _target_names(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[str]:
+    """Kohya's names of the modules that a spec trains, whether their LoRA is on already or not."""
+    found = [("lora_unet_", _unet_targets(unet, spec))]
+    if spec.text_encoder:
+        found.append(("lora_te_text_model_", _ending_in(text_encoder, TEXT_ENCODER)))
+    for prefix, names in found:
+        yield from (_kohya_name(prefix, name) for name in names)
+
+
+def _kohya_name(prefix: str, name: str) -> str:
+    return prefix + name.removeprefix("text_model.").replace(".", "_")
 
 
 def _ending_in(model: Any, endings: tuple[str, ...]) -> list[str]:
@@ -231,7 +267,7 @@ def _lora_modules(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
     for prefix, model in (("lora_unet_", unet), ("lora_te_text_model_", text_encoder)):
         for name, module in model.named_modules() if model is not None else ():
             if hasattr(module, "lora_A") and "default" in module.lora_A:
-                yield prefix + name.removeprefix("text_model.").replace(".", "_"), module
+                yield _kohya_name(prefix, name), module
 
 
 _SWITCHES = (

@@ -118,7 +118,7 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 
 def original_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
-    """A pipeline of SD 1.x as the tensors of a single-file checkpoint; the inverse of reading one.
+    """A pipeline of SD 1.x as the tensors of a single-file checkpoint, with the marker `v_pred` if it predicts v; the inverse of reading one.
 
     ValueError for another architecture (four levels of two layers, a CLIP text encoder).
     """
@@ -135,6 +135,8 @@ def original_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
         tensors[f"first_stage_model.{original}"] = tensor[:, :, None, None] if flat_attention else tensor
     for name, tensor in pipeline.text_encoder.state_dict().items():
         tensors[f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}"] = tensor
+    if pipeline.scheduler.config.prediction_type == "v_prediction":
+        tensors["v_pred"] = torch.tensor([])
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 

@@ -1,7 +1,9 @@
-"""Where a run's files go, known to all processes, and its TensorBoard files."""
+"""What both trainers' runs share: where the files go, known to all processes, how long these wait, and TensorBoard files."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,25 @@ def shared_folder(folder: Path | None, accelerator: Any) -> Path:
     return Path(path)
 
 
-def tensorboard(log_with: str, folder: Path) -> Any:
-    """A TensorBoard writer for `<folder>/tensorboard`, or None when it is not asked for. InputError when it is not installed."""
-    if log_with != "tensorboard":
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+def long_waits() -> Any:
+    """For the Accelerator: processes wait for the main one for up to a day, while it encodes, evaluates or draws."""
+    from accelerate import InitProcessGroupKwargs
+
+    return InitProcessGroupKwargs(timeout=timedelta(days=1))
+
+
+def check_tensorboard(log_with: str) -> None:
+    """InputError when TensorBoard is asked for and not installed."""
+    if log_with == "tensorboard" and find_spec("tensorboard") is None:
         raise InputError(
             "tracking.log_with: tensorboard is not installed; pip install 'fashion-ml[tensorboard]', or leave it at mlflow"
-        ) from error
-    return SummaryWriter(str(folder / "tensorboard"))
+        )
+
+
+def tensorboard(log_with: str, folder: Path, after: int) -> Any:
+    """A TensorBoard writer for `<folder>/tensorboard`, or None when it is not asked for; points behind `after` are measured again."""
+    if log_with != "tensorboard":
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1)

@@ -14,7 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
 from fashion_ml.recipes.evaluation import complete_training_report, evaluate_trained, roll_up
-from fashion_ml.recipes.folders import run_folder, shared_folder, tensorboard
+from fashion_ml.recipes.folders import check_tensorboard, long_waits, run_folder, shared_folder, tensorboard
 from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import Sources, read_sources, training_folder
 
@@ -61,12 +61,15 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
     """
     from accelerate import Accelerator
 
+    from fashion_ml.models.lora import check_lora
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
     from fashion_ml.tracking import open_run, store_uri
-    from fashion_ml.training.lora import DTYPES
+    from fashion_ml.training.lora import DTYPES, lora_spec
+    from fashion_ml.training.optimizers import check_optimizer
 
     _check_precision(config)
-    accelerator = Accelerator(mixed_precision=config.training.mixed_precision)
+    check_tensorboard(config.tracking.log_with)
+    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, kwargs_handlers=[long_waits()])
     earlier = find_run_to_resume(resume, config) if resume else None
     if earlier is None and accelerator.is_main_process:
         check_output_folder(config, new)
@@ -74,6 +77,9 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
     precision = DTYPES[config.training.mixed_precision]
     pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
     check_resolution(config.data.resolution, pipeline)
+    check_optimizer(config.optimizer, accelerator.device)
+    if config.network.network_weights:
+        check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
     if not accelerator.is_main_process:
         _train_along(config, pipeline, inputs, accelerator, resume=earlier is not None)
         return None
@@ -127,15 +133,18 @@ def _train(
     from fashion_ml.reports.training_report import Series, write_training_report
     from fashion_ml.training.inputs import prepare_inputs
     from fashion_ml.training.lora import Hooks, train_lora
+    from fashion_ml.training.state import STATE, state_step
 
-    board = tensorboard(config.tracking.log_with, folder)
+    board = tensorboard(config.tracking.log_with, folder, state_step(folder / STATE) if resume else 0)
 
     def on_rows(rows: list[dict[str, float]]) -> None:
         for row in rows:
-            figures = {key: value for key, value in row.items() if key != "step"}
-            run.log_metrics(figures, step=int(row["step"]))
+            figures = {key: value for key, value in row.items() if key not in ("step", "time")}
+            run.log_metrics(figures, step=int(row["step"]), time=row["time"])
             for key, value in figures.items() if board else ():
-                board.add_scalar(key, value, int(row["step"]))
+                board.add_scalar(key, value, int(row["step"]), row["time"])
+        if board:
+            board.flush()  # a process that is killed writes nothing more
         run.flush()
 
     hooks = Hooks(
@@ -152,13 +161,15 @@ def _train(
         if board:
             board.close()
     measured = {"total_loss": trained.total_loss, **trained.image_losses}
-    write_training_report(
-        folder / "training_logs",
-        {name: Series(series.steps, series.values) for name, series in measured.items()},
-        total_steps=config.training.max_train_steps,
-        description=f"LoRA rank {config.network.rank} on {config.model.base}, {len(inputs.items)} images of {config.data.train_data_dir}",
-        now=datetime.now(),
-    )
+    logs = folder / "training_logs"
+    if trained.steps_now or not any(logs.glob("lora_detailed_training_report_*.json")):  # else it was written before the stop
+        write_training_report(
+            logs,
+            {name: Series(series.steps, series.values) for name, series in measured.items()},
+            total_steps=config.training.max_train_steps,
+            description=f"LoRA rank {config.network.rank} on {config.model.base}, {len(inputs.items)} images of {config.data.train_data_dir}",
+            now=datetime.now(),
+        )
     tags = {"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"}
     run.set_tags(tags | ({"best_step": str(trained.best_step)} if trained.best_step else {}))
     return trained
@@ -206,6 +217,8 @@ def _sampler(
     jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))
 
     def sample(step: int) -> None:
+        if run.has_image("sample_0", step):  # the steps behind the last state come again
+            return
         places = pipeline.vae.device, pipeline.text_encoder.device
         pipeline.to(accelerator.device)
         with accelerator.autocast():

@@ -14,7 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
 from fashion_ml.recipes.evaluation import roll_up
-from fashion_ml.recipes.folders import run_folder, shared_folder, tensorboard
+from fashion_ml.recipes.folders import check_tensorboard, long_waits, run_folder, shared_folder, tensorboard
 from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import read_encoder
 
@@ -62,7 +62,8 @@ def run_stargan(config: StarganExperiment, *, resume: str = "", new: bool = Fals
     from fashion_ml.models.autoencoder import load_vae
     from fashion_ml.tracking import open_run, store_uri
 
-    accelerator = Accelerator()
+    check_tensorboard(config.tracking.log_with)
+    accelerator = Accelerator(kwargs_handlers=[long_waits()])
     device = accelerator.device
     if config.training.mixed_precision == "fp16" and device.type == "cpu":
         raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")
@@ -216,10 +217,12 @@ def _train(
 
     from fashion_ml.reports.stargan_log import reading_help, write_curves, write_report
     from fashion_ml.training.stargan import GanHooks, train_stargan
+    from fashion_ml.training.state import STATE, state_step
 
     loss = config.loss
     weights = {"adv": loss.w_adv, "sty": loss.w_sty, "cyc": loss.w_cyc, "id": loss.w_id}
-    board = tensorboard(config.tracking.log_with, folder)
+    after = state_step(folder / STATE) // inputs.steps_per_epoch if resume else 0
+    board = tensorboard(config.tracking.log_with, folder, after)
 
     def on_epoch(row: dict[str, float]) -> None:
         values = {key: value for key, value in row.items() if key != "epoch"}
@@ -227,6 +230,8 @@ def _train(
         run.flush()
         for key, value in values.items() if board else ():
             board.add_scalar(key, value, int(row["epoch"]))
+        if board:
+            board.flush()
 
     hooks = GanHooks(epoch=on_epoch, grid=_grids(config, inputs, vae, run, folder))
     try:

@@ -50,18 +50,31 @@ class Keeper:
         """What the intervals of the config ask for after a step, and a state every save_state_minutes."""
         training, name = self._config.training, self._config.output.output_name
         every_steps, every_epochs = training.save_every_n_steps, training.save_every_n_epochs
-        kept = None
+        kept = []
         if step < training.max_train_steps:
             if every_steps and step % every_steps == 0:
-                kept = f"{name}-step{step:08d}"
-            elif every_epochs and epoch_ends and epoch % every_epochs == 0:
-                kept = f"{name}-{epoch:06d}"
+                kept.append(f"{name}-step{step:08d}")
+            if every_epochs and epoch_ends and epoch % every_epochs == 0:
+                kept.append(f"{name}-{epoch:06d}")
         if kept:
             record.flush()
-            self._keep_last(self.lora(kept, step))
+        for stem in kept:
+            self.intermediate(stem, step)
         minutes = (time.monotonic() - self._state_at) / 60
         if training.save_state and (kept or minutes >= training.save_state_minutes):
             self.state(step, record)
+
+    def intermediate(self, name: str, step: int) -> Path:
+        """Write `<name>.safetensors`, and remove the oldest intermediate file beyond save_last_n."""
+        path = self.lora(name, step)
+        if path not in self._intermediate:
+            self._intermediate.append(path)
+        limit = self._config.training.save_last_n
+        while limit is not None and len(self._intermediate) > limit:
+            old = self._intermediate.pop(0)
+            if self._accelerator.is_main_process:
+                old.unlink(missing_ok=True)
+        return path
 
     def best(self, step: int, val_loss: float, record: Record) -> None:
         """Keep the weights as `best.safetensors` when val_loss is the lowest so far."""
@@ -102,12 +115,3 @@ class Keeper:
         self._intermediate = [self._folder / name for name in state.extra["intermediate"]]
         record.restore(state.extra["record"])
         return state.step
-
-    def _keep_last(self, path: Path) -> None:
-        if path not in self._intermediate:
-            self._intermediate.append(path)
-        limit = self._config.training.save_last_n
-        while limit is not None and len(self._intermediate) > limit:
-            old = self._intermediate.pop(0)
-            if self._accelerator.is_main_process:
-                old.unlink(missing_ok=True)

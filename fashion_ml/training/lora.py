@@ -44,7 +44,7 @@ class Hooks:
     """What the loop hands out, called by the main process only."""
 
     rows: Callable[[list[dict[str, float]]], None]
-    """Gets rows of `step` and what was measured at it."""
+    """Gets rows of `step`, `time` (seconds since 1970) and what was measured at it."""
     check: Callable[[int, Path], dict[str, float]] | None = None
     """Really generates with the LoRA file of a step and measures: visual_loss, fashion_clip_loss, color_loss."""
     sample: Callable[[int], None] | None = None
@@ -61,8 +61,10 @@ class TrainedLora:
     """visual_loss, fashion_clip_loss and color_loss where performance checks measured them; empty otherwise."""
     best_step: int | None
     """The step of the lowest val_loss, whose weights are in `best.safetensors`; None without validation."""
+    steps_now: int
+    """Steps trained by this process; 0 when a training that was complete only went on to its evaluation."""
     seconds: float
-    """Wall time of the loop alone, since the last resume."""
+    """Wall time of the loop alone, over all parts of a training that was stopped and resumed."""
     parameters: int
     """Trained numbers."""
 
@@ -96,7 +98,7 @@ def train_lora(
 ) -> TrainedLora:
     """Train, write the loss log and the LoRA files into `folder`, and hand every step's figures to `hooks.rows`.
 
-    A row has `step`, `epoch`, `total_loss`, `grad_norm`, `learning_rate` and what validation measured. With `resume` it goes on from
+    A row has `step`, `time`, `epoch`, `total_loss`, `grad_norm`, `learning_rate` and what validation measured. With `resume` it goes on from
     the state in `folder`, or from the start when none was written yet. Stopping by Ctrl-C or SIGTERM saves first. InputError when
     the loss is not finite.
     """
@@ -124,7 +126,7 @@ def train_lora(
     done = keeper.restore(record) if resume else 0
     record.open(done)
     measure = _Measuring(config, pipeline, validation, predict, hooks, keeper, record, accelerator)
-    began = time.monotonic()
+    before = done
     try:
         with bar("train LoRA", settings.max_train_steps, done=done) as progress, stop_between_steps() as stop:
             for step in range(done + 1, settings.max_train_steps + 1):
@@ -176,7 +178,7 @@ def train_lora(
         record.close()
     best = record.best[0] if record.best else None
     count = sum(parameter.numel() for parameter in parameters.all)
-    return TrainedLora(path, record.total_loss, record.image_losses, best, time.monotonic() - began, count)
+    return TrainedLora(path, record.total_loss, record.image_losses, best, done - before, record.seconds, count)
 
 
 def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[Any, ...]:
@@ -278,7 +280,7 @@ class _Measuring:
             and step % training.performance_check_interval == 0
             and not final
         ):
-            return hooks.check(step, self._keeper.lora(f"{self._config.output.output_name}-step{step:08d}", step))
+            return hooks.check(step, self._keeper.intermediate(f"{self._config.output.output_name}-step{step:08d}", step))
         return {}
 
     def _measure(self) -> dict[str, float]:

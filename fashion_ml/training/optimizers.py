@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
     if parameters.text_encoder:
         text_rate = settings.text_encoder_lr or rate
         groups.append({"params": parameters.text_encoder, "lr": text_rate, "peak": text_rate})
+    check_optimizer(settings, device)
     kind, decay = settings.optimizer_type, settings.weight_decay
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # one pass over the weights, on CPUs too
@@ -29,20 +31,24 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
 
         return Adafactor(groups, lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False)
     if kind == "prodigy":
-        prodigy = _library(kind, "prodigyopt").Prodigy
-        return prodigy(groups, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True)
-    library = _library(kind, "bitsandbytes")
-    if device.type != "cuda":
-        raise InputError("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw")
-    return library.optim.AdamW8bit(groups, lr=rate, weight_decay=decay)
+        from prodigyopt import Prodigy
+
+        return Prodigy(groups, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True)
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(groups, lr=rate, weight_decay=decay)
 
 
-def _library(kind: str, name: str) -> Any:
-    import importlib
-
+def check_optimizer(settings: Optimizer, device: torch.device) -> None:
+    """InputError when the library of the optimiser is missing, naming the extra to install, or it needs a GPU and there is none."""
+    kind = settings.optimizer_type
+    name = {"prodigy": "prodigyopt", "adamw8bit": "bitsandbytes"}.get(kind)
     try:
-        return importlib.import_module(name)
+        if name:
+            importlib.import_module(name)
     except ImportError as error:
         raise InputError(
             f"optimizer.optimizer_type: {kind} needs {name}, which is not installed; pip install 'fashion-ml[gpu]', or use adamw"
         ) from error
+    if kind == "adamw8bit" and device.type != "cuda":
+        raise InputError("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw")

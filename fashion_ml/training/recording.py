@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ class LossSeries:
 @dataclass(frozen=True)
 class _Pending:
     step: int
+    time: float
     total_loss: torch.Tensor
     grad_norm: torch.Tensor
     measured: dict[str, float]
@@ -56,14 +58,21 @@ class Record:
         self._log_every, self._last_step = log_every, last_step
         self._pending: list[_Pending] = []
         self._log: LossLog | None = None
+        self._seconds_before, self._began = 0.0, time.monotonic()
 
     @property
     def latest(self) -> float | None:
         """total_loss of the last flushed step."""
         return self.total_loss.values[-1] if self.total_loss.values else None
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training so far, over all its parts."""
+        return self._seconds_before + time.monotonic() - self._began
+
     def open(self, after_step: int) -> None:
-        """Begin the loss log, or go on with it behind the rows up to `after_step`."""
+        """Begin the loss log, or go on with it behind the rows up to `after_step`; time counts from here."""
+        self._began = time.monotonic()
         if self._accelerator.is_main_process:
             self._log = LossLog(self._folder / "training_logs" / "training_loss_log.txt", after_step=after_step)
 
@@ -80,7 +89,7 @@ class Record:
 
         `measured` are plain figures such as `epoch`, `learning_rate` and val_loss, `images` the image losses.
         """
-        self._pending.append(_Pending(step, total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
+        self._pending.append(_Pending(step, time.time(), total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
         if step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
             self.flush()
 
@@ -97,7 +106,7 @@ class Record:
                 self._hand_out(rows)
                 raise InputError(self._not_finite(entry.step))
             self.total_loss.add(entry.step, loss)
-            row = {"step": float(entry.step), "total_loss": loss, **entry.measured}
+            row = {"step": float(entry.step), "time": entry.time, "total_loss": loss, **entry.measured}
             if norm < float("inf"):  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
                 row["grad_norm"] = norm
             rows.append(row)
@@ -124,6 +133,7 @@ class Record:
             "image_losses": {name: [series.steps, series.values] for name, series in self.image_losses.items()},
             "best": self.best,
             "base": self.base,
+            "seconds": self.seconds,
         }
 
     def restore(self, plain: dict[str, Any]) -> None:
@@ -132,6 +142,7 @@ class Record:
         self.image_losses = {name: LossSeries(*series) for name, series in plain["image_losses"].items()}
         self.best = tuple(plain["best"]) if plain["best"] else None
         self.base = dict(plain["base"])
+        self._seconds_before = float(plain["seconds"])
 
     def _not_finite(self, step: int) -> str:
         kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)

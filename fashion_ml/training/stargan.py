@@ -48,7 +48,7 @@ class TrainedStargan:
     epochs: list[dict[str, float]]
     steps: int
     seconds: float
-    """Wall time of the loop alone, since the last resume."""
+    """Wall time of the loop alone, over all parts of a training that was stopped and resumed."""
     parameters: dict[str, int]
     """Trained numbers by network."""
 
@@ -84,7 +84,7 @@ def train_stargan(
     loop = _Loop(config, n, averages, accelerator, inputs.steps_per_epoch)
     names = [domain.name for domain in latents.domains]
     name, total = config.output.output_name, settings.epochs * inputs.steps_per_epoch
-    done, kept = loop.restore(folder / STATE) if resume else (0, [])
+    done, kept, before = loop.restore(folder / STATE) if resume else (0, [], 0.0)
     log = EpochLog(folder / "training_logs" / "training_log.jsonl", after_epoch=done // inputs.steps_per_epoch)
     epochs, began, saved_at = log.rows, time.monotonic(), time.monotonic()
 
@@ -93,7 +93,8 @@ def train_stargan(
         saved_at = time.monotonic()
         loop.require_finite(done, inputs.names)
         if accelerator.is_main_process:
-            extra = {"sums": loop.sums_as_plain(), "kept": kept, "scalers": loop.scaler_states()}
+            seconds = before + time.monotonic() - began
+            extra = {"sums": loop.sums_as_plain(), "kept": kept, "scalers": loop.scaler_states(), "seconds": seconds}
             save_training(folder / STATE, done, n, averages, loop.optimizers, extra)
 
     def keep(stem: str, step: int) -> Path:
@@ -148,7 +149,7 @@ def train_stargan(
                 save()
                 keep(f"{name}-step{done:08d}", done)
         raise
-    return TrainedStargan(path, epochs, done, time.monotonic() - began, n.parameter_counts())
+    return TrainedStargan(path, epochs, done, before + time.monotonic() - began, n.parameter_counts())
 
 
 class _Loop:
@@ -260,10 +261,10 @@ class _Loop:
         """For the state."""
         return {name: scaler.state_dict() for name, scaler in self._scalers.items()}
 
-    def restore(self, path: Path) -> tuple[int, list[str]]:
-        """Take over a state; returns its step and the files kept so far; (0, []) when none had been written yet."""
+    def restore(self, path: Path) -> tuple[int, list[str], float]:
+        """Take over a state; returns its step, the files kept and the seconds spent so far; nothing when none had been written yet."""
         if not path.exists():
-            return 0, []
+            return 0, [], 0.0
         step, extra = load_training(path, self._n, self._averages, self.optimizers)
         plain = extra["sums"]
         self._sums.copy_(torch.tensor(plain["sums"], dtype=torch.float64))
@@ -271,7 +272,7 @@ class _Loop:
         for name, scaler in self._scalers.items():
             if extra["scalers"][name]:
                 scaler.load_state_dict(extra["scalers"][name])
-        return step, list(extra["kept"])
+        return step, list(extra["kept"]), float(extra["seconds"])
 
 
 def _averaged(averages: dict[str, Averaged], n: Networks) -> Networks:

@@ -48,6 +48,17 @@ def save_state(
         save_file(tensors, temporary, {"state": json.dumps(meta)})
 
 
+def state_step(path: Path) -> int:
+    """The step of a state, from its header alone; 0 when there is none, or it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads((file.metadata() or {})["state"])["step"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return 0
+
+
 def load_state(path: Path) -> TrainingState:
     """Read a state. InputError when the file is missing or is none."""
     from safetensors import SafetensorError, safe_open

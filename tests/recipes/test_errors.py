@@ -7,13 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml import cli
-from tests.recipes.command import Command
+from tests.recipes.command import Command, fashion_ml
+
+
+def runs() -> list[Any]:
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
 
 def kohya_folder(folder: Path) -> Path:
@@ -42,6 +48,11 @@ def kohya_folder(folder: Path) -> Path:
             "evaluation.encoder: 'nonsense' is not known; use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER",
         ),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
+        (["--network_weights", "none.safetensors"], "network.network_weights: 'none.safetensors' cannot be read"),
+        (["--optimizer_type", "prodigy"], "optimizer.optimizer_type: prodigy needs prodigyopt, which is not installed"),
+        (["--train_data_dir", "x" * 300], "cannot be read (File name too long); give the path of a folder"),
+        (["--output_name", "x" * 300], "output.output_name: 'xxx"),
+        (["--output_dir", "x" * 300], "cannot be"),
         (["--bogus", "1"], "--bogus: no such option"),
         (["--set", "evaluation.signs=[kid"], "evaluation.signs: '[kid' is no list; write it as [a, b]"),
         (["--without", "fashion_clip", "--encoder", "x", "--rank", "0"], "network.rank: '0' is not accepted"),
@@ -57,6 +68,7 @@ def test_one_line_names_field_value_and_fix(refused: Command, arguments: list[st
     lines = refused("train", "lora", *arguments)
     assert len(lines) == 1
     assert said in lines[0]
+    assert runs() == []
 
 
 def test_several_problems_are_listed_together(refused: Command):
@@ -72,6 +84,11 @@ def test_several_problems_are_listed_together(refused: Command):
 def test_problems_of_folders_base_and_references_are_listed_together(refused: Command):
     lines = refused("train", "lora", "--base", "nonsense", "--train-data-dir", "none", "--references", "neither")
     assert [line.split(":")[1].strip() for line in lines] == ["model.base", "data.train_data_dir", "evaluation.references"]
+
+
+def test_problems_of_settings_and_of_folders_are_listed_together(refused: Command):
+    lines = refused("train", "lora", "--rank", "0", "--train-data-dir", "none", "--references", "neither")
+    assert [line.split(":")[1].strip() for line in lines] == ["network.rank", "data.train_data_dir", "evaluation.references"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +130,13 @@ def test_a_run_that_is_no_training_cannot_be_evaluated(refused: Command, workdir
     client.set_terminated(run.info.run_id)
     (line,) = refused("evaluate", "run", run.info.run_id)
     assert "is no LoRA training (its tag kind is metric)" in line
+
+
+def test_a_collection_can_be_written_into_the_working_folder_while_that_is_empty(workdir: Path):
+    (workdir / "new").mkdir()
+    result = fashion_ml("embedded", "collection", ".", cwd=workdir / "new", uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert result.returncode == 0, result.stderr
+    assert len(list((workdir / "new" / "train" / "10_zarya").glob("*.png"))) == 48
 
 
 def test_a_collection_never_overwrites_what_is_there(refused: Command, workdir: Path):

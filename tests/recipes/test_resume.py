@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_ml.reports.loss_log import read_loss_log
 from tests.recipes.command import fashion_ml
@@ -49,8 +50,11 @@ def killed_at(workdir: Path, step: int, *arguments: str) -> None:
     process.wait()
 
 
+SHOWN = ["--log_with", "tensorboard", "--sample_every", "3", "--set", "evaluation.num_inference_steps=1"]
+
+
 @pytest.mark.parametrize(
-    "extra", [[], ["--cache_latents", "false", "--gradient_accumulation_steps", "3"]], ids=["cached", "uncached"]
+    "extra", [SHOWN, ["--cache_latents", "false", "--gradient_accumulation_steps", "3"]], ids=["cached", "uncached"]
 )
 def test_killed_three_times_and_resumed_is_as_if_never_stopped(workdir: Path, extra: list[str]):
     uri = os.environ["MLFLOW_TRACKING_URI"]
@@ -77,6 +81,13 @@ def test_killed_three_times_and_resumed_is_as_if_never_stopped(workdir: Path, ex
     assert [step for step, _ in found["val_loss_gain"]] == [8, 16, 24]
     logs = [read_loss_log(workdir / folder / "training_logs" / "training_loss_log.txt") for folder in ("whole", "out")]
     assert [(row.step, row.total_loss) for row in logs[0]] == [(row.step, row.total_loss) for row in logs[1]]
+    if extra == SHOWN:
+        boards = [EventAccumulator(str(workdir / folder / "tensorboard")).Reload() for folder in ("whole", "out")]
+        for name in ("total_loss", "val_loss"):
+            whole_points, found_points = ([(e.step, e.value) for e in board.Scalars(name)] for board in boards)
+            assert found_points == whole_points
+        samples = [sorted(item.path.split("+")[2] for item in MlflowClient(uri).list_artifacts(i, "images")) for i in ids]
+        assert samples[0] == samples[1] != []
     assert MlflowClient(uri).get_run(ids[1]).info.status == "FINISHED"
     assert len(list((workdir / "out").glob("lora-step*.safetensors"))) == 2
 

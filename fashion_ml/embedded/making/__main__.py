@@ -28,9 +28,9 @@ def main() -> None:
     pictures = 256 if quick else 10_000
     for stage in arguments.stages:
         if stage == "vae":
-            train_vae(base_dir / "vae", cache_dir, pictures=pictures, steps=4 if quick else 2_000)
+            train_vae(base_dir / "vae", cache_dir, pictures=pictures, steps=4 if quick else 2_400)
         elif stage == "vae_refine":
-            train_vae(base_dir / "vae", cache_dir, pictures=pictures, steps=4 if quick else 900, seed=4, refine=True)
+            train_vae(base_dir / "vae", cache_dir, pictures=pictures, steps=4 if quick else 1_200, seed=4, refine=True)
         elif stage == "fashion_clip":
             train_fashion_clip(out_dir / "fashion_clip", cache_dir, pictures=pictures, steps=4 if quick else 1_100)
         elif stage == "stable_diffusion":

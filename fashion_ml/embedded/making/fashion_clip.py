@@ -13,12 +13,24 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from fashion_ml.embedded.garments import COLOURS, PATTERNS
 from fashion_ml.embedded.making.tokenizer import CONTEXT_LENGTH, save_tokenizer
-from fashion_ml.embedded.making.world import TRAIN_SEED, attribute_indices, partial_caption, rendered, to_images
+from fashion_ml.embedded.making.world import (
+    TRAIN_SEED,
+    VARIED_SEED,
+    attribute_indices,
+    empty_pictures,
+    partial_caption,
+    rendered,
+    to_images,
+)
+from fashion_ml.embedded.shapes import KINDS
 
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "fashion-ml-embedded-clip"
+_EMPTY = (len(KINDS), len(COLOURS), len(PATTERNS))
+"""The attributes of a picture without a garment: no caption of a garment names them."""
 
 
 def model_config(vocab_size: int) -> dict[str, object]:
@@ -47,25 +59,38 @@ def _augmented(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return images + noise * float(rng.uniform(0, 0.10))
 
 
+def _empty_caption(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
+    return str(rng.choice(["a plain background", "a picture of a plain background"])), (_EMPTY[0], -1, -1)
+
+
 def train_fashion_clip(
     out_dir: Path, cache_dir: Path, *, pictures: int, steps: int, batch_size: int = 96, seed: int = 2
 ) -> None:
-    """Train both towers: a text matches every picture of the batch that has all the attributes it names."""
+    """Train both towers: a text matches every picture of the batch that has all the attributes it names.
+
+    Half of the pictures are `varied`, and a few show an empty backdrop: an encoder that only knew the studio would read the backdrop
+    of another look instead of its garments.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer = save_tokenizer(out_dir)
     config = model_config(len(tokenizer))
     open_clip.factory._MODEL_CONFIGS[MODEL_NAME] = config
     model = open_clip.create_model(MODEL_NAME)
-    garments, pixels = rendered(pictures, TRAIN_SEED, cache_dir)
-    attributes = torch.tensor([attribute_indices(garment) for garment in garments])
+    garments, studio = rendered(pictures, TRAIN_SEED, cache_dir)
+    others, varied = rendered(pictures, VARIED_SEED, cache_dir, "varied")
+    garments += others
+    pixels = torch.cat([studio, varied, empty_pictures(pictures // 10, VARIED_SEED)])
+    attributes = torch.tensor([attribute_indices(garment) for garment in garments] + [_EMPTY] * (pictures // 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     start = time.monotonic()
     model.train()
     for step in range(1, steps + 1):
         rows = rng.integers(0, len(pixels), batch_size)
-        captions, named = zip(*(partial_caption(garments[row], rng) for row in rows), strict=True)
+        captions, named = zip(
+            *(partial_caption(garments[row], rng) if row < len(garments) else _empty_caption(rng) for row in rows), strict=True
+        )
         tokens = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
         named_attributes, shown = torch.tensor(named), attributes[rows]

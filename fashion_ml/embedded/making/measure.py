@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from skimage.metrics import structural_similarity
 
@@ -37,6 +37,16 @@ def zero_shot_accuracy(clip_dir: Path, images: torch.Tensor, truth: torch.Tensor
     return accuracy
 
 
+@torch.no_grad()
+def _vae_ssim(vae: AutoencoderKL, pixels: torch.Tensor) -> float:
+    """Mean SSIM of pictures (N, 3, 64, 64) uint8 and their reconstructions, on luma."""
+    parts = [vae.decode(vae.encode(to_images(p)).latent_dist.mean).sample for p in torch.split(pixels, 64)]
+    decoded = ((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    original = pixels.permute(0, 2, 3, 1).numpy()
+    grey = [[np.asarray(Image.fromarray(p).convert("L")) for p in side] for side in (original, decoded)]
+    return float(np.mean([structural_similarity(a, b, data_range=255) for a, b in zip(*grey, strict=True)]))
+
+
 def measure(out_dir: Path, cache_dir: Path, *, prompts: int, pictures: int) -> dict[str, object]:
     """Write `quality.json` beside the models and a sheet of generated pictures into the cache folder."""
     base_dir, clip_dir = out_dir / "stable_diffusion", out_dir / "fashion_clip"
@@ -45,15 +55,9 @@ def measure(out_dir: Path, cache_dir: Path, *, prompts: int, pictures: int) -> d
     pipeline = StableDiffusionPipeline.from_pretrained(base_dir, torch_dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
 
-    with torch.no_grad():
-        parts = [
-            pipeline.vae.decode(pipeline.vae.encode(to_images(p)).latent_dist.mean).sample
-            for p in torch.split(pixels[:256], 64)
-        ]
-    decoded = ((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    original = pixels[:256].permute(0, 2, 3, 1).numpy()
-    grey = [[np.asarray(Image.fromarray(p).convert("L")) for p in side] for side in (original, decoded)]
-    ssim = [structural_similarity(a, b, data_range=255) for a, b in zip(*grey, strict=True)]
+    def in_finish(finish: str) -> dict[str, float]:
+        _, shown = rendered(pictures, UNSEEN_SEED, cache_dir, finish)
+        return {"vae_ssim": _vae_ssim(pipeline.vae, shown[:256]), **zero_shot_accuracy(clip_dir, to_images(shown), truth)}
 
     generator = torch.Generator().manual_seed(0)
     generated = []
@@ -66,8 +70,10 @@ def measure(out_dir: Path, cache_dir: Path, *, prompts: int, pictures: int) -> d
     sheet.save(cache_dir / "generated.png")
     painted = to_images(torch.from_numpy(np.stack([np.asarray(picture) for picture in generated])).permute(0, 3, 1, 2))
     quality: dict[str, object] = {
-        "vae_ssim": float(np.mean(ssim)),
+        "vae_ssim": _vae_ssim(pipeline.vae, pixels[:256]),
         "zero_shot_unseen": zero_shot_accuracy(clip_dir, to_images(pixels), truth),
+        "varied": in_finish("varied"),
+        "collection": in_finish("dip-dyed"),
         "zero_shot_generated": zero_shot_accuracy(clip_dir, painted, truth[:prompts]),
         "unseen_pictures": pictures,
         "prompts": prompts,

@@ -9,25 +9,31 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, sample_garments
+from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, render_backdrop, sample_garments
 from fashion_ml.embedded.shapes import KINDS
 
-TRAIN_SEED, UNSEEN_SEED = 20_260, 77_001
+TRAIN_SEED, VARIED_SEED, UNSEEN_SEED = 20_260, 41_117, 77_001
 
 
 def _pixels(garment: Garment) -> npt.NDArray[np.uint8]:
     return np.asarray(render(garment))
 
 
-def rendered(count: int, seed: int, cache_dir: Path) -> tuple[list[Garment], torch.Tensor]:
+def rendered(count: int, seed: int, cache_dir: Path, finish: str = "studio") -> tuple[list[Garment], torch.Tensor]:
     """`count` garments and their pixels (count, 3, 64, 64) uint8, rendered once and kept in `cache_dir`."""
-    garments = sample_garments(count, seed)
-    path = cache_dir / f"pixels_{seed}_{count}.npy"
+    garments = sample_garments(count, seed, finish=finish)
+    path = cache_dir / f"pixels_{seed}_{count}_{finish}.npy"
     if not path.exists():
         with multiprocessing.Pool() as pool:
             pixels = np.stack(pool.map(_pixels, garments, chunksize=64))
         np.save(path, pixels)
     return garments, torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
+
+
+def empty_pictures(count: int, seed: int) -> torch.Tensor:
+    """Backdrops without a garment (count, 3, 64, 64) uint8, `studio` and `varied` in turn."""
+    pictures = [np.asarray(render_backdrop(("studio", "varied")[index % 2], seed + index)) for index in range(count)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
 def to_images(pixels: torch.Tensor) -> torch.Tensor:

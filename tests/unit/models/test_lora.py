@@ -4,15 +4,17 @@ import hashlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import (
     LoraSpec,
     add_lora,
+    check_lora,
     legacy_hash,
     load_lora,
     lora_tensors,
@@ -176,6 +178,38 @@ def test_a_file_that_does_not_fit_names_the_setting_to_change(ours: LoraSpec, sa
     add_lora(fresh.unet, fresh.text_encoder, ours, seed=0)
     with pytest.raises(InputError, match=says):
         load_lora(tmp_path / "lora.safetensors", fresh.unet, fresh.text_encoder, ours)
+
+
+def of_two_ranks(tensors: dict[str, torch.Tensor], module: str) -> None:
+    tensors[f"{module}.lora_down.weight"] = tensors[f"{module}.lora_down.weight"][:2].clone()
+
+
+def without_lora_up(tensors: dict[str, torch.Tensor], module: str) -> None:
+    del tensors[f"{module}.lora_up.weight"]
+
+
+def with_a_middle(tensors: dict[str, torch.Tensor], module: str) -> None:
+    tensors[f"{module}.lora_mid.weight"] = torch.zeros(4, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (of_two_ranks, "has modules of ranks 2, 4, and here all have one"),
+        (without_lora_up, r"holds .*\.(alpha|lora_down\.weight), which is no plain LoRA"),
+        (with_a_middle, r"holds .*\.lora_mid\.weight, which is no plain LoRA"),
+    ],
+)
+def test_a_file_that_is_no_plain_lora_is_told_before_the_models_have_theirs(change: Any, says: str, tmp_path: Path):
+    path, spec = tmp_path / "lora.safetensors", LoraSpec(4, 6.0)
+    moved(spec, path)
+    fresh = load_pipeline("embedded")
+    check_lora(path, fresh.unet, fresh.text_encoder, spec)
+    tensors = load_file(path)
+    change(tensors, next(iter(tensors)).partition(".")[0])
+    save_file(tensors, path)
+    with pytest.raises(InputError, match=says):
+        check_lora(path, fresh.unet, fresh.text_encoder, spec)
 
 
 def test_convolutions_have_kohyas_shapes(tmp_path: Path):

@@ -65,6 +65,15 @@ def test_the_prediction_type_is_what_is_asked_for_else_what_the_file_says(small:
     assert load_single_file(path, "epsilon").scheduler.config.prediction_type == "epsilon"
 
 
+def test_a_pipeline_that_predicts_v_says_so_in_its_single_file(small: Any, tmp_path: Path):
+    small.scheduler.register_to_config(prediction_type="v_prediction")
+    try:
+        save_file(original_tensors(small), tmp_path / "v.safetensors")
+    finally:
+        small.scheduler.register_to_config(prediction_type="epsilon")
+    assert load_single_file(tmp_path / "v.safetensors").scheduler.config.prediction_type == "v_prediction"
+
+
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
 def test_the_tokenizer_gives_the_ids_of_openai_clip(kind: str):
     texts = ["a red striped dress", 'Café, naïve — 12 pleats & "zarya" style?', "", "a " * 200, "衣服 🧥 <lora:x:1>"]
