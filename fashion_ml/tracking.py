@@ -131,6 +131,12 @@ class TrackedRun:
         run = self.client.create_run(self.experiment_id, run_name=name, tags={**_source_tags(), **tags, _PARENT: self.run_id})
         return TrackedRun(self.client, run.info.run_id, self.experiment_id)
 
+    def close_child(self, run_id: str, status: str, why: str) -> None:
+        """End a run below this one that another process was to end, with the reason as a tag; nothing when it has ended."""
+        if self.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+            self.client.set_tag(run_id, "error", why[:500])
+            self.client.set_terminated(run_id, status)
+
     def finish(self, status: str = "FINISHED") -> None:
         """Send what is buffered and end the run: FINISHED, FAILED or KILLED."""
         self.flush()
@@ -349,6 +355,12 @@ def delete_children(parent: TrackedRun) -> None:
 def attach(client: Any, run: Any) -> TrackedRun:
     """An existing run, to log more to it."""
     return TrackedRun(client, run.info.run_id, run.info.experiment_id)
+
+
+def attach_id(run_id: str) -> TrackedRun:
+    """The existing run of an id, to log more to it. InputError when the store has none."""
+    client = open_tracking()
+    return attach(client, find_run(client, run_id))
 
 
 def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000") -> str:

@@ -11,6 +11,7 @@ import typer
 from fashion_ml.cli import tools
 from fashion_ml.cli.evaluate import compare, evaluate_app
 from fashion_ml.cli.options import KEYS
+from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
 
@@ -18,8 +19,19 @@ app = typer.Typer(help="Fine-tune image models for fashion, and know whether it 
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(tools.embedded_app, name="embedded")
-for command in (demo, compare, tools.encode, tools.export, tools.inspect, tools.doctor, tools.ui):
-    app.command(command.__name__)(command)
+for command in (
+    demo,
+    compare,
+    sweep,
+    sweep_worker,
+    sweep_report,
+    tools.encode,
+    tools.export,
+    tools.inspect,
+    tools.doctor,
+    tools.ui,
+):
+    app.command(command.__name__.replace("_", "-"))(command)
 _INTERRUPTED = 130
 
 
@@ -54,8 +66,10 @@ def main() -> None:
     command = typer.main.get_command(app)
     arguments = _with_latest(sys.argv[1:])
     from fashion_ml.interrupt import interrupt_on_signals
+    from fashion_ml.watching import end_with_parent
 
     interrupt_on_signals()
+    end_with_parent()
     try:
         code = command.main(arguments, standalone_mode=False)
         if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C

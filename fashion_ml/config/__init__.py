@@ -4,20 +4,27 @@ from fashion_ml.config.loading import checked, flat, load_config, load_experimen
 from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment, Optimizer
 from fashion_ml.config.shared import Evaluation, Section
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
+from fashion_ml.config.sweep import EXPERIMENTS, Dimension, SweepSpec, as_overrides, load_sweep, read_constraint
 
 __all__ = [
+    "EXPERIMENTS",
     "SHORT_NAMES",
     "STARGAN_SHORT_NAMES",
     "Data",
+    "Dimension",
     "Evaluation",
     "LoraExperiment",
     "Optimizer",
     "Section",
     "StarganExperiment",
+    "SweepSpec",
+    "as_overrides",
     "checked",
     "flat",
     "load_config",
     "load_experiment",
+    "load_sweep",
+    "read_constraint",
     "to_yaml",
     "validate",
     "validate_evaluation",

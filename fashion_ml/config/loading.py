@@ -36,7 +36,7 @@ def load_experiment(
     path: str | Path, overrides: Mapping[str, str], kind: type[Experiment], short_names: Mapping[str, str]
 ) -> Experiment:
     """As load_config, for any kind of experiment."""
-    tree = _read_yaml(Path(path))
+    tree = read_yaml(Path(path))
     for name, text in overrides.items():
         if text != "":
             _put(tree, short_names.get(name.replace("-", "_"), name), text)
@@ -94,7 +94,8 @@ def _walk(tree: Mapping[str, Any], prefix: str) -> Any:
             yield f"{prefix}{key}", value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; InputError when it cannot be read or holds none."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

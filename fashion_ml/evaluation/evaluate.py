@@ -151,7 +151,8 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
         for who, enabled in ((MAIN, True), (BASE, False)):
             if not enabled:
                 plan.pipeline.disable_lora()
-            sides[who] = measure_side(generate(plan.pipeline, jobs, settings, kept[who], progress), references, of_job, ruler)
+            made = generate(plan.pipeline, jobs, settings, kept[who], progress)
+            sides[who] = measure_side(made, references, of_job, ruler, watched=who == MAIN)
         plan.pipeline.enable_lora()
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fashion_ml.evaluation.ruler import Picture, Ruler
+from fashion_ml.watching import tell
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,24 @@ class Side:
 
 
 def measure_side(
-    batches: Iterable[tuple[list[int], list[Image.Image]]], references: Sequence[Picture], of_job: Sequence[int], ruler: Ruler
+    batches: Iterable[tuple[list[int], list[Image.Image]]],
+    references: Sequence[Picture],
+    of_job: Sequence[int],
+    ruler: Ruler,
+    *,
+    watched: bool = False,
 ) -> Side:
-    """Measure batches of (job indices, pictures) as they come, in a thread of its own; `of_job` is each job's reference."""
+    """Measure batches of (job indices, pictures) as they come, in a thread of its own; `of_job` is each job's reference.
+
+    With `watched` a sweep is told each image's weighted_total_loss, so that it can stop an evaluation that will not win.
+    """
 
     def measure(batch: list[int], pictures: list[Image.Image]) -> tuple[list[int], pd.DataFrame, list[torch.Tensor | None]]:
         looked = ruler.look_at(pictures)
         table = ruler.measure(looked, [references[of_job[index]] for index in batch])
+        if watched and "weighted_total_loss" in table:
+            for index, value in zip(batch, table["weighted_total_loss"], strict=True):
+                tell("image", index, float(value))
         return batch, table, [picture.embedding for picture in looked]
 
     with ThreadPoolExecutor(1) as pool:

@@ -53,7 +53,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
     client = open_tracking()
     if len(run_ids) < 2:
         raise InputError("compare: give at least two run ids")
-    evaluations = [_evaluated(client, run_id) for run_id in run_ids]
+    evaluations = [evaluated(client, run_id) for run_id in run_ids]
     if len({one.run_id for one in evaluations}) < len(evaluations):
         raise InputError("compare: the same evaluation is named twice; give different runs")
     refuse_different(evaluations)
@@ -122,7 +122,8 @@ def run_images(
     return result
 
 
-def _evaluated(client: Any, run_id: str) -> Evaluated:
+def evaluated(client: Any, run_id: str) -> Evaluated:
+    """The evaluation of a run (a training run, meaning its latest one, or an evaluation run) as it was logged. InputError without one."""
     from fashion_ml.evaluation.comparing import Evaluated
     from fashion_ml.tracking import download, find_run
 

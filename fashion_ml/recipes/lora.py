@@ -17,6 +17,7 @@ from fashion_ml.recipes.evaluation import complete_training_report, evaluate_tra
 from fashion_ml.recipes.folders import check_tensorboard, long_waits, run_folder, shared_folder, tensorboard
 from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import Sources, read_sources, training_folder
+from fashion_ml.watching import tell
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.evaluate import EvaluationResult
@@ -47,6 +48,7 @@ class LoraOutcome:
             "steps": self.trained.total_loss.steps[-1],
             "final_total_loss": self.trained.total_loss.values[-1],
             "best_step": self.trained.best_step,
+            "val_loss": self.trained.val_loss,
             "training_seconds": self.trained.seconds,
             "trained_parameters": self.trained.parameters,
             "evaluation": self.evaluation.as_plain() if self.evaluation else None,
@@ -139,6 +141,8 @@ def _train(
 
     def on_rows(rows: list[dict[str, float]]) -> None:
         for row in rows:
+            if "val_loss" in row:
+                tell("val_loss", int(row["step"]), row["val_loss"])
             figures = {key: value for key, value in row.items() if key not in ("step", "time")}
             run.log_metrics(figures, step=int(row["step"]), time=row["time"])
             for key, value in figures.items() if board else ():

@@ -59,6 +59,8 @@ class TrainedLora:
     total_loss: LossSeries
     image_losses: dict[str, LossSeries]
     """visual_loss, fashion_clip_loss and color_loss where performance checks measured them; empty otherwise."""
+    val_loss: float | None
+    """The last one measured; None without validation."""
     best_step: int | None
     """The step of the lowest val_loss, whose weights are in `best.safetensors`; None without validation."""
     steps_now: int
@@ -178,7 +180,9 @@ def train_lora(
         record.close()
     best = record.best[0] if record.best else None
     count = sum(parameter.numel() for parameter in parameters.all)
-    return TrainedLora(path, record.total_loss, record.image_losses, best, done - before, record.seconds, count)
+    return TrainedLora(
+        path, record.total_loss, record.image_losses, record.val_loss, best, done - before, record.seconds, count
+    )
 
 
 def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[Any, ...]:

@@ -53,6 +53,7 @@ class Record:
         self.total_loss = LossSeries()
         self.image_losses = {name: LossSeries() for name in IMAGE_LOSSES}
         self.best: tuple[int, float] | None = None
+        self.val_loss: float | None = None
         self.base: dict[str, float] = {}
         self._folder, self._accelerator, self._on_rows, self._images_of = folder, accelerator, on_rows, images_of
         self._log_every, self._last_step = log_every, last_step
@@ -89,6 +90,7 @@ class Record:
 
         `measured` are plain figures such as `epoch`, `learning_rate` and val_loss, `images` the image losses.
         """
+        self.val_loss = measured.get("val_loss", self.val_loss)
         self._pending.append(_Pending(step, time.time(), total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
         if step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
             self.flush()
@@ -132,6 +134,7 @@ class Record:
             "total_loss": [self.total_loss.steps, self.total_loss.values],
             "image_losses": {name: [series.steps, series.values] for name, series in self.image_losses.items()},
             "best": self.best,
+            "val_loss": self.val_loss,
             "base": self.base,
             "seconds": self.seconds,
         }
@@ -141,6 +144,7 @@ class Record:
         self.total_loss = LossSeries(*plain["total_loss"])
         self.image_losses = {name: LossSeries(*series) for name, series in plain["image_losses"].items()}
         self.best = tuple(plain["best"]) if plain["best"] else None
+        self.val_loss = plain["val_loss"]
         self.base = dict(plain["base"])
         self._seconds_before = float(plain["seconds"])
 

@@ -1,4 +1,4 @@
-"""Make the embedded models again, stage by stage: about 50 minutes on two idle cores."""
+"""Make the embedded models again, stage by stage: an hour and a quarter on two idle cores."""
 
 from __future__ import annotations
 

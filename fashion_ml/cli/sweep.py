@@ -1,0 +1,130 @@
+"""`fashion-ml sweep` and `sweep-worker`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fashion_ml.cli.options import Json, check_json, option, say, table, write_json
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Sweep YAML, such as sweeps/lora_rank_lr.yaml.")]
+Storage = Annotated[str, option("--storage", help="SQLAlchemy URL of the study; a file in outputs/sweeps when not given.")]
+
+
+def sweep(
+    spec: Spec,
+    trials: Annotated[str, option("--trials", help="Trials in all; those of an earlier call count.")] = "",
+    workers: Annotated[
+        str, option("--workers", help="Trainings at once; one for each GPU when not given. 0 only queues the trials.")
+    ] = "",
+    storage: Storage = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    json: Json = "",
+) -> None:
+    """Search settings of an experiment: begin the study of a sweep file, or go on with it."""
+    check_json(json)
+    from fashion_ml.config import load_sweep
+
+    loaded, base = load_sweep(spec, {"trials": trials})
+    from fashion_ml.sweep.study import hidden, storage_url
+
+    url = storage_url(loaded, storage)
+    count = _whole(workers, "--workers") if workers else None
+    if dry_run:
+        say(
+            f"Sweep {loaded.name}: {loaded.trials} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
+        )
+        rows = [[name, _range(dimension)] for name, dimension in loaded.search_space.items()]
+        table(["setting", "searched"], rows, left=2)
+        return
+    from fashion_ml.sweep.launch import run_sweep
+
+    outcome = run_sweep(loaded, base, spec, url, workers=count)
+    from fashion_ml.sweep.launch import best_trials
+
+    if outcome.complete and not outcome.left:
+        report_sweep(loaded, outcome.study, outcome.folder)
+    best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
+    counts = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed, "left": outcome.left}
+    write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder), **counts, "best": best})
+    say(f"Run       {outcome.run_id}")
+    say(f"Trials    {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
+    for trial in best:
+        values = ", ".join(f"{o.metric} {v:.4f}" for o, v in zip(loaded.objectives, trial["values"], strict=True))
+        say(f"Best      {values}: {', '.join(f'{key} {value}' for key, value in trial['params'].items())}")
+    if outcome.failed:
+        say(f"Failed    see the runs' tag error, and {outcome.folder / 'trials'}")
+
+
+def sweep_worker(
+    spec: Spec,
+    storage: Storage = "",
+    worker: Annotated[str, option("--worker", help="Number of this worker; the process id when not given.")] = "",
+    seconds: Annotated[str, option("--seconds", help="Begin no trial after so many seconds.")] = "",
+) -> None:
+    """Take trials from a study that was begun elsewhere, until none is left. Needs the same storage and MLFLOW_TRACKING_URI."""
+    from fashion_ml.config import load_sweep
+
+    loaded, base = load_sweep(spec, {})
+    from fashion_ml.sweep.study import storage_url, study_folder
+    from fashion_ml.sweep.worker import work
+
+    number = _whole(worker, "--worker") if worker else os.getpid()
+    deadline = time.monotonic() + _whole(seconds, "--seconds") if seconds else None
+    work(loaded, base, storage_url(loaded, storage), study_folder(loaded), worker=number, deadline=deadline)
+
+
+def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
+    """Draw what a sweep has found so far, write its best settings as an experiment, and confirm them with fresh seeds."""
+    check_json(json)
+    from fashion_ml.config import load_sweep
+
+    loaded, base = load_sweep(spec, {})
+    from fashion_ml.sweep.report import as_plain
+    from fashion_ml.sweep.study import open_study, storage_url, study_folder
+    from fashion_ml.sweep.worker import write_base
+
+    study = open_study(loaded, base, storage_url(loaded, storage), create=False)
+    write_base(base, study_folder(loaded))
+    report_sweep(loaded, study, study_folder(loaded))
+    write_json(json, as_plain(loaded, study))
+
+
+def report_sweep(spec: Any, study: Any, folder: Path) -> None:
+    """Plots, table, best experiment and confirmation, into the folder and the study's run."""
+    from fashion_ml.sweep.confirm import confirm
+    from fashion_ml.sweep.report import write_report
+    from fashion_ml.sweep.study import run_of
+    from fashion_ml.tracking import attach_id
+
+    run = attach_id(run_of(study))
+    paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
+    confirmed = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if spec.confirm.best else []
+    run.flush()
+    for path in paths:
+        if path.suffix == ".yaml":
+            say(f"Settings  {path}")
+    say(f"Report    {folder / 'report'}")
+    for one in confirmed:
+        say(f"Confirmed {one.sentence(spec.objectives[0].metric)}")
+
+
+def _whole(text: str, name: str) -> int:
+    from fashion_ml.errors import InputError
+
+    if not text.isdigit():
+        raise InputError(f"{name}: {text!r} is not accepted; give a whole number")
+    return int(text)
+
+
+def _range(dimension: Any) -> str:
+    if dimension.choices is not None:
+        shown = ", ".join(map(str, dimension.choices))
+    else:
+        shown = f"{dimension.low:g} to {dimension.high:g}" + (", logarithmic" if dimension.log else "")
+    when = "; ".join(f"{name} in {', '.join(map(str, values))}" for name, values in dimension.when.items())
+    return f"{shown} (where {when})" if when else shown

@@ -1,0 +1,229 @@
+"""Every setting of a sweep: base experiment, search space, objectives, sampler, pruner, trials, storage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fashion_ml.config.loading import checked, flat, load_experiment, read_yaml
+from fashion_ml.config.lora import SHORT_NAMES, LoraExperiment
+from fashion_ml.config.shared import FileName, Positive, Section, Text
+from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
+from fashion_ml.errors import InputError
+
+Value = bool | int | float | str
+Trainer = Literal["lora", "stargan"]
+EXPERIMENTS: dict[str, tuple[type[Any], dict[str, str]]] = {
+    "lora": (LoraExperiment, SHORT_NAMES),
+    "stargan": (StarganExperiment, STARGAN_SHORT_NAMES),
+}
+_LOSSES_OF_TRAINING = ("total_loss", "g_loss", "d_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "grad_norm")
+_FORBIDDEN = (
+    "is a training loss, whose meaning changes with what is searched (g_loss contains -lambda_ds * ds: searching w_ds on it only buys a "
+    "bigger weight); use a metric of the evaluation, such as weighted_total_loss, or val_loss"
+)
+_CONSTRAINT = re.compile(r"\s*([A-Za-z_0-9]+)\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
+_LOWER = re.compile(r"loss$|^ciede2000$|^kid$|^lpips$|^cycle_l1$")
+
+
+class Dimension(Section):
+    """What one setting may be."""
+
+    type: Literal["categorical", "int", "float"]
+    choices: Annotated[tuple[Value, ...], Field(min_length=1)] | None = None
+    """Of a categorical one."""
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    """Search the logarithm."""
+    step: Annotated[float, Field(gt=0)] | None = None
+    when: Mapping[str, tuple[Value, ...]] = Field(default={})
+    """Only searched where the other settings, further up, have one of these values; else the base experiment's value stays."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Dimension:
+        if self.type == "categorical":
+            if self.choices is None or self.low is not None or self.high is not None or self.log or self.step:
+                raise ValueError("a categorical setting takes choices, and neither low, high, log nor step")
+            return self
+        if self.choices is not None or self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError(f"{self.type} takes low and high, with low below high, and no choices")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log takes a low above 0 and no step")
+        if self.type == "int" and any(value is not None and value != int(value) for value in (self.low, self.high, self.step)):
+            raise ValueError("int takes whole numbers for low, high and step")
+        return self
+
+
+class Objective(Section):
+    """What is to become small or large: a metric of the evaluation, or val_loss."""
+
+    metric: Text
+    direction: Literal["minimize", "maximize"] | None = None
+    """By the metric's meaning when not given."""
+
+    @field_validator("metric")
+    @classmethod
+    def _measured_fairly(cls, metric: str) -> str:
+        if metric in _LOSSES_OF_TRAINING:
+            raise ValueError(f"{metric!r} {_FORBIDDEN}")
+        return metric
+
+    @property
+    def resolved(self) -> Literal["minimize", "maximize"]:
+        """The direction, for losses and distances downward unless something else is said."""
+        return self.direction or ("minimize" if _LOWER.search(self.metric) else "maximize")
+
+
+class Sampler(Section):
+    """How the next trial's settings are chosen."""
+
+    name: Literal["tpe", "gp", "random", "grid", "cmaes", "nsga2"] = "tpe"
+    seed: Annotated[int, Field(ge=0)] = 0
+    startup_trials: Positive = 8
+    """Trials at random before a model of the objective decides (tpe, gp, cmaes)."""
+
+
+class Pruner(Section):
+    """What stops a trial early."""
+
+    name: Literal["none", "median", "hyperband", "wilcoxon"] = "none"
+    """`median` and `hyperband` look at val_loss while a trial trains; `wilcoxon` at the scores of single images while it is evaluated."""
+    startup_trials: Positive = 4
+    """Trials that are never stopped (median)."""
+    p_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """How sure the Wilcoxon signed-rank test has to be that a trial is worse than the best one."""
+
+
+class Confirm(Section):
+    """Training the best settings again with fresh seeds, beside the default: the best of many trials is optimistic."""
+
+    best: Annotated[int, Field(ge=0)] = 1
+    """So many of the best trials; 0 leaves it out."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (101, 102)
+
+
+class SweepSpec(Section):
+    """One sweep."""
+
+    name: FileName
+    """Name of the study."""
+    trainer: Trainer
+    experiment: Text
+    """YAML of the base experiment; a relative path is meant from the sweep file."""
+    settings: Mapping[str, Value | tuple[Value, ...] | None] = Field(default={})
+    """Settings of every trial laid over the experiment, such as `training.max_train_steps: 150`."""
+    search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """By dotted name, such as `network.rank`."""
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)]
+    constraints: tuple[Text, ...] = ()
+    """Such as `parameters <= 5e6`: a trial that breaks one is never the best."""
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+    trials: Positive = 16
+    timeout_minutes: Annotated[float, Field(gt=0)] | None = None
+    """No trial begins later than this after the command began."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """A trial trains once with each; its value is the mean."""
+    confirm: Confirm = Confirm()
+    storage: Text | None = None
+    """Where the study is kept: a SQLAlchemy URL, `sqlite:///…` on one machine, `postgresql://…` across machines; a file in the study's folder
+    when not given."""
+    heartbeat_seconds: Positive = 15
+    """How often a worker says that its trial lives; a trial silent for four times that is retried by another."""
+
+    @field_validator("constraints")
+    @classmethod
+    def _readable(cls, constraints: tuple[str, ...]) -> tuple[str, ...]:
+        for text in constraints:
+            read_constraint(text)
+        return constraints
+
+    @model_validator(mode="after")
+    def _possible(self) -> SweepSpec:
+        if len(self.objectives) > 1 and self.pruner.name != "none":
+            raise ValueError(
+                f"pruner.name: {self.pruner.name} needs one objective and there are {len(self.objectives)}; use none"
+            )
+        if len(self.objectives) > 1 and self.sampler.name == "cmaes":
+            raise ValueError("sampler.name: cmaes takes one objective; use tpe, gp or nsga2")
+        if self.sampler.name == "grid" and any(
+            dimension.when or (dimension.type == "float" and not dimension.step) for dimension in self.search_space.values()
+        ):
+            raise ValueError("sampler.name: grid takes choices, whole numbers, or floats with a step, and no conditions")
+        if self.confirm.best and (self.trainer != "lora" or len(self.objectives) > 1):
+            raise ValueError("confirm.best: confirming is for a LoRA with one objective; set it to 0")
+        seen: set[str] = set()
+        for name, dimension in self.search_space.items():
+            unknown = sorted(set(dimension.when) - seen)
+            if unknown:
+                raise ValueError(f"search_space.{name}.when: {unknown[0]!r} is not searched further up; move it there")
+            seen.add(name)
+        return self
+
+
+def read_constraint(text: str) -> tuple[str, str, float]:
+    """`name <= number` or `name >= number` in its parts; ValueError for another form."""
+    match = _CONSTRAINT.fullmatch(text)
+    try:
+        if match:
+            return match[1], match[2], float(match[3])
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is no constraint; write NAME <= NUMBER or NAME >= NUMBER, such as parameters <= 5e6")
+
+
+def load_sweep(path: str | Path, overrides: Mapping[str, Any]) -> tuple[SweepSpec, Any]:
+    """A sweep and its base experiment. InputError with every problem at once: of the sweep, then of the experiment and the space."""
+    place = Path(path)
+    tree = {**read_yaml(place), **{key: value for key, value in overrides.items() if value not in ("", None)}}
+    spec = checked(tree, SweepSpec)
+    return spec, base_experiment(spec, place)
+
+
+def base_experiment(spec: SweepSpec, path: Path) -> Any:
+    """The experiment that trials change, with the sweep's own settings; InputError when a searched setting is none, or cannot be its values."""
+    kind, short_names = EXPERIMENTS[spec.trainer]
+    where = Path(spec.experiment).expanduser()
+    where = where if where.is_absolute() else path.parent / where
+    settings = as_overrides(spec.settings)
+    base = load_experiment(where, settings, kind, short_names)
+    problems = []
+    for name, dimension in spec.search_space.items():
+        ends = dimension.choices or tuple(
+            int(v) if dimension.type == "int" else v for v in (dimension.low, dimension.high) if v is not None
+        )
+        for value in ends:
+            try:
+                load_experiment(where, {**settings, name: _text(value)}, kind, {})
+            except InputError as error:
+                problems += [f"search_space.{name}: {problem}" for problem in error.problems]
+    if any(name.startswith(("evaluation.", "output.", "tracking.")) for name in spec.search_space):
+        problems.append(
+            "search_space: settings of evaluation, output and tracking do not change what is trained; search others"
+        )
+    if not base.evaluation.enabled and any(objective.metric != "val_loss" for objective in spec.objectives):
+        problems.append("objectives: the experiment does not evaluate; set evaluation.enabled to true, or use val_loss")
+    uses_val_loss = any(o.metric == "val_loss" for o in spec.objectives) or spec.pruner.name in ("median", "hyperband")
+    if uses_val_loss and (spec.trainer != "lora" or not flat(base)["data.validation_split"]):
+        problems.append("objectives: val_loss needs a LoRA and a data.validation_split above 0")
+    if problems:
+        raise InputError(list(dict.fromkeys(problems)))
+    return base
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_overrides(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as they are written on the command line of a training."""
+    return {key: _text(value) for key, value in settings.items()}

@@ -1,0 +1,111 @@
+"""The best settings trained again with fresh seeds, beside the default: the best of many trials is optimistic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fashion_ml.checkpoint import write_text
+from fashion_ml.config import SweepSpec, as_overrides
+from fashion_ml.evaluation.comparing import Difference, Evaluated, differences, refuse_different
+from fashion_ml.progress import say
+from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.trial import run_training, wait
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fashion_ml.tracking import TrackedRun
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One of the best trials beside the default, each trained with every fresh seed."""
+
+    trial: int
+    params: dict[str, Any]
+    searched: float
+    """The objective in the search: the best of many, so optimistic."""
+    default: float
+    """Mean of the default over the fresh seeds."""
+    fresh: float
+    """Mean of these settings over the fresh seeds."""
+    difference: Difference
+    """Paired on references, seeds averaged; `gain` is positive where these settings are better than the default."""
+
+    def sentence(self, metric: str) -> str:
+        """Both numbers, and how sure the second is."""
+        gain = self.difference.gain
+        ends = f" [{gain.ends[0]:+.4f}, {gain.ends[1]:+.4f}]" if gain.ends else ""
+        return (
+            f"trial {self.trial}: {metric} {self.searched:.4f} in the search, {self.fresh:.4f} with fresh seeds; the default has "
+            f"{self.default:.4f}; gain {gain.mean:+.4f}{ends}: {self.difference.verdict}"
+        )
+
+
+def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun) -> list[Confirmed]:
+    """Train the default and the best settings with the fresh seeds, compare, and log `confirmation.json`; what is there is not repeated."""
+    metric = spec.objectives[0].metric
+    best = _best(spec, study)
+    if not best:
+        return []
+    wanted: dict[str, Mapping[str, Any]] = {"default": {}}
+    wanted |= {f"trial_{trial.user_attrs['slot']:04d}": trial.params for trial in best}
+    averaged = {name: _averaged(spec, name, params, base_yaml, folder, run) for name, params in wanted.items()}
+    found = []
+    for trial in best:
+        other = averaged[f"trial_{trial.user_attrs['slot']:04d}"]
+        (entry,) = [one for one in differences(averaged["default"], other, resamples=2000) if one.metric == metric]
+        found.append(Confirmed(trial.user_attrs["slot"], trial.params, trial.values[0], entry.first, entry.other, entry))
+        say(found[-1].sentence(metric))
+    path = folder / "confirmation.json"
+    rows = [{**asdict(one), "verdict": one.difference.verdict, "sentence": one.sentence(metric)} for one in found]
+    write_text(path, json.dumps({"metric": metric, "seeds": list(spec.confirm.seeds), "confirmed": rows}, indent=2) + "\n")
+    run.log_file(path, "report")
+    first = found[0]
+    run.log_metrics(
+        {f"confirmed_{metric}": first.fresh, "confirmed_default": first.default, "confirmed_gain": first.difference.gain.mean}
+    )
+    run.set_tags({"mlflow.note.content": "; ".join(one.sentence(metric) for one in found)})
+    return found
+
+
+def _best(spec: SweepSpec, study: optuna.Study) -> Sequence[optuna.trial.FrozenTrial]:
+    """The best feasible trials of a single objective, best first."""
+    if not best_trials(study) or len(spec.objectives) > 1:
+        return []
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
+    sign = 1 if spec.objectives[0].resolved == "minimize" else -1
+    return sorted(feasible, key=lambda trial: sign * trial.values[0])[: spec.confirm.best]
+
+
+def _averaged(
+    spec: SweepSpec, name: str, params: Mapping[str, Any], base_yaml: Path, folder: Path, run: TrackedRun
+) -> Evaluated:
+    """Train with every fresh seed; one evaluation whose numbers are the means over them."""
+    from fashion_ml.recipes.comparing import evaluated
+
+    evaluations = []
+    for seed in spec.confirm.seeds:
+        place = folder / name / f"seed_{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        note = place / "run_id.txt"
+        if not note.is_file():
+            tags = {"sweep": spec.name, "confirms": name, "training_seed": str(seed)}
+            write_text(note, run.child(f"confirm {name} seed {seed}", tags).run_id)
+        run_id = note.read_text(encoding="utf-8")
+        say(f"confirm {name} with seed {seed}")
+        settings = as_overrides({**params, "training.seed": seed})
+        facts = run_training(spec.trainer, base_yaml, settings, place, run_id, run.experiment_id, wait)
+        evaluations.append(evaluated(run.client, facts["evaluation"]["run_id"]))
+    refuse_different(evaluations)
+    tables = pd.concat([one.table for one in evaluations])
+    keys = [key for key in ("reference", "seed") if key in tables]
+    means = tables.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    return Evaluated(evaluations[0].run_id, name, evaluations[0].facts, means)

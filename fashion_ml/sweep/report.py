@@ -1,0 +1,146 @@
+"""What a sweep found: its plots, its table, and its best settings as an experiment that can be run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fashion_ml.checkpoint import atomic_path, write_text
+from fashion_ml.config import SweepSpec, as_overrides, load_experiment, to_yaml
+from fashion_ml.errors import InputError
+from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.study import trials_of
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fashion_ml.tracking import TrackedRun
+
+BEST = "best.yaml"
+
+
+def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun) -> list[Path]:
+    """Trials as CSV, plots as PNG and, where plotly is installed, HTML, and the best settings as YAML; all to `folder` and the study's run.
+
+    A plot that the trials so far do not allow, such as importances of one trial, is left out. InputError when no trial is complete.
+    """
+    best = best_trials(study)
+    if not best:
+        raise InputError(f"sweep: no trial of {spec.name!r} is complete yet; run fashion-ml sweep first")
+    folder.mkdir(parents=True, exist_ok=True)
+    table = trial_frame(spec, study)
+    paths = [folder / "trials.csv", *_experiments(spec, best, base_yaml, folder)]
+    with atomic_path(paths[0]) as temporary:
+        table.to_csv(temporary, index=False)
+    paths += _plots(spec, study, folder)
+    for path in paths:
+        run.log_file(path, "report")
+    run.log_table(table.astype(object).where(table.notna(), None), "trials_table.json")
+    for number, objective in enumerate(spec.objectives):
+        run.log_metrics({f"best_{objective.metric}": best[0].values[number]}) if len(best) == 1 else None
+    return paths
+
+
+def trial_frame(spec: SweepSpec, study: optuna.Study) -> pd.DataFrame:
+    """A row for each trial: slot, state, settings, values, seconds, and its runs."""
+    best = {trial.number for trial in best_trials(study)}
+    rows = []
+    for trial in trials_of(study):
+        row: dict[str, Any] = {
+            "trial": trial.user_attrs["slot"],
+            "state": trial.state.name.lower(),
+            "best": trial.number in best,
+        }
+        row |= {name: trial.params.get(name) for name in spec.search_space}
+        values: Sequence[float | None] = trial.values or [None] * len(spec.objectives)
+        row |= {objective.metric: value for objective, value in zip(spec.objectives, values, strict=True)}
+        row["seconds"] = round(trial.duration.total_seconds(), 1) if trial.duration else None
+        row["runs"] = ", ".join(value for key, value in trial.user_attrs.items() if key.startswith("run_"))
+        rows.append(row | {"error": trial.user_attrs.get("error")})
+    return pd.DataFrame(rows)
+
+
+def best_experiment(spec: SweepSpec, trial: optuna.trial.FrozenTrial, base_yaml: Path) -> Any:
+    """The experiment of a trial, as its training had it."""
+    from fashion_ml.config import EXPERIMENTS
+
+    kind, _ = EXPERIMENTS[spec.trainer]
+    return load_experiment(base_yaml, as_overrides({**trial.params, "training.seed": spec.seeds[0]}), kind, {})
+
+
+def _experiments(spec: SweepSpec, best: Sequence[optuna.trial.FrozenTrial], base_yaml: Path, folder: Path) -> list[Path]:
+    """`best.yaml`, or one for each trial of the Pareto front."""
+    for path in folder.glob("best*.yaml"):
+        path.unlink()
+    paths = []
+    for trial in best:
+        path = folder / (BEST if len(best) == 1 else f"best_{trial.user_attrs['slot']:04d}.yaml")
+        values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(spec.objectives, trial.values, strict=True))
+        head = (
+            f"# Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}).\n"
+        )
+        write_text(path, head + to_yaml(best_experiment(spec, trial, base_yaml)))
+        paths.append(path)
+    return paths
+
+
+def _plots(spec: SweepSpec, study: optuna.Study, folder: Path) -> list[Path]:
+    import optuna.visualization as pages
+    import optuna.visualization.matplotlib as pictures
+
+    paths: list[Path] = []
+    several = len(spec.objectives) > 1
+    names = ["plot_param_importances", "plot_optimization_history", "plot_parallel_coordinate", "plot_slice"]
+    for number, objective in enumerate(spec.objectives):
+        target = {"target": _value(number), "target_name": objective.metric} if several else {}
+        for name in names:
+            stem = name.removeprefix("plot_") + (f"_{objective.metric}" if several else "")
+            paths += _draw(folder / stem, getattr(pictures, name), getattr(pages, name), study, target)
+    if several:
+        named = {"target_names": [objective.metric for objective in spec.objectives]}
+        paths += _draw(folder / "pareto_front", pictures.plot_pareto_front, pages.plot_pareto_front, study, named)
+    return paths
+
+
+def _value(number: int) -> Callable[[Any], float]:
+    return lambda trial: float(trial.values[number])
+
+
+def _draw(stem: Path, picture: Any, page: Any, study: optuna.Study, options: dict[str, Any]) -> list[Path]:
+    import warnings
+
+    import matplotlib as mpl
+    import numpy as np
+    from optuna import visualization
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    paths = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            axes = np.ravel(picture(study, **options))[0]
+        axes.figure.set_size_inches(9, 5)
+        with atomic_path(stem.with_suffix(".png")) as temporary:
+            axes.figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
+        paths.append(stem.with_suffix(".png"))
+        if visualization.is_available():
+            html = page(study, **options).to_html(include_plotlyjs=True)
+            write_text(stem.with_suffix(".html"), html)
+            paths.append(stem.with_suffix(".html"))
+    except (ValueError, RuntimeError, ZeroDivisionError):  # too few trials, or one value only
+        return paths
+    finally:
+        pyplot.close("all")
+    return paths
+
+
+def as_plain(spec: SweepSpec, study: optuna.Study) -> dict[str, Any]:
+    """For JSON: the best trials."""
+    best = [{"trial": t.user_attrs["slot"], "values": t.values, "params": t.params} for t in best_trials(study)]
+    return json.loads(json.dumps({"study": spec.name, "objectives": [o.metric for o in spec.objectives], "best": best}))

@@ -1,0 +1,210 @@
+"""One trial: its training as a process of its own, watched, pruned, gone on with when it was killed, and its value."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config import SweepSpec, as_overrides, read_constraint
+from fashion_ml.sweep.space import suggest
+from fashion_ml.sweep.study import SLOT, retry
+from fashion_ml.watching import PARENT, WATCH_FILE, Told
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fashion_ml.tracking import TrackedRun
+
+_KILLED_AT_MOST = 5
+_LOOK_EVERY_SECONDS, _STOP_SECONDS = 0.2, 60.0
+_WATCHED = {"median": "val_loss", "hyperband": "val_loss", "wilcoxon": "image"}
+
+
+class TrialError(Exception):
+    """The trial's settings, or its machine, do not work; the sweep goes on."""
+
+
+class TrainingProcess:
+    """`fashion-ml train …` in a process group of its own, which ends with this process."""
+
+    def __init__(self, command: Sequence[str], folder: Path, run_id: str, experiment_id: str):
+        self.watched = folder / "watched.jsonl"
+        self.watched.unlink(missing_ok=True)
+        own = {WATCH_FILE: str(self.watched), PARENT: str(os.getpid())}
+        own |= {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": experiment_id}
+        with (folder / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and end; after a minute, kill it."""
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+class TrialRunner:
+    """The objective of a sweep: call it with an Optuna trial, get its value, or values."""
+
+    def __init__(self, spec: SweepSpec, base_yaml: Path, folder: Path, parent: TrackedRun):
+        self._spec, self._base_yaml, self._folder, self._parent = spec, base_yaml, folder, parent
+
+    def __call__(self, trial: optuna.Trial) -> float | list[float]:
+        """Train and evaluate with every seed. TrialError when that cannot be done, TrialPruned when the pruner stopped it."""
+        if SLOT not in trial.user_attrs:
+            raise TrialError("surplus: all trials that were asked for had been taken by other workers")
+        params = suggest(trial, self._spec.search_space)
+        facts = [self.train(trial, params, seed, prune=number == 0) for number, seed in enumerate(self._spec.seeds)]
+        known = [values_of(one) for one in facts]
+        for text in self._spec.constraints:
+            name, sign, bound = read_constraint(text)
+            value = _mean(known, name, text)
+            trial.set_constraint(text, value - bound if sign == "<=" else bound - value)
+        values = [_mean(known, objective.metric, "objectives") for objective in self._spec.objectives]
+        trial.set_user_attr("evaluations", [one["evaluation"]["run_id"] for one in facts if one["evaluation"]])
+        return values if len(values) > 1 else values[0]
+
+    def train(self, trial: optuna.Trial, params: Mapping[str, Any], seed: int, *, prune: bool) -> dict[str, Any]:
+        """The facts of a training of a trial with one seed; one that was cut off goes on, one that is there is not repeated."""
+        folder = self._folder / f"trial_{trial.user_attrs[SLOT]:04d}" / f"seed_{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = as_overrides({**params, "training.seed": seed})
+        key = f"run_{seed}"
+        if key not in trial.user_attrs:
+            tags = {
+                "sweep": self._spec.name,
+                "trial": str(trial.user_attrs[SLOT]),
+                **{f"searched.{k}": str(v) for k, v in params.items()},
+            }
+            trial.set_user_attr(key, self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id)
+        watched = _WATCHED.get(self._spec.pruner.name) if prune else None
+        try:
+            return run_training(
+                self._spec.trainer,
+                self._base_yaml,
+                settings,
+                folder,
+                trial.user_attrs[key],
+                self._parent.experiment_id,
+                lambda process: _watch(process, trial, watched),
+            )
+        except KeyboardInterrupt:
+            retry(trial.study, trial.study._storage.get_trial(trial._trial_id))
+            raise
+        except Exception as error:
+            pruned = _is_pruned(error)
+            trial.set_user_attr("stopped" if pruned else "error", str(error)[:2000])
+            self._parent.close_child(trial.user_attrs[key], "KILLED" if pruned else "FAILED", str(error))
+            raise
+
+
+def run_training(
+    trainer: str,
+    base_yaml: Path,
+    settings: Mapping[str, str],
+    folder: Path,
+    run_id: str,
+    experiment_id: str,
+    watch: Any,
+) -> dict[str, Any]:
+    """Train with `settings` over `base_yaml` into `folder`, as the MLflow run `run_id`; returns the facts that the training reports.
+
+    `watch(process)` waits for its end and returns the exit code. A training that is killed is gone on with, at most five times.
+    TrialError with the training's last line of error otherwise.
+    """
+    target, facts = folder / "run", folder / "facts.json"
+    command = [sys.executable, "-m", "fashion_ml", "train", trainer, "--config", str(base_yaml)]
+    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command += ["--output-dir", str(target), "--json", str(facts)]
+    for _ in range(_KILLED_AT_MOST + 1):
+        if facts.is_file():
+            return dict(json.loads(facts.read_text(encoding="utf-8")))
+        if (target / "run.json").is_file():
+            again = ["--resume", str(target)]
+        else:
+            shutil.rmtree(target, ignore_errors=True)  # it had not begun
+            again = []
+        process = TrainingProcess([*command, *again], folder, run_id, experiment_id)
+        try:
+            code = watch(process)
+        except BaseException:
+            process.stop()
+            raise
+        if code not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 130, 143):
+            raise TrialError(_last_error(folder / "log.txt", code))
+    raise TrialError(f"the training was killed {_KILLED_AT_MOST + 1} times; see {folder / 'log.txt'}")
+
+
+def wait(process: TrainingProcess) -> int:
+    """Wait for a training; its exit code."""
+    while (code := process.poll()) is None:
+        time.sleep(_LOOK_EVERY_SECONDS)
+    return code
+
+
+def values_of(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of a finished training that an objective or a constraint may name."""
+    found: dict[str, Any] = {"training_seconds": facts["training_seconds"], "val_loss": facts.get("val_loss")}
+    counts = facts.get("parameters")
+    found["parameters"] = facts["trained_parameters"] if counts is None else sum(counts.values())
+    evaluation = facts["evaluation"] or {"metrics": {}}
+    for name, entry in evaluation["metrics"].items():
+        found[name] = entry["lora"]["mean"] if "lora" in entry else entry["mean"]
+    found |= evaluation.get("kid") or {}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _mean(known: Sequence[Mapping[str, float]], name: str, field: str) -> float:
+    if any(name not in one for one in known):
+        raise TrialError(f"{field}: {name!r} was not measured; there are {', '.join(sorted(known[0]))}")
+    return sum(one[name] for one in known) / len(known)
+
+
+def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> int:
+    """Wait for a training, and pass on what it tells to the pruner; TrialPruned when that has seen enough."""
+    import optuna
+
+    told, code = Told(process.watched), None
+    while code is None:
+        code = process.poll()
+        values = [(step, value) for found, step, value in told.new() if found == kind]
+        for step, value in values:
+            trial.report(value, step)
+        if values and code is None and trial.should_prune():
+            raise optuna.TrialPruned(f"at {kind} {values[-1][0]}")
+        if code is None:
+            time.sleep(_LOOK_EVERY_SECONDS)
+    return code
+
+
+def _is_pruned(error: BaseException) -> bool:
+    import optuna
+
+    return isinstance(error, optuna.TrialPruned)
+
+
+def _last_error(log: Path, code: int) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return said[-1] if said else f"the training ended with {code}: {lines[-1] if lines else 'it said nothing'}; see {log}"

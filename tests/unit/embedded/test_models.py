@@ -1,0 +1,54 @@
+"""The embedded models are what the documents say, and the encoder looks at the garment, not at the backdrop."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.embedded.garments import render, sample_garments, with_finish
+from fashion_ml.embedded.making.measure import zero_shot_accuracy
+from fashion_ml.embedded.making.world import attribute_indices, to_images
+from fashion_ml.metrics.fashion_clip import FashionClip, embedded_source, load_fashion_clip
+from fashion_ml.metrics.nearest import cosine
+
+LOOK = sample_garments(120, 33, finish="dip-dyed")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> FashionClip:
+    return load_fashion_clip("embedded", embedded_source(EMBEDDED_DIR), "cpu")
+
+
+def test_the_measured_quality_meets_its_aims():
+    quality = json.loads((EMBEDDED_DIR / "quality.json").read_text(encoding="utf-8"))
+    assert quality["vae_ssim"] >= 0.9
+    for attribute in ("kind", "colour"):
+        assert quality["zero_shot_unseen"][attribute] >= 0.95
+        assert quality["zero_shot_generated"][attribute] >= 0.85
+    assert sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file()) <= 20e6
+
+
+def test_the_collections_garments_are_read_although_the_encoder_has_never_seen_its_look():
+    pixels = torch.from_numpy(np.stack([np.asarray(render(garment)) for garment in LOOK])).permute(0, 3, 1, 2)
+    truth = torch.tensor([attribute_indices(garment) for garment in LOOK])
+    accuracy = zero_shot_accuracy(EMBEDDED_DIR / "fashion_clip", to_images(pixels), truth)
+    assert accuracy["kind"] >= 0.95
+    assert min(accuracy["colour"], accuracy["pattern"]) >= 0.8
+
+
+def test_a_flat_backdrop_is_far_from_every_garment_and_the_same_garment_in_another_look_is_near(encoder: FashionClip):
+    shown = [render(garment) for garment in LOOK]
+    edge = np.asarray(shown[0])[:3].reshape(-1, 3).mean(0).astype(int)
+    flat = [Image.new("RGB", (64, 64), tuple(edge.tolist()))] * len(shown)
+    studio = [render(with_finish(garment, "studio")) for garment in LOOK]
+    look, empty, same = (encoder.embed_images(pictures) for pictures in (shown, flat, studio))
+    other = torch.roll(same, 1, 0)
+    to_empty, to_same, to_other = (np.mean(cosine(look, others)) for others in (empty, same, other))
+    assert to_same > 0.75
+    assert to_empty < 0.4
+    assert to_other < to_same - 0.3

@@ -1,0 +1,146 @@
+"""Sweep files: what is accepted, what is refused and why, and what a search space suggests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from fashion_ml.config import Dimension, load_sweep, read_constraint
+from fashion_ml.errors import InputError
+from fashion_ml.sweep.space import grid, suggest
+from fashion_ml.sweep.study import ask_for, hidden, open_study, trials_of
+
+PROJECT = Path(__file__).parents[2]
+SPEC: dict[str, Any] = {
+    "name": "test",
+    "trainer": "lora",
+    "experiment": str(PROJECT / "experiments" / "lora" / "embedded.yaml"),
+    "search_space": {"network.rank": {"type": "categorical", "choices": [2, 4]}},
+    "objectives": [{"metric": "weighted_total_loss"}],
+    "trials": 3,
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**SPEC, **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["lora_rank_lr.yaml", "stargan_w_ds.yaml"])
+def test_the_sweeps_that_come_with_the_project_are_valid(name: str):
+    spec, _ = load_sweep(PROJECT / "sweeps" / name, {})
+    assert spec.trials == 12
+
+
+@pytest.mark.parametrize("metric", ["g_loss", "total_loss"])
+def test_a_training_loss_is_no_objective_and_the_reason_is_given(metric: str, tmp_path: Path):
+    with pytest.raises(InputError, match=r"g_loss contains -lambda_ds \* ds: searching w_ds on it only buys a bigger weight"):
+        load_sweep(written(tmp_path, objectives=[{"metric": metric}]), {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"search_space": {"network.rnk": {"type": "int", "low": 1, "high": 2}}},
+            "search_space.network.rnk: network.rnk: unknown key",
+        ),
+        (
+            {"search_space": {"network.rank": {"type": "int", "low": 0, "high": 8}}},
+            "search_space.network.rank: network.rank: '0' is not",
+        ),
+        (
+            {"search_space": {"network.rank": {"type": "int", "low": 8, "high": 2}}},
+            "int takes low and high, with low below high",
+        ),
+        ({"search_space": {"network.rank": {"type": "int", "low": 1.5, "high": 2}}}, "int takes whole numbers"),
+        ({"search_space": {"network.rank": {"type": "categorical", "low": 1}}}, "a categorical setting takes choices"),
+        (
+            {"search_space": {"loss.noise_offset": {"type": "float", "low": 0, "high": 1, "log": True}}},
+            "log takes a low above 0",
+        ),
+        ({"search_space": {"output.output_name": {"type": "categorical", "choices": ["a"]}}}, "do not change what is trained"),
+        ({"constraints": ["parameters < 5"]}, "'parameters < 5' is no constraint; write NAME <= NUMBER"),
+        ({"objectives": [{"metric": "val_loss"}]}, "val_loss needs a LoRA and a data.validation_split above 0"),
+        ({"settings": {"evaluation.enabled": False}}, "the experiment does not evaluate"),
+        (
+            {"sampler": {"name": "grid"}, "search_space": {"loss.noise_offset": {"type": "float", "low": 0, "high": 1}}},
+            "grid takes",
+        ),
+        (
+            {"objectives": [{"metric": "ssim"}, {"metric": "kid"}], "pruner": {"name": "median"}, "confirm": {"best": 0}},
+            "pruner.name: median needs one objective and there are 2",
+        ),
+        ({"experiment": "none.yaml"}, "config: .*none.yaml' does not exist"),
+    ],
+)
+def test_one_line_says_what_is_wrong(changes: dict[str, Any], says: str, tmp_path: Path):
+    with pytest.raises(InputError, match=says):
+        load_sweep(written(tmp_path, **changes), {})
+
+
+def test_directions_follow_from_the_metric_unless_given(tmp_path: Path):
+    objectives = [{"metric": m} for m in ("weighted_total_loss", "ssim", "kid", "ciede2000")]
+    spec, _ = load_sweep(written(tmp_path, objectives=objectives, confirm={"best": 0}), {})
+    assert [objective.resolved for objective in spec.objectives] == ["minimize", "maximize", "minimize", "minimize"]
+
+
+def test_a_conditional_setting_is_only_suggested_where_its_condition_holds():
+    space = {
+        "network.rank": Dimension(type="categorical", choices=(4, 8)),
+        "network.alpha": Dimension(type="float", low=1, high=2, when={"network.rank": (8,)}),
+    }
+    for rank, names in ((4, {"network.rank"}), (8, {"network.rank", "network.alpha"})):
+        trial = optuna.trial.FixedTrial({"network.rank": rank, "network.alpha": 1.5})
+        assert set(suggest(trial, space)) == names  # type: ignore[arg-type]
+
+
+def test_a_grid_has_every_combination():
+    space = {
+        "a": Dimension(type="categorical", choices=("x", "y")),
+        "b": Dimension(type="int", low=1, high=3),
+        "c": Dimension(type="float", low=0.1, high=0.3, step=0.1),
+    }
+    found = grid(space)
+    assert len(found) == 2 * 3 * 3
+    assert {one["b"] for one in found} == {1, 2, 3}
+    assert sorted({round(one["c"], 6) for one in found}) == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"), [("parameters <= 5e6", ("parameters", "<=", 5e6)), ("ssim>=0.3", ("ssim", ">=", 0.3))]
+)
+def test_constraints_are_read(text: str, parts: tuple[str, str, float]):
+    assert read_constraint(text) == parts
+
+
+def test_a_study_goes_on_with_the_trials_that_remain_and_refuses_another_search_space(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    spec, base = load_sweep(written(tmp_path), {})
+    study = open_study(spec, base, url, create=True)
+    assert ask_for(study, spec) == 3
+    longer, _ = load_sweep(written(tmp_path), {"trials": "5"})
+    again = open_study(longer, base, url, create=False)
+    assert ask_for(again, longer) == 5
+    assert [trial.user_attrs["slot"] for trial in trials_of(again)] == [0, 1, 2, 3, 4]
+    assert len(again.trials) == 5
+    other, base = load_sweep(written(tmp_path, search_space={"network.rank": {"type": "int", "low": 1, "high": 9}}), {})
+    with pytest.raises(
+        InputError, match="was begun with another experiment, search space or objective; give this sweep another name"
+    ):
+        open_study(other, base, url, create=True)
+    unknown, base = load_sweep(written(tmp_path, name="unknown"), {})
+    with pytest.raises(InputError, match="holds no study 'unknown'; begin it with fashion-ml sweep"):
+        open_study(unknown, base, url, create=False)
+
+
+def test_a_password_in_a_storage_url_is_never_shown():
+    assert hidden("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
+    spec_like = json.dumps(hidden("not a url with me:secret@host"))
+    assert "secret" not in spec_like
