@@ -91,6 +91,8 @@ class Evaluation(Section):
     weights: Weights = Weights()
     resamples: Positive = 2000
     """Bootstrap resamples over reference images."""
+    cache_dir: Text | None = None
+    """Folder for the base's images, shared by runs and processes; every training run's own when not given."""
 
 
 class Tracking(Section):

@@ -119,7 +119,7 @@ class SweepSpec(Section):
     """Settings of every trial laid over the experiment, such as `training.max_train_steps: 150`."""
     search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
     """By dotted name, such as `network.rank`."""
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)]
+    objectives: Annotated[tuple[Objective, ...], Field(max_length=4)]
     constraints: tuple[Text, ...] = ()
     """Such as `parameters <= 5e6`: a trial that breaks one is never the best."""
     sampler: Sampler = Sampler()
@@ -145,6 +145,8 @@ class SweepSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> SweepSpec:
+        if not self.objectives:
+            raise ValueError("objectives: give at least one, such as - metric: weighted_total_loss")
         if len(self.objectives) > 1 and self.pruner.name != "none":
             raise ValueError(
                 f"pruner.name: {self.pruner.name} needs one objective and there are {len(self.objectives)}; use none"

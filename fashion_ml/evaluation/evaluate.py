@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from fashion_ml.config import LoraExperiment
@@ -135,7 +137,8 @@ def plan_evaluation(
 def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) -> EvaluationResult:
     """Measure the LoRA against the base; files go to `folder`, the base's images to `base_folder`, everything to `run`.
 
-    Images that an evaluation with the same weights, prompts and seeds left in these folders are used again.
+    Images that an evaluation with the same weights, prompts and seeds left in these folders are used again. With `evaluation.cache_dir` the
+    base's lie there, and of several processes one makes them.
     """
     config, ruler, jobs, settings = plan.config, plan.ruler, plan.jobs, plan.config.evaluation
     run.set_tags(_encoder_tags(plan))
@@ -144,15 +147,15 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
     targets = [fit(load_picture(item.path), size) for item, size in zip(plan.references, plan.sizes, strict=True)]
     references = ruler.look_at(targets, keep=True)
     of_job = [job.reference for job in jobs]
-    kept = {MAIN: ImageFolder(folder / "images" / "lora", plan.key), BASE: ImageFolder(base_folder, plan.base_key)}
-    sides = {}
+    kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, {}
     strengths = [value for value in settings.strengths if value not in (0, 1)]
     with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
-        for who, enabled in ((MAIN, True), (BASE, False)):
-            if not enabled:
-                plan.pipeline.disable_lora()
-            made = generate(plan.pipeline, jobs, settings, kept[who], progress)
-            sides[who] = measure_side(made, references, of_job, ruler, watched=who == MAIN)
+        made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress)
+        sides[MAIN] = measure_side(made, references, of_job, ruler, watched=True)
+        plan.pipeline.disable_lora()
+        with _base_images(plan, base_folder) as kept[BASE]:
+            made = generate(plan.pipeline, jobs, settings, kept[BASE], progress)
+            sides[BASE] = measure_side(made, references, of_job, ruler)
         plan.pipeline.enable_lora()
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
@@ -197,6 +200,19 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
         log_images(run, kept[who], name)
     run.set_tags({"mlflow.note.content": text})
     return result
+
+
+@contextmanager
+def _base_images(plan: Plan, own: Path) -> Iterator[ImageFolder]:
+    """The folder of the base's images: the run's own, or the shared one, for this process alone while it fills it."""
+    shared = plan.config.evaluation.cache_dir
+    if shared is None:
+        yield ImageFolder(own, plan.base_key)
+        return
+    folder = Path(shared).expanduser() / f"base_{plan.base_key[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        yield ImageFolder(folder, plan.base_key)
 
 
 def device_of_evaluation() -> str:

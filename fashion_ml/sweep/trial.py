@@ -134,6 +134,9 @@ def run_training(
     TrialError with the training's last line of error otherwise.
     """
     target, facts = folder / "run", folder / "facts.json"
+    if trainer == "lora":  # encoded images and captions, and the base's images, once for all trainings of the sweep
+        cache = str(base_yaml.parent / "cache")
+        settings = {"data.cache_dir": cache, "evaluation.cache_dir": cache, **settings}
     command = [sys.executable, "-m", "fashion_ml", "train", trainer, "--config", str(base_yaml)]
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command += ["--output-dir", str(target), "--json", str(facts)]

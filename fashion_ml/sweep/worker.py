@@ -44,11 +44,9 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, worker: int, dea
 
 
 def write_base(base: Any, folder: Path) -> Path:
-    """The base experiment as a file for the trainings; encoded images and captions are shared by all of them."""
+    """The base experiment as a file for the trainings."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "base.yaml"
-    if hasattr(base.data, "cache_dir") and base.data.cache_dir is None:
-        base = base.model_copy(update={"data": base.data.model_copy(update={"cache_dir": str(folder / "cache")})})
     write_text(path, to_yaml(base))
     return path
 

@@ -119,7 +119,7 @@ def test_inspect_says_what_the_file_holds(watched: Finished):
     assert result.returncode == 0, result.stderr
     facts = json.loads((watched.folder / "inspected.json").read_text(encoding="utf-8"))
     assert (facts["rank"], facts["alpha"]) == ([4], [2.0])
-    assert set(facts["targets"]) == {"self-attention", "cross-attention"}
+    assert set(facts["targets"]) == {"self-attention", "cross-attention", "feed-forward", "convolutions"}
     assert facts["modules"] == sum(facts["targets"].values()) == len(load_file(Path(watched.facts["lora"]))) // 3
     assert facts["parameters"] == watched.facts["trained_parameters"]
     assert "ss_network_dim = 4" in result.stdout

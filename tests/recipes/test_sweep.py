@@ -1,13 +1,8 @@
-"""A small sweep through the command line: two workers, the run tree, the report, a failing trial, and one that is killed."""
+"""A small sweep through the command line: two workers, the run tree, the report, and a failing trial."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +26,8 @@ SPEC: dict[str, Any] = {
         "evaluation.num_inference_steps": 1,
         "evaluation.signs": [],
     },
-    "search_space": {
-        "network.rank": {"type": "categorical", "choices": [2, 4]},
-        "optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-3, "log": True},
-    },
+    "search_space": {"optimizer.learning_rate": {"type": "categorical", "choices": [1e-4, 1e-2, 1e30]}},
+    "sampler": {"name": "grid"},
     "objectives": [{"metric": "weighted_total_loss"}],
     "constraints": ["parameters <= 1e9"],
     "trials": 3,
@@ -74,10 +67,20 @@ def test_the_tree_is_study_trial_evaluation_and_nothing_is_left_running(swept: F
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2"]
     assert len(confirming) == 2
     for run in below:
-        assert (run.data.tags["kind"], run.info.status) == ("train_lora", "FINISHED")
-        assert [child.data.tags["kind"] for child in children(client, run)] == ["evaluation"]
+        assert run.data.tags["kind"] == "train_lora"
+        ended = ["evaluation"] if run.info.status == "FINISHED" else []
+        assert [child.data.tags["kind"] for child in children(client, run)] == ended
     runs = client.search_runs([study.info.experiment_id], max_results=1000)
-    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sorted({run.info.status for run in runs}) == ["FAILED", "FINISHED"]
+
+
+def test_a_trial_that_fails_does_not_stop_the_sweep_and_says_why(swept: Finished):
+    assert (swept.facts["complete"], swept.facts["failed"], swept.facts["left"]) == (2, 1, 0)
+    client = MlflowClient(swept.uri)
+    (failed,) = [run for run in children(client, client.get_run(swept.facts["run_id"])) if run.info.status == "FAILED"]
+    assert float(failed.data.tags["searched.optimizer.learning_rate"]) == 1e30
+    trials = pd.read_csv(swept.folder / "outputs" / "sweeps" / "small" / "report" / "trials.csv")
+    assert "total_loss is not finite" in trials["error"].dropna().item()
 
 
 def test_the_best_trial_is_the_lowest_and_its_experiment_trains_to_the_same_value(swept: Finished):
@@ -85,7 +88,7 @@ def test_the_best_trial_is_the_lowest_and_its_experiment_trains_to_the_same_valu
     best = trials.loc[trials["weighted_total_loss"].idxmin()]
     assert swept.facts["best"][0]["values"] == [best["weighted_total_loss"]]
     place = swept.folder / "outputs" / "sweeps" / "small" / "report" / "best.yaml"
-    assert yaml.safe_load(place.read_text(encoding="utf-8"))["network"]["rank"] == best["network.rank"]
+    assert yaml.safe_load(place.read_text(encoding="utf-8"))["optimizer"]["learning_rate"] == best["optimizer.learning_rate"]
     again = fashion_ml("train", "lora", "--config", str(place), "--json", "again.json", cwd=swept.folder, uri=swept.uri)
     assert again.returncode == 0, again.stderr
     facts = json.loads((swept.folder / "again.json").read_text(encoding="utf-8"))
@@ -100,6 +103,8 @@ def test_the_report_is_on_the_studys_run_and_says_both_numbers(swept: Finished):
     assert "in the search" in swept.stdout
     assert "with fresh seeds; the default has" in swept.stdout
     metrics = client.get_run(swept.facts["run_id"]).data.metrics
+    shared = list((swept.folder / "outputs" / "sweeps" / "small" / "cache").glob("base_*"))
+    assert len([path for path in shared if path.is_dir()]) == 1
     assert metrics["best_weighted_total_loss"] == swept.facts["best"][0]["values"][0]
 
 
@@ -107,46 +112,7 @@ def test_a_sweep_that_is_done_has_nothing_left_to_do(swept: Finished):
     again = fashion_ml("sweep", "sweep.yaml", "--json", "second.json", cwd=swept.folder, uri=swept.uri)
     assert again.returncode == 0, again.stderr
     facts = json.loads((swept.folder / "second.json").read_text(encoding="utf-8"))
-    assert (facts["run_id"], facts["complete"], facts["best"]) == (swept.facts["run_id"], 3, swept.facts["best"])
-
-
-def test_a_trial_that_fails_does_not_stop_the_sweep(workdir: Path):
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    space = {"optimizer.learning_rate": {"type": "categorical", "choices": [1e-4, 1e30]}}
-    written(workdir, search_space=space, sampler={"name": "grid"}, trials=2, confirm={"best": 0})
-    result = fashion_ml("sweep", "sweep.yaml", "--json", "facts.json", cwd=workdir, uri=uri)
-    assert result.returncode == 0, result.stderr
-    facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))
-    assert (facts["complete"], facts["failed"], facts["left"]) == (1, 1, 0)
-    client = MlflowClient(uri)
-    statuses = [run.info.status for run in children(client, client.get_run(facts["run_id"]))]
-    assert sorted(statuses) == ["FAILED", "FINISHED"]
-    trials = pd.read_csv(workdir / "outputs" / "sweeps" / "small" / "report" / "trials.csv")
-    assert "total_loss is not finite" in trials["error"].dropna().item()
-
-
-def test_a_sweep_whose_processes_are_killed_ends_with_every_trial_once(workdir: Path):
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    written(workdir, trials=2, confirm={"best": 0})
-    command = [sys.executable, "-m", "fashion_ml", "sweep", "sweep.yaml", "--workers", "1"]
-    with (workdir / "errors.txt").open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, cwd=workdir, stdout=subprocess.DEVNULL, stderr=errors)
-    trials = workdir / "outputs" / "sweeps" / "small" / "trials"
-    deadline = time.monotonic() + 200
-    while not list(trials.glob("*/*/run/run.json")):
-        assert process.poll() is None, (workdir / "errors.txt").read_text(encoding="utf-8")
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    result = fashion_ml("sweep", "sweep.yaml", "--workers", "1", "--json", "facts.json", cwd=workdir, uri=uri)
-    assert result.returncode == 0, result.stderr
-    facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))
-    assert (facts["complete"], facts["failed"], facts["left"]) == (2, 0, 0)
-    client = MlflowClient(uri)
-    study = client.get_run(facts["run_id"])
-    assert len(children(client, study)) == 2
-    assert {run.info.status for run in client.search_runs([study.info.experiment_id])} == {"FINISHED"}
+    assert (facts["run_id"], facts["complete"], facts["best"]) == (swept.facts["run_id"], 2, swept.facts["best"])
 
 
 def test_a_forbidden_objective_is_one_line_and_exit_code_2(refused: Command, workdir: Path):

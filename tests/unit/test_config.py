@@ -65,7 +65,8 @@ def test_all_problems_come_at_once_with_path_value_and_fix(minimal: Path):
     with pytest.raises(InputError) as caught:
         load_config(minimal, overrides)
     problems = caught.value.problems
-    assert len(problems) == 5
+    assert len(problems) == 6
+    assert problems[-1].startswith("data.train_data_dir: 'photos' does not exist")
     assert "network.rnk: unknown key; did you mean rank?" in problems
     assert any(p.startswith("network.rank: '0' is not accepted; ") and "greater than or equal to 1" in p for p in problems)
     assert any(p.startswith("optimizer.learning_rate: 'fast' is not accepted; ") for p in problems)

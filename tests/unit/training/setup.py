@@ -58,5 +58,6 @@ def train(config: LoraExperiment, folder: Path, *, resume: bool = False, rows: l
     prior = read_training_folder(Path(config.data.reg_data_dir)) if config.data.reg_data_dir else []
     inputs, validation = prepare_inputs(config, pipeline, items, prior, accelerator)
     rows = [] if rows is None else rows
-    result = train_lora(config, pipeline, inputs, validation, folder, Hooks(rows=rows.extend), accelerator, resume=resume)
+    hooks = Hooks(rows=lambda new: rows.extend({key: value for key, value in row.items() if key != "time"} for row in new))
+    result = train_lora(config, pipeline, inputs, validation, folder, hooks, accelerator, resume=resume)
     return Trained(result, rows, inputs, pipeline)
