@@ -79,8 +79,8 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
             else _spread(items, settings.max_references)
         )
         there = count_images(folder) if folder is not None and references else len(items)
-        if references and len(references) < there:
-            say(f"{len(references)} of {there} references are used (evaluation.max_references)")
+        if references and there > settings.max_references:
+            say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
     ruler = attempt(lambda: read_ruler(settings, data.cache_dir), None) if measured else None
     if problems:
         raise InputError(problems)

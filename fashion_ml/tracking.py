@@ -32,6 +32,7 @@ class TrackedRun:
 
     def __init__(self, client: Any, run_id: str, experiment_id: str):
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+        self.adopted = False
         self._metrics: list[Any] = []
         self._there: set[tuple[str, int]] = set()
         self._images: set[tuple[str, str]] = set()
@@ -227,12 +228,17 @@ def open_run(
     and with `adopt` by a child. With `resume` the run of that id goes on; metric points that it has already are not logged again.
     """
     if resume:
-        run = _resumed(resume, tags)
+        run = _to_resume(resume)
     elif parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
         run = parent.child(name, tags)
     else:
-        run = _own_run(name, {**tags, _PARENT: parent.run_id} if parent else tags, experiment)
+        run = _own_run(experiment, name, {**tags, **({_PARENT: parent.run_id} if parent else {})})
     try:
+        if resume or run.adopted:  # else it was made with name and tags
+            run.client.update_run(run.run_id, status="RUNNING", name=None if resume else name)
+            run.set_tags({**tags, **({_PARENT: parent.run_id} if parent and not resume else {})})
+        if resume:
+            run.skip_what_is_there()
         yield run
         run.finish()
     except (KeyboardInterrupt, SystemExit):
@@ -254,27 +260,24 @@ def _end(run: TrackedRun, status: str) -> None:
         run.client.set_terminated(run.run_id, status)
 
 
-def _resumed(run_id: str, tags: Mapping[str, str]) -> TrackedRun:
+def _to_resume(run_id: str) -> TrackedRun:
     client = open_tracking()
     run = TrackedRun(client, run_id, find_run(client, run_id).info.experiment_id)
     made = os.environ.pop("MLFLOW_RUN_ID", None)
     if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
         note = {"kind": "resume", "resumed_run_id": run_id, "mlflow.note.content": f"Goes on with run {run_id}."}
         TrackedRun(client, made, "").set_tags(note)
-    client.update_run(run_id, status="RUNNING")
-    run.set_tags(tags)
-    run.skip_what_is_there()
     return run
 
 
-def _own_run(name: str, tags: Mapping[str, str], experiment: str) -> TrackedRun:
+def _own_run(experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    """The run that `mlflow run` made, as it is, or a new one of that name with these tags."""
     client = open_tracking()
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if adopted:
         info = client.get_run(adopted).info
         run = TrackedRun(client, adopted, info.experiment_id)
-        client.update_run(adopted, status="RUNNING", name=name)
-        run.set_tags(tags)
+        run.adopted = True
         return run
     info = client.create_run(_experiment_id(client, experiment), run_name=name, tags={**_source_tags(), **tags}).info
     return TrackedRun(client, info.run_id, info.experiment_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import site
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,9 @@ _NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "j
 
 def experiment_file(name: str) -> Path:
     """One of the experiments that come with the package, such as `lora/embedded.yaml`: of the checkout, else of the installation."""
-    places = (Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "fashion-ml")
+    checkout, shared = Path(__file__).parents[2], Path("share") / "fashion-ml"
+    installed = (Path(sysconfig.get_path("data")), checkout, Path(site.getuserbase()))  # a venv, --target, --user
+    places = (checkout, *(place / shared for place in installed))
     found = [place / "experiments" / name for place in places if (place / "experiments" / name).is_file()]
     if not found:
         raise InputError(f"--config: experiments/{name} did not come with this installation; give a YAML file")

@@ -116,7 +116,7 @@ def report_sweep(spec: Any, study: Any, folder: Path) -> None:
 def _whole(text: str, name: str) -> int:
     from fashion_ml.errors import InputError
 
-    if not text.isdigit():
+    if not text.isdecimal():
         raise InputError(f"{name}: {text!r} is not accepted; give a whole number")
     return int(text)
 

@@ -83,7 +83,7 @@ def ui(
     from fashion_ml.ui import serve
 
     number = port or "5000"
-    if not number.isdigit() or not 1 <= int(number) <= 65535:
+    if not number.isdecimal() or not 1 <= int(number) <= 65535:
         raise InputError(f"--port: {port!r} is not accepted; give a number from 1 to 65535")
     serve(int(number), say)
 
@@ -111,8 +111,9 @@ def encode(
     from fashion_ml.errors import InputError
     from fashion_ml.evaluation.evaluate import device_of_evaluation
 
+    vae = vae or "embedded"
     side = size or ("64" if vae == "embedded" else "512")
-    if not side.isdigit() or int(side) < 1:
+    if not side.isdecimal() or int(side) < 1:
         raise InputError(f"--size: {size!r} is not accepted; give a whole number of pixels, such as 512")
     result = encode_folder(images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device_of_evaluation())
     write_json(json, {"folder": str(result.folder), "domains": result.domains, "made": result.made})

@@ -37,7 +37,9 @@ train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
 def train_lora(
     context: typer.Context,
     config: Annotated[str, option("--config", help="Experiment YAML; experiments/lora/embedded.yaml when not given.")] = "",
-    base: Annotated[str, option("--base", "--pretrained-model-name-or-path", help="embedded, diffusers folder, hub id.")] = "",
+    base: Annotated[
+        str, option("--base", "--pretrained-model-name-or-path", help="embedded, folder, .safetensors file, hub id.")
+    ] = "",
     train_data_dir: Annotated[str, option("--train-data-dir", help="Folder of kohya-style N_class folders.")] = "",
     references: Annotated[str, option("--references", help="Folder of reference images with captions.")] = "",
     resolution: Annotated[str, option("--resolution", help="Side of the training images, pixels.")] = "",
@@ -69,7 +71,8 @@ def train_lora(
 ) -> None:
     """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run.
 
-    Every setting has an option of its name, here or not, in either spelling: --flip_aug, --noise-offset 0.05, --save_last_n 3.
+    Settings have options of their names, here or not, in either spelling: --flip_aug, --noise-offset 0.05, --save_last_n 3. --set reaches
+    all of them: --set evaluation.seed=1.
     """
     arguments = dict(locals())
     from fashion_ml.config import SHORT_NAMES
@@ -139,7 +142,8 @@ def train_stargan(
 ) -> None:
     """Train a StarGAN v2 on VAE latents of several domains and measure it; everything in one MLflow run.
 
-    Every setting has an option of its name, here or not, in either spelling: --w_r1 0.5, --base-dim 64, --ds_decay_epochs 30.
+    Settings have options of their names, here or not, in either spelling: --w_r1 0.5, --base-dim 64, --ds_decay_epochs 30. --set reaches
+    all of them: --set evaluation.seed=1.
     """
     arguments = dict(locals())
     check_json(json)

@@ -62,6 +62,12 @@ def _missing_folders(tree: Mapping[str, Any]) -> list[str]:
     for section, key in _FOLDERS:
         below = tree.get(section)
         given = below.get(key) if isinstance(below, Mapping) else None
+        if (
+            section == "evaluation"
+            and isinstance(below, Mapping)
+            and str(below.get("enabled", True)).lower() in ("false", "0", "no")
+        ):
+            continue  # then nobody reads it
         with suppress(OSError):  # too long a name: reading it says so
             if isinstance(given, str) and given not in ("", "embedded") and not Path(given).expanduser().exists():
                 problems.append(f"{section}.{key}: {given!r} does not exist; give the path of a folder")
@@ -118,7 +124,7 @@ def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
         below = tree.get(section)
         tree[section] = dict(below) if isinstance(below, dict) else {}
         tree = tree[section]
-    try:
-        tree[key] = None if text == "null" else yaml.safe_load(text) if text.startswith("[") else text
-    except yaml.YAMLError:
-        raise InputError(f"{dotted}: {text!r} is no list; write it as [a, b]") from None
+    tree[key] = None if text == "null" else text
+    if text.startswith("["):
+        with suppress(yaml.YAMLError):  # then it is a text that begins with a bracket
+            tree[key] = yaml.safe_load(text)

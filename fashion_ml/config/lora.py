@@ -262,8 +262,7 @@ SHORT_NAMES = {
     **{
         name: f"evaluation.{name}"
         for name in Evaluation.model_fields
-        if name
-        not in ("enabled", "seed", "batch_size", "weights", "resamples", "cache_dir")  # these would be read as the training's
+        if name not in ("enabled", "seed", "batch_size", "weights", "cache_dir")  # read as the training's, or no single value
     },
 }
 """kohya's and the short spellings, accepted wherever an override is given."""

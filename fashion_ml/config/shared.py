@@ -21,7 +21,7 @@ def _split(value: object) -> object:
 ByComma = BeforeValidator(_split)
 """A list that may be given as text, `a,b`, as the command line does."""
 Sign = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
-FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=100)]
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
 
 
 class Section(BaseModel):

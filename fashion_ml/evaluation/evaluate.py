@@ -38,7 +38,7 @@ from fashion_ml.evaluation.scores import (
 from fashion_ml.evaluation.sides import Side, measure_side
 from fashion_ml.metrics.kid import kernel_inception_distance
 from fashion_ml.metrics.nearest import nearest
-from fashion_ml.models.lora import add_lora, load_lora, spec_of
+from fashion_ml.models.lora import add_lora, load_lora, model_hash, spec_of
 from fashion_ml.models.stable_diffusion import SAMPLER, find_base, load_pipeline, quiet_libraries, vae_factor
 from fashion_ml.progress import bar
 from fashion_ml.tracking import TrackedRun
@@ -103,8 +103,8 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """What decides the LoRA's images."""
-        return generation_key(self.jobs, self.config.evaluation, f"{self._base} + {_sha256(self.lora)}")
+        """What decides the LoRA's images; the file's dates and ids do not."""
+        return generation_key(self.jobs, self.config.evaluation, f"{self._base} + {model_hash(self.lora.read_bytes())}")
 
     @property
     def base_key(self) -> str:
@@ -341,10 +341,6 @@ def _encoder_tags(plan: Plan) -> dict[str, str]:
     encoder = plan.ruler.encoder
     tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
     return {"eval_fingerprint": plan.fingerprint, **tags}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _shown(value: Any) -> str:

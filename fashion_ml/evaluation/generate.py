@@ -82,7 +82,11 @@ class ImageFolder:
                 f"output_dir: {str(folder)!r} holds files that no evaluation made; move them, or give another folder"
             )
         if before != note:
-            shutil.rmtree(folder, ignore_errors=True)
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != _KEY:  # the note goes last, so that a folder cut off here is still known as one of these
+                    path.unlink()
             write_text(folder / _KEY, note)
 
     def path(self, job: Job) -> Path:

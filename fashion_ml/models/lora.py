@@ -108,17 +108,15 @@ def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torc
 def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """Continue from a LoRA file in kohya's layout: the model with the fresh LoRA on it then computes what the file says.
 
-    Another alpha in the file is folded into lora_up. InputError as check_lora, and when the file was made for another base.
+    Another alpha in the file is folded into lora_up. InputError as check_lora.
     """
     from safetensors.torch import load_file
 
     check_lora(path, unet, text_encoder, spec)
-    name, tensors = f"network.network_weights: {str(path)!r}", load_file(path)
+    tensors = load_file(path)
     for key, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-        if down.numel() != a.numel() or up.numel() != b.numel():
-            raise InputError(f"{name} was made for another base ({key} has other shapes); choose the base it was trained on")
         alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
         a.copy_(down.view_as(a))
         b.copy_(up.view_as(b) * (alpha / spec.file_alpha))
@@ -129,7 +127,7 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
 
 def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is none in kohya's layout, or its
-    rank, targets or magnitudes differ. Only the file's header is read, and the models may or may not have their LoRA yet."""
+    rank, targets, shapes or magnitudes differ. Only the file's header is read, and the models may or may not have their LoRA yet."""
     from safetensors import SafetensorError, safe_open
 
     name = f"network.network_weights: {str(path)!r}"
@@ -148,7 +146,12 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
             raise InputError(
                 f"{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up"
             )
-    _check_targets(name, names, set(_target_names(unet, text_encoder, spec)))
+    weights = dict(_target_weights(unet, text_encoder, spec))
+    _check_targets(name, names, set(weights))
+    for module, weight in weights.items():
+        down, up = shapes[f"{module}.lora_down.weight"], shapes[f"{module}.lora_up.weight"]
+        if (math.prod(down[1:]), up[0]) != (math.prod(weight[1:]), weight[0]):
+            raise InputError(f"{name} was made for another base ({module} has other shapes); choose the base it was trained on")
     if len(ranks) > 1:
         raise InputError(
             f"{name} has modules of ranks {', '.join(map(str, ranks))}, and here all have one; give a file of one rank"
@@ -245,13 +248,15 @@ def _unet_targets(unet: Any, spec: LoraSpec) -> list[str]:
     return targets
 
 
-def _target_names(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[str]:
-    """Kohya's names of the modules that a spec trains, whether their LoRA is on already or not."""
-    found = [("lora_unet_", _unet_targets(unet, spec))]
+def _target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Kohya's name and the weight's shape of each module that a spec trains, whether its LoRA is on already or not."""
+    found = [("lora_unet_", unet, _unet_targets(unet, spec))]
     if spec.text_encoder:
-        found.append(("lora_te_text_model_", _ending_in(text_encoder, TEXT_ENCODER)))
-    for prefix, names in found:
-        yield from (_kohya_name(prefix, name) for name in names)
+        found.append(("lora_te_text_model_", text_encoder, _ending_in(text_encoder, TEXT_ENCODER)))
+    for prefix, model, names in found:
+        for name in names:
+            module = model.get_submodule(name)
+            yield _kohya_name(prefix, name), tuple(getattr(module, "base_layer", module).weight.shape)
 
 
 def _kohya_name(prefix: str, name: str) -> str:

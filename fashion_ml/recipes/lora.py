@@ -221,7 +221,9 @@ def _sampler(
     jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))
 
     def sample(step: int) -> None:
-        if run.has_image("sample_0", step):  # the steps behind the last state come again
+        if all(
+            run.has_image(f"sample_{index}", step) for index in range(len(jobs))
+        ):  # the steps behind the last state come again
             return
         places = pipeline.vae.device, pipeline.text_encoder.device
         pipeline.to(accelerator.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -161,14 +162,17 @@ def _latents(config: StarganExperiment, device: str) -> LatentSet:
 
 def _embedded_latents(device: str) -> Path:
     """The embedded domains, drawn and encoded below `outputs/` where they are not there yet."""
+    from fashion_ml.embedded import EMBEDDED_DIR
     from fashion_ml.embedded.domains import VERSION, write_domains
     from fashion_ml.encoding import encode_folder
 
     place = (Path("outputs") / f"embedded_domains_v{VERSION}").absolute()
-    if not (place / "latents" / "packed.json").is_file():
+    weights = EMBEDDED_DIR / "stable_diffusion" / "vae" / "diffusion_pytorch_model.safetensors"
+    latents = place / f"latents_{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"  # another VAE makes others
+    if not (latents / "packed.json").is_file():
         images = write_domains(place / "images")
-        encode_folder(images, place / "latents", "embedded", size=64, flips=False, packed=True, device=device)
-    return place / "latents"
+        encode_folder(images, latents, "embedded", size=64, flips=False, packed=True, device=device)
+    return latents
 
 
 def _inputs(config: StarganExperiment, latents: LatentSet, accelerator: Any) -> GanInputs:

@@ -48,9 +48,12 @@ class LossLog:
             write_text(path, f"{_EXPLANATION}{HEADER}\n")
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, epoch: int, total_loss: float, learning_rate: float, **image_losses: float) -> None:
-        """Append the row of a step; each of the three image losses that is not given is N/A."""
-        stamp = datetime.now().isoformat(timespec="microseconds")
+    def write(
+        self, step: int, epoch: int, total_loss: float, learning_rate: float, time: float | None = None, **image_losses: float
+    ) -> None:
+        """Append the row of a step that ended at `time` (seconds since 1970, now by default); an image loss that is not given is N/A."""
+        ended = datetime.now() if time is None else datetime.fromtimestamp(time)
+        stamp = ended.isoformat(timespec="microseconds")
         images = ",".join(f"{image_losses[name]:.6f}" if name in image_losses else NOT_MEASURED for name in IMAGE_LOSSES)
         self._file.write(f"{step},{epoch},{total_loss:.6f},{images},{learning_rate:.10g},{stamp}\n")
         self._file.flush()

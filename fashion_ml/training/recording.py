@@ -116,7 +116,7 @@ class Record:
                 self.image_losses[name].add(entry.step, value)
             if self._log and (entry.step % self._log_every == 0 or entry.step in (1, self._last_step) or entry.images):
                 epoch, rate = int(entry.measured["epoch"]), entry.measured["learning_rate"]
-                self._log.write(entry.step, epoch, loss, rate, **entry.images)
+                self._log.write(entry.step, epoch, loss, rate, entry.time, **entry.images)
         self._hand_out(rows)
 
     def _hand_out(self, rows: list[dict[str, float]]) -> None:

@@ -54,7 +54,7 @@ def kohya_folder(folder: Path) -> Path:
         (["--output_name", "x" * 300], "output.output_name: 'xxx"),
         (["--output_dir", "x" * 300], "cannot be"),
         (["--bogus", "1"], "--bogus: no such option"),
-        (["--set", "evaluation.signs=[kid"], "evaluation.signs: '[kid' is no list; write it as [a, b]"),
+        (["--set", "evaluation.signs=[kid"], "evaluation.signs.0: '[kid' is not accepted"),
         (["--without", "fashion_clip", "--encoder", "x", "--rank", "0"], "network.rank: '0' is not accepted"),
         (["--signs", "kid,nonsense"], "evaluation.signs.1: 'nonsense' is not accepted"),
         (["--min_snr_gama", "5"], "--min_snr_gama: no such option; did you mean --min_snr_gamma?"),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from fashion_ml.models.lora import read_metadata
 from fashion_ml.reports.loss_log import read_loss_log
-from tests.recipes.command import FEW
+from tests.recipes.command import FEW, fashion_ml
 
 
 def start(workdir: Path, *arguments: str, limit: str = "") -> subprocess.Popen[str]:
@@ -65,6 +65,38 @@ def test_a_stopped_run_is_killed_with_its_log_and_weights_kept(workdir: Path, nu
     assert [point.step for point in points] == list(range(1, steps + 1))
     assert {item.path for item in client.list_artifacts(run.info.run_id, "lora")} == {f"lora/{path.name}"}
     assert client.list_artifacts(run.info.run_id, "training_logs")
+
+
+def test_a_training_that_is_stopped_while_it_is_evaluated_repeats_nothing(workdir: Path):
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    few = ["--steps", "3", "--set", "evaluation.images_per_reference=20", "--set", "evaluation.batch_size=1"]
+    process = start(workdir, *few)
+    deadline = time.monotonic() + 200
+    images = workdir / "out" / "evaluation" / "images" / "lora"
+    while len(list(images.glob("*.png"))) < 4:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    times = {path: path.stat().st_mtime_ns for path in images.glob("*.png")}
+    assert 4 <= len(times) < 40
+    client = MlflowClient(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    (training,) = client.search_runs(experiments, "tags.kind = 'train_lora'")
+    assert training.info.status == "KILLED"
+
+    arguments = [*FEW, "--output-dir", "out", *few, "--resume"]
+    resumed = fashion_ml("train", "lora", *arguments, cwd=workdir, uri=uri)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on with evaluation" in resumed.stderr
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    (evaluation,) = client.search_runs(experiments, "tags.kind = 'evaluation'")
+    assert evaluation.info.status == "FINISHED"
+    after = client.get_run(training.info.run_id)
+    assert after.info.status == "FINISHED"
+    assert float(after.data.tags["training_seconds"]) >= float(training.data.tags["training_seconds"]) > 0
+    assert len(list((workdir / "out" / "training_logs").glob("*report*.json"))) == 1
 
 
 def test_a_file_that_does_not_fit_on_the_disk_fails_the_run_in_one_line(workdir: Path):
