@@ -36,10 +36,10 @@ def ours(folder: Path, images: Path, seed: int, steps: int, batch: int) -> tuple
     import mlflow
 
     run_id = json.loads((folder / "facts.json").read_text(encoding="utf-8"))["run_id"]
-    points = mlflow.MlflowClient(uri).get_metric_history(run_id, "total_loss")
+    points = sorted(mlflow.MlflowClient(uri).get_metric_history(run_id, "total_loss"), key=lambda point: point.step)
     assert len(points) == steps
-    seconds = (points[-1].timestamp - points[0].timestamp) / 1000  # the first LOG_EVERY points are sent together
-    return (steps - LOG_EVERY) / seconds, [point.value for point in sorted(points, key=lambda point: point.step)]
+    seconds = (points[-1].timestamp - points[0].timestamp) / 1000
+    return (steps - 1) / seconds, [point.value for point in points]
 
 
 def example(script: Path, folder: Path, images: Path, seed: int, steps: int, batch: int) -> tuple[float, list[float]]:
