@@ -60,6 +60,7 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     files: dict[str, Any] = {key: entry for key, entry in before.items() if (out / f"{key}.pt").is_file()}
     wanted = [job for job in _jobs(items, flips) if files.get(job[0]) != job[1]]
     (out / PACKED).unlink(missing_ok=True)
+    _note(out, facts, files)  # from now on the folder is known as one to go on with
     with bar("encode", len(wanted)) as progress:
         for number, (key, entry, path, mirrored) in enumerate(wanted, 1):
             picture = fit_square(load_picture(path), size)

@@ -88,18 +88,21 @@ def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mappi
 def reading_help(rows: Sequence[Mapping[str, float]], w_r1: float, r1_interval: int) -> list[str]:
     """What the measured curves say, as far as they say anything."""
     said = []
-    streak = _longest([abs(row["d_loss"] - _NO_SKILL) <= _NEAR for row in rows])
+    penalty = [w_r1 * r1_interval * row.get("r1", 0.0) for row in rows]
+    hinge = [row["d_loss"] - part for row, part in zip(rows, penalty, strict=True)]
+    streak = _longest([abs(value - _NO_SKILL) <= _NEAR for value in hinge])
     if streak >= _EPOCHS:
         said.append(
-            f"d_loss stayed within {_NEAR} of {_NO_SKILL:.0f} for {streak} epochs: that is the value of a discriminator that does not separate."
+            f"d_loss without the penalty stayed within {_NEAR} of {_NO_SKILL:.0f} for {streak} epochs: that is the value of a discriminator "
+            "that does not separate."
         )
     active = [row["ds"] for row in rows if "ds" in row and row["lambda_ds"] > 0]
     if len(active) >= 2 and max(active) > 0 and active[-1] < _COLLAPSE * max(active):
         said.append(
             f"ds fell from {max(active):.3f} to {active[-1]:.3f} while lambda_ds was above 0: styles of one domain look alike, mode collapse."
         )
-    heavy = [row for row in rows if row.get("r1_computed", 0) * w_r1 * r1_interval > row["d_loss"] > 0]
-    if heavy and len(heavy) > len(rows) / 2:
+    heavy = sum(part > value for part, value in zip(penalty, hinge, strict=True))
+    if heavy > len(rows) / 2:
         said.append("w_r1 * r1 exceeds the hinge terms in most epochs; a smaller w_r1 leaves the discriminator more freedom.")
     said.append("A falling g_loss alone says nothing: it holds -lambda_ds * ds. The evaluation comes first.")
     return said

@@ -103,8 +103,8 @@ def test_the_run_tree_has_the_nine_metrics_by_epoch_and_an_evaluation_with_three
     for name in ("d_loss", "g_loss", "g_adv", "sty", "cyc", "id", "r1", "lambda_ds", "lr_g", "lr_d", "lr_mapping"):
         assert [p.step for p in client.get_metric_history(run_.info.run_id, name)] == [1, 2, 3], name
     assert [p.step for p in client.get_metric_history(run_.info.run_id, "ds")] == [1, 2]  # absent where lambda_ds is 0
-    assert [p.value for p in client.get_metric_history(run_.info.run_id, "lambda_ds")] == [1.0, 0.5, 0.0]
-    assert run_.data.params["loss.w_ds"] == "1.0"
+    assert [p.value for p in client.get_metric_history(run_.info.run_id, "lambda_ds")] == [0.5, 0.25, 0.0]
+    assert run_.data.params["loss.w_ds"] == "0.5"
     assert int(run_.data.params["parameters.generator"]) > 1000
 
     def children(run_id: str) -> Any:

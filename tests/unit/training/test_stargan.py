@@ -189,7 +189,10 @@ def test_the_reading_help_says_what_was_measured_and_nothing_else():
     assert (
         len(reading_help(rows(ds=[0.5, 0.4, 0.1], lambda_ds=[1.0, 0.5, 0.0]), 2.0, 16)) == 1
     )  # it may fall when it is not asked for
-    assert "smaller w_r1" in reading_help(rows(r1_computed=[1.0] * 3), 2.0, 16)[0]
+    # w_r1 * r1_interval * r1 = 2 * 16 * 0.02 = 0.64 of a d_loss of 1, so 0.36 is hinge; with 0.015 it is 0.48 and 0.52
+    assert "smaller w_r1" in reading_help(rows(d_loss=[1.0] * 3, r1=[0.02] * 3), 2.0, 16)[0]
+    assert len(reading_help(rows(d_loss=[1.0] * 3, r1=[0.015] * 3), 2.0, 16)) == 1
+    assert len(reading_help(rows(d_loss=[2.0] * 8, r1=[0.02] * 8), 2.0, 16)) == 1  # 2 by its penalty alone is no lack of skill
 
 
 def test_contributions_are_weight_times_value_and_fade_with_lambda_ds():
