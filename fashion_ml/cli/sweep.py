@@ -12,7 +12,7 @@ import typer
 from fashion_ml.cli.options import Json, check_json, option, say, table, write_json
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Sweep YAML, such as sweeps/lora_rank_lr.yaml.")]
-Storage = Annotated[str, option("--storage", help="SQLAlchemy URL of the study; a file in outputs/sweeps when not given.")]
+Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/sweeps.")]
 
 
 def sweep(
@@ -30,8 +30,9 @@ def sweep(
     from fashion_ml.config import load_sweep
 
     loaded, base = load_sweep(spec, {"trials": trials})
-    from fashion_ml.sweep.study import hidden, storage_url
+    from fashion_ml.sweep.study import directions_of, hidden, storage_url
 
+    directions_of(loaded)  # refused before anything is made
     url = storage_url(loaded, storage)
     count = _whole(workers, "--workers") if workers else None
     if dry_run:
@@ -46,8 +47,8 @@ def sweep(
     outcome = run_sweep(loaded, base, spec, url, workers=count)
     from fashion_ml.sweep.launch import best_trials
 
-    if outcome.complete and not outcome.left:
-        report_sweep(loaded, outcome.study, outcome.folder)
+    if outcome.complete:
+        report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left)
     best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
     counts = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed, "left": outcome.left}
     write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder), **counts, "best": best})
@@ -94,8 +95,8 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     write_json(json, as_plain(loaded, study))
 
 
-def report_sweep(spec: Any, study: Any, folder: Path) -> None:
-    """Plots, table, best experiment and confirmation, into the folder and the study's run."""
+def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True) -> None:
+    """Plots, table, best experiment and, with `confirmed`, the confirmation, into the folder and the study's run."""
     from fashion_ml.sweep.confirm import confirm
     from fashion_ml.sweep.report import write_report
     from fashion_ml.sweep.study import run_of
@@ -103,13 +104,14 @@ def report_sweep(spec: Any, study: Any, folder: Path) -> None:
 
     run = attach_id(run_of(study))
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
-    confirmed = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if spec.confirm.best else []
+    wanted = confirmed and spec.confirm.best
+    again = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if wanted else []
     run.flush()
     for path in paths:
         if path.suffix == ".yaml":
             say(f"Settings  {path}")
     say(f"Report    {folder / 'report'}")
-    for one in confirmed:
+    for one in again:
         say(f"Confirmed {one.sentence(spec.objectives[0].metric)}")
 
 

@@ -27,7 +27,6 @@ _FORBIDDEN = (
     "bigger weight); use a metric of the evaluation, such as weighted_total_loss, or val_loss"
 )
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_0-9]+)\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
-_LOWER = re.compile(r"loss$|^ciede2000$|^kid$|^lpips$|^cycle_l1$")
 
 
 class Dimension(Section):
@@ -37,10 +36,13 @@ class Dimension(Section):
     choices: Annotated[tuple[Value, ...], Field(min_length=1)] | None = None
     """Of a categorical one."""
     low: float | None = None
+    """Least value of an int or float, itself included."""
     high: float | None = None
+    """Greatest value of an int or float, itself included."""
     log: bool = False
     """Search the logarithm."""
     step: Annotated[float, Field(gt=0)] | None = None
+    """Distance of the values from low on; for int 1 when not given, for float none."""
     when: Mapping[str, tuple[Value, ...]] = Field(default={})
     """Only searched where the other settings, further up, have one of these values; else the base experiment's value stays."""
 
@@ -73,17 +75,14 @@ class Objective(Section):
             raise ValueError(f"{metric!r} {_FORBIDDEN}")
         return metric
 
-    @property
-    def resolved(self) -> Literal["minimize", "maximize"]:
-        """The direction, for losses and distances downward unless something else is said."""
-        return self.direction or ("minimize" if _LOWER.search(self.metric) else "maximize")
-
 
 class Sampler(Section):
     """How the next trial's settings are chosen."""
 
     name: Literal["tpe", "gp", "random", "grid", "cmaes", "nsga2"] = "tpe"
+    """`tpe` (Bergstra et al. 2011), `gp` (Gaussian process), `random`, `grid` (every combination), `cmaes`, `nsga2` (several objectives)."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of what is drawn at random; each worker, and each continuation, draws on from it differently."""
     startup_trials: Positive = 8
     """Trials at random before a model of the objective decides (tpe, gp, cmaes)."""
 
@@ -105,6 +104,7 @@ class Confirm(Section):
     best: Annotated[int, Field(ge=0)] = 1
     """So many of the best trials; 0 leaves it out."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (101, 102)
+    """Training seeds, other than those of the trials."""
 
 
 class SweepSpec(Section):
@@ -113,6 +113,7 @@ class SweepSpec(Section):
     name: FileName
     """Name of the study."""
     trainer: Trainer
+    """Which command the base experiment is for: `train lora` or `train stargan`."""
     experiment: Text
     """YAML of the base experiment; a relative path is meant from the sweep file."""
     settings: Mapping[str, Value | tuple[Value, ...] | None] = Field(default={})
@@ -120,11 +121,13 @@ class SweepSpec(Section):
     search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
     """By dotted name, such as `network.rank`."""
     objectives: Annotated[tuple[Objective, ...], Field(max_length=4)]
+    """One to four; with several the report has a Pareto front."""
     constraints: tuple[Text, ...] = ()
     """Such as `parameters <= 5e6`: a trial that breaks one is never the best."""
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
     trials: Positive = 16
+    """Trials in all, whatever becomes of them; those that are there already count."""
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial begins later than this after the command began."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -151,6 +154,8 @@ class SweepSpec(Section):
             raise ValueError(
                 f"pruner.name: {self.pruner.name} needs one objective and there are {len(self.objectives)}; use none"
             )
+        if self.pruner.name == "wilcoxon" and self.objectives[0].metric != "weighted_total_loss":
+            raise ValueError(f"pruner.name: wilcoxon compares weighted_total_loss, not {self.objectives[0].metric}; use none")
         if len(self.objectives) > 1 and self.sampler.name == "cmaes":
             raise ValueError("sampler.name: cmaes takes one objective; use tpe, gp or nsga2")
         if self.sampler.name == "grid" and any(

@@ -15,6 +15,7 @@ from fashion_ml.config import SweepSpec, as_overrides
 from fashion_ml.evaluation.comparing import Difference, Evaluated, differences, refuse_different
 from fashion_ml.progress import say
 from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.study import directions_of
 from fashion_ml.sweep.trial import run_training, wait
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _best(spec: SweepSpec, study: optuna.Study) -> Sequence[optuna.trial.FrozenT
         return []
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
-    sign = 1 if spec.objectives[0].resolved == "minimize" else -1
+    sign = 1 if directions_of(spec) == ["minimize"] else -1
     return sorted(feasible, key=lambda trial: sign * trial.values[0])[: spec.confirm.best]
 
 

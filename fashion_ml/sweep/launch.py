@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.live import Live
 from rich.table import Table
 
-from fashion_ml.config import SweepSpec, flat
+from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import console, say
-from fashion_ml.sweep.study import ask_for, hidden, open_study, run_of, set_run, study_folder, trials_of
+from fashion_ml.sweep.study import STORAGE, ask_for, hidden, open_study, run_of, set_run, study_folder, trials_of
 from fashion_ml.watching import PARENT
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run_sweep(spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers:
     from fashion_ml.tracking import open_run, store_uri
 
     folder = study_folder(spec)
+    folder.mkdir(parents=True, exist_ok=True)
     study = open_study(spec, base, url, create=True)
     count = len(_gpus()) or 1 if workers is None else workers
     tags = {"kind": "sweep", "algorithm": spec.trainer, "sweep": spec.name}
@@ -60,9 +61,10 @@ def run_sweep(spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers:
         set_run(study, run.run_id)
         study.set_user_attr("tracking_uri", store_uri())
         total = ask_for(study, spec)
-        params = {f"sweep.{key}": value for key, value in flat(spec).items()}
+        shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
+        params = {f"sweep.{key}": value for key, value in flat(shown).items()}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
-        run.log_file(spec_path)
+        run.log_text(to_yaml(shown), "sweep.yaml")
         say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {count} workers, study in {hidden(url)}")
         if count:
             _run_workers(spec, spec_path, url, folder, study, count, total)
@@ -114,13 +116,13 @@ def _run_workers(spec: SweepSpec, spec_path: Path, url: str, folder: Path, study
 
 
 def _start(spec_path: Path, url: str, folder: Path, number: int, count: int, deadline: float | None) -> subprocess.Popen[bytes]:
-    gpus, own = _gpus(), {PARENT: str(os.getpid())}
+    gpus, own = _gpus(), {PARENT: str(os.getpid()), STORAGE: url}
     if gpus:
         own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     else:
         own["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // count, 1))
     left = [] if deadline is None else ["--seconds", f"{max(deadline - time.monotonic(), 0):.0f}"]
-    command = [sys.executable, "-m", "fashion_ml", "sweep-worker", str(spec_path), "--storage", url, "--worker", str(number)]
+    command = [sys.executable, "-m", "fashion_ml", "sweep-worker", str(spec_path), "--worker", str(number)]
     with (folder / f"worker_{number}.log").open("ab") as log:
         return subprocess.Popen(
             [*command, *left],

@@ -12,6 +12,7 @@ import pandas as pd
 from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import SweepSpec, as_overrides, load_experiment, to_yaml
 from fashion_ml.errors import InputError
+from fashion_ml.progress import say
 from fashion_ml.sweep.launch import best_trials
 from fashion_ml.sweep.study import trials_of
 
@@ -26,7 +27,7 @@ BEST = "best.yaml"
 def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun) -> list[Path]:
     """Trials as CSV, plots as PNG and, where plotly is installed, HTML, and the best settings as YAML; all to `folder` and the study's run.
 
-    A plot that the trials so far do not allow, such as importances of one trial, is left out. InputError when no trial is complete.
+    A plot that the trials so far do not allow, such as importances of one trial, is told and left out. InputError when no trial is complete.
     """
     best = best_trials(study)
     if not best:
@@ -40,8 +41,9 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     for path in paths:
         run.log_file(path, "report")
     run.log_table(table.astype(object).where(table.notna(), None), "trials_table.json")
-    for number, objective in enumerate(spec.objectives):
-        run.log_metrics({f"best_{objective.metric}": best[0].values[number]}) if len(best) == 1 else None
+    if len(best) == 1:
+        named = zip(spec.objectives, best[0].values, strict=True)
+        run.log_metrics({f"best_{objective.metric}": value for objective, value in named})
     return paths
 
 
@@ -133,8 +135,8 @@ def _draw(stem: Path, picture: Any, page: Any, study: optuna.Study, options: dic
             html = page(study, **options).to_html(include_plotlyjs=True)
             write_text(stem.with_suffix(".html"), html)
             paths.append(stem.with_suffix(".html"))
-    except (ValueError, RuntimeError, ZeroDivisionError):  # too few trials, or one value only
-        return paths
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or one value only
+        say(f"The plot {stem.name} cannot be drawn yet: {(str(error) or type(error).__name__).splitlines()[0]}")
     finally:
         pyplot.close("all")
     return paths

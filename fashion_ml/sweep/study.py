@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec, flat
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.scores import ATTRIBUTE, METRICS, better
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
@@ -17,7 +21,11 @@ if TYPE_CHECKING:
 
 SLOT = "slot"
 """User attribute: the trial's place among those that were asked for; a retry keeps it."""
+STORAGE = "FASHION_ML_STORAGE"
+"""Environment variable: the storage's URL, so that its password is on no command line."""
 _DIGEST, _RUN = "digest", "mlflow_run_id"
+_NO_IMAGE_METRICS = ("val_loss", "kid", "parameters", "training_seconds")
+"""What an objective may name beside the metrics of pairs of images; less is better."""
 _RETRIES = 20
 
 
@@ -27,8 +35,32 @@ def study_folder(spec: SweepSpec) -> Path:
 
 
 def storage_url(spec: SweepSpec, given: str) -> str:
-    """The storage of a sweep: what is given, else what the file says, else a file in the study's folder."""
-    return given or spec.storage or f"sqlite:///{study_folder(spec) / 'study.db'}"
+    """The storage of a sweep: what is given, else FASHION_ML_STORAGE, else what the file says, else a file in the study's folder."""
+    return given or os.environ.get(STORAGE) or spec.storage or f"sqlite:///{study_folder(spec) / 'study.db'}"
+
+
+def directions_of(spec: SweepSpec) -> list[str]:
+    """`minimize` or `maximize` for each objective, by the metric's meaning where the file does not say.
+
+    InputError for a metric that there is not, one of which neither more nor less is better, and one that cannot be confirmed.
+    """
+    found, problems = [], []
+    for objective in spec.objectives:
+        name = objective.metric.removeprefix("latent_")
+        paired = name in METRICS or name.startswith(ATTRIBUTE)
+        way = better(name) if paired else "lower"
+        if not paired and name not in _NO_IMAGE_METRICS:
+            near = difflib.get_close_matches(name, [*METRICS, *_NO_IMAGE_METRICS], n=1)
+            fix = f"did you mean {near[0]}?" if near else f"there are {', '.join([*METRICS, *_NO_IMAGE_METRICS])}"
+            problems.append(f"objectives: {objective.metric!r} is no metric; {fix}")
+        elif not way and objective.direction is None:
+            problems.append(f"objectives: of {objective.metric!r} neither more nor less is better; give its direction")
+        if spec.confirm.best and not (paired and way):
+            problems.append(f"confirm.best: {objective.metric} is not compared image by image; set it to 0")
+        found.append(objective.direction or {"lower": "minimize", "higher": "maximize"}.get(way, ""))
+    if problems:
+        raise InputError(problems)
+    return found
 
 
 def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool, worker: int = 0) -> optuna.Study:
@@ -40,22 +72,27 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool, worker: in
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are called that since 2021
+    missing = f"--storage: holds no study {spec.name!r}; begin it with fashion-ml sweep, --workers 0 begins it only"
+    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    if file is not None and create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif file is not None and not file.is_file():
+        raise InputError(missing)
+    directions = directions_of(spec)
     options: dict[str, Any] = {"study_name": spec.name, "pruner": _pruner(spec)}
     try:
         storage = _storage(spec, url)
         if create:
-            directions = [objective.resolved for objective in spec.objectives]
             study = optuna.create_study(storage=storage, directions=directions, load_if_exists=True, **options)
         else:
             study = optuna.load_study(storage=storage, **options)
     except KeyError:
-        raise InputError(
-            f"--storage: holds no study {spec.name!r}; begin it with fashion-ml sweep, --workers 0 begins it only"
-        ) from None
+        raise InputError(missing) from None
     except Exception as error:
-        raise InputError(f"--storage: {hidden(url)!r} cannot be used ({_first_line(error)}); give a SQLAlchemy URL") from error
+        raise InputError(
+            f"--storage: {hidden(url)!r} cannot be used ({_first_line(error)}); give a SQLAlchemy URL whose driver is installed"
+        ) from error
     study.sampler = _sampler(spec, spec.sampler.seed + 7919 * worker + len(study.get_trials(deepcopy=False)))
     digest = _digest(spec, base)
     before = study.user_attrs.get(_DIGEST)

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from fashion_ml.config import SweepSpec, as_overrides, read_constraint
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import SLOT, retry
@@ -25,12 +27,16 @@ if TYPE_CHECKING:
     from fashion_ml.tracking import TrackedRun
 
 _KILLED_AT_MOST = 5
-_LOOK_EVERY_SECONDS, _STOP_SECONDS = 0.2, 60.0
+_LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _STOP_SECONDS = 0.2, 5.0, 60.0
 _WATCHED = {"median": "val_loss", "hyperband": "val_loss", "wilcoxon": "image"}
 
 
 class TrialError(Exception):
     """The trial's settings, or its machine, do not work; the sweep goes on."""
+
+
+class TrialTakenError(TrialError):
+    """The worker was silent for too long, and another one goes on with its trial."""
 
 
 class TrainingProcess:
@@ -109,8 +115,10 @@ class TrialRunner:
                 self._parent.experiment_id,
                 lambda process: _watch(process, trial, watched),
             )
+        except TrialTakenError:
+            raise  # its run is the other worker's now
         except KeyboardInterrupt:
-            retry(trial.study, trial.study._storage.get_trial(trial._trial_id))
+            retry(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
             raise
         except Exception as error:
             pruned = _is_pruned(error)
@@ -131,7 +139,7 @@ def run_training(
     """Train with `settings` over `base_yaml` into `folder`, as the MLflow run `run_id`; returns the facts that the training reports.
 
     `watch(process)` waits for its end and returns the exit code. A training that is killed is gone on with, at most five times.
-    TrialError with the training's last line of error otherwise.
+    TrialError with the training's last line of error otherwise. One process of this machine at a time works in a folder.
     """
     target, facts = folder / "run", folder / "facts.json"
     if trainer == "lora":  # encoded images and captions, and the base's images, once for all trainings of the sweep
@@ -140,22 +148,23 @@ def run_training(
     command = [sys.executable, "-m", "fashion_ml", "train", trainer, "--config", str(base_yaml)]
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command += ["--output-dir", str(target), "--json", str(facts)]
-    for _ in range(_KILLED_AT_MOST + 1):
-        if facts.is_file():
-            return dict(json.loads(facts.read_text(encoding="utf-8")))
-        if (target / "run.json").is_file():
-            again = ["--resume", str(target)]
-        else:
-            shutil.rmtree(target, ignore_errors=True)  # it had not begun
-            again = []
-        process = TrainingProcess([*command, *again], folder, run_id, experiment_id)
-        try:
-            code = watch(process)
-        except BaseException:
-            process.stop()
-            raise
-        if code not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 130, 143):
-            raise TrialError(_last_error(folder / "log.txt", code))
+    with FileLock(folder / "training.lock"):
+        for _ in range(_KILLED_AT_MOST + 1):
+            if facts.is_file():
+                return dict(json.loads(facts.read_text(encoding="utf-8")))
+            if (target / "run.json").is_file():
+                again = ["--resume", str(target)]
+            else:
+                shutil.rmtree(target, ignore_errors=True)  # it had not begun
+                again = []
+            process = TrainingProcess([*command, *again], folder, run_id, experiment_id)
+            try:
+                code = watch(process)
+            except BaseException:
+                process.stop()
+                raise
+            if code not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 130, 143):
+                raise TrialError(_last_error(folder / "log.txt", code))
     raise TrialError(f"the training was killed {_KILLED_AT_MOST + 1} times; see {folder / 'log.txt'}")
 
 
@@ -185,15 +194,23 @@ def _mean(known: Sequence[Mapping[str, float]], name: str, field: str) -> float:
 
 
 def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> int:
-    """Wait for a training, and pass on what it tells to the pruner; TrialPruned when that has seen enough."""
+    """Wait for a training, and pass on what it tells to the pruner; TrialPruned when that has seen enough.
+
+    What is told is better when less, so it is turned round where the objective is to grow.
+    """
     import optuna
 
-    told, code = Told(process.watched), None
+    told, code, looked = Told(process.watched), None, time.monotonic()
     while code is None:
+        if time.monotonic() - looked > _STILL_OURS_SECONDS:
+            looked = time.monotonic()
+            if trial.study.get_trials(deepcopy=False)[trial.number].state != optuna.trial.TrialState.RUNNING:
+                raise TrialTakenError("another worker goes on with it")
         code = process.poll()
         values = [(step, value) for found, step, value in told.new() if found == kind]
         for step, value in values:
-            trial.report(value, step)
+            sign = 1 if trial.study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+            trial.report(sign * value, step)
         if values and code is None and trial.should_prune():
             raise optuna.TrialPruned(f"at {kind} {values[-1][0]}")
         if code is None:

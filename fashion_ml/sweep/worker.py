@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, worker: int, dea
 
     from fashion_ml.tracking import attach_id
 
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = open_study(spec, base, url, create=False, worker=worker)
     if not run_of(study):
         raise InputError(f"--storage: the study {spec.name!r} has no run yet; begin it with fashion-ml sweep --workers 0")
@@ -35,7 +33,12 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, worker: int, dea
     while deadline is None or time.monotonic() < deadline:
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         if optuna.trial.TrialState.WAITING in states:
-            study.optimize(runner, n_trials=1, catch=(TrialError,), callbacks=[_say_how_it_ended])
+            try:
+                study.optimize(runner, n_trials=1, catch=(TrialError,), callbacks=[_say_how_it_ended])
+            except ValueError as error:
+                if not str(error).startswith("Cannot tell a"):
+                    raise
+                say("A trial of this worker was taken over, because it had been silent for too long")
         elif optuna.trial.TrialState.RUNNING in states:  # another worker's, which may yet die
             optuna.storages.fail_stale_trials(study)
             time.sleep(_IDLE_SECONDS)

@@ -32,7 +32,7 @@ SPEC: dict[str, Any] = {
     "constraints": ["parameters <= 1e9"],
     "trials": 3,
     "confirm": {"best": 1, "seeds": [7]},
-    "heartbeat_seconds": 1,
+    "heartbeat_seconds": 5,
 }
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from fashion_ml.config import Dimension, load_sweep, read_constraint
 from fashion_ml.errors import InputError
+from fashion_ml.sweep import launch
+from fashion_ml.sweep import trial as trial_module
 from fashion_ml.sweep.space import grid, suggest
-from fashion_ml.sweep.study import ask_for, hidden, open_study, trials_of
+from fashion_ml.sweep.study import ask_for, directions_of, hidden, open_study, trials_of
+from fashion_ml.sweep.trial import _watch
 
 PROJECT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
@@ -77,6 +83,10 @@ def test_a_training_loss_is_no_objective_and_the_reason_is_given(metric: str, tm
             {"objectives": [{"metric": "ssim"}, {"metric": "kid"}], "pruner": {"name": "median"}, "confirm": {"best": 0}},
             "pruner.name: median needs one objective and there are 2",
         ),
+        (
+            {"objectives": [{"metric": "ssim"}], "pruner": {"name": "wilcoxon"}},
+            "pruner.name: wilcoxon compares weighted_total_loss, not ssim",
+        ),
         ({"experiment": "none.yaml"}, "config: .*none.yaml' does not exist"),
     ],
 )
@@ -88,7 +98,76 @@ def test_one_line_says_what_is_wrong(changes: dict[str, Any], says: str, tmp_pat
 def test_directions_follow_from_the_metric_unless_given(tmp_path: Path):
     objectives = [{"metric": m} for m in ("weighted_total_loss", "ssim", "kid", "ciede2000")]
     spec, _ = load_sweep(written(tmp_path, objectives=objectives, confirm={"best": 0}), {})
-    assert [objective.resolved for objective in spec.objectives] == ["minimize", "maximize", "minimize", "minimize"]
+    assert directions_of(spec) == ["minimize", "maximize", "minimize", "minimize"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"objectives": [{"metric": "weighted_total_los"}]}, "is no metric; did you mean weighted_total_loss"),
+        (
+            {"objectives": [{"metric": "nearest_training_similarity"}], "confirm": {"best": 0}},
+            "neither more nor less is better",
+        ),
+        ({"objectives": [{"metric": "kid"}]}, "confirm.best: kid is not compared image by image; set it to 0"),
+    ],
+)
+def test_an_objective_that_no_trial_could_meet_is_refused_before_any_trains(changes: dict[str, Any], says: str, tmp_path: Path):
+    spec, _ = load_sweep(written(tmp_path, **changes), {})
+    with pytest.raises(InputError, match=says):
+        directions_of(spec)
+
+
+@pytest.mark.parametrize(("direction", "reported"), [("minimize", 0.5), ("maximize", -0.5)])
+def test_a_pruner_is_told_val_loss_in_the_direction_of_the_study(direction: str, reported: float, tmp_path: Path):
+    class Ended:
+        watched = tmp_path / "watched.jsonl"
+
+        def poll(self) -> int:
+            return 0
+
+    Ended.watched.write_text('{"kind": "val_loss", "step": 7, "value": 0.5}\n', encoding="utf-8")
+    study = optuna.create_study(direction=direction)
+    assert _watch(Ended(), study.ask(), "val_loss") == 0  # type: ignore[arg-type]
+    assert study.trials[0].intermediate_values == {7: reported}
+
+
+def test_a_trial_that_another_worker_has_taken_over_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Running:
+        watched = tmp_path / "watched.jsonl"
+
+        def poll(self) -> None:
+            return None
+
+    monkeypatch.setattr(trial_module, "_STILL_OURS_SECONDS", 0.0)
+    study = optuna.create_study()
+    trial = study.ask()
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    with pytest.raises(trial_module.TrialTakenError):
+        _watch(Running(), trial, None)  # type: ignore[arg-type]
+
+
+def test_a_storages_password_reaches_neither_the_run_nor_a_command_line(workdir: Path, monkeypatch: pytest.MonkeyPatch):
+    url = f"sqlite:///{workdir / 'secret.db'}"
+    path = written(workdir, storage=url, confirm={"best": 0})
+    spec, base = load_sweep(path, {})
+    started: list[list[str]] = []
+
+    class Started:
+        def __init__(self, command: list[str], **_: Any):
+            started.append(command)
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(Popen=Started, DEVNULL=None))
+    outcome = launch.run_sweep(spec, base, path, url, workers=1)
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    run = client.get_run(outcome.run_id)
+    logged = Path(client.download_artifacts(outcome.run_id, "sweep.yaml", str(workdir))).read_text(encoding="utf-8")
+    assert started
+    for text in (str(run.data.to_dictionary()), logged, str(started)):
+        assert "secret.db" not in text
 
 
 def test_a_conditional_setting_is_only_suggested_where_its_condition_holds():
