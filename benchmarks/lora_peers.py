@@ -101,7 +101,10 @@ def main() -> None:
             ratios.append(our_speed / speed)
             losses["ours"] += our_losses
             losses["example"] += example_losses
-            say(f"seed {seed}: ours {our_speed:.2f} steps/s, example {speed:.2f} steps/s, ratio {ratios[-1]:.2f}")
+            say(
+                f"seed {seed}: ours {our_speed:.2f} steps/s, mean loss {statistics.fmean(our_losses):.4f}; example {speed:.2f} steps/s, mean "
+                f"loss {statistics.fmean(example_losses):.4f}; ratio of the speeds {ratios[-1]:.2f}"
+            )
     means = {who: statistics.fmean(values) for who, values in losses.items()}
     error = {who: statistics.stdev(values) / len(values) ** 0.5 for who, values in losses.items()}
     say(

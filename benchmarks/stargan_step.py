@@ -1,8 +1,8 @@
 """Our StarGAN step beside the plain one: `python -m benchmarks.stargan_step [--base-dim N] [--batch N] [--side N] [--steps N]`.
 
-The plain step runs every network on its own for every term, as the formulas read, and computes the same gradients (a test holds both to
-1e-9). The two take turns, step by step, each with its AdamW; the figure is the ratio of the medians, at lambda_ds > 0 and at 0, on steps
-without the gradient penalty.
+The plain step is that of the tests: it runs every network on its own for every term, as the formulas read, and computes the same gradients
+(a test holds both to 1e-9). The two take turns, step by step, each with its AdamW; the figure is the ratio of the medians, at
+lambda_ds > 0 and at 0, on steps without the gradient penalty.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import l1_loss, relu
 
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
 from fashion_ml.progress import say
 from fashion_ml.training.stargan_step import GanBatch, LossWeights, d_losses, frozen, g_losses, make_fakes
+from tests.unit.training import plain_stargan as plain
 
 WEIGHTS = LossWeights()
 _WARM_UP = 3
@@ -50,26 +50,14 @@ def our_step(n: Networks, b: GanBatch, lambda_ds: float) -> Callable[[], None]:
 
 
 def plain_step(n: Networks, b: GanBatch, lambda_ds: float) -> Callable[[], None]:
-    """Fakes without graph for D, everything again for G, gradients of D thrown away."""
+    """Fakes without graph for D, everything again for G (the diversity samples too, whatever their weight), gradients of D thrown away."""
     d_optimizer, g_optimizer = _optimizers(n)
 
     def step() -> None:
-        with torch.no_grad():
-            fake_ref, fake_lat = n.g(b.x_src, n.e(b.x_ref, b.y_trg)), n.g(b.x_src, n.f(b.z_trg, b.y_trg))
-        d_loss = torch.zeros(())
-        for fake in (fake_ref, fake_lat):
-            d_loss = d_loss + 0.5 * (relu(1 - n.d(b.x_ref, b.y_trg)).mean() + relu(1 + n.d(fake, b.y_trg)).mean())
-        d_loss.backward()
+        plain.d_loss(n, b, WEIGHTS, with_r1=False)[0].backward()
         d_optimizer.step()
         d_optimizer.zero_grad()
-        s_ref, s_lat, s_src = n.e(b.x_ref, b.y_trg), n.f(b.z_trg, b.y_trg), n.e(b.x_src, b.y_src)
-        fake_ref, fake_lat = n.g(b.x_src, s_ref), n.g(b.x_src, s_lat)
-        ds = l1_loss(n.g(b.x_src, n.f(b.z_1, b.y_trg)), n.g(b.x_src, n.f(b.z_2, b.y_trg)))
-        g_loss = -n.d(fake_ref, b.y_trg).mean() - n.d(fake_lat, b.y_trg).mean()
-        g_loss = g_loss + l1_loss(n.e(fake_ref, b.y_trg), s_ref) + l1_loss(n.e(fake_lat, b.y_trg), s_lat)
-        g_loss = g_loss + l1_loss(n.g(fake_ref, s_src), b.x_src) + l1_loss(n.g(fake_lat, s_src), b.x_src)
-        g_loss = g_loss + l1_loss(n.g(b.x_src, s_src), b.x_src) - lambda_ds * ds
-        g_loss.backward()
+        plain.g_loss(n, b, WEIGHTS, lambda_ds)[0].backward()
         g_optimizer.step()
         g_optimizer.zero_grad()
         d_optimizer.zero_grad()

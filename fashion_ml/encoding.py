@@ -16,7 +16,7 @@ from PIL import ImageOps
 from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.data.cache import weights_sha256
 from fashion_ml.data.captioned_images import IMAGE_ENDINGS, CaptionedImage, fit_square, load_picture, look_at_files
-from fashion_ml.data.latent_domains import MANIFEST, PACKED, pack, read_latents
+from fashion_ml.data.latent_domains import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
 from fashion_ml.errors import InputError
 from fashion_ml.models.autoencoder import load_vae, vae_factor_of
 from fashion_ml.models.stable_diffusion import encode_latents
@@ -34,12 +34,17 @@ class Encoded:
     """Latents of each domain, mirrored ones included."""
     made: int
     """Latents made now; the others were there already."""
+    removed: int
+    """Latents of an earlier encoding that were removed: their images are gone, or are no longer mirrored."""
+    latent_scale: float
+    """Of the VAE: what training multiplies by."""
 
 
 def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: bool, packed: bool, device: str) -> Encoded:
     """Encode every image of every domain folder to `out/<domain>/<stem>.pt`: the unscaled mean of the posterior, (4, size / f, size / f).
 
-    What is there already from the same image, VAE and size is kept, so a stopped encoding goes on. With `flips` mirrored images are encoded too
+    What is there already from the same image, VAE and size is kept, so a stopped encoding goes on; latents of these domains whose images are
+    gone are removed, other domains of `out` stay. With `flips` mirrored images are encoded too
     (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once.
     """
     items = _read(images)
@@ -58,8 +63,13 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     }
     before = _earlier(out, facts)
     files: dict[str, Any] = {key: entry for key, entry in before.items() if (out / f"{key}.pt").is_file()}
-    wanted = [job for job in _jobs(items, flips) if files.get(job[0]) != job[1]]
+    jobs = list(_jobs(items, flips))
+    wanted = [job for job in jobs if files.get(job[0]) != job[1]]
+    stale = {key for key in before if key.split("/")[0] in items} - {job[0] for job in jobs}
     (out / PACKED).unlink(missing_ok=True)
+    for key in stale:
+        files.pop(key, None)
+        (out / f"{key}.pt").unlink(missing_ok=True)
     _note(out, facts, files)  # from now on the folder is known as one to go on with
     with bar("encode", len(wanted)) as progress:
         for number, (key, entry, path, mirrored) in enumerate(wanted, 1):
@@ -81,7 +91,7 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     counts: dict[str, int] = {}
     for key in files:
         counts[key.split("/")[0]] = counts.get(key.split("/")[0], 0) + 1
-    return Encoded(out, counts, len(wanted))
+    return Encoded(out, counts, len(wanted), len(stale), float(vae.config.scaling_factor))
 
 
 def _read(images: Path) -> dict[str, list[CaptionedImage]]:
@@ -92,6 +102,8 @@ def _read(images: Path) -> dict[str, list[CaptionedImage]]:
     found, problems = {}, list[str]()
     for place in sorted(path for path in images.iterdir() if path.is_dir()):
         paths = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
+        if paths and place.name == PACKED_FOLDER:
+            problems.append(f"IMAGES_DIR: {str(place)!r} has the name of the folder for packed latents; rename the domain")
         stems: dict[str, Path] = {}
         for path in paths:
             if path.stem in stems:
@@ -116,7 +128,7 @@ def _jobs(items: dict[str, list[CaptionedImage]], flips: bool) -> Iterator[tuple
     for domain, pictures in items.items():
         for picture in pictures:
             for mirrored in (False, True) if flips else (False,):
-                key = f"{domain}/{picture.path.stem}{'.mirrored' if mirrored else ''}"
+                key = f"{domain}/{picture.path.stem}{MIRRORED if mirrored else ''}"
                 yield key, {"source": picture.name, "sha256": picture.sha256, "mirrored": mirrored}, picture.path, mirrored
 
 

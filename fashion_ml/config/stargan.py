@@ -38,6 +38,8 @@ class GanNetwork(Section):
     """Width of the convolutions."""
     n_res_blocks: Positive = 6
     """Residual blocks of the generator at its lowest size."""
+    g_layers: Positive = 2
+    """Halvings of the generator before its residual blocks; fewer keep more of the content's shape, and cost more."""
     d_layers: Positive = 3
     """Halvings in discriminator and style encoder."""
     latent_dim: Positive = 16

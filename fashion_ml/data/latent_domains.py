@@ -18,7 +18,9 @@ import torch
 from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.errors import InputError
 
-MANIFEST, PACKED = "manifest.json", "packed.json"
+MANIFEST, PACKED, PACKED_FOLDER = "manifest.json", "packed.json", "packed-shards"
+MIRRORED = ".mirrored"
+"""Ends the names of latents of mirrored images."""
 _ENDINGS = (".pt", ".npy")
 _FIELD = "data.latents_dir"
 _SHARD_BYTES = 1 << 30
@@ -35,6 +37,8 @@ class Domain:
     _whole: torch.Tensor | None
     _shards: tuple[tuple[Path, int], ...] = ()
     """Files of the packed form and how many latents each holds."""
+    _sha256: str = ""
+    """Of the packed latents, when they were packed."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -44,6 +48,10 @@ class Domain:
         if self._whole is not None:
             return self._whole[list(indices)].float()
         return torch.stack([self._read(index) for index in indices]).float()
+
+    def sha256(self) -> str:
+        """Of all latents as float32, in their order."""
+        return self._sha256 or hashlib.sha256(self.take(range(len(self))).numpy().tobytes()).hexdigest()
 
     def _read(self, index: int) -> torch.Tensor:
         from safetensors import safe_open
@@ -66,32 +74,30 @@ class LatentSet:
     manifest: Mapping[str, Any]
 
     def digest(self) -> str:
-        """SHA-256 over domains, names and, where they are known, the sources; of the latents themselves elsewhere."""
-        digest = hashlib.sha256(json.dumps(self.manifest.get("files", {}), sort_keys=True).encode())
+        """SHA-256 over domains, names and latents; the packed form and the single files have the same."""
+        digest = hashlib.sha256()
         for domain in self.domains:
-            digest.update(f"{domain.name}\0{chr(0).join(domain.files)}\n".encode())
-            if not self.manifest:
-                digest.update(domain.take(range(len(domain))).numpy().tobytes())
+            digest.update(f"{domain.name}\0{chr(0).join(domain.files)}\0{domain.sha256()}\n".encode())
         return digest.hexdigest()
 
 
 def read_latents(folder: Path) -> LatentSet:
-    """Read and check a folder of domains; the packed form is preferred where it is complete.
+    """Read and check a folder of domains; the packed form is preferred.
 
-    InputError, naming every file, for what cannot be read or is no latent, for NaN or infinite numbers, mixed sizes, sides that are not
-    divisible by 4, and fewer than two domains.
+    InputError where the packed form is damaged or lists other latents than the single files beside it, and, naming every file, for what
+    cannot be read or is no latent, for NaN or infinite numbers, mixed sizes, sides that are not divisible by 4, and fewer than two domains.
     """
     if not folder.is_dir():
         raise InputError(f"{_FIELD}: {str(folder)!r} does not exist; make it: fashion-ml encode IMAGES_DIR {folder}")
-    manifest = _json(folder / MANIFEST)
-    packed = _json(folder / PACKED)
-    domains = _packed_domains(folder, packed) if packed else _file_domains(folder)
+    manifest = _manifest(folder / MANIFEST)
+    packed = folder / PACKED
+    domains = _packed_domains(packed) if packed.is_file() else _file_domains(folder)
     if len(domains) < 2:
         names = ", ".join(domain.name for domain in domains) or "none"
         raise InputError(
             f"{_FIELD}: {str(folder)!r} holds {len(domains)} domains ({names}); give at least two folders of latents"
         )
-    shape: Shape = tuple(packed["shape"]) if packed else tuple(domains[0].take([0]).shape[1:])  # type: ignore[assignment]
+    shape: Shape = tuple(domains[0].take([0]).shape[1:])  # type: ignore[assignment]
     if shape[1] % 4 or shape[2] % 4:
         raise InputError(
             f"{_FIELD}: latents of {shape[1]} x {shape[2]} cannot be used; height and width must be divisible by 4"
@@ -110,48 +116,95 @@ def pack(folder: Path, latents: LatentSet) -> None:
         shards = []
         for number, first in enumerate(range(0, len(domain), per_shard)):
             part = domain.take(range(first, min(first + per_shard, len(domain))))
-            name = f"packed/{domain.name}-{number:05d}.safetensors"
+            name = f"{PACKED_FOLDER}/{domain.name}-{number:05d}.safetensors"
             with atomic_path(folder / name, field="OUT_DIR") as temporary:
                 save_file({"latents": part.contiguous()}, temporary)
             shards.append([name, len(part)])
-        index[domain.name] = {"files": list(domain.files), "shards": shards}
+        index[domain.name] = {"files": list(domain.files), "shards": shards, "sha256": domain.sha256()}
     write_text(folder / PACKED, json.dumps({"shape": list(latents.shape), "domains": index}) + "\n")
 
 
 def held_out(domain: Domain, share: float) -> tuple[list[int], list[int]]:
-    """Indices for training and held out, at least one of each when share > 0; an order by the hash of the names."""
-    order = sorted(range(len(domain)), key=lambda index: hashlib.sha256(domain.files[index].encode()).hexdigest())
-    count = min(max(round(share * len(domain)), 1), len(domain) - 1) if share > 0 else 0
-    return sorted(order[count:]), sorted(order[:count])
+    """Indices for training and held out, at least one picture on each side when share > 0; an order by the hash of the names.
+
+    A mirrored picture is on the side of its original.
+    """
+    originals = [name.removesuffix(MIRRORED) for name in domain.files]
+    order = sorted(set(originals), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    count = min(max(round(share * len(order)), 1), len(order) - 1) if share > 0 else 0
+    held = set(order[:count])
+    sides: tuple[list[int], list[int]] = [], []
+    for index, name in enumerate(originals):
+        sides[name in held].append(index)
+    return sides
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{_FIELD}: {str(path)!r} is damaged ({error}); encode again") from None
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {"vae": str, "vae_sha256": str, "latent_scale": float, "files": dict}
+        if wrong := [key for key, kind in kinds.items() if not isinstance(tree[key], kind)]:
+            raise ValueError(f"{', '.join(wrong)} of another kind")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{_FIELD}: {str(path)!r} is damaged ({_first_line(error)}); encode again") from None
+    return dict(tree)
 
 
-def _packed_domains(folder: Path, packed: Mapping[str, Any]) -> list[Domain]:
-    domains, missing = [], []
-    for name, entry in sorted(packed["domains"].items()):
-        shards = tuple((folder / path, int(count)) for path, count in entry["shards"])
-        missing += [str(path) for path, _ in shards if not path.is_file()]
-        domains.append(Domain(name, tuple(entry["files"]), None, shards))
-    if missing:
-        raise InputError(f"{_FIELD}: {missing[0]!r} is missing; encode again, or remove {PACKED} to read the single files")
+def _packed_domains(index: Path) -> list[Domain]:
+    """The domains of `packed.json`, its shards opened and their shapes checked."""
+    from safetensors import SafetensorError, safe_open
+
+    domains: list[Domain] = []
+    path, shapes = index, set[tuple[int, ...]]()
+    try:
+        for name, entry in sorted(json.loads(index.read_text(encoding="utf-8"))["domains"].items()):
+            shards = tuple((index.parent / place, int(count)) for place, count in entry["shards"])
+            for path, count in shards:
+                with safe_open(path, framework="pt") as file:
+                    found = file.get_slice("latents").get_shape()
+                if len(found) != 4 or found[0] != count:
+                    raise ValueError(f"it has the shape {tuple(found)}, not ({count}, channels, height, width)")
+                shapes.add(tuple(found[1:]))
+            path = index
+            domains.append(Domain(str(name), tuple(entry["files"]), None, shards, str(entry["sha256"])))
+            if len(domains[-1]) != sum(count for _, count in shards):
+                raise ValueError(f"{name} has {len(domains[-1])} names and other latents")
+        if len(shapes) > 1:
+            raise ValueError(f"latents of {len(shapes)} sizes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = f"{str(path)!r} cannot be read ({_first_line(error)})"
+        raise InputError(f"{_FIELD}: {reason}; encode again, or remove {PACKED} to read the single files") from None
+    beside = {place.name: tuple(path.stem for path in _latent_files(place)) for place in _domain_folders(index.parent)}
+    beside = {name: files for name, files in beside.items() if files}
+    if beside and beside != {domain.name: domain.files for domain in domains}:
+        raise InputError(
+            f"{_FIELD}: {str(index)!r} does not list the latents that are in {str(index.parent)!r} now; encode again, or remove {PACKED} to "
+            "read the single files"
+        )
     return domains
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def _domain_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name != PACKED_FOLDER)
+
+
+def _latent_files(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.suffix in _ENDINGS and not path.name.startswith("."))
 
 
 def _file_domains(folder: Path) -> list[Domain]:
     problems: list[str] = []
     found: list[tuple[str, list[str], list[torch.Tensor]]] = []
     first: tuple[Path, Shape] | None = None
-    for place in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "packed"):
+    for place in _domain_folders(folder):
         names, tensors = [], []
-        for path in sorted(p for p in place.iterdir() if p.suffix in _ENDINGS and not p.name.startswith(".")):
+        for path in _latent_files(place):
             try:
                 latent = read_latent(path)
             except ValueError as error:
@@ -180,8 +233,7 @@ def read_latent(path: Path) -> torch.Tensor:
         else:
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise ValueError(f"cannot be read ({reason}); encode it again or remove it") from None
+        raise ValueError(f"cannot be read ({_first_line(error)}); encode it again or remove it") from None
     if isinstance(value, dict):
         value = value.get("latent")
     if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:

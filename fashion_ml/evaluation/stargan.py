@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from fashion_ml.tracking import TrackedRun
 from fashion_ml.training.stargan_inputs import GanInputs
 
 REFERENCE, LATENT = "reference", "latent"
+_METRIC_NAME = re.compile(r"[^\w.\- ]")
+"""What a metric's name may not hold."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,16 @@ class GanResult:
     fingerprint: str
     scores: dict[str, Interval]
     """Of reference-guided images, and as `latent_…` of latent-guided ones."""
+    by_target: dict[str, float]
+    """`domain_accuracy/<domain>` and `latent_domain_accuracy/<domain>`, and what they lie between: `domain_accuracy_unchanged`, the contents
+    as they are taken for the targets, and `domain_accuracy_real`, held-out latents of the targets decoded."""
     sentence: str
     contents: int
     images: int
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow."""
-        return {name: interval.mean for name, interval in self.scores.items()}
+        return {**{name: interval.mean for name, interval in self.scores.items()}, **self.by_target}
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -58,6 +63,7 @@ class GanResult:
             "contents": self.contents,
             "images": self.images,
             "metrics": {name: vars(interval) for name, interval in self.scores.items()},
+            "by_target": self.by_target,
         }
 
 
@@ -71,6 +77,11 @@ class _Made:
     by_latent: torch.Tensor
     cycle_l1: list[float]
     diversity: list[float]
+
+    @property
+    def measured(self) -> list[int]:
+        """The rows whose target is another domain: what a StarGAN is for, and what the paper evaluates (section 4)."""
+        return [number for number, ((source, _), target, _) in enumerate(self.rows) if source != target]
 
 
 def evaluate_stargan(
@@ -87,8 +98,8 @@ def evaluate_stargan(
 ) -> GanResult:
     """Translate, decode and measure; files go to `folder`, everything to `run`. `networks` are the averaged ones, `scale` latent_scale.
 
-    ssim and visual_loss are against the content, fashion_similarity and color_correlation against the reference; domain_accuracy is over
-    targets that are not the content's own domain; cycle_l1 and diversity are in scaled latents.
+    ssim and visual_loss are against the content, fashion_similarity and color_correlation against the reference; cycle_l1 and diversity are
+    in scaled latents. Everything is over targets that are not the content's own domain; the grids show the own domain too.
     """
     domains = [domain.name for domain in inputs.latents.domains]
     facts = _facts(settings, inputs, encoder, scale, vae_sha256)
@@ -99,6 +110,7 @@ def evaluate_stargan(
 
     made = _translate(networks, inputs, settings)
     contents, references = [row[0] for row in made.rows], [row[2] for row in made.rows]
+    measured = made.measured
     with bar("decode and measure", 4 * len(made.rows)) as progress:
         pictures: dict[str, list[Image.Image]] = {}
         for name, latents in (
@@ -109,20 +121,21 @@ def evaluate_stargan(
         ):
             pictures[name] = decode_latents(vae, latents / scale)
             progress.advance(len(made.rows))
-    tables = _tables(pictures, made, encoder, settings, domains)
-    names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in contents]
+    tables, by_target = _tables(pictures, made, encoder, settings, domains)
+    names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in (contents[i] for i in measured)]
+    targets = [domains[made.rows[i][1]] for i in measured]
     scores = summarise(tables[REFERENCE], names, resamples=settings.resamples)
     scores |= {f"latent_{k}": v for k, v in summarise(tables[LATENT], names, resamples=settings.resamples).items()}
-    text = _sentence(scores, len(set(names)), len(domains))
-    result = GanResult(run.run_id, mark, scores, text, len(set(names)), 2 * len(names))
+    text = _sentence(scores, by_target, len(set(names)), len(domains))
+    result = GanResult(run.run_id, mark, scores, by_target, text, len(set(names)), 2 * len(names))
 
     pairs = Pairs(
         tables=tables,
         references=names,
-        captions=[f"{name} as {domains[y]}" for name, (_, y, _) in zip(names, made.rows, strict=True)],
-        reference_of=lambda index: pictures["content"][index],
-        picture_of=lambda who, index: pictures[who][index],
-        extra={"target": [domains[y] for _, y, _ in made.rows]},
+        captions=[f"{name} as {target}" for name, target in zip(names, targets, strict=True)],
+        reference_of=lambda index: pictures["content"][measured[index]],
+        picture_of=lambda who, index: pictures[who][measured[index]],
+        extra={"target": targets},
     )
     histograms = log_metric_runs(run, pairs, folder)
     run.log_metrics({**result.headline(), **ends(scores.items())})
@@ -131,6 +144,7 @@ def evaluate_stargan(
         grids[f"Domain by domain, by {who}"] = path = folder / f"grid_{who}.png"
         save_picture(path, domain_grid(pictures, who, made.rows, domains))
     rows = [(name, better(name.removeprefix("latent_")), [shown(vars(score))]) for name, score in scores.items()]
+    rows += [(name, "higher", [f"{value:.3f}"]) for name, value in by_target.items()]
     verdict = Verdict("Evaluation of a StarGAN", text, mark, facts, rows, ("mean",), result.as_plain(), pictures=grids)
     log_files(run, pairs, verdict, histograms, folder)
     run.set_tags({"mlflow.note.content": text})
@@ -150,7 +164,8 @@ def _translate(n: Networks, inputs: GanInputs, settings: GanEvaluation) -> _Made
             y_own, content = torch.tensor([y_src], device=device), n.g.encode(x)
             s_src = n.e(x, y_own)
             for y in range(count):
-                reference = (y, inputs.held[y][number % len(inputs.held[y])])
+                others = [other for other in inputs.held[y] if (y, other) != (y_src, index)] or inputs.training[y]
+                reference = (y, others[number % len(others)])
                 y_trg = torch.tensor([y], device=device)
                 fake_ref = n.g.decode(content, n.e(inputs.scaled([reference]), y_trg))
                 z = torch.randn(settings.styles, n.f.latent_dim, generator=generator(settings.seed, f"styles {number}", y))
@@ -177,41 +192,52 @@ def _tables(
     encoder: FashionClip | None,
     settings: GanEvaluation,
     domains: Sequence[str],
-) -> dict[str, pd.DataFrame]:
-    weights = settings.weights.model_dump()
-    embedded = {who: encoder.embed_images(pictures[who]) for who in ("target", REFERENCE, LATENT)} if encoder else {}
+) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
+    """The scores of the measured rows by way of guiding, and the accuracies by target with their floor and ceiling."""
+    weights, measured = settings.weights.model_dump(), made.measured
+    sides = ("content", "target", REFERENCE, LATENT)
+    embedded = {who: encoder.embed_images([pictures[who][i] for i in measured]) for who in sides} if encoder else {}
     similarity = cosine(embedded[REFERENCE], embedded["target"]) if encoder else []
-    right = {who: _in_domain(embedded[who], made, encoder, settings, domains) for who in (REFERENCE, LATENT)} if encoder else {}
+    targets = [made.rows[i][1] for i in measured]
+    right = {who: _read_as(embedded[who], targets, encoder, settings, domains) for who in sides} if encoder else {}
     rows: dict[str, list[dict[str, float]]] = {REFERENCE: [], LATENT: []}
-    for i in range(len(made.rows)):
+    for place, i in enumerate(measured):
         content, target = pictures["content"][i], pictures["target"][i]
-        measured = {
+        found = {
             "ssim": ssim(pictures[REFERENCE][i], content),
             "color_correlation": color_correlation(pictures[REFERENCE][i], target),
         }
         if encoder:
-            measured["fashion_similarity"] = similarity[i]
-        row = measured | losses_of(measured, weights)
+            found["fashion_similarity"] = similarity[place]
+        row = found | losses_of(found, weights)
         kept = {"ssim": ssim(pictures[LATENT][i], content)}
         other = kept | losses_of(kept, weights)
         if encoder:
-            row["domain_accuracy"], other["domain_accuracy"] = right[REFERENCE][i], right[LATENT][i]
+            row["domain_accuracy"], other["domain_accuracy"] = right[REFERENCE][place], right[LATENT][place]
         rows[REFERENCE].append(row | {"cycle_l1": made.cycle_l1[i]})
         rows[LATENT].append(other | {"diversity": made.diversity[i]})
     tables = {who: pd.DataFrame(found) for who, found in rows.items()}
     tables[REFERENCE]["diversity"] = tables[LATENT].pop("diversity")  # of the model, not of one way of guiding it
-    return tables
+    return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}
 
 
-def _in_domain(
-    embeddings: torch.Tensor, made: _Made, encoder: FashionClip, settings: GanEvaluation, domains: Sequence[str]
+def _by_target(right: Mapping[str, Sequence[float]], targets: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for prefix, who in (("", REFERENCE), ("latent_", LATENT)):
+        means = pd.Series(right[who]).groupby(list(targets)).mean()
+        found |= {f"{prefix}domain_accuracy/{_METRIC_NAME.sub('_', str(name))}": float(mean) for name, mean in means.items()}
+    found["domain_accuracy_unchanged"] = float(pd.Series(right["content"]).mean())
+    found["domain_accuracy_real"] = float(pd.Series(right["target"]).mean())
+    return found
+
+
+def _read_as(
+    embeddings: torch.Tensor, targets: Sequence[int], encoder: FashionClip, settings: GanEvaluation, domains: Sequence[str]
 ) -> list[float]:
-    """1 where the nearest domain text is the target's, 0 elsewhere; NaN where the target is the content's own domain."""
+    """1 where the nearest domain text is the target's, 0 elsewhere."""
     texts = encoder.embed_texts([settings.domain_prompt.replace("{}", name) for name in domains])
     nearest = (embeddings @ texts.T).argmax(1).tolist()
-    return [
-        math.nan if y == source else float(found == y) for ((source, _), y, _), found in zip(made.rows, nearest, strict=True)
-    ]
+    return [float(found == y) for found, y in zip(nearest, targets, strict=True)]
 
 
 def domain_grid(
@@ -251,6 +277,7 @@ def _facts(
         "latents_sha256": inputs.latents.digest(),
         "held_out": [inputs.latents.domains[y].files[i] for y, held in enumerate(inputs.held) for i in held],
         "contents_per_domain": settings.contents_per_domain,
+        "targets": "domains other than the content's own",
         "domains": [domain.name for domain in inputs.latents.domains],
         "domain_prompt": settings.domain_prompt if encoder else None,
         "seed": settings.seed,
@@ -260,9 +287,11 @@ def _facts(
     }
 
 
-def _sentence(scores: dict[str, Interval], contents: int, domains: int) -> str:
+def _sentence(scores: dict[str, Interval], by_target: Mapping[str, float], contents: int, domains: int) -> str:
     text = f"{contents} held-out contents in {domains} domains: ssim with the content {scores['ssim'].mean:.3f}"
     if "domain_accuracy" in scores:
         accuracy, latent = scores["domain_accuracy"].mean, scores["latent_domain_accuracy"].mean
         text += f", the other domain is recognised in {accuracy:.0%} by reference and {latent:.0%} by latent"
+        floor, ceiling = by_target["domain_accuracy_unchanged"], by_target["domain_accuracy_real"]
+        text += f" (contents as they are {floor:.0%}, real ones {ceiling:.0%})"
     return f"{text}, diversity {scores['diversity'].mean:.3f}."

@@ -1,7 +1,7 @@
 """StarGAN v2 for VAE latents: generator, style encoder, mapping network, discriminator.
 
-Choi et al. 2020, arXiv:1912.01865, for (B, latent_channels, h, w) with h and w divisible by 4, of constant width `base_dim`. Symbols: x latent,
-y domain index (B,), s style code (B, style_dim), z latent code (B, latent_dim).
+Choi et al. 2020, arXiv:1912.01865, for (B, latent_channels, h, w) with h and w divisible by 2^g_layers, of constant width `base_dim`.
+Symbols: x latent, y domain index (B,), s style code (B, style_dim), z latent code (B, latent_dim).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class NetworkSizes:
     style_dim: int = 64
     base_dim: int = 256
     n_res_blocks: int = 6
+    g_layers: int = 2
     d_layers: int = 3
     latent_dim: int = 16
     mapping_hidden_dim: int = 512
@@ -92,22 +93,20 @@ class Generator(nn.Module):
         dim, half = sizes.base_dim, sizes.n_res_blocks // 2
         self.from_latent = nn.Conv2d(sizes.latent_channels, dim, 3, 1, 1, bias=False)
         self.encoder = nn.Sequential(
-            ResBlock(dim, norm=True, down=True),
-            ResBlock(dim, norm=True, down=True),
+            *(ResBlock(dim, norm=True, down=True) for _ in range(sizes.g_layers)),
             *(ResBlock(dim, norm=True) for _ in range(half)),
         )
         self.decoder = nn.ModuleList(
             [
                 *(StyledBlock(dim, sizes.style_dim) for _ in range(sizes.n_res_blocks - half)),
-                StyledBlock(dim, sizes.style_dim, up=True),
-                StyledBlock(dim, sizes.style_dim, up=True),
+                *(StyledBlock(dim, sizes.style_dim, up=True) for _ in range(sizes.g_layers)),
             ]
         )
         self.to_latent = nn.Conv2d(dim, sizes.latent_channels, 3, 1, 1)
         self.last_norm = nn.InstanceNorm2d(dim, affine=True)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Content (B, base_dim, h / 4, w / 4) of latents (B, C, h, w)."""
+        """Content (B, base_dim, h / 2^g_layers, w / 2^g_layers) of latents (B, C, h, w)."""
         return self.encoder(self.from_latent(x))
 
     def decode(self, content: torch.Tensor, s: torch.Tensor) -> torch.Tensor:

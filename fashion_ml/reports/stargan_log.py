@@ -11,7 +11,7 @@ from fashion_ml.checkpoint import atomic_path, write_text
 
 SERIES = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds")
 _NO_SKILL, _NEAR, _EPOCHS = 2.0, 0.1, 5
-_COLLAPSE = 0.25
+_COLLAPSE, _SAME = 0.25, 0.02
 
 
 class EpochLog:
@@ -49,19 +49,28 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def contributions(rows: Sequence[Mapping[str, float]], weights: Mapping[str, float]) -> dict[str, list[tuple[float, float]]]:
-    """Each term's share of the losses over the epochs: weight times value, for ds minus lambda_ds times ds; (epoch, value) pairs."""
+def contributions(
+    rows: Sequence[Mapping[str, float]], weights: Mapping[str, float], r1_weight: float
+) -> dict[str, list[tuple[float, float]]]:
+    """Each term's share of the losses over the epochs, as (epoch, value) pairs.
+
+    Of g_loss: weight times value, for ds minus lambda_ds times ds. Of d_loss: the hinge, and r1 times `r1_weight`, w_r1 * r1_interval.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, weight in weights.items():
             if name in row:
                 found.setdefault(f"w_{name} · {name}", []).append((row["epoch"], weight * row[name]))
+        penalty = r1_weight * row.get("r1", 0.0)
+        found.setdefault("hinge of d_loss", []).append((row["epoch"], row["d_loss"] - penalty))
+        if "r1" in row:
+            found.setdefault("w_r1 · r1_interval · r1", []).append((row["epoch"], penalty))
         if "ds" in row:
             found.setdefault("−lambda_ds · ds", []).append((row["epoch"], -row["lambda_ds"] * row["ds"]))
     return found
 
 
-def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mapping[str, float]) -> None:
+def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mapping[str, float], r1_weight: float) -> None:
     """Draw the raw terms, and in a second panel what each contributes to the losses, where lambda_ds * ds is seen to fade."""
     from matplotlib.figure import Figure
 
@@ -71,7 +80,7 @@ def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mappi
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         if points:
             raw.plot(*zip(*points, strict=True), label=name, linewidth=1.4, linestyle="--" if name == "lambda_ds" else "-")
-    for name, points in contributions(rows, weights).items():
+    for name, points in contributions(rows, weights, r1_weight).items():
         weighted.plot(*zip(*points, strict=True), label=name, linewidth=1.4)
     raw.axhline(_NO_SKILL, color="0.6", linewidth=0.8, linestyle=":")
     raw.set_title("Terms, mean of each epoch (dotted: d_loss of a discriminator without skill)", loc="left", fontsize=10)
@@ -100,6 +109,11 @@ def reading_help(rows: Sequence[Mapping[str, float]], w_r1: float, r1_interval: 
     if len(active) >= 2 and max(active) > 0 and active[-1] < _COLLAPSE * max(active):
         said.append(
             f"ds fell from {max(active):.3f} to {active[-1]:.3f} while lambda_ds was above 0: styles of one domain look alike, mode collapse."
+        )
+    elif len(active) >= _EPOCHS and max(active) < _SAME:
+        said.append(
+            f"ds never reached {_SAME} while lambda_ds was above 0 (scaled latents differ by about 1): styles of one domain look alike; a "
+            "larger lr_mapping or w_ds separates them."
         )
     heavy = sum(part > value for part, value in zip(penalty, hinge, strict=True))
     if heavy > len(rows) / 2:

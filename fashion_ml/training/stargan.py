@@ -92,9 +92,10 @@ def train_stargan(
         nonlocal saved_at
         saved_at = time.monotonic()
         loop.require_finite(done, inputs.names)
+        sums = loop.sums_as_plain()
         if accelerator.is_main_process:
             seconds = before + time.monotonic() - began
-            extra = {"sums": loop.sums_as_plain(), "kept": kept, "scalers": loop.scaler_states(), "seconds": seconds}
+            extra = {"sums": sums, "kept": kept, "scalers": loop.scaler_states(), "seconds": seconds}
             save_training(folder / STATE, done, n, averages, loop.optimizers, extra)
 
     def keep(stem: str, step: int) -> Path:
@@ -175,10 +176,11 @@ class _Loop:
         }
         half = _HALF.get(config.training.mixed_precision)
         self._autocast = (lambda: torch.autocast(self._device.type, half)) if half is not None else nullcontext  # type: ignore[assignment]
-        scaled = config.training.mixed_precision == "fp16"
-        self._scalers = {name: torch.amp.GradScaler(self._device.type, enabled=scaled) for name in self.optimizers}
+        self._scaled = config.training.mixed_precision == "fp16"
+        self._scalers = {name: torch.amp.GradScaler(self._device.type, enabled=self._scaled) for name in self.optimizers}
         self._called = _compiled(n) if config.training.compile else n
         self._sums = torch.zeros(len(TERMS), dtype=torch.float64, device=self._device)
+        self._overflows = torch.zeros((), dtype=torch.float64, device=self._device)
         self._counts, self._r1_steps, self._steps = dict.fromkeys(TERMS, 0), 0, 0
 
     def step(self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float) -> None:
@@ -195,7 +197,12 @@ class _Loop:
             average.update(self._n.named()[name])
 
         terms = {**d_terms, **g_terms}
-        self._sums += torch.stack([terms[name].double() if name in terms else self._sums.new_zeros(()) for name in TERMS])
+        values = torch.stack([terms[name].double() if name in terms else self._sums.new_zeros(()) for name in TERMS])
+        if self._scaled:  # the scalers leave out a step that overflows fp16, and so do the means
+            finite = values.isfinite().all()
+            self._overflows += ~finite
+            values = torch.where(finite, values, torch.zeros_like(values))
+        self._sums += values
         for name in terms:
             self._counts[name] += 1
         self._steps += 1
@@ -221,6 +228,8 @@ class _Loop:
     def require_finite(self, step: int, names: Callable[[int], list[str]]) -> None:
         """InputError when a term of the running epoch was not finite; called before anything is written."""
         bad = [name for name, value in zip(TERMS, self._sums.tolist(), strict=True) if not math.isfinite(value)]
+        if self._scaled and self._overflows.item() > self._steps / 2:
+            bad = ["loss of most steps"]
         if bad:
             raise InputError(
                 f"optimizer.learning_rate: {', '.join(bad)} is not finite by step {step} (its contents: {', '.join(names(step)[:4])} …); lower "
@@ -229,14 +238,17 @@ class _Loop:
 
     def epoch_values(self) -> dict[str, float]:
         """Means of the epoch that has ended, in one transfer, and the sums begin anew."""
-        sums = self._sums / self._steps
+        sums = self._sums / (self._steps - self._overflows)
         if self._accelerator.num_processes > 1:
             sums = self._accelerator.reduce(sums, reduction="mean")
         means = dict(zip(TERMS, sums.tolist(), strict=True))
         values = {name: value for name, value in means.items() if self._counts[name]}
         if self._r1_steps:
             values["r1_computed"] = means["r1"] * self._steps / self._r1_steps
+        if self._scaled:
+            values["overflowed_steps"] = self._overflows.item()
         self._sums.zero_()
+        self._overflows.zero_()
         self._counts, self._r1_steps, self._steps = dict.fromkeys(TERMS, 0), 0, 0
         return values
 
@@ -254,8 +266,10 @@ class _Loop:
         return {"lr_g": g, "lr_d": self.optimizers["d"].param_groups[0]["lr"], "lr_mapping": mapping}
 
     def sums_as_plain(self) -> dict[str, Any]:
-        """The running epoch, for the state."""
-        return {"sums": self._sums.tolist(), "counts": self._counts, "r1_steps": self._r1_steps, "steps": self._steps}
+        """The running epoch, for the state: every process's sums, then its overflows, a row a process. Called by all processes."""
+        own = torch.cat([self._sums, self._overflows[None]])[None]
+        every = self._accelerator.gather(own) if self._accelerator.num_processes > 1 else own
+        return {"sums": every.tolist(), "counts": self._counts, "r1_steps": self._r1_steps, "steps": self._steps}
 
     def scaler_states(self) -> dict[str, Any]:
         """For the state."""
@@ -267,7 +281,10 @@ class _Loop:
             return 0, [], 0.0
         step, extra = load_training(path, self._n, self._averages, self.optimizers)
         plain = extra["sums"]
-        self._sums.copy_(torch.tensor(plain["sums"], dtype=torch.float64))
+        every = torch.tensor(plain["sums"], dtype=torch.float64)
+        own = every[self._accelerator.process_index] if len(every) == self._accelerator.num_processes else every.mean(0)
+        self._sums.copy_(own[:-1])
+        self._overflows.copy_(own[-1])
         self._counts, self._r1_steps, self._steps = dict(plain["counts"]), plain["r1_steps"], plain["steps"]
         for name, scaler in self._scalers.items():
             if extra["scalers"][name]:

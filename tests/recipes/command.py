@@ -40,5 +40,5 @@ def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subp
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=900,
     )

@@ -91,6 +91,12 @@ def test_encoding_goes_on_where_it_stopped_and_encodes_edited_images_again(tmp_p
     assert json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["made"] == 3
     changed = {path.name for path, stamp in times.items() if path.stat().st_mtime_ns != stamp}
     assert changed == {"striped_2.pt", "striped_2.mirrored.pt"}
+    (tmp_path / "images" / "plain" / "plain_0.png").unlink()
+    fewer = run(tmp_path, "encode", "images", "latents", "--json", "fewer.json")
+    assert fewer.returncode == 0, fewer.stderr
+    facts = json.loads((tmp_path / "fewer.json").read_text(encoding="utf-8"))
+    assert (facts["made"], facts["removed"], facts["domains"]) == (0, 7, {"plain": 2, "striped": 3})
+    assert {path.name for path in latents.glob("plain/*")} == {"plain_1.pt", "plain_2.pt"}
     other = run(tmp_path, "encode", "images", "latents", "--size", "32")
     assert other.returncode == 2
     assert "was encoded with another size; give a new folder" in other.stderr
@@ -129,14 +135,23 @@ def test_the_run_tree_has_the_nine_metrics_by_epoch_and_an_evaluation_with_three
     }
 
 
-def test_domain_accuracy_counts_other_domains_only(trained: Finished):
+def test_only_translations_to_other_domains_are_measured(trained: Finished):
     import pandas as pd
 
     table = pd.read_csv(trained.folder / "out" / "evaluation" / "per_image.csv")
-    own = table["reference"].str.split("/").str[0] == table["target"]
-    assert table.loc[own, "domain_accuracy"].isna().all()
-    assert table.loc[~own, "domain_accuracy"].isin([0, 1]).all()
-    assert (len(table), own.sum()) == (4, 2)  # one held-out content of each domain, in both
+    assert len(table) == 2  # one held-out content of each domain
+    assert (table["reference"].str.split("/").str[0] != table["target"]).all()
+    metrics = trained.facts["evaluation"]["by_target"]
+    assert set(metrics) == {
+        *(f"{who}domain_accuracy/{domain}" for who in ("", "latent_") for domain in ("plain", "striped")),
+        *("domain_accuracy_unchanged", "domain_accuracy_real"),
+    }
+    for domain in ("plain", "striped"):
+        row = table[table["target"] == domain]
+        assert row["domain_accuracy"].mean() == metrics[f"domain_accuracy/{domain}"]
+        assert row["latent_domain_accuracy"].mean() == metrics[f"latent_domain_accuracy/{domain}"]
+    run_ = MlflowClient(trained.uri).get_run(trained.facts["run_id"])
+    assert run_.data.metrics["eval/domain_accuracy_real"] == metrics["domain_accuracy_real"]
 
 
 def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Finished):
@@ -206,6 +221,8 @@ def test_killed_and_resumed_is_as_if_never_stopped(trained: Finished):
         (["--vae", "nonsense"], "model.vae: 'nonsense' is not known"),
         (["--validation_split", "0"], "holds out nothing to evaluate on"),
         (["--mixed_precision", "fp16"], "fp16 needs a CUDA GPU"),
+        (["--d_layers", "9"], "network.d_layers: 9 halvings do not fit latents of 16 x 16; use at most 4"),
+        (["--g_layers", "4"], "network.g_layers: 4 halvings do not fit latents of 16 x 16; use at most 3"),
     ],
 )
 def test_bad_input_is_one_line(refused: Command, place: Path, arguments: list[str], said: str):

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fashion_ml.data.latent_domains import LatentSet, held_out, pack, read_latents
+from fashion_ml.data.latent_domains import held_out, pack, read_latents
 from fashion_ml.errors import InputError
 
 
@@ -58,11 +57,38 @@ def test_packing_splits_large_domains_over_shards(folder: Path, monkeypatch: pyt
     monkeypatch.setattr("fashion_ml.data.latent_domains._SHARD_BYTES", 4 * 8 * 12 * 4 * 2)
     plain = read_latents(folder)
     pack(folder, plain)
-    assert len(list((folder / "packed").glob("a-*.safetensors"))) == 3
+    assert len(list((folder / "packed-shards").glob("a-*.safetensors"))) == 3
     assert torch.equal(read_latents(folder).domains[0].take(range(5)), plain.domains[0].take(range(5)))
-    next((folder / "packed").glob("a-00001*")).unlink()
-    with pytest.raises(InputError, match=r"a-00001\.safetensors' is missing; encode again"):
+    shard = next((folder / "packed-shards").glob("a-00001*"))
+    for damage in (lambda: shard.write_bytes(shard.read_bytes()[:-40]), shard.unlink):
+        damage()
+        with pytest.raises(InputError, match=r"a-00001\.safetensors' cannot be read .*; encode again, or remove packed\.json"):
+            read_latents(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"domains": {"a": {}}}', '{"domains": 3}'])
+def test_a_damaged_index_or_manifest_is_one_line(folder: Path, text: str):
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"manifest\.json' is damaged \(.*\); encode again"):
         read_latents(folder)
+    (folder / "manifest.json").unlink()
+    (folder / "packed.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"packed\.json' cannot be read .*; encode again, or remove packed\.json"):
+        read_latents(folder)
+
+
+def test_packed_latents_do_not_hide_a_latent_that_came_or_went_since(folder: Path):
+    pack(folder, read_latents(folder))
+    write(folder, "b", "new.pt", torch.zeros(4, 8, 12))
+    with pytest.raises(InputError, match=r"does not list the latents that are in .* now; encode again, or remove packed\.json"):
+        read_latents(folder)
+    (folder / "packed.json").unlink()
+    assert len(read_latents(folder).domains[1]) == 6
+
+
+def test_a_domain_may_be_called_packed(folder: Path):
+    (folder / "a").rename(folder / "packed")
+    assert [domain.name for domain in read_latents(folder).domains] == ["b", "packed"]
 
 
 @pytest.mark.parametrize(
@@ -118,12 +144,21 @@ def test_held_out_latents_depend_on_names_alone(folder: Path):
     assert len(held_out(domain, 0.01)[1]) == 1
 
 
-def test_the_digest_sees_the_latents_of_others_and_the_sources_of_ours(folder: Path):
+def test_a_mirrored_picture_is_on_the_side_of_its_original(folder: Path):
+    before = read_latents(folder).domains[0]
+    for name in before.files:
+        write(folder, "a", f"{name}.mirrored.pt", torch.zeros(4, 8, 12))
+    domain = read_latents(folder).domains[0]
+    sides = [{domain.files[index].removesuffix(".mirrored") for index in side} for side in held_out(domain, 0.4)]
+    assert [len(side) for side in held_out(domain, 0.4)] == [6, 4]
+    assert sides[0].isdisjoint(sides[1])
+    assert sides[1] == {before.files[index] for index in held_out(before, 0.4)[1]}
+
+
+def test_the_digest_sees_every_latent(folder: Path):
     before = read_latents(folder)
     write(folder, "a", "0.pt", torch.ones(4, 8, 12))
     after = read_latents(folder)
     assert before.digest() != after.digest()
-    one = LatentSet(folder, after.domains, after.shape, {"files": {"a/0": {"sha256": "1"}}})
-    two = LatentSet(folder, after.domains, after.shape, {"files": {"a/0": {"sha256": "2"}}})
-    assert one.digest() != two.digest()
-    assert json.dumps(one.manifest)
+    (folder / "a" / "0.pt").rename(folder / "a" / "00.pt")
+    assert read_latents(folder).digest() not in (before.digest(), after.digest())

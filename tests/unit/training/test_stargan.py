@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +20,12 @@ from hypothesis import strategies as st
 from fashion_ml.config import StarganExperiment, checked
 from fashion_ml.data.latent_domains import read_latents
 from fashion_ml.errors import InputError
+from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
 from fashion_ml.reports.stargan_log import contributions, read_epochs, reading_help
 from fashion_ml.training.stargan import GanHooks, TrainedStargan, train_stargan
 from fashion_ml.training.stargan_inputs import GanInputs
+from fashion_ml.training.stargan_step import GanBatch, LossWeights
+from tests.unit.training import plain_stargan as plain
 
 SMALL = {
     "network": {"base_dim": 8, "n_res_blocks": 2, "d_layers": 1, "style_dim": 4, "mapping_hidden_dim": 8},
@@ -116,6 +122,112 @@ def test_an_epoch_size_changes_the_steps_of_an_epoch_and_every_latent_is_seen_in
     assert sorted(seen[:11]) == sorted(seen[11:22]) == sorted(set(seen))
 
 
+def test_the_loop_makes_the_steps_of_a_plain_loop_with_two_optimisers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In float64, every step plainly written: D then G, E and F, R1 every third step, AdamW betas (0, 0.99), a rate each, averages.
+
+    Weight decay 0.1 so that a step on a frozen network would show.
+    """
+    import fashion_ml.training.stargan as loop
+
+    rates = {"lr_g": 1e-3, "lr_d": 2e-3, "lr_mapping": 1e-4, "weight_decay": 0.1}
+    config = experiment(folder, optimizer=rates)
+    made, inputs, sizes = make_networks, inputs_of(config, folder), loop.network_sizes(config, 2)
+
+    def double(network_sizes: NetworkSizes, seed: int) -> Networks:
+        networks = made(network_sizes, seed)
+        for network in networks.named().values():
+            network.double()
+        return networks
+
+    plain_batch = inputs.batch
+    inputs.batch = lambda step: as_double(plain_batch(step))  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "make_networks", double)
+    trained = train_stargan(config, inputs, tmp_path, GanHooks(epoch=lambda row: None), Accelerator(cpu=True))
+
+    n = double(sizes, config.training.seed)
+    averages = {name: copy.deepcopy(n.named()[name]) for name in ("generator", "style_encoder", "mapping")}
+    options = {"betas": (0.0, 0.99), "weight_decay": 0.1}
+    d_optimizer = torch.optim.AdamW(n.d.parameters(), lr=2e-3, **options)  # type: ignore[arg-type]
+    g_groups = [{"params": [*n.g.parameters(), *n.e.parameters()], "lr": 1e-3}, {"params": [*n.f.parameters()], "lr": 1e-4}]
+    g_optimizer = torch.optim.AdamW(g_groups, **options)  # type: ignore[arg-type]
+    weights, losses = loop.loss_weights(config), []
+    for step in range(1, 10):
+        b, fading = as_double(plain_batch(step)), [1.0, 0.5, 0.0][(step - 1) // 3]
+        d_loss, _ = plain.d_loss(n, b, weights, with_r1=step % 3 == 0)
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+        g_loss, _ = plain.g_loss(n, b, weights, fading)
+        g_optimizer.zero_grad()
+        g_loss.backward()
+        g_optimizer.step()
+        losses.append(d_loss.item())
+        for name, average in averages.items():
+            for mean, value in zip(average.parameters(), n.named()[name].parameters(), strict=True):
+                mean.data = 0.9 * mean.data + 0.1 * value.data
+    assert [row["d_loss"] for row in trained.epochs] == pytest.approx([sum(losses[i : i + 3]) / 3 for i in (0, 3, 6)])
+    found = tensors(tmp_path)
+    for name, network in {**n.named(), **{f"ema.{name}": average for name, average in averages.items()}}.items():
+        for key, value in network.state_dict().items():
+            assert (found[f"{name}.{key}"] - value).abs().max() < 1e-8, (name, key)
+
+
+def as_double(b: GanBatch) -> GanBatch:
+    return GanBatch(*(value.double() if value.is_floating_point() else value for value in vars(b).values()))
+
+
+def a_loop(config: StarganExperiment, process: int = 0, processes: int = 1) -> tuple[Any, Networks]:
+    import fashion_ml.training.stargan as loop
+
+    n = make_networks(loop.network_sizes(config, 2), 0)
+    averages = {name: loop.Averaged(n.named()[name], 0.9) for name in ("generator", "style_encoder", "mapping")}
+    alone = SimpleNamespace(device=torch.device("cpu"), num_processes=processes, process_index=process)
+    alone.reduce = lambda value, reduction: value
+    return loop._Loop(config, n, averages, alone, 3), n
+
+
+def test_every_process_goes_on_with_its_own_sums_of_the_epoch(folder: Path, tmp_path: Path):
+    from fashion_ml.training.stargan_state import save_training
+
+    config = experiment(folder, training={"batch_size": 2})
+    pairs = [a_loop(config, process, 2) for process in (0, 1)]
+    for process, (loop, _) in enumerate(pairs):
+        b = inputs_of(config, folder, process, 2).batch(1)
+        loop.step(b, LossWeights(), with_r1=True, lambda_ds=1.0)
+    sums = [torch.cat([loop._sums, loop._overflows[None]])[None] for loop, _ in pairs]
+    assert (sums[0] != sums[1]).any()
+    first, n = pairs[0]
+    first._accelerator.gather = lambda own: torch.cat(sums)
+    extra = {"sums": first.sums_as_plain(), "kept": [], "scalers": first.scaler_states(), "seconds": 1.0}
+    save_training(tmp_path / "state", 1, n, first._averages, first.optimizers, extra)
+    for process in (0, 1):
+        again, _ = a_loop(config, process, 2)
+        assert again.restore(tmp_path / "state") == (1, [], 1.0)
+        assert torch.equal(again._sums, pairs[process][0]._sums)
+
+
+def test_a_step_that_overflows_half_precision_counts_in_no_mean_and_moves_no_weight(folder: Path):
+    config = experiment(folder, training={"mixed_precision": "fp16"})
+    loop, n = a_loop(config)
+    inputs = inputs_of(config, folder)
+    loop.step(inputs.batch(1), LossWeights(), with_r1=False, lambda_ds=1.0)
+    once = loop._sums.clone()
+    before = copy.deepcopy(n.g.state_dict())
+    b = inputs.batch(2)
+    loop.step(replace(b, x_src=b.x_src * 1e6), LossWeights(), with_r1=False, lambda_ds=1.0)
+    assert all(torch.equal(before[name], value) for name, value in n.g.state_dict().items())
+    loop.require_finite(2, inputs.names)
+    values = loop.epoch_values()
+    assert values["overflowed_steps"] == 1
+    assert values["d_loss"] == once[0].item()
+    for _ in range(2):
+        loop.step(replace(b, x_src=b.x_src * 1e6), LossWeights(), with_r1=False, lambda_ds=1.0)
+    with pytest.raises(InputError, match="loss of most steps is not finite by step 4"):
+        loop.require_finite(4, inputs.names)
+
+
 def test_the_average_follows_the_weights(folder: Path, tmp_path: Path):
     """With decay 0 the average is the weights; with 0.9 it lags."""
     train(experiment(folder, training={"ema_decay": 0.0}), folder, tmp_path / "none")
@@ -186,6 +298,9 @@ def test_the_reading_help_says_what_was_measured_and_nothing_else():
     assert "for 5 epochs" in reading_help(rows(d_loss=[1.0, 2.05, 1.95, 2.0, 2.09, 1.91, 1.5]), 2.0, 16)[0]
     assert len(reading_help(rows(d_loss=[2.0] * 4), 2.0, 16)) == 1
     assert "mode collapse" in reading_help(rows(ds=[0.5, 0.4, 0.1]), 2.0, 16)[0]
+    assert "ds never reached 0.02" in reading_help(rows(ds=[0.005, 0.006, 0.007, 0.007, 0.007]), 2.0, 16)[0]
+    assert len(reading_help(rows(ds=[0.005, 0.006, 0.03, 0.01, 0.01]), 2.0, 16)) == 1
+    assert len(reading_help(rows(ds=[0.005] * 4), 2.0, 16)) == 1
     assert (
         len(reading_help(rows(ds=[0.5, 0.4, 0.1], lambda_ds=[1.0, 0.5, 0.0]), 2.0, 16)) == 1
     )  # it may fall when it is not asked for
@@ -196,5 +311,9 @@ def test_the_reading_help_says_what_was_measured_and_nothing_else():
 
 
 def test_contributions_are_weight_times_value_and_fade_with_lambda_ds():
-    shares = contributions(rows(ds=[0.5, 0.5], lambda_ds=[1.0, 0.5], cyc=[2.0, 3.0]), {"cyc": 2.0})
-    assert shares == {"w_cyc · cyc": [(1.0, 4.0), (2.0, 6.0)], "−lambda_ds · ds": [(1.0, -0.5), (2.0, -0.25)]}
+    """d_loss 1 with r1 0.01 weighted 2 * 16: 0.32 of it is the penalty."""
+    shares = contributions(rows(ds=[0.5, 0.5], lambda_ds=[1.0, 0.5], cyc=[2.0, 3.0], r1=[0.01, 0.0]), {"cyc": 2.0}, 32.0)
+    assert shares["w_cyc · cyc"] == [(1.0, 4.0), (2.0, 6.0)]
+    assert shares["−lambda_ds · ds"] == [(1.0, -0.5), (2.0, -0.25)]
+    assert shares["hinge of d_loss"] == [(1.0, pytest.approx(0.68)), (2.0, 1.0)]
+    assert shares["w_r1 · r1_interval · r1"] == [(1.0, pytest.approx(0.32)), (2.0, 0.0)]
