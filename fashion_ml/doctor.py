@@ -96,6 +96,17 @@ def _tracking() -> Finding:
     return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {sum(runs for _, _, runs in found)} runs")
 
 
+def _runs() -> Finding:
+    from fashion_ml.tracking import running
+
+    dead, others = running()
+    found = f"{len(others)} running" if others else "none running"
+    if dead:
+        fix = "mark them as killed: fashion-ml doctor --close-runs (a training that is to go on is resumed all the same)"
+        return Finding("runs", "wrong", f"{found}; {len(dead)} marked as running whose process has ended", fix)
+    return Finding("runs", "ok", found)
+
+
 def _models() -> Finding:
     quality = EMBEDDED_DIR / "quality.json"
     needed = [EMBEDDED_DIR / "stable_diffusion" / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
@@ -116,5 +127,6 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "memory": _memory,
     "packages": _packages,
     "tracking store": _tracking,
+    "runs": _runs,
     "model files": _models,
 }

@@ -22,18 +22,22 @@ def sweep(
         str, option("--workers", help="Trainings at once; one for each GPU when not given. 0 only queues the trials.")
     ] = "",
     storage: Storage = "",
+    launcher: Annotated[str, option("--launcher", help="local, or ray: workers on the Ray cluster of RAY_ADDRESS.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
     json: Json = "",
 ) -> None:
     """Search settings of an experiment: begin the study of a sweep file, or go on with it."""
     check_json(json)
     from fashion_ml.config import load_sweep
+    from fashion_ml.errors import InputError
 
     loaded, base = load_sweep(spec, {"trials": trials})
     from fashion_ml.sweep.study import directions_of, hidden, storage_url
 
     directions_of(loaded)  # refused before anything is made
-    url = storage_url(loaded, storage)
+    url, launcher = storage_url(loaded, storage), launcher or "local"
+    if launcher not in ("local", "ray"):
+        raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
     count = _whole(workers, "--workers") if workers else None
     if dry_run:
         say(
@@ -44,7 +48,7 @@ def sweep(
         return
     from fashion_ml.sweep.launch import run_sweep
 
-    outcome = run_sweep(loaded, base, spec, url, workers=count)
+    outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher)
     from fashion_ml.sweep.launch import best_trials
 
     if outcome.complete:

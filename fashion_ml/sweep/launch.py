@@ -1,10 +1,7 @@
-"""A sweep on this machine: the study and its run, a worker for each GPU, and a table that shows how it goes."""
+"""A sweep: the study and its run, its workers, and a table that shows how it goes."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +15,8 @@ from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import console, say
-from fashion_ml.sweep.study import STORAGE, ask_for, hidden, open_study, run_of, set_run, study_folder, trials_of
-from fashion_ml.watching import PARENT
+from fashion_ml.sweep.crew import Crew, LocalCrew
+from fashion_ml.sweep.study import ask_for, hidden, open_study, run_of, set_run, study_folder, trials_of
 
 if TYPE_CHECKING:
     import optuna
@@ -42,32 +39,39 @@ class SweepOutcome:
     """Trials that still wait."""
 
 
-def run_sweep(spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers: int | None = None) -> SweepOutcome:
+def run_sweep(
+    spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers: int | None = None, launcher: str = "local"
+) -> SweepOutcome:
     """Begin the study or go on with it, run what remains of its trials, and log its run; `workers` is one for each GPU by default.
+
+    `launcher` is `local`, or `ray` for the GPUs of a Ray cluster.
 
     With 0 workers the trials are only queued, for workers elsewhere. InputError for what a user can mend.
     """
     import optuna
 
-    from fashion_ml.tracking import open_run, store_uri
+    from fashion_ml.tracking import close_dead_runs, open_run, shown_uri, store_uri
 
     folder = study_folder(spec)
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(spec, base, url, create=True)
-    count = len(_gpus()) or 1 if workers is None else workers
+    deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
+    place = (spec_path, url, folder, workers, deadline)
+    crew = _crew(launcher, *place) if workers != 0 else None
     tags = {"kind": "sweep", "algorithm": spec.trainer, "sweep": spec.name}
     states = optuna.trial.TrialState
     with open_run(spec.name, tags, experiment=base.tracking.experiment, resume=run_of(study)) as run:
         set_run(study, run.run_id)
-        study.set_user_attr("tracking_uri", store_uri())
+        study.set_user_attr("tracking_uri", shown_uri(store_uri()))
         total = ask_for(study, spec)
         shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
         params = {f"sweep.{key}": value for key, value in flat(shown).items()}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_text(to_yaml(shown), "sweep.yaml")
-        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {count} workers, study in {hidden(url)}")
-        if count:
-            _run_workers(spec, spec_path, url, folder, study, count, total)
+        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {crew.size if crew else 0} workers, study in {hidden(url)}")
+        if crew:
+            _run_workers(crew, spec, study, total)
+            close_dead_runs([run.experiment_id])  # of trainings that were killed in the middle of an evaluation
         there = [trial.state for trial in trials_of(study)]
         outcome = SweepOutcome(
             run.run_id,
@@ -83,24 +87,33 @@ def run_sweep(spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers:
     return outcome
 
 
-def _run_workers(spec: SweepSpec, spec_path: Path, url: str, folder: Path, study: optuna.Study, count: int, total: int) -> None:
+def _crew(launcher: str, spec_path: Path, url: str, folder: Path, workers: int | None, deadline: float | None) -> Crew:
+    if launcher == "ray":
+        from fashion_ml.sweep.ray_crew import RayCrew
+
+        return RayCrew(spec_path, url, folder, workers, deadline)
+    return LocalCrew(spec_path, url, folder, workers, deadline)
+
+
+def _run_workers(crew: Crew, spec: SweepSpec, study: optuna.Study, total: int) -> None:
     """Start the workers, show the trials until all workers have ended; one that is killed is started again."""
-    deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
-    processes = {number: _start(spec_path, url, folder, number, count, deadline) for number in range(count)}
-    restarts, shown = 0, 0.0
+    working, restarts, shown = set(range(crew.size)), 0, 0.0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         try:
-            while processes:
-                for number, process in list(processes.items()):
-                    code = process.poll()
+            for number in sorted(working):
+                crew.start(number)
+            while working:
+                for number in sorted(working):
+                    code = crew.poll(number)
                     if code is None:
                         continue
-                    del processes[number]
                     if code < 0 and restarts < _RESTARTS:
                         restarts += 1
-                        processes[number] = _start(spec_path, url, folder, number, count, deadline)
-                    elif code not in (0, 130):
-                        raise InputError(_said(folder / f"worker_{number}.log", number, code))
+                        crew.start(number)
+                    elif code in (0, 130):
+                        working.remove(number)
+                    else:
+                        raise InputError(crew.why(number, code))
                 if console.is_terminal:
                     live.update(trial_table(study, spec, total), refresh=True)
                 elif time.monotonic() - shown > _LINE_SECONDS:
@@ -108,40 +121,8 @@ def _run_workers(spec: SweepSpec, spec_path: Path, url: str, folder: Path, study
                     say(_line(study, total))
                 time.sleep(_REFRESH_SECONDS)
         finally:
-            for process in processes.values():
-                process.terminate()
-            for process in processes.values():
-                process.wait()
+            crew.stop()
     say(_line(study, total))
-
-
-def _start(spec_path: Path, url: str, folder: Path, number: int, count: int, deadline: float | None) -> subprocess.Popen[bytes]:
-    gpus, own = _gpus(), {PARENT: str(os.getpid()), STORAGE: url}
-    if gpus:
-        own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-    else:
-        own["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // count, 1))
-    left = [] if deadline is None else ["--seconds", f"{max(deadline - time.monotonic(), 0):.0f}"]
-    command = [sys.executable, "-m", "fashion_ml", "sweep-worker", str(spec_path), "--worker", str(number)]
-    with (folder / f"worker_{number}.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, *left],
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def _gpus() -> list[str]:
-    """The visible GPUs, as CUDA_VISIBLE_DEVICES names them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
-    import torch
-
-    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def trial_table(study: optuna.Study, spec: SweepSpec, total: int) -> Table:
@@ -191,9 +172,3 @@ def _line(study: optuna.Study, total: int) -> str:
 
 def _short(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _said(log: Path, number: int, code: int) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return errors[-1] if errors else f"worker {number} ended with {code}; see {log}"

@@ -35,8 +35,28 @@ def study_folder(spec: SweepSpec) -> Path:
 
 
 def storage_url(spec: SweepSpec, given: str) -> str:
-    """The storage of a sweep: what is given, else FASHION_ML_STORAGE, else what the file says, else a file in the study's folder."""
-    return given or os.environ.get(STORAGE) or spec.storage or f"sqlite:///{study_folder(spec) / 'study.db'}"
+    """The storage of a sweep: what is given, else FASHION_ML_STORAGE, else what the file says, else a file in the study's folder.
+
+    A PostgreSQL URL that names no driver gets the one that comes with `fashion-ml[postgres]`.
+    """
+    url = given or os.environ.get(STORAGE) or spec.storage or f"sqlite:///{study_folder(spec) / 'study.db'}"
+    scheme, colon, rest = url.partition("://")
+    return f"postgresql+psycopg{colon}{rest}" if scheme in ("postgresql", "postgres") else url
+
+
+def dashboards() -> list[str]:
+    """How to open the studies of the working folder, and that of FASHION_ML_STORAGE, in optuna-dashboard."""
+    from importlib.util import find_spec
+
+    urls = [f"sqlite:///{path}" for path in sorted(Path("outputs").glob("sweeps/*/study.db"))]
+    if os.environ.get(STORAGE):
+        urls.append(f'"${STORAGE}"')
+    if not urls:
+        return ["No sweeps yet in outputs/sweeps. Make one: fashion-ml sweep sweeps/lora_rank_lr.yaml"]
+    lines = [f"optuna-dashboard {url} --host 127.0.0.1 --port 8080" for url in urls]
+    if find_spec("optuna_dashboard") is None:
+        lines.insert(0, "Install it first: pip install optuna-dashboard")
+    return [*lines, "Then open http://127.0.0.1:8080/dashboard"]
 
 
 def directions_of(spec: SweepSpec) -> list[str]:
@@ -90,9 +110,12 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool, worker: in
     except KeyError:
         raise InputError(missing) from None
     except Exception as error:
-        raise InputError(
-            f"--storage: {hidden(url)!r} cannot be used ({_first_line(error)}); give a SQLAlchemy URL whose driver is installed"
-        ) from error
+        fix = (
+            "pip install 'fashion-ml[postgres]'"
+            if "psycopg" in str(error)
+            else "give a SQLAlchemy URL whose driver is installed"
+        )
+        raise InputError(f"--storage: {hidden(url)!r} cannot be used ({_first_line(error)}); {fix}") from error
     study.sampler = _sampler(spec, spec.sampler.seed + 7919 * worker + len(study.get_trials(deepcopy=False)))
     digest = _digest(spec, base)
     before = study.user_attrs.get(_DIGEST)

@@ -97,10 +97,19 @@ class TrialRunner:
         folder.mkdir(parents=True, exist_ok=True)
         settings = as_overrides({**params, "training.seed": seed})
         key = f"run_{seed}"
-        if key not in trial.user_attrs:
+        if (
+            key in trial.user_attrs
+            and not (folder / "run" / "run.json").is_file()
+            and self._parent.begun(trial.user_attrs[key])
+        ):
+            lost = "its worker was lost with its files; the trial began again in another run"
+            self._parent.close_child(trial.user_attrs[key], "KILLED", lost)
+            trial.set_user_attr(key, "")
+        if not trial.user_attrs.get(key):
             tags = {
                 "sweep": self._spec.name,
                 "trial": str(trial.user_attrs[SLOT]),
+                "device": os.environ.get("CUDA_VISIBLE_DEVICES", "cpu"),
                 **{f"searched.{k}": str(v) for k, v in params.items()},
             }
             trial.set_user_attr(key, self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id)

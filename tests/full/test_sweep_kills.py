@@ -1,40 +1,102 @@
-"""Sweeps whose processes are killed: minutes, so not in the ordinary suite."""
+"""A sweep on PostgreSQL whose processes are killed at random: minutes, so not in the ordinary suite."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import optuna
+import psutil
 from mlflow import MlflowClient
 
 from tests.recipes.command import fashion_ml
+from tests.recipes.postgres import Postgres
 from tests.recipes.test_sweep import children, written
 
+TRIALS = 6
+RATES = {"optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+SETTINGS = {"training.max_train_steps": 12, "training.save_state_minutes": 0.01, "evaluation.max_references": 4}
 
-def test_a_sweep_whose_processes_are_killed_ends_with_every_trial_once(workdir: Path):
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    written(workdir, trials=2, confirm={"best": 0})
-    command = [sys.executable, "-m", "fashion_ml", "sweep", "sweep.yaml", "--workers", "1"]
-    with (workdir / "errors.txt").open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, cwd=workdir, stdout=subprocess.DEVNULL, stderr=errors)
-    trials = workdir / "outputs" / "sweeps" / "small" / "trials"
-    deadline = time.monotonic() + 200
-    while not list(trials.glob("*/*/run/run.json")):
-        assert process.poll() is None, (workdir / "errors.txt").read_text(encoding="utf-8")
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    result = fashion_ml("sweep", "sweep.yaml", "--workers", "1", "--json", "facts.json", cwd=workdir, uri=uri)
-    assert result.returncode == 0, result.stderr
-    facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))
-    assert (facts["complete"], facts["failed"], facts["left"]) == (2, 0, 0)
+
+def role(process: psutil.Process) -> str:
+    """`parent`, `worker` or `training` of a sweep, or nothing."""
+    words = process.cmdline()
+    kinds = {"sweep": "parent", "sweep-worker": "worker", "train": "training"}
+    return kinds.get(words[3], "") if words[1:3] == ["-m", "fashion_ml"] and len(words) > 3 else ""
+
+
+def victims(folder: Path) -> dict[str, list[psutil.Process]]:
+    """The running processes of the sweep in a folder."""
+    found: dict[str, list[psutil.Process]] = {"parent": [], "worker": [], "training": []}
+    for process in psutil.process_iter():
+        try:
+            if (kind := role(process)) and process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found[kind].append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_ten_kills_lose_no_trial_and_count_none_twice(workdir: Path):
+    """SIGKILL of the parent, a worker or a training, at random moments; a killed parent is started again, as its user would."""
+    draw, uri = random.Random(0), os.environ["MLFLOW_TRACKING_URI"]
+    server = Postgres(workdir)
+    server.start()
+    changes = {"trials": TRIALS, "sampler": {"name": "random"}, "search_space": RATES, "confirm": {"best": 0}}
+    base = {"evaluation.images_per_reference": 1, "evaluation.num_inference_steps": 1, "evaluation.signs": []}
+    written(workdir, **changes, heartbeat_seconds=1, settings={**base, **SETTINGS})
+    command = [sys.executable, "-m", "fashion_ml", "sweep", "sweep.yaml", "--workers", "2"]
+    environment = {**os.environ, "FASHION_ML_STORAGE": server.url()}
+
+    def start() -> subprocess.Popen[bytes]:
+        with (workdir / "log.txt").open("ab") as log:
+            return subprocess.Popen(command, cwd=workdir, env=environment, stdout=log, stderr=log)
+
+    killed: Counter[str] = Counter()
+    order = [*("parent", "worker", "training") * 3, "training"]
+    draw.shuffle(order)
+    process, deadline = start(), time.monotonic() + 1500
+    try:
+        while len(order) > 0:
+            assert time.monotonic() < deadline, killed
+            time.sleep(draw.uniform(1, 8))
+            found = victims(workdir)[order[0]]
+            if found:
+                draw.choice(found).send_signal(signal.SIGKILL)
+                killed[order.pop(0)] += 1
+            if process.poll() is not None:
+                assert process.returncode == -signal.SIGKILL, (workdir / "log.txt").read_text(encoding="utf-8")[-3000:]
+                process = start()
+        assert process.wait(900) in (0, -signal.SIGKILL)
+        result = fashion_ml(
+            "sweep", "sweep.yaml", "--workers", "2", "--storage", server.url(), "--json", "f.json", cwd=workdir, uri=uri
+        )
+        assert result.returncode == 0, result.stderr
+        facts = json.loads((workdir / "f.json").read_text(encoding="utf-8"))
+        study = optuna.load_study(study_name="small", storage=server.url(driver="+psycopg"))
+        complete = [trial.user_attrs["slot"] for trial in study.trials if trial.state.name == "COMPLETE"]
+    finally:
+        for processes in victims(workdir).values():
+            for one in processes:
+                one.kill()
+        server.stop()
+    assert dict(killed) == {"parent": 3, "worker": 3, "training": 4}
+    assert (facts["complete"], facts["failed"], facts["left"]) == (TRIALS, 0, 0)
+    assert sorted(complete) == list(range(TRIALS))
     client = MlflowClient(uri)
-    study = client.get_run(facts["run_id"])
-    assert len(children(client, study)) == 2
-    assert {run.info.status for run in client.search_runs([study.info.experiment_id])} == {"FINISHED"}
+    sweep = client.get_run(facts["run_id"])
+    runs = children(client, sweep)
+    assert sorted(run.data.tags["trial"] for run in runs if run.info.status == "FINISHED") == [str(n) for n in range(TRIALS)]
+    for run in runs:
+        points = [point.step for point in client.get_metric_history(run.info.run_id, "total_loss")]
+        assert len(points) == len(set(points))
+        finished = [child for child in children(client, run) if child.info.status == "FINISHED"]
+        assert len(finished) == (run.info.status == "FINISHED")
+    assert not [run for run in client.search_runs([sweep.info.experiment_id], max_results=5000) if run.info.status == "RUNNING"]
