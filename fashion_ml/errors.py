@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_CREDENTIALS = re.compile(r"(?<=//)[^/@\s'\"]+@")
 
 
 class InputError(ValueError):
@@ -11,3 +14,8 @@ class InputError(ValueError):
     def __init__(self, problems: str | Sequence[str]):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+def without_credentials(text: str) -> str:
+    """A text without the user and password of any URL in it."""
+    return _CREDENTIALS.sub("", text)

@@ -13,8 +13,11 @@ from pathlib import Path
 from time import time as clock
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.errors import InputError
+from fashion_ml.errors import InputError, without_credentials
 from fashion_ml.interrupt import not_interrupted
+from fashion_ml.living import is_gone, own_process
+from fashion_ml.progress import say
+from fashion_ml.shipping import SpooledClient
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,20 +25,51 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the spool tries again by itself
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would show the password of a URL
 
-_PARENT = "mlflow.parentRunId"
-_BATCH = 500
+_PARENT, _PROCESS = "mlflow.parentRunId", "process"
+_BATCH, _AWAY_SECONDS = 500, 30.0
 
 
 class TrackedRun:
-    """One MLflow run. Metrics are buffered and sent in batches; call `flush` or let `open_run` do it."""
+    """One MLflow run. With `spool_to` what is logged goes to a file first; without, metrics are buffered until `flush`."""
 
-    def __init__(self, client: Any, run_id: str, experiment_id: str):
+    def __init__(self, client: Any, run_id: str, experiment_id: str, *, fresh: bool = False):
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
         self.adopted = False
+        self._params: dict[str, str] | None = {} if fresh else None
+        self._spool_folder: Path | None = None
         self._metrics: list[Any] = []
+        self._last: dict[str, int] = {}
         self._there: set[tuple[str, int]] = set()
         self._images: set[tuple[str, str]] = set()
+
+    def spool_to(self, folder: Path) -> None:
+        """From now on log through a spool in this folder, and so do the runs that are opened below this one; `close_spool` ends it."""
+        self.flush()
+        self.client, self._spool_folder = (
+            SpooledClient(self.client, folder, f"The tracking store {shown_uri(store_uri())}"),
+            folder,
+        )
+
+    @property
+    def spooled(self) -> bool:
+        """Whether this run logs through a spool, its own or that of the run above it."""
+        return isinstance(self.client, SpooledClient)
+
+    def close_spool(self) -> None:
+        """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
+        if self._spool_folder is None:
+            return
+        spool, self.client = self.client.spool, self.client.direct
+        if not spool.close(_AWAY_SECONDS):
+            say(
+                f"WARNING: the tracking store {shown_uri(store_uri())} is away; nothing is lost. When it is back: "
+                f"fashion-ml sync {self._spool_folder}"
+            )
+        self._spool_folder = None
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.
@@ -44,11 +78,15 @@ class TrackedRun:
         """
         from mlflow.entities import Param
 
-        before = self.client.get_run(self.run_id).data.params
+        if self._params is None:
+            self._params = dict(self.client.get_run(self.run_id).data.params)
+        before = self._params
         self.set_tags(
             {f"resumed.{key}": str(value) for key, value in params.items() if before.get(key, str(value)) != str(value)}
         )
-        items = [Param(key, str(value)) for key, value in params.items() if key not in before]
+        new = {key: str(value) for key, value in params.items() if key not in before}
+        items = [Param(key, value) for key, value in new.items()]
+        self._params |= new
         for first in range(0, len(items), 100):
             self.client.log_batch(self.run_id, params=items[first : first + 100])
 
@@ -60,19 +98,23 @@ class TrackedRun:
         self._metrics += [
             Metric(key, float(value), stamp, step) for key, value in metrics.items() if (key, step) not in self._there
         ]
-        if len(self._metrics) >= _BATCH:
+        self._last |= {key: max(step, self._last.get(key, step)) for key in metrics}
+        if self.spooled or len(self._metrics) >= _BATCH:
             self.flush()
 
     def latest_points(self, prefix: str) -> tuple[set[str], int | None]:
         """The metrics of a prefix and the last step of any of them; None without one."""
-        found = self.client.get_run(self.run_id).data._metric_objs
-        steps = {metric.key: metric.step for metric in found if metric.key.startswith(prefix)}
+        if not self.spooled:
+            self._last |= {metric.key: metric.step for metric in self.client.get_run(self.run_id).data._metric_objs}
+        steps = {key: step for key, step in self._last.items() if key.startswith(prefix)}
         return set(steps), max(steps.values()) if steps else None
 
     def skip_what_is_there(self) -> None:
         """From now on leave out metric points that the store already has: a resumed training measures some steps again."""
         for key in self.client.get_run(self.run_id).data.metrics:
-            self._there |= {(key, point.step) for point in self.client.get_metric_history(self.run_id, key)}
+            points = [point.step for point in self.client.get_metric_history(self.run_id, key)]
+            self._there |= {(key, step) for step in points}
+            self._last[key] = max(points)
         names = [Path(item.path).name for item in self.client.list_artifacts(self.run_id, "images")]
         self._images = {(parts[0], parts[2]) for parts in (re.split("[%+]", name) for name in names) if len(parts) > 2}
 
@@ -86,7 +128,8 @@ class TrackedRun:
         """Set tags of the run."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        if tags:
+            self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def has_image(self, key: str, step: int) -> bool:
         """Whether a resumed run has an image of this key and step already."""
@@ -130,7 +173,11 @@ class TrackedRun:
     def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """A new run below this one, RUNNING until `finish`; use `open_child` where an error must end it."""
         run = self.client.create_run(self.experiment_id, run_name=name, tags={**_source_tags(), **tags, _PARENT: self.run_id})
-        return TrackedRun(self.client, run.info.run_id, self.experiment_id)
+        return TrackedRun(self.client, run.info.run_id, self.experiment_id, fresh=True)
+
+    def begun(self, run_id: str) -> bool:
+        """Whether a process has logged to a run below this one yet."""
+        return bool(self.client.get_run(run_id).data.params)
 
     def close_child(self, run_id: str, status: str, why: str) -> None:
         """End a run below this one that another process was to end, with the reason as a tag; nothing when it has ended."""
@@ -191,7 +238,7 @@ def _check_server(uri: str) -> None:
     from urllib.request import urlopen
 
     try:
-        urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
+        urlopen(f"{shown_uri(uri).rstrip('/')}/health", timeout=10).close()
     except HTTPError:
         return  # something answers: let MLflow say what is wrong
     except OSError as error:
@@ -202,7 +249,7 @@ def _check_server(uri: str) -> None:
 
 def shown_uri(uri: str) -> str:
     """A store's URI without its credentials."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return without_credentials(uri)
 
 
 def store_uri() -> str:
@@ -221,14 +268,19 @@ def open_run(
     parent: TrackedRun | None = None,
     adopt: bool = False,
     resume: str = "",
+    spool: Path | None = None,
 ) -> Iterator[TrackedRun]:
     """The run for a block of work: FINISHED at its end, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
     The run that `mlflow run` made (MLFLOW_RUN_ID) is taken over instead of making a second one: by a run without a parent,
-    and with `adopt` by a child. With `resume` the run of that id goes on; metric points that it has already are not logged again.
+    and with `adopt` by a child. With `resume` the run of that id goes on; metric points that it has already are not logged again,
+    nor those that wait in its `spool`, the folder of an earlier part, which are sent first. A spool is closed at the end.
     """
     if resume:
-        run = _to_resume(resume)
+        run = _to_resume(resume, parent.client if parent else None)
+        if spool is not None:
+            run.spool_to(spool)
+            run.client.spool.flush(_AWAY_SECONDS)
     elif parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
         run = parent.child(name, tags)
     else:
@@ -236,11 +288,13 @@ def open_run(
     try:
         if resume or run.adopted:  # else it was made with name and tags
             run.client.update_run(run.run_id, status="RUNNING", name=None if resume else name)
-            run.set_tags({**tags, **({_PARENT: parent.run_id} if parent and not resume else {})})
+            below = {_PARENT: parent.run_id} if parent and not resume else {}
+            run.set_tags({**tags, _PROCESS: own_process(), **below})
         if resume:
             run.skip_what_is_there()
         yield run
         run.finish()
+        run.close_spool()
     except (KeyboardInterrupt, SystemExit):
         _end(run, "KILLED")
         raise
@@ -248,7 +302,7 @@ def open_run(
         with suppress(Exception):
             run.set_tags({"error": _first_line(error)[:500]})
             if not isinstance(error, InputError):
-                run.log_text("".join(traceback.format_exception(error)), "error/traceback.txt")
+                run.log_text(without_credentials("".join(traceback.format_exception(error))), "error/traceback.txt")
         _end(run, "FAILED")
         raise
 
@@ -258,11 +312,13 @@ def _end(run: TrackedRun, status: str) -> None:
         with suppress(Exception):  # the error that ended the run is the one to show
             run.flush()
         run.client.set_terminated(run.run_id, status)
+        run.close_spool()
 
 
-def _to_resume(run_id: str) -> TrackedRun:
-    client = open_tracking()
-    run = TrackedRun(client, run_id, find_run(client, run_id).info.experiment_id)
+def _to_resume(run_id: str, client: Any) -> TrackedRun:
+    client = client or open_tracking()
+    info = find_run(client, run_id).info
+    run = TrackedRun(client, info.run_id, info.experiment_id)
     made = os.environ.pop("MLFLOW_RUN_ID", None)
     if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
         note = {"kind": "resume", "resumed_run_id": run_id, "mlflow.note.content": f"Goes on with run {run_id}."}
@@ -280,7 +336,7 @@ def _own_run(experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
         run.adopted = True
         return run
     info = client.create_run(_experiment_id(client, experiment), run_name=name, tags={**_source_tags(), **tags}).info
-    return TrackedRun(client, info.run_id, info.experiment_id)
+    return TrackedRun(client, info.run_id, info.experiment_id, fresh=True)
 
 
 def _experiment_id(client: Any, name: str) -> str:
@@ -298,7 +354,7 @@ def _experiment_id(client: Any, name: str) -> str:
 def _source_tags() -> dict[str, str]:
     import getpass
 
-    tags = {"mlflow.source.name": "fashion-ml", "mlflow.source.type": "LOCAL"}
+    tags = {"mlflow.source.name": "fashion-ml", "mlflow.source.type": "LOCAL", _PROCESS: own_process()}
     with suppress(Exception):
         tags["mlflow.user"] = getpass.getuser()
     commit = git_commit()
@@ -343,9 +399,14 @@ def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
 
 
 def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
-    """The finished child run of a kind with the tag `step`, or None."""
+    """The finished child run of a kind with the tag `step`, or None; None too while a spooled run's store is away."""
     query = f"tags.`{_PARENT}` = '{parent.run_id}' and tags.kind = '{kind}' and tags.step = '{step}' and attributes.status = 'FINISHED'"
-    return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
+    try:
+        return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
+    except Exception:
+        if not parent.spooled:
+            raise
+        return None
 
 
 def delete_children(parent: TrackedRun) -> None:
@@ -353,6 +414,46 @@ def delete_children(parent: TrackedRun) -> None:
     query = f"tags.`{_PARENT}` = '{parent.run_id}'"
     for run in parent.client.search_runs([parent.experiment_id], query, max_results=1000):
         parent.client.delete_run(run.info.run_id)
+
+
+def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
+    """The runs that are marked RUNNING in some experiments (all by default): those whose process has ended, and the others."""
+    client = open_tracking()
+    ids = list(experiment_ids) or [experiment.experiment_id for experiment in client.search_experiments()]
+    found: tuple[list[Any], list[Any]] = [], []
+    token: str | None = ""
+    while token is not None and ids:
+        page = client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token or None)
+        for run in page:
+            found[is_gone(run.data.tags.get(_PROCESS, "")) is not True].append(run)
+        token = page.token or None
+    return found
+
+
+def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
+    """Mark the runs KILLED whose process has ended without ending them; returns how many there were."""
+    dead, _ = running(experiment_ids)
+    client = open_tracking()
+    for run in dead:
+        _mark_killed(client, run.info.run_id)
+    return len(dead)
+
+
+def close_if_dead(run: TrackedRun) -> bool:
+    """Mark a run, and those below it, KILLED where their process has ended without ending them; whether the run was."""
+    below = run.client.search_runs([run.experiment_id], f"tags.`{_PARENT}` = '{run.run_id}'", max_results=1000)
+    for child in below:
+        close_if_dead(attach(run.client, child))
+    found = run.client.get_run(run.run_id)
+    dead = found.info.status == "RUNNING" and is_gone(found.data.tags.get(_PROCESS, "")) is True
+    if dead:
+        _mark_killed(run.client, run.run_id)
+    return dead
+
+
+def _mark_killed(client: Any, run_id: str) -> None:
+    client.set_tag(run_id, "error", "its process ended without ending the run")
+    client.set_terminated(run_id, "KILLED")
 
 
 def attach(client: Any, run: Any) -> TrackedRun:
@@ -380,4 +481,4 @@ def experiments() -> Sequence[tuple[str, str, int]]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return without_credentials((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 
 import typer
 
@@ -13,7 +14,7 @@ from fashion_ml.cli.evaluate import compare, evaluate_app
 from fashion_ml.cli.options import KEYS
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
-from fashion_ml.errors import InputError
+from fashion_ml.errors import InputError, without_credentials
 
 app = typer.Typer(help="Fine-tune image models for fashion, and know whether it worked.", **KEYS)
 app.add_typer(train_app, name="train")
@@ -29,6 +30,7 @@ for command in (
     tools.export,
     tools.inspect,
     tools.doctor,
+    tools.sync,
     tools.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)
@@ -78,7 +80,7 @@ def main() -> None:
             raise KeyboardInterrupt
     except InputError as error:
         for problem in error.problems:
-            typer.echo(f"error: {' '.join(problem.split())}", err=True)
+            typer.echo(f"error: {without_credentials(' '.join(problem.split()))}", err=True)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
@@ -89,7 +91,8 @@ def main() -> None:
             typer.echo(f"error: {storage}", err=True)
             sys.exit(2)
         if not hasattr(error, "format_message"):  # not a usage error of the command line
-            raise
+            typer.echo(without_credentials("".join(traceback.format_exception(error))), err=True)
+            sys.exit(1)
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(0)

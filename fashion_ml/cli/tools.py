@@ -9,6 +9,7 @@ import typer
 
 from fashion_ml.cli.options import KEYS, Json, check_json, option, say, write_json
 
+_SYNC_SECONDS = 60.0
 embedded_app = typer.Typer(help="The small world inside the package that needs no download.", **KEYS)
 
 
@@ -61,10 +62,20 @@ def embedded_collection(
     say(f"Next: fashion-ml train lora --train-data-dir {folder / 'train'} --references {folder / 'references'}")
 
 
-def doctor(json: Json = "") -> None:
+def doctor(
+    close_runs: Annotated[
+        bool, typer.Option("--close-runs", help="Mark runs as KILLED that say RUNNING and whose process has ended.")
+    ] = False,
+    json: Json = "",
+) -> None:
     """Look at Python, torch, memory, packages, the tracking store and the model files; say what is wrong and how to mend it."""
     check_json(json)
     from fashion_ml.doctor import examine
+
+    if close_runs:
+        from fashion_ml.tracking import close_dead_runs
+
+        say(f"{close_dead_runs()} runs closed")
 
     findings = examine()
     write_json(json, {"ok": not any(f.state == "wrong" for f in findings), "findings": [vars(f) for f in findings]})
@@ -75,12 +86,43 @@ def doctor(json: Json = "") -> None:
         raise typer.Exit(1)
 
 
+def sync(
+    run_dirs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN_DIR]…", help="Folders of runs; all below outputs/ when not given.")
+    ] = None,
+    json: Json = "",
+) -> None:
+    """Send to the tracking store what runs logged while it was away; each point arrives once, however often this is called."""
+    check_json(json)
+    from fashion_ml.syncing import sync_folders, unsent
+
+    folders = [path.absolute() for path in run_dirs or unsent(Path("outputs"))]
+    done = []
+    for one in sync_folders(folders, _SYNC_SECONDS):
+        done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})
+        what = "everything is in the store" if one.sent else "NOT all sent: the store is away; call this again"
+        say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: marked KILLED" if one.ended else ""))
+    if not folders:
+        say("Nothing waits to be sent.")
+    write_json(json, {"synced": done})
+    if not all(one["sent"] for one in done):
+        raise typer.Exit(1)
+
+
 def ui(
     port: Annotated[str, option("--port", help="Port on 127.0.0.1.")] = "5000",
+    sweeps: Annotated[bool, typer.Option("--sweeps", help="Say how to open the sweeps' studies in optuna-dashboard.")] = False,
 ) -> None:
     """Open the MLflow UI on this machine only, and print the link to the runs."""
     from fashion_ml.errors import InputError
     from fashion_ml.ui import serve
+
+    if sweeps:
+        from fashion_ml.sweep.study import dashboards
+
+        for line in dashboards():
+            say(line)
+        return
 
     number = port or "5000"
     if not number.isdecimal() or not 1 <= int(number) <= 65535:
@@ -116,7 +158,9 @@ def encode(
     if not side.isdecimal() or int(side) < 1:
         raise InputError(f"--size: {size!r} is not accepted; give a whole number of pixels, such as 512")
     result = encode_folder(images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device_of_evaluation())
-    write_json(json, {"folder": str(result.folder), "domains": result.domains, "made": result.made})
+    write_json(json, {"folder": str(result.folder), "domains": result.domains, "made": result.made, "removed": result.removed})
     counts = ", ".join(f"{name} {count}" for name, count in result.domains.items())
-    say(f"{result.folder}: {counts}; {result.made} made now")
-    say(f"Next: fashion-ml train stargan --latents-dir {result.folder} --vae {vae}")
+    removed = f", {result.removed} removed" if result.removed else ""
+    say(f"{result.folder}: {counts}; {result.made} made now{removed}")
+    experiment = "embedded.yaml" if vae == "embedded" else f"sd15_latent.yaml --latent_scale {result.latent_scale:g}"
+    say(f"Next: fashion-ml train stargan --config experiments/stargan/{experiment} --latents-dir {result.folder} --vae {vae}")

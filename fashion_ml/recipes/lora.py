@@ -65,7 +65,7 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
 
     from fashion_ml.models.lora import check_lora
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
-    from fashion_ml.tracking import open_run, store_uri
+    from fashion_ml.tracking import open_run, shown_uri, store_uri
     from fashion_ml.training.lora import DTYPES, lora_spec
     from fashion_ml.training.optimizers import check_optimizer
 
@@ -93,11 +93,15 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
         say(f"What was in {config.output.output_dir} is now in {aside}")
     tags = {"kind": "train_lora", "algorithm": "lora", "base_model": config.model.base, "data_digest": digest}
     going_on = earlier.run_id if earlier else ""
-    with open_run(config.name, tags, experiment=config.tracking.experiment, resume=going_on) as run:
+    with open_run(
+        config.name, tags, experiment=config.tracking.experiment, resume=going_on, spool=earlier.path if earlier else None
+    ) as run:
         folder = shared_folder(earlier.path if earlier else run_folder(config, run.run_id), accelerator)
         say(f"Run {run.run_id}, files in {folder}" + (", going on" if earlier else ""))
-        note = RunFolder(folder, run.run_id, store_uri(), digest, finished=False)
+        note = RunFolder(folder, run.run_id, shown_uri(store_uri()), digest, finished=False)
         write_run_folder(note, config)
+        if not earlier:
+            run.spool_to(folder)
         run.log_params({**flat(config), **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_file(folder / "config.yaml")
         run.log_dataset(training_folder(config), digest, "training", len(inputs.items))

@@ -61,7 +61,7 @@ def run_stargan(config: StarganExperiment, *, resume: str = "", new: bool = Fals
     from accelerate import Accelerator
 
     from fashion_ml.models.autoencoder import load_vae
-    from fashion_ml.tracking import open_run, store_uri
+    from fashion_ml.tracking import open_run, shown_uri, store_uri
 
     check_tensorboard(config.tracking.log_with)
     accelerator = Accelerator(kwargs_handlers=[long_waits()])
@@ -92,11 +92,14 @@ def run_stargan(config: StarganExperiment, *, resume: str = "", new: bool = Fals
     if aside:
         say(f"What was in {config.output.output_dir} is now in {aside}")
     tags = {"kind": "train_stargan", "algorithm": "stargan", "base_model": config.model.vae, "data_digest": digest}
-    with open_run(config.name, tags, experiment=config.tracking.experiment, resume=earlier.run_id if earlier else "") as run:
+    going_on, spool = (earlier.run_id, earlier.path) if earlier else ("", None)
+    with open_run(config.name, tags, experiment=config.tracking.experiment, resume=going_on, spool=spool) as run:
         folder = shared_folder(earlier.path if earlier else run_folder(config, run.run_id), accelerator)
         say(f"Run {run.run_id}, files in {folder}" + (", going on" if earlier else ""))
-        note = RunFolder(folder, run.run_id, store_uri(), digest, finished=False)
+        note = RunFolder(folder, run.run_id, shown_uri(store_uri()), digest, finished=False)
         write_run_folder(note, config)
+        if not earlier:
+            run.spool_to(folder)
         versions = {f"versions.{name}": found for name, found in installed_versions().items()}
         run.log_params({**flat(config), **versions, **_latent_facts(latents, inputs)})
         run.log_file(folder / "config.yaml")
@@ -157,6 +160,17 @@ def _latents(config: StarganExperiment, device: str) -> LatentSet:
         raise InputError(
             f"network.latent_channels: {config.network.latent_channels}, but the latents have {latents.shape[0]}; set it to that"
         )
+    sides = latents.shape[1:]
+    fits = {
+        "g_layers": lambda n: all(side % 2**n == 0 and side >= 2 ** (n + 1) for side in sides),
+        "d_layers": lambda n: min(sides) >= 2**n,
+    }
+    for name, fit in fits.items():
+        halvings = getattr(config.network, name)
+        if not fit(halvings):
+            most = max(n for n in range(halvings) if fit(n))
+            what = f"{halvings} halvings do not fit latents of {sides[0]} x {sides[1]}"
+            raise InputError(f"network.{name}: {what}; use at most {most}")
     return latents
 
 
@@ -250,7 +264,7 @@ def _train(
             board.close()
     logs = folder / "training_logs"
     named = {"g_adv": weights["adv"], **{name: weights[name] for name in ("sty", "cyc", "id")}}
-    write_curves(logs / "loss_curves.png", trained.epochs, named)
+    write_curves(logs / "loss_curves.png", trained.epochs, named, loss.w_r1 * loss.r1_interval)
     help_ = reading_help(trained.epochs, loss.w_r1, loss.r1_interval)
     facts = {"epochs": len(trained.epochs), "steps": trained.steps, "parameters": trained.parameters}
     write_report(logs / "stargan_report.json", trained.epochs, facts, help_)

@@ -1,0 +1,51 @@
+"""Sending later what a run's spool still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fashion_ml.errors import InputError
+from fashion_ml.resuming import read_run_folder
+from fashion_ml.shipping import FOLDER, sync, waiting
+from fashion_ml.tracking import attach, close_if_dead, find_run, open_tracking, shown_uri, store_uri
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of one run's folder."""
+
+    folder: Path
+    run_id: str
+    sent: bool
+    """Whether everything has reached the store."""
+    ended: bool
+    """Whether the run, whose process had been killed, was marked as such now."""
+
+
+def unsent(below: Path) -> list[Path]:
+    """The run folders below a folder whose spools hold something that was not sent."""
+    found = [path.parents[1] for path in sorted(below.rglob(f"{FOLDER}/operations.jsonl"))]
+    return [folder for folder in found if waiting(folder)]
+
+
+def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
+    """Send the rest of each folder to the store that its run is in, and end runs whose process is gone.
+
+    InputError for a folder that is no run's, for one whose run is in another store, and while its training still writes.
+    """
+    store = shown_uri(store_uri())
+    notes = []
+    for folder in folders:
+        note = read_run_folder(folder)
+        if note is None:
+            raise InputError(f"RUN_DIR: {str(folder)!r} is no run's folder; give one that holds run.json")
+        if note.tracking_uri != store:
+            raise InputError(f"RUN_DIR: the run of {str(folder)!r} is in {note.tracking_uri}; set MLFLOW_TRACKING_URI to that")
+        notes.append(note)
+    client = open_tracking()
+    for note in notes:
+        for folder, sent, _ in sync([note.path], client, f"The tracking store {store}", seconds):
+            run = attach(client, find_run(client, note.run_id))
+            yield Synced(folder, note.run_id, sent, sent and close_if_dead(run))
