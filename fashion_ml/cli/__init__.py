@@ -31,6 +31,7 @@ for command in (
     tools.inspect,
     tools.doctor,
     tools.sync,
+    tools.reproduce,
     tools.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)

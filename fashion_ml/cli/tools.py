@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fashion_ml.cli.options import KEYS, Json, check_json, option, say, write_json
+from fashion_ml.cli.options import KEYS, Json, check_json, option, say, table, write_json
 
 _SYNC_SECONDS = 60.0
 embedded_app = typer.Typer(help="The small world inside the package that needs no download.", **KEYS)
@@ -83,6 +83,28 @@ def doctor(
         mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[finding.state]
         say(f"{mark} {finding.name:<16} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
     if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    output_dir: Annotated[str, option("--output-dir", help="Folder for the new run's files; in outputs/ when not given.")] = "",
+    json: Json = "",
+) -> None:
+    """Train a run again from the config that it logged, and compare every number; exit code 1 when one differs."""
+    check_json(json)
+    from fashion_ml.recipes.reproducing import reproduce as train_again
+
+    result = train_again(run_id, Path(output_dir) if output_dir else None)
+    write_json(json, {**vars(result), "identical": result.identical})
+    for package, (before, after) in result.versions.items():
+        say(f"Version   {package} was {before} and is {after}")
+    if result.different:
+        rows = [[name, *("absent" if v is None else f"{v:.9g}" for v in pair)] for name, pair in result.different.items()]
+        table(["differs", "before", "now"], rows, left=1)
+    what = "identical" if result.identical else f"{len(result.different)} metrics differ"
+    say(f"Run {result.after} repeats {run_id}: {what}, {result.points} equal points")
+    if not result.identical:
         raise typer.Exit(1)
 
 

@@ -55,11 +55,12 @@ class LoraOutcome:
         }
 
 
-def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> LoraOutcome | None:
+def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, expected_digest: str = "") -> LoraOutcome | None:
     """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
 
     `resume` (`latest`, or an output folder) goes on with an unfinished run, `new` moves what is in the output folder aside. Under
-    `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None.
+    `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None. With
+    `expected_digest` the data must be those of an earlier run.
     """
     from accelerate import Accelerator
 
@@ -88,6 +89,8 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False) -> 
     digest = data_digest([*inputs.items, *inputs.prior])
     if earlier and earlier.data_digest != digest:
         raise InputError("data.train_data_dir: images or captions have changed since the run began; restore them, or use --new")
+    if expected_digest and expected_digest != digest:
+        raise InputError("data.train_data_dir: images or captions are not those of the run; restore them")
     aside = move_aside(config) if new else None
     if aside:
         say(f"What was in {config.output.output_dir} is now in {aside}")

@@ -53,10 +53,12 @@ class StarganOutcome:
         }
 
 
-def run_stargan(config: StarganExperiment, *, resume: str = "", new: bool = False) -> StarganOutcome | None:
+def run_stargan(
+    config: StarganExperiment, *, resume: str = "", new: bool = False, expected_digest: str = ""
+) -> StarganOutcome | None:
     """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
 
-    `resume` and `new` as for a LoRA. Under `accelerate launch` the processes beside the main one train along and return None.
+    `resume`, `new` and `expected_digest` as for a LoRA. Under `accelerate launch` processes beside the main one train along and return None.
     """
     from accelerate import Accelerator
 
@@ -88,6 +90,8 @@ def run_stargan(config: StarganExperiment, *, resume: str = "", new: bool = Fals
     digest = latents.digest()
     if earlier and earlier.data_digest != digest:
         raise InputError("data.latents_dir: latents have changed since the run began; restore them, or use --new")
+    if expected_digest and expected_digest != digest:
+        raise InputError("data.latents_dir: the latents are not those of the run; restore them")
     aside = move_aside(config) if new else None
     if aside:
         say(f"What was in {config.output.output_dir} is now in {aside}")
