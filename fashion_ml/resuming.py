@@ -35,6 +35,10 @@ _MAY_CHANGE = (
 """Settings that do not decide what is learnt, and the length, which may grow."""
 
 
+FACTS = "facts.json"
+"""What `--json` says of a finished run, in the run's own folder: written before the run is noted as finished."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """An output folder that a run has begun in."""

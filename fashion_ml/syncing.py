@@ -21,7 +21,7 @@ class Synced:
     sent: bool
     """Whether everything has reached the store."""
     ended: bool
-    """Whether the run, whose process had been killed, was marked as such now."""
+    """Whether the run, whose process had been killed, was ended now: FINISHED where it had done everything, else KILLED."""
 
 
 def unsent(below: Path) -> list[Path]:
@@ -48,4 +48,4 @@ def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
     for note in notes:
         for folder, sent, _ in sync([note.path], client, f"The tracking store {store}", seconds):
             run = attach(client, find_run(client, note.run_id))
-            yield Synced(folder, note.run_id, sent, sent and close_if_dead(run))
+            yield Synced(folder, note.run_id, sent, sent and close_if_dead(run, finished=note.finished))

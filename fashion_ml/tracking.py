@@ -17,7 +17,9 @@ from fashion_ml.errors import InputError, without_credentials
 from fashion_ml.interrupt import not_interrupted
 from fashion_ml.living import is_gone, own_process
 from fashion_ml.progress import say
-from fashion_ml.shipping import SpooledClient
+from fashion_ml.shipping import FOLDER as SPOOL
+from fashion_ml.shipping import SpooledClient, sync
+from fashion_ml.views import PREFIX, VIEWS, View, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,9 +182,11 @@ class TrackedRun:
         return bool(self.client.get_run(run_id).data.params)
 
     def close_child(self, run_id: str, status: str, why: str) -> None:
-        """End a run below this one that another process was to end, with the reason as a tag; nothing when it has ended."""
+        """End a run below this one that another process was to end, and those below it, with the reason as a tag; ended ones stay."""
+        for below in self.client.search_runs([self.experiment_id], f"tags.`{_PARENT}` = '{run_id}'", max_results=1000):
+            self.close_child(below.info.run_id, "KILLED", why)
         if self.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
-            self.client.set_tag(run_id, "error", why[:500])
+            self.client.set_tag(run_id, "error", without_credentials(why)[:500])
             self.client.set_terminated(run_id, status)
 
     def finish(self, status: str = "FINISHED") -> None:
@@ -439,16 +443,28 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
     return len(dead)
 
 
-def close_if_dead(run: TrackedRun) -> bool:
-    """Mark a run, and those below it, KILLED where their process has ended without ending them; whether the run was."""
+def close_if_dead(run: TrackedRun, *, finished: bool) -> bool:
+    """End a run, and those below it, whose process has ended without ending them: as FINISHED where its files say so; whether it was."""
     below = run.client.search_runs([run.experiment_id], f"tags.`{_PARENT}` = '{run.run_id}'", max_results=1000)
     for child in below:
-        close_if_dead(attach(run.client, child))
+        close_if_dead(attach(run.client, child), finished=False)
     found = run.client.get_run(run.run_id)
     dead = found.info.status == "RUNNING" and is_gone(found.data.tags.get(_PROCESS, "")) is True
-    if dead:
+    if dead and finished:
+        run.client.set_terminated(run.run_id, "FINISHED")
+    elif dead:
         _mark_killed(run.client, run.run_id)
     return dead
+
+
+def finish_rest(folder: Path, run_id: str) -> None:
+    """Send what the spool of a finished training still holds, and end its run: its process was killed in between."""
+    client = open_tracking()
+    if (folder / SPOOL).is_dir():
+        for _ in sync([folder], client, f"The tracking store {shown_uri(store_uri())}", _AWAY_SECONDS):
+            pass
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "FINISHED")
 
 
 def _mark_killed(client: Any, run_id: str) -> None:
@@ -467,9 +483,49 @@ def attach_id(run_id: str) -> TrackedRun:
     return attach(client, find_run(client, run_id))
 
 
-def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000") -> str:
-    """The page of an experiment's runs; the plain experiment page opens on something else."""
-    return f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+def log_model(run_id: str, name: str, saver: Any, options: Mapping[str, Any], step: int) -> tuple[str, str]:
+    """Log a model of a run, saved by `saver.save_model`, and register it as `name`; its version and URI.
+
+    The run's metrics of `step` are attached to the model.
+    """
+    import logging
+
+    from mlflow.models import Model
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    info = Model.log(
+        artifact_path=None, name="model", flavor=saver, run_id=run_id, registered_model_name=name, step=step, **options
+    )
+    return str(info.registered_model_version), str(info.model_uri)
+
+
+def champion_run(client: Any, name: str, alias: str) -> str | None:
+    """The run of the version that has an alias; None without one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version_by_alias(name, alias).run_id)
+    except MlflowException:
+        return None
+
+
+def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view: str = "") -> str:
+    """The page of an experiment's runs, in a ready view; the plain experiment page opens on something else."""
+    link = f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    return f"{link}&viewStateShareKey={view}" if view else link
+
+
+def kept_views(experiment_id: str) -> list[View]:
+    """The ready views for the kinds of runs that an experiment has, put there where they are missing or old."""
+    client = open_tracking()
+    tags = client.get_experiment(experiment_id).tags
+    found = []
+    for view in VIEWS:
+        if client.search_runs([experiment_id], f"tags.kind = '{view.kind}'", max_results=1):
+            if tags.get(PREFIX + view.key) != tag_of(view):
+                client.set_experiment_tag(experiment_id, PREFIX + view.key, tag_of(view))
+            found.append(view)
+    return found
 
 
 def experiments() -> Sequence[tuple[str, str, int]]:

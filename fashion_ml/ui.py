@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 
 from fashion_ml.errors import InputError
-from fashion_ml.tracking import experiments, runs_link, store_uri
+from fashion_ml.tracking import experiments, kept_views, runs_link, shown_uri, store_uri
 
 
 def serve(port: int, say: Callable[[str], None]) -> None:
@@ -16,7 +17,11 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     uri = store_uri()
     base_url = f"http://127.0.0.1:{port}"
     if uri.startswith(("http://", "https://")):
-        say(f"Runs are kept on a server: {uri}")
+        for experiment_id, name, runs in experiments():
+            say(f"{name}, {runs} runs: {runs_link(experiment_id, shown_uri(uri).rstrip('/'))}")
+            for view in kept_views(experiment_id):
+                say(f"  {view.title}: {runs_link(experiment_id, shown_uri(uri).rstrip('/'), view.key)}")
+        say(f"The runs are on a server: open {shown_uri(uri)}")
         return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -27,11 +32,13 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     found = experiments()
     for experiment_id, name, runs in found:
         say(f"{name}, {runs} runs: {runs_link(experiment_id, base_url)}")
+        for view in kept_views(experiment_id):
+            say(f"  {view.title}: {runs_link(experiment_id, base_url, view.key)}")
     if not found:
-        say(f"No runs yet in {uri}. Make some: fashion-ml demo")
+        say(f"No runs yet in {shown_uri(uri)}. Make some: fashion-ml demo")
     say("Stop with Ctrl-C. The server takes some seconds to start.")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", uri]
-    process = subprocess.Popen(command)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})  # on no process list
     try:
         process.wait()
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@
 #SBATCH --mem=32G
 #SBATCH --time=12:00:00
 #SBATCH --requeue
-#SBATCH --signal=TERM@120
+#SBATCH --signal=B:TERM@120
 #SBATCH --output=sweep_%A_%a.log
 set -euo pipefail
 

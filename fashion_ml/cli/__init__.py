@@ -32,6 +32,7 @@ for command in (
     tools.doctor,
     tools.sync,
     tools.reproduce,
+    tools.register,
     tools.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)

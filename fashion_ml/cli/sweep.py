@@ -51,6 +51,7 @@ def sweep(
     outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher)
     from fashion_ml.sweep.launch import best_trials
 
+    write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)})
     if outcome.complete:
         report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left)
     best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
@@ -61,14 +62,18 @@ def sweep(
     for trial in best:
         values = ", ".join(f"{o.metric} {v:.4f}" for o, v in zip(loaded.objectives, trial["values"], strict=True))
         say(f"Best      {values}: {', '.join(f'{key} {value}' for key, value in trial['params'].items())}")
+    for reason in outcome.errors:
+        say(f"Failed    {reason}")
     if outcome.failed:
-        say(f"Failed    see the runs' tag error, and {outcome.folder / 'trials'}")
+        say(f"          each is its run's tag error, and in {outcome.folder / 'trials'}")
+    if outcome.failed and not outcome.complete:
+        raise typer.Exit(1)
 
 
 def sweep_worker(
     spec: Spec,
     storage: Storage = "",
-    worker: Annotated[str, option("--worker", help="Number of this worker; the process id when not given.")] = "",
+    worker: Annotated[str, option("--worker", help="Number of this worker, for its log alone.")] = "",
     seconds: Annotated[str, option("--seconds", help="Begin no trial after so many seconds.")] = "",
 ) -> None:
     """Take trials from a study that was begun elsewhere, until none is left. Needs the same storage and MLFLOW_TRACKING_URI."""
@@ -78,24 +83,26 @@ def sweep_worker(
     from fashion_ml.sweep.study import storage_url, study_folder
     from fashion_ml.sweep.worker import work
 
-    number = _whole(worker, "--worker") if worker else os.getpid()
-    deadline = time.monotonic() + _whole(seconds, "--seconds") if seconds else None
-    work(loaded, base, storage_url(loaded, storage), study_folder(loaded), worker=number, deadline=deadline)
+    say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
+    limit = _whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
+    deadline = None if limit is None else time.monotonic() + limit
+    work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 
 
 def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
-    """Draw what a sweep has found so far, write its best settings as an experiment, and confirm them with fresh seeds."""
+    """Draw what a sweep has found so far, write its best settings as an experiment, and, when it is done, confirm them with fresh seeds."""
     check_json(json)
     from fashion_ml.config import load_sweep
 
     loaded, base = load_sweep(spec, {})
     from fashion_ml.sweep.report import as_plain
-    from fashion_ml.sweep.study import open_study, storage_url, study_folder
+    from fashion_ml.sweep.study import open_study, storage_url, study_folder, trials_of
     from fashion_ml.sweep.worker import write_base
 
     study = open_study(loaded, base, storage_url(loaded, storage), create=False)
     write_base(base, study_folder(loaded))
-    report_sweep(loaded, study, study_folder(loaded))
+    left = any(trial.state.name in ("WAITING", "RUNNING") for trial in trials_of(study))
+    report_sweep(loaded, study, study_folder(loaded), confirmed=not left)
     write_json(json, as_plain(loaded, study))
 
 

@@ -86,6 +86,23 @@ def doctor(
         raise typer.Exit(1)
 
 
+def register(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    name: Annotated[str, option("--name", help="Registered model; a new version of it is made.")],
+    json: Json = "",
+) -> None:
+    """Put a run's networks into the model registry; the alias champion moves only to what compare finds better."""
+    check_json(json)
+    from fashion_ml.registering import register as add_version
+
+    result = add_version(run_id, name)
+    write_json(json, vars(result))
+    say(f"{result.name} version {result.version}: {'champion' if result.champion else 'registered'}. {result.why}")
+    say(
+        f"Serve     mlflow models serve -m models:/{result.name}/{result.version} --env-manager local --host 127.0.0.1 --port 5001"
+    )
+
+
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
     output_dir: Annotated[str, option("--output-dir", help="Folder for the new run's files; in outputs/ when not given.")] = "",
@@ -123,7 +140,7 @@ def sync(
     for one in sync_folders(folders, _SYNC_SECONDS):
         done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})
         what = "everything is in the store" if one.sent else "NOT all sent: the store is away; call this again"
-        say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: marked KILLED" if one.ended else ""))
+        say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: ended now" if one.ended else ""))
     if not folders:
         say("Nothing waits to be sent.")
     write_json(json, {"synced": done})

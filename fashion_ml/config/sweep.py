@@ -127,7 +127,7 @@ class SweepSpec(Section):
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
     trials: Positive = 16
-    """Trials in all, whatever becomes of them; those that are there already count."""
+    """Trials in all, whatever becomes of them; those that are there already count. A grid has all its combinations when not given."""
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
     """No trial begins later than this after the command began."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -164,12 +164,20 @@ class SweepSpec(Section):
             raise ValueError("sampler.name: grid takes choices, whole numbers, or floats with a step, and no conditions")
         if self.confirm.best and (self.trainer != "lora" or len(self.objectives) > 1):
             raise ValueError("confirm.best: confirming is for a LoRA with one objective; set it to 0")
-        seen: set[str] = set()
+        seen: dict[str, Dimension] = {}
         for name, dimension in self.search_space.items():
-            unknown = sorted(set(dimension.when) - seen)
-            if unknown:
-                raise ValueError(f"search_space.{name}.when: {unknown[0]!r} is not searched further up; move it there")
-            seen.add(name)
+            for other, values in dimension.when.items():
+                if other not in seen:
+                    raise ValueError(f"search_space.{name}.when: {other!r} is not searched further up; move it there")
+                choices = seen[other].choices
+                if choices is not None and not set(values) <= set(choices):
+                    never = next(value for value in values if value not in choices)
+                    raise ValueError(f"search_space.{name}.when: {other} is never {never}; its choices are {list(choices)}")
+            seen[name] = dimension
+        if "training.seed" in self.search_space:
+            raise ValueError(
+                "search_space.training.seed: trials train with `seeds`; the best seed is luck, search something else"
+            )
         return self
 
 
@@ -206,7 +214,7 @@ def base_experiment(spec: SweepSpec, path: Path) -> Any:
         )
         for value in ends:
             try:
-                load_experiment(where, {**settings, name: _text(value)}, kind, {})
+                load_experiment(where, {**settings, name: _text(value)}, kind, short_names)
             except InputError as error:
                 problems += [f"search_space.{name}: {problem}" for problem in error.problems]
     if any(name.startswith(("evaluation.", "output.", "tracking.")) for name in spec.search_space):

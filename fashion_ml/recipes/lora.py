@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.checkpoint import write_text
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest
 from fashion_ml.errors import InputError
@@ -15,7 +17,7 @@ from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
 from fashion_ml.recipes.evaluation import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.recipes.folders import check_tensorboard, long_waits, run_folder, shared_folder, tensorboard
-from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
+from fashion_ml.resuming import FACTS, RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import Sources, read_sources, training_folder
 from fashion_ml.watching import tell
 
@@ -123,8 +125,10 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
             except Exception:
                 say(f"The LoRA is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
                 raise
+        outcome = LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
+        write_text(folder / FACTS, json.dumps(outcome.facts(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
-    return LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
+    return outcome
 
 
 def _train(

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.checkpoint import write_text
 from fashion_ml.config import StarganExperiment, checked, flat
 from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import say
 from fashion_ml.recipes.evaluation import roll_up
 from fashion_ml.recipes.folders import check_tensorboard, long_waits, run_folder, shared_folder, tensorboard
-from fashion_ml.resuming import RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
+from fashion_ml.resuming import FACTS, RunFolder, check_output_folder, find_run_to_resume, move_aside, write_run_folder
 from fashion_ml.sources import read_encoder
 
 if TYPE_CHECKING:
@@ -121,8 +122,10 @@ def run_stargan(
                     f"The networks are trained and saved: {trained.path}. Measure them by: fashion-ml evaluate run {run.run_id}"
                 )
                 raise
+        outcome = StarganOutcome(run.run_id, run.experiment_id, folder, trained, result)
+        write_text(folder / FACTS, json.dumps(outcome.facts(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
-    return StarganOutcome(run.run_id, run.experiment_id, folder, trained, result)
+    return outcome
 
 
 def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Path | None) -> GanResult:

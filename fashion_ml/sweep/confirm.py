@@ -15,8 +15,8 @@ from fashion_ml.config import SweepSpec, as_overrides
 from fashion_ml.evaluation.comparing import Difference, Evaluated, differences, refuse_different
 from fashion_ml.progress import say
 from fashion_ml.sweep.launch import best_trials
-from fashion_ml.sweep.study import directions_of
-from fashion_ml.sweep.trial import run_training, wait
+from fashion_ml.sweep.study import directions_of, trials_of
+from fashion_ml.sweep.trial import TrialError, own_folder, run_training, wait
 
 if TYPE_CHECKING:
     import optuna
@@ -57,10 +57,17 @@ def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path,
         return []
     wanted: dict[str, Mapping[str, Any]] = {"default": {}}
     wanted |= {f"trial_{trial.user_attrs['slot']:04d}": trial.params for trial in best}
-    averaged = {name: _averaged(spec, name, params, base_yaml, folder, run) for name, params in wanted.items()}
+    averaged = {}
+    for name, params in wanted.items():
+        try:
+            averaged[name] = _averaged(spec, name, params, base_yaml, folder, run)
+        except TrialError as error:
+            say(f"{name} cannot be confirmed: {error}")
     found = []
     for trial in best:
-        other = averaged[f"trial_{trial.user_attrs['slot']:04d}"]
+        other = averaged.get(f"trial_{trial.user_attrs['slot']:04d}")
+        if other is None or "default" not in averaged:
+            continue
         (entry,) = [one for one in differences(averaged["default"], other, resamples=2000) if one.metric == metric]
         found.append(Confirmed(trial.user_attrs["slot"], trial.params, trial.values[0], entry.first, entry.other, entry))
         say(found[-1].sentence(metric))
@@ -68,6 +75,8 @@ def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path,
     rows = [{**asdict(one), "verdict": one.difference.verdict, "sentence": one.sentence(metric)} for one in found]
     write_text(path, json.dumps({"metric": metric, "seeds": list(spec.confirm.seeds), "confirmed": rows}, indent=2) + "\n")
     run.log_file(path, "report")
+    if not found:
+        return []
     first = found[0]
     run.log_metrics(
         {f"confirmed_{metric}": first.fresh, "confirmed_default": first.default, "confirmed_gain": first.difference.gain.mean}
@@ -80,7 +89,7 @@ def _best(spec: SweepSpec, study: optuna.Study) -> Sequence[optuna.trial.FrozenT
     """The best feasible trials of a single objective, best first."""
     if not best_trials(study) or len(spec.objectives) > 1:
         return []
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    complete = [trial for trial in trials_of(study) if trial.state.name == "COMPLETE"]
     feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
     sign = 1 if directions_of(spec) == ["minimize"] else -1
     return sorted(feasible, key=lambda trial: sign * trial.values[0])[: spec.confirm.best]
@@ -94,16 +103,19 @@ def _averaged(
 
     evaluations = []
     for seed in spec.confirm.seeds:
-        place = folder / name / f"seed_{seed}"
-        place.mkdir(parents=True, exist_ok=True)
+        settings = as_overrides({**params, "training.seed": seed})
+        place = own_folder(folder / name / f"seed_{seed}", {"study": run.run_id, **settings})
         note = place / "run_id.txt"
         if not note.is_file():
             tags = {"sweep": spec.name, "confirms": name, "training_seed": str(seed)}
             write_text(note, run.child(f"confirm {name} seed {seed}", tags).run_id)
         run_id = note.read_text(encoding="utf-8")
         say(f"confirm {name} with seed {seed}")
-        settings = as_overrides({**params, "training.seed": seed})
-        facts = run_training(spec.trainer, base_yaml, settings, place, run_id, run.experiment_id, wait)
+        try:
+            facts = run_training(spec.trainer, base_yaml, settings, place, run_id, run.experiment_id, wait)
+        except TrialError as error:
+            run.close_child(run_id, "FAILED", str(error))
+            raise
         evaluations.append(evaluated(run.client, facts["evaluation"]["run_id"]))
     refuse_different(evaluations)
     tables = pd.concat([one.table for one in evaluations])

@@ -16,13 +16,14 @@ from fashion_ml.errors import InputError
 from fashion_ml.packages import installed_versions
 from fashion_ml.progress import console, say
 from fashion_ml.sweep.crew import Crew, LocalCrew
-from fashion_ml.sweep.study import ask_for, hidden, open_study, run_of, set_run, study_folder, trials_of
+from fashion_ml.sweep.study import ERROR, ask_for, hidden, open_study, queue_again, run_of, set_run, study_folder, trials_of
+from fashion_ml.sweep.worker import write_base
 
 if TYPE_CHECKING:
     import optuna
 
 _REFRESH_SECONDS, _LINE_SECONDS = 2.0, 30.0
-_RESTARTS = 20
+_RESTARTS, _BAD_INPUT = 20, 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class SweepOutcome:
     failed: int
     left: int
     """Trials that still wait."""
+    errors: Sequence[str]
+    """Why trials failed, each reason once."""
 
 
 def run_sweep(
@@ -64,6 +67,8 @@ def run_sweep(
         set_run(study, run.run_id)
         study.set_user_attr("tracking_uri", shown_uri(store_uri()))
         total = ask_for(study, spec)
+        queue_again(study, 4 * spec.heartbeat_seconds)
+        write_base(base, folder)
         shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
         params = {f"sweep.{key}": value for key, value in flat(shown).items()}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
@@ -81,6 +86,7 @@ def run_sweep(
             there.count(states.PRUNED),
             there.count(states.FAIL),
             there.count(states.WAITING) + there.count(states.RUNNING),
+            list(dict.fromkeys(str(trial.user_attrs[ERROR]) for trial in trials_of(study) if ERROR in trial.user_attrs)),
         )
         found = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed}
         run.set_tags({f"trials.{name}": str(number) for name, number in found.items()})
@@ -107,13 +113,14 @@ def _run_workers(crew: Crew, spec: SweepSpec, study: optuna.Study, total: int) -
                     code = crew.poll(number)
                     if code is None:
                         continue
-                    if code < 0 and restarts < _RESTARTS:
-                        restarts += 1
-                        crew.start(number)
-                    elif code in (0, 130):
+                    if code in (0, 130):
                         working.remove(number)
-                    else:
+                    elif code == _BAD_INPUT or restarts == _RESTARTS:
                         raise InputError(crew.why(number, code))
+                    else:
+                        restarts += 1
+                        say(f"worker {number} ended with {code} and is started again")
+                        crew.start(number)
                 if console.is_terminal:
                     live.update(trial_table(study, spec, total), refresh=True)
                 elif time.monotonic() - shown > _LINE_SECONDS:
@@ -133,11 +140,16 @@ def trial_table(study: optuna.Study, spec: SweepSpec, total: int) -> Table:
         table.add_column(head, justify="right" if head not in ("trial", "state") else "left")
     best = {trial.number for trial in best_trials(study)}
     for trial in trials_of(study):
-        values = [f"{value:.4f}" for value in trial.values or ()] or [""] * len(spec.objectives)
+        values = [f"{value:.4f}" for value in values_of_complete(trial)] or [""] * len(spec.objectives)
         mark = "bold" if trial.number in best else ""
         shown = [_short(trial.params.get(name)) for name in names]
         table.add_row(str(trial.user_attrs["slot"]), trial.state.name.lower(), *shown, *values, style=mark)
     return table
+
+
+def values_of_complete(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
+    """The values of a complete trial; of a pruned one Optuna keeps the last number that it looked at, which is none of the objective's."""
+    return trial.values if trial.state.name == "COMPLETE" else ()
 
 
 def best_trials(study: optuna.Study) -> Sequence[optuna.trial.FrozenTrial]:

@@ -31,7 +31,7 @@ class RayCrew:
             raise InputError("--launcher: ray is not installed; pip install 'fashion-ml[ray]'") from None
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(
                 f"--launcher: no Ray cluster ({reason}); start one with ray start --head, or set RAY_ADDRESS"

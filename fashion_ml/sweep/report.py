@@ -13,7 +13,7 @@ from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import SweepSpec, as_overrides, load_experiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.progress import say
-from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.launch import best_trials, values_of_complete
 from fashion_ml.sweep.study import trials_of
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     A plot that the trials so far do not allow, such as importances of one trial, is told and left out. InputError when no trial is complete.
     """
     best = best_trials(study)
-    if not best:
+    if not any(trial.state.name == "COMPLETE" for trial in trials_of(study)):
         raise InputError(f"sweep: no trial of {spec.name!r} is complete yet; run fashion-ml sweep first")
+    if not best:
+        say(f"Every complete trial breaks a constraint ({'; '.join(spec.constraints)}): there are no best settings")
     folder.mkdir(parents=True, exist_ok=True)
     table = trial_frame(spec, study)
     paths = [folder / "trials.csv", *_experiments(spec, best, base_yaml, folder)]
@@ -58,7 +60,7 @@ def trial_frame(spec: SweepSpec, study: optuna.Study) -> pd.DataFrame:
             "best": trial.number in best,
         }
         row |= {name: trial.params.get(name) for name in spec.search_space}
-        values: Sequence[float | None] = trial.values or [None] * len(spec.objectives)
+        values: Sequence[float | None] = values_of_complete(trial) or [None] * len(spec.objectives)
         row |= {objective.metric: value for objective, value in zip(spec.objectives, values, strict=True)}
         row["seconds"] = round(trial.duration.total_seconds(), 1) if trial.duration else None
         row["runs"] = ", ".join(value for key, value in trial.user_attrs.items() if key.startswith("run_"))

@@ -46,5 +46,5 @@ def _values(dimension: Dimension) -> list[Any]:
     assert dimension.high is not None
     step = dimension.step or 1
     count = int((dimension.high - dimension.low) / step + 1e-9) + 1
-    values = [dimension.low + index * step for index in range(count)]
+    values = [min(round(dimension.low + index * step, 12), dimension.high) for index in range(count)]
     return [int(value) for value in values] if dimension.type == "int" else values

@@ -7,25 +7,30 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import SweepSpec, flat
+from fashion_ml.config import SweepSpec, flat, read_constraint
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.scores import ATTRIBUTE, METRICS, better
+from fashion_ml.evaluation.scores import ATTRIBUTE, METRICS, NEAREST, better
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
     import optuna
 
-SLOT = "slot"
-"""User attribute: the trial's place among those that were asked for; a retry keeps it."""
+SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
+"""User attributes: the trial's place among those that were asked for, which its retries keep; why its settings do not work; that another
+trial of the slot counts."""
 STORAGE = "FASHION_ML_STORAGE"
 """Environment variable: the storage's URL, so that its password is on no command line."""
 _DIGEST, _RUN = "digest", "mlflow_run_id"
-_NO_IMAGE_METRICS = ("val_loss", "kid", "parameters", "training_seconds")
-"""What an objective may name beside the metrics of pairs of images; less is better."""
+_STARGAN_ONLY = ("domain_accuracy", "cycle_l1", "diversity")
+_LORA_ONLY = ("fashion_attribute_similarity", "color_correlation_masked", "ciede2000", "lpips", NEAREST)
+_LATENT = ("ssim", "visual_loss", "domain_accuracy")
 _RETRIES = 20
 
 
@@ -46,8 +51,6 @@ def storage_url(spec: SweepSpec, given: str) -> str:
 
 def dashboards() -> list[str]:
     """How to open the studies of the working folder, and that of FASHION_ML_STORAGE, in optuna-dashboard."""
-    from importlib.util import find_spec
-
     urls = [f"sqlite:///{path}" for path in sorted(Path("outputs").glob("sweeps/*/study.db"))]
     if os.environ.get(STORAGE):
         urls.append(f'"${STORAGE}"')
@@ -59,32 +62,52 @@ def dashboards() -> list[str]:
     return [*lines, "Then open http://127.0.0.1:8080/dashboard"]
 
 
+def measured(trainer: str) -> list[str]:
+    """What an objective or a constraint may name, for one kind of training; attribute columns of a LoRA come beside."""
+    if trainer == "stargan":
+        pairs = [name for name in METRICS if name not in _LORA_ONLY]
+        return [*pairs, *(f"latent_{name}" for name in _LATENT), "parameters", "training_seconds"]
+    return [*(name for name in METRICS if name not in _STARGAN_ONLY), "val_loss", "kid", "parameters", "training_seconds"]
+
+
 def directions_of(spec: SweepSpec) -> list[str]:
     """`minimize` or `maximize` for each objective, by the metric's meaning where the file does not say.
 
-    InputError for a metric that there is not, one of which neither more nor less is better, and one that cannot be confirmed.
+    InputError for a metric that there is not, also in a constraint, one of which neither more nor less is better, and one that cannot be
+    confirmed.
     """
     found, problems = [], []
+    known = measured(spec.trainer)
+
+    def unknown(name: str) -> str:
+        if name in known or (name.startswith(ATTRIBUTE) and spec.trainer == "lora"):
+            return ""
+        near = difflib.get_close_matches(name, known, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        return f"{name!r} is no metric of train {spec.trainer}; {fix}"
+
+    reasons = [unknown(read_constraint(text)[0]) for text in spec.constraints]
+    problems += [f"constraints: {why}" for why in reasons if why]
     for objective in spec.objectives:
         name = objective.metric.removeprefix("latent_")
         paired = name in METRICS or name.startswith(ATTRIBUTE)
         way = better(name) if paired else "lower"
-        if not paired and name not in _NO_IMAGE_METRICS:
-            near = difflib.get_close_matches(name, [*METRICS, *_NO_IMAGE_METRICS], n=1)
-            fix = f"did you mean {near[0]}?" if near else f"there are {', '.join([*METRICS, *_NO_IMAGE_METRICS])}"
-            problems.append(f"objectives: {objective.metric!r} is no metric; {fix}")
+        if why := unknown(objective.metric):
+            problems.append(f"objectives: {why}")
         elif not way and objective.direction is None:
             problems.append(f"objectives: of {objective.metric!r} neither more nor less is better; give its direction")
         if spec.confirm.best and not (paired and way):
             problems.append(f"confirm.best: {objective.metric} is not compared image by image; set it to 0")
         found.append(objective.direction or {"lower": "minimize", "higher": "maximize"}.get(way, ""))
+    if spec.sampler.name == "cmaes" and find_spec("cmaes") is None:
+        problems.append("sampler.name: cmaes is not installed; pip install 'fashion-ml[sweeps]', or use tpe")
     if problems:
         raise InputError(problems)
     return found
 
 
-def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool, worker: int = 0) -> optuna.Study:
-    """The study in a storage, as worker number `worker` sees it: each draws other settings.
+def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.Study:
+    """The study in a storage.
 
     InputError when the storage cannot be used, when the study is to be there and is not, or when it was begun with another experiment or
     search space.
@@ -116,7 +139,7 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool, worker: in
             else "give a SQLAlchemy URL whose driver is installed"
         )
         raise InputError(f"--storage: {hidden(url)!r} cannot be used ({_first_line(error)}); {fix}") from error
-    study.sampler = _sampler(spec, spec.sampler.seed + 7919 * worker + len(study.get_trials(deepcopy=False)))
+    study.sampler = sampler_of(spec, 0)
     digest = _digest(spec, base)
     before = study.user_attrs.get(_DIGEST)
     if before is None:
@@ -129,31 +152,98 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool, worker: in
 
 
 def ask_for(study: optuna.Study, spec: SweepSpec) -> int:
-    """Queue trials so that there are `spec.trials` in all, whatever became of them; returns how many there are."""
-    there = {trial.user_attrs[SLOT] for trial in study.get_trials(deepcopy=False) if SLOT in trial.user_attrs}
+    """Queue trials so that every wanted slot has one, and take back those beyond that still wait; returns how many slots there are.
+
+    Two processes that do so at once may queue a slot twice; `counts` decides which of the two is run.
+    """
+    import optuna
+
     wanted: list[dict[str, Any]] = [{}] * spec.trials
     if spec.sampler.name == "grid":
-        wanted = grid(spec.search_space)[: spec.trials]
+        every = grid(spec.search_space)
+        wanted = every if "trials" not in spec.model_fields_set else every[: spec.trials]
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == optuna.trial.TrialState.WAITING and trial.user_attrs.get(SLOT, -1) >= len(wanted):
+            _fail(study, trial, SURPLUS)
+    there = set(by_slot(study))
     for slot, params in enumerate(wanted):
         if slot not in there:
             study.enqueue_trial(params, user_attrs={SLOT: slot})
     return max(len(wanted), len(there))
 
 
-def trials_of(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The last trial of every slot, by slot: retries stand for those they go on with."""
-    by_slot: dict[int, optuna.trial.FrozenTrial] = {}
+def by_slot(study: optuna.Study) -> dict[int, list[optuna.trial.FrozenTrial]]:
+    """The trials of every slot, oldest first, without those that were surplus."""
+    found: dict[int, list[optuna.trial.FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False):
-        if SLOT in trial.user_attrs:
-            by_slot[trial.user_attrs[SLOT]] = trial
-    return [by_slot[slot] for slot in sorted(by_slot)]
+        if SLOT in trial.user_attrs and SURPLUS not in trial.user_attrs:
+            found.setdefault(trial.user_attrs[SLOT], []).append(trial)
+    return found
 
 
-def retry(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Queue a trial again that was cut off: the same settings, folder and runs."""
+def trials_of(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """One trial for every slot, by slot: that which ended, else the one that goes on."""
+    slots = by_slot(study)
+    return [_standing(slots[slot]) for slot in sorted(slots)]
+
+
+def _standing(trials: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial:
+    ended = [trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    return ended[0] if ended else trials[-1]
+
+
+def counts(study: optuna.Study, trial: optuna.Trial) -> bool:
+    """Whether a trial that begins is the one of its slot: no other has ended, and none that is older waits or runs."""
+    for other in by_slot(study).get(trial.user_attrs[SLOT], []):
+        older_is_alive = other.number < trial.number and other.state.name in ("WAITING", "RUNNING")
+        if other.state.name in ("COMPLETE", "PRUNED") or older_is_alive:
+            return False
+    return True
+
+
+def queue_again(study: optuna.Study, grace_seconds: float) -> None:
+    """Queue the slots again whose trials were cut off: workers that died, were stopped, or lost the tracking store.
+
+    A trial that failed by its settings (ERROR) is left as it is, and so is one that was cut off twenty times. The new trial has the old one's
+    settings, as far as they had been drawn, and its runs.
+    """
     import optuna
 
-    optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
+    optuna.storages.fail_stale_trials(study)
+    states = optuna.trial.TrialState
+    now = datetime.now()
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        began = trial.datetime_start
+        if began and (now - began).total_seconds() > grace_seconds and _silent(study, trial):
+            _fail(study, trial)
+    for trials in by_slot(study).values():
+        last = trials[-1]
+        if any(trial.state != states.FAIL for trial in trials) or ERROR in last.user_attrs or len(trials) > _RETRIES:
+            continue
+        again = {"params": last.params, "distributions": last.distributions, "user_attrs": last.user_attrs}
+        fixed = {key: value for key, value in last.system_attrs.items() if key == "fixed_params"}
+        study.add_trial(optuna.create_trial(state=states.WAITING, system_attrs=fixed, **again))
+
+
+def _silent(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a running trial never had a heartbeat: its worker died while the settings were drawn. Optuna's own check leaves those out."""
+    from optuna.storages._rdb import models
+    from optuna.storages._rdb.storage import _create_scoped_session
+
+    storage: Any = study._storage
+    storage = getattr(storage, "_backend", storage)
+    with _create_scoped_session(storage.scoped_session, True) as session:
+        row = session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial._trial_id).first()
+    return row is None
+
+
+def _fail(study: optuna.Study, trial: optuna.trial.FrozenTrial, mark: str = "") -> None:
+    import optuna
+
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        if mark:
+            study._storage.set_trial_user_attr(trial._trial_id, mark, True)
+        study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
 
 
 def hidden(url: str) -> str:
@@ -161,10 +251,14 @@ def hidden(url: str) -> str:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
+    scheme, _, rest = url.partition("://")
+    url = f"{scheme}://{rest.rpartition('@')[0].replace('@', '%40')}@{rest.rpartition('@')[2]}" if "@" in rest else url
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
     except ArgumentError:
-        return url.rpartition("@")[2]
+        return url.rpartition("@")[2].partition("?")[0]
+    secret = {key: "***" for key in parsed.query if "pass" in key.lower() or "key" in key.lower()}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
 def run_of(study: optuna.Study) -> str:
@@ -186,14 +280,16 @@ def _storage(spec: SweepSpec, url: str) -> optuna.storages.RDBStorage:
         engine_kwargs=dict(options),
         heartbeat_interval=spec.heartbeat_seconds,
         grace_period=4 * spec.heartbeat_seconds,
-        heartbeat_stale_trial_callback=retry,
     )
 
 
-def _sampler(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
+def sampler_of(spec: SweepSpec, slot: int) -> optuna.samplers.BaseSampler:
+    """The sampler of one slot: what it draws at random is a function of the sweep's seed and the slot, whoever runs it."""
+    import numpy as np
     from optuna import samplers
 
     settings, startup = spec.sampler, spec.sampler.startup_trials
+    seed = int(np.random.SeedSequence([settings.seed, slot]).generate_state(1)[0])
     if settings.name == "tpe":
         return samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
     if settings.name == "gp":
@@ -201,7 +297,7 @@ def _sampler(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
     if settings.name == "cmaes":
         return samplers.CmaEsSampler(seed=seed, n_startup_trials=startup)
     if settings.name == "nsga2":
-        return samplers.NSGAIISampler(seed=seed)
+        return samplers.NSGAIISampler(seed=seed, population_size=max(min(spec.trials // 4, 50), 4))
     return samplers.RandomSampler(seed=seed)  # a grid is queued setting by setting
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from fashion_ml.checkpoint import write_text
 from fashion_ml.config import SweepSpec, as_overrides, read_constraint
+from fashion_ml.resuming import FACTS
 from fashion_ml.sweep.space import suggest
-from fashion_ml.sweep.study import SLOT, retry
+from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, counts, sampler_of
+from fashion_ml.tracking import finish_rest
 from fashion_ml.watching import PARENT, WATCH_FILE, Told
 
 if TYPE_CHECKING:
@@ -77,9 +81,23 @@ class TrialRunner:
         self._spec, self._base_yaml, self._folder, self._parent = spec, base_yaml, folder, parent
 
     def __call__(self, trial: optuna.Trial) -> float | list[float]:
-        """Train and evaluate with every seed. TrialError when that cannot be done, TrialPruned when the pruner stopped it."""
-        if SLOT not in trial.user_attrs:
-            raise TrialError("surplus: all trials that were asked for had been taken by other workers")
+        """Train and evaluate with every seed. TrialError when that cannot be done, TrialPruned when the pruner stopped it.
+
+        Anything else that is raised has cut the trial off, and it is queued again.
+        """
+        if SLOT not in trial.user_attrs or not counts(trial.study, trial):
+            trial.set_user_attr(SURPLUS, True)
+            raise TrialError("surplus: another trial of its slot has ended, or goes on")
+        trial.study.sampler = sampler_of(self._spec, trial.user_attrs[SLOT])
+        try:
+            return self._value(trial)
+        except TrialTakenError:
+            raise
+        except TrialError as error:
+            trial.set_user_attr(ERROR, str(error)[:2000])
+            raise
+
+    def _value(self, trial: optuna.Trial) -> float | list[float]:
         params = suggest(trial, self._spec.search_space)
         facts = [self.train(trial, params, seed, prune=number == 0) for number, seed in enumerate(self._spec.seeds)]
         known = [values_of(one) for one in facts]
@@ -93,26 +111,9 @@ class TrialRunner:
 
     def train(self, trial: optuna.Trial, params: Mapping[str, Any], seed: int, *, prune: bool) -> dict[str, Any]:
         """The facts of a training of a trial with one seed; one that was cut off goes on, one that is there is not repeated."""
-        folder = self._folder / f"trial_{trial.user_attrs[SLOT]:04d}" / f"seed_{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = as_overrides({**params, "training.seed": seed})
-        key = f"run_{seed}"
-        if (
-            key in trial.user_attrs
-            and not (folder / "run" / "run.json").is_file()
-            and self._parent.begun(trial.user_attrs[key])
-        ):
-            lost = "its worker was lost with its files; the trial began again in another run"
-            self._parent.close_child(trial.user_attrs[key], "KILLED", lost)
-            trial.set_user_attr(key, "")
-        if not trial.user_attrs.get(key):
-            tags = {
-                "sweep": self._spec.name,
-                "trial": str(trial.user_attrs[SLOT]),
-                "device": os.environ.get("CUDA_VISIBLE_DEVICES", "cpu"),
-                **{f"searched.{k}": str(v) for k, v in params.items()},
-            }
-            trial.set_user_attr(key, self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id)
+        slot, settings = trial.user_attrs[SLOT], as_overrides({**params, "training.seed": seed})
+        folder = own_folder(self._folder / f"trial_{slot:04d}" / f"seed_{seed}", {"study": self._parent.run_id, **settings})
+        run_id = self._run_of(trial, params, seed, folder)
         watched = _WATCHED.get(self._spec.pruner.name) if prune else None
         try:
             return run_training(
@@ -120,20 +121,54 @@ class TrialRunner:
                 self._base_yaml,
                 settings,
                 folder,
-                trial.user_attrs[key],
+                run_id,
                 self._parent.experiment_id,
                 lambda process: _watch(process, trial, watched),
             )
-        except TrialTakenError:
-            raise  # its run is the other worker's now
-        except KeyboardInterrupt:
-            retry(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
-            raise
+        except (TrialTakenError, KeyboardInterrupt):
+            raise  # its run is another worker's now, or goes on later
         except Exception as error:
             pruned = _is_pruned(error)
-            trial.set_user_attr("stopped" if pruned else "error", str(error)[:2000])
-            self._parent.close_child(trial.user_attrs[key], "KILLED" if pruned else "FAILED", str(error))
+            if pruned:
+                trial.set_user_attr("stopped", str(error)[:2000])
+            if pruned or isinstance(error, TrialError):
+                self._parent.close_child(run_id, "KILLED" if pruned else "FAILED", str(error))
             raise
+
+    def _run_of(self, trial: optuna.Trial, params: Mapping[str, Any], seed: int, folder: Path) -> str:
+        """The MLflow run of a training: that of its folder, that which an earlier try began, or a new one.
+
+        A run whose files are on another machine is closed, so that no point is logged twice.
+        """
+        key, note = f"run_{seed}", folder / "run" / "run.json"
+        before = str(trial.user_attrs.get(key, ""))
+        here = str(json.loads(note.read_text(encoding="utf-8"))["run_id"]) if note.is_file() else ""
+        if before and before != here and (here or self._parent.begun(before)):
+            lost = "its worker was lost with its files; the trial goes on in another run"
+            self._parent.close_child(before, "KILLED", lost)
+            before = ""
+        run_id = here or before
+        if not run_id:
+            tags = {
+                "sweep": self._spec.name,
+                "trial": str(trial.user_attrs[SLOT]),
+                "device": os.environ.get("CUDA_VISIBLE_DEVICES", "cpu"),
+                **{f"searched.{k}": str(v) for k, v in params.items()},
+            }
+            run_id = self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id
+        trial.set_user_attr(key, run_id)
+        return run_id
+
+
+def own_folder(folder: Path, identity: Mapping[str, str]) -> Path:
+    """A folder for these settings of this study; what another study, or other settings, left in it is moved aside."""
+    note, text = folder / "settings.json", json.dumps(dict(identity), sort_keys=True) + "\n"
+    if folder.is_dir() and (not note.is_file() or note.read_text(encoding="utf-8") != text) and any(folder.iterdir()):
+        number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.before{n}").exists())
+        folder.rename(folder.with_name(f"{folder.name}.before{number}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(note, text)
+    return folder
 
 
 def run_training(
@@ -161,6 +196,9 @@ def run_training(
         for _ in range(_KILLED_AT_MOST + 1):
             if facts.is_file():
                 return dict(json.loads(facts.read_text(encoding="utf-8")))
+            if _is_finished(target):  # cut off between its end and the report of it
+                finish_rest(target, run_id)
+                return dict(json.loads((target / FACTS).read_text(encoding="utf-8")))
             if (target / "run.json").is_file():
                 again = ["--resume", str(target)]
             else:
@@ -175,6 +213,11 @@ def run_training(
             if code not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 130, 143):
                 raise TrialError(_last_error(folder / "log.txt", code))
     raise TrialError(f"the training was killed {_KILLED_AT_MOST + 1} times; see {folder / 'log.txt'}")
+
+
+def _is_finished(target: Path) -> bool:
+    note = target / "run.json"
+    return note.is_file() and (target / FACTS).is_file() and bool(json.loads(note.read_text(encoding="utf-8"))["finished"])
 
 
 def wait(process: TrainingProcess) -> int:

@@ -8,39 +8,49 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import SweepSpec, to_yaml
-from fashion_ml.errors import InputError
+from fashion_ml.errors import InputError, without_credentials
 from fashion_ml.progress import say
-from fashion_ml.sweep.study import open_study, run_of
+from fashion_ml.sweep.study import open_study, queue_again, run_of
 from fashion_ml.sweep.trial import TrialError, TrialRunner
 
 if TYPE_CHECKING:
     import optuna
 
-_IDLE_SECONDS = 2.0
+_IDLE_SECONDS, _TROUBLE_SECONDS = 2.0, 5.0
+_TROUBLES = 5
+"""After so many trials cut off in a row, by something else than their settings, a worker gives up."""
 
 
-def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, worker: int, deadline: float | None = None) -> None:
+def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, deadline: float | None = None) -> None:
     """Run trials until none waits and none runs; a trial whose worker died is taken over. Nothing begins after `deadline`
     (`time.monotonic()`). InputError when the study has not been begun."""
     import optuna
 
     from fashion_ml.tracking import attach_id
 
-    study = open_study(spec, base, url, create=False, worker=worker)
+    study = open_study(spec, base, url, create=False)
     if not run_of(study):
         raise InputError(f"--storage: the study {spec.name!r} has no run yet; begin it with fashion-ml sweep --workers 0")
     runner = TrialRunner(spec, write_base(base, folder), folder / "trials", attach_id(run_of(study)))
+    troubles = 0
     while deadline is None or time.monotonic() < deadline:
+        queue_again(study, 4 * spec.heartbeat_seconds)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         if optuna.trial.TrialState.WAITING in states:
             try:
                 study.optimize(runner, n_trials=1, catch=(TrialError,), callbacks=[_say_how_it_ended])
-            except ValueError as error:
-                if not str(error).startswith("Cannot tell a"):
+                troubles = 0
+            except Exception as error:
+                if str(error).startswith("Cannot tell a"):
+                    say("A trial of this worker was taken over, because it had been silent for too long")
+                    continue
+                troubles += 1
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                say(f"A trial was cut off ({without_credentials(reason)}); it is queued again")
+                if troubles == _TROUBLES:
                     raise
-                say("A trial of this worker was taken over, because it had been silent for too long")
+                time.sleep(_TROUBLE_SECONDS)
         elif optuna.trial.TrialState.RUNNING in states:  # another worker's, which may yet die
-            optuna.storages.fail_stale_trials(study)
             time.sleep(_IDLE_SECONDS)
         else:
             return

@@ -49,7 +49,9 @@ def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of three shapes in kohya's layout."""
+    """Six pictures of three shapes in kohya's layout, or the folder that FASHION_ML_PHOTOS names."""
+    if os.environ.get("FASHION_ML_PHOTOS"):
+        return Path(os.environ["FASHION_ML_PHOTOS"])
     folder = tmp_path_factory.mktemp("photos") / "lora_train_set"
     (folder / "10_dress").mkdir(parents=True)
     for index, garment in enumerate(sample_garments(6, seed=3)):

@@ -191,6 +191,8 @@ def test_a_killed_trainings_points_are_sent_by_sync_and_its_run_is_ended(server:
     assert "Nothing waits" in result.stdout  # outputs/ is empty: the folder was given
     result = fashion_ml("sync", "out", cwd=workdir, uri=server.uri)
     assert result.returncode == 0, result.stderr
-    assert "marked KILLED" in result.stdout
+    assert "its process had been killed: ended now" in result.stdout
+    run_id = json.loads((workdir / "out" / "run.json").read_text(encoding="utf-8"))["run_id"]
+    assert MlflowClient(server.uri).get_run(run_id).info.status == "KILLED"
     assert len(points(workdir)["total_loss"]) >= 30
     assert_stored_once(workdir, server.uri)

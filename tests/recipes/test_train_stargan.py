@@ -26,6 +26,7 @@ from tests.recipes.command import Command, Finished, fashion_ml
 TINY = [
     *("--base_dim", "8", "--n_res_blocks", "2", "--d_layers", "1", "--mapping_hidden_dim", "16", "--batch_size", "4"),
     *("--epochs", "3", "--r1_interval", "2", "--ds_decay_epochs", "2", "--grid_every_n_epochs", "2", "--seed", "5"),
+    *("--w_ds", "0.5"),
     *("--set", "evaluation.contents_per_domain=2", "--set", "evaluation.resamples=50", "--set", "evaluation.styles=3"),
 ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +17,11 @@ from mlflow import MlflowClient
 
 from fashion_ml.config import Dimension, load_sweep, read_constraint
 from fashion_ml.errors import InputError
-from fashion_ml.sweep import launch
+from fashion_ml.sweep import crew, launch
 from fashion_ml.sweep import trial as trial_module
 from fashion_ml.sweep.space import grid, suggest
-from fashion_ml.sweep.study import ask_for, directions_of, hidden, open_study, trials_of
-from fashion_ml.sweep.trial import _watch
+from fashion_ml.sweep.study import ask_for, by_slot, directions_of, hidden, open_study, queue_again, set_run, trials_of
+from fashion_ml.sweep.trial import TrialError, TrialRunner, _watch, own_folder, run_training
 
 PROJECT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
@@ -104,10 +106,15 @@ def test_directions_follow_from_the_metric_unless_given(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"objectives": [{"metric": "weighted_total_los"}]}, "is no metric; did you mean weighted_total_loss"),
+        ({"objectives": [{"metric": "weighted_total_los"}]}, "is no metric of train lora; did you mean weighted_total_loss"),
         (
             {"objectives": [{"metric": "nearest_training_similarity"}], "confirm": {"best": 0}},
             "neither more nor less is better",
+        ),
+        ({"constraints": ["paramters <= 5e6"]}, "constraints: 'paramters' is no metric of train lora; did you mean parameters"),
+        (
+            {"objectives": [{"metric": "diversity"}], "confirm": {"best": 0}},
+            "objectives: 'diversity' is no metric of train lora",
         ),
         ({"objectives": [{"metric": "kid"}]}, "confirm.best: kid is not compared image by image; set it to 0"),
     ],
@@ -160,7 +167,9 @@ def test_a_storages_password_reaches_neither_the_run_nor_a_command_line(workdir:
         def poll(self) -> int:
             return 0
 
-    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(Popen=Started, DEVNULL=None))
+        terminate = wait = poll
+
+    monkeypatch.setattr(crew, "subprocess", SimpleNamespace(Popen=Started, DEVNULL=None))
     outcome = launch.run_sweep(spec, base, path, url, workers=1)
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     run = client.get_run(outcome.run_id)
@@ -189,7 +198,7 @@ def test_a_grid_has_every_combination():
     found = grid(space)
     assert len(found) == 2 * 3 * 3
     assert {one["b"] for one in found} == {1, 2, 3}
-    assert sorted({round(one["c"], 6) for one in found}) == [0.1, 0.2, 0.3]
+    assert sorted({one["c"] for one in found}) == [0.1, 0.2, 0.3]  # to the last bit: 0.1 + 2 * 0.1 would be above the end
 
 
 @pytest.mark.parametrize(
@@ -221,5 +230,156 @@ def test_a_study_goes_on_with_the_trials_that_remain_and_refuses_another_search_
 
 def test_a_password_in_a_storage_url_is_never_shown():
     assert hidden("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
+    assert "secret" not in hidden("postgresql://me@host/db?password=secret")
+    assert "cret" not in hidden("postgresql://me:se@cret@host/db")
     spec_like = json.dumps(hidden("not a url with me:secret@host"))
     assert "secret" not in spec_like
+
+
+RATE = {"optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+
+
+def a_study(folder: Path, **changes: Any) -> tuple[Any, Any]:
+    changes = {"search_space": RATE, "sampler": {"name": "random"}, "heartbeat_seconds": 1, **changes}
+    spec, base = load_sweep(written(folder, **changes), {})
+    study = open_study(spec, base, f"sqlite:///{folder / 'study.db'}", create=True)
+    set_run(study, "study")
+    return spec, study
+
+
+def a_runner(spec: Any, folder: Path, **answers: Any) -> TrialRunner:
+    """A runner whose trainings answer at once."""
+    runner = TrialRunner(spec, folder / "base.yaml", folder / "trials", SimpleNamespace(run_id="study"))  # type: ignore[arg-type]
+    evaluation = {"run_id": "e", "metrics": {"weighted_total_loss": {"mean": 0.5}}}
+    facts = {"training_seconds": 1.0, "trained_parameters": 10, "evaluation": evaluation}
+
+    def train(trial: Any, params: Any, seed: int, *, prune: bool) -> Any:
+        answer = answers.get(f"slot{trial.user_attrs['slot']}", facts)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    runner.train = train  # type: ignore[method-assign]
+    return runner
+
+
+def test_a_trial_that_was_cut_off_is_queued_again_and_one_that_failed_by_its_settings_is_not(tmp_path: Path):
+    spec, study = a_study(tmp_path)
+    ask_for(study, spec)
+    for number, error in enumerate((KeyboardInterrupt(), ConnectionError("away"), TrialError("diverges"))):
+        with contextlib.suppress(KeyboardInterrupt, ConnectionError):
+            study.optimize(a_runner(spec, tmp_path, **{f"slot{number}": error}), n_trials=1, catch=(TrialError,))
+    queue_again(study, 4)
+    queue_again(study, 4)  # twice is as once
+    states = {slot: [trial.state.name for trial in trials] for slot, trials in by_slot(study).items()}
+    assert states == {0: ["FAIL", "WAITING"], 1: ["FAIL", "WAITING"], 2: ["FAIL"]}
+    assert trials_of(study)[2].user_attrs["error"] == "diverges"
+    before = [trials[0].params for trials in by_slot(study).values()]
+    study.optimize(a_runner(spec, tmp_path), n_trials=2)
+    assert [trial.state.name for trial in trials_of(study)] == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert [trial.params for trial in trials_of(study)] == before
+
+
+def test_a_trial_whose_worker_died_while_it_drew_its_settings_is_queued_again(tmp_path: Path):
+    spec, study = a_study(tmp_path, trials=1)
+    ask_for(study, spec)
+    study._storage.set_trial_state_values(study.trials[0]._trial_id, state=optuna.trial.TrialState.RUNNING)
+    queue_again(study, 60)
+    assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+    time.sleep(0.3)
+    queue_again(study, 0.1)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
+
+
+def test_two_that_queue_at_once_count_no_slot_twice(tmp_path: Path):
+    spec, study = a_study(tmp_path)
+    ask_for(study, spec)
+    for slot in range(3):  # what another process that read the study before did
+        study.enqueue_trial({}, user_attrs={"slot": slot})
+    study.optimize(a_runner(spec, tmp_path), n_trials=6, catch=(TrialError,))
+    queue_again(study, 4)
+    assert [trial.state.name for trial in trials_of(study)] == ["COMPLETE"] * 3
+    assert sum(trial.state.name == "COMPLETE" for trial in study.trials) == 3
+    assert not study.get_trials(states=(optuna.trial.TrialState.WAITING,))
+
+
+def test_fewer_trials_take_back_those_that_wait_and_more_queue_them_again(tmp_path: Path):
+    spec, study = a_study(tmp_path, trials=4)
+    ask_for(study, spec)
+    study.optimize(a_runner(spec, tmp_path), n_trials=1)
+    fewer = spec.model_copy(update={"trials": 2})
+    assert ask_for(study, fewer) == 2
+    assert [trial.state.name for trial in trials_of(study)] == ["COMPLETE", "WAITING"]
+    assert ask_for(study, spec) == 4
+
+
+def test_no_two_slots_draw_the_same_settings_whoever_runs_them(tmp_path: Path):
+    spec, study = a_study(tmp_path, trials=6)
+    ask_for(study, spec)
+    _, base = load_sweep(tmp_path / "sweep.yaml", {})
+    for _ in range(3):  # three workers, one after the other
+        again = open_study(spec, base, f"sqlite:///{tmp_path / 'study.db'}", create=False)
+        again.optimize(a_runner(spec, tmp_path), n_trials=2)
+    assert len({trial.params["optimizer.learning_rate"] for trial in trials_of(study)}) == 6
+
+
+def test_what_another_study_left_in_a_folder_is_moved_aside(tmp_path: Path):
+    folder = tmp_path / "trial_0000" / "seed_0"
+    own_folder(folder, {"study": "one", "rate": "1"})
+    (folder / "facts.json").write_text("{}", encoding="utf-8")
+    own_folder(folder, {"study": "one", "rate": "1"})
+    assert (folder / "facts.json").exists()
+    own_folder(folder, {"study": "two", "rate": "1"})
+    assert not (folder / "facts.json").exists()
+    assert (tmp_path / "trial_0000" / "seed_0.before1" / "facts.json").exists()
+
+
+def test_a_training_that_was_killed_after_its_end_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its run.json says finished, its own facts are there, and the report to the worker is not."""
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "run.json").write_text(json.dumps({"run_id": "r", "finished": True}), encoding="utf-8")
+    (target / "facts.json").write_text('{"training_seconds": 3}', encoding="utf-8")
+    ended: list[str] = []
+    monkeypatch.setattr(trial_module, "finish_rest", lambda folder, run_id: ended.append(run_id))
+    monkeypatch.setattr(trial_module, "TrainingProcess", None)
+    facts = run_training("lora", tmp_path / "base.yaml", {}, tmp_path, "r", "0", None)
+    assert (facts, ended) == ({"training_seconds": 3}, ["r"])
+
+
+def test_a_pruned_trial_shows_no_value(tmp_path: Path):
+    from fashion_ml.sweep.report import trial_frame
+
+    spec, study = a_study(tmp_path, trials=1)
+    ask_for(study, spec)
+
+    def prune(trial: Any) -> float:
+        trial.suggest_float("optimizer.learning_rate", 1e-4, 1e-2, log=True)
+        trial.report(0.123, 1)
+        raise optuna.TrialPruned
+
+    study.optimize(prune, n_trials=1)
+    assert trial_frame(spec, study)["weighted_total_loss"].isna().all()
+
+
+NEVER = {
+    "network.rank": {"type": "categorical", "choices": [2, 4]},
+    "optimizer.learning_rate": {"type": "float", "low": 0.1, "high": 0.2, "when": {"network.rank": [8]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (NEVER, r"network.rank is never 8; its choices are \[2, 4\]"),
+        ({"training.seed": {"type": "int", "low": 0, "high": 9}}, "the best seed is luck"),
+    ],
+)
+def test_a_space_that_searches_nothing_is_refused(space: dict[str, Any], says: str, tmp_path: Path):
+    with pytest.raises(InputError, match=says):
+        load_sweep(written(tmp_path, search_space=space), {})
+
+
+def test_short_names_hold_in_a_sweeps_settings(tmp_path: Path):
+    _, base = load_sweep(written(tmp_path, settings={"steps": 150}), {})
+    assert base.training.max_train_steps == 150

@@ -1,0 +1,116 @@
+"""A LoRA as an MLflow model: prompt to PNG, with a seed.
+
+`mlflow.diffusers.load_model` reads it too; its own pyfunc has no seed, so this module is the loader.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_MODEL_FILE = "MLmodel"
+
+
+def save_model(
+    path: str, mlflow_model: Any, *, adapter_path: Path, base: str, defaults: Mapping[str, Any], example: Mapping[str, Any]
+) -> None:
+    """Write the model: the LoRA file, the base by reference, signature and example. `defaults` are the sampler's settings."""
+    import mlflow.diffusers
+
+    from fashion_ml.embedded import EMBEDDED_DIR
+
+    where = str(EMBEDDED_DIR / "stable_diffusion") if base == "embedded" else base
+    mlflow.diffusers.save_model(
+        adapter_path=str(adapter_path),
+        base_model=where,
+        path=path,
+        mlflow_model=mlflow_model,
+        signature=_signature(defaults),
+        input_example=dict(example),
+        pip_requirements=requirements(),
+        metadata={"base": base, **defaults},
+    )
+    use_loader(mlflow_model, path, __name__)
+
+
+def use_loader(mlflow_model: Any, path: str, module: str) -> None:
+    """Let `python_function` load with a module of this package."""
+    mlflow_model.flavors["python_function"]["loader_module"] = module
+    mlflow_model.save(str(Path(path) / _MODEL_FILE))
+
+
+def requirements() -> list[str]:
+    """What a serving environment needs, in the versions of this one."""
+    from importlib.metadata import version
+
+    names = ("mlflow", "torch", "diffusers", "transformers", "peft", "safetensors", "pillow")
+    return ["fashion-ml", *(f"{name}=={version(name)}" for name in names)]
+
+
+def _signature(defaults: Mapping[str, Any]) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    kinds = {int: DataType.long, float: DataType.double, str: DataType.string}
+    params = {"seed": 0, **defaults, "negative_prompt": ""}
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        outputs=Schema([ColSpec(DataType.binary, "image")]),
+        params=ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in params.items()]),
+    )
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> LoraModel:
+    """MLflow's entry; `model_config` may name another `base`."""
+    from mlflow.models import Model
+
+    model = Model.load(path)
+    flavor, facts = model.flavors["diffusers"], model.metadata or {}
+    base = (model_config or {}).get("base") or (flavor["base_model"] if facts["base"] != "embedded" else "embedded")
+    return LoraModel(base, Path(path) / flavor["adapter_weights"], facts)
+
+
+class LoraModel:
+    """Base and LoRA, loaded when they are first asked."""
+
+    def __init__(self, base: str, adapter: Path, facts: Mapping[str, Any]):
+        self._base, self._adapter, self._facts = base, adapter, facts
+        self._pipeline: Any = None
+
+    def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[bytes]:
+        """A PNG for each row's `prompt`, each from the noise of `seed`: the same whatever else is asked in the same call."""
+        import torch
+
+        given = dict(params or {})
+        settings = {
+            key: given.get(key, self._facts[key]) for key in ("num_inference_steps", "guidance_scale", "width", "height")
+        }
+        images = []
+        for prompt in data["prompt"]:
+            noise = torch.Generator().manual_seed(int(given.get("seed", 0)))
+            negative = given.get("negative_prompt") or None
+            image = self._loaded()(prompt=prompt, negative_prompt=negative, generator=noise, **settings).images[0]
+            images.append(as_png(image))
+        return images
+
+    def _loaded(self) -> Any:
+        if self._pipeline is None:
+            import torch
+
+            from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
+
+            pipeline = load_pipeline(self._base, "cuda" if torch.cuda.is_available() else "cpu")
+            with quiet_libraries():
+                pipeline.load_lora_weights(str(self._adapter))
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline
+        return self._pipeline
+
+
+def as_png(picture: Any) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,112 @@
+"""Ready views of the MLflow UI's runs table: the columns that matter for one kind of run, the best first.
+
+A view is an experiment tag, `mlflow.sharedViewState.<key>`, that a link opens with `viewStateShareKey=<key>`. The format is MLflow's own and
+undocumented (read in the UI's code of 3.17); where another version does not know it, the UI says so and shows the plain table.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass
+
+PREFIX = "mlflow.sharedViewState."
+
+
+@dataclass(frozen=True)
+class View:
+    """Runs of one kind."""
+
+    key: str
+    title: str
+    kind: str
+    """The tag `kind` of the runs."""
+    order_by: str
+    """Metric or attribute."""
+    ascending: bool
+    params: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+VIEWS = (
+    View(
+        "fashion-ml-lora",
+        "LoRA trainings",
+        "train_lora",
+        "metrics.`eval/weighted_total_loss`",
+        True,
+        ("network.rank", "optimizer.learning_rate", "training.max_train_steps", "training.seed"),
+        ("total_loss", "eval/weighted_total_loss", "eval/gain_weighted_total_loss", "eval/ssim", "eval/fashion_similarity"),
+    ),
+    View(
+        "fashion-ml-stargan",
+        "StarGAN trainings",
+        "train_stargan",
+        "metrics.`eval/domain_accuracy`",
+        False,
+        ("loss.w_ds", "optimizer.learning_rate", "training.epochs", "training.seed"),
+        (
+            "d_loss",
+            "g_loss",
+            "ds",
+            "lambda_ds",
+            "eval/domain_accuracy",
+            "eval/latent_domain_accuracy",
+            "eval/ssim",
+            "eval/diversity",
+        ),
+    ),
+    View(
+        "fashion-ml-evaluations",
+        "evaluations",
+        "evaluation",
+        "metrics.`weighted_total_loss`",
+        True,
+        ("network.rank", "optimizer.learning_rate"),
+        ("weighted_total_loss", "visual_loss", "fashion_clip_loss", "color_loss", "gain_weighted_total_loss"),
+    ),
+    View(
+        "fashion-ml-sweeps",
+        "sweeps",
+        "sweep",
+        "attributes.start_time",
+        False,
+        ("sweep.trials",),
+        ("best_weighted_total_loss", "confirmed_weighted_total_loss", "confirmed_gain"),
+    ),
+)
+
+
+def tag_of(view: View) -> str:
+    """The value of the experiment's tag."""
+    state = {
+        "searchFilter": f"tags.kind = '{view.kind}'",
+        "orderByKey": view.order_by,
+        "orderByAsc": view.ascending,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [
+            "attributes.`Description`",
+            *(f"params.`{name}`" for name in view.params),
+            *(f"metrics.`{name}`" for name in view.metrics),
+        ],
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsHiddenMode": "FIRST_10_RUNS",
+        "runsVisibilityMap": {},
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": False,
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "autoRefreshEnabled": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return json.dumps({"state": f"deflate;{packed}"})

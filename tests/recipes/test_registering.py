@@ -1,0 +1,150 @@
+"""Trained networks in the registry, loaded and asked, in this process and over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+from fashion_ml.models.stable_diffusion import load_pipeline
+from tests.recipes.command import Command, Finished, fashion_ml
+
+SETTINGS = {"seed": 11, "num_inference_steps": 3, "guidance_scale": 4.0}
+PROMPT = "a red dress with dots"
+
+
+@pytest.fixture(scope="module")
+def registered(finished: Finished) -> dict[str, Any]:
+    result = fashion_ml(
+        "register",
+        finished.facts["run_id"],
+        "--name",
+        "look",
+        "--json",
+        "registered.json",
+        cwd=finished.folder,
+        uri=finished.uri,
+    )
+    assert result.returncode == 0, result.stderr
+    facts: dict[str, Any] = json.loads((finished.folder / "registered.json").read_text(encoding="utf-8"))
+    return facts
+
+
+@pytest.fixture
+def store(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.uri)
+    mlflow.set_tracking_uri(finished.uri)
+    return finished.uri
+
+
+def expected(finished: Finished) -> np.ndarray[Any, Any]:
+    """What diffusers itself makes of base and LoRA."""
+    pipeline = load_pipeline("embedded")
+    path = Path(finished.facts["lora"])
+    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    noise = torch.Generator().manual_seed(SETTINGS["seed"])  # type: ignore[arg-type]
+    image = pipeline(PROMPT, generator=noise, num_inference_steps=3, guidance_scale=4.0, width=64, height=64).images[0]
+    return np.asarray(image)
+
+
+def test_the_first_evaluated_version_is_the_champion_with_its_metrics_and_an_equal_one_is_not(
+    finished: Finished, registered: dict[str, Any], store: str
+):
+    assert (registered["version"], registered["champion"]) == ("1", True)
+    client = MlflowClient(store)
+    version = client.get_model_version_by_alias("look", "champion")
+    assert version.run_id == finished.facts["run_id"]
+    (model,) = client.search_logged_models([finished.facts["experiment_id"]], f"source_run_id = '{version.run_id}'")
+    attached = {metric.key for metric in model.metrics}
+    assert {"eval/weighted_total_loss", "eval/ssim"} <= attached
+    again = fashion_ml("register", finished.facts["run_id"], "--name", "look", cwd=finished.folder, uri=finished.uri)
+    assert again.returncode == 0, again.stderr
+    assert "look version 2: registered." in again.stdout
+    assert "no clear difference" in again.stdout
+    assert client.get_model_version_by_alias("look", "champion").version == "1"
+
+
+def test_the_loaded_model_draws_what_the_pipeline_draws(finished: Finished, registered: dict[str, Any], store: str):
+    model = mlflow.pyfunc.load_model("models:/look/1")
+    first, other = model.predict(pd.DataFrame({"prompt": [PROMPT, "a blue hat"]}), params=SETTINGS)
+    picture = np.asarray(Image.open(io.BytesIO(first)))
+    assert np.array_equal(picture, expected(finished))
+    assert first != other
+    adapter = mlflow.diffusers.load_model("models:/look/1")
+    assert Path(adapter.adapter_path).is_dir()
+
+
+def test_served_over_http_it_draws_the_same(finished: Finished, registered: dict[str, Any], store: str):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/look@champion", "--env-manager", "local"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (finished.folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        body = json.dumps({"dataframe_records": [{"prompt": PROMPT}], "params": SETTINGS}).encode()
+        request = Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urlopen(request, timeout=120) as response:
+                    answer = json.loads(response.read())
+                break
+            except OSError:
+                assert process.poll() is None, (finished.folder / "serve.log").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, (finished.folder / "serve.log").read_text(encoding="utf-8")
+                time.sleep(0.5)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait()
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["predictions"][0]))))
+    assert np.array_equal(picture, expected(finished))
+
+
+def test_a_run_that_is_no_training_is_refused(refused: Command):
+    (line,) = refused("register", "0" * 32, "--name", "look")
+    assert "is not in" in line
+
+
+def test_a_run_is_reproduced_to_the_last_bit(finished: Finished):
+    result = fashion_ml(
+        "reproduce",
+        finished.facts["run_id"],
+        "--output-dir",
+        "again",
+        "--json",
+        "again.json",
+        cwd=finished.folder,
+        uri=finished.uri,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    facts = json.loads((finished.folder / "again.json").read_text(encoding="utf-8"))
+    assert (facts["identical"], facts["different"], facts["versions"]) == (True, {}, {})
+    client = MlflowClient(finished.uri)
+    assert client.get_run(facts["after"]).data.tags["reproduces"] == finished.facts["run_id"]
+    assert facts["points"] > 20
+    assert facts["after"] != finished.facts["run_id"]
