@@ -32,7 +32,7 @@ def sweep(
     from fashion_ml.errors import InputError
 
     loaded, base = load_sweep(spec, {"trials": trials})
-    from fashion_ml.sweep.study import directions_of, hidden, storage_url
+    from fashion_ml.sweep.study import directions_of, hidden, planned, storage_url
 
     directions_of(loaded)  # refused before anything is made
     url, launcher = storage_url(loaded, storage), launcher or "local"
@@ -41,7 +41,7 @@ def sweep(
     count = _whole(workers, "--workers") if workers else None
     if dry_run:
         say(
-            f"Sweep {loaded.name}: {loaded.trials} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
+            f"Sweep {loaded.name}: {len(planned(loaded))} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
         )
         rows = [[name, _range(dimension)] for name, dimension in loaded.search_space.items()]
         table(["setting", "searched"], rows, left=2)

@@ -151,6 +151,14 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.
     return study
 
 
+def planned(spec: SweepSpec) -> list[dict[str, Any]]:
+    """What is fixed of the settings of each wanted trial: everything of a grid, nothing elsewhere."""
+    if spec.sampler.name != "grid":
+        return [{}] * spec.trials
+    every = grid(spec.search_space)
+    return every[: spec.trials] if "trials" in spec.model_fields_set else every
+
+
 def ask_for(study: optuna.Study, spec: SweepSpec) -> int:
     """Queue trials so that every wanted slot has one, and take back those beyond that still wait; returns how many slots there are.
 
@@ -158,10 +166,7 @@ def ask_for(study: optuna.Study, spec: SweepSpec) -> int:
     """
     import optuna
 
-    wanted: list[dict[str, Any]] = [{}] * spec.trials
-    if spec.sampler.name == "grid":
-        every = grid(spec.search_space)
-        wanted = every if "trials" not in spec.model_fields_set else every[: spec.trials]
+    wanted = planned(spec)
     for trial in study.get_trials(deepcopy=False):
         if trial.state == optuna.trial.TrialState.WAITING and trial.user_attrs.get(SLOT, -1) >= len(wanted):
             _fail(study, trial, SURPLUS)
