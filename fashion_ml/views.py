@@ -16,7 +16,7 @@ PREFIX = "mlflow.sharedViewState."
 
 @dataclass(frozen=True)
 class View:
-    """Runs of one kind."""
+    """Runs of one kind: few columns, so that they are seen without scrolling."""
 
     key: str
     title: str
@@ -36,8 +36,8 @@ VIEWS = (
         "train_lora",
         "metrics.`eval/weighted_total_loss`",
         True,
-        ("network.rank", "optimizer.learning_rate", "training.max_train_steps", "training.seed"),
-        ("total_loss", "eval/weighted_total_loss", "eval/gain_weighted_total_loss", "eval/ssim", "eval/fashion_similarity"),
+        ("network.rank", "optimizer.learning_rate"),
+        ("total_loss", "eval/weighted_total_loss", "eval/gain_weighted_total_loss"),
     ),
     View(
         "fashion-ml-stargan",
@@ -45,12 +45,9 @@ VIEWS = (
         "train_stargan",
         "metrics.`eval/domain_accuracy`",
         False,
-        ("loss.w_ds", "optimizer.learning_rate", "training.epochs", "training.seed"),
+        ("loss.w_ds", "optimizer.learning_rate"),
         (
             "d_loss",
-            "g_loss",
-            "ds",
-            "lambda_ds",
             "eval/domain_accuracy",
             "eval/latent_domain_accuracy",
             "eval/ssim",
@@ -89,7 +86,6 @@ def tag_of(view: View) -> str:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": [
-            "attributes.`Description`",
             *(f"params.`{name}`" for name in view.params),
             *(f"metrics.`{name}`" for name in view.metrics),
         ],
@@ -108,5 +104,4 @@ def tag_of(view: View) -> str:
         "autoRefreshEnabled": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"state": f"deflate;{packed}"})
+    return f"deflate;{base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()}"
