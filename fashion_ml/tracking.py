@@ -509,10 +509,12 @@ def champion_run(client: Any, name: str, alias: str) -> str | None:
         return None
 
 
-def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view: str = "") -> str:
+def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view: View | None = None) -> str:
     """The page of an experiment's runs, in a ready view; the plain experiment page opens on something else."""
     link = f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    return f"{link}&viewStateShareKey={view}" if view else link
+    if view is None:
+        return link
+    return f"{link}&viewStateShareKey={view.key}" + ("&compareRunsMode=CHART" if view.charts else "")
 
 
 def kept_views(experiment_id: str) -> list[View]:

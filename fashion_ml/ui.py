@@ -20,7 +20,7 @@ def serve(port: int, say: Callable[[str], None]) -> None:
         for experiment_id, name, runs in experiments():
             say(f"{name}, {runs} runs: {runs_link(experiment_id, shown_uri(uri).rstrip('/'))}")
             for view in kept_views(experiment_id):
-                say(f"  {view.title}: {runs_link(experiment_id, shown_uri(uri).rstrip('/'), view.key)}")
+                say(f"  {view.title}: {runs_link(experiment_id, shown_uri(uri).rstrip('/'), view)}")
         say(f"The runs are on a server: open {shown_uri(uri)}")
         return
     with socket.socket() as probe:
@@ -33,7 +33,7 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     for experiment_id, name, runs in found:
         say(f"{name}, {runs} runs: {runs_link(experiment_id, base_url)}")
         for view in kept_views(experiment_id):
-            say(f"  {view.title}: {runs_link(experiment_id, base_url, view.key)}")
+            say(f"  {view.title}: {runs_link(experiment_id, base_url, view)}")
     if not found:
         say(f"No runs yet in {shown_uri(uri)}. Make some: fashion-ml demo")
     say("Stop with Ctrl-C. The server takes some seconds to start.")

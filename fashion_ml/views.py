@@ -10,6 +10,7 @@ import base64
 import json
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 PREFIX = "mlflow.sharedViewState."
 
@@ -27,6 +28,8 @@ class View:
     ascending: bool
     params: tuple[str, ...]
     metrics: tuple[str, ...]
+    charts: bool = False
+    """Whether it opens with parallel coordinates over these params and metrics instead of the table."""
 
 
 VIEWS = (
@@ -38,6 +41,16 @@ VIEWS = (
         True,
         ("network.rank", "optimizer.learning_rate"),
         ("total_loss", "eval/weighted_total_loss", "eval/gain_weighted_total_loss"),
+    ),
+    View(
+        "fashion-ml-lora-charts",
+        "LoRA trainings compared",
+        "train_lora",
+        "metrics.`eval/weighted_total_loss`",
+        True,
+        ("network.rank", "optimizer.learning_rate"),
+        ("total_loss", "eval/weighted_total_loss"),
+        charts=True,
     ),
     View(
         "fashion-ml-stargan",
@@ -77,7 +90,7 @@ VIEWS = (
 
 def tag_of(view: View) -> str:
     """The value of the experiment's tag."""
-    state = {
+    state: dict[str, Any] = {
         "searchFilter": f"tags.kind = '{view.kind}'",
         "orderByKey": view.order_by,
         "orderByAsc": view.ascending,
@@ -104,4 +117,10 @@ def tag_of(view: View) -> str:
         "autoRefreshEnabled": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
+    if view.charts:
+        chart = {"uuid": f"{view.key}-chart", "type": "PARALLEL", "deleted": False, "isGenerated": False}
+        chart |= {"metricSectionId": view.key, "selectedParams": view.params, "selectedMetrics": view.metrics}
+        state["compareRunCharts"] = [{**chart, "showAllRuns": False}]
+        state["compareRunSections"] = [{"uuid": view.key, "name": view.title, "display": True, "isReordered": False}]
+        state["isAccordionReordered"] = True
     return f"deflate;{base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()}"

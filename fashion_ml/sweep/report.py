@@ -15,6 +15,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.progress import say
 from fashion_ml.sweep.launch import best_trials, values_of_complete
 from fashion_ml.sweep.study import trials_of
+from fashion_ml.sweep.trial import PROCESS_SECONDS
 
 if TYPE_CHECKING:
     import optuna
@@ -63,6 +64,8 @@ def trial_frame(spec: SweepSpec, study: optuna.Study) -> pd.DataFrame:
         values: Sequence[float | None] = values_of_complete(trial) or [None] * len(spec.objectives)
         row |= {objective.metric: value for objective, value in zip(spec.objectives, values, strict=True)}
         row["seconds"] = round(trial.duration.total_seconds(), 1) if trial.duration else None
+        spent = trial.user_attrs.get(PROCESS_SECONDS)
+        row["process_seconds"] = None if spent is None else round(spent, 1)
         row["runs"] = ", ".join(value for key, value in trial.user_attrs.items() if key.startswith("run_"))
         rows.append(row | {"error": trial.user_attrs.get("error")})
     return pd.DataFrame(rows)

@@ -35,6 +35,10 @@ _LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _STOP_SECONDS = 0.2, 5.0, 60.0
 _WATCHED = {"median": "val_loss", "hyperband": "val_loss", "wilcoxon": "image"}
 
 
+PROCESS_SECONDS = "process_seconds"
+"""User attribute: how long the training processes of a trial have run; the rest of its time is the sweep's own."""
+
+
 class TrialError(Exception):
     """The trial's settings, or its machine, do not work; the sweep goes on."""
 
@@ -252,7 +256,8 @@ def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> i
     """
     import optuna
 
-    told, code, looked = Told(process.watched), None, time.monotonic()
+    began = looked = time.monotonic()
+    told, code = Told(process.watched), None
     while code is None:
         if time.monotonic() - looked > _STILL_OURS_SECONDS:
             looked = time.monotonic()
@@ -267,6 +272,8 @@ def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> i
             raise optuna.TrialPruned(f"at {kind} {values[-1][0]}")
         if code is None:
             time.sleep(_LOOK_EVERY_SECONDS)
+    spent = float(trial.user_attrs.get(PROCESS_SECONDS, 0.0)) + time.monotonic() - began
+    trial.set_user_attr(PROCESS_SECONDS, spent)
     return code
 
 

@@ -102,6 +102,13 @@ def test_the_table_shows_rank_rate_loss_and_score_without_a_click(site: Site):
     assert "0.004" in text
 
 
+def test_a_ready_view_draws_rank_rate_and_score_as_parallel_coordinates(site: Site):
+    link = next(line.split(": ", 1)[1] for line in site.links.splitlines() if "LoRA trainings compared: " in line)
+    text = site.page(link, "ui_parallel.png")
+    for name in ("network.rank", "optimizer.learning_rate", "eval/weighted_total_loss"):
+        assert name in text
+
+
 def test_comparing_three_loras_draws_parallel_coordinates(site: Site):
     runs, experiments = quote(json.dumps(site.runs)), quote(json.dumps([site.experiment]))
     text = site.page(f"{site.url}/#/compare-runs?runs={runs}&experiments={experiments}", "ui_compare.png")
