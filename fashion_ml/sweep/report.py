@@ -133,6 +133,9 @@ def _draw(stem: Path, picture: Any, page: Any, study: optuna.Study, options: dic
             warnings.simplefilter("ignore")
             axes = np.ravel(picture(study, **options))[0]
         axes.figure.set_size_inches(9, 5)
+        legends = [legend for one in axes.figure.axes if (legend := one.get_legend())]
+        if stem.name.startswith("parallel_coordinate") and legends:
+            legends[0].remove()  # it lies over the title
         with atomic_path(stem.with_suffix(".png")) as temporary:
             axes.figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
         paths.append(stem.with_suffix(".png"))
