@@ -1,6 +1,6 @@
 """What Wilcoxon pruning saves: `python -m benchmarks.sweep_pruning [--trials N] [--steps N] [--workers N]`.
 
-The same random settings (rank and learning rate of the embedded default) are searched twice, without a pruner and with the Wilcoxon signed-rank
+The same random settings (those of sweeps/lora_rank_lr.yaml) are searched twice, without a pruner and with the Wilcoxon signed-rank
 test on the scores of single images. Printed are the images that were generated and measured, the best settings of both, and, because trials
 of equal settings and seeds are equal, the pruned sweep's choice among the unpruned sweep's numbers: paired by reference with its best.
 """
@@ -24,7 +24,7 @@ from fashion_ml.progress import say
 PROJECT = Path(__file__).parents[1]
 SPACE = {
     "network.rank": {"type": "categorical", "choices": [2, 4, 8, 16, 32]},
-    "optimizer.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
+    "optimizer.learning_rate": {"type": "float", "low": 3e-4, "high": 1e-2, "log": True},
 }
 
 
@@ -76,7 +76,7 @@ def scores(folder: Path, name: str, trial: int) -> pd.Series:
 def main() -> None:
     """Print both sweeps' images and choices."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("trials", 12), ("steps", 100), ("workers", 2)):
+    for name, default in (("trials", 20), ("steps", 100), ("workers", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -6,10 +6,12 @@ import base64
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -30,33 +32,40 @@ PROMPT = "a red dress with dots"
 
 
 @pytest.fixture(scope="module")
-def registered(finished: Finished) -> dict[str, Any]:
+def own(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The finished training in a store of its own: other tests count the runs of theirs."""
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copy(finished.folder / "mlflow.db", folder / "mlflow.db")
+    return replace(finished, folder=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def registered(own: Finished) -> dict[str, Any]:
     result = fashion_ml(
         "register",
-        finished.facts["run_id"],
+        own.facts["run_id"],
         "--name",
         "look",
         "--json",
         "registered.json",
-        cwd=finished.folder,
-        uri=finished.uri,
+        cwd=own.folder,
+        uri=own.uri,
     )
     assert result.returncode == 0, result.stderr
-    facts: dict[str, Any] = json.loads((finished.folder / "registered.json").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads((own.folder / "registered.json").read_text(encoding="utf-8"))
     return facts
 
 
 @pytest.fixture
-def store(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.uri)
-    mlflow.set_tracking_uri(finished.uri)
-    return finished.uri
+def store(own: Finished, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own.uri)
+    return own.uri
 
 
-def expected(finished: Finished) -> np.ndarray[Any, Any]:
+def expected(own: Finished) -> np.ndarray[Any, Any]:
     """What diffusers itself makes of base and LoRA."""
     pipeline = load_pipeline("embedded")
-    path = Path(finished.facts["lora"])
+    path = Path(own.facts["lora"])
     pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     noise = torch.Generator().manual_seed(SETTINGS["seed"])  # type: ignore[arg-type]
     image = pipeline(PROMPT, generator=noise, num_inference_steps=3, guidance_scale=4.0, width=64, height=64).images[0]
@@ -64,17 +73,17 @@ def expected(finished: Finished) -> np.ndarray[Any, Any]:
 
 
 def test_the_first_evaluated_version_is_the_champion_with_its_metrics_and_an_equal_one_is_not(
-    finished: Finished, registered: dict[str, Any], store: str
+    own: Finished, registered: dict[str, Any], store: str
 ):
     assert (registered["version"], registered["champion"]) == ("1", True)
     client = MlflowClient(store)
     version = client.get_model_version_by_alias("look", "champion")
-    assert version.run_id == finished.facts["run_id"]
+    assert version.run_id == own.facts["run_id"]
     model = client.get_logged_model(registered["uri"].removeprefix("models:/"))
     assert model.source_run_id == version.run_id
     attached = {metric.key for metric in model.metrics}
     assert {"eval/weighted_total_loss", "eval/ssim"} <= attached
-    again = fashion_ml("register", finished.facts["run_id"], "--name", "look", cwd=finished.folder, uri=finished.uri)
+    again = fashion_ml("register", own.facts["run_id"], "--name", "look", cwd=own.folder, uri=own.uri)
     assert again.returncode == 0, again.stderr
     assert "look version 2: registered." in again.stdout
     assert "no clear difference" in again.stdout
@@ -82,24 +91,24 @@ def test_the_first_evaluated_version_is_the_champion_with_its_metrics_and_an_equ
     assert str(client.get_model_version_by_alias("look", "champion").version) == "1"
 
 
-def test_the_loaded_model_draws_what_the_pipeline_draws(finished: Finished, registered: dict[str, Any], store: str):
+def test_the_loaded_model_draws_what_the_pipeline_draws(own: Finished, registered: dict[str, Any], store: str):
     model = mlflow.pyfunc.load_model("models:/look/1")
     first, other = model.predict(pd.DataFrame({"prompt": [PROMPT, "a blue hat"]}), params=SETTINGS)
     picture = np.asarray(Image.open(io.BytesIO(first)))
-    assert np.array_equal(picture, expected(finished))
+    assert np.array_equal(picture, expected(own))
     assert first != other
     adapter = mlflow.diffusers.load_model("models:/look/1")
     assert Path(adapter.adapter_path).is_dir()
 
 
-def test_served_over_http_it_draws_the_same(finished: Finished, registered: dict[str, Any], store: str):
+def test_served_over_http_it_draws_the_same(own: Finished, registered: dict[str, Any], store: str):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/look@champion", "--env-manager", "local"]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with (finished.folder / "serve.log").open("wb") as log:
+    with (own.folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             env=environment,
@@ -117,14 +126,14 @@ def test_served_over_http_it_draws_the_same(finished: Finished, registered: dict
                     answer = json.loads(response.read())
                 break
             except OSError:
-                assert process.poll() is None, (finished.folder / "serve.log").read_text(encoding="utf-8")
-                assert time.monotonic() < deadline, (finished.folder / "serve.log").read_text(encoding="utf-8")
+                assert process.poll() is None, (own.folder / "serve.log").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, (own.folder / "serve.log").read_text(encoding="utf-8")
                 time.sleep(0.5)
     finally:
         os.killpg(process.pid, 15)
         process.wait()
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["predictions"][0]))))
-    assert np.array_equal(picture, expected(finished))
+    assert np.array_equal(picture, expected(own))
 
 
 def test_a_run_that_is_no_training_is_refused(refused: Command):
@@ -132,21 +141,21 @@ def test_a_run_that_is_no_training_is_refused(refused: Command):
     assert "is not in" in line
 
 
-def test_a_run_is_reproduced_to_the_last_bit(finished: Finished):
+def test_a_run_is_reproduced_to_the_last_bit(own: Finished):
     result = fashion_ml(
         "reproduce",
-        finished.facts["run_id"],
+        own.facts["run_id"],
         "--output-dir",
-        "again",
+        "repeated",
         "--json",
-        "again.json",
-        cwd=finished.folder,
-        uri=finished.uri,
+        "repeated.json",
+        cwd=own.folder,
+        uri=own.uri,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    facts = json.loads((finished.folder / "again.json").read_text(encoding="utf-8"))
+    facts = json.loads((own.folder / "repeated.json").read_text(encoding="utf-8"))
     assert (facts["identical"], facts["different"], facts["versions"]) == (True, {}, {})
-    client = MlflowClient(finished.uri)
-    assert client.get_run(facts["after"]).data.tags["reproduces"] == finished.facts["run_id"]
+    client = MlflowClient(own.uri)
+    assert client.get_run(facts["after"]).data.tags["reproduces"] == own.facts["run_id"]
     assert facts["points"] > 20
-    assert facts["after"] != finished.facts["run_id"]
+    assert facts["after"] != own.facts["run_id"]
