@@ -94,8 +94,8 @@ class Pruner(Section):
     """`median` and `hyperband` look at val_loss while a trial trains; `wilcoxon` at the scores of single images while it is evaluated."""
     startup_trials: Positive = 4
     """Trials that are never stopped (median)."""
-    p_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """How sure the Wilcoxon signed-rank test has to be that a trial is worse than the best one."""
+    p_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """How sure the Wilcoxon signed-rank test has to be that a trial is worse than the best one: with less, fewer trials are stopped."""
 
 
 class Confirm(Section):
