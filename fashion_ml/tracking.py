@@ -491,9 +491,12 @@ def log_model(run_id: str, name: str, saver: Any, options: Mapping[str, Any], st
     """
     import logging
 
+    import mlflow
     from mlflow.models import Model
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    experiment = open_tracking().get_run(run_id).info.experiment_id
+    mlflow.set_experiment(experiment_id=experiment)  # else the model is put into the default experiment
     info = Model.log(
         artifact_path=None, name="model", flavor=saver, run_id=run_id, registered_model_name=name, step=step, **options
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_MODEL_FILE = "MLmodel"
+MODEL_FILE = "MLmodel"
 
 
 def save_model(
@@ -38,7 +38,7 @@ def save_model(
 def use_loader(mlflow_model: Any, path: str, module: str) -> None:
     """Let `python_function` load with a module of this package."""
     mlflow_model.flavors["python_function"]["loader_module"] = module
-    mlflow_model.save(str(Path(path) / _MODEL_FILE))
+    mlflow_model.save(str(Path(path) / MODEL_FILE))
 
 
 def requirements() -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.serving.lora import as_png, requirements, use_loader
+from fashion_ml.serving.lora import MODEL_FILE, as_png, requirements, use_loader
 
 _WEIGHTS = "stargan.safetensors"
 
@@ -46,7 +46,8 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> St
     """MLflow's entry: `path` is the data folder; `model_config` may name another `vae`."""
     from mlflow.models import Model
 
-    facts = Model.load(Path(path).parent).metadata or {}
+    top = next(folder for folder in Path(path).parents if (folder / MODEL_FILE).is_file())
+    facts = Model.load(top).metadata or {}
     return StarganModel(Path(path) / _WEIGHTS, (model_config or {}).get("vae") or facts["vae"], int(facts["size"]))
 
 

@@ -245,3 +245,22 @@ def test_bad_image_folders_are_named(refused: Command, workdir: Path, make: Any,
     (line,) = refused("encode", "new", "out")
     assert said in line
     assert not (workdir / "out").exists()
+
+
+def test_the_registered_stargan_translates_a_picture(trained: Finished, monkeypatch: pytest.MonkeyPatch):
+    import io
+
+    import mlflow
+    import pandas as pd
+
+    result = run(trained.folder, "register", trained.facts["run_id"], "--name", "patterns")
+    assert result.returncode == 0, result.stderr
+    assert "patterns version 1: champion." in result.stdout
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.uri)
+    model = mlflow.pyfunc.load_model("models:/patterns@champion")
+    content = (trained.folder / "images" / "plain" / "plain_0.png").read_bytes()
+    rows = pd.DataFrame({"image": [content, content], "domain": ["striped", "plain"]})
+    first, other = model.predict(rows, params={"seed": 3})
+    assert model.predict(rows, params={"seed": 3})[0] == first
+    assert len({first, other, model.predict(rows, params={"seed": 4})[0]}) == 3
+    assert Image.open(io.BytesIO(first)).size == (64, 64)
