@@ -183,6 +183,8 @@ def _latents(config: StarganExperiment, device: str) -> LatentSet:
 
 def _embedded_latents(device: str) -> Path:
     """The embedded domains, drawn and encoded below `outputs/` where they are not there yet."""
+    from filelock import FileLock
+
     from fashion_ml.embedded import EMBEDDED_DIR
     from fashion_ml.embedded.domains import VERSION, write_domains
     from fashion_ml.encoding import encode_folder
@@ -190,9 +192,11 @@ def _embedded_latents(device: str) -> Path:
     place = (Path("outputs") / f"embedded_domains_v{VERSION}").absolute()
     weights = EMBEDDED_DIR / "stable_diffusion" / "vae" / "diffusion_pytorch_model.safetensors"
     latents = place / f"latents_{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"  # another VAE makes others
-    if not (latents / "packed.json").is_file():
-        images = write_domains(place / "images")
-        encode_folder(images, latents, "embedded", size=64, flips=False, packed=True, device=device)
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / "lock"):  # trials of a sweep begin together
+        if not (latents / "packed.json").is_file():
+            images = write_domains(place / "images")
+            encode_folder(images, latents, "embedded", size=64, flips=False, packed=True, device=device)
     return latents
 
 
