@@ -94,7 +94,7 @@ class SpooledClient:
                     experiment_id, run_name=run_name, tags={**tags, _PARENT: parent} if parent else tags
                 )
             except Exception as error:
-                if not _is_temporary(error):
+                if not is_temporary(error):
                     raise
         marked = {**tags, _KEY_TAG: pending}
         self.spool.write(
@@ -121,17 +121,14 @@ class SpooledClient:
         return self.direct.get_run(self.spool.names.get(run_id, run_id))
 
 
-def sync(folders: Sequence[Path], client: Any, where: str, seconds: float) -> Iterator[tuple[Path, bool, dict[str, str]]]:
-    """Send what the spools of these run folders still hold: folder, whether all of it was sent, and the runs' names.
+def send_rest(folder: Path, client: Any, where: str, seconds: float) -> bool:
+    """Send what the spool of a run's folder still holds, until the store has taken nothing for so many seconds; whether all was sent.
 
     InputError for a folder without a spool, and for one that is still being written.
     """
-    for folder in folders:
-        if not (folder / FOLDER / "operations.jsonl").is_file():
-            raise InputError(f"RUN_DIR: {str(folder)!r} holds nothing to send; give the folder of a run")
-        spooled = SpooledClient(client, folder, where)
-        done = spooled.spool.close(seconds)
-        yield folder, done, dict(spooled.spool.names)
+    if not (folder / FOLDER / "operations.jsonl").is_file():
+        raise InputError(f"RUN_DIR: {str(folder)!r} holds nothing to send; give the folder of a run")
+    return SpooledClient(client, folder, where).spool.close(seconds)
 
 
 def waiting(folder: Path) -> int:
@@ -159,7 +156,7 @@ def _send(client: Any, operations: Sequence[Operation], names: dict[str, str], f
             try:
                 _perform(client, real, names)
             except Exception as error:
-                if _is_temporary(error):
+                if is_temporary(error):
                     raise RetryLater(_reason(error)) from error
                 _refused(folder, operation, error)
 
@@ -215,7 +212,8 @@ def _perform(client: Any, operation: Operation, names: dict[str, str]) -> None:
             client.set_terminated(run, operation["status"], end_time=operation["end"])
 
 
-def _is_temporary(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
+    """Whether an error of the store may go away by itself: it does not answer, or says that it cannot now."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.resuming import read_run_folder
-from fashion_ml.shipping import FOLDER, sync, waiting
+from fashion_ml.shipping import FOLDER, send_rest, waiting
 from fashion_ml.tracking import attach, close_if_dead, find_run, open_tracking, shown_uri, store_uri
 
 
@@ -46,6 +46,6 @@ def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
         notes.append(note)
     client = open_tracking()
     for note in notes:
-        for folder, sent, _ in sync([note.path], client, f"The tracking store {store}", seconds):
-            run = attach(client, find_run(client, note.run_id))
-            yield Synced(folder, note.run_id, sent, sent and close_if_dead(run, finished=note.finished))
+        sent = send_rest(note.path, client, f"The tracking store {store}", seconds)
+        run = attach(client, find_run(client, note.run_id))
+        yield Synced(note.path, note.run_id, sent, sent and close_if_dead(run, finished=note.finished))

@@ -17,8 +17,7 @@ from fashion_ml.errors import InputError, without_credentials
 from fashion_ml.interrupt import not_interrupted
 from fashion_ml.living import is_gone, own_process
 from fashion_ml.progress import say
-from fashion_ml.shipping import FOLDER as SPOOL
-from fashion_ml.shipping import SpooledClient, sync
+from fashion_ml.shipping import SpooledClient, is_temporary, send_rest
 from fashion_ml.views import PREFIX, VIEWS, View, tag_of
 
 if TYPE_CHECKING:
@@ -174,7 +173,7 @@ class TrackedRun:
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
-        """A new run below this one, RUNNING until `finish`; use `open_child` where an error must end it."""
+        """A new run below this one, RUNNING until `finish`; use `open_run` where an error must end it."""
         run = self.client.create_run(self.experiment_id, run_name=name, tags={**_source_tags(), **tags, _PARENT: self.run_id})
         return TrackedRun(self.client, run.info.run_id, self.experiment_id, fresh=True)
 
@@ -408,8 +407,8 @@ def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
     query = f"tags.`{_PARENT}` = '{parent.run_id}' and tags.kind = '{kind}' and tags.step = '{step}' and attributes.status = 'FINISHED'"
     try:
         return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
-    except Exception:
-        if not parent.spooled:
+    except Exception as error:
+        if not (parent.spooled and is_temporary(error)):
             raise
         return None
 
@@ -459,11 +458,13 @@ def close_if_dead(run: TrackedRun, *, finished: bool) -> bool:
 
 
 def finish_rest(folder: Path, run_id: str) -> None:
-    """Send what the spool of a finished training still holds, and end its run: its process was killed in between."""
+    """Send what the spool of a finished training still holds, and end its run: its process was killed in between.
+
+    ConnectionError when the store does not take it now.
+    """
     client = open_tracking()
-    if (folder / SPOOL).is_dir():
-        for _ in sync([folder], client, f"The tracking store {shown_uri(store_uri())}", _AWAY_SECONDS):
-            pass
+    if not send_rest(folder, client, f"The tracking store {shown_uri(store_uri())}", _AWAY_SECONDS):
+        raise ConnectionError(f"the tracking store does not take what {folder} still holds")
     if client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, "FINISHED")
 
@@ -504,13 +505,9 @@ def log_model(run_id: str, name: str, saver: Any, options: Mapping[str, Any], st
 
 
 def champion_run(client: Any, name: str, alias: str) -> str | None:
-    """The run of the version that has an alias; None without one."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.get_model_version_by_alias(name, alias).run_id)
-    except MlflowException:
-        return None
+    """The run of the version of a registered model that has an alias; None without one."""
+    version = client.get_registered_model(name).aliases.get(alias)
+    return str(client.get_model_version(name, str(version)).run_id) if version is not None else None
 
 
 def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view: View | None = None) -> str:

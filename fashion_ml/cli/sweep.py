@@ -83,9 +83,9 @@ def sweep_worker(
     from fashion_ml.sweep.study import storage_url, study_folder
     from fashion_ml.sweep.worker import work
 
-    say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
     limit = _whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
     deadline = None if limit is None else time.monotonic() + limit
+    say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
     work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 
 
@@ -110,10 +110,10 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True)
     """Plots, table, best experiment and, with `confirmed`, the confirmation, into the folder and the study's run."""
     from fashion_ml.sweep.confirm import confirm
     from fashion_ml.sweep.report import write_report
-    from fashion_ml.sweep.study import run_of
+    from fashion_ml.sweep.study import begun_run_of
     from fashion_ml.tracking import attach_id
 
-    run = attach_id(run_of(study))
+    run = attach_id(begun_run_of(study))
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
     wanted = confirmed and spec.confirm.best
     again = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if wanted else []

@@ -47,9 +47,8 @@ def run_sweep(
 ) -> SweepOutcome:
     """Begin the study or go on with it, run what remains of its trials, and log its run; `workers` is one for each GPU by default.
 
-    `launcher` is `local`, or `ray` for the GPUs of a Ray cluster.
-
-    With 0 workers the trials are only queued, for workers elsewhere. InputError for what a user can mend.
+    `launcher` is `local`, or `ray` for the GPUs of a Ray cluster. With 0 workers the trials are only queued, for workers elsewhere.
+    InputError for what a user can mend.
     """
     import optuna
 
@@ -57,10 +56,10 @@ def run_sweep(
 
     folder = study_folder(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(spec, base, url, create=True)
     deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
     place = (spec_path, url, folder, workers, deadline)
-    crew = _crew(launcher, *place) if workers != 0 else None
+    crew = _crew(launcher, *place) if workers != 0 else None  # first: without a cluster no study is begun
+    study = open_study(spec, base, url, create=True)
     tags = {"kind": "sweep", "algorithm": spec.trainer, "sweep": spec.name}
     states = optuna.trial.TrialState
     with open_run(spec.name, tags, experiment=base.tracking.experiment, resume=run_of(study)) as run:

