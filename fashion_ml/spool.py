@@ -74,6 +74,10 @@ class Spool:
         """Bytes that were not sent yet."""
         return self._written - self._sent
 
+    def remember(self) -> None:
+        """Note how far things were sent, and the names."""
+        write_text(self._note, json.dumps({"sent": self._sent, "names": self.names}) + "\n")
+
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, or until the receiver has not taken anything for so many seconds; whether everything was."""
         self._progress = time.monotonic()
@@ -118,7 +122,7 @@ class Spool:
             whole = whole[: whole.index(b"\n") + 1]
         self._send([json.loads(line) for line in whole.splitlines()], self.names)
         self._sent += len(whole)
-        write_text(self._note, json.dumps({"sent": self._sent, "names": self.names}) + "\n")
+        self.remember()
         self._progress = time.monotonic()
 
 

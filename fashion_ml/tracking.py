@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,9 @@ from fashion_ml.errors import InputError, without_credentials
 from fashion_ml.interrupt import not_interrupted
 from fashion_ml.living import is_gone, own_process
 from fashion_ml.progress import say
-from fashion_ml.shipping import SpooledClient, is_temporary, send_rest
+from fashion_ml.sending import is_temporary
+from fashion_ml.shipping import SpooledClient, send_rest
+from fashion_ml.source_code import git_commit, git_diff
 from fashion_ml.views import PREFIX, VIEWS, View, tag_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would show the password of a URL
 
 _PARENT, _PROCESS = "mlflow.parentRunId", "process"
+_NOTE, _WHAT = "mlflow.note.content", "description"
 _BATCH, _AWAY_SECONDS = 500, 30.0
 
 
@@ -47,6 +49,7 @@ class TrackedRun:
         self._last: dict[str, int] = {}
         self._there: set[tuple[str, int]] = set()
         self._images: set[tuple[str, str]] = set()
+        self._what = ""
 
     def spool_to(self, folder: Path) -> None:
         """From now on log through a spool in this folder, and so do the runs that are opened below this one; `close_spool` ends it."""
@@ -171,6 +174,24 @@ class TrackedRun:
             profile=json.dumps({"images": images, "sha256": digest}),
         )
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+    def log_source(self) -> None:
+        """Record what the package's checkout has that its commit has not, as an artifact; nothing where there is no checkout."""
+        changes = git_diff()
+        if changes is not None:
+            self.set_tags({"source.changed": str(bool(changes)).lower()})
+        if changes:
+            self.log_text(changes, "source/uncommitted.diff")
+
+    def describe(self, what: str) -> None:
+        """Say what this run is, in a sentence that the UI shows as its description."""
+        self._what = what
+        self.set_tags({_WHAT: what, _NOTE: what})
+
+    def conclude(self, verdict: str) -> None:
+        """Put what came out below what the run is."""
+        what = self._what if self.spooled else self.client.get_run(self.run_id).data.tags.get(_WHAT, "")
+        self.set_tags({_NOTE: f"{what}\n\n{verdict}" if what else verdict})
 
     def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """A new run below this one, RUNNING until `finish`; use `open_run` where an error must end it."""
@@ -325,7 +346,7 @@ def _to_resume(run_id: str, client: Any) -> TrackedRun:
     run = TrackedRun(client, info.run_id, info.experiment_id)
     made = os.environ.pop("MLFLOW_RUN_ID", None)
     if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
-        note = {"kind": "resume", "resumed_run_id": run_id, "mlflow.note.content": f"Goes on with run {run_id}."}
+        note = {"kind": "resume", "resumed_run_id": run_id, _NOTE: f"Goes on with run {run_id}."}
         TrackedRun(client, made, "").set_tags(note)
     return run
 
@@ -363,16 +384,6 @@ def _source_tags() -> dict[str, str]:
         tags["mlflow.user"] = getpass.getuser()
     commit = git_commit()
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout this package runs from; None when it is no checkout, or lies in one of something else."""
-    project = Path(__file__).parents[1]
-    command = ["git", "-C", str(project), "rev-parse", "--show-toplevel", "HEAD"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        top, commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split("\n")[:2]
-        return commit if Path(top).resolve() == project.resolve() else None
-    return None
 
 
 def find_run(client: Any, run_id: str) -> Any:

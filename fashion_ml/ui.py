@@ -15,12 +15,8 @@ from fashion_ml.tracking import experiments, kept_views, runs_link, shown_uri, s
 def serve(port: int, say: Callable[[str], None]) -> None:
     """Print the links and run the server until Ctrl-C. InputError when the port is taken."""
     uri = store_uri()
-    base_url = f"http://127.0.0.1:{port}"
     if uri.startswith(("http://", "https://")):
-        for experiment_id, name, runs in experiments():
-            say(f"{name}, {runs} runs: {runs_link(experiment_id, shown_uri(uri).rstrip('/'))}")
-            for view in kept_views(experiment_id):
-                say(f"  {view.title}: {runs_link(experiment_id, shown_uri(uri).rstrip('/'), view)}")
+        _say_links(shown_uri(uri).rstrip("/"), say)
         say(f"The runs are on a server: open {shown_uri(uri)}")
         return
     with socket.socket() as probe:
@@ -29,12 +25,7 @@ def serve(port: int, say: Callable[[str], None]) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise InputError(f"--port: {port} is in use; give another one, such as --port {port + 1}") from None
-    found = experiments()
-    for experiment_id, name, runs in found:
-        say(f"{name}, {runs} runs: {runs_link(experiment_id, base_url)}")
-        for view in kept_views(experiment_id):
-            say(f"  {view.title}: {runs_link(experiment_id, base_url, view)}")
-    if not found:
+    if not _say_links(f"http://127.0.0.1:{port}", say):
         say(f"No runs yet in {shown_uri(uri)}. Make some: fashion-ml demo")
     say("Stop with Ctrl-C. The server takes some seconds to start.")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
@@ -44,3 +35,13 @@ def serve(port: int, say: Callable[[str], None]) -> None:
     except KeyboardInterrupt:
         process.terminate()
         process.wait(timeout=20)
+
+
+def _say_links(base_url: str, say: Callable[[str], None]) -> bool:
+    """The links to the runs of every experiment that has any, and to its ready views; whether there are any."""
+    found = experiments()
+    for experiment_id, name, runs in found:
+        say(f"{name}, {runs} runs: {runs_link(experiment_id, base_url)}")
+        for view in kept_views(experiment_id):
+            say(f"  {view.title}: {runs_link(experiment_id, base_url, view)}")
+    return bool(found)

@@ -139,7 +139,7 @@ def sync(
     done = []
     for one in sync_folders(folders, _SYNC_SECONDS):
         done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})
-        what = "everything is in the store" if one.sent else "NOT all sent: the store is away; call this again"
+        what = "everything is in the store" if one.sent else "NOT all sent: the store is away or refuses some; call this again"
         say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: ended now" if one.ended else ""))
     if not folders:
         say("Nothing waits to be sent.")

@@ -99,7 +99,8 @@ def roll_up(
         say(f"The numbers stay on evaluation {run_id} and are not copied to the training run: {why}")
         return
     training.log_metrics(values, step=at)
-    training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint, "mlflow.note.content": sentence})
+    training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint})
+    training.conclude(sentence)
     training.flush()
 
 

@@ -110,6 +110,8 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
         run.log_params({**flat(config), **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_file(folder / "config.yaml")
         run.log_dataset(training_folder(config), digest, "training", len(inputs.items))
+        run.log_source()
+        run.describe(_what(config, len(inputs.items)))
         try:
             trained = _train(config, pipeline, inputs, folder, run, accelerator, resume=earlier is not None)
         finally:
@@ -129,6 +131,15 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
         write_text(folder / FACTS, json.dumps(outcome.facts(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
     return outcome
+
+
+def _what(config: LoraExperiment, images: int) -> str:
+    network, training = config.network, config.training
+    return (
+        f"LoRA of {config.model.base}: rank {network.rank}, alpha {float(network.alpha or network.rank):g}, "
+        f"{training.max_train_steps} steps of batch {training.train_batch_size} at learning rate {config.optimizer.learning_rate:g}, "
+        f"on {images} images of {training_folder(config).name}."
+    )
 
 
 def _train(

@@ -109,6 +109,8 @@ def run_stargan(
         run.log_params({**flat(config), **versions, **_latent_facts(latents, inputs)})
         run.log_file(folder / "config.yaml")
         run.log_dataset(latents.folder, digest, "training", sum(len(part) for part in inputs.training))
+        run.log_source()
+        run.describe(_what(config, latents, inputs))
         try:
             trained = _train(config, inputs, vae, folder, run, accelerator, resume=earlier is not None)
         finally:
@@ -348,6 +350,15 @@ def _evaluate(
         )
     roll_up(training, run.run_id, result.fingerprint, result.headline(), config.training.epochs, result.sentence)
     return result
+
+
+def _what(config: StarganExperiment, latents: LatentSet, inputs: GanInputs) -> str:
+    training, names = config.training, [domain.name for domain in latents.domains]
+    return (
+        f"StarGAN v2 between {', '.join(names[:-1])} and {names[-1]}: {training.epochs} epochs of {inputs.steps_per_epoch} steps, batch "
+        f"{training.batch_size}, learning rate {config.optimizer.learning_rate:g}, w_ds {config.loss.w_ds:g}, on "
+        f"{sum(len(part) for part in inputs.training)} latents of {latents.folder.name}."
+    )
 
 
 def _latent_facts(latents: LatentSet, inputs: GanInputs) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fashion_ml.config import load_config, validate
 from fashion_ml.evaluation.scores import METRICS
 from fashion_ml.models.lora import read_metadata
 from fashion_ml.reports.loss_log import read_loss_log
+from fashion_ml.source_code import git_commit
 from tests.recipes.command import FEW, SHORT, Finished, fashion_ml
 
 
@@ -63,6 +64,23 @@ def test_the_training_run_holds_only_what_training_measured_and_the_roll_up(clie
         assert training.data.metrics[name] == evaluation.data.metrics[name.removeprefix("eval/")]
 
 
+def test_the_description_says_what_was_trained_and_how_it_came_out(client: MlflowClient, training: Any):
+    what, verdict = training.data.tags["mlflow.note.content"].split("\n\n")
+    assert what.startswith("LoRA of embedded: rank 4, alpha 2, 6 steps of batch")
+    (evaluation,) = children(client, training)
+    assert verdict == evaluation.data.tags["mlflow.note.content"]
+
+
+def test_the_code_that_trained_is_known(client: MlflowClient, training: Any):
+    if git_commit() is None:
+        assert "mlflow.source.git.commit" not in training.data.tags
+        assert "source.changed" not in training.data.tags
+    else:
+        assert training.data.tags["mlflow.source.git.commit"] == git_commit()
+        kept = "source/uncommitted.diff" in artifacts(client, training.info.run_id)
+        assert training.data.tags["source.changed"] == str(kept).lower()
+
+
 def test_every_step_is_in_mlflow_once(client: MlflowClient, training: Any):
     points = client.get_metric_history(training.info.run_id, "total_loss")
     assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
@@ -87,7 +105,7 @@ def test_every_row_of_the_loss_log_says_na_three_times(client: MlflowClient, tra
 def test_the_exact_set_of_artifacts(client: MlflowClient, training: Any):
     logs = sorted(artifacts(client, training.info.run_id, "training_logs"))
     curves, report = (name for name in logs if "detailed" in name)
-    assert artifacts(client, training.info.run_id) == {
+    assert artifacts(client, training.info.run_id) - {"source/uncommitted.diff"} == {
         "config.yaml",
         "lora/lora.safetensors",
         "training_logs/training_loss_log.txt",
