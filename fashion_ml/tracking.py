@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time as clock
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.errors import InputError, without_credentials
+from fashion_ml.errors import InputError, without_credentials, without_secrets
 from fashion_ml.interrupt import not_interrupted
 from fashion_ml.living import is_gone, own_process
 from fashion_ml.progress import say
@@ -327,7 +327,7 @@ def open_run(
         with suppress(Exception):
             run.set_tags({"error": _first_line(error)[:500]})
             if not isinstance(error, InputError):
-                run.log_text(without_credentials("".join(traceback.format_exception(error))), "error/traceback.txt")
+                run.log_text(without_secrets("".join(traceback.format_exception(error))), "error/traceback.txt")
         _end(run, "FAILED")
         raise
 

@@ -121,6 +121,8 @@ def tag_of(view: View) -> str:
         chart = {"uuid": f"{view.key}-chart", "type": "PARALLEL", "deleted": False, "isGenerated": False}
         chart |= {"metricSectionId": view.key, "selectedParams": view.params, "selectedMetrics": view.metrics}
         state["compareRunCharts"] = [{**chart, "showAllRuns": False}]
-        state["compareRunSections"] = [{"uuid": view.key, "name": view.title, "display": True, "isReordered": False}]
+        state["compareRunSections"] = [
+            {"uuid": view.key, "name": view.title, "display": True, "isReordered": False, "columns": 1, "cardHeight": 440}
+        ]
         state["isAccordionReordered"] = True
     return f"deflate;{base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()}"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.recipes.tracking_server import Server
 
 settings.register_profile("here", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("here")
@@ -36,3 +41,19 @@ def workdir(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An MLflow server on PostgreSQL, both real."""
+    from tests.recipes.postgres import Postgres
+    from tests.recipes.tracking_server import PASSWORD, Server
+
+    folder = tmp_path_factory.mktemp("server")
+    postgres = Postgres(folder)
+    postgres.start()
+    one = Server(folder, postgres.url(driver="+psycopg", password=PASSWORD))
+    one.start()
+    yield one
+    one.kill()
+    postgres.stop()

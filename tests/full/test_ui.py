@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,13 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.full.browser import Page, browser
 from tests.recipes.command import FEW, fashion_ml, free_port, wait_until_healthy
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
     pytest.mark.skipif(bool(os.environ.get("CI")), reason="browsers are driven by hand, not in CI"),
-]
-OPTIONS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--virtual-time-budget=30000", "--window-size=1800,1000"),
 ]
 
 
@@ -38,17 +34,23 @@ class Site:
     experiment: str
     gan: str
 
-    def page(self, address: str, picture: str = "") -> str:
-        """The text of a page once it is drawn; FASHION_ML_SCREENSHOTS names a folder that keeps what it looks like."""
-        with tempfile.TemporaryDirectory() as profile:
-            command = [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}"]
-            kept = os.environ.get("FASHION_ML_SCREENSHOTS")
-            if kept and picture:
-                subprocess.run(
-                    [*command, f"--screenshot={Path(kept) / picture}", address], check=True, capture_output=True, timeout=120
-                )
-            drawn = subprocess.run([*command, "--dump-dom", address], check=True, capture_output=True, text=True, timeout=120)
-        return re.sub(r"\s+", " ", re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", drawn.stdout, flags=re.S))
+    def view(self, title: str) -> str:
+        """The link that was printed under a title."""
+        return next(line.split(": ", 1)[1] for line in self.links.splitlines() if line.strip().startswith(f"{title}: "))
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with browser(str(CHROMIUM)) as one:
+        yield one
+
+
+def keep(page: Page, picture: str) -> None:
+    """FASHION_ML_SCREENSHOTS names a folder that keeps what a page looks like."""
+    folder = os.environ.get("FASHION_ML_SCREENSHOTS")
+    if folder:
+        time.sleep(2)  # animations
+        page.photograph(Path(folder) / picture)
 
 
 @pytest.fixture(scope="module")
@@ -81,32 +83,43 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
     process.wait()
 
 
-def test_the_table_shows_rank_rate_loss_and_score_without_a_click(site: Site):
-    link = next(line.split(": ", 1)[1] for line in site.links.splitlines() if line.strip().startswith("LoRA trainings: "))
-    text = site.page(link, "ui_loras.png")
-    for column in ("network.rank", "optimizer.learning_rate", "total_loss", "eval/weighted_total_loss"):
-        assert column in text, text[:3000]
-    assert "0.001" in text
-    assert "0.004" in text
+def test_the_table_shows_rank_rate_loss_and_score_without_a_click(site: Site, page: Page):
+    page.open(site.view("LoRA trainings"))
+    page.wait_for("network.rank", "optimizer.learning_rate", "total_loss", "eval/weighted_total_loss", "0.001", "0.004")
+    keep(page, "ui_loras.png")
 
 
-def test_a_ready_view_draws_rank_rate_and_score_as_parallel_coordinates(site: Site):
-    link = next(line.split(": ", 1)[1] for line in site.links.splitlines() if "LoRA trainings compared: " in line)
-    text = site.page(link, "ui_parallel.png")
-    for name in ("network.rank", "optimizer.learning_rate", "eval/weighted_total_loss"):
-        assert name in text
+def test_a_ready_view_draws_rank_rate_and_score_as_parallel_coordinates(site: Site, page: Page):
+    page.open(site.view("LoRA trainings compared"))
+    page.wait_for("network.rank", "optimizer.learning_rate", "eval/weighted_total_loss")
+    keep(page, "ui_parallel.png")
+    axes = page.run("[...document.querySelectorAll('svg .label')].map(e => e.textContent)")
+    assert {"network.rank", "optimizer.learning_rate", "eval/weighted_total_loss"} <= set(axes)
 
 
-def test_comparing_three_loras_draws_parallel_coordinates(site: Site):
+def test_comparing_three_loras_draws_parallel_coordinates(site: Site, page: Page):
     runs, experiments = quote(json.dumps(site.runs)), quote(json.dumps([site.experiment]))
-    text = site.page(f"{site.url}/#/compare-runs?runs={runs}&experiments={experiments}", "ui_compare.png")
-    assert "Parallel Coordinates Plot" in text
-    for name in ("network.rank", "optimizer.learning_rate"):
-        assert name in text
+    page.open(f"{site.url}/#/compare-runs?runs={runs}&experiments={experiments}")
+    page.wait_for("Comparing 3 Runs", "Parallel Coordinates Plot", "network.rank", "optimizer.learning_rate")
+    page.click("[class*=select-selector]", "total_loss")  # the metrics; MLflow begins with total_loss
+    page.choose("eval/weighted_total_loss")
+    drawn = "[...document.querySelectorAll('.parcoords .axis-title')].map(e => e.textContent)"
+    wanted = {"network.rank", "optimizer.learning_rate", "eval/weighted_total_loss"}
+    end = time.monotonic() + 20
+    while not wanted <= set(axes := page.run(drawn)):
+        assert time.monotonic() < end, axes
+        time.sleep(0.3)
+    page.click("h1, h2")  # closes the list
+    keep(page, "ui_compare.png")
 
 
-def test_the_charts_of_a_stargan_show_its_terms(site: Site):
-    text = site.page(f"{site.url}/#/experiments/{site.experiment}/runs/{site.gan}/model-metrics", "ui_stargan.png")
-    for name in ("cyc", "d_loss", "ds", "g_adv", "g_loss", "id"):  # the first screen; the others are drawn when scrolled to
-        assert name in text, name
-    assert int(re.search(r"Model metrics \((\d+)\)", text)[1]) >= 13  # type: ignore[index]
+def test_the_charts_of_a_stargan_show_its_terms(site: Site, page: Page):
+    page.open(f"{site.url}/#/experiments/{site.experiment}/runs/{site.gan}/model-metrics")
+    page.wait_for("Model metrics(")
+    page.click("input[placeholder*='earch metric']")
+    page.insert("^(d_loss|g_|sty|ds|cyc|id|r1|lambda_ds)")
+    page.wait_for("stargan embedded (d_loss)")
+    keep(page, "ui_stargan.png")
+    text = page.scroll_through()
+    for name in ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds"):
+        assert f"stargan embedded ({name})" in text, name

@@ -53,6 +53,16 @@ def test_changes_and_unknown_files_are_told_without_passwords(project: Path):
     assert "# not in git: new.py" in diff
 
 
+def test_a_password_of_the_environment_is_in_no_diff(project: Path, monkeypatch: pytest.MonkeyPatch):
+    commit(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "open-sesame")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:close-sesame@host")
+    (project / "loss.py").write_text("one = 'open-sesame'; two = 'close-sesame'\n")
+    diff = source_code.git_diff()
+    assert diff is not None
+    assert "+one = '[secret]'; two = '[secret]'" in diff
+
+
 def test_without_a_checkout_and_inside_another_one_nothing_is_claimed(project: Path, monkeypatch: pytest.MonkeyPatch):
     assert (source_code.git_commit(), source_code.git_diff()) == (None, None)
     source_code.git_commit.cache_clear()
