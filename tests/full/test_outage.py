@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fashion_ml.progress import say
 from tests.recipes.tracking_server import Server, check_outage
 
 
 def test_a_minute_without_the_server_costs_no_time_and_no_point(server: Server, tmp_path: Path):
     longest = check_outage(server, tmp_path, seconds=60, steps=1000)
-    print(f"longest time between two steps: {longest:.2f} s")
+    say(f"longest time between two steps: {longest:.2f} s")
     assert longest < 1.0
