@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
-_SHORTEST_SECRET = 6
-_SECRET_NAMES = ("PASSWORD", "TOKEN", "SECRET", "ACCESS_KEY", "API_KEY")
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s'\"]+@")
+_WHOLE_URL = re.compile(r"\w[\w+.-]*://[^:/@]*:(?P<password>.+)@")
+_IN_QUERY = re.compile(
+    r"(?<=[?&])(?P<key>\w*(?:password|passwd|pwd|token|secret|api_key)\w*)=(?P<value>[^&\s'\"]+)", re.IGNORECASE
+)
+_SECRET_NAMES = ("PASSWORD", "TOKEN", "SECRET", "ACCESS_KEY", "API_KEY")
+_SHORTEST = 6
+"""Shorter secrets are only removed where they stand in a URL."""
 
 
 class InputError(ValueError):
@@ -20,17 +26,24 @@ class InputError(ValueError):
 
 
 def without_credentials(text: str) -> str:
-    """A text without the user and password of any URL in it."""
-    return _CREDENTIALS.sub("", text)
+    """A text without the user and password of any URL in it, and without the passwords and tokens that this process was given.
+
+    Those are looked for in the environment and on the command line, in URLs of every form there and in variables named for what they hold.
+    """
+    whole = _WHOLE_URL.match(text)
+    if whole:  # a URL by itself: its password may hold anything
+        text = text.replace(f":{whole['password']}@", "@", 1)
+    for secret in sorted(set(_secrets()), key=len, reverse=True):
+        text = text.replace(f":{secret}@", "@")
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, "[secret]")
+    return _IN_QUERY.sub(lambda match: f"{match['key']}=[secret]", _CREDENTIALS.sub("", text))
 
 
-def without_secrets(text: str) -> str:
-    """As `without_credentials`, for long texts of any origin: without the passwords and tokens that this process's environment holds, too."""
-    values = [value for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES)]
-    for uri in os.environ.values():
-        values += re.findall(r"//[^/@\s:]*:([^/@\s]+)@", uri)
-    text = without_credentials(text)
-    for value in values:
-        if len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, "[secret]")
-    return text
+def _secrets() -> Iterator[str]:
+    for value in (*os.environ.values(), *sys.argv):
+        match = _WHOLE_URL.search(value)
+        if match:
+            yield match["password"]
+        yield from (match["value"] for match in _IN_QUERY.finditer(value))
+    yield from (value for name, value in os.environ.items() if value and name.upper().endswith(_SECRET_NAMES))

@@ -35,6 +35,8 @@ def register(run_id: str, name: str) -> Registered:
     """
     from fashion_ml.tracking import find_run, log_model, open_tracking
 
+    if not name.strip() or set(name) & {"/", ":"}:
+        raise InputError(f"--name: {name!r} is no name of a model; use one without / and :")
     client = open_tracking()
     run = find_run(client, run_id)
     kind = run.data.tags.get("kind", "")
@@ -46,7 +48,7 @@ def register(run_id: str, name: str) -> Registered:
         saver = lora if kind == "train_lora" else stargan
         options, step = (_lora if kind == "train_lora" else _stargan)(client, run_id, Path(temporary))
         version, uri = log_model(run_id, name, saver, options, step)
-    champion, why = _is_better(client, name, run_id)
+    champion, why = _is_better(client, name, run_id, step)
     if champion:
         client.set_registered_model_alias(name, CHAMPION, version)
     client.update_model_version(
@@ -101,7 +103,7 @@ def _config(client: Any, run_id: str, kind: Any, place: Path) -> Any:
     return checked(yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8")), kind)
 
 
-def _is_better(client: Any, name: str, run_id: str) -> tuple[bool, str]:
+def _is_better(client: Any, name: str, run_id: str, step: int) -> tuple[bool, str]:
     """Whether a run's evaluation beats that of the champion, and a sentence."""
     from fashion_ml.evaluation.comparing import differences, refuse_different
     from fashion_ml.recipes.comparing import evaluated
@@ -111,6 +113,12 @@ def _is_better(client: Any, name: str, run_id: str) -> tuple[bool, str]:
         new = evaluated(client, run_id)
     except InputError:
         return False, "Not evaluated, so it is no champion."
+    tags = client.get_run(new.run_id).data.tags
+    if tags.get("algorithm") not in ("lora", "stargan") or tags.get("step", str(step)) != str(step):
+        return (
+            False,
+            "Its latest evaluation is not one of these networks at the last step, so it is no champion: fashion-ml evaluate run.",
+        )
     before = champion_run(client, name, CHAMPION)
     if before is None:
         return True, "The first version that was evaluated."

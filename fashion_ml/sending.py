@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,15 @@ class Sender:
                     self._keep(refused, error)
 
     def again(self, names: dict[str, str]) -> bool:
-        """Try once more what was refused; whether nothing is left of it."""
+        """Try once more what was refused; whether nothing is left of it. Tags and ends that came after it stay."""
         note = self._folder / REFUSED
         if not note.is_file():
             return True
-        entries = [json.loads(line) for line in note.read_text(encoding="utf-8").splitlines()]
+        entries = _entries(note)
         left = []
         for number, entry in enumerate(entries):
             try:
-                left += [_entry(*pair) for pair in self._attempt(entry["operation"], names)]
+                left += [_entry(*pair) for pair in self._attempt(self._still_new(entry["operation"], names), names)]
             except RetryLater as error:
                 left += [{**entry, "why": str(error)}, *entries[number + 1 :]]
                 break
@@ -82,6 +83,20 @@ class Sender:
             return [pair for part in halves for pair in self._attempt(part, names)]
         return []
 
+    def _still_new(self, operation: Operation, names: dict[str, str]) -> Operation:
+        """An operation without what later ones have decided: a run that has ended, tags that it has by now."""
+        if operation["do"] != "end" and "tags" not in operation:
+            return operation
+        try:
+            run = self._client.get_run(names.get(operation["run"], operation["run"]))
+        except Exception:
+            return operation  # then the attempt will say what is wrong
+        if operation["do"] == "end":
+            return operation if run.info.status == "RUNNING" else {"do": "batch", "run": operation["run"]}
+        if operation["do"] == "batch":
+            return {**operation, "tags": [pair for pair in operation["tags"] if pair[0] not in run.data.tags]}
+        return operation
+
     def _is_stuck(self, operation: Operation, run_id: str) -> bool:
         """Whether an operation has failed often enough and the store is not away."""
         text = json.dumps(operation)
@@ -97,14 +112,23 @@ class Sender:
 
     def _keep(self, operation: Operation, error: Exception) -> None:
         note = self._folder / REFUSED
-        before = note.read_text(encoding="utf-8") if note.is_file() else ""
-        if any(json.loads(line)["operation"] == operation for line in before.splitlines()):
+        before = _entries(note) if note.is_file() else []
+        if any(entry["operation"] == operation for entry in before):
             return  # sent again after a later one failed
-        write_text(note, before + json.dumps(_entry(operation, error)) + "\n")
+        write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]))
         say(
             f"The tracking store refused {operation['do']} of run {operation['run']} ({_reason(error)}); it is kept in {note} and "
             "fashion-ml sync tries it again"
         )
+
+
+def _entries(note: Path) -> list[dict[str, Any]]:
+    """What is noted as refused; a line that a damaged disk has broken is left out."""
+    found = []
+    for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def _entry(operation: Operation, error: Exception) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from time import time as clock
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fashion_ml.errors import InputError
 from fashion_ml.progress import say
 from fashion_ml.sending import KEY_TAG, PENDING, REFUSED, Sender, is_temporary
-from fashion_ml.spool import Operation, Spool
+from fashion_ml.spool import Operation, Spool, read_position
 
 FOLDER = "spool"
 """In the run's folder."""
@@ -134,7 +135,15 @@ def send_rest(folder: Path, client: Any, where: str, seconds: float) -> bool:
 def waiting(folder: Path) -> int:
     """Bytes that the spool of a run's folder still holds, and those that the store has refused."""
     place = folder / FOLDER
-    note = place / "position.json"
-    sent = json.loads(note.read_text(encoding="utf-8"))["sent"] if note.is_file() else 0
-    refused = place / REFUSED
-    return (place / "operations.jsonl").stat().st_size - int(sent) + (refused.stat().st_size if refused.is_file() else 0)
+    left = max((place / "operations.jsonl").stat().st_size - read_position(place)[0], 0)
+    return left + ((place / REFUSED).stat().st_size if (place / REFUSED).is_file() else 0)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process has the spool of a run's folder open."""
+    lock = FileLock(folder / FOLDER / "lock", timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True

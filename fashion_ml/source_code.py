@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from fashion_ml.errors import without_secrets
+from fashion_ml.errors import without_credentials
 
 _MOST_BYTES = 1 << 20
 
@@ -31,7 +31,7 @@ def git_diff() -> str | None:
     changes, strangers = _git("diff", "HEAD"), _git("ls-files", "--others", "--exclude-standard")
     if changes is None or strangers is None:
         return None
-    text = without_secrets(changes + "".join(f"# not in git: {name}\n" for name in strangers.splitlines()))
+    text = without_credentials(changes + "".join(f"# not in git: {name}\n" for name in strangers.splitlines()))
     return (
         text if len(text) <= _MOST_BYTES else f"{text[:_MOST_BYTES]}\n# cut here: {len(text) - _MOST_BYTES} characters more\n"
     )

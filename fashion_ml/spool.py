@@ -50,10 +50,8 @@ class Spool:
         self._path, self._note = folder / "operations.jsonl", folder / "position.json"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._written = _cut_to_whole_lines(self._file)
-        known: dict[str, Any] = (
-            json.loads(self._note.read_text(encoding="utf-8")) if self._note.is_file() else {"sent": 0, "names": {}}
-        )
-        self._sent, self.names = int(known["sent"]), dict(known["names"])
+        sent, self.names = read_position(folder)
+        self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
         self._write_lock, self._dirty, self._closing = threading.Lock(), False, threading.Event()
         self.away = False
         """Whether the receiver did not answer last time."""
@@ -109,7 +107,7 @@ class Spool:
                 if self.away:
                     self._say(f"{self._where} answers again")
                 self.away, wait = False, _BACKOFF_SECONDS
-            except RetryLater as error:
+            except Exception as error:  # nothing that goes wrong here may end the sending
                 if not self.away:
                     self._say(f"{self._where} does not answer ({error}); going on, what is logged is kept in {self.folder}")
                 self.away, again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
@@ -120,10 +118,20 @@ class Spool:
         if not whole:  # a line longer than a chunk
             whole = os.pread(self._file, self.waiting, self._sent)
             whole = whole[: whole.index(b"\n") + 1]
+        os.fsync(self._file)  # else the disk may know that they were sent, and not what
         self._send([json.loads(line) for line in whole.splitlines()], self.names)
         self._sent += len(whole)
         self.remember()
         self._progress = time.monotonic()
+
+
+def read_position(folder: Path) -> tuple[int, dict[str, str]]:
+    """Bytes of a spool that were sent, and the receiver's names; from the start where the note is missing or damaged: twice is as once."""
+    try:
+        known = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+        return int(known["sent"]), dict(known["names"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, {}
 
 
 def _cut_to_whole_lines(file: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.resuming import read_run_folder
-from fashion_ml.shipping import FOLDER, send_rest, waiting
+from fashion_ml.shipping import FOLDER, is_written, send_rest, waiting
 from fashion_ml.tracking import attach, close_if_dead, find_run, open_tracking, shown_uri, store_uri
 
 
@@ -25,9 +25,17 @@ class Synced:
 
 
 def unsent(below: Path) -> list[Path]:
-    """The run folders below a folder whose spools hold something that was not sent."""
+    """The run folders below a folder that nobody writes to now and that hold something unsent, or a run that did not come to its end."""
     found = [path.parents[1] for path in sorted(below.rglob(f"{FOLDER}/operations.jsonl"))]
-    return [folder for folder in found if waiting(folder)]
+    return [folder for folder in found if not is_written(folder) and (waiting(folder) or _unfinished(folder))]
+
+
+def _unfinished(folder: Path) -> bool:
+    note = read_run_folder(folder)
+    if note is None or note.finished or note.tracking_uri != shown_uri(store_uri()):
+        return False
+    client = open_tracking()
+    return client.get_run(note.run_id).info.status == "RUNNING"
 
 
 def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
@@ -47,5 +55,5 @@ def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
     client = open_tracking()
     for note in notes:
         sent = send_rest(note.path, client, f"The tracking store {store}", seconds)
-        run = attach(client, find_run(client, note.run_id))
-        yield Synced(note.path, note.run_id, sent, sent and close_if_dead(run, finished=note.finished))
+        ended = sent and close_if_dead(attach(client, find_run(client, note.run_id)), finished=note.finished)
+        yield Synced(note.path, note.run_id, sent, ended)

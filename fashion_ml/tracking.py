@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time as clock
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.errors import InputError, without_credentials, without_secrets
+from fashion_ml.errors import InputError, without_credentials
 from fashion_ml.interrupt import not_interrupted
 from fashion_ml.living import is_gone, own_process
 from fashion_ml.progress import say
@@ -135,6 +135,13 @@ class TrackedRun:
 
         if tags:
             self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def forget_error(self) -> None:
+        """Move the reason why an earlier part ended to the tag `resumed.error`."""
+        before = self.client.get_run(self.run_id).data.tags.get("error")
+        if before:
+            self.set_tags({"resumed.error": before})
+            self.client.delete_tag(self.run_id, "error")
 
     def has_image(self, key: str, step: int) -> bool:
         """Whether a resumed run has an image of this key and step already."""
@@ -260,10 +267,13 @@ def _first_use(uri: str) -> Iterator[None]:
 def _check_server(uri: str) -> None:
     """InputError at once when nothing answers; MLflow itself would go on trying for minutes."""
     from urllib.error import HTTPError
+    from urllib.parse import urlsplit
     from urllib.request import urlopen
 
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
     try:
-        urlopen(f"{shown_uri(uri).rstrip('/')}/health", timeout=10).close()
+        urlopen(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health", timeout=10).close()
     except HTTPError:
         return  # something answers: let MLflow say what is wrong
     except OSError as error:
@@ -316,18 +326,21 @@ def open_run(
             below = {_PARENT: parent.run_id} if parent and not resume else {}
             run.set_tags({**tags, _PROCESS: own_process(), **below})
         if resume:
+            run.forget_error()
             run.skip_what_is_there()
         yield run
         run.finish()
         run.close_spool()
     except (KeyboardInterrupt, SystemExit):
+        with suppress(Exception):
+            run.set_tags({"error": "stopped by Ctrl-C or a signal"})
         _end(run, "KILLED")
         raise
     except BaseException as error:
         with suppress(Exception):
             run.set_tags({"error": _first_line(error)[:500]})
             if not isinstance(error, InputError):
-                run.log_text(without_secrets("".join(traceback.format_exception(error))), "error/traceback.txt")
+                run.log_text(without_credentials("".join(traceback.format_exception(error))), "error/traceback.txt")
         _end(run, "FAILED")
         raise
 
@@ -392,7 +405,11 @@ def find_run(client: Any, run_id: str) -> Any:
 
     try:
         return client.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if is_temporary(error):
+            raise InputError(
+                f"MLFLOW_TRACKING_URI: {shown_uri(store_uri())!r} does not answer ({_first_line(error)[:200]}); try again when it does"
+            ) from None
         raise InputError(
             f"run_id: {run_id!r} is not in {shown_uri(store_uri())}; copy the id from the run's page, or set MLFLOW_TRACKING_URI"
         ) from None

@@ -119,6 +119,8 @@ def reproduce(
     if result.different:
         rows = [[name, *("absent" if v is None else f"{v:.9g}" for v in pair)] for name, pair in result.different.items()]
         table(["differs", "before", "now"], rows, left=1)
+    if result.evaluated_again:
+        say("Not compared: eval/ values, for the run was evaluated again since, with other settings")
     what = "identical" if result.identical else f"{len(result.different)} metrics differ"
     say(f"Run {result.after} repeats {run_id}: {what}, {result.points} equal points")
     if not result.identical:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ class Reproduced:
     """By metric, the last value of both where any point differs or one of them has none."""
     versions: dict[str, tuple[str, str]]
     """Packages whose versions differ."""
+    evaluated_again: bool = False
+    """Whether the run was evaluated again since, in another way, so that its `eval/` values are not those of the training."""
 
     @property
     def identical(self) -> bool:
@@ -71,24 +72,28 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
         after = stargan.run_id
     repeated = find_run(client, after)
     attach(client, repeated).set_tags({"reproduces": run_id})
-    points, different = _compare(client, run_id, after)
-    return Reproduced(run_id, after, points, different, _versions(run.data.params, repeated.data.params))
+    marks = [one.data.tags.get("eval.fingerprint") for one in (run, repeated)]
+    again = None not in marks and marks[0] != marks[1]
+    points, different = _compare(client, run_id, after, leave="eval/" if again else None)
+    return Reproduced(run_id, after, points, different, _versions(run.data.params, repeated.data.params), again)
 
 
-def _compare(client: Any, before: str, after: str) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
+def _compare(
+    client: Any, before: str, after: str, leave: str | None
+) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
     names = sorted(set(client.get_run(before).data.metrics) | set(client.get_run(after).data.metrics))
+    names = [name for name in names if leave is None or not name.startswith(leave)]
     equal, different = 0, dict[str, tuple[float | None, float | None]]()
     for name in names:
-        one, other = ({p.step: p.value for p in client.get_metric_history(run, name)} for run in (before, after))
-        same = sum(step in other and _equal(value, other[step]) for step, value in one.items())
-        equal += same
-        if not same == len(one) == len(other):
-            different[name] = (one[max(one)] if one else None, other[max(other)] if other else None)
+        one, other = ({(p.step, repr(p.value)) for p in client.get_metric_history(run, name)} for run in (before, after))
+        equal += len(one & other)
+        if one != other:
+            different[name] = _last(one), _last(other)
     return equal, different
 
 
-def _equal(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
+def _last(points: set[tuple[int, str]]) -> float | None:
+    return float(max(points)[1]) if points else None
 
 
 def _versions(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -26,6 +26,7 @@ from fashion_ml.losses.diffusion import (
 )
 from fashion_ml.models.lora import LoraSpec, add_lora, load_lora
 from fashion_ml.models.lora_linear import use_fused_linears
+from fashion_ml.models.small_convolution import use_small_convolutions
 from fashion_ml.progress import bar
 from fashion_ml.seeding import derive_seed
 from fashion_ml.training.batches import Batch, StepInputs
@@ -196,6 +197,7 @@ def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[
         pipeline.unet.to(memory_format=torch.channels_last)
     for model in models:
         use_fused_linears(model)
+    use_small_convolutions(pipeline.unet)
     if config.training.compile:
         models[0] = torch.compile(models[0])
     return tuple(accelerator.prepare(model) for model in models)

@@ -13,6 +13,9 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import IMAGE_LOSSES, LossLog
 
+_MOST_SECONDS = 1.0
+"""Steps wait no longer than this before they are handed out, however few they are."""
+
 
 @dataclass
 class LossSeries:
@@ -92,7 +95,8 @@ class Record:
         """
         self.val_loss = measured.get("val_loss", self.val_loss)
         self._pending.append(_Pending(step, time.time(), total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
-        if step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
+        late = time.time() - self._pending[0].time > _MOST_SECONDS
+        if late or step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
             self.flush()
 
     def flush(self) -> None:

@@ -138,6 +138,12 @@ def test_a_run_that_is_no_training_is_refused(refused: Command):
     assert "is not in" in line
 
 
+@pytest.mark.parametrize("name", ["a/b", "a:b", " "])
+def test_a_name_that_no_model_can_have_is_refused_before_anything_is_logged(refused: Command, name: str):
+    (line,) = refused("register", "0" * 32, "--name", name)
+    assert line.startswith("--name: ")
+
+
 def test_a_run_is_reproduced_to_the_last_bit(own: Finished):
     result = fashion_ml(
         "reproduce",

@@ -61,6 +61,7 @@ def test_a_stopped_run_is_killed_with_its_log_and_weights_kept(workdir: Path, nu
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert run.info.status == "KILLED"
+    assert run.data.tags["error"] == "stopped by Ctrl-C or a signal"
     points = client.get_metric_history(run.info.run_id, "total_loss")
     assert [point.step for point in points] == list(range(1, steps + 1))
     assert {item.path for item in client.list_artifacts(run.info.run_id, "lora")} == {f"lora/{path.name}"}

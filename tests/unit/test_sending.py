@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -106,3 +106,32 @@ def test_what_was_refused_before_a_failure_is_kept_once(tmp_path: Path):
         with pytest.raises(RetryLater):
             send([metric("bad"), TEXT], {})
     assert refused(tmp_path) == [metric("bad")]
+
+
+def test_what_came_later_is_not_undone_by_trying_again(tmp_path: Path):
+    class Tagged(Store):
+        tags: ClassVar[dict[str, str]] = {"verdict": "new"}
+        status = "FINISHED"
+        refuses = True
+
+        def get_run(self, run_id: str) -> Any:
+            return SimpleNamespace(info=SimpleNamespace(status=self.status), data=SimpleNamespace(tags=self.tags))
+
+        def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            if self.refuses:
+                raise MlflowException.invalid_parameter_value("no")
+            self.tags.update({tag.key: tag.value for tag in tags})
+
+        def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
+            if self.refuses:
+                raise MlflowException.invalid_parameter_value("no")
+            self.status = status
+
+    store = Tagged()
+    send = Sender(store, tmp_path)
+    tags = {"do": "batch", "run": "r", "tags": [["verdict", "old"], ["other", "kept"]]}
+    send([tags, {"do": "end", "run": "r", "status": "KILLED", "end": 1}], {})
+    store.refuses = False
+    assert send.again({})
+    assert store.tags == {"verdict": "new", "other": "kept"}
+    assert store.status == "FINISHED"

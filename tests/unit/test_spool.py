@@ -119,3 +119,44 @@ def test_an_answer_to_a_name_is_there_after_the_next_opening(tmp_path: Path):
     again = Spool(tmp_path, send, quiet, "it")
     assert again.names == {"pending": "real"}
     again.close(1)
+
+
+def test_a_spool_shorter_than_its_note_goes_on_with_what_comes(tmp_path: Path):
+    """The machine stopped before the disk had the last lines, which had been sent."""
+    receiver = Receiver()
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    for number in range(10):
+        spool.write({"n": number})
+    assert spool.close(10)
+    path = tmp_path / "operations.jsonl"
+    path.write_bytes(path.read_bytes()[:-13])
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    for number in range(10, 16):
+        spool.write({"n": number})
+    assert spool.close(10)
+    assert receiver.got == list(range(16))
+
+
+def test_a_damaged_note_sends_all_again(tmp_path: Path):
+    receiver = Receiver()
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    (tmp_path / "position.json").write_text('{"sent": 5')
+    assert Spool(tmp_path, receiver, quiet, "it").close(10)
+    assert receiver.got == [1, 1]
+
+
+def test_an_unforeseen_error_of_the_receiver_does_not_end_the_sending(tmp_path: Path):
+    receiver, failed = Receiver(), list[int]()
+
+    def send(operations: Sequence[Operation], names: dict[str, str]) -> None:
+        if not failed:
+            failed.append(1)
+            raise KeyError("surprise")
+        receiver(operations, names)
+
+    spool = Spool(tmp_path, send, quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    assert receiver.got == [1]
