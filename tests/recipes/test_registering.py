@@ -141,7 +141,7 @@ def test_a_run_that_is_no_training_is_refused(refused: Command):
 @pytest.mark.parametrize("name", ["a/b", "a:b", " "])
 def test_a_name_that_no_model_can_have_is_refused_before_anything_is_logged(refused: Command, name: str):
     (line,) = refused("register", "0" * 32, "--name", name)
-    assert line.startswith("--name: ")
+    assert "--name: " in line
 
 
 def test_a_run_is_reproduced_to_the_last_bit(own: Finished):
