@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
+from benchmarks.results import Row, report
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.evaluation import folders
 from fashion_ml.evaluation.ruler import Ruler
@@ -26,7 +26,6 @@ from fashion_ml.metrics.ciede2000 import ciede2000
 from fashion_ml.metrics.color import color_correlation
 from fashion_ml.metrics.garment_mask import garment_mask
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.progress import say
 
 _ROUNDS = 25
 
@@ -123,13 +122,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--side", type=int, default=512)
     arguments = parser.parse_args()
-    threads = torch.get_num_threads()
-    for name, rate in metric_rates(arguments.side).items():
-        say(f"{name}: {rate:.1f}/s on one thread at {arguments.side} px")
+    rates = metric_rates(arguments.side)
+    rows = [Row(f"{name}, one thread, {arguments.side} px", f"{rate:.0f} a second") for name, rate in rates.items()]
     total, share = outside_share(arguments.pairs, arguments.side)
-    say(
-        f"evaluate images, {arguments.pairs} pairs of {arguments.side} px, {threads} threads: {total:.1f} s, {share:.1%} outside"
-    )
+    what = f"evaluate images, {arguments.pairs} pairs of {arguments.side} px"
+    report([*rows, Row(what, f"{total:.1f} s, {share:.1%} of it neither decoding nor metrics")])
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.results import Row, report
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
-from fashion_ml.progress import say
 from fashion_ml.training.stargan_step import GanBatch, LossWeights, d_losses, frozen, g_losses, make_fakes
 from tests.unit.training import plain_stargan as plain
 
@@ -78,6 +78,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = NetworkSizes(base_dim=arguments.base_dim, num_domains=3)
     b = random_batch(sizes, arguments.batch, arguments.side)
+    rows = []
     for lambda_ds in (1.0, 0.0):
         steps = [make(make_networks(sizes, seed=0), b, lambda_ds) for make in (our_step, plain_step)]
         seconds: list[list[float]] = [[], []]
@@ -88,10 +89,10 @@ def main() -> None:
                 if number >= _WARM_UP:
                     seconds[which].append(time.perf_counter() - start)
         ours, plain = (statistics.median(part) for part in seconds)
-        say(
-            f"lambda_ds {lambda_ds:g}: ours {ours * 1000:.0f} ms, plain {plain * 1000:.0f} ms, ratio {plain / ours:.2f} (base_dim "
-            f"{arguments.base_dim}, batch {arguments.batch}, 4 x {arguments.side} x {arguments.side}, {torch.get_num_threads()} threads)"
-        )
+        side = arguments.side
+        what = f"StarGAN step, lambda_ds {lambda_ds:g}, base_dim {arguments.base_dim}, batch {arguments.batch}, 4 x {side} x {side}"
+        rows.append(Row(what, f"{ours * 1000:.0f} ms", f"plain order {plain * 1000:.0f} ms", plain / ours))
+    report(rows)
 
 
 if __name__ == "__main__":

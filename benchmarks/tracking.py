@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fashion_ml.progress import say
+from benchmarks.results import Row, report
 
 METRICS = 10
 
@@ -45,14 +45,18 @@ def main() -> None:
             most = _memory()
             stored = [len(run.client.get_metric_history(run.run_id, f"metric_{number}")) for number in range(METRICS)]
     ninety_nine = statistics.quantiles(costs, n=100)[98]
-    say(
-        f"{arguments.points} points, {METRICS} a step: in the loop {1e6 * statistics.median(costs) / METRICS:.1f} us a point, 99th percentile "
-        f"{1e6 * ninety_nine / METRICS:.1f} us, the slowest step {1e3 * max(costs):.1f} ms"
+    in_loop = (
+        f"{1e6 * statistics.median(costs) / METRICS:.1f} us in the loop (99th percentile {1e6 * ninety_nine / METRICS:.1f} us"
     )
-    say(
-        f"logged in {logged:.0f} s, in the store after {sent:.0f} s: {arguments.points / sent:.0f} points/s; {sum(stored)} points stored"
-    )
-    say(f"memory {before:.0f} MiB at the start, {most:.0f} MiB at its most")
+    rows = [
+        Row(f"a metric point of {arguments.points}", f"{in_loop}, the slowest step {1e3 * max(costs):.0f} ms)"),
+        Row(
+            "end to end",
+            f"{arguments.points / sent:.0f} points/s; logged after {logged:.0f} s, {sum(stored)} stored after {sent:.0f} s",
+        ),
+        Row("memory of the process", f"{before:.0f} MiB at the start, {most:.0f} MiB at its most"),
+    ]
+    report(rows)
 
 
 def _memory() -> float:

@@ -1,0 +1,114 @@
+"""All benchmarks, one after the other, into benchmarks/RESULTS.md: `python -m benchmarks [--only NAME] [--diffusers PATH] [--kohya PATH]`.
+
+Each runs in a process of its own. In the table at the top of RESULTS.md the rows of the benchmarks that ran are replaced; what is written
+below it stays. `--diffusers` is a checkout of diffusers, `--kohya` one of sd-scripts; without them ours is measured alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.results import FILE
+from fashion_ml.checkpoint import write_text
+from fashion_ml.packages import installed_versions
+from fashion_ml.progress import say
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+COMMANDS: dict[str, list[str]] = {
+    "startup": ["startup"],
+    "lora_step": ["lora_step"],
+    "lora_step_sd15": ["lora_step", "--size", "sd15"],
+    "lora_step_sd15_kohya": ["lora_step", "--size", "sd15", "--targets", "kohya"],
+    "lora_full_size": ["lora_full_size"],
+    "stargan_step": ["stargan_step"],
+    "evaluation": ["evaluation"],
+    "tracking": ["tracking"],
+    "scaling": ["scaling"],
+}
+
+
+def main() -> None:
+    """Run, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=sorted(COMMANDS))
+    for name in ("diffusers", "kohya"):
+        parser.add_argument(f"--{name}", type=Path)
+        parser.add_argument(f"--{name}-python", default=sys.executable)
+    arguments = parser.parse_args()
+    peers = []
+    if arguments.diffusers:
+        script = arguments.diffusers.absolute() / "examples" / "text_to_image" / "train_text_to_image_lora.py"
+        peers += ["--example", str(script), "--example-python", arguments.diffusers_python]
+    if arguments.kohya:
+        peers += ["--kohya", str(arguments.kohya.absolute()), "--kohya-python", arguments.kohya_python]
+    kept = _kept()
+    for name in arguments.only or COMMANDS:
+        say(f"{name} …")
+        module, *options = COMMANDS[name]
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place) / "rows.json"
+            more = peers if name == "lora_full_size" else []
+            command = [sys.executable, "-m", f"benchmarks.{module}", *options, *more]
+            if subprocess.run(command, env={**os.environ, FILE: str(file)}).returncode:
+                say(f"{name} failed; its rows stay as they were")
+                continue
+            kept[name] = json.loads(file.read_text(encoding="utf-8"))
+        _write(kept)
+
+
+def _kept() -> dict[str, list[dict[str, Any]]]:
+    """The rows that are in the file, by benchmark."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    text = RESULTS.read_text(encoding="utf-8")
+    if BEGIN not in text:
+        return found
+    for line in text.split(BEGIN)[1].split(END)[0].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[0] in COMMANDS:
+            ratio = float(cells[4]) if cells[4] else None
+            found.setdefault(cells[0], []).append({"what": cells[1], "ours": cells[2], "other": cells[3], "ratio": ratio})
+    return found
+
+
+def _write(rows: dict[str, list[dict[str, Any]]]) -> None:
+    lines = [BEGIN, "", f"{_machine()}", "", "| benchmark | what | ours | beside it | times as fast |", "|---|---|---|---|---|"]
+    for name in COMMANDS:
+        for row in rows.get(name, ()):
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            lines.append(f"| {name} | {row['what']} | {row['ours']} | {row['other']} | {ratio} |")
+    table = "\n".join([*lines, "", END])
+    text = RESULTS.read_text(encoding="utf-8")
+    if BEGIN in text:
+        before, rest = text.split(BEGIN)
+        text = before + table + rest.split(END)[1]
+    else:
+        title, rest = text.split("\n", 1)
+        text = f"{title}\n\n{table}\n{rest}"
+    write_text(RESULTS, text)
+
+
+def _machine() -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in installed_versions().items())
+    memory = psutil.virtual_memory().total / 2**30
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        model = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model
+        )
+    return f"{psutil.cpu_count()} cores of {model}, {memory:.0f} GiB; {versions}. Medians; ratios of two commands or steps that took turns."
+
+
+if __name__ == "__main__":
+    main()
