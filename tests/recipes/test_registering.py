@@ -162,3 +162,31 @@ def test_a_run_is_reproduced_to_the_last_bit(own: Finished):
     assert client.get_run(facts["after"]).data.tags["reproduces"] == own.facts["run_id"]
     assert facts["points"] > 20
     assert facts["after"] != own.facts["run_id"]
+
+
+def test_an_evaluation_made_since_is_no_difference(own: Finished):
+    again = fashion_ml("evaluate", "run", own.facts["run_id"], "--seed", "5", cwd=own.folder, uri=own.uri)
+    assert again.returncode == 0, again.stderr
+    result = fashion_ml("reproduce", own.facts["run_id"], "--output-dir", "third", cwd=own.folder, uri=own.uri)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Not compared: eval/ values" in result.stdout
+    assert "identical" in result.stdout
+
+
+def test_measured_images_of_another_model_make_no_champion(own: Finished):
+    train = ["train", "lora", "--steps", "2", "--rank", "2", "--no-evaluate", "--output-dir", "unmeasured", "--json", "u.json"]
+    assert fashion_ml(*train, cwd=own.folder, uri=own.uri).returncode == 0
+    run_id = json.loads((own.folder / "u.json").read_text(encoding="utf-8"))["run_id"]
+    images = own.folder / "images"
+    images.mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 64), (90 * number, 40, 200)).save(images / f"{number}.png")
+    measured = ["evaluate", "images", "--generated", "images", "--reference", "images", "--run", run_id]
+    result = fashion_ml(*measured, cwd=own.folder, uri=own.uri)
+    assert result.returncode == 0, result.stderr
+    register = ["register", run_id, "--name", "other", "--json", "o.json"]
+    result = fashion_ml(*register, cwd=own.folder, uri=own.uri)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((own.folder / "o.json").read_text(encoding="utf-8"))
+    assert not facts["champion"]
+    assert "not one of these networks" in facts["why"]
