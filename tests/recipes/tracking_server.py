@@ -27,7 +27,10 @@ class Server:
         self.port = free_port()
         self.uri = f"http://someone:{PASSWORD}@127.0.0.1:{self.port}"
         self._folder, self._process = folder, None
-        self.artifacts = folder / "artifacts"
+        self.artifacts, self.database = (
+            folder / "artifacts",
+            folder / "pgdata",
+        )  # PostgreSQL's files, its log of what was written included
         self._command = [
             sys.executable,
             "-m",
@@ -96,6 +99,7 @@ def assert_stored_once(folder: Path, uri: str) -> None:
 
 
 def assert_no_password(*places: Path) -> None:
+    assert all(any(path.is_file() for path in place.rglob("*")) for place in places)  # else nothing is looked at
     told = [path for place in places for path in place.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert told == []
 
@@ -117,6 +121,6 @@ def check_outage(server: Server, folder: Path, seconds: float, steps: int) -> fl
     assert len(stamps) == steps
     assert during > 30  # it went on without the server
     assert_stored_once(folder, server.uri)
-    assert_no_password(folder / "out", server.artifacts)
+    assert_no_password(folder / "out", server.artifacts, server.database)
     assert PASSWORD not in said
     return max(after - before for before, after in itertools.pairwise(stamps)) / 1000
