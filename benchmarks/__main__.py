@@ -71,7 +71,9 @@ def _kept() -> dict[str, list[dict[str, Any]]]:
     """The rows that are in the file, by benchmark."""
     found: dict[str, list[dict[str, Any]]] = {}
     text = RESULTS.read_text(encoding="utf-8")
-    if BEGIN not in text:
+    if (
+        BEGIN not in text or _machine() not in text
+    ):  # figures of another machine or other versions stand in no table of this one
         return found
     for line in text.split(BEGIN)[1].split(END)[0].splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -82,7 +84,7 @@ def _kept() -> dict[str, list[dict[str, Any]]]:
 
 
 def _write(rows: dict[str, list[dict[str, Any]]]) -> None:
-    lines = [BEGIN, "", f"{_machine()}", "", "| benchmark | what | ours | beside it | times as fast |", "|---|---|---|---|---|"]
+    lines = [BEGIN, "", _machine(), "", "| benchmark | what | ours | beside it | times as fast |", "|---|---|---|---|---|"]
     for name in COMMANDS:
         for row in rows.get(name, ()):
             ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -31,7 +32,7 @@ class Sender:
 
     def __init__(self, client: Any, folder: Path):
         self._client, self._folder = client, folder
-        self._failing, self._times = "", 0
+        self._failures = Counter[str]()
 
     def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
         """Send in order, metrics of one run together; RetryLater where the store does not answer.
@@ -73,10 +74,11 @@ class Sender:
         try:
             _perform(self._client, real, names)
         except Exception as error:
-            if is_temporary(error) and not self._is_stuck(operation, real["run"]):
+            temporary = is_temporary(error)
+            if temporary and not self._is_stuck(operation, real["run"]):
                 raise RetryLater(_reason(error)) from error
             metrics = operation.get("metrics", ())
-            if len(metrics) < 2:
+            if temporary or len(metrics) < 2:
                 return [(operation, error)]
             half = len(metrics) // 2
             halves = [{**operation, "metrics": part} for part in (metrics[:half], metrics[half:])]
@@ -98,17 +100,14 @@ class Sender:
         return operation
 
     def _is_stuck(self, operation: Operation, run_id: str) -> bool:
-        """Whether an operation has failed often enough and the store is not away."""
-        text = json.dumps(operation)
-        self._times = self._times + 1 if text == self._failing else 1
-        self._failing = text
-        if self._times < _TRIES:
-            return False
+        """Whether an operation has failed often enough while the store answered otherwise."""
         try:
             self._client.get_run(run_id)
         except Exception:
-            return False
-        return True
+            return False  # away: that is no fault of the operation
+        text = json.dumps(operation)
+        self._failures[text] += 1
+        return self._failures[text] >= _TRIES
 
     def _keep(self, operation: Operation, error: Exception) -> None:
         note = self._folder / REFUSED

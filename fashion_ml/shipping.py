@@ -28,6 +28,15 @@ class SpooledClient:
         self.sender = Sender(client, folder / FOLDER)
         self.spool = Spool(folder / FOLDER, self.sender, say, where)
 
+    def close(self, seconds: float) -> bool:
+        """Send what waits and once more what was refused, and end; whether the store has all of it."""
+        done = self.spool.flush(seconds)
+        if done:
+            done = self.sender.again(self.spool.names)
+            self.spool.remember()
+        self.spool.close(0)
+        return done
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.direct, name)
 
@@ -123,13 +132,7 @@ def send_rest(folder: Path, client: Any, where: str, seconds: float) -> bool:
     """
     if not (folder / FOLDER / "operations.jsonl").is_file():
         raise InputError(f"RUN_DIR: {str(folder)!r} holds nothing to send; give the folder of a run")
-    there = SpooledClient(client, folder, where)
-    done = there.spool.flush(seconds)
-    if done:
-        done = there.sender.again(there.spool.names)
-        there.spool.remember()
-    there.spool.close(0)
-    return done
+    return SpooledClient(client, folder, where).close(seconds)
 
 
 def waiting(folder: Path) -> int:

@@ -34,8 +34,11 @@ def _unfinished(folder: Path) -> bool:
     note = read_run_folder(folder)
     if note is None or note.finished or note.tracking_uri != shown_uri(store_uri()):
         return False
-    client = open_tracking()
-    return client.get_run(note.run_id).info.status == "RUNNING"
+    try:
+        info = find_run(open_tracking(), note.run_id).info
+    except InputError:
+        return False  # the store has no such run any more, or is away: nothing here waits for it
+    return (info.status, info.lifecycle_stage) == ("RUNNING", "active")
 
 
 def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:

@@ -68,10 +68,10 @@ class TrackedRun:
         """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
         if self._spool_folder is None:
             return
-        spool, self.client = self.client.spool, self.client.direct
-        if not spool.close(_AWAY_SECONDS):
+        spooled, self.client = self.client, self.client.direct
+        if not spooled.close(_AWAY_SECONDS):
             say(
-                f"WARNING: the tracking store {shown_uri(store_uri())} is away; nothing is lost. When it is back: "
+                f"WARNING: the tracking store {shown_uri(store_uri())} is away or refuses some of it; nothing is lost. When it is back: "
                 f"fashion-ml sync {self._spool_folder}"
             )
         self._spool_folder = None

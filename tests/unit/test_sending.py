@@ -135,3 +135,23 @@ def test_what_came_later_is_not_undone_by_trying_again(tmp_path: Path):
     assert send.again({})
     assert store.tags == {"verdict": "new", "other": "kept"}
     assert store.status == "FINISHED"
+
+
+def test_two_batches_that_fail_for_ever_hold_nothing_up(tmp_path: Path):
+    class Sick(Store):
+        def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            if any(metric.key.startswith("sick") for metric in metrics):
+                raise MlflowException("Internal error")  # as a server that answers 500 to these alone
+            super().log_batch(run_id, metrics, params, tags)
+
+    store = Sick()
+    send = Sender(store, tmp_path)
+    sick = [{"do": "batch", "run": run, "metrics": [["sick", 1.0, 0, step] for step in range(3)]} for run in "ab"]
+    for _ in range(30):
+        try:
+            send([*sick, metric("well")], {})
+            break
+        except RetryLater:
+            continue
+    assert store.metrics == ["well"]
+    assert refused(tmp_path) == sick
