@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ def atomic_path(path: Path, field: str = "output.output_dir") -> Iterator[Path]:
     On an error the temporary file is removed and what was at `path` is untouched. InputError, naming the setting `field`, when
     the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -36,9 +37,9 @@ def atomic_path(path: Path, field: str = "output.output_dir") -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_path(path) as temporary:
+def write_text(path: Path, text: str, field: str = "output.output_dir") -> None:
+    """Write a UTF-8 text file atomically. InputError as `atomic_path`."""
+    with atomic_path(path, field) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -30,12 +30,14 @@ class SpooledClient:
 
     def close(self, seconds: float) -> bool:
         """Send what waits and once more what was refused, and end; whether the store has all of it."""
-        done = self.spool.flush(seconds)
-        if done:
-            done = self.sender.again(self.spool.names)
-            self.spool.remember()
-        self.spool.close(0)
-        return done
+        try:
+            done = self.spool.flush(seconds)
+            if done:
+                done = self.sender.again(self.spool.names)
+                self.spool.remember()
+            return done
+        finally:
+            self.spool.close(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.direct, name)

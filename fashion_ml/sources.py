@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from fashion_ml.config import Evaluation, LoraExperiment
 from fashion_ml.data.captioned_images import CaptionedImage, count_images, read_references, read_training_folder
+from fashion_ml.data.known_images import KnownImages
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.collection import VERSION, write_collection
 from fashion_ml.errors import InputError
@@ -34,13 +37,13 @@ class Sources:
 def training_folder(config: LoraExperiment) -> Path:
     """Where the training images lie; for `embedded` the collection, which is written below `outputs/` when it is not there yet."""
     given = config.data.train_data_dir
-    return _collection() / "train" if given == "embedded" else Path(given).expanduser()
+    return embedded_collection() / "train" if given == "embedded" else Path(given).expanduser()
 
 
 def references_folder(config: LoraExperiment) -> Path | None:
     """Where the references lie; None when the training images are to be the references."""
     given = config.evaluation.references
-    return _collection() / "references" if given == "embedded" else Path(given).expanduser() if given else None
+    return embedded_collection() / "references" if given == "embedded" else Path(given).expanduser() if given else None
 
 
 def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sources:
@@ -53,6 +56,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
     settings, data = config.evaluation, config.data
     extension, problems = data.caption_extension, list[str]()
     skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
+    known = KnownImages(Path(data.cache_dir).expanduser()) if data.cache_dir else None
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -64,7 +68,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
     def read(folder: Path | None, field: str) -> list[CaptionedImage]:
         if folder is None or not training_images:
             return []
-        return attempt(lambda: read_training_folder(folder, extension, field=field, skipped=skipped), [])
+        return attempt(lambda: read_training_folder(folder, extension, field=field, skipped=skipped, known=known), [])
 
     attempt(lambda: find_base(config.model.base), None)
     items = read(training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
@@ -106,8 +110,22 @@ def _spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def _collection() -> Path:
-    return write_collection(Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
+def collection_folder() -> Path:
+    """Where the embedded collection lies, or will."""
+    return (Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
+
+
+def embedded_collection() -> Path:
+    """The folder of the embedded collection, drawn where it is not there yet, by one process at a time."""
+    folder = collection_folder()
+    if folder.exists():
+        return write_collection(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            return write_collection(folder)
+    except OSError:
+        return write_collection(folder)  # which says what is wrong with the place
 
 
 def read_ruler(settings: Evaluation, cache_dir: str | None = None) -> Ruler:

@@ -52,7 +52,8 @@ class Spool:
         self._written = _cut_to_whole_lines(self._file)
         sent, self.names = read_position(folder)
         self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
-        self._write_lock, self._dirty, self._closing = threading.Lock(), False, threading.Event()
+        self._write_lock, self._note_lock = threading.Lock(), threading.Lock()
+        self._dirty, self._closing = False, threading.Event()
         self.away = False
         """Whether the receiver did not answer last time."""
         self._progress = time.monotonic()
@@ -73,8 +74,9 @@ class Spool:
         return self._written - self._sent
 
     def remember(self) -> None:
-        """Note how far things were sent, and the names."""
-        write_text(self._note, json.dumps({"sent": self._sent, "names": self.names}) + "\n")
+        """Note how far things were sent, and the names; by any thread."""
+        with self._note_lock:
+            write_text(self._note, json.dumps({"sent": self._sent, "names": self.names}) + "\n")
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, or until the receiver has not taken anything for so many seconds; whether everything was."""

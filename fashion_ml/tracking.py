@@ -68,13 +68,12 @@ class TrackedRun:
         """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
         if self._spool_folder is None:
             return
-        spooled, self.client = self.client, self.client.direct
+        spooled, folder, self.client, self._spool_folder = self.client, self._spool_folder, self.client.direct, None
         if not spooled.close(_AWAY_SECONDS):
             say(
                 f"WARNING: the tracking store {shown_uri(store_uri())} is away or refuses some of it; nothing is lost. When it is back: "
-                f"fashion-ml sync {self._spool_folder}"
+                f"fashion-ml sync {folder}"
             )
-        self._spool_folder = None
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fashion_ml.data.known_images import KnownImages
 from fashion_ml.errors import InputError
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CaptionedImage:
     """An image file, its caption, and how often it is seen in one epoch."""
 
@@ -36,12 +37,18 @@ class CaptionedImage:
 
 
 def read_training_folder(
-    folder: Path, caption_extension: str = ".txt", *, field: str = "data.train_data_dir", skipped: list[str] | None = None
+    folder: Path,
+    caption_extension: str = ".txt",
+    *,
+    field: str = "data.train_data_dir",
+    skipped: list[str] | None = None,
+    known: KnownImages | None = None,
 ) -> list[CaptionedImage]:
     """The images of every `N_class` folder, sorted; N is the repeat count, the class the caption where none lies beside.
 
     InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, an unreadable image or a caption
-    that is not UTF-8. With a list `skipped`, unreadable images and captions are left out and described there instead.
+    that is not UTF-8. With a list `skipped`, unreadable images and captions are left out and described there instead. Files that are `known`
+    are not decoded again.
     """
     _check_folder(folder, field)
     found: list[CaptionedImage] = []
@@ -63,7 +70,7 @@ def read_training_folder(
         found += _read_captions(path, f"{path.name}/", caption_extension, match[2], repeats, field, bad)
     if not found and not problems and not bad:
         raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files into its N_class folders")
-    readable = look_at_files(found, field, bad)
+    readable = look_at_files(found, field, bad, known=known)
     if skipped is None:
         problems += bad
     else:
@@ -164,22 +171,40 @@ def _read_captions(
     return items
 
 
-def look_at_files(items: Sequence[CaptionedImage], field: str, problems: list[str], *, least: int = 1) -> list[CaptionedImage]:
-    """The items that decode and have sides of at least `least` pixels, with size and hash; the others are described in `problems`."""
+def look_at_files(
+    items: Sequence[CaptionedImage], field: str, problems: list[str], *, least: int = 1, known: KnownImages | None = None
+) -> list[CaptionedImage]:
+    """The items that decode and have sides of at least `least` pixels, with size and hash; the others are described in `problems`.
+
+    What is `known` is not decoded, and what is found becomes known.
+    """
 
     def look(item: CaptionedImage) -> CaptionedImage | str:
         try:
-            content = item.path.read_bytes()
+            with item.path.open("rb") as file:
+                state, content = os.fstat(file.fileno()), file.read()
             size = load_picture(io.BytesIO(content)).size
         except Exception as error:  # decoders raise what they like on broken files
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
             return f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it"
         if min(size) < least:
             return f"{field}: {str(item.path)!r} has {size[0]} x {size[1]} pixels, which is too small; sides of {least} are the least"
-        return replace(item, size=size, sha256=hashlib.sha256(content).hexdigest())
+        sha256 = hashlib.sha256(content).hexdigest()
+        if known is not None:
+            known.put(item.path, state, size, sha256)
+        return replace(item, size=size, sha256=sha256)
 
+    results: list[CaptionedImage | str | None] = [None] * len(items)
+    for index, item in enumerate(items):
+        found = known.get(item.path) if known is not None else None
+        if found is not None and min(found[0]) >= least:
+            results[index] = replace(item, size=found[0], sha256=found[1])
+    unknown = [index for index, result in enumerate(results) if result is None]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(look, items))
+        for index, result in zip(unknown, pool.map(look, [items[index] for index in unknown]), strict=True):
+            results[index] = result
+    if known is not None:
+        known.save()
     problems += [result for result in results if isinstance(result, str)]
     return [result for result in results if isinstance(result, CaptionedImage)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import torch
 
@@ -30,12 +30,12 @@ class StepPlan:
     purpose: str = "order"
     """Two plans of one training, such as the images' and the prior's, must differ here."""
 
-    @property
+    @cached_property
     def images_per_epoch(self) -> int:
         """Images of one epoch, repeats included."""
         return sum(self.repeats)
 
-    @property
+    @cached_property
     def batches_per_epoch(self) -> int:
         """Forward passes of one epoch."""
         counts: dict[int, int] = {}
@@ -43,7 +43,7 @@ class StepPlan:
             counts[bucket] = counts.get(bucket, 0) + repeats
         return sum(-(-count // self.batch_size) for count in counts.values())
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch."""
         return -(-self.batches_per_epoch // self.accumulation)
@@ -55,14 +55,24 @@ class StepPlan:
     def batches(self, step: int) -> list[list[int]]:
         """Image indices of each forward pass of an optimiser step; every epoch is a new permutation."""
         first = (step - 1) % self.steps_per_epoch * self.accumulation
-        return [list(batch) for batch in _epoch_batches(self, self.epoch(step))[first : first + self.accumulation]]
+        return [list(batch) for batch in self._batches_of(self.epoch(step))[first : first + self.accumulation]]
 
     def images(self, step: int) -> list[int]:
         """Image indices of an optimiser step, in order."""
         return [index for batch in self.batches(step) for index in batch]
 
+    def _batches_of(self, epoch: int) -> Sequence[Sequence[int]]:
+        """An epoch's batches, drawn when its first step is asked for; the plan holds one epoch."""
+        if epoch not in self._drawn:
+            self._drawn.clear()
+            self._drawn[epoch] = _epoch_batches(self, epoch)
+        return self._drawn[epoch]
 
-@lru_cache(maxsize=4)
+    @cached_property
+    def _drawn(self) -> dict[int, Sequence[Sequence[int]]]:
+        return {}
+
+
 def _epoch_batches(plan: StepPlan, epoch: int) -> Sequence[Sequence[int]]:
     pool = [index for index, count in enumerate(plan.repeats) for _ in range(count)]
     order = [pool[i] for i in torch.randperm(len(pool), generator=generator(plan.seed, plan.purpose, epoch)).tolist()]

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.ahead import make_ahead
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest
@@ -64,6 +65,10 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
     `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None. With
     `expected_digest` the data must be those of an earlier run.
     """
+    embedded = config.data.train_data_dir == "embedded"
+    there = embedded or Path(config.data.train_data_dir).expanduser().is_dir()  # else it ends before it needs a store
+    if there and make_ahead(collection=embedded):
+        from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
     from accelerate import Accelerator
 
     from fashion_ml.models.lora import check_lora
@@ -191,7 +196,7 @@ def _train(
     if trained.steps_now or not any(logs.glob("lora_detailed_training_report_*.json")):  # else it was written before the stop
         write_training_report(
             logs,
-            {name: Series(series.steps, series.values) for name, series in measured.items()},
+            {name: Series(*series.as_lists()) for name, series in measured.items()},
             total_steps=config.training.max_train_steps,
             description=f"LoRA rank {config.network.rank} on {config.model.base}, {len(inputs.items)} images of {config.data.train_data_dir}",
             now=datetime.now(),

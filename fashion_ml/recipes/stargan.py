@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.ahead import make_ahead
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import StarganExperiment, checked, flat
 from fashion_ml.errors import InputError
@@ -61,6 +62,10 @@ def run_stargan(
 
     `resume`, `new` and `expected_digest` as for a LoRA. Under `accelerate launch` processes beside the main one train along and return None.
     """
+    if (
+        config.data.latents_dir == "embedded" or Path(config.data.latents_dir).expanduser().is_dir()
+    ):  # else it ends before it needs a store
+        make_ahead(collection=False)
     from accelerate import Accelerator
 
     from fashion_ml.models.autoencoder import load_vae

@@ -17,8 +17,9 @@ from fashion_ml.training.batches import StepInputs
 from fashion_ml.training.encoded import EncodedCaptions, EncodedImages
 from fashion_ml.training.validation import Validation
 
-_TEXT_MEMORY = 1 << 30
-_LATENT_MEMORY = 4 << 30
+_BESIDE_FOLDER = 64 << 20
+"""Bytes of encoded images, and of captions, in memory where a folder holds them all: reading a file again costs 50 us, far below a step."""
+_MIXED_CAPTIONS = 1 << 30
 
 
 def prepare_inputs(
@@ -38,7 +39,7 @@ def prepare_inputs(
     except ValueError as error:
         raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
     folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    latents = TensorCache(folder, _LATENT_MEMORY if folder else None) if data.cache_latents else None
+    latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
     vae_sha256 = weights_sha256(pipeline.vae)
     parts = ([items[i] for i in kept], prior_items, [items[i] for i in held])
     images, prior, validated = (EncodedImages(pipeline, part, data, latents, vae_sha256) if part else None for part in parts)
@@ -94,8 +95,8 @@ def _text_of(
         return tokens
     sha256 = weights_sha256(pipeline.text_encoder)
     if config.data.shuffle_caption:  # mixed captions are too many to keep, and seldom come again
-        return EncodedCaptions(pipeline, TensorCache(None, _TEXT_MEMORY), sha256).embeddings
-    encoded = EncodedCaptions(pipeline, TensorCache(folder, _TEXT_MEMORY if folder else None), sha256)
+        return EncodedCaptions(pipeline, TensorCache(None, _MIXED_CAPTIONS), sha256).embeddings
+    encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256)
     encoded.prepare([*captions, *([""] if config.data.caption_dropout_rate > 0 else [])])
     pipeline.text_encoder.to("cpu")
     return encoded.embeddings

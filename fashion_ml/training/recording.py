@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,24 @@ _MOST_SECONDS = 1.0
 
 @dataclass
 class LossSeries:
-    """A measured series over optimiser steps."""
+    """A measured series over optimiser steps, 16 bytes a step: trainings are long."""
 
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, step: int, value: float) -> None:
         """Append one measurement."""
         self.steps.append(step)
         self.values.append(value)
+
+    def as_lists(self) -> tuple[list[int], list[float]]:
+        """Steps and values for JSON and reports."""
+        return list(self.steps), list(self.values)
+
+    @classmethod
+    def of(cls, steps: Sequence[int], values: Sequence[float]) -> LossSeries:
+        """A series of these points."""
+        return cls(array("q", steps), array("d", values))
 
 
 @dataclass(frozen=True)
@@ -135,8 +145,8 @@ class Record:
     def as_plain(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
         return {
-            "total_loss": [self.total_loss.steps, self.total_loss.values],
-            "image_losses": {name: [series.steps, series.values] for name, series in self.image_losses.items()},
+            "total_loss": self.total_loss.as_lists(),
+            "image_losses": {name: series.as_lists() for name, series in self.image_losses.items()},
             "best": self.best,
             "val_loss": self.val_loss,
             "base": self.base,
@@ -145,8 +155,8 @@ class Record:
 
     def restore(self, plain: dict[str, Any]) -> None:
         """Take over what a state kept."""
-        self.total_loss = LossSeries(*plain["total_loss"])
-        self.image_losses = {name: LossSeries(*series) for name, series in plain["image_losses"].items()}
+        self.total_loss = LossSeries.of(*plain["total_loss"])
+        self.image_losses = {name: LossSeries.of(*series) for name, series in plain["image_losses"].items()}
         self.best = tuple(plain["best"]) if plain["best"] else None
         self.val_loss = plain["val_loss"]
         self.base = dict(plain["base"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -160,3 +161,24 @@ def test_an_unforeseen_error_of_the_receiver_does_not_end_the_sending(tmp_path: 
     spool.write({"n": 1})
     assert spool.close(10)
     assert receiver.got == [1]
+
+
+def test_two_threads_may_note_the_position_at_once(tmp_path: Path):
+    """The sender notes it after each sending, and whoever closes the spool does too."""
+    spool = Spool(tmp_path, Receiver(), quiet, "it")
+    failed = list[BaseException]()
+
+    def note() -> None:
+        try:
+            for _ in range(200):
+                spool.remember()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=note) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert spool.close(5)
+    assert not failed

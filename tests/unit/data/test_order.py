@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from hypothesis import given
@@ -54,3 +55,14 @@ def test_the_order_depends_on_seed_purpose_and_epoch_and_on_nothing_before():
     assert plan.images(3) != plan.images(2)
     assert plan.images(3) != StepPlan((1,) * 20, 20, 1, seed=2).images(3)
     assert plan.images(3) != StepPlan((1,) * 20, 20, 1, seed=1, purpose="prior").images(3)
+
+
+def test_a_step_of_a_large_data_set_costs_what_one_of_a_small_one_does():
+    """Drawing an epoch looks at every image; a step inside it must not: 100,000 images, 1,000 steps, far below a pass over the images each."""
+    plan = StepPlan((1,) * 100_000, 4, 1, seed=0, bucket_of=(0, 1) * 50_000)
+    plan.batches(1)
+    start = time.perf_counter()
+    for step in range(2, 1002):
+        plan.batches(step)
+        plan.epoch(step)
+    assert time.perf_counter() - start < 0.2

@@ -1,0 +1,54 @@
+"""What the first training in a folder needs and takes seconds to make, made by a process of its own while this one imports torch.
+
+`python -m fashion_ml.ahead [collection]` is that process: the embedded collection, then the tables of a new sqlite store. Nothing depends on
+it: whoever needs one of them first makes it, and the other process waits at its lock.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+from fashion_ml.sources import collection_folder, embedded_collection
+
+
+def make_ahead(*, collection: bool) -> bool:
+    """Start that process if the store's sqlite file, or the `collection` where that is wanted, is not there yet, and go on.
+
+    Returns whether it draws the collection, which takes two seconds: time to import something.
+    """
+    if int(os.environ.get("RANK", "0")):
+        return False
+    wanted = ["collection"] if collection and not collection_folder().exists() else []
+    if wanted or _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):
+        with suppress(OSError):
+            subprocess.Popen(
+                [sys.executable, "-m", "fashion_ml.ahead", *wanted],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C stops the training, not half a store
+            )
+    return bool(wanted)
+
+
+def _is_new_store(uri: str) -> bool:
+    if uri.startswith("sqlite:///"):
+        return not Path(unquote(uri.removeprefix("sqlite:///"))).exists()
+    return not uri and not Path("mlflow.db").exists() and not Path("mlruns").exists()  # MLflow takes one of these by default
+
+
+def _main(wanted: list[str]) -> None:
+    from fashion_ml.tracking import open_tracking
+
+    if "collection" in wanted:
+        embedded_collection()
+    open_tracking()
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,59 @@
+"""Size and hash of image files that were looked at before: decoding 100,000 of them at every start takes minutes.
+
+A file is known by its path, bytes, and the times of its last change (mtime and ctime, as git's index does it); an edit moves ctime, whatever
+a tool does to mtime. What changed within two seconds of being looked at is not noted, for clocks of file systems are coarse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from fashion_ml.checkpoint import write_text
+
+_VERSION, _COARSE_SECONDS = 1, 2.0
+Known = tuple[tuple[int, int], str]
+"""Width and height after the EXIF turn, pixels, and the SHA-256 of the file's bytes."""
+
+
+class KnownImages:
+    """The note `images.json` in a folder; a damaged one, or one of another version, counts as empty."""
+
+    def __init__(self, folder: Path):
+        self._path, self._new = folder / "images.json", False
+        self._images: dict[str, list[object]] = {}
+        try:
+            note = json.loads(self._path.read_text(encoding="utf-8"))
+            if note["version"] == _VERSION:
+                self._images = dict(note["images"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # then all are looked at
+
+    def get(self, path: Path) -> Known | None:
+        """What is known of a file as it is now, or None."""
+        found = self._images.get(str(path.absolute()))
+        try:
+            if found is None or found[0] != _state(path.stat()):
+                return None
+            _, width, height, sha256 = found
+            return (int(width), int(height)), str(sha256)  # type: ignore[call-overload]
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def put(self, path: Path, state: os.stat_result, size: tuple[int, int], sha256: str) -> None:
+        """Note what a file was found to be; `state` is that of the file whose bytes were read."""
+        if time.time() - max(state.st_mtime, state.st_ctime) > _COARSE_SECONDS:
+            self._images[str(path.absolute())] = [_state(state), *size, sha256]
+            self._new = True
+
+    def save(self) -> None:
+        """Write the note where something was added. InputError where the folder cannot be written."""
+        if self._new:
+            write_text(self._path, json.dumps({"version": _VERSION, "images": self._images}), field="data.cache_dir")
+            self._new = False
+
+
+def _state(found: os.stat_result) -> str:
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

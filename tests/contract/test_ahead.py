@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from fashion_ml.ahead import make_ahead
+from fashion_ml.sources import collection_folder
+
+
+def test_the_process_makes_the_collection_and_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///new.db")
+    assert make_ahead(collection=True)
+    deadline = time.monotonic() + 120
+    while not Path("new.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    subprocess.run([sys.executable, "-m", "fashion_ml.ahead"], check=True)  # waits at the lock of the first one
+    assert (collection_folder() / "collection.json").is_file()
+    assert [found.name for found in MlflowClient("sqlite:///new.db").search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///there.db", "http://127.0.0.1:9", "file:./there"])
+def test_nothing_is_started_where_a_store_is_or_where_a_server_keeps_it(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("there.db").touch()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    assert not make_ahead(collection=False)
+
+
+def test_only_the_main_process_of_several_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///new.db")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    assert not make_ahead(collection=True)
