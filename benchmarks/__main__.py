@@ -30,10 +30,13 @@ COMMANDS: dict[str, list[str]] = {
     "lora_step": ["lora_step"],
     "lora_step_sd15": ["lora_step", "--size", "sd15"],
     "lora_step_sd15_kohya": ["lora_step", "--size", "sd15", "--targets", "kohya"],
+    "lora_peers": ["lora_peers"],
     "lora_full_size": ["lora_full_size"],
     "stargan_step": ["stargan_step"],
     "evaluation": ["evaluation"],
+    "encoding": ["encoding", "--large"],
     "tracking": ["tracking"],
+    "sweep": ["sweep"],
     "scaling": ["scaling"],
 }
 
@@ -46,20 +49,20 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
         parser.add_argument(f"--{name}-python", default=sys.executable)
     arguments = parser.parse_args()
-    peers = []
+    peers: dict[str, list[str]] = {"lora_peers": [], "lora_full_size": []}
     if arguments.diffusers:
         script = arguments.diffusers.absolute() / "examples" / "text_to_image" / "train_text_to_image_lora.py"
-        peers += ["--example", str(script), "--example-python", arguments.diffusers_python]
+        for options in peers.values():
+            options += ["--example", str(script), "--example-python", arguments.diffusers_python]
     if arguments.kohya:
-        peers += ["--kohya", str(arguments.kohya.absolute()), "--kohya-python", arguments.kohya_python]
+        peers["lora_full_size"] += ["--kohya", str(arguments.kohya.absolute()), "--kohya-python", arguments.kohya_python]
     kept = _kept()
     for name in arguments.only or COMMANDS:
         say(f"{name} …")
         module, *options = COMMANDS[name]
         with tempfile.TemporaryDirectory() as place:
             file = Path(place) / "rows.json"
-            more = peers if name == "lora_full_size" else []
-            command = [sys.executable, "-m", f"benchmarks.{module}", *options, *more]
+            command = [sys.executable, "-m", f"benchmarks.{module}", *options, *peers.get(name, [])]
             if subprocess.run(command, env={**os.environ, FILE: str(file)}).returncode:
                 say(f"{name} failed; its rows stay as they were")
                 continue

@@ -36,6 +36,14 @@ def make_ahead(*, collection: bool) -> bool:
     return bool(wanted)
 
 
+def is_folder(given: str) -> bool:
+    """Whether a setting names a folder that is there; what is wrong with one that is not, is said by whoever reads it."""
+    try:
+        return Path(given).expanduser().is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _is_new_store(uri: str) -> bool:
     if uri.startswith("sqlite:///"):
         return not Path(unquote(uri.removeprefix("sqlite:///"))).exists()

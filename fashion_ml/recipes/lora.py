@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.ahead import make_ahead
+from fashion_ml.ahead import is_folder, make_ahead
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest
@@ -66,7 +66,7 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
     `expected_digest` the data must be those of an earlier run.
     """
     embedded = config.data.train_data_dir == "embedded"
-    there = embedded or Path(config.data.train_data_dir).expanduser().is_dir()  # else it ends before it needs a store
+    there = embedded or is_folder(config.data.train_data_dir)  # else it ends before it needs a store
     if there and make_ahead(collection=embedded):
         from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
     from accelerate import Accelerator

@@ -48,7 +48,17 @@ def test_a_killed_workers_trial_is_retried_by_a_worker_with_another_home(workdir
 
     first = start(homes[0])
     deadline = time.monotonic() + 200
-    while not list(homes[0].glob("outputs/sweeps/small/trials/*/*/run/run.json")):
+    client = MlflowClient(uri)
+
+    def begun() -> bool:
+        """Whether the store knows of the training; before that its run may be taken over."""
+        notes = [
+            json.loads(path.read_text(encoding="utf-8"))
+            for path in homes[0].glob("outputs/sweeps/small/trials/*/*/run/run.json")
+        ]
+        return any(client.get_run(note["run_id"]).data.params for note in notes)
+
+    while not begun():
         assert first.poll() is None, (homes[0] / "log.txt").read_text(encoding="utf-8")
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -64,7 +74,6 @@ def test_a_killed_workers_trial_is_retried_by_a_worker_with_another_home(workdir
     study = optuna.load_study(study_name="small", storage=postgres.url(driver="+psycopg"))
     states = [(trial.user_attrs["slot"], trial.state.name) for trial in study.trials]
     assert sorted(states) == [(0, "COMPLETE"), (0, "FAIL"), (1, "COMPLETE")]
-    client = MlflowClient(uri)
     sweep = client.get_run(facts["run_id"])
     runs = [(run.data.tags["trial"], run.info.status) for run in children(client, sweep)]
     assert sorted(runs) == [
