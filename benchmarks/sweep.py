@@ -1,7 +1,7 @@
 """What a sweep costs beside its trainings: `python -m benchmarks.sweep [--trials N]`.
 
 `fashion-ml sweep` with small trainings, one worker: seconds of a trial outside its training process, and between the end of one trial and the
-beginning of the next (columns of `trials.csv`; times of the study's storage); the whole command, and how much of it its trainings were.
+beginning of the next (times of the study's storage); the whole command, and how much of it its trainings were.
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
-import pandas as pd
+import optuna
 
 from benchmarks.results import Row, report
 
 PROJECT = Path(__file__).parents[1]
+
+
+def _seconds(begun: datetime | None, ended: datetime | None) -> float:
+    assert begun is not None
+    assert ended is not None
+    return (ended - begun).total_seconds()
 
 
 def main() -> None:
@@ -54,16 +62,17 @@ def main() -> None:
         total = time.perf_counter() - start
         if result.returncode:
             raise SystemExit(result.stderr[-3000:])
-        table = pd.read_csv(next(folder.rglob("trials.csv")))
-    outside = table["seconds"] - table["process_seconds"]
-    begun, ended = (pd.to_datetime(table[column]) for column in ("begun", "ended"))
-    between = [(after - before).total_seconds() for before, after in zip(ended, begun[1:], strict=False)]
-    inside = table["process_seconds"].sum()
+        found = optuna.load_study(study_name="overhead", storage=f"sqlite:///{next(folder.rglob('study.db'))}").trials
+    inside = [float(trial.user_attrs["process_seconds"]) for trial in found]
+    outside = [
+        _seconds(trial.datetime_start, trial.datetime_complete) - spent for trial, spent in zip(found, inside, strict=True)
+    ]
+    between = [_seconds(before.datetime_complete, after.datetime_start) for before, after in pairwise(found)]
     report(
         [
-            Row(f"a trial of a sweep, median of {trials}", f"{outside.median():.2f} s outside its training process"),
+            Row(f"a trial of a sweep, median of {trials}", f"{statistics.median(outside):.2f} s outside its training process"),
             Row("from a trial's end to the next one's beginning", f"{statistics.median(between):.2f} s"),
-            Row("the whole command", f"{total:.0f} s, {inside:.0f} s of it trainings and their evaluations"),
+            Row("the whole command", f"{total:.0f} s, {sum(inside):.0f} s of it trainings and their evaluations"),
         ]
     )
 
