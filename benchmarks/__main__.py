@@ -31,6 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "lora_step_sd15": ["lora_step", "--size", "sd15"],
     "lora_step_sd15_kohya": ["lora_step", "--size", "sd15", "--targets", "kohya"],
     "lora_peers": ["lora_peers"],
+    "lora_peers_small_files": ["lora_peers", "--photo", "256", "--seeds", "1"],
     "lora_full_size": ["lora_full_size"],
     "stargan_step": ["stargan_step"],
     "evaluation": ["evaluation"],
@@ -49,14 +50,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
         parser.add_argument(f"--{name}-python", default=sys.executable)
     arguments = parser.parse_args()
-    peers: dict[str, list[str]] = {"lora_peers": [], "lora_full_size": []}
+    peers: dict[str, list[str]] = {"lora_peers": [], "lora_peers_small_files": [], "lora_full_size": []}
     if arguments.diffusers:
         script = arguments.diffusers.absolute() / "examples" / "text_to_image" / "train_text_to_image_lora.py"
         for options in peers.values():
             options += ["--example", str(script), "--example-python", arguments.diffusers_python]
     if arguments.kohya:
         peers["lora_full_size"] += ["--kohya", str(arguments.kohya.absolute()), "--kohya-python", arguments.kohya_python]
-    kept = _kept()
+    kept, code, failed = _kept(), _code(), list[str]()
     for name in arguments.only or COMMANDS:
         say(f"{name} …")
         module, *options = COMMANDS[name]
@@ -65,9 +66,24 @@ def main() -> None:
             command = [sys.executable, "-m", f"benchmarks.{module}", *options, *peers.get(name, [])]
             if subprocess.run(command, env={**os.environ, FILE: str(file)}).returncode:
                 say(f"{name} failed; its rows stay as they were")
+                failed.append(name)
                 continue
-            kept[name] = json.loads(file.read_text(encoding="utf-8"))
+            kept[name] = [{**row, "code": code} for row in json.loads(file.read_text(encoding="utf-8"))]
         _write(kept)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _code() -> str:
+    """The commit that is measured, with + where files differ from it; nothing outside a checkout."""
+    try:
+        commit = subprocess.check_output(["git", "rev-parse", "--short=7", "HEAD"], cwd=RESULTS.parent, text=True).strip()
+        changed = subprocess.check_output(
+            ["git", "status", "--porcelain", "--", "../fashion_ml"], cwd=RESULTS.parent, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changed.strip() else "")
 
 
 def _kept() -> dict[str, list[dict[str, Any]]]:
@@ -80,18 +96,27 @@ def _kept() -> dict[str, list[dict[str, Any]]]:
         return found
     for line in text.split(BEGIN)[1].split(END)[0].splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 5 and cells[0] in COMMANDS:
+        if len(cells) == 6 and cells[0] in COMMANDS:
             ratio = float(cells[4]) if cells[4] else None
-            found.setdefault(cells[0], []).append({"what": cells[1], "ours": cells[2], "other": cells[3], "ratio": ratio})
+            found.setdefault(cells[0], []).append(
+                {"what": cells[1], "ours": cells[2], "other": cells[3], "ratio": ratio, "code": cells[5]}
+            )
     return found
 
 
 def _write(rows: dict[str, list[dict[str, Any]]]) -> None:
-    lines = [BEGIN, "", _machine(), "", "| benchmark | what | ours | beside it | times as fast |", "|---|---|---|---|---|"]
+    lines = [
+        BEGIN,
+        "",
+        _machine(),
+        "",
+        "| benchmark | what | ours | beside it | times as fast | code |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in COMMANDS:
         for row in rows.get(name, ()):
             ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-            lines.append(f"| {name} | {row['what']} | {row['ours']} | {row['other']} | {ratio} |")
+            lines.append(f"| {name} | {row['what']} | {row['ours']} | {row['other']} | {ratio} | {row['code']} |")
     table = "\n".join([*lines, "", END])
     text = RESULTS.read_text(encoding="utf-8")
     if BEGIN in text:

@@ -1,22 +1,24 @@
 """Whether memory and steps stay as they are: `python -m benchmarks.scaling [--steps N] [--images N]`.
 
-First a LoRA training on the embedded base of so many steps, in this process: resident memory and the time of a step, at its beginning and
-at its end, and the slope of memory over the second half. Then data sets of 100 and of so many images: the time until they are ready, when they
-are encoded and at the next start, the time of a batch, and memory.
+First a LoRA training on the embedded base of so many steps, as a user starts it: resident memory and the time of a step, early and late, and
+the slope of memory over the second half with its standard error. Then data sets of 100 and of so many images, with a thousand captions
+between them: the time until they are ready, when they are encoded and at the next start, the time of a batch, and memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from array import array
+from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import psutil
 from accelerate import Accelerator
@@ -26,11 +28,11 @@ from benchmarks.results import Row, report
 from fashion_ml.config import validate
 from fashion_ml.data.captioned_images import read_training_folder
 from fashion_ml.data.known_images import KnownImages
+from fashion_ml.embedded.garments import sample_garments
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.training.inputs import prepare_inputs
-from fashion_ml.training.lora import Hooks, train_lora
 
-_EVERY, _BATCHES = 100, 2000
+_BATCHES = 5000
 
 
 def resident() -> float:
@@ -39,32 +41,58 @@ def resident() -> float:
 
 
 def over_steps(steps: int) -> Row:
-    """Memory and time of a long training."""
-    memory, times = list[float](), array("d")  # 8 bytes a step: what is measured here must not grow by the measuring
+    """Memory and time of a long training, as a user starts it, looked at from outside."""
     with tempfile.TemporaryDirectory() as name:
         folder = write_photos(Path(name) / "images", 16, 64)
-        tree = {
-            "data": {"train_data_dir": str(folder), "resolution": 64},
-            "network": {"rank": 4},
-            "training": {"max_train_steps": steps, "train_batch_size": 1, "log_every": _EVERY, "save_state": False},
-        }
-        config, accelerator, pipeline = validate(tree), Accelerator(), load_pipeline("embedded")
-        inputs, _ = prepare_inputs(config, pipeline, read_training_folder(folder), [], accelerator)
-
-        def rows(found: list[dict[str, float]]) -> None:
-            times.extend(row["time"] for row in found)
-            if found[-1]["step"] % _EVERY == 0:
-                memory.append(resident())
-
-        train_lora(config, pipeline, inputs, None, Path(name) / "out", Hooks(rows=rows), accelerator)
-    half = memory[len(memory) // 2 :]
-    slope, _ = np.polyfit(np.arange(len(half)) * _EVERY / 1000, half, 1)
-    part = max(len(times) // 10, 2)
-    first, last = (statistics.median(np.diff(piece)) * 1000 for piece in (times[part : 2 * part], times[-part:]))
-    what = f"LoRA training of {steps} steps, embedded, batch 1"
-    shown = f"{memory[0]:.0f} MiB at step {_EVERY}, {memory[len(memory) // 2]:.0f} half way, {memory[-1]:.0f} at the end"
+        (Path(name) / "experiment.yaml").write_text(json.dumps({"data": {"train_data_dir": str(folder)}}), encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "fashion_ml",
+            "train",
+            "lora",
+            "--config",
+            "experiment.yaml",
+            "--no-evaluate",
+            "--rank",
+            "4",
+        ]
+        command += [
+            "--resolution",
+            "64",
+            "--train_batch_size",
+            "1",
+            "--steps",
+            str(steps),
+            "--output-dir",
+            "out",
+            "--json",
+            "facts.json",
+        ]
+        uri = f"sqlite:///{name}/mlflow.db"
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+        process = psutil.Popen(command, cwd=name, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = list[tuple[float, float]]()
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                seen.append((time.time(), process.memory_info().rss / 2**20))
+            time.sleep(1)
+        if process.returncode:
+            raise SystemExit("the training failed")
+        run_id = json.loads((Path(name) / "facts.json").read_text(encoding="utf-8"))["run_id"]
+        points = sorted(mlflow.MlflowClient(uri).get_metric_history(run_id, "total_loss"), key=lambda point: point.step)
+    ended = np.array([point.timestamp / 1000 for point in points])
+    moments, memory = np.array([pair for pair in seen if ended[0] < pair[0] < ended[-1]]).T
+    at = np.interp(moments, ended, np.arange(1, len(ended) + 1)) / 1000
+    half = at > at[-1] / 2
+    (slope, _), covariance = np.polyfit(at[half], memory[half], 1, cov=True)
+    apart, part = np.diff(ended) * 1000, len(ended) // 10
+    first, last = statistics.median(apart[part : 2 * part]), statistics.median(apart[-part:])
+    shown = f"{memory[0]:.0f} MiB at its beginning, {memory[half][0]:.0f} half way, {memory[-1]:.0f} at its end"
+    slope_said = f"{slope:+.2f} ± {covariance[0, 0] ** 0.5:.2f} MiB per 1,000 steps in the second half"
     return Row(
-        what, f"{shown} ({slope:+.2f} MiB per 1,000 steps in the second half); a step {first:.1f} ms early, {last:.1f} ms late"
+        f"LoRA training of {steps} steps, embedded, batch 1",
+        f"{shown} ({slope_said}); a step {first:.1f} ms early, {last:.1f} ms late",
     )
 
 
@@ -73,16 +101,16 @@ def over_images(count: int) -> Row:
     with tempfile.TemporaryDirectory() as name:
         folder = write_photos(Path(name) / "images", 1, 64)
         (picture,) = folder.rglob("*.jpg")
-        content, caption = picture.read_bytes(), picture.with_suffix(".txt").read_bytes()
+        content, captions = picture.read_bytes(), [garment.caption() for garment in sample_garments(1000, seed=7)]
         for index in range(1, count):  # other bytes, so that each is an image of its own
             path = picture.with_name(f"{index:06d}.jpg")
             path.write_bytes(content + index.to_bytes(4, "big"))
-            path.with_suffix(".txt").write_bytes(caption)
+            path.with_suffix(".txt").write_text(captions[index % len(captions)], encoding="utf-8")
         time.sleep(3)  # what changed a moment ago is looked at again
         command = [sys.executable, "-m", "benchmarks.scaling", "--open", name]
         first, then = (json.loads(subprocess.check_output(command).splitlines()[-1]) for _ in range(2))
     return Row(
-        f"LoRA data set of {count} images, 64 px",
+        f"LoRA data set of {count} images of 64 px with data.cache_dir",
         f"encoded after {first['ready']:.1f} s; the next start is ready after {then['ready']:.1f} s (its images read and checked in "
         f"{then['read']:.1f} s); a batch of 4 {then['batch']:.2f} ms; {then['loaded']:.0f} MiB with the base loaded, "
         f"{then['memory']:.0f} MiB after {_BATCHES} batches ({first['memory']:.0f} MiB in the process that encoded)",

@@ -21,7 +21,7 @@ def make_ahead(*, collection: bool) -> bool:
 
     Returns whether it draws the collection, which takes two seconds: time to import something.
     """
-    if int(os.environ.get("RANK", "0")):
+    if not is_main():
         return False
     wanted = ["collection"] if collection and not collection_folder().exists() else []
     if wanted or _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):
@@ -36,17 +36,22 @@ def make_ahead(*, collection: bool) -> bool:
     return bool(wanted)
 
 
-def is_folder(given: str) -> bool:
-    """Whether a setting names a folder that is there; what is wrong with one that is not, is said by whoever reads it."""
+def is_main() -> bool:
+    """Whether this is the main one of several processes, as far as the environment tells before torch is there."""
+    return os.environ.get("RANK", "") in ("", "0")
+
+
+def is_there(given: str) -> bool:
+    """Whether a setting names a file or folder that is there; what is wrong with one that is not, is said by whoever reads it."""
     try:
-        return Path(given).expanduser().is_dir()
-    except OSError:  # such as a name that is too long
+        return Path(given).expanduser().exists()
+    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
         return False
 
 
 def _is_new_store(uri: str) -> bool:
     if uri.startswith("sqlite:///"):
-        return not Path(unquote(uri.removeprefix("sqlite:///"))).exists()
+        return not Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).exists()
     return not uri and not Path("mlflow.db").exists() and not Path("mlruns").exists()  # MLflow takes one of these by default
 
 
@@ -55,7 +60,8 @@ def _main(wanted: list[str]) -> None:
 
     if "collection" in wanted:
         embedded_collection()
-    open_tracking()
+    if _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):  # others have no lock to wait at
+        open_tracking()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from fashion_ml.errors import InputError
 
 
 @contextmanager
-def atomic_path(path: Path, field: str = "output.output_dir") -> Iterator[Path]:
+def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = True) -> Iterator[Path]:
     """A temporary name beside `path` to write to; synced and renamed onto `path` when the block ends without an error.
+
+    Without `sync` a machine that stops may leave an empty file, which is for what can be made again.
 
     On an error the temporary file is removed and what was at `path` is untouched. InputError, naming the setting `field`, when
     the disk is full or the folder cannot be written.
@@ -24,10 +26,12 @@ def atomic_path(path: Path, field: str = "output.output_dir") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -37,9 +41,9 @@ def atomic_path(path: Path, field: str = "output.output_dir") -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str, field: str = "output.output_dir") -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically. InputError as `atomic_path`."""
-    with atomic_path(path, field) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,13 @@ class Sources:
     prior: list[CaptionedImage]
     references: list[CaptionedImage]
     """Empty when nothing is to be evaluated."""
-    ruler: Ruler | None
+    make_ruler: Callable[[], Ruler] | None
     """None when nothing is to be evaluated."""
+
+    @cached_property
+    def ruler(self) -> Ruler | None:
+        """The instruments of the evaluation; what comes with this package is loaded when it is asked for, not before training."""
+        return self.make_ruler() if self.make_ruler else None
 
 
 def training_folder(config: LoraExperiment) -> Path:
@@ -56,7 +62,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
     settings, data = config.evaluation, config.data
     extension, problems = data.caption_extension, list[str]()
     skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
-    known = KnownImages(Path(data.cache_dir).expanduser()) if data.cache_dir else None
+    known = _known(config)
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -85,12 +91,22 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
         there = count_images(folder) if folder is not None and references else len(items)
         if references and there > settings.max_references:
             say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
-    ruler = attempt(lambda: read_ruler(settings, data.cache_dir), None) if measured else None
+    ruler_of: Callable[[], Ruler] | None = None
+    if measured:
+        ruler_of = partial(read_ruler, settings, data.cache_dir)
+        ours = settings.encoder == "embedded" and settings.attributes == "default" and "lpips" not in settings.signs
+        if not ours:  # may not be there, which is to be said before a run begins
+            ruler = attempt(ruler_of, None)
+            ruler_of = lambda: ruler  # noqa: E731
     if problems:
         raise InputError(problems)
     for line in skipped or ():
         say(f"left out: {line}")
-    return Sources(items, prior, references, ruler)
+    return Sources(items, prior, references, ruler_of)
+
+
+def _known(config: LoraExperiment) -> KnownImages | None:
+    return KnownImages(Path(config.data.cache_dir).expanduser()) if config.data.cache_dir else None
 
 
 def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
@@ -98,7 +114,7 @@ def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
     if "memorisation" not in config.evaluation.signs or "fashion_clip" in config.evaluation.without:
         return []
     try:
-        return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[])
+        return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[], known=_known(config))
     except InputError:
         say("The training images are not here, so the nearness to them is not measured")
         return []

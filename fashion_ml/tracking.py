@@ -68,12 +68,18 @@ class TrackedRun:
         """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
         if self._spool_folder is None:
             return
-        spooled, folder, self.client, self._spool_folder = self.client, self._spool_folder, self.client.direct, None
-        if not spooled.close(_AWAY_SECONDS):
-            say(
-                f"WARNING: the tracking store {shown_uri(store_uri())} is away or refuses some of it; nothing is lost. When it is back: "
-                f"fashion-ml sync {folder}"
-            )
+        spooled, folder, sent = self.client, self._spool_folder, False
+        try:
+            sent = spooled.close(_AWAY_SECONDS)
+        except (OSError, InputError) as error:  # a full disk, say: what was logged is in the spool all the same
+            say(f"WARNING: {_first_line(error)}")
+        finally:
+            self.client, self._spool_folder = spooled.direct, None
+            if not sent:
+                say(
+                    f"WARNING: the tracking store {shown_uri(store_uri())} does not have all of it yet; nothing is lost. When it answers: "
+                    f"fashion-ml sync {folder}"
+                )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.
@@ -329,7 +335,6 @@ def open_run(
             run.skip_what_is_there()
         yield run
         run.finish()
-        run.close_spool()
     except (KeyboardInterrupt, SystemExit):
         with suppress(Exception):
             run.set_tags({"error": "stopped by Ctrl-C or a signal"})
@@ -342,6 +347,7 @@ def open_run(
                 run.log_text(without_credentials("".join(traceback.format_exception(error))), "error/traceback.txt")
         _end(run, "FAILED")
         raise
+    run.close_spool()  # whatever happens while it waits, the run came to its end
 
 
 def _end(run: TrackedRun, status: str) -> None:

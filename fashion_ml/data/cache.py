@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -58,7 +59,8 @@ class TensorCache:
         try:
             tensors = load(content)
         except (SafetensorError, ValueError):
-            self._path(key).unlink(missing_ok=True)  # damaged: made again by whoever asked
+            with suppress(OSError):  # damaged: made again by whoever asked
+                self._path(key).unlink(missing_ok=True)
             return None
         self._remember(key, content)
         return tensors
@@ -70,7 +72,7 @@ class TensorCache:
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         content = save(kept)
         if self.folder is not None and not self._path(key).exists():
-            with atomic_path(self._path(key), field="data.cache_dir") as temporary:
+            with atomic_path(self._path(key), field="data.cache_dir", sync=False) as temporary:
                 temporary.write_bytes(content)
         self._remember(key, content)
         return kept

@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from fashion_ml.checkpoint import write_text
+from fashion_ml.errors import InputError
 
 _VERSION, _COARSE_SECONDS = 1, 2.0
 Known = tuple[tuple[int, int], str]
@@ -22,14 +26,8 @@ class KnownImages:
     """The note `images.json` in a folder; a damaged one, or one of another version, counts as empty."""
 
     def __init__(self, folder: Path):
-        self._path, self._new = folder / "images.json", False
-        self._images: dict[str, list[object]] = {}
-        try:
-            note = json.loads(self._path.read_text(encoding="utf-8"))
-            if note["version"] == _VERSION:
-                self._images = dict(note["images"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # then all are looked at
+        self._path = folder / "images.json"
+        self._images, self._new = self._read(), dict[str, list[object]]()
 
     def get(self, path: Path) -> Known | None:
         """What is known of a file as it is now, or None."""
@@ -39,20 +37,31 @@ class KnownImages:
                 return None
             _, width, height, sha256 = found
             return (int(width), int(height)), str(sha256)  # type: ignore[call-overload]
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, LookupError):
             return None
 
     def put(self, path: Path, state: os.stat_result, size: tuple[int, int], sha256: str) -> None:
         """Note what a file was found to be; `state` is that of the file whose bytes were read."""
         if time.time() - max(state.st_mtime, state.st_ctime) > _COARSE_SECONDS:
-            self._images[str(path.absolute())] = [_state(state), *size, sha256]
-            self._new = True
+            self._new[str(path.absolute())] = [_state(state), *size, sha256]
 
     def save(self) -> None:
-        """Write the note where something was added. InputError where the folder cannot be written."""
-        if self._new:
-            write_text(self._path, json.dumps({"version": _VERSION, "images": self._images}), field="data.cache_dir")
-            self._new = False
+        """Add what is new to the note, beside what other trainings have noted since; nothing where the folder cannot be written."""
+        if not self._new:
+            return
+        with suppress(OSError, InputError):  # it saves time, no more: a cache that is only read is one too
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._path.with_name(".images.json.lock"), timeout=60):
+                self._images = self._read() | self._new
+                write_text(self._path, json.dumps({"version": _VERSION, "images": self._images}))
+        self._new = {}
+
+    def _read(self) -> dict[str, list[object]]:
+        try:
+            note = json.loads(self._path.read_text(encoding="utf-8"))
+            return dict(note["images"]) if note["version"] == _VERSION else {}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}  # then all are looked at
 
 
 def _state(found: os.stat_result) -> str:

@@ -2,6 +2,8 @@
 
 y = x W^T + b + s (x A^T) B^T, with A = lora_down [r, in], B = lora_up [out, r], s = alpha / r. Hu et al. 2021, arXiv:2106.09685. The frozen
 W and b get no gradient: dx = dy W + s (dy B) A, dA = s (dy B)^T x, dB = s dy^T (x A^T).
+
+Small layers on CPUs are one product with W + s B A instead: a few more multiplications, in fewer and larger pieces.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ from types import MethodType
 from typing import Any
 
 import torch
+from torch.nn import functional
+
+MOST_MERGED = 1 << 24
+"""Multiplications of a layer's own product (rows x in x out), above which those that merging adds cost more than the calls that it saves."""
 
 
 class LoraLinear(torch.autograd.Function):
@@ -74,7 +80,9 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
     same = base.weight.dtype == (torch.get_autocast_dtype(x.device.type) if autocast else x.dtype)
     if self.disable_adapters or self.merged or self.active_adapters != [adapter] or args or kwargs or not same:
         return type(self).forward(self, x, *args, **kwargs)
+    down, up, scale = self.lora_A[adapter].weight, self.lora_B[adapter].weight, self.scaling[adapter]
+    plain = x.device.type == "cpu" and x.dtype == down.dtype == torch.float32 and not autocast
+    if plain and x.numel() * base.out_features <= MOST_MERGED:
+        return functional.linear(x, torch.addmm(base.weight, up, down, alpha=scale), base.bias)
     with torch.autocast(x.device.type, enabled=False):
-        return LoraLinear.apply(
-            x, base.weight, base.bias, self.lora_A[adapter].weight, self.lora_B[adapter].weight, self.scaling[adapter]
-        )
+        return LoraLinear.apply(x, base.weight, base.bias, down, up, scale)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.ahead import is_folder, make_ahead
+from fashion_ml.ahead import is_main, is_there, make_ahead
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.captioned_images import CaptionedImage, data_digest
@@ -65,10 +65,16 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
     `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None. With
     `expected_digest` the data must be those of an earlier run.
     """
-    embedded = config.data.train_data_dir == "embedded"
-    there = embedded or is_folder(config.data.train_data_dir)  # else it ends before it needs a store
-    if there and make_ahead(collection=embedded):
-        from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
+    _check_precision(config)
+    check_tensorboard(config.tracking.log_with)
+    if is_main() and not resume:
+        check_output_folder(config, new)
+        embedded = config.data.train_data_dir == "embedded"
+        known = (config.model.base == "embedded" or is_there(config.model.base)) and (
+            embedded or is_there(config.data.train_data_dir)
+        )
+        if known and make_ahead(collection=embedded):  # what is not known may be an error, which needs no store
+            from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
     from accelerate import Accelerator
 
     from fashion_ml.models.lora import check_lora
@@ -77,12 +83,8 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
     from fashion_ml.training.lora import DTYPES, lora_spec
     from fashion_ml.training.optimizers import check_optimizer
 
-    _check_precision(config)
-    check_tensorboard(config.tracking.log_with)
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, kwargs_handlers=[long_waits()])
     earlier = find_run_to_resume(resume, config) if resume else None
-    if earlier is None and accelerator.is_main_process:
-        check_output_folder(config, new)
     inputs = read_sources(config)
     precision = DTYPES[config.training.mixed_precision]
     pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)

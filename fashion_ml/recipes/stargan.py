@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.ahead import make_ahead
+from fashion_ml.ahead import is_there, make_ahead
 from fashion_ml.checkpoint import write_text
 from fashion_ml.config import StarganExperiment, checked, flat
 from fashion_ml.errors import InputError
@@ -62,9 +62,9 @@ def run_stargan(
 
     `resume`, `new` and `expected_digest` as for a LoRA. Under `accelerate launch` processes beside the main one train along and return None.
     """
-    if (
-        config.data.latents_dir == "embedded" or Path(config.data.latents_dir).expanduser().is_dir()
-    ):  # else it ends before it needs a store
+    if not resume and (
+        config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)
+    ):  # else it may end before it needs a store
         make_ahead(collection=False)
     from accelerate import Accelerator
 

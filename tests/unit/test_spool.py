@@ -170,7 +170,7 @@ def test_two_threads_may_note_the_position_at_once(tmp_path: Path):
 
     def note() -> None:
         try:
-            for _ in range(200):
+            for _ in range(50):
                 spool.remember()
         except BaseException as error:
             failed.append(error)

@@ -61,9 +61,10 @@ def test_an_edited_file_is_looked_at_again_even_with_its_old_time(tmp_path: Path
     assert before.sha256 != after.sha256
 
 
-def test_a_file_that_was_just_written_is_not_noted(tmp_path: Path):
+def test_a_file_that_was_just_written_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """An edit within the same tick of the file system's clock could not be told."""
-    make(tmp_path / "set", "a.png")
+    changed = make(tmp_path / "set", "a.png").stat().st_ctime
+    monkeypatch.setattr("fashion_ml.data.known_images.time.time", lambda: changed + 1)
     read_training_folder(tmp_path / "set", known=KnownImages(tmp_path / "cache"))
     assert not (tmp_path / "cache" / "images.json").exists()
 
@@ -87,3 +88,22 @@ def test_a_damaged_entry_is_looked_at_again(tmp_path: Path):
     note.write_text(note.read_text(encoding="utf-8").replace(", 9, 10, ", ", "), encoding="utf-8")
     assert KnownImages(tmp_path / "cache").get(path) is None
     assert read_training_folder(tmp_path / "set", known=KnownImages(tmp_path / "cache"))[0].size == (9, 10)
+
+
+@pytest.mark.usefixtures("later")
+def test_two_trainings_at_once_keep_what_each_has_noted(tmp_path: Path):
+    for name in ("one", "two"):
+        make(tmp_path / name, "a.png")
+    notes = [KnownImages(tmp_path / "cache") for _ in range(2)]
+    for name, known in zip(("one", "two"), notes, strict=True):
+        read_training_folder(tmp_path / name, known=known)
+    both = KnownImages(tmp_path / "cache")
+    assert all(both.get(tmp_path / name / "2_dress" / "a.png") for name in ("one", "two"))
+
+
+@pytest.mark.usefixtures("later")
+def test_where_the_note_cannot_be_written_everything_goes_on_without_it(tmp_path: Path):
+    make(tmp_path / "set", "a.png")
+    (tmp_path / "cache").write_text("a file, so that no folder can be made here", encoding="utf-8")
+    (item,) = read_training_folder(tmp_path / "set", known=KnownImages(tmp_path / "cache"))
+    assert item.size == (9, 10)

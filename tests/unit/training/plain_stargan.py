@@ -27,7 +27,9 @@ def d_loss(n: Networks, b: GanBatch, w: LossWeights, with_r1: bool) -> tuple[tor
     return loss, r1
 
 
-def g_loss(n: Networks, b: GanBatch, w: LossWeights, lambda_ds: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def g_loss(
+    n: Networks, b: GanBatch, w: LossWeights, lambda_ds: float, *, with_ds: bool = True
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     s_ref, s_lat, s_src = n.e(b.x_ref, b.y_trg), n.f(b.z_trg, b.y_trg), n.e(b.x_src, b.y_src)
     fake_ref, fake_lat = n.g(b.x_src, s_ref), n.g(b.x_src, s_lat)
     terms = {
@@ -35,9 +37,11 @@ def g_loss(n: Networks, b: GanBatch, w: LossWeights, lambda_ds: float) -> tuple[
         "sty": (n.e(fake_ref, b.y_trg) - s_ref).abs().mean() + (n.e(fake_lat, b.y_trg) - s_lat).abs().mean(),
         "cyc": (n.g(fake_ref, s_src) - b.x_src).abs().mean() + (n.g(fake_lat, s_src) - b.x_src).abs().mean(),
         "id": (n.g(b.x_src, s_src) - b.x_src).abs().mean(),
-        "ds": (n.g(b.x_src, n.f(b.z_1, b.y_trg)) - n.g(b.x_src, n.f(b.z_2, b.y_trg))).abs().mean(),
     }
+    weighted = w.adv * terms["g_adv"] + w.sty * terms["sty"] + w.cyc * terms["cyc"] + w.id * terms["id"]
+    if not with_ds:
+        return weighted, terms
+    terms["ds"] = (n.g(b.x_src, n.f(b.z_1, b.y_trg)) - n.g(b.x_src, n.f(b.z_2, b.y_trg))).abs().mean()
     if w.ds_margin is not None:
         terms["ds"] = terms["ds"].clamp(max=w.ds_margin)
-    weighted = w.adv * terms["g_adv"] + w.sty * terms["sty"] + w.cyc * terms["cyc"] + w.id * terms["id"]
     return weighted - lambda_ds * terms["ds"], terms
