@@ -133,8 +133,8 @@ class Training(Section):
     """Trade time for memory in the backward pass."""
     compile: bool = False
     """torch.compile of the UNet: slower to start, faster steps; one compilation for each bucket."""
-    channels_last: bool | None = None
-    """Memory format of the UNet; helps the convolutions of some GPUs. Not given: on CPUs for UNets of few channels, as the embedded one."""
+    channels_last: bool = False
+    """Memory format of the UNet; helps the convolutions of some GPUs, and of UNets of few channels on CPUs."""
     seed: Annotated[int, Field(ge=0)] = 0
     """All randomness of training is a function of (seed, purpose, step)."""
     save_every_n_epochs: Positive | None = 50
