@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.peers import existing
 from benchmarks.results import FILE
 from fashion_ml.checkpoint import write_text
 from fashion_ml.packages import installed_versions
@@ -47,15 +48,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(COMMANDS))
     for name in ("diffusers", "kohya"):
-        parser.add_argument(f"--{name}", type=Path)
+        parser.add_argument(f"--{name}", type=existing)
         parser.add_argument(f"--{name}-python", default=sys.executable)
     arguments = parser.parse_args()
     peers: dict[str, list[str]] = {"lora_peers": [], "lora_peers_small_files": [], "lora_full_size": []}
     if arguments.diffusers:
         script = arguments.diffusers.absolute() / "examples" / "text_to_image" / "train_text_to_image_lora.py"
+        if not script.is_file():
+            parser.error(
+                f"--diffusers: {str(arguments.diffusers)!r} holds no {script.relative_to(arguments.diffusers.absolute())}"
+            )
         for options in peers.values():
             options += ["--example", str(script), "--example-python", arguments.diffusers_python]
     if arguments.kohya:
+        if not (arguments.kohya / "train_network.py").is_file():
+            parser.error(f"--kohya: {str(arguments.kohya)!r} holds no train_network.py")
         peers["lora_full_size"] += ["--kohya", str(arguments.kohya.absolute()), "--kohya-python", arguments.kohya_python]
     kept, code, failed = _kept(), _code(), list[str]()
     for name in arguments.only or COMMANDS:

@@ -48,10 +48,18 @@ class Peer:
     path: Path
 
 
+def existing(given: str) -> Path:
+    """An option's path, which must be there: a peer's run comes minutes after the command."""
+    path = Path(given)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{given!r} does not exist")
+    return path
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """`--example`, `--example-python`, `--kohya`, `--kohya-python`."""
-    parser.add_argument("--example", type=Path, help="diffusers' examples/text_to_image/train_text_to_image_lora.py")
-    parser.add_argument("--kohya", type=Path, help="a checkout of sd-scripts")
+    parser.add_argument("--example", type=existing, help="diffusers' examples/text_to_image/train_text_to_image_lora.py")
+    parser.add_argument("--kohya", type=existing, help="a checkout of sd-scripts")
     for name in ("example", "kohya"):
         parser.add_argument(f"--{name}-python", default=sys.executable, help="the interpreter that has what it needs")
 
@@ -62,8 +70,8 @@ def given(arguments: argparse.Namespace, name: str) -> Peer | None:
     return Peer(getattr(arguments, f"{name}_python"), path.absolute()) if path else None
 
 
-def ours(task: Task, folder: Path, *, targets: str = "attention", log_every: int = 1) -> Trained:
-    """`fashion-ml train lora`; targets `attention`, or `kohya` for its 192 modules."""
+def our_command(task: Task, folder: Path, *, targets: str = "attention", log_every: int = 1) -> list[str]:
+    """The command of `fashion-ml train lora`, to be run in `folder`; targets `attention`, or `kohya` for its 192 modules."""
     (folder / "experiment.yaml").write_text(json.dumps({"data": {"train_data_dir": str(task.images)}}), encoding="utf-8")
     command = [sys.executable, "-m", "fashion_ml", "train", "lora", "--config", "experiment.yaml", "--no-evaluate"]
     command += [
@@ -80,14 +88,24 @@ def ours(task: Task, folder: Path, *, targets: str = "attention", log_every: int
     command += ["--log_every", str(log_every), "--output-dir", "out", "--json", "facts.json"]
     for name in ("feed_forward", "projections") if targets == "kohya" else ():
         command += ["--set", f"network.{name}=true"]
+    return command
+
+
+def ours(task: Task, folder: Path, *, targets: str = "attention", log_every: int = 1) -> Trained:
+    """`fashion-ml train lora` to its end."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    peak = _run(command, folder, {"MLFLOW_TRACKING_URI": uri})
+    peak = _run(our_command(task, folder, targets=targets, log_every=log_every), folder, {"MLFLOW_TRACKING_URI": uri})
+    return Trained(*logged(folder, uri, task.steps), peak)
+
+
+def logged(folder: Path, uri: str, steps: int) -> tuple[list[float], list[float]]:
+    """Wall time, seconds since 1970, and total_loss of each step of our training in that folder and store."""
     import mlflow
 
     run_id = json.loads((folder / "facts.json").read_text(encoding="utf-8"))["run_id"]
     points = sorted(mlflow.MlflowClient(uri).get_metric_history(run_id, "total_loss"), key=lambda point: point.step)
-    assert len(points) == task.steps
-    return Trained([point.timestamp / 1000 for point in points], [point.value for point in points], peak)
+    assert len(points) == steps
+    return [point.timestamp / 1000 for point in points], [point.value for point in points]
 
 
 def example(peer: Peer, task: Task, folder: Path) -> Trained:

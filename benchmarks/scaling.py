@@ -18,16 +18,17 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import psutil
 from accelerate import Accelerator
 
 from benchmarks.lora_step import write_photos
+from benchmarks.peers import Task, logged, our_command
 from benchmarks.results import Row, report
 from fashion_ml.config import validate
 from fashion_ml.data.captioned_images import read_training_folder
 from fashion_ml.data.known_images import KnownImages
+from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.garments import sample_garments
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.training.inputs import prepare_inputs
@@ -44,31 +45,8 @@ def over_steps(steps: int) -> Row:
     """Memory and time of a long training, as a user starts it, looked at from outside."""
     with tempfile.TemporaryDirectory() as name:
         folder = write_photos(Path(name) / "images", 16, 64)
-        (Path(name) / "experiment.yaml").write_text(json.dumps({"data": {"train_data_dir": str(folder)}}), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "fashion_ml",
-            "train",
-            "lora",
-            "--config",
-            "experiment.yaml",
-            "--no-evaluate",
-            "--rank",
-            "4",
-        ]
-        command += [
-            "--resolution",
-            "64",
-            "--train_batch_size",
-            "1",
-            "--steps",
-            str(steps),
-            "--output-dir",
-            "out",
-            "--json",
-            "facts.json",
-        ]
+        task = Task(EMBEDDED_DIR / "stable_diffusion", folder, resolution=64, batch=1, steps=steps, rank=4)
+        command = our_command(task, Path(name), log_every=10)
         uri = f"sqlite:///{name}/mlflow.db"
         environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
         process = psutil.Popen(command, cwd=name, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -79,9 +57,7 @@ def over_steps(steps: int) -> Row:
             time.sleep(1)
         if process.returncode:
             raise SystemExit("the training failed")
-        run_id = json.loads((Path(name) / "facts.json").read_text(encoding="utf-8"))["run_id"]
-        points = sorted(mlflow.MlflowClient(uri).get_metric_history(run_id, "total_loss"), key=lambda point: point.step)
-    ended = np.array([point.timestamp / 1000 for point in points])
+        ended = np.array(logged(Path(name), uri, steps)[0])
     moments, memory = np.array([pair for pair in seen if ended[0] < pair[0] < ended[-1]]).T
     at = np.interp(moments, ended, np.arange(1, len(ended) + 1)) / 1000
     half = at > at[-1] / 2

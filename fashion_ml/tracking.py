@@ -354,7 +354,8 @@ def _end(run: TrackedRun, status: str) -> None:
     with not_interrupted():
         with suppress(Exception):  # the error that ended the run is the one to show
             run.flush()
-        run.client.set_terminated(run.run_id, status)
+        with suppress(Exception):
+            run.client.set_terminated(run.run_id, status)
         run.close_spool()
 
 

@@ -70,9 +70,8 @@ def _storage_problem(error: Exception) -> str | None:
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    gc.set_threshold(
-        20_000, 10, 10
-    )  # with Python's 700 the imports of torch and mlflow spend more than a second looking for garbage
+    # with Python's 700 the imports of torch and mlflow spend more than a second looking for garbage
+    gc.set_threshold(20_000, 10, 10)
     command = typer.main.get_command(app)
     arguments = _with_latest(sys.argv[1:])
     from fashion_ml.interrupt import interrupt_on_signals
