@@ -1,14 +1,16 @@
 """How fast pairs are measured: `python -m benchmarks.evaluation [--pairs N] [--side PX]`.
 
-First each metric alone, pairs per second on one thread, at 512 x 512 pixels. Then `fashion-ml evaluate images` as a function, on N pairs
-of JPEG files with the embedded encoder, after a small one that pays for imports: the share of its time that is neither
-metrics nor the check that every file decodes (runs, tables, pictures, reports, waiting for the second decoding).
+First each metric alone, pairs per second on one thread, at 512 x 512 pixels; for FashionCLIP both pictures of a pair are embedded, by the
+embedded encoder and by one of FashionCLIP's size (ViT-B/16 at 224 px, random weights). Then `fashion-ml evaluate images` as a function, on N
+pairs of JPEG files with the embedded encoder, after a small one that pays for imports: the share of its time that is neither
+metrics nor the check that every file decodes (runs, tables, pictures, reports, waiting for the second decoding), and memory at its most.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -16,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import open_clip
+import torch
 from PIL import Image
 
 from benchmarks.results import Row, report
@@ -24,8 +28,10 @@ from fashion_ml.evaluation import folders
 from fashion_ml.evaluation.ruler import Ruler
 from fashion_ml.metrics.ciede2000 import ciede2000
 from fashion_ml.metrics.color import color_correlation
+from fashion_ml.metrics.fashion_clip import FashionClip, cosine
 from fashion_ml.metrics.garment_mask import garment_mask
 from fashion_ml.metrics.ssim import ssim
+from fashion_ml.sources import read_encoder
 
 _ROUNDS = 25
 
@@ -58,6 +64,35 @@ def metric_rates(side: int) -> dict[str, float]:
         "ssim + color": per_second(lambda: (ssim(first, second), color_correlation(first, second))),
         "garment mask (pictures)": per_second(lambda: garment_mask(first)),
         "ciede2000": per_second(lambda: ciede2000(first, second, masks[0], masks[1])),  # type: ignore[arg-type]
+    }
+
+
+def similarity_rate(encoder: FashionClip, count: int, side: int) -> float:
+    """Pairs per second: both pictures embedded in batches, and the cosine."""
+    first = pictures(count, side)
+    second = first[::-1]
+
+    def measure() -> None:
+        ours, others = encoder.embed_images(first), encoder.embed_images(second)
+        for one, other in zip(ours, others, strict=True):
+            cosine(one[None], other[None])
+
+    measure()
+    start = time.perf_counter()
+    measure()
+    return count / (time.perf_counter() - start)
+
+
+def similarity_rates(side: int) -> dict[str, float]:
+    """FashionCLIP's pairs per second with the embedded encoder and with one of its full size, which has random weights here."""
+    embedded = read_encoder("embedded", ())
+    assert embedded is not None
+    model, _, preprocess = open_clip.create_model_and_transforms("ViT-B-16")
+    large = FashionClip("ViT-B-16", "", model.eval(), preprocess, None)
+    at = f"{torch.get_num_threads()} threads, {side} px"
+    return {
+        f"fashion_similarity, embedded encoder, {at}": similarity_rate(embedded, 64, side),
+        f"fashion_similarity, ViT-B/16, {at}": similarity_rate(large, 16, side),
     }
 
 
@@ -117,7 +152,7 @@ def outside_share(count: int, side: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print both."""
+    """Report all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--side", type=int, default=512)
@@ -125,8 +160,16 @@ def main() -> None:
     rates = metric_rates(arguments.side)
     rows = [Row(f"{name}, one thread, {arguments.side} px", f"{rate:.0f} a second") for name, rate in rates.items()]
     total, share = outside_share(arguments.pairs, arguments.side)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     what = f"evaluate images, {arguments.pairs} pairs of {arguments.side} px"
-    report([*rows, Row(what, f"{total:.1f} s, {share:.1%} of it neither decoding nor metrics")])
+    rows += [
+        Row(what, f"{total:.1f} s, {share:.1%} of it neither decoding nor metrics"),
+        Row("the same, memory at its most", f"{peak:.0f} MiB"),
+    ]
+    rows += [
+        Row(name, f"{rate:.1f} a second") for name, rate in similarity_rates(arguments.side).items()
+    ]  # last: its model is large
+    report(rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Whether memory and steps stay as they are: `python -m benchmarks.scaling [--steps N] [--images N]`.
 
-First a LoRA training on the embedded base of so many steps, as a user starts it: resident memory and the time of a step, early and late, and
-the slope of memory over the second half with its standard error. Then data sets of 100 and of so many images, with a thousand captions
-between them: the time until they are ready, when they are encoded and at the next start, the time of a batch, and memory.
+First trainings of so many steps, as users start them: a LoRA on the embedded base, and a StarGAN of small networks on the embedded domains.
+For each resident memory and the time of a step, early and late, and the slope of memory over the second half with its standard
+error. Then data sets of 100 and of so many images, with a thousand captions between them: the time until they are ready, when they are
+encoded and at the next start, the time of a batch, and memory.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.training.inputs import prepare_inputs
 
 _BATCHES = 5000
+_STEPS_PER_EPOCH = 162
+"""Of the embedded domains: 648 training images in batches of 4."""
 
 
 def resident() -> float:
@@ -41,35 +44,67 @@ def resident() -> float:
     return float(psutil.Process().memory_info().rss) / 2**20
 
 
-def over_steps(steps: int) -> Row:
-    """Memory and time of a long training, as a user starts it, looked at from outside."""
+def over_steps(steps: int) -> list[Row]:
+    """Memory and time of long trainings of both kinds, as a user starts them, looked at from outside."""
+    return [_long_lora(steps), _long_stargan(steps)]
+
+
+def _long_lora(steps: int) -> Row:
     with tempfile.TemporaryDirectory() as name:
         folder = write_photos(Path(name) / "images", 16, 64)
         task = Task(EMBEDDED_DIR / "stable_diffusion", folder, resolution=64, batch=1, steps=steps, rank=4)
-        command = our_command(task, Path(name), log_every=10)
-        uri = f"sqlite:///{name}/mlflow.db"
-        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-        process = psutil.Popen(command, cwd=name, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        seen = list[tuple[float, float]]()
-        while process.poll() is None:
-            with suppress(psutil.Error):
-                seen.append((time.time(), process.memory_info().rss / 2**20))
-            time.sleep(1)
-        if process.returncode:
-            raise SystemExit("the training failed")
-        ended = np.array(logged(Path(name), uri, steps)[0])
+        seen = _watched(our_command(task, Path(name), log_every=10), Path(name))
+        ended = np.array(logged(Path(name), _store(Path(name)), steps)[0])
+    return _grown(f"LoRA training of {steps} steps, embedded, batch 1", seen, ended, 1)
+
+
+def _long_stargan(steps: int) -> Row:
+    """Small networks, so that many steps take minutes; all that goes on beside them is as always (grids every 100 epochs)."""
+    import mlflow  # not at the top: opening a data set, below, is measured without it
+
+    with tempfile.TemporaryDirectory() as name:
+        epochs = -(-steps // _STEPS_PER_EPOCH)
+        command = [sys.executable, "-m", "fashion_ml", "train", "stargan", "--epochs", str(epochs), "--no-evaluate"]
+        command += ["--base_dim", "8", "--n_res_blocks", "1", "--batch-size", "4", "--ds_decay_epochs", str(epochs)]
+        command += ["--grid_every_n_epochs", "100", "--output-dir", "out", "--json", "facts.json"]
+        seen = _watched(command, Path(name))
+        facts = json.loads((Path(name) / "facts.json").read_text(encoding="utf-8"))
+        assert facts["steps"] == epochs * _STEPS_PER_EPOCH
+        history = mlflow.MlflowClient(_store(Path(name))).get_metric_history(facts["run_id"], "g_loss")
+        ended = np.array(sorted(point.timestamp / 1000 for point in history))
+    what = f"StarGAN training of {facts['steps']} steps, base_dim 8, batch 4, 4 x 16 x 16, lambda_ds > 0"
+    return _grown(what, seen, ended, _STEPS_PER_EPOCH)
+
+
+def _store(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def _watched(command: list[str], folder: Path) -> list[tuple[float, float]]:
+    """Run to the end; time and resident memory, MiB, every second."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": _store(folder)}
+    process = psutil.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seen = list[tuple[float, float]]()
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            seen.append((time.time(), process.memory_info().rss / 2**20))
+        time.sleep(1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return seen
+
+
+def _grown(what: str, seen: list[tuple[float, float]], ended: np.ndarray, apart: int) -> Row:
+    """Memory over steps, and the time of a step early and late; `ended` are the times at which every `apart` steps were done."""
     moments, memory = np.array([pair for pair in seen if ended[0] < pair[0] < ended[-1]]).T
-    at = np.interp(moments, ended, np.arange(1, len(ended) + 1)) / 1000
+    at = np.interp(moments, ended, apart * np.arange(1, len(ended) + 1)) / 1000
     half = at > at[-1] / 2
     (slope, _), covariance = np.polyfit(at[half], memory[half], 1, cov=True)
-    apart, part = np.diff(ended) * 1000, len(ended) // 10
-    first, last = statistics.median(apart[part : 2 * part]), statistics.median(apart[-part:])
-    shown = f"{memory[0]:.0f} MiB at its beginning, {memory[half][0]:.0f} half way, {memory[-1]:.0f} at its end"
+    seconds, part = np.diff(ended) * 1000 / apart, len(ended) // 10
+    first, last = statistics.median(seconds[part : 2 * part]), statistics.median(seconds[-part:])
+    shown = f"{memory[0]:.0f} MiB at its beginning, {memory[half][0]:.0f} half way, {memory[-1]:.0f} at its end, {memory.max():.0f} at its most"
     slope_said = f"{slope:+.2f} ± {covariance[0, 0] ** 0.5:.2f} MiB per 1,000 steps in the second half"
-    return Row(
-        f"LoRA training of {steps} steps, embedded, batch 1",
-        f"{shown} ({slope_said}); a step {first:.1f} ms early, {last:.1f} ms late",
-    )
+    return Row(what, f"{shown} ({slope_said}); a step {first:.1f} ms early, {last:.1f} ms late")
 
 
 def over_images(count: int) -> Row:
@@ -124,7 +159,7 @@ def main() -> None:
     if arguments.open:
         sys.stdout.write(json.dumps(open_images(arguments.open)) + "\n")
         return
-    rows = [over_steps(arguments.steps)] if arguments.steps else []
+    rows = over_steps(arguments.steps) if arguments.steps else []
     rows += [over_images(count) for count in (100, arguments.images) if arguments.images]
     report(rows)
 
