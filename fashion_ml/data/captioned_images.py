@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fashion_ml.data.known_images import KnownImages
 from fashion_ml.errors import InputError
+from fashion_ml.progress import bar
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+_MANY = 1000
+"""Images that take so long to check that it is shown."""
 _CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
 
 
@@ -200,9 +204,12 @@ def look_at_files(
         if found is not None and min(found[0]) >= least:
             results[index] = replace(item, size=found[0], sha256=found[1])
     unknown = [index for index, result in enumerate(results) if result is None]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    shown = bar("check images", len(unknown)) if len(unknown) >= _MANY else nullcontext()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, shown as progress:
         for index, result in zip(unknown, pool.map(look, [items[index] for index in unknown]), strict=True):
             results[index] = result
+            if progress is not None:
+                progress.advance()
     if known is not None:
         known.save()
     problems += [result for result in results if isinstance(result, str)]

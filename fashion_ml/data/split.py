@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from fashion_ml.data.cache import TensorCache, key_of
 from fashion_ml.data.captioned_images import CaptionedImage, load_picture
+from fashion_ml.progress import bar
 
-_HASH_DISTANCE = 4
-_TONE_DISTANCE = 12.0
+_BITS, _HASH_DISTANCE, _TONE_DISTANCE = 64, 4, 12.0
+_AT_ONCE = 1 << 22
+"""Pairs of hashes compared in one go: 32 MiB."""
+
+Hashes = NDArray[np.uint64]
+Thumbnail = NDArray[np.uint8]
 
 
-def hold_out(items: Sequence[CaptionedImage], share: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(
+    items: Sequence[CaptionedImage], share: float, seed: int, cache: TensorCache | None = None
+) -> tuple[list[int], list[int]]:
     """Indices for training and indices held out: about `share` of the images, at least one when share > 0.
 
     Groups of near-duplicates are held out whole, those that fit into the share, in an order that depends on `seed` and the images' bytes
-    alone, so that adding an image moves no other one's place in that order. ValueError when all images are near-duplicates of each other.
+    alone, so that adding an image moves no other one's place in that order. What images look like is kept in `cache`, under the hash of
+    their bytes. ValueError when all images are near-duplicates of each other.
     """
     if share <= 0:
         return list(range(len(items))), []
-    groups = near_duplicates(load_picture(item.path) for item in items)
+    groups = _groups_of(items, cache if cache is not None else TensorCache())
     if len(groups) < 2:
         raise ValueError("all images are near-duplicates of each other, so none can be held out")
 
@@ -43,36 +54,28 @@ def hold_out(items: Sequence[CaptionedImage], share: float, seed: int) -> tuple[
     return kept, sorted(held)
 
 
-def near_duplicates(pictures: Iterable[Image.Image]) -> list[list[int]]:
-    """Groups of indices, sorted: pictures that are the same but for size, compression, small changes of tone, or a mirror.
+def _groups_of(items: Sequence[CaptionedImage], cache: TensorCache) -> list[list[int]]:
+    def look(index: int) -> dict[str, torch.Tensor]:
+        key = key_of(near_duplicates=1, image=items[index].sha256)
+        found = cache.get(key)
+        if found is None:
+            hashes, thumbnail = look_of(load_picture(items[index].path))
+            made = {"hashes": torch.from_numpy(hashes.view(np.int64)), "thumbnail": torch.from_numpy(thumbnail)}
+            found = cache.put(key, made)
+        return found
 
-    Candidates share a difference hash of 64 bits within 4; two of them are near-duplicates when their 32 x 32 thumbnails differ by at
-    most 12 of 255 (root mean square over pixels and channels), as they are or mirrored.
-    """
-    hashes, thumbnails = [], []
-    for index, picture in enumerate(pictures):
-        for mirrored in (False, True):
-            turned = ImageOps.mirror(picture) if mirrored else picture
-            hashes.append((difference_hash(turned), index, mirrored))
-        small = picture.resize((32, 32), Image.Resampling.BOX)
-        thumbnails.append(np.asarray(small, dtype=np.float32))
-    leader = list(range(len(thumbnails)))
+    hashes = np.empty((len(items), 2), dtype=np.uint64)
+    with bar("look for near-duplicates", len(items)) as progress:
+        for index in range(len(items)):
+            hashes[index] = look(index)["hashes"].numpy().view(np.uint64)
+            progress.advance()
+    return near_duplicates(hashes, lambda index: look(index)["thumbnail"].numpy())
 
-    def find(index: int) -> int:
-        while leader[index] != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
-        return index
 
-    for first, second, mirrored in _candidates(hashes):
-        if find(first) != find(second):
-            other = thumbnails[second][:, ::-1] if mirrored else thumbnails[second]
-            if float(np.sqrt(np.mean((thumbnails[first] - other) ** 2))) <= _TONE_DISTANCE:
-                leader[find(first)] = find(second)
-    groups = defaultdict(list)
-    for index in range(len(thumbnails)):
-        groups[find(index)].append(index)
-    return sorted(groups.values())
+def look_of(picture: Image.Image) -> tuple[Hashes, Thumbnail]:
+    """Difference hashes of an RGB picture and of its mirror image, (2,), and its thumbnail (32, 32, 3), 0 to 255."""
+    hashes = np.array([difference_hash(picture), difference_hash(ImageOps.mirror(picture))], dtype=np.uint64)
+    return hashes, np.array(picture.resize((32, 32), Image.Resampling.BOX))
 
 
 def difference_hash(picture: Image.Image) -> int:
@@ -81,17 +84,67 @@ def difference_hash(picture: Image.Image) -> int:
     return int("".join("1" if bit else "0" for bit in (grey[:, :-1] < grey[:, 1:]).ravel()), 2)
 
 
-def _candidates(hashes: Sequence[tuple[int, int, bool]]) -> set[tuple[int, int, bool]]:
-    """Pairs within the distance. Of five pieces of the 64 bits one must be equal when at most four bits differ."""
-    pieces: dict[tuple[int, int], list[tuple[int, int, bool]]] = defaultdict(list)
-    for entry in hashes:
-        for piece in range(5):
-            pieces[piece, (entry[0] >> (13 * piece)) & 0x1FFF].append(entry)
-    found = set()
-    for entries in pieces.values():
-        plain = [entry for entry in entries if not entry[2]]
-        for value, index, _ in plain:
-            for other, second, mirrored in entries:
-                if index < second and (value ^ other).bit_count() <= _HASH_DISTANCE:
-                    found.add((index, second, mirrored))
-    return found
+def near_duplicates(hashes: Hashes, thumbnail: Callable[[int], Thumbnail]) -> list[list[int]]:
+    """Groups of indices, sorted: pictures that are the same but for size, compression, small changes of tone, or a mirror.
+
+    `hashes` (N, 2) are those of each picture and of its mirror image; `thumbnail` gives the one of an index, asked for where hashes are close.
+    Candidates share a hash of 64 bits within 4; two of them are near-duplicates when their 32 x 32 thumbnails differ by at
+    most 12 of 255 (root mean square over pixels and channels), as they are or mirrored.
+    """
+    leader = list(range(len(hashes)))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
+
+    alone = _one_of_each(hashes, thumbnail, leader)
+    for first, second, mirrored in _candidates(hashes[alone]):
+        first, second = alone[first], alone[second]
+        if find(first) != find(second):
+            one, other = thumbnail(first).astype(np.float32), thumbnail(second).astype(np.float32)
+            if float(np.sqrt(np.mean((one - (other[:, ::-1] if mirrored else other)) ** 2))) <= _TONE_DISTANCE:
+                leader[find(first)] = find(second)
+    groups = defaultdict(list)
+    for index in range(len(hashes)):
+        groups[find(index)].append(index)
+    return sorted(groups.values())
+
+
+def _one_of_each(hashes: Hashes, thumbnail: Callable[[int], Thumbnail], leader: list[int]) -> list[int]:
+    """Give pictures that look exactly like an earlier one that as their leader, and return the others: 1,000 copies are a million pairs."""
+    _, group, sizes = np.unique(hashes, axis=0, return_inverse=True, return_counts=True)
+    first: dict[tuple[int, bytes], int] = {}
+    for index, number in enumerate(group.ravel().tolist()):
+        if sizes[number] > 1:
+            leader[index] = first.setdefault((number, hashlib.sha256(thumbnail(index).tobytes()).digest()), index)
+    return [index for index in range(len(hashes)) if leader[index] == index]
+
+
+def _candidates(hashes: Hashes) -> Iterator[tuple[int, int, bool]]:
+    """Pairs of pictures whose hashes are within the distance, and whether that is the second one's mirror image.
+
+    Of five parts of the bits one must be equal where at most four bits differ (multi-index hashing: Norouzi, Punjani, Fleet 2012). A
+    part takes every fifth bit, so that all hold bits of the middle: those at the borders are alike in all photos on a plain ground.
+    """
+    count = len(hashes)
+    values = hashes.T.ravel()  # first those of the pictures, then those of the mirror images
+    parts = _HASH_DISTANCE + 1
+    masks = [sum(1 << bit for bit in range(part, _BITS, parts)) for part in range(parts)]
+    for part, mask in enumerate(masks):
+        of_part = values & np.uint64(mask)
+        order = np.argsort(of_part, kind="stable")
+        for bucket in np.split(order, np.flatnonzero(np.diff(of_part[order])) + 1):
+            plain = bucket[bucket < count]
+            if len(plain) == 0 or len(bucket) < 2:
+                continue
+            for some in np.array_split(plain, -(-len(plain) * len(bucket) // _AT_ONCE)):
+                apart = values[some, None] ^ values[None, bucket]
+                wanted = np.bitwise_count(apart) <= _HASH_DISTANCE
+                wanted &= (some[:, None] < bucket[None]) & (some[:, None] != bucket[None] - count)
+                for row, column in np.argwhere(wanted).tolist():
+                    bits = int(apart[row, column])
+                    if all(bits & earlier for earlier in masks[:part]):  # where one is equal too, the pair has come already
+                        other = int(bucket[column])
+                        yield int(some[row]), other % count, other >= count

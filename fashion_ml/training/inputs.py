@@ -34,11 +34,12 @@ def prepare_inputs(
     Encoders that are not needed any more leave the GPU. InputError when nothing can be held out.
     """
     data = config.data
+    folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
     try:
-        kept, held = hold_out(items, data.validation_split, data.validation_seed)
+        looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)
+        kept, held = hold_out(items, data.validation_split, data.validation_seed, looks)
     except ValueError as error:
         raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
-    folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
     vae_sha256 = weights_sha256(pipeline.vae)
     parts = ([items[i] for i in kept], prior_items, [items[i] for i in held])

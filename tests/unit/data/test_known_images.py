@@ -107,3 +107,15 @@ def test_where_the_note_cannot_be_written_everything_goes_on_without_it(tmp_path
     (tmp_path / "cache").write_text("a file, so that no folder can be made here", encoding="utf-8")
     (item,) = read_training_folder(tmp_path / "set", known=KnownImages(tmp_path / "cache"))
     assert item.size == (9, 10)
+
+
+def test_checking_many_images_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("a.png", "b.png"):
+        make(tmp_path / "set", name)
+    read_training_folder(tmp_path / "set")
+    assert "check images" not in capsys.readouterr().err
+    monkeypatch.setattr(captioned_images, "_MANY", 2)
+    read_training_folder(tmp_path / "set")
+    assert "check images: 2/2" in capsys.readouterr().err
