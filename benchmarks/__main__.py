@@ -39,7 +39,9 @@ COMMANDS: dict[str, list[str]] = {
     "encoding": ["encoding", "--large"],
     "tracking": ["tracking"],
     "sweep": ["sweep"],
-    "scaling": ["scaling"],
+    "long_lora": ["scaling", "--part", "lora"],
+    "long_stargan": ["scaling", "--part", "stargan"],
+    "large_data_set": ["scaling", "--part", "images"],
 }
 
 

@@ -1,4 +1,4 @@
-"""Whether memory and steps stay as they are: `python -m benchmarks.scaling [--steps N] [--images N]`.
+"""Whether memory and steps stay as they are: `python -m benchmarks.scaling [--part PART] [--steps N] [--images N]`.
 
 First trainings of so many steps, as users start them: a LoRA on the embedded base, and a StarGAN of small networks on the embedded domains.
 For each resident memory and the time of a step, early and late, and the slope of memory over the second half with its standard
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,12 +45,8 @@ def resident() -> float:
     return float(psutil.Process().memory_info().rss) / 2**20
 
 
-def over_steps(steps: int) -> list[Row]:
-    """Memory and time of long trainings of both kinds, as a user starts them, looked at from outside."""
-    return [_long_lora(steps), _long_stargan(steps)]
-
-
-def _long_lora(steps: int) -> Row:
+def long_lora(steps: int) -> Row:
+    """Memory and time of a long training, as a user starts it, looked at from outside."""
     with tempfile.TemporaryDirectory() as name:
         folder = write_photos(Path(name) / "images", 16, 64)
         task = Task(EMBEDDED_DIR / "stable_diffusion", folder, resolution=64, batch=1, steps=steps, rank=4)
@@ -58,15 +55,15 @@ def _long_lora(steps: int) -> Row:
     return _grown(f"LoRA training of {steps} steps, embedded, batch 1", seen, ended, 1)
 
 
-def _long_stargan(steps: int) -> Row:
-    """Small networks, so that many steps take minutes; all that goes on beside them is as always (grids every 100 epochs)."""
+def long_stargan(steps: int) -> Row:
+    """The same of a StarGAN of small networks, so that many steps take minutes; what goes on beside them is as always, grids every ten epochs."""
     import mlflow  # not at the top: opening a data set, below, is measured without it
 
     with tempfile.TemporaryDirectory() as name:
         epochs = -(-steps // _STEPS_PER_EPOCH)
         command = [sys.executable, "-m", "fashion_ml", "train", "stargan", "--epochs", str(epochs), "--no-evaluate"]
         command += ["--base_dim", "8", "--n_res_blocks", "1", "--batch-size", "4", "--ds_decay_epochs", str(epochs)]
-        command += ["--grid_every_n_epochs", "100", "--output-dir", "out", "--json", "facts.json"]
+        command += ["--output-dir", "out", "--json", "facts.json"]
         seen = _watched(command, Path(name))
         facts = json.loads((Path(name) / "facts.json").read_text(encoding="utf-8"))
         assert facts["steps"] == epochs * _STEPS_PER_EPOCH
@@ -102,7 +99,8 @@ def _grown(what: str, seen: list[tuple[float, float]], ended: np.ndarray, apart:
     (slope, _), covariance = np.polyfit(at[half], memory[half], 1, cov=True)
     seconds, part = np.diff(ended) * 1000 / apart, len(ended) // 10
     first, last = statistics.median(seconds[part : 2 * part]), statistics.median(seconds[-part:])
-    shown = f"{memory[0]:.0f} MiB at its beginning, {memory[half][0]:.0f} half way, {memory[-1]:.0f} at its end, {memory.max():.0f} at its most"
+    marks = [memory[0], memory[half][0], memory[-1], memory.max()]
+    shown = "{:.0f} MiB at its beginning, {:.0f} half way, {:.0f} at its end, {:.0f} at its most".format(*marks)
     slope_said = f"{slope:+.2f} ± {covariance[0, 0] ** 0.5:.2f} MiB per 1,000 steps in the second half"
     return Row(what, f"{shown} ({slope_said}); a step {first:.1f} ms early, {last:.1f} ms late")
 
@@ -124,7 +122,7 @@ def over_images(count: int) -> Row:
         f"LoRA data set of {count} images of 64 px with data.cache_dir",
         f"encoded after {first['ready']:.1f} s; the next start is ready after {then['ready']:.1f} s (its images read and checked in "
         f"{then['read']:.1f} s); a batch of 4 {then['batch']:.2f} ms; {then['loaded']:.0f} MiB with the base loaded, "
-        f"{then['memory']:.0f} MiB after {_BATCHES} batches ({first['memory']:.0f} MiB in the process that encoded)",
+        f"{then['opened']:.0f} MiB when ready, {then['memory']:.0f} MiB after {_BATCHES} batches ({first['memory']:.0f} MiB in the process that encoded)",
     )
 
 
@@ -142,16 +140,19 @@ def open_images(place: Path) -> dict[str, float]:
     read = time.perf_counter() - start
     inputs, _ = prepare_inputs(config, pipeline, items, [], accelerator)
     next(iter(inputs.batches(1)))  # draws the order of the first epoch
-    ready, start = time.perf_counter() - start, time.perf_counter()
+    ready, opened, start = time.perf_counter() - start, resident(), time.perf_counter()
     for step in range(2, _BATCHES + 2):
         list(inputs.batches(step))
     batch = 1000 * (time.perf_counter() - start) / _BATCHES
-    return {"read": read, "ready": ready, "batch": batch, "loaded": loaded, "memory": resident()}
+    return {"read": read, "ready": ready, "batch": batch, "loaded": loaded, "opened": opened, "memory": resident()}
 
 
 def main() -> None:
-    """Report both."""
+    """Report what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--part", action="append", choices=("lora", "stargan", "images"), help="what to measure; all by default"
+    )
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
@@ -159,9 +160,12 @@ def main() -> None:
     if arguments.open:
         sys.stdout.write(json.dumps(open_images(arguments.open)) + "\n")
         return
-    rows = over_steps(arguments.steps) if arguments.steps else []
-    rows += [over_images(count) for count in (100, arguments.images) if arguments.images]
-    report(rows)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "lora": lambda: [long_lora(arguments.steps)],
+        "stargan": lambda: [long_stargan(arguments.steps)],
+        "images": lambda: [over_images(count) for count in (100, arguments.images)],
+    }
+    report([row for part in arguments.part or parts for row in parts[part]()])
 
 
 if __name__ == "__main__":
