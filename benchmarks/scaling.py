@@ -56,7 +56,7 @@ def long_lora(steps: int) -> Row:
 
 
 def long_stargan(steps: int) -> Row:
-    """The same of a StarGAN of small networks, so that many steps take minutes; what goes on beside them is as always, grids every ten epochs."""
+    """The same of a StarGAN of small networks, so that many steps take minutes; all beside them is as always, grids every ten epochs."""
     import mlflow  # not at the top: opening a data set, below, is measured without it
 
     with tempfile.TemporaryDirectory() as name:
@@ -122,7 +122,8 @@ def over_images(count: int) -> Row:
         f"LoRA data set of {count} images of 64 px with data.cache_dir",
         f"encoded after {first['ready']:.1f} s; the next start is ready after {then['ready']:.1f} s (its images read and checked in "
         f"{then['read']:.1f} s); a batch of 4 {then['batch']:.2f} ms; {then['loaded']:.0f} MiB with the base loaded, "
-        f"{then['opened']:.0f} MiB when ready, {then['memory']:.0f} MiB after {_BATCHES} batches ({first['memory']:.0f} MiB in the process that encoded)",
+        f"{then['opened']:.0f} MiB when ready, {then['memory']:.0f} MiB after {_BATCHES} batches "
+        f"({first['memory']:.0f} MiB in the process that encoded)",
     )
 
 
