@@ -24,7 +24,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.captioned_images import fit_square, load_picture, read_references
 from fashion_ml.evaluation.generate import generate, jobs_of
 from fashion_ml.evaluation.ruler import Picture, Ruler
-from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 from fashion_ml.progress import say
 from fashion_ml.sources import read_ruler
 
@@ -72,7 +72,8 @@ def main() -> None:
         references = ruler.look_at([fit_square(load_picture(item.path), _SIDE) for item in items])
         jobs = jobs_of(items, settings, [(_SIDE, _SIDE)] * len(items))
         for training, file in zip(trainings, files, strict=True):
-            pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
+            with quiet_libraries():
+                pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
             for sampler, steps in SAMPLERS:
                 maker = DDIMScheduler if sampler == "DDIM" else DPMSolverMultistepScheduler
                 pipeline.scheduler = maker.from_config(ddim.config)
