@@ -22,6 +22,7 @@ import open_clip
 import torch
 from PIL import Image
 
+from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.evaluation import folders
@@ -154,8 +155,8 @@ def outside_share(count: int, side: int) -> tuple[float, float]:
 def main() -> None:
     """Report all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--pairs", type=at_least(2), default=200)
+    parser.add_argument("--side", type=at_least(32), default=512)
     arguments = parser.parse_args()
     rates = metric_rates(arguments.side)
     rows = [Row(f"{name}, one thread, {arguments.side} px", f"{rate:.0f} a second") for name, rate in rates.items()]

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,17 @@ class Peer:
 
     python: str
     path: Path
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An option's whole number, which must not be below `least`."""
+
+    def read(given: str) -> int:
+        if not given.isdecimal() or int(given) < least:
+            raise argparse.ArgumentTypeError(f"{given!r} is no whole number of at least {least}")
+        return int(given)
+
+    return read
 
 
 def existing(given: str) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from scipy.stats import kendalltau
 
+from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.config import Evaluation
 from fashion_ml.data.captioned_images import fit_square, load_picture, read_references
@@ -56,8 +57,8 @@ def total(pipeline: Any, ruler: Ruler, jobs: list[Any], settings: Evaluation, re
 def main() -> None:
     """Report a row for each sampler."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--loras", type=int, default=len(TRAININGS))
-    parser.add_argument("--references", type=int, default=16)
+    parser.add_argument("--loras", type=at_least(2), default=len(TRAININGS))
+    parser.add_argument("--references", type=at_least(1), default=16)
     arguments = parser.parse_args()
     settings = Evaluation(images_per_reference=2, guidance_scale=3.0, batch_size=16, signs=())
     ruler, pipeline = read_ruler(settings), load_pipeline("embedded")

@@ -25,7 +25,7 @@ import psutil
 from accelerate import Accelerator
 
 from benchmarks.lora_step import write_photos
-from benchmarks.peers import Task, logged, our_command
+from benchmarks.peers import Task, at_least, logged, our_command
 from benchmarks.results import Row, report
 from fashion_ml.config import validate
 from fashion_ml.data.captioned_images import read_training_folder
@@ -154,8 +154,8 @@ def main() -> None:
     parser.add_argument(
         "--part", action="append", choices=("lora", "stargan", "images"), help="what to measure; all by default"
     )
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--steps", type=at_least(1000), default=20_000)
+    parser.add_argument("--images", type=at_least(1), default=100_000)
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.open:

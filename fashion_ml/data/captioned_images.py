@@ -129,6 +129,14 @@ def load_picture(source: Path | io.BytesIO) -> Image.Image:
     return picture.convert("RGB")
 
 
+def load_unchanged(item: CaptionedImage) -> Image.Image:
+    """The picture of an item, as `load_picture`. InputError when the file no longer has the bytes that it had when it was checked."""
+    content = item.path.read_bytes()
+    if item.sha256 and hashlib.sha256(content).hexdigest() != item.sha256:
+        raise InputError(f"data.train_data_dir: {str(item.path)!r} was changed while the training ran; start again")
+    return load_picture(io.BytesIO(content))
+
+
 def fit_square(picture: Image.Image, resolution: int) -> Image.Image:
     """Scaled (Lanczos) so that the shorter side fits, then cropped at the centre to resolution x resolution pixels."""
     return fit(picture, (resolution, resolution))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fashion_ml.data.cache import TensorCache, key_of
-from fashion_ml.data.captioned_images import CaptionedImage, load_picture
+from fashion_ml.data.captioned_images import CaptionedImage, load_unchanged
+from fashion_ml.errors import InputError
 from fashion_ml.progress import bar
 
 _BITS, _HASH_DISTANCE, _TONE_DISTANCE = 64, 4, 12.0
@@ -30,7 +32,7 @@ def hold_out(
 
     Groups of near-duplicates are held out whole, those that fit into the share, in an order that depends on `seed` and the images' bytes
     alone, so that adding an image moves no other one's place in that order. What images look like is kept in `cache`, under the hash of
-    their bytes. ValueError when all images are near-duplicates of each other.
+    their bytes. ValueError when all images are near-duplicates of each other, InputError when a file has changed since it was checked.
     """
     if share <= 0:
         return list(range(len(items))), []
@@ -59,9 +61,10 @@ def _groups_of(items: Sequence[CaptionedImage], cache: TensorCache) -> list[list
         key = key_of(near_duplicates=1, image=items[index].sha256)
         found = cache.get(key)
         if found is None:
-            hashes, thumbnail = look_of(load_picture(items[index].path))
-            made = {"hashes": torch.from_numpy(hashes.view(np.int64)), "thumbnail": torch.from_numpy(thumbnail)}
-            found = cache.put(key, made)
+            hashes, thumbnail = look_of(load_unchanged(items[index]))
+            found = {"hashes": torch.from_numpy(hashes.view(np.int64)), "thumbnail": torch.from_numpy(thumbnail)}
+            with suppress(InputError):  # it saves time, no more: a cache that is only read is one too
+                cache.put(key, found)
         return found
 
     hashes = np.empty((len(items), 2), dtype=np.uint64)

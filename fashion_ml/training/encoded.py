@@ -6,7 +6,6 @@ Each image and each caption is encoded on its own, so that its numbers depend on
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,7 @@ from PIL import ImageOps
 from fashion_ml.config import Data
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.cache import TensorCache, Tensors, key_of
-from fashion_ml.data.captioned_images import CaptionedImage, fit, load_picture
-from fashion_ml.errors import InputError
+from fashion_ml.data.captioned_images import CaptionedImage, fit, load_unchanged
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
 from fashion_ml.progress import bar
 
@@ -70,11 +68,7 @@ class EncodedImages:
         )
 
     def _encode(self, index: int, mirrored: bool) -> Tensors:
-        item = self.items[index]
-        content = item.path.read_bytes()
-        if item.sha256 and hashlib.sha256(content).hexdigest() != item.sha256:
-            raise InputError(f"data.train_data_dir: {str(item.path)!r} was changed while the training ran; start again")
-        picture = fit(load_picture(io.BytesIO(content)), self.sizes[index])
+        picture = fit(load_unchanged(self.items[index]), self.sizes[index])
         mean, std = encode_latents(self._pipeline, [[ImageOps.mirror(picture) if mirrored else picture]])
         return {"mean": mean[0], "std": std[0]}
 

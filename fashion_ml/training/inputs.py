@@ -38,6 +38,8 @@ def prepare_inputs(
     try:
         looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)
         kept, held = hold_out(items, data.validation_split, data.validation_seed, looks)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None

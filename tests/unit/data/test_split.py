@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from fashion_ml.data.cache import TensorCache
 from fashion_ml.data.captioned_images import CaptionedImage
 from fashion_ml.data.split import hold_out, look_of, near_duplicates
 from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.errors import InputError
 
 
 def garments(count: int, size: int = 64) -> list[Image.Image]:
@@ -53,7 +55,7 @@ def items(folder: Path, pictures: list[Image.Image]) -> list[CaptionedImage]:
     for index, picture in enumerate(pictures):
         path = folder / f"{index}.png"
         picture.save(path)
-        result.append(CaptionedImage(path, "x", path.name, sha256=f"{index:064d}"))
+        result.append(CaptionedImage(path, "x", path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
     return result
 
 
@@ -139,7 +141,21 @@ def test_many_photos_on_a_plain_ground_and_many_copies_take_seconds():
 def test_what_images_look_like_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = items(tmp_path, [picture for picture in garments(8) for _ in range(2)])
     expected = hold_out(made, 0.25, 1, TensorCache(tmp_path / "cache"))
-    monkeypatch.setattr(split, "load_picture", lambda _: pytest.fail("decoded again"))
+    monkeypatch.setattr(split, "load_unchanged", lambda _: pytest.fail("decoded again"))
     assert hold_out(made, 0.25, 1, TensorCache(tmp_path / "cache")) == expected
     with pytest.raises(pytest.fail.Exception):
         hold_out(made, 0.25, 1, TensorCache(tmp_path / "another"))
+
+
+def test_a_file_that_changed_since_it_was_checked_is_told_and_not_remembered(tmp_path: Path):
+    made = items(tmp_path, garments(4))
+    made[2].path.write_bytes(made[1].path.read_bytes())
+    with pytest.raises(InputError, match=r"2\.png' was changed while the training ran"):
+        hold_out(made, 0.25, 1, TensorCache(tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_time_and_no_more(tmp_path: Path):
+    made = items(tmp_path, garments(8))
+    (tmp_path / "cache").write_text("no folder")
+    assert hold_out(made, 0.25, 1, TensorCache(tmp_path / "cache")) == hold_out(made, 0.25, 1)
