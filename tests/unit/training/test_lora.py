@@ -248,10 +248,11 @@ def test_resume_matches_the_uninterrupted_run_bit_for_bit(
     assert [points[row["step"]] for row in whole.rows] == whole.rows
 
 
-def test_an_image_that_changes_while_the_training_runs_is_an_error_and_not_a_wrong_cache_entry(tmp_path: Path):
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_an_image_that_changes_while_the_training_runs_is_an_error_and_not_a_wrong_cache_entry(tmp_path: Path, share: float):
     items = write_images(tmp_path / "set")
-    config = experiment(tmp_path / "set", data={"cache_dir": str(tmp_path / "cache")})
+    config = experiment(tmp_path / "set", data={"cache_dir": str(tmp_path / "cache"), "validation_split": share})
     pipeline = load_pipeline("embedded")
     items[0].path.write_bytes(items[1].path.read_bytes())
-    with pytest.raises(InputError, match=r"a\.png' was changed while the training ran"):
+    with pytest.raises(InputError, match=r"^data.train_data_dir: .*a\.png' was changed while the training ran"):
         prepare_inputs(config, pipeline, items, [], Accelerator(cpu=True))
