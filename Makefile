@@ -26,7 +26,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-full: $(STAMP)
-	$(BIN)/python -m pytest tests/unit tests/recipes tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full
+	$(BIN)/python -m pytest tests/unit tests/runs tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full
 
 check: $(STAMP)
 	$(BIN)/ruff check .

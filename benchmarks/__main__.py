@@ -20,9 +20,9 @@ import psutil
 
 from benchmarks.peers import existing
 from benchmarks.results import FILE
-from fashion_ml.checkpoint import write_text
-from fashion_ml.packages import installed_versions
-from fashion_ml.progress import say
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.provenance import installed_versions
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"

@@ -25,14 +25,14 @@ from PIL import Image
 from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.embedded.garments import render, sample_garments
-from fashion_ml.evaluation import folders
-from fashion_ml.evaluation.ruler import Ruler
+from fashion_ml.evaluation import image_pairs as folders
+from fashion_ml.evaluation.measure import Ruler
 from fashion_ml.metrics.ciede2000 import ciede2000
 from fashion_ml.metrics.color import color_correlation
 from fashion_ml.metrics.fashion_clip import FashionClip, cosine
 from fashion_ml.metrics.garment_mask import garment_mask
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.sources import read_encoder
+from fashion_ml.runs.inputs import read_encoder
 
 _ROUNDS = 25
 
@@ -99,8 +99,8 @@ def similarity_rates(side: int) -> dict[str, float]:
 
 def outside_share(count: int, side: int) -> tuple[float, float]:
     """Seconds of `evaluate images` on `count` pairs, and the share of it that is neither decoding nor metrics."""
-    from fashion_ml.recipes.comparing import run_images
-    from fashion_ml.tracking import open_tracking
+    from fashion_ml.runs.compare import run_images
+    from fashion_ml.tracking.store import open_tracking
 
     spent = {"inside": 0.0}
 

@@ -19,7 +19,7 @@ from benchmarks.lora_step import write_photos
 from benchmarks.peers import Task, Trained, add_options, example, given, ours
 from benchmarks.results import Row, report
 from fashion_ml.embedded import EMBEDDED_DIR
-from fashion_ml.progress import say
+from fashion_ml.runtime.console import say
 
 IMAGES, RANK, RESOLUTION, LOG_EVERY = 48, 16, 64, 10
 

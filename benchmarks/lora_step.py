@@ -22,13 +22,13 @@ from PIL import Image
 
 from benchmarks.results import Row, report
 from fashion_ml.config import validate
-from fashion_ml.data.captioned_images import read_training_folder
+from fashion_ml.data.images import read_training_folder
+from fashion_ml.data.lora_batches import Batch, StepInputs
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.models.single_file import CONFIGS, clip_tokenizer
 from fashion_ml.models.stable_diffusion import load_pipeline
-from fashion_ml.training.batches import Batch, StepInputs
-from fashion_ml.training.inputs import prepare_inputs
-from fashion_ml.training.lora import Hooks, train_lora
+from fashion_ml.training.lora_inputs import prepare_inputs
+from fashion_ml.training.lora_loop import Hooks, train_lora
 
 WARM_UP = 2
 RESOLUTION = {"embedded": 64, "sd15": 256}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fashion_ml.progress import say
+from fashion_ml.runtime.console import say
 
 FILE = "FASHION_ML_BENCHMARK_ROWS"
 """Environment variable: the file that rows are written to."""

@@ -22,12 +22,12 @@ from scipy.stats import kendalltau
 from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.config import Evaluation
-from fashion_ml.data.captioned_images import fit_square, load_picture, read_references
+from fashion_ml.data.images import fit_square, load_picture, read_references
 from fashion_ml.evaluation.generate import generate, jobs_of
-from fashion_ml.evaluation.ruler import Picture, Ruler
+from fashion_ml.evaluation.measure import Picture, Ruler
 from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
-from fashion_ml.progress import say
-from fashion_ml.sources import read_ruler
+from fashion_ml.runs.inputs import read_ruler
+from fashion_ml.runtime.console import say
 
 TRAININGS = [(20, 2e-3), (60, 2e-3), (150, 2e-3), (400, 2e-3), (150, 3e-4), (400, 3e-4), (150, 8e-3), (400, 8e-3)]
 """Steps and learning rate of each LoRA."""

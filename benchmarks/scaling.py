@@ -28,12 +28,12 @@ from benchmarks.lora_step import write_photos
 from benchmarks.peers import Task, at_least, logged, our_command
 from benchmarks.results import Row, report
 from fashion_ml.config import validate
-from fashion_ml.data.captioned_images import read_training_folder
-from fashion_ml.data.known_images import KnownImages
+from fashion_ml.data.image_index import KnownImages
+from fashion_ml.data.images import read_training_folder
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.garments import sample_garments
 from fashion_ml.models.stable_diffusion import load_pipeline
-from fashion_ml.training.inputs import prepare_inputs
+from fashion_ml.training.lora_inputs import prepare_inputs
 
 _BATCHES = 5000
 _STEPS_PER_EPOCH = 162

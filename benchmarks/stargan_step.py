@@ -20,8 +20,9 @@ import torch
 from torch.nn.functional import relu
 
 from benchmarks.results import Row, report
+from fashion_ml.data.stargan_batches import GanBatch
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
-from fashion_ml.training.stargan_step import GanBatch, LossWeights, d_losses, frozen, g_losses, make_fakes
+from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 from tests.unit.training import plain_stargan as plain
 
 WEIGHTS = LossWeights()

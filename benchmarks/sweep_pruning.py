@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from fashion_ml.metrics.bootstrap import bootstrap_mean
-from fashion_ml.progress import say
+from fashion_ml.runtime.console import say
 
 PROJECT = Path(__file__).parents[1]
 SPACE = {

@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         os.environ["MLFLOW_TRACKING_URI"] = arguments.uri or f"sqlite:///{place}/mlflow.db"
-        from fashion_ml.tracking import open_run
+        from fashion_ml.tracking.run import open_run
 
         with open_run("benchmark", {"kind": "benchmark"}, experiment="benchmarks") as run:
             run.spool_to(Path(place))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from tests.recipes.tracking_server import Server
+    from tests.runs.tracking_server import Server
 
 settings.register_profile("here", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("here")
@@ -46,8 +46,8 @@ def workdir(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An MLflow server on PostgreSQL, both real."""
-    from tests.recipes.postgres import Postgres
-    from tests.recipes.tracking_server import PASSWORD, Server
+    from tests.runs.postgres import Postgres
+    from tests.runs.tracking_server import PASSWORD, Server
 
     folder = tmp_path_factory.mktemp("server")
     postgres = Postgres(folder)

@@ -10,31 +10,32 @@ import traceback
 
 import typer
 
-from fashion_ml.cli import tools
+from fashion_ml.cli import data, models, runs
 from fashion_ml.cli.evaluate import compare, evaluate_app
 from fashion_ml.cli.options import KEYS
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
-from fashion_ml.errors import InputError, without_credentials
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.redact import without_credentials
 
 app = typer.Typer(help="Fine-tune image models for fashion, and know whether it worked.", **KEYS)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
-app.add_typer(tools.embedded_app, name="embedded")
+app.add_typer(data.embedded_app, name="embedded")
 for command in (
     demo,
     compare,
     sweep,
     sweep_worker,
     sweep_report,
-    tools.encode,
-    tools.export,
-    tools.inspect,
-    tools.doctor,
-    tools.sync,
-    tools.reproduce,
-    tools.register,
-    tools.ui,
+    data.encode,
+    models.export,
+    models.inspect,
+    runs.doctor,
+    runs.sync,
+    runs.reproduce,
+    models.register,
+    runs.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)
 _INTERRUPTED = 130
@@ -74,8 +75,8 @@ def main() -> None:
     gc.set_threshold(20_000, 10, 10)
     command = typer.main.get_command(app)
     arguments = _with_latest(sys.argv[1:])
-    from fashion_ml.interrupt import interrupt_on_signals
-    from fashion_ml.watching import end_with_parent
+    from fashion_ml.runtime.parent_process import end_with_parent
+    from fashion_ml.runtime.signals import interrupt_on_signals
 
     interrupt_on_signals()
     end_with_parent()

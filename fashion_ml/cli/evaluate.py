@@ -10,16 +10,16 @@ import typer
 from fashion_ml.cli.options import KEYS, Json, check_json, option, say, table, write_json
 
 if TYPE_CHECKING:
-    from fashion_ml.evaluation.evaluate import EvaluationResult
-    from fashion_ml.recipes.comparing import Compared
+    from fashion_ml.evaluation.lora import EvaluationResult
+    from fashion_ml.runs.compare import Compared
 
 evaluate_app = typer.Typer(help="Measure what a model makes against references.", **KEYS)
 
 
 def report_evaluation(result: EvaluationResult) -> None:
     """The sentence, then a table as the last lines."""
-    from fashion_ml.evaluation.evaluate import shown
-    from fashion_ml.evaluation.scores import LOSSES
+    from fashion_ml.evaluation.aggregate import LOSSES
+    from fashion_ml.evaluation.lora import shown
 
     say("")
     say(result.sentence)
@@ -70,13 +70,13 @@ def evaluate_run(
         seed=seed,
         images_per_reference=images_per_reference,
     )
-    from fashion_ml.recipes.evaluation import run_evaluation
-    from fashion_ml.tracking import kind_of
+    from fashion_ml.runs.evaluate import run_evaluation
+    from fashion_ml.tracking.store import kind_of
 
     folder = Path(output_dir).absolute() if output_dir else None
     if kind_of(run_id) == "train_stargan":
         from fashion_ml.cli.train import report_stargan
-        from fashion_ml.recipes.stargan import evaluate_stargan_again
+        from fashion_ml.runs.stargan import evaluate_stargan_again
 
         result = evaluate_stargan_again(run_id, overrides, folder)
         write_json(json, result.as_plain())
@@ -110,8 +110,8 @@ def evaluate_images(
     check_json(json)
     overrides = _evaluation_overrides(encoder=encoder, without=without, signs=signs, attributes=attributes)
     from fashion_ml.errors import InputError
-    from fashion_ml.evaluation.evaluate import shown
-    from fashion_ml.recipes.comparing import run_images
+    from fashion_ml.evaluation.lora import shown
+    from fashion_ml.runs.compare import run_images
 
     missing = [
         f"--{name}: is empty; give a folder of images"
@@ -148,7 +148,7 @@ def compare(
 ) -> None:
     """Compare evaluations, paired on the same references and seeds: every metric's difference to the first with its interval."""
     check_json(json)
-    from fashion_ml.recipes.comparing import run_comparison
+    from fashion_ml.runs.compare import run_comparison
 
     result = run_comparison(run_ids, experiment or "fashion_ml")
     write_json(json, result.as_plain())
@@ -156,7 +156,7 @@ def compare(
 
 
 def _report_comparison(result: Compared) -> None:
-    from fashion_ml.evaluation.evaluate import shown
+    from fashion_ml.evaluation.lora import shown
 
     say(f"Report    {result.run_id}")
     say(f"A         {result.first.name} ({result.first.run_id})")

@@ -110,7 +110,7 @@ def check_json(path: str) -> None:
 def write_json(path: str, facts: dict[str, Any]) -> None:
     """Write the facts that a command reports, if --json was given."""
     if path:
-        from fashion_ml.checkpoint import write_text
+        from fashion_ml.runtime.atomic_files import write_text
 
         write_text(Path(path), json_format.dumps(facts, indent=2, allow_nan=False) + "\n")
 

@@ -111,7 +111,7 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True)
     from fashion_ml.sweep.confirm import confirm
     from fashion_ml.sweep.report import write_report
     from fashion_ml.sweep.study import begun_run_of
-    from fashion_ml.tracking import attach_id
+    from fashion_ml.tracking.run import attach_id
 
     run = attach_id(begun_run_of(study))
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)

@@ -28,7 +28,7 @@ from fashion_ml.cli.options import (
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.stargan import GanResult
-    from fashion_ml.recipes.lora import LoraOutcome
+    from fashion_ml.runs.lora import LoraOutcome
 
 train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
 
@@ -91,13 +91,13 @@ def demo(
 
 def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str = "", new: bool = False) -> None:
     from fashion_ml.config import load_config
-    from fashion_ml.progress import say as tell
+    from fashion_ml.runtime.console import say as tell
 
     check_json(json)
     path = Path(config) if config else experiment_file("lora/embedded.yaml")
     experiment = load_config(path, overrides)
     tell(f"Loading {experiment.model.base} …")
-    from fashion_ml.recipes.lora import run_lora
+    from fashion_ml.runs.lora import run_lora
 
     outcome = run_lora(experiment, resume=resume, new=new)
     if outcome is None:  # a process beside the main one, under accelerate launch
@@ -152,7 +152,7 @@ def train_stargan(
     given = settings_given(arguments, context.args, set_, STARGAN_SHORT_NAMES)
     path = Path(config) if config else experiment_file("stargan/embedded.yaml")
     experiment = load_experiment(path, given, StarganExperiment, STARGAN_SHORT_NAMES)
-    from fashion_ml.recipes.stargan import run_stargan
+    from fashion_ml.runs.stargan import run_stargan
 
     outcome = run_stargan(experiment, resume=resume, new=new)
     if outcome is None:  # a process beside the main one, under accelerate launch
@@ -172,7 +172,7 @@ def train_stargan(
 
 def report_stargan(result: GanResult) -> None:
     """The sentence, then a table as the last lines."""
-    from fashion_ml.evaluation.evaluate import shown
+    from fashion_ml.evaluation.lora import shown
 
     say("")
     say(result.sentence)

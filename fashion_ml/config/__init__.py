@@ -1,8 +1,8 @@
 """Every experiment setting, and how a YAML file and overrides become one frozen, checked object."""
 
+from fashion_ml.config.base import Evaluation, Section
 from fashion_ml.config.loading import checked, flat, load_config, load_experiment, to_yaml, validate, validate_evaluation
 from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment, Optimizer
-from fashion_ml.config.shared import Evaluation, Section
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
 from fashion_ml.config.sweep import EXPERIMENTS, Dimension, SweepSpec, as_overrides, load_sweep, read_constraint
 

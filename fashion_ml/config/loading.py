@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from fashion_ml.config.base import Evaluation, Section
 from fashion_ml.config.lora import SHORT_NAMES, LoraExperiment
-from fashion_ml.config.problems import problem
-from fashion_ml.config.shared import Evaluation, Section
+from fashion_ml.config.messages import problem
 from fashion_ml.errors import InputError
 
 _FOLDERS = (

@@ -6,18 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fashion_ml.config.shared import (
-    Evaluation,
-    FileName,
-    Model,
-    NotNegative,
-    Positive,
-    Rate,
-    Section,
-    Share,
-    Text,
-    Tracking,
-)
+from fashion_ml.config.base import Evaluation, FileName, Model, NotNegative, Positive, Rate, Section, Share, Text, Tracking
 
 
 class Data(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fashion_ml.config.shared import ByComma, FileName, NotNegative, Positive, Rate, Section, Share, Text, Tracking, Weights
+from fashion_ml.config.base import ByComma, FileName, NotNegative, Positive, Rate, Section, Share, Text, Tracking, Weights
 
 NotNegativeInt = Annotated[int, Field(ge=0)]
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from fashion_ml.config.base import FileName, Positive, Section, Text
 from fashion_ml.config.loading import checked, flat, load_experiment, read_yaml
 from fashion_ml.config.lora import SHORT_NAMES, LoraExperiment
-from fashion_ml.config.shared import FileName, Positive, Section, Text
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
 from fashion_ml.errors import InputError
 

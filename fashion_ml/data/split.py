@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fashion_ml.data.cache import TensorCache, key_of
-from fashion_ml.data.captioned_images import CaptionedImage, load_unchanged
+from fashion_ml.data.images import CaptionedImage, load_unchanged
+from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
-from fashion_ml.progress import bar
+from fashion_ml.runtime.console import bar
 
 _BITS, _HASH_DISTANCE, _TONE_DISTANCE = 64, 4, 12.0
 _AT_ONCE = 1 << 22

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
-from fashion_ml.progress import bar
+from fashion_ml.runtime.console import bar
 
 DOMAINS = ("plain", "striped", "dotted")
 PICTURES = 240

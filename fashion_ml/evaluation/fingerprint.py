@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fashion_ml.config import Evaluation
-from fashion_ml.data.captioned_images import CaptionedImage, data_digest
-from fashion_ml.evaluation.ruler import Ruler
+from fashion_ml.data.images import CaptionedImage, data_digest
+from fashion_ml.evaluation.measure import Ruler
 from fashion_ml.metrics.color import BINS
 from fashion_ml.metrics.lpips import BACKBONE
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import Evaluation
-from fashion_ml.data.captioned_images import CaptionedImage
+from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
-from fashion_ml.progress import Bar
-from fashion_ml.seeding import derive_seed
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.console import Bar
+from fashion_ml.runtime.seeding import derive_seed
 
 _KEY = "generation.json"
 

@@ -13,22 +13,22 @@ import torch
 from PIL import Image
 
 from fashion_ml.config.stargan import GanEvaluation
-from fashion_ml.evaluation.evaluate import shown
+from fashion_ml.data.stargan_batches import GanInputs
+from fashion_ml.evaluation.aggregate import better, ends, summarise
+from fashion_ml.evaluation.artifacts import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import fingerprint
-from fashion_ml.evaluation.logbook import Pairs, Verdict, log_files, log_metric_runs
-from fashion_ml.evaluation.pictures import comparison_grid, save_picture
-from fashion_ml.evaluation.scores import better, ends, summarise
+from fashion_ml.evaluation.lora import shown
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.color import BINS, color_correlation
 from fashion_ml.metrics.fashion_clip import FashionClip, cosine
-from fashion_ml.metrics.scores import losses_of
+from fashion_ml.metrics.losses import losses_of
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.models.autoencoder import decode_latents
 from fashion_ml.models.stargan import Networks
-from fashion_ml.progress import bar
-from fashion_ml.seeding import generator
-from fashion_ml.tracking import TrackedRun
-from fashion_ml.training.stargan_inputs import GanInputs
+from fashion_ml.models.vae import decode_latents
+from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.seeding import generator
+from fashion_ml.tracking.run import TrackedRun
 
 REFERENCE, LATENT = "reference", "latent"
 _METRIC_NAME = re.compile(r"[^\w.\- ]")

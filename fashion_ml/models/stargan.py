@@ -204,7 +204,7 @@ class Networks:
 
 def make_networks(sizes: NetworkSizes, seed: int) -> Networks:
     """The networks with weights drawn by `seed` (Kaiming normal, He et al. 2015, arXiv:1502.01852); the global random state stays."""
-    from fashion_ml.seeding import derive_seed
+    from fashion_ml.runtime.seeding import derive_seed
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "stargan networks"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fashion_ml.checkpoint import write_text
+from fashion_ml.runtime.atomic_files import write_text
 
 HEADER = "step,epoch,total_loss,visual_loss,fashion_clip_loss,color_loss,learning_rate,timestamp"
 IMAGE_LOSSES = ("visual_loss", "fashion_clip_loss", "color_loss")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.checkpoint import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
 
 SERIES = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds")
 _NO_SKILL, _NEAR, _EPOCHS = 2.0, 0.1, 5

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.checkpoint import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
 
 NO_IMAGES = "Not measured: training makes no images. Evaluation measures it on generated images, on a run of its own."
 DESCRIPTIONS = {

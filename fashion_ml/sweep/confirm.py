@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fashion_ml.checkpoint import write_text
 from fashion_ml.config import SweepSpec, as_overrides
-from fashion_ml.evaluation.comparing import Difference, Evaluated, differences, refuse_different
-from fashion_ml.progress import say
+from fashion_ml.evaluation.compare import Difference, Evaluated, differences, refuse_different
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import best_trials
 from fashion_ml.sweep.study import directions_of, trials_of
 from fashion_ml.sweep.trial import TrialError, own_folder, run_training, wait
@@ -21,7 +21,7 @@ from fashion_ml.sweep.trial import TrialError, own_folder, run_training, wait
 if TYPE_CHECKING:
     import optuna
 
-    from fashion_ml.tracking import TrackedRun
+    from fashion_ml.tracking.run import TrackedRun
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _averaged(
     spec: SweepSpec, name: str, params: Mapping[str, Any], base_yaml: Path, folder: Path, run: TrackedRun
 ) -> Evaluated:
     """Train with every fresh seed; one evaluation whose numbers are the means over them."""
-    from fashion_ml.recipes.comparing import evaluated
+    from fashion_ml.runs.compare import evaluated
 
     evaluations = []
     for seed in spec.confirm.seeds:

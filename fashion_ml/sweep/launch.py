@@ -13,9 +13,9 @@ from rich.table import Table
 
 from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
-from fashion_ml.packages import installed_versions
-from fashion_ml.progress import console, say
-from fashion_ml.sweep.crew import Crew, LocalCrew
+from fashion_ml.runtime.console import console, say
+from fashion_ml.runtime.provenance import installed_versions
+from fashion_ml.sweep.local_workers import Crew, LocalCrew
 from fashion_ml.sweep.study import ERROR, ask_for, hidden, open_study, queue_again, run_of, set_run, study_folder, trials_of
 from fashion_ml.sweep.worker import write_base
 
@@ -52,7 +52,9 @@ def run_sweep(
     """
     import optuna
 
-    from fashion_ml.tracking import close_dead_runs, open_run, shown_uri, store_uri
+    from fashion_ml.tracking.queries import close_dead_runs
+    from fashion_ml.tracking.run import open_run
+    from fashion_ml.tracking.store import shown_uri, store_uri
 
     folder = study_folder(spec)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def run_sweep(
 
 def _crew(launcher: str, spec_path: Path, url: str, folder: Path, workers: int | None, deadline: float | None) -> Crew:
     if launcher == "ray":
-        from fashion_ml.sweep.ray_crew import RayCrew
+        from fashion_ml.sweep.ray_workers import RayCrew
 
         return RayCrew(spec_path, url, folder, workers, deadline)
     return LocalCrew(spec_path, url, folder, workers, deadline)

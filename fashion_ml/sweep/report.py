@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fashion_ml.checkpoint import atomic_path, write_text
 from fashion_ml.config import SweepSpec, as_overrides, load_experiment, to_yaml
 from fashion_ml.errors import InputError
-from fashion_ml.progress import say
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import best_trials, values_of_complete
 from fashion_ml.sweep.study import trials_of
 from fashion_ml.sweep.trial import PROCESS_SECONDS
@@ -20,7 +20,7 @@ from fashion_ml.sweep.trial import PROCESS_SECONDS
 if TYPE_CHECKING:
     import optuna
 
-    from fashion_ml.tracking import TrackedRun
+    from fashion_ml.tracking.run import TrackedRun
 
 BEST = "best.yaml"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec, flat, read_constraint
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.scores import ATTRIBUTE, METRICS, NEAREST, better
+from fashion_ml.evaluation.aggregate import ATTRIBUTE, METRICS, NEAREST, better
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from fashion_ml.checkpoint import write_text
 from fashion_ml.config import SweepSpec, as_overrides, read_constraint
-from fashion_ml.resuming import FACTS
+from fashion_ml.runs.run_folder import FACTS
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, Told
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, counts, sampler_of
-from fashion_ml.tracking import finish_rest
-from fashion_ml.watching import PARENT, WATCH_FILE, Told
+from fashion_ml.tracking.queries import finish_rest
 
 if TYPE_CHECKING:
     import optuna
 
-    from fashion_ml.tracking import TrackedRun
+    from fashion_ml.tracking.run import TrackedRun
 
 _KILLED_AT_MOST = 5
 _LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _STOP_SECONDS = 0.2, 5.0, 60.0

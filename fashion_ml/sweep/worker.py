@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.checkpoint import write_text
 from fashion_ml.config import SweepSpec, to_yaml
-from fashion_ml.errors import without_credentials
-from fashion_ml.progress import say
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.redact import without_credentials
 from fashion_ml.sweep.study import begun_run_of, open_study, queue_again
 from fashion_ml.sweep.trial import TrialError, TrialRunner
 
@@ -26,7 +26,7 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, deadline: float 
     (`time.monotonic()`). InputError when the study has not been begun."""
     import optuna
 
-    from fashion_ml.tracking import attach_id
+    from fashion_ml.tracking.run import attach_id
 
     study = open_study(spec, base, url, create=False)
     run = attach_id(begun_run_of(study))

@@ -14,33 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fashion_ml.losses.stargan import (
-    adversarial_loss,
-    discriminator_loss,
-    diversity,
-    r1_penalty,
-    reconstruction,
-    style_loss,
-)
+from fashion_ml.data.stargan_batches import GanBatch
+from fashion_ml.losses.stargan import adversarial_loss, discriminator_loss, diversity, r1_penalty, reconstruction, style_loss
 from fashion_ml.models.stargan import Networks
-
-
-@dataclass(frozen=True)
-class GanBatch:
-    """What one step sees; latents are scaled."""
-
-    x_src: torch.Tensor
-    """Content, (B, C, h, w)."""
-    y_src: torch.Tensor
-    """Its domains, (B,)."""
-    x_ref: torch.Tensor
-    """Real latents of the target domains, (B, C, h, w)."""
-    y_trg: torch.Tensor
-    """Target domains, (B,)."""
-    z_trg: torch.Tensor
-    """(B, latent_dim), as z_1 and z_2."""
-    z_1: torch.Tensor
-    z_2: torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.losses.diffusion import add_noise, per_image_mse, target_of
-from fashion_ml.seeding import generator
-from fashion_ml.training.encoded import EncodedImages
+from fashion_ml.runtime.seeding import generator
 
 BANDS = 4
 """Equal bands of timesteps; every image has one fixed timestep in each."""

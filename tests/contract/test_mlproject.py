@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient
 
 from fashion_ml.cli import app
-from tests.recipes.command import FEW
+from tests.runs.command import FEW
 
 PROJECT = Path(__file__).parents[2]
 MLPROJECT = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))

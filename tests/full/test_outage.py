@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fashion_ml.progress import say
-from tests.recipes.tracking_server import Server, check_outage
+from fashion_ml.runtime.console import say
+from tests.runs.tracking_server import Server, check_outage
 
 
 def test_a_minute_without_the_server_costs_no_time_and_no_point(server: Server, tmp_path: Path):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from fashion_ml.embedded.garments import render, sample_garments
-from fashion_ml.models.lora import read_metadata
+from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.single_file import CONFIGS, clip_tokenizer, original_tensors
 
 LAYOUT = Path(__file__).parent / "kohya_sd15_rank32.txt"

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tests.recipes.command import fashion_ml
+from tests.runs.command import fashion_ml
 
 
 def test_patterns_are_taken_and_shapes_are_kept(workdir: Path):

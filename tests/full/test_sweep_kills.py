@@ -16,9 +16,9 @@ import optuna
 import psutil
 from mlflow import MlflowClient
 
-from tests.recipes.command import fashion_ml
-from tests.recipes.postgres import Postgres
-from tests.recipes.test_sweep import children, written
+from tests.runs.command import fashion_ml
+from tests.runs.postgres import Postgres
+from tests.runs.test_sweep import children, written
 
 TRIALS = 6
 RATES = {"optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.full.browser import Page, browser
-from tests.recipes.command import FEW, fashion_ml, free_port, wait_until_healthy
+from tests.runs.command import FEW, fashion_ml, free_port, wait_until_healthy
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [

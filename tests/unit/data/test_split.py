@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from fashion_ml.data import split
-from fashion_ml.data.cache import TensorCache
-from fashion_ml.data.captioned_images import CaptionedImage
+from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.split import hold_out, look_of, near_duplicates
+from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 

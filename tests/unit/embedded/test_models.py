@@ -14,7 +14,7 @@ from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.garments import render, sample_garments, with_finish
 from fashion_ml.embedded.making.measure import zero_shot_accuracy
 from fashion_ml.embedded.making.world import attribute_indices, to_images
-from fashion_ml.evaluation.ruler import make_ruler
+from fashion_ml.evaluation.measure import make_ruler
 from fashion_ml.metrics.fashion_clip import FashionClip, cosine, embedded_source, load_fashion_clip
 
 LOOK = sample_garments(120, 33, finish="dip-dyed")

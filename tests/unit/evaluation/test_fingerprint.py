@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from fashion_ml.config import Evaluation
-from fashion_ml.data.captioned_images import CaptionedImage
+from fashion_ml.data.images import CaptionedImage
 from fashion_ml.evaluation.fingerprint import difference, evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import image_seed
-from fashion_ml.evaluation.ruler import make_ruler
+from fashion_ml.evaluation.measure import make_ruler
 from fashion_ml.metrics.attributes import Attributes
 from fashion_ml.metrics.fashion_clip import FashionClip
 

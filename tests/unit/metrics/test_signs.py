@@ -14,13 +14,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.metrics import lpips as lpips_metric
-from fashion_ml.metrics.attributes import (
-    FOLDER,
-    AttributeReader,
-    attribute_similarity,
-    default_attributes,
-    read_attributes,
-)
+from fashion_ml.metrics.attributes import FOLDER, AttributeReader, attribute_similarity, default_attributes, read_attributes
 from fashion_ml.metrics.ciede2000 import ciede2000
 from fashion_ml.metrics.color import color_correlation, color_correlation_masked
 from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip

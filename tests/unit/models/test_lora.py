@@ -11,9 +11,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.lora import (
-    LoraSpec,
-    add_lora,
+from fashion_ml.models.kohya_format import (
     check_lora,
     legacy_hash,
     load_lora,
@@ -23,6 +21,7 @@ from fashion_ml.models.lora import (
     save_lora,
     spec_of,
 )
+from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
 
 RANK, ALPHA = 4, 6.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import relu
 
+from fashion_ml.data.stargan_batches import GanBatch
 from fashion_ml.models.stargan import Networks
-from fashion_ml.training.stargan_step import GanBatch, LossWeights
+from fashion_ml.training.stargan_step import LossWeights
 
 
 def d_loss(n: Networks, b: GanBatch, w: LossWeights, with_r1: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,12 +9,12 @@ from typing import Any
 from accelerate import Accelerator
 
 from fashion_ml.config import LoraExperiment, validate
-from fashion_ml.data.captioned_images import CaptionedImage, read_training_folder
+from fashion_ml.data.images import CaptionedImage, read_training_folder
+from fashion_ml.data.lora_batches import StepInputs
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.models.stable_diffusion import load_pipeline
-from fashion_ml.training.batches import StepInputs
-from fashion_ml.training.inputs import prepare_inputs
-from fashion_ml.training.lora import Hooks, TrainedLora, train_lora
+from fashion_ml.training.lora_inputs import prepare_inputs
+from fashion_ml.training.lora_loop import Hooks, TrainedLora, train_lora
 
 
 def write_images(folder: Path, count: int = 3, repeats: int = 2, seed: int = 5) -> list[CaptionedImage]:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fashion_ml.data.stargan_batches import GanBatch
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
-from fashion_ml.training.stargan_step import GanBatch, LossWeights, d_losses, frozen, g_losses, make_fakes
+from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 from tests.unit.training import plain_stargan as plain
 
 SIZES = NetworkSizes(style_dim=8, base_dim=12, n_res_blocks=3, d_layers=2, mapping_hidden_dim=16, num_domains=3)

@@ -1,0 +1,104 @@
+"""`fashion-ml sync`, `doctor`, `reproduce` and `ui`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fashion_ml.cli.options import Json, check_json, option, say, table, write_json
+
+_SYNC_SECONDS = 60.0
+
+
+def doctor(
+    close_runs: Annotated[
+        bool, typer.Option("--close-runs", help="Mark runs as KILLED that say RUNNING and whose process has ended.")
+    ] = False,
+    json: Json = "",
+) -> None:
+    """Look at Python, torch, memory, packages, the tracking store and the model files; say what is wrong and how to mend it."""
+    check_json(json)
+    from fashion_ml.runs.doctor import examine
+
+    if close_runs:
+        from fashion_ml.tracking.queries import close_dead_runs
+
+        say(f"{close_dead_runs()} runs closed")
+
+    findings = examine()
+    write_json(json, {"ok": not any(f.state == "wrong" for f in findings), "findings": [vars(f) for f in findings]})
+    for finding in findings:
+        mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[finding.state]
+        say(f"{mark} {finding.name:<16} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    output_dir: Annotated[str, option("--output-dir", help="Folder for the new run's files; in outputs/ when not given.")] = "",
+    json: Json = "",
+) -> None:
+    """Train a run again from the config that it logged, and compare every number; exit code 1 when one differs."""
+    check_json(json)
+    from fashion_ml.runs.reproduce import reproduce as train_again
+
+    result = train_again(run_id, Path(output_dir) if output_dir else None)
+    write_json(json, {**vars(result), "identical": result.identical})
+    for package, (before, after) in result.versions.items():
+        say(f"Version   {package} was {before} and is {after}")
+    if result.different:
+        rows = [[name, *("absent" if v is None else f"{v:.9g}" for v in pair)] for name, pair in result.different.items()]
+        table(["differs", "before", "now"], rows, left=1)
+    if result.evaluated_again:
+        say("Not compared: eval/ values, for the run was evaluated again since, with other settings")
+    what = "identical" if result.identical else f"{len(result.different)} metrics differ"
+    say(f"Run {result.after} repeats {run_id}: {what}, {result.points} equal points")
+    if not result.identical:
+        raise typer.Exit(1)
+
+
+def sync(
+    run_dirs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN_DIR]…", help="Folders of runs; all below outputs/ when not given.")
+    ] = None,
+    json: Json = "",
+) -> None:
+    """Send to the tracking store what runs logged while it was away; each point arrives once, however often this is called."""
+    check_json(json)
+    from fashion_ml.runs.sync import sync_folders, unsent
+
+    folders = [path.absolute() for path in run_dirs or unsent(Path("outputs"))]
+    done = []
+    for one in sync_folders(folders, _SYNC_SECONDS):
+        done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})
+        what = "everything is in the store" if one.sent else "NOT all sent: the store is away or refuses some; call this again"
+        say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: ended now" if one.ended else ""))
+    if not folders:
+        say("Nothing waits to be sent.")
+    write_json(json, {"synced": done})
+    if not all(one["sent"] for one in done):
+        raise typer.Exit(1)
+
+
+def ui(
+    port: Annotated[str, option("--port", help="Port on 127.0.0.1.")] = "5000",
+    sweeps: Annotated[bool, typer.Option("--sweeps", help="Say how to open the sweeps' studies in optuna-dashboard.")] = False,
+) -> None:
+    """Open the MLflow UI on this machine only, and print the link to the runs."""
+    from fashion_ml.errors import InputError
+    from fashion_ml.runs.ui import serve
+
+    if sweeps:
+        from fashion_ml.sweep.study import dashboards
+
+        for line in dashboards():
+            say(line)
+        return
+
+    number = port or "5000"
+    if not number.isdecimal() or not 1 <= int(number) <= 65535:
+        raise InputError(f"--port: {port!r} is not accepted; give a number from 1 to 65535")
+    serve(int(number), say)

@@ -1,0 +1,155 @@
+"""Folders of images, one a domain, to folders of VAE latents: resumable, with a manifest of where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from PIL import ImageOps
+
+from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, fit_square, load_picture, look_at_files
+from fashion_ml.data.latents import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
+from fashion_ml.data.tensor_cache import weights_sha256
+from fashion_ml.errors import InputError
+from fashion_ml.models.stable_diffusion import encode_latents
+from fashion_ml.models.vae import load_vae, vae_factor_of
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.console import bar, say
+
+_NOTE_EVERY = 64
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoding left."""
+
+    folder: Path
+    domains: dict[str, int]
+    """Latents of each domain, mirrored ones included."""
+    made: int
+    """Latents made now; the others were there already."""
+    removed: int
+    """Latents of an earlier encoding that were removed: their images are gone, or are no longer mirrored."""
+    latent_scale: float
+    """Of the VAE: what training multiplies by."""
+
+
+def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: bool, packed: bool, device: str) -> Encoded:
+    """Encode every image of every domain folder to `out/<domain>/<stem>.pt`: the unscaled mean of the posterior, (4, size / f, size / f).
+
+    What is there already from the same image, VAE and size is kept, so a stopped encoding goes on; latents of these domains whose images are
+    gone are removed, other domains of `out` stay. With `flips` mirrored images are encoded too
+    (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once.
+    """
+    items = _read(images)
+    vae = load_vae(vae_name, device)
+    factor = vae_factor_of(vae)
+    if size % (4 * factor):
+        near = max(round(size / (4 * factor)), 1) * 4 * factor
+        raise InputError(f"--size: {size} is not divisible by {4 * factor} (the VAE's factor {factor} x 4); use {near}")
+    facts = {
+        "format": 1,
+        "vae": vae_name,
+        "vae_sha256": weights_sha256(vae),
+        "latent_scale": float(vae.config.scaling_factor),
+        "size": size,
+        "latent_shape": [vae.config.latent_channels, size // factor, size // factor],
+    }
+    before = _earlier(out, facts)
+    files: dict[str, Any] = {key: entry for key, entry in before.items() if (out / f"{key}.pt").is_file()}
+    jobs = list(_jobs(items, flips))
+    wanted = [job for job in jobs if files.get(job[0]) != job[1]]
+    stale = {key for key in before if key.split("/")[0] in items} - {job[0] for job in jobs}
+    (out / PACKED).unlink(missing_ok=True)
+    for key in stale:
+        files.pop(key, None)
+        (out / f"{key}.pt").unlink(missing_ok=True)
+    _note(out, facts, files)  # from now on the folder is known as one to go on with
+    with bar("encode", len(wanted)) as progress:
+        for number, (key, entry, path, mirrored) in enumerate(wanted, 1):
+            picture = fit_square(load_picture(path), size)
+            mean, _ = encode_latents(SimpleNamespace(vae=vae), [[ImageOps.mirror(picture) if mirrored else picture]])
+            target = out / f"{key}.pt"
+            with atomic_path(target, field="OUT_DIR") as temporary:
+                torch.save(mean[0].clone(), temporary)
+            files[key] = entry
+            if number % _NOTE_EVERY == 0:
+                _note(out, facts, files)
+            progress.advance()
+    _note(out, facts, files)
+    latents = read_latents(out) if len(items) > 1 else None
+    if packed and latents is not None:
+        pack(out, latents)
+    if latents is None:
+        say("One domain is not enough to train on; encode a second one into the same folder")
+    counts: dict[str, int] = {}
+    for key in files:
+        counts[key.split("/")[0]] = counts.get(key.split("/")[0], 0) + 1
+    return Encoded(out, counts, len(wanted), len(stale), float(vae.config.scaling_factor))
+
+
+def _read(images: Path) -> dict[str, list[CaptionedImage]]:
+    if not images.is_dir():
+        raise InputError(
+            f"IMAGES_DIR: {str(images)!r} is no folder; give a folder that holds a folder of images for each domain"
+        )
+    found, problems = {}, list[str]()
+    for place in sorted(path for path in images.iterdir() if path.is_dir()):
+        paths = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
+        if paths and place.name == PACKED_FOLDER:
+            problems.append(f"IMAGES_DIR: {str(place)!r} has the name of the folder for packed latents; rename the domain")
+        stems: dict[str, Path] = {}
+        for path in paths:
+            if path.stem in stems:
+                problems.append(
+                    f"IMAGES_DIR: {str(path)!r} and {stems[path.stem].name} would give one latent; rename one of them"
+                )
+            stems[path.stem] = path
+        if paths:
+            found[place.name] = look_at_files(
+                [CaptionedImage(p, "", f"{place.name}/{p.name}") for p in paths], "IMAGES_DIR", problems
+            )
+    if problems:
+        raise InputError(problems)
+    if not found:
+        raise InputError(
+            f"IMAGES_DIR: {str(images)!r} holds no folders of images; put each domain's images into a folder of its own"
+        )
+    return found
+
+
+def _jobs(items: dict[str, list[CaptionedImage]], flips: bool) -> Iterator[tuple[str, dict[str, Any], Path, bool]]:
+    for domain, pictures in items.items():
+        for picture in pictures:
+            for mirrored in (False, True) if flips else (False,):
+                key = f"{domain}/{picture.path.stem}{MIRRORED if mirrored else ''}"
+                yield key, {"source": picture.name, "sha256": picture.sha256, "mirrored": mirrored}, picture.path, mirrored
+
+
+def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The files that an earlier encoding left. InputError when it was another VAE's or size's, or the folder holds something else."""
+    note = out / MANIFEST
+    if not note.is_file():
+        if out.exists() and (out.is_file() or any(out.iterdir())):
+            raise InputError(f"OUT_DIR: {str(out)!r} holds something else; give a new folder")
+        return {}
+    try:
+        tree = json.loads(note.read_text(encoding="utf-8"))
+        differs = [key for key in ("vae_sha256", "size") if tree[key] != facts[key]]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"OUT_DIR: {str(note)!r} is damaged ({error}); give a new folder") from None
+    if differs:
+        raise InputError(f"OUT_DIR: {str(out)!r} was encoded with another {' and '.join(differs)}; give a new folder")
+    return dict(tree["files"])
+
+
+def _note(out: Path, facts: dict[str, Any], files: dict[str, Any]) -> None:
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    tree = {**facts, "files_sha256": digest, "files": files}
+    write_text(out / MANIFEST, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")

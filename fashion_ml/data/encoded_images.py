@@ -1,0 +1,105 @@
+"""Images and captions as the UNet sees them: encoded once and kept, or encoded anew when caching is off.
+
+Each image and each caption is encoded on its own, so that its numbers depend on nothing beside it, whatever was cached before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import ImageOps
+
+from fashion_ml.data.images import CaptionedImage, fit, load_unchanged
+from fashion_ml.data.tensor_cache import TensorCache, Tensors, key_of
+from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
+from fashion_ml.runtime.console import bar
+
+_PREPROCESSING = "lanczos, centre crop, 1"
+
+
+class EncodedImages:
+    """The images of one data set by index, each at its own size."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        items: Sequence[CaptionedImage],
+        sizes: Sequence[tuple[int, int]],
+        cache: TensorCache | None,
+        vae_sha256: str,
+    ):
+        self.items, self.sizes = list(items), list(sizes)
+        self._pipeline, self._cache, self._vae = pipeline, cache, vae_sha256
+        self._channels, self._factor = pipeline.vae.config.latent_channels, vae_factor(pipeline)
+
+    def latent_shape(self, index: int) -> tuple[int, int, int]:
+        """Channels, height and width of an image's latents."""
+        width, height = self.sizes[index]
+        return self._channels, height // self._factor, width // self._factor
+
+    def bucket_of(self) -> tuple[int, ...]:
+        """Number of each image's size among all sizes; empty when there is one size only."""
+        known = sorted(set(self.sizes))
+        return tuple(known.index(size) for size in self.sizes) if len(known) > 1 else ()
+
+    def moments(self, index: int, mirrored: bool = False) -> Tensors:
+        """`mean` and `std` of the *unscaled* latents, each (4, h, w), float32, on the CPU."""
+        if self._cache is None:
+            return self._encode(index, mirrored)
+        key = self._key(index, mirrored)
+        return self._cache.get(key) or self._cache.put(key, self._encode(index, mirrored))
+
+    def prepare(self, label: str, mirrored: bool) -> None:
+        """Encode what the cache does not hold yet, with a progress bar; nothing without a cache."""
+        if self._cache is None:
+            return
+        sides = (False, True) if mirrored else (False,)
+        missing = [(i, side) for i in range(len(self.items)) for side in sides if self._key(i, side) not in self._cache]
+        with bar(label, len(missing)) as progress:
+            for index, side in missing:
+                self.moments(index, side)
+                progress.advance()
+
+    def _key(self, index: int, mirrored: bool) -> str:
+        return key_of(
+            image=self.items[index].sha256,
+            vae=self._vae,
+            size=self.sizes[index],
+            mirrored=mirrored,
+            preprocessing=_PREPROCESSING,
+        )
+
+    def _encode(self, index: int, mirrored: bool) -> Tensors:
+        picture = fit(load_unchanged(self.items[index]), self.sizes[index])
+        mean, std = encode_latents(self._pipeline, [[ImageOps.mirror(picture) if mirrored else picture]])
+        return {"mean": mean[0], "std": std[0]}
+
+
+class EncodedCaptions:
+    """Embeddings of captions from the frozen text encoder."""
+
+    def __init__(self, pipeline: Any, cache: TensorCache, text_encoder_sha256: str):
+        self._pipeline, self._cache, self._encoder = pipeline, cache, text_encoder_sha256
+
+    def embeddings(self, captions: Sequence[str]) -> torch.Tensor:
+        """(B, L, D), float32, on the CPU; L = 77 and D = 768 for SD 1.5."""
+        return torch.stack([self._embedding(caption) for caption in captions])
+
+    def prepare(self, captions: Sequence[str]) -> None:
+        """Encode every different caption, with a progress bar."""
+        missing = [caption for caption in sorted(set(captions)) if self._key(caption) not in self._cache]
+        with bar("encode captions", len(missing)) as progress:
+            for caption in missing:
+                self._embedding(caption)
+                progress.advance()
+
+    def _embedding(self, caption: str) -> torch.Tensor:
+        key = self._key(caption)
+        found = self._cache.get(key) or self._cache.put(key, {"text": encode_captions(self._pipeline, [caption])[0]})
+        return found["text"]
+
+    def _key(self, caption: str) -> str:
+        return key_of(caption=hashlib.sha256(caption.encode()).hexdigest(), text_encoder=self._encoder)

@@ -1,0 +1,68 @@
+"""Size and hash of image files that were looked at before: decoding 100,000 of them at every start takes minutes.
+
+A file is known by its path, bytes, and the times of its last change (mtime and ctime, as git's index does it); an edit moves ctime, whatever
+a tool does to mtime. What changed within two seconds of being looked at is not noted, for clocks of file systems are coarse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.atomic_files import write_text
+
+_VERSION, _COARSE_SECONDS = 1, 2.0
+Known = tuple[tuple[int, int], str]
+"""Width and height after the EXIF turn, pixels, and the SHA-256 of the file's bytes."""
+
+
+class KnownImages:
+    """The note `images.json` in a folder; a damaged one, or one of another version, counts as empty."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / "images.json"
+        self._images, self._new = self._read(), dict[str, list[object]]()
+
+    def get(self, path: Path) -> Known | None:
+        """What is known of a file as it is now, or None."""
+        found = self._images.get(str(path.absolute()))
+        try:
+            if found is None or found[0] != _state(path.stat()):
+                return None
+            _, width, height, sha256 = found
+            return (int(width), int(height)), str(sha256)  # type: ignore[call-overload]
+        except (OSError, ValueError, TypeError, LookupError):
+            return None
+
+    def put(self, path: Path, state: os.stat_result, size: tuple[int, int], sha256: str) -> None:
+        """Note what a file was found to be; `state` is that of the file whose bytes were read."""
+        if time.time() - max(state.st_mtime, state.st_ctime) > _COARSE_SECONDS:
+            self._new[str(path.absolute())] = [_state(state), *size, sha256]
+
+    def save(self) -> None:
+        """Add what is new to the note, beside what other trainings have noted since; nothing where the folder cannot be written."""
+        if not self._new:
+            return
+        with suppress(OSError, InputError):  # it saves time, no more: a cache that is only read is one too
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._path.with_name(".images.json.lock"), timeout=60):
+                self._images = self._read() | self._new
+                write_text(self._path, json.dumps({"version": _VERSION, "images": self._images}))
+        self._new = {}
+
+    def _read(self) -> dict[str, list[object]]:
+        try:
+            note = json.loads(self._path.read_text(encoding="utf-8"))
+            return dict(note["images"]) if note["version"] == _VERSION else {}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}  # then all are looked at
+
+
+def _state(found: os.stat_result) -> str:
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -1,0 +1,247 @@
+"""Folders of latents, one a domain: `.pt` and `.npy` files of anyone, or the packed form, read without loading it whole.
+
+Latents on disk are *unscaled*: what the VAE gives, before latent_scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
+
+MANIFEST, PACKED, PACKED_FOLDER = "manifest.json", "packed.json", "packed-shards"
+MIRRORED = ".mirrored"
+"""Ends the names of latents of mirrored images."""
+_ENDINGS = (".pt", ".npy")
+_FIELD = "data.latents_dir"
+_SHARD_BYTES = 1 << 30
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The latents of one domain, in the order of their names."""
+
+    name: str
+    files: tuple[str, ...]
+    """Names without endings."""
+    _whole: torch.Tensor | None
+    _shards: tuple[tuple[Path, int], ...] = ()
+    """Files of the packed form and how many latents each holds."""
+    _sha256: str = ""
+    """Of the packed latents, when they were packed."""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, indices: Sequence[int]) -> torch.Tensor:
+        """Unscaled latents (N, C, h, w), float32."""
+        if self._whole is not None:
+            return self._whole[list(indices)].float()
+        return torch.stack([self._read(index) for index in indices]).float()
+
+    def sha256(self) -> str:
+        """Of all latents as float32, in their order."""
+        return self._sha256 or hashlib.sha256(self.take(range(len(self))).numpy().tobytes()).hexdigest()
+
+    def _read(self, index: int) -> torch.Tensor:
+        from safetensors import safe_open
+
+        for path, count in self._shards:
+            if index < count:
+                with safe_open(path, framework="pt") as file:
+                    return file.get_slice("latents")[index : index + 1][0]
+            index -= count
+        raise IndexError(index)
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """All domains, and what the manifest says; `manifest` is empty for folders that others made."""
+
+    folder: Path
+    domains: tuple[Domain, ...]
+    shape: Shape
+    manifest: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """SHA-256 over domains, names and latents; the packed form and the single files have the same."""
+        digest = hashlib.sha256()
+        for domain in self.domains:
+            digest.update(f"{domain.name}\0{chr(0).join(domain.files)}\0{domain.sha256()}\n".encode())
+        return digest.hexdigest()
+
+
+def read_latents(folder: Path) -> LatentSet:
+    """Read and check a folder of domains; the packed form is preferred.
+
+    InputError where the packed form is damaged or lists other latents than the single files beside it, and, naming every file, for what
+    cannot be read or is no latent, for NaN or infinite numbers, mixed sizes, sides that are not divisible by 4, and fewer than two domains.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{_FIELD}: {str(folder)!r} does not exist; make it: fashion-ml encode IMAGES_DIR {folder}")
+    manifest = _manifest(folder / MANIFEST)
+    packed = folder / PACKED
+    domains = _packed_domains(packed) if packed.is_file() else _file_domains(folder)
+    if len(domains) < 2:
+        names = ", ".join(domain.name for domain in domains) or "none"
+        raise InputError(
+            f"{_FIELD}: {str(folder)!r} holds {len(domains)} domains ({names}); give at least two folders of latents"
+        )
+    shape: Shape = tuple(domains[0].take([0]).shape[1:])  # type: ignore[assignment]
+    if shape[1] % 4 or shape[2] % 4:
+        raise InputError(
+            f"{_FIELD}: latents of {shape[1]} x {shape[2]} cannot be used; height and width must be divisible by 4"
+        )
+    return LatentSet(folder, tuple(domains), shape, manifest)
+
+
+def pack(folder: Path, latents: LatentSet) -> None:
+    """Write the packed form of a set beside its files: shards of at most 1 GiB, a domain apart; `packed.json` comes last."""
+    from safetensors.torch import save_file
+
+    size = int(np.prod(latents.shape)) * 4
+    per_shard = max(_SHARD_BYTES // size, 1)
+    index: dict[str, Any] = {}
+    for domain in latents.domains:
+        shards = []
+        for number, first in enumerate(range(0, len(domain), per_shard)):
+            part = domain.take(range(first, min(first + per_shard, len(domain))))
+            name = f"{PACKED_FOLDER}/{domain.name}-{number:05d}.safetensors"
+            with atomic_path(folder / name, field="OUT_DIR") as temporary:
+                save_file({"latents": part.contiguous()}, temporary)
+            shards.append([name, len(part)])
+        index[domain.name] = {"files": list(domain.files), "shards": shards, "sha256": domain.sha256()}
+    write_text(folder / PACKED, json.dumps({"shape": list(latents.shape), "domains": index}) + "\n")
+
+
+def held_out(domain: Domain, share: float) -> tuple[list[int], list[int]]:
+    """Indices for training and held out, at least one picture on each side when share > 0; an order by the hash of the names.
+
+    A mirrored picture is on the side of its original.
+    """
+    originals = [name.removesuffix(MIRRORED) for name in domain.files]
+    order = sorted(set(originals), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    count = min(max(round(share * len(order)), 1), len(order) - 1) if share > 0 else 0
+    held = set(order[:count])
+    sides: tuple[list[int], list[int]] = [], []
+    for index, name in enumerate(originals):
+        sides[name in held].append(index)
+    return sides
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {"vae": str, "vae_sha256": str, "latent_scale": float, "files": dict}
+        if wrong := [key for key, kind in kinds.items() if not isinstance(tree[key], kind)]:
+            raise ValueError(f"{', '.join(wrong)} of another kind")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{_FIELD}: {str(path)!r} is damaged ({_first_line(error)}); encode again") from None
+    return dict(tree)
+
+
+def _packed_domains(index: Path) -> list[Domain]:
+    """The domains of `packed.json`, its shards opened and their shapes checked."""
+    from safetensors import SafetensorError, safe_open
+
+    domains: list[Domain] = []
+    path, shapes = index, set[tuple[int, ...]]()
+    try:
+        for name, entry in sorted(json.loads(index.read_text(encoding="utf-8"))["domains"].items()):
+            shards = tuple((index.parent / place, int(count)) for place, count in entry["shards"])
+            for path, count in shards:
+                with safe_open(path, framework="pt") as file:
+                    found = file.get_slice("latents").get_shape()
+                if len(found) != 4 or found[0] != count:
+                    raise ValueError(f"it has the shape {tuple(found)}, not ({count}, channels, height, width)")
+                shapes.add(tuple(found[1:]))
+            path = index
+            domains.append(Domain(str(name), tuple(entry["files"]), None, shards, str(entry["sha256"])))
+            if len(domains[-1]) != sum(count for _, count in shards):
+                raise ValueError(f"{name} has {len(domains[-1])} names and other latents")
+        if len(shapes) > 1:
+            raise ValueError(f"latents of {len(shapes)} sizes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = f"{str(path)!r} cannot be read ({_first_line(error)})"
+        raise InputError(f"{_FIELD}: {reason}; encode again, or remove {PACKED} to read the single files") from None
+    beside = {place.name: tuple(path.stem for path in _latent_files(place)) for place in _domain_folders(index.parent)}
+    beside = {name: files for name, files in beside.items() if files}
+    if beside and beside != {domain.name: domain.files for domain in domains}:
+        raise InputError(
+            f"{_FIELD}: {str(index)!r} does not list the latents that are in {str(index.parent)!r} now; encode again, or remove {PACKED} to "
+            "read the single files"
+        )
+    return domains
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def _domain_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name != PACKED_FOLDER)
+
+
+def _latent_files(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.suffix in _ENDINGS and not path.name.startswith("."))
+
+
+def _file_domains(folder: Path) -> list[Domain]:
+    problems: list[str] = []
+    found: list[tuple[str, list[str], list[torch.Tensor]]] = []
+    first: tuple[Path, Shape] | None = None
+    for place in _domain_folders(folder):
+        names, tensors = [], []
+        for path in _latent_files(place):
+            try:
+                latent = read_latent(path)
+            except ValueError as error:
+                problems.append(f"{_FIELD}: {str(path)!r} {error}")
+                continue
+            if first is None:
+                first = path, tuple(latent.shape)  # type: ignore[assignment]
+            elif tuple(latent.shape) != first[1]:
+                sizes = f"{tuple(latent.shape)} and {str(first[0])!r} has {first[1]}"
+                problems.append(f"{_FIELD}: {str(path)!r} has {sizes}; give latents of one size")
+                continue
+            names.append(path.stem)
+            tensors.append(latent)
+        if names:
+            found.append((place.name, names, tensors))
+    if problems:
+        raise InputError(problems[:50] + ([f"{_FIELD}: and {len(problems) - 50} more"] if len(problems) > 50 else []))
+    return [Domain(name, tuple(names), torch.stack(tensors)) for name, names, tensors in found]
+
+
+def read_latent(path: Path) -> torch.Tensor:
+    """One unscaled latent (C, h, w), float32, from `.pt` (a tensor, or a dict with `latent`) or `.npy`. ValueError, saying what is wrong."""
+    try:
+        if path.suffix == ".npy":
+            value: Any = torch.from_numpy(np.load(path, allow_pickle=False))
+        else:
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"cannot be read ({_first_line(error)}); encode it again or remove it") from None
+    if isinstance(value, dict):
+        value = value.get("latent")
+    if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:
+        raise ValueError("holds no latent (a float tensor, or a dict with `latent`); encode it again or remove it")
+    if value.dim() == 4 and len(value) == 1:
+        value = value[0]
+    if value.dim() != 3:
+        raise ValueError(f"has the shape {tuple(value.shape)}, not (channels, height, width); encode it again or remove it")
+    if not value.isfinite().all():
+        raise ValueError("holds NaN or infinite numbers; encode it again or remove it")
+    return value.float()

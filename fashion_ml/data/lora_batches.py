@@ -1,0 +1,130 @@
+"""What each optimiser step sees, as a function of (seed, step): images, captions, noise, timesteps, and what each image counts for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fashion_ml.data.batch_sampler import StepPlan
+from fashion_ml.data.captions import seen_caption
+from fashion_ml.data.encoded_images import EncodedImages
+from fashion_ml.losses.diffusion import loss_shares, offset_noise
+from fashion_ml.runtime.seeding import generator
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What decides the batches; the names are those of the experiment's settings."""
+
+    seed: int = 0
+    train_batch_size: int = 1
+    """Images in one forward pass of one process."""
+    gradient_accumulation_steps: int = 1
+    flip_aug: bool = False
+    shuffle_caption: bool = False
+    keep_tokens: int = 0
+    caption_dropout_rate: float = 0.0
+    noise_offset: float = 0.0
+    prior_loss_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass of one process, on the CPU."""
+
+    latents: torch.Tensor
+    """Scaled latents (B, 4, h, w)."""
+    noise: torch.Tensor
+    """(B, 4, h, w)."""
+    timesteps: torch.Tensor
+    """(B,), in [0, 1000)."""
+    text: torch.Tensor
+    """What `text_of` makes of the captions: embeddings (B, L, D), or token ids (B, L)."""
+    share: torch.Tensor
+    """(B,): the sum of share * loss over a step's batches and processes is total_loss."""
+
+
+class StepInputs:
+    """The batches of every step for one process; all processes together see what one process alone would see."""
+
+    def __init__(
+        self,
+        settings: BatchSettings,
+        images: EncodedImages,
+        prior: EncodedImages | None,
+        text_of: Callable[[Sequence[str]], torch.Tensor],
+        *,
+        scaling: float,
+        timesteps: int,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        self._settings, self._text_of, self._scaling, self._timesteps = settings, text_of, scaling, timesteps
+        self._process, self._processes = process, processes
+        self.images, self.prior = images, prior
+        self.plan = self._plan(images, "order")
+        self._prior_plan = self._plan(prior, "prior order") if prior is not None else None
+
+    def _plan(self, images: EncodedImages, purpose: str) -> StepPlan:
+        settings = self._settings
+        return StepPlan(
+            tuple(item.repeats for item in images.items),
+            settings.train_batch_size * self._processes,
+            settings.gradient_accumulation_steps,
+            settings.seed,
+            images.bucket_of(),
+            purpose,
+        )
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """The part of this process in each forward pass of an optimiser step; first the images, then those of the prior."""
+        parts = [(self.images, batch) for batch in self.plan.batches(step)]
+        count = sum(len(batch) for _, batch in parts)
+        prior_parts = [(self.prior, b) for b in self._prior_plan.batches(step)] if self.prior and self._prior_plan else []
+        prior_count = sum(len(batch) for _, batch in prior_parts)
+        shares = loss_shares(count, prior_count, self._settings.prior_loss_weight)
+        draws = {purpose: generator(self._settings.seed, purpose, step) for purpose in _PURPOSES}
+        for images, batch in parts:
+            yield self._batch(images, batch, shares[0], draws)
+        for images, batch in prior_parts:
+            yield self._batch(images, batch, shares[1], draws)
+
+    def _batch(self, images: EncodedImages, batch: Sequence[int], share: float, draws: dict[str, torch.Generator]) -> Batch:
+        """Draw for the whole batch, image by image, then keep the rows of this process."""
+        settings = self._settings
+        shape = images.latent_shape(batch[0])
+        mirrored = [settings.flip_aug and torch.rand((), generator=draws["mirror"]).item() < 0.5 for _ in batch]
+        captions = [
+            seen_caption(
+                images.items[index].caption,
+                shuffle=settings.shuffle_caption,
+                keep_tokens=settings.keep_tokens,
+                dropout_rate=settings.caption_dropout_rate,
+                generator=draws["caption"],
+            )
+            for index in batch
+        ]
+        drawn = torch.stack([torch.randn(shape, generator=draws["latent"]) for _ in batch])
+        noise = torch.stack([torch.randn(shape, generator=draws["noise"]) for _ in batch])
+        timesteps = torch.randint(0, self._timesteps, (len(batch),), generator=draws["timestep"])
+        if settings.noise_offset > 0:
+            shift = torch.randn((len(batch), shape[0], 1, 1), generator=draws["offset"])
+            noise = offset_noise(noise, shift, settings.noise_offset)
+
+        own = list(range(self._process, len(batch), self._processes))
+        weight = share if own else 0.0
+        own = own or [0]  # a process without an image of its own must still take part in the backward pass
+        moments = [images.moments(batch[row], mirrored[row]) for row in own]
+        mean, std = (torch.stack([entry[name] for entry in moments]) for name in ("mean", "std"))
+        return Batch(
+            latents=(mean + drawn[own] * std) * self._scaling,
+            noise=noise[own],
+            timesteps=timesteps[own],
+            text=self._text_of([captions[row] for row in own]),
+            share=torch.full((len(own),), weight),
+        )
+
+
+_PURPOSES = ("latent", "noise", "timestep", "mirror", "caption", "offset")

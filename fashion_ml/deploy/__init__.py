@@ -1,0 +1,1 @@
+"""Networks for other programs: files, MLflow models, versions in the registry."""

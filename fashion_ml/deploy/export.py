@@ -1,0 +1,125 @@
+"""A finished run's LoRA in other forms, and what a LoRA file holds."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.atomic_files import atomic_path
+
+FORMATS = ("kohya", "diffusers", "merged")
+_GROUPS = (
+    ("lora_te_", "text encoder"),
+    ("_attn1_", "self-attention"),
+    ("_attn2_", "cross-attention"),
+    ("_ff_net_", "feed-forward"),
+    ("_proj_", "projections"),
+    ("_conv", "convolutions"),
+)
+
+
+def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
+    """Write the LoRA of a training run to `output` as `kohya` (a .safetensors file), `diffusers` (a folder for `load_lora_weights`) or
+    `merged` (base and LoRA in one: a pipeline folder, or a single-file checkpoint when `output` ends in .safetensors).
+
+    `checkpoint` is `last`, `best`, or a file's name among the run's `lora/` artifacts. InputError when something is missing.
+    """
+    import yaml
+
+    from fashion_ml.config import validate
+    from fashion_ml.tracking.queries import download
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    if form not in FORMATS:
+        raise InputError(f"--format: {form!r} is not known; use {', '.join(FORMATS)}")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+    client = open_tracking()
+    find_run(client, run_id)
+    with tempfile.TemporaryDirectory() as temporary:
+        tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
+        config = validate(tree)
+        name = {"last": config.output.output_name, "best": "best"}.get(checkpoint, checkpoint.removesuffix(".safetensors"))
+        lora = download(client, run_id, f"lora/{name}.safetensors", Path(temporary))
+        if form == "kohya":
+            with atomic_path(output, field="--output") as target:
+                target.write_bytes(lora.read_bytes())
+        else:
+            _with_base(lora, config.model.base, config.model.prediction_type, form, output)
+    return output
+
+
+def _with_base(lora: Path, base: str, prediction_type: str | None, form: str, output: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file, save_file
+
+    from fashion_ml.models.kohya_format import load_lora, spec_of
+    from fashion_ml.models.lora import add_lora
+    from fashion_ml.models.single_file import original_tensors
+    from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
+
+    pipeline = load_pipeline(base, prediction_type=prediction_type)
+    spec = spec_of(load_file(lora))
+    # alpha equal to the rank: the true scale moves into lora_up, and readers that know no alpha are right too
+    spec = replace(spec, alpha=float(spec.rank))
+    add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
+    load_lora(lora, pipeline.unet, pipeline.text_encoder, spec)
+    with quiet_libraries():
+        if form == "diffusers":
+            text = get_peft_model_state_dict(pipeline.text_encoder) if spec.text_encoder else None
+            layers = {"unet_lora_layers": get_peft_model_state_dict(pipeline.unet), "text_encoder_lora_layers": text}
+            StableDiffusionPipeline.save_lora_weights(output, **layers)
+            return
+        pipeline.fuse_lora(components=["unet", *(["text_encoder"] if spec.text_encoder else [])])
+        pipeline.unload_lora_weights()
+        if output.suffix != ".safetensors":
+            pipeline.save_pretrained(output)
+            return
+    try:
+        tensors = original_tensors(pipeline)
+    except ValueError as error:
+        raise InputError(f"--output: {str(output)!r} cannot be one file ({error}); give the name of a folder") from None
+    with atomic_path(output, field="--output") as target:
+        save_file(tensors, target, {"format": "pt"})
+
+
+def inspect_lora(path: Path) -> dict[str, Any]:
+    """Rank, alpha, what is trained, precision, numbers, bytes and metadata of a LoRA file, from its header and its alphas alone.
+
+    InputError when it is no LoRA in kohya's layout.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from fashion_ml.models.kohya_format import read_metadata
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
+            dtypes = {str(file.get_slice(name).get_dtype()) for name in names if not name.endswith(".alpha")}
+            alphas = sorted({float(file.get_tensor(name).item()) for name in names if name.endswith(".alpha")})
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"file: {str(path)!r} is no .safetensors file ({error}); give a LoRA in that form") from None
+    modules = [name.removesuffix(".lora_down.weight") for name in names if name.endswith(".lora_down.weight")]
+    if not modules:
+        raise InputError(f"file: {str(path)!r} holds no LoRA in kohya's layout; give a LoRA file")
+    groups = Counter(next((group for part, group in _GROUPS if part in module), "other") for module in modules)
+    sizes = [math.prod(shape) for name, shape in shapes.items() if not name.endswith(".alpha")]
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "rank": sorted({shapes[f"{module}.lora_down.weight"][0] for module in modules}),
+        "alpha": alphas,
+        "modules": len(modules),
+        "targets": dict(groups),
+        "dora": any(name.endswith(".dora_scale") for name in names),
+        "dtype": sorted(dtypes),
+        "parameters": sum(sizes),
+        "metadata": read_metadata(path),
+    }

@@ -1,0 +1,138 @@
+"""Trained networks in MLflow's model registry: a version, its metrics, and the alias `champion` where it has earned it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.errors import InputError
+
+CHAMPION = "champion"
+_METRIC = "weighted_total_loss"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A new version."""
+
+    name: str
+    version: str
+    uri: str
+    champion: bool
+    """Whether the alias is on it now."""
+    why: str
+    """Why it is, or is not."""
+
+
+def register(run_id: str, name: str) -> Registered:
+    """Log the networks of a finished training as a model of its run and register them as a version of `name`.
+
+    The evaluation's means of the training's last step are attached. The alias `champion` goes to the first version that was evaluated, and
+    then only to one whose weighted_total_loss is better than the champion's, paired by reference, with an interval that leaves out 0.
+    InputError when the run has nothing to register.
+    """
+    from fashion_ml.tracking.model_registry import log_model
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    if not name.strip() or set(name) & {"/", ":"}:
+        raise InputError(f"--name: {name!r} is no name of a model; use one without / and :")
+    client = open_tracking()
+    run = find_run(client, run_id)
+    kind = run.data.tags.get("kind", "")
+    if kind not in ("train_lora", "train_stargan") or run.info.status != "FINISHED":
+        raise InputError(f"run_id: run {run_id} is no finished training ({kind or 'unknown'}, {run.info.status}); give another")
+    with tempfile.TemporaryDirectory() as temporary:
+        from fashion_ml.deploy import lora_model as lora
+        from fashion_ml.deploy import stargan_model as stargan
+
+        saver = lora if kind == "train_lora" else stargan
+        options, step = (_lora if kind == "train_lora" else _stargan)(client, run_id, Path(temporary))
+        version, uri = log_model(run_id, name, saver, options, step)
+    champion, why = _is_better(client, name, run_id, step)
+    if champion:
+        client.set_registered_model_alias(name, CHAMPION, version)
+    client.update_model_version(
+        name, version, description=f"Run {run_id}. {run.data.tags.get('mlflow.note.content', '')} {why}"
+    )
+    return Registered(name, version, uri, champion, why)
+
+
+def _lora(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
+    from fashion_ml.config import LoraExperiment
+
+    config = _config(client, run_id, LoraExperiment, place)
+    from fashion_ml.tracking.queries import download
+
+    adapter = download(client, run_id, f"lora/{config.output.output_name}.safetensors", place)
+    side = config.data.resolution
+    defaults = {
+        "num_inference_steps": config.evaluation.num_inference_steps,
+        "guidance_scale": config.evaluation.guidance_scale,
+        "width": side,
+        "height": side,
+    }
+    options = {"adapter_path": adapter, "base": config.model.base, "defaults": defaults, "example": {"prompt": "a red dress"}}
+    return options, config.training.max_train_steps
+
+
+def _stargan(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
+    import json
+
+    from PIL import Image
+
+    from fashion_ml.config import StarganExperiment
+    from fashion_ml.deploy.lora_model import as_png
+    from fashion_ml.models.single_file import read_header
+    from fashion_ml.models.vae import load_vae, vae_factor_of
+    from fashion_ml.tracking.queries import download
+
+    config = _config(client, run_id, StarganExperiment, place)
+    networks = download(client, run_id, f"stargan/{config.output.output_name}.safetensors", place)
+    facts = json.loads(read_header(networks)[1]["stargan"])
+    size = facts["latent_shape"][1] * vae_factor_of(load_vae(config.model.vae))
+    example = {"image": as_png(Image.new("RGB", (size, size), "white")), "domain": facts["domains"][0]}
+    return {"networks": networks, "vae": config.model.vae, "size": size, "example": example}, config.training.epochs
+
+
+def _config(client: Any, run_id: str, kind: Any, place: Path) -> Any:
+    import yaml
+
+    from fashion_ml.config import checked
+    from fashion_ml.tracking.queries import download
+
+    return checked(yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8")), kind)
+
+
+def _is_better(client: Any, name: str, run_id: str, step: int) -> tuple[bool, str]:
+    """Whether a run's evaluation beats that of the champion, and a sentence."""
+    from fashion_ml.evaluation.compare import differences, refuse_different
+    from fashion_ml.runs.compare import evaluated
+    from fashion_ml.tracking.model_registry import champion_run
+
+    try:
+        new = evaluated(client, run_id)
+    except InputError:
+        return False, "Not evaluated, so it is no champion."
+    tags = client.get_run(new.run_id).data.tags
+    if tags.get("algorithm") not in ("lora", "stargan") or tags.get("step", str(step)) != str(step):
+        return (
+            False,
+            "Its latest evaluation is not one of these networks at the last step, so it is no champion: fashion-ml evaluate run.",
+        )
+    before = champion_run(client, name, CHAMPION)
+    if before is None:
+        return True, "The first version that was evaluated."
+    try:
+        old = evaluated(client, before)
+        refuse_different([old, new])
+        found = [one for one in differences(old, new, resamples=2000) if one.metric == _METRIC]
+    except InputError as error:
+        return False, f"The champion stays: {error.problems[0]}"
+    if not found:
+        return False, f"The champion stays: without {_METRIC} there is nothing to compare."
+    one = found[0]
+    ends = f" [{one.gain.ends[0]:+.4f}, {one.gain.ends[1]:+.4f}]" if one.gain.ends else ""
+    text = f"{_METRIC} {one.other:.4f}, the champion has {one.first:.4f}; gain {one.gain.mean:+.4f}{ends}: {one.verdict}."
+    return one.verdict == "better", text

@@ -1,0 +1,97 @@
+"""A StarGAN as an MLflow model: a picture and a domain to the picture in that domain, with a seed for the style."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.deploy.lora_model import MODEL_FILE, as_png, requirements, use_loader
+
+_WEIGHTS = "stargan.safetensors"
+
+
+def save_model(path: str, mlflow_model: Any, *, networks: Path, vae: str, size: int, example: Mapping[str, Any]) -> None:
+    """Write the model: the networks as .safetensors, the VAE by reference, signature and example; `size` is the side of the pictures."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    mlflow_model.metadata = {"vae": vae, "size": size}
+    mlflow_model.signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.binary, "image"), ColSpec(DataType.string, "domain")]),
+        outputs=Schema([ColSpec(DataType.binary, "image")]),
+        params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
+    )
+    data = Path(path).parent / "weights"
+    data.mkdir()
+    shutil.copy2(networks, data / _WEIGHTS)
+    mlflow.pyfunc.save_model(
+        path=path,
+        mlflow_model=mlflow_model,
+        loader_module=__name__,
+        data_path=str(data),
+        pip_requirements=requirements(),
+        input_example=dict(example),
+        signature=mlflow_model.signature,
+        metadata=mlflow_model.metadata,
+    )
+    use_loader(mlflow_model, path, __name__)
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> StarganModel:
+    """MLflow's entry: `path` is the data folder; `model_config` may name another `vae`."""
+    from mlflow.models import Model
+
+    top = next(folder for folder in Path(path).parents if (folder / MODEL_FILE).is_file())
+    facts = Model.load(top).metadata or {}
+    return StarganModel(Path(path) / _WEIGHTS, (model_config or {}).get("vae") or facts["vae"], int(facts["size"]))
+
+
+class StarganModel:
+    """The averaged networks and the VAE, loaded when they are first asked."""
+
+    def __init__(self, weights: Path, vae: str, size: int):
+        self._weights, self._vae_name, self._size = weights, vae, size
+        self._loaded: Any = None
+
+    def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[bytes]:
+        """A PNG for each row: its `image` (the bytes of any picture file) in the style of `domain` that `seed` draws."""
+        from types import SimpleNamespace
+
+        import torch
+        from PIL import Image
+
+        from fashion_ml.data.images import fit_square
+        from fashion_ml.models.stable_diffusion import encode_latents
+        from fashion_ml.models.vae import decode_latents
+
+        networks, vae, facts = self._load()
+        images = []
+        for content, domain in zip(data["image"], data["domain"], strict=True):
+            if domain not in facts["domains"]:
+                raise ValueError(f"domain: {domain!r} is not known; there are {', '.join(facts['domains'])}")
+            picture = fit_square(Image.open(io.BytesIO(content)).convert("RGB"), self._size)
+            mean, _ = encode_latents(SimpleNamespace(vae=vae), [[picture]])
+            y = torch.tensor([facts["domains"].index(domain)])
+            noise = torch.Generator().manual_seed(int((params or {}).get("seed", 0)))
+            z = torch.randn(1, facts["sizes"]["latent_dim"], generator=noise)
+            with torch.no_grad():
+                made = networks.g(mean * facts["latent_scale"], networks.f(z, y))
+            images.append(as_png(decode_latents(vae, made / facts["latent_scale"])[0]))
+        return images
+
+    def _load(self) -> Any:
+        if self._loaded is None:
+            from fashion_ml.models.single_file import read_header
+            from fashion_ml.models.stargan import NetworkSizes, make_networks
+            from fashion_ml.models.vae import load_vae
+            from fashion_ml.training.checkpoints import load_averages
+
+            facts = json.loads(read_header(self._weights)[1]["stargan"])
+            networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))
+            self._loaded = networks, load_vae(self._vae_name), facts
+        return self._loaded

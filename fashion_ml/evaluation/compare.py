@@ -1,0 +1,85 @@
+"""Evaluations side by side: paired on the same references and seeds, every metric's difference with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.aggregate import better, gains, means_by_reference, metrics_of
+from fashion_ml.evaluation.fingerprint import difference
+from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation as it was logged."""
+
+    run_id: str
+    name: str
+    """What tells it from the others: the training run's name and what differs in its settings."""
+    facts: dict[str, Any]
+    """`fingerprint.json`."""
+    table: pd.DataFrame
+    """`per_image.csv`."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one evaluation against the first: `gain` is positive where this one is better."""
+
+    metric: str
+    first: float
+    other: float
+    gain: Interval
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, or `no clear difference` when the interval holds 0 or there is none."""
+        if self.gain.ends is None or self.gain.ends[0] <= 0 <= self.gain.ends[1]:
+            return "no clear difference"
+        return "better" if self.gain.mean > 0 else "worse"
+
+
+def refuse_different(evaluations: Sequence[Evaluated]) -> None:
+    """InputError that names what differs when the evaluations were not made in the same way."""
+    first, problems = evaluations[0], []
+    for other in evaluations[1:]:
+        if other.facts.get("fingerprint") != first.facts.get("fingerprint"):
+            lines = difference(first.facts, other.facts) or ["fingerprint: made by another version of this program"]
+            problems += [f"compare: {first.run_id} and {other.run_id} were measured differently; {line}" for line in lines]
+    if problems:
+        raise InputError([*problems, "compare: measure them in the same way first: fashion-ml evaluate run RUN_ID"])
+
+
+def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[Difference]:
+    """Every metric that both have and that has a better way, paired by reference and seed; seeds are averaged first."""
+    keys = ["reference", *(["seed"] if "seed" in first.table and "seed" in other.table else [])]
+    a, b = (one.table.set_index(keys, drop=False).sort_index() for one in (first, other))
+    if not a.index.equals(b.index):
+        raise InputError(f"compare: {first.run_id} and {other.run_id} do not have the same references and seeds")
+    reference = a["reference"].tolist()
+    a, b = a.reset_index(drop=True), b.reset_index(drop=True)
+    found, shared = [], metrics_of(b)
+    for metric in [name for name in metrics_of(a) if name in shared and better(name)]:
+        paired = gains(a, b, metric, reference)
+        if paired.empty:
+            continue
+        means = [float(means_by_reference(table, metric, reference)[paired.index].mean()) for table in (a, b)]
+        found.append(Difference(metric, means[0], means[1], bootstrap_mean(paired.tolist(), resamples=resamples)))
+    return found
+
+
+def as_plain(first: Evaluated, compared: dict[str, list[Difference]]) -> dict[str, Any]:
+    """For JSON: the first evaluation, and against it each other one by its run id."""
+    return {
+        "first": first.run_id,
+        "fingerprint": first.facts.get("fingerprint"),
+        "compared": {
+            run_id: {entry.metric: {**asdict(entry), "verdict": entry.verdict} for entry in entries}
+            for run_id, entries in compared.items()
+        },
+    }

@@ -1,0 +1,260 @@
+"""Images made elsewhere against a folder of references: which belongs to which, and how near they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from fashion_ml.config import Evaluation
+from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.aggregate import LOSSES, NEAREST, better, ends, summarise
+from fashion_ml.evaluation.artifacts import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.lora import shown
+from fashion_ml.evaluation.measure import Ruler
+from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.kid import kernel_inception_distance
+from fashion_ml.metrics.nearest import nearest
+from fashion_ml.metrics.ssim import WINDOW
+from fashion_ml.runtime.console import bar
+from fashion_ml.tracking.run import TrackedRun
+
+MAIN = "generated"
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class FoundPairs:
+    """Which generated file belongs to which reference, and what could not be used."""
+
+    pairs: list[tuple[str, CaptionedImage, CaptionedImage]]
+    """Name, generated, reference."""
+    unpaired_generated: list[str] = field(default_factory=list)
+    unpaired_references: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """A line for each file that cannot be read, naming it."""
+    folders: list[str] = field(default_factory=list)
+    """Folders inside the two, which are not looked into."""
+
+
+@dataclass(frozen=True)
+class ImagesResult:
+    """Scores of images that were made elsewhere."""
+
+    run_id: str
+    table: pd.DataFrame
+    aggregates: dict[str, Interval]
+    kid: float | None
+    facts: dict[str, Any]
+    found: FoundPairs
+    sentence: str
+
+    def headline(self) -> dict[str, float]:
+        """Every mean by its name in MLflow."""
+        means = {name: interval.mean for name, interval in self.aggregates.items()}
+        return means if self.kid is None else {**means, "kid": self.kid}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+        return fingerprint(self.facts)
+
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON: pairs, aggregates, fingerprint, and what was left out; what was not measured is null."""
+        rows = json.loads(self.table.to_json(orient="records"))
+        aggregates = {name: vars(interval) for name, interval in self.aggregates.items()}
+        if self.kid is not None:
+            aggregates["kid"] = {"mean": self.kid, "low": None, "high": None}
+        return {
+            "run_id": self.run_id,
+            "sentence": self.sentence,
+            "pairs": rows,
+            "aggregates": aggregates,
+            "fingerprint": {"sha256": self.fingerprint, **self.facts},
+            "unpaired": {"generated": self.found.unpaired_generated, "reference": self.found.unpaired_references},
+            "unreadable": self.found.unreadable,
+        }
+
+
+def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None) -> FoundPairs:
+    """Pairs by file stem (`look_01.png` with `look_01.jpg`), or by a CSV with the columns generated,reference (names in these folders).
+
+    Files that cannot be read, and files without a partner, are left out and listed. InputError when a folder or the CSV cannot be used, when a
+    stem stands for several references, or when no pair is left.
+    """
+    left, right = (_images(folder, option) for folder, option in ((generated, "--generated"), (reference, "--reference")))
+    wanted = _from_csv(pairs_csv, left, right) if pairs_csv else _by_stem(left, right, reference)
+    used = {path for pair in wanted for path in pair}
+    bad: list[str] = []
+    looked: dict[Path, CaptionedImage] = {}
+    for side, option in ((left, "--generated"), (right, "--reference")):
+        items = [CaptionedImage(path, "", path.name) for path in side.values() if path in used]
+        looked |= {item.path: item for item in look_at_files(items, option, bad, least=WINDOW)}
+    pairs = [(a.stem, looked[a], looked[b]) for a, b in wanted if a in looked and b in looked]
+    if not pairs:
+        raise InputError(
+            [
+                f"--generated: no pair of {str(generated)!r} and {str(reference)!r} can be measured; files are paired by equal names without "
+                "endings, or by --pairs FILE.csv",
+                *bad,
+            ]
+        )
+    paired = {item.path for _, made, wanted_ in pairs for item in (made, wanted_)}
+    broken = used - set(looked)
+    return FoundPairs(
+        pairs,
+        sorted(path.name for path in left.values() if path not in paired | broken),
+        sorted(path.name for path in right.values() if path not in paired | broken),
+        bad,
+        [str(place) for folder in (generated, reference) for place in sorted(folder.iterdir()) if place.is_dir()],
+    )
+
+
+def evaluate_folders(
+    found: FoundPairs, settings: Evaluation, ruler: Ruler, training: Sequence[CaptionedImage], run: TrackedRun, folder: Path
+) -> ImagesResult:
+    """Measure every pair as it is (sizes may differ), and log the tree evaluation -> ssim, fashion_clip, color."""
+    facts = {
+        **measuring_facts(settings, ruler),
+        "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
+        "pairs": len(found.pairs),
+        "source": "images made elsewhere",
+    }
+    tables, embeddings, targets = [], [], []
+    with bar("measure pairs", len(found.pairs)) as progress, ThreadPoolExecutor(2) as pool:
+        parts = [found.pairs[first : first + _AT_ONCE] for first in range(0, len(found.pairs), _AT_ONCE)]
+        coming = deque(pool.submit(_load, part) for part in parts[:2])
+        for number in range(len(parts)):
+            made, wanted = coming.popleft().result()
+            if number + 2 < len(parts):
+                coming.append(pool.submit(_load, parts[number + 2]))
+            looked, references = ruler.look_at(made), ruler.look_at(wanted, keep=True)
+            tables.append(ruler.measure(looked, references))
+            embeddings += [picture.embedding for picture in looked if picture.embedding is not None]
+            targets += [picture.embedding for picture in references if picture.embedding is not None]
+            progress.advance(len(made))
+    table, names = pd.concat(tables, ignore_index=True), [item.name for _, _, item in found.pairs]
+    files = {"generated": [made.name for _, made, _ in found.pairs]}
+    extra = _memorisation(table, embeddings, training, ruler)
+    aggregates = summarise(table, names, resamples=settings.resamples)
+    once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
+    distance = _kid(embeddings, [targets[index] for index in once]) if ruler.kid else None
+    text = _sentence(aggregates, len(found.pairs))
+    pair_names = [name for name, _, _ in found.pairs]
+    full = pd.DataFrame({"name": pair_names, **files, "reference": names, **extra}).join(table)
+    result = ImagesResult(run.run_id, full, aggregates, distance, facts, found, text)
+
+    encoder = ruler.encoder
+    tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
+    run.set_tags({"eval_fingerprint": result.fingerprint, **tags})
+    run.log_params({f"eval_settings.{key}": str(value)[:200] for key, value in facts.items() if key != "weights"})
+    pairs = Pairs(
+        tables={MAIN: table},
+        references=names,
+        captions=pair_names,
+        reference_of=lambda index: load_picture(found.pairs[index][2].path),
+        picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
+        extra={**files, **extra},
+    )
+    histograms = log_metric_runs(run, pairs, folder)
+    run.log_metrics({**result.headline(), **ends(aggregates.items())})
+    rows = [(name, better(name), [shown(vars(interval))]) for name, interval in aggregates.items()]
+    verdict = Verdict(
+        "Evaluation of images made elsewhere",
+        text,
+        result.fingerprint,
+        facts,
+        rows,
+        (MAIN,),
+        result.as_plain() | {"pairs": len(names)},
+    )
+    log_files(run, pairs, verdict, histograms, folder)
+    run.set_tags({"mlflow.note.content": text})
+    return result
+
+
+def _images(folder: Path, option: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{option}: {str(folder)!r} is no folder; give the folder of the images")
+    found = {p.name: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")}
+    if not found:
+        raise InputError(f"{option}: {str(folder)!r} holds no images")
+    return found
+
+
+def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path) -> list[tuple[Path, Path]]:
+    by_stem: dict[str, Path] = {}
+    for path in right.values():
+        if path.stem in by_stem:
+            raise InputError(
+                f"--reference: {by_stem[path.stem].name} and {path.name} in {str(folder)!r} have one stem; use --pairs FILE.csv"
+            )
+        by_stem[path.stem] = path
+    return [(path, by_stem[path.stem]) for path in left.values() if path.stem in by_stem]
+
+
+def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path]) -> list[tuple[Path, Path]]:
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows = [(reader.line_num, row) for row in reader if row.get("generated") or row.get("reference")]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--pairs: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference") from None
+    if not {"generated", "reference"} <= set(reader.fieldnames or ()):
+        raise InputError(f"--pairs: {str(path)!r} has no columns generated and reference; its first line must name them")
+    pairs, problems = [], list[str]()
+    for number, row in rows:
+        a, b = row["generated"] or "", row["reference"] or ""
+        sides = ((a, "generated", left), (b, "reference", right))
+        missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
+        problems += [f"--pairs: line {number} of {str(path)!r}: {said}" for said in missing]
+        if not missing and (left[a], right[b]) in pairs:
+            problems.append(
+                f"--pairs: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
+            )
+        elif not missing:
+            pairs.append((left[a], right[b]))
+    if problems:
+        raise InputError(problems)
+    return pairs
+
+
+def _load(part: Sequence[tuple[str, CaptionedImage, CaptionedImage]]) -> tuple[list[Image.Image], list[Image.Image]]:
+    return [load_picture(made.path) for _, made, _ in part], [load_picture(wanted.path) for _, _, wanted in part]
+
+
+def _memorisation(
+    table: pd.DataFrame, embeddings: Sequence[Any], training: Sequence[CaptionedImage], ruler: Ruler
+) -> dict[str, list[str]]:
+    import torch
+
+    if not training or not ruler.memorisation:
+        return {}
+    known = torch.cat([ruler.embed([load_picture(item.path)]) for item in training])
+    values, places = nearest(torch.stack(list(embeddings)), known)
+    table[NEAREST] = values
+    return {"nearest_training_image": [training[place].name for place in places]}
+
+
+def _kid(embeddings: Sequence[Any], targets: Sequence[Any]) -> float | None:
+    import torch
+
+    return kernel_inception_distance(torch.stack(list(embeddings)), torch.stack(list(targets))) if embeddings else None
+
+
+def _sentence(aggregates: dict[str, Interval], pairs: int) -> str:
+    name = "weighted_total_loss" if "weighted_total_loss" in aggregates else LOSSES[0]
+    interval = aggregates[name]
+    text = f"{pairs} pairs: {name} {interval.mean:.3f}"
+    if interval.ends:
+        text += f" [{interval.ends[0]:.3f}, {interval.ends[1]:.3f}]"
+    return f"{text}." if name != LOSSES[0] else f"{text}; without FashionCLIP there is no weighted_total_loss."

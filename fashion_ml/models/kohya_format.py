@@ -1,0 +1,196 @@
+"""LoRA files in kohya's key layout: written, read, checked against a base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.models.lora import TEXT_ENCODER, LoraSpec, modules_ending_in, unet_targets
+from fashion_ml.runtime.atomic_files import atomic_path
+
+_PARTS = ("lora_down.weight", "lora_up.weight", "alpha", "dora_scale")
+"""What a module may have in a file; the first two it must have."""
+
+
+def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torch.Tensor]:
+    """The LoRA in kohya's names: `<module>.lora_down.weight` [r, in, ...], `.lora_up.weight` [out, r, ...], `.alpha` 0-d, and for DoRA
+    `.dora_scale` [out, 1, ...]; CPU, float32."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
+        tensors[f"{name}.lora_down.weight"] = _plain(module.lora_A["default"].weight)
+        tensors[f"{name}.lora_up.weight"] = _plain(module.lora_B["default"].weight)
+        tensors[f"{name}.alpha"] = torch.tensor(float(spec.file_alpha))
+        if spec.use_dora:
+            magnitude = _plain(module.lora_magnitude_vector["default"].weight)
+            tensors[f"{name}.dora_scale"] = magnitude.reshape(-1, *[1] * (module.get_base_layer().weight.dim() - 1))
+    return dict(sorted(tensors.items()))
+
+
+@torch.no_grad()
+def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
+    """Continue from a LoRA file in kohya's layout: the model with the fresh LoRA on it then computes what the file says.
+
+    Another alpha in the file is folded into lora_up. InputError as check_lora.
+    """
+    from safetensors.torch import load_file
+
+    check_lora(path, unet, text_encoder, spec)
+    tensors = load_file(path)
+    for key, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
+        down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
+        a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+        alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
+        a.copy_(down.view_as(a))
+        b.copy_(up.view_as(b) * (alpha / spec.file_alpha))
+        if spec.use_dora:
+            magnitude = module.lora_magnitude_vector["default"].weight
+            magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
+
+
+def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
+    """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is none in kohya's layout, or its
+    rank, targets, shapes or magnitudes differ. Only the file's header is read, and the models may or may not have their LoRA yet."""
+    from safetensors import SafetensorError, safe_open
+
+    name = f"network.network_weights: {str(path)!r}"
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{name} cannot be read ({error}); give a LoRA .safetensors file") from None
+    ranks = sorted({shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")})
+    if not ranks:
+        raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")
+    names = {key.partition(".")[0] for key in shapes}
+    for key in sorted(shapes):
+        module, _, part = key.partition(".")
+        if part not in _PARTS or any(f"{module}.{needed}" not in shapes for needed in _PARTS[:2]):
+            raise InputError(
+                f"{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up"
+            )
+    weights = dict(_target_weights(unet, text_encoder, spec))
+    _check_targets(name, names, set(weights))
+    for module, weight in weights.items():
+        down, up = shapes[f"{module}.lora_down.weight"], shapes[f"{module}.lora_up.weight"]
+        if (math.prod(down[1:]), up[0]) != (math.prod(weight[1:]), weight[0]):
+            raise InputError(f"{name} was made for another base ({module} has other shapes); choose the base it was trained on")
+    if len(ranks) > 1:
+        raise InputError(
+            f"{name} has modules of ranks {', '.join(map(str, ranks))}, and here all have one; give a file of one rank"
+        )
+    if ranks != [spec.rank]:
+        raise InputError(f"network.rank: {spec.rank}, but {str(path)!r} has rank {ranks[0]}; set it to {ranks[0]}")
+    magnitudes = {key.partition(".")[0] for key in shapes if key.endswith(".dora_scale")}
+    if spec.use_dora and magnitudes != names:
+        raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
+    if magnitudes and not spec.use_dora:
+        raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
+
+
+def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
+    """The LoRA that a file in kohya's layout holds, from its names and shapes. ValueError when it is none, or ranks are mixed."""
+    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(".lora_down.weight")}
+    alphas = {tensor.item() for name, tensor in tensors.items() if name.endswith(".alpha")}
+    if not ranks:
+        raise ValueError("holds no LoRA in kohya's layout")
+    if len(ranks) > 1 or len(alphas) > 1:
+        raise ValueError(f"holds modules of different rank or alpha (ranks {sorted(ranks)}, alphas {sorted(alphas)})")
+    rank, names = ranks.pop(), {name.split(".")[0] for name in tensors}
+
+    def has(part: str) -> bool:
+        return any(part in name for name in names if name.startswith("lora_unet_"))
+
+    return LoraSpec(
+        rank=rank,
+        alpha=alphas.pop() if alphas else float(rank),
+        feed_forward=has("_ff_net_"),
+        projections=has("_proj_in"),
+        convolutions=has("_conv"),
+        text_encoder=any(name.startswith("lora_te_") for name in names),
+        use_dora=any(name.endswith(".dora_scale") for name in tensors),
+    )
+
+
+def save_lora(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a LoRA atomically as .safetensors, with both of kohya's hashes in the metadata; the alphas stay float32."""
+    from safetensors.torch import save
+
+    kept = {name: tensor if name.endswith(".alpha") else tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+    hashed = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+    content = save(kept, dict(hashed))
+    hashes = {"sshs_model_hash": model_hash(content), "sshs_legacy_hash": legacy_hash(content)}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(kept, {**metadata, **hashes}))
+
+
+def model_hash(content: bytes) -> str:
+    """Kohya's sshs_model_hash: SHA-256 of a .safetensors file after its header, so that metadata does not change it."""
+    (header,) = struct.unpack("<Q", content[:8])
+    return hashlib.sha256(content[8 + header :]).hexdigest()
+
+
+def legacy_hash(content: bytes) -> str:
+    """Kohya's sshs_legacy_hash: the first 8 digits of SHA-256 over 64 KiB at offset 1 MiB."""
+    return hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a .safetensors file."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return json.loads(file.read(length)).get("__metadata__", {})
+
+
+def _target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Kohya's name and the weight's shape of each module that a spec trains, whether its LoRA is on already or not."""
+    found = [("lora_unet_", unet, unet_targets(unet, spec))]
+    if spec.text_encoder:
+        found.append(("lora_te_text_model_", text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER)))
+    for prefix, model, names in found:
+        for name in names:
+            module = model.get_submodule(name)
+            yield _kohya_name(prefix, name), tuple(getattr(module, "base_layer", module).weight.shape)
+
+
+def _kohya_name(prefix: str, name: str) -> str:
+    return prefix + name.removeprefix("text_model.").replace(".", "_")
+
+
+def _lora_modules(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
+    """Kohya's name and peft's layer of every module that has a LoRA."""
+    for prefix, model in (("lora_unet_", unet), ("lora_te_text_model_", text_encoder)):
+        for name, module in model.named_modules() if model is not None else ():
+            if hasattr(module, "lora_A") and "default" in module.lora_A:
+                yield _kohya_name(prefix, name), module
+
+
+_SWITCHES = (
+    ("lora_te_", "network.train_text_encoder"),
+    ("_ff_net_", "network.feed_forward"),
+    ("_proj_in", "network.projections"),
+    ("_proj_out", "network.projections"),
+    ("_conv", "network.convolutions"),
+)
+
+
+def _check_targets(name: str, in_file: set[str], ours: set[str]) -> None:
+    for difference, state in ((in_file - ours, "true"), (ours - in_file, "false")):
+        for key in sorted(difference):
+            switch = next((setting for part, setting in _SWITCHES if part in key), None)
+            fix = f"set {switch} to {state}" if switch else "choose the base it was trained on"
+            held = "holds" if state == "true" else "lacks"
+            raise InputError(f"{name} {held} {key}; {fix}")
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().float().cpu().contiguous().clone()

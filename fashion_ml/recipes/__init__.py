@@ -1,1 +1,0 @@
-"""From a checked experiment to a tracked, evaluated run."""

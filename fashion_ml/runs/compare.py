@@ -1,0 +1,147 @@
+"""`fashion-ml compare` and `fashion-ml evaluate images`: runs that measure what is there already."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fashion_ml.config import Evaluation, validate_evaluation
+from fashion_ml.data.images import CaptionedImage, read_training_folder
+from fashion_ml.errors import InputError
+from fashion_ml.runs.evaluate import roll_up
+from fashion_ml.runs.inputs import read_ruler
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.compare import Difference, Evaluated
+    from fashion_ml.evaluation.image_pairs import ImagesResult
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Evaluations against the first of them."""
+
+    run_id: str
+    """The run that holds the report."""
+    first: Evaluated
+    others: list[Evaluated]
+    differences: dict[str, list[Difference]]
+    """By the run id of the other evaluation."""
+
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        from fashion_ml.evaluation.compare import as_plain
+
+        return {"run_id": self.run_id, **as_plain(self.first, self.differences)}
+
+
+def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
+    """Compare the evaluations of runs (training runs, meaning their latest evaluation, or evaluation runs) with the first, and log a report.
+
+    InputError when a run has no evaluation, when one is named twice, or when they were measured differently.
+    """
+    from fashion_ml.evaluation.compare import differences, refuse_different
+    from fashion_ml.tracking.run import open_run
+    from fashion_ml.tracking.store import open_tracking
+
+    client = open_tracking()
+    if len(run_ids) < 2:
+        raise InputError("compare: give at least two run ids")
+    evaluations = [evaluated(client, run_id) for run_id in run_ids]
+    if len({one.run_id for one in evaluations}) < len(evaluations):
+        raise InputError("compare: the same evaluation is named twice; give different runs")
+    refuse_different(evaluations)
+    first, *others = evaluations
+    resamples = int(first.facts.get("resamples", 2000))
+    found = {other.run_id: differences(first, other, resamples=resamples) for other in others}
+    tags = {"kind": "comparison", "eval_fingerprint": str(first.facts["fingerprint"])}
+    with open_run("comparison", tags, experiment=experiment) as run:
+        result = Compared(run.run_id, first, others, found)
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "comparison.json"
+            write_text(path, json.dumps(result.as_plain(), indent=2, allow_nan=False) + "\n")
+            run.log_file(path)
+        rows = [
+            {"evaluation": run_id, "metric": entry.metric, "first": entry.first, "other": entry.other}
+            | {"gain": entry.gain.mean, "low": entry.gain.low, "high": entry.gain.high, "verdict": entry.verdict}
+            for run_id, entries in found.items()
+            for entry in entries
+        ]
+        run.log_table(pd.DataFrame(rows), "comparison_table.json")
+        run.log_params({"compared.first": first.run_id, "compared.others": ", ".join(found)})
+    return result
+
+
+def run_images(
+    generated: Path,
+    reference: Path,
+    *,
+    pairs: Path | None,
+    overrides: Mapping[str, Any],
+    training: Path | None,
+    run_id: str,
+    folder: Path | None,
+    experiment: str,
+) -> ImagesResult:
+    """Measure images made elsewhere against references: a run of its own, or below the run `run_id`, whose `eval/…` it then becomes."""
+    from fashion_ml.evaluation.image_pairs import evaluate_folders, find_pairs
+    from fashion_ml.tracking.run import attach, open_run
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    settings: Evaluation = validate_evaluation(overrides)
+    found = find_pairs(generated, reference, pairs)
+    known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
+    ruler = read_ruler(settings)
+    if found.folders:
+        say(f"not looked into: {', '.join(found.folders)}")
+    for line in found.unreadable:
+        say(f"left out: {line}")
+    for side, names in (("generated", found.unpaired_generated), ("reference", found.unpaired_references)):
+        if names:
+            say(f"no partner for {len(names)} {side} images: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}")
+    parent = None
+    if run_id:
+        client = open_tracking()
+        training_run = find_run(client, run_id)
+        if training_run.data.tags.get("kind") not in ("train_lora", "train_stargan"):
+            raise InputError(f"--run: run {run_id} is no training run; give the id of one")
+        parent = attach(client, training_run)
+    tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
+    with open_run("evaluation of images", tags, experiment=experiment, parent=parent, adopt=True) as run:
+        target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
+        result = evaluate_folders(found, settings, ruler, known, run, target)
+        write_text(target / "images.json", json.dumps(result.as_plain(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        run.log_file(target / "images.json")
+    if parent is not None:
+        roll_up(parent, result.run_id, result.fingerprint, result.headline(), None, result.sentence)
+    return result
+
+
+def evaluated(client: Any, run_id: str) -> Evaluated:
+    """The evaluation of a run (a training run, meaning its latest one, or an evaluation run) as it was logged. InputError without one."""
+    from fashion_ml.evaluation.compare import Evaluated
+    from fashion_ml.tracking.queries import download
+    from fashion_ml.tracking.store import find_run
+
+    run = find_run(client, run_id)
+    tags = run.data.tags
+    evaluation = run_id if tags.get("kind") == "evaluation" else tags.get("eval.run_id", "")
+    if not evaluation:
+        raise InputError(f"compare: run {run_id} has no evaluation yet; make one: fashion-ml evaluate run {run_id}")
+    with tempfile.TemporaryDirectory() as temporary:
+        facts = json.loads(download(client, evaluation, "fingerprint.json", Path(temporary)).read_text(encoding="utf-8"))
+        table = pd.read_csv(download(client, evaluation, "per_image.csv", Path(temporary)), dtype={"seed": str})
+    params = run.data.params
+    known = {short: params[key] for short, key in _NAMED.items() if key in params}
+    name = ", ".join([run.info.run_name or run_id[:8], *(f"{short} {value}" for short, value in known.items())])
+    return Evaluated(evaluation, name, facts, table)
+
+
+_NAMED = {"rank": "network.rank", "lr": "optimizer.learning_rate", "steps": "training.max_train_steps"}

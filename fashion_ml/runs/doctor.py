@@ -1,0 +1,133 @@
+"""What this machine has, what is wrong with it, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.provenance import PACKAGES
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `fix` says what to do where it is not ok."""
+
+    name: str
+    state: Literal["ok", "note", "wrong"]
+    found: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; a check that itself fails is a finding."""
+    findings = []
+    for name, check in _CHECKS.items():
+        try:
+            findings.append(check())
+        except InputError as error:
+            found, _, fix = error.problems[0].partition("; ")
+            findings.append(Finding(name, "wrong", found, fix))
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            findings.append(Finding(name, "wrong", reason, "install again: pip install -c constraints.txt -e ."))
+    return findings
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _torch() -> Finding:
+    import torch
+
+    return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(
+            "gpu", "note", "no CUDA GPU is visible", "the embedded default runs on the CPU; Stable Diffusion 1.5 wants a GPU"
+        )
+    properties = torch.cuda.get_device_properties(0)
+    found = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, bf16 {torch.cuda.is_bf16_supported()}"
+    return Finding("gpu", "ok", found)
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(".")
+    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free; disk {disk.free / 2**30:.1f} GiB free"
+    if memory.available < 2 * 2**30:
+        return Finding("memory", "wrong", found, "close other programs; the embedded default needs 2 GiB")
+    if disk.free < 2**30:
+        return Finding("memory", "wrong", found, "free disk space; runs and weights need at least 1 GiB")
+    return Finding("memory", "ok", found)
+
+
+def _packages() -> Finding:
+    found, missing = [], []
+    for package in (*PACKAGES, "optuna", "pydantic", "typer"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return Finding("packages", "wrong", f"missing: {', '.join(missing)}", "pip install -c constraints.txt -e .")
+    for module in ("torchvision", "diffusers", "peft", "open_clip", "mlflow"):
+        importlib.import_module(module)
+    return Finding("packages", "ok", ", ".join(found))
+
+
+def _tracking() -> Finding:
+    from fashion_ml.tracking.queries import experiments
+    from fashion_ml.tracking.store import shown_uri, store_uri
+
+    found = experiments()
+    return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {sum(runs for _, _, runs in found)} runs")
+
+
+def _runs() -> Finding:
+    from fashion_ml.tracking.queries import running
+
+    dead, others = running()
+    found = f"{len(others)} running" if others else "none running"
+    if dead:
+        fix = "mark them as killed: fashion-ml doctor --close-runs (a training that is to go on is resumed all the same)"
+        return Finding("runs", "wrong", f"{found}; {len(dead)} marked as running whose process has ended", fix)
+    return Finding("runs", "ok", found)
+
+
+def _models() -> Finding:
+    quality = EMBEDDED_DIR / "quality.json"
+    needed = [EMBEDDED_DIR / "stable_diffusion" / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
+    needed += [EMBEDDED_DIR / "stable_diffusion" / "text_encoder" / "model.safetensors"]
+    needed += [EMBEDDED_DIR / "fashion_clip" / "open_clip_model.safetensors", quality]
+    missing = [str(path) for path in needed if not path.is_file()]
+    if missing:
+        return Finding("model files", "wrong", f"missing: {', '.join(missing)}", "check out the repository again")
+    size = sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file())
+    measured = json.loads(quality.read_text(encoding="utf-8"))
+    return Finding("model files", "ok", f"embedded, {size / 1e6:.1f} MB, VAE SSIM {measured['vae_ssim']:.3f}")
+
+
+_CHECKS: dict[str, Callable[[], Finding]] = {
+    "python": _python,
+    "torch": _torch,
+    "gpu": _gpu,
+    "memory": _memory,
+    "packages": _packages,
+    "tracking store": _tracking,
+    "runs": _runs,
+    "model files": _models,
+}

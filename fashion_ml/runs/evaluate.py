@@ -1,0 +1,230 @@
+"""Evaluations as runs: below a training run, again for a finished one, over its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config import LoraExperiment, flat, validate
+from fashion_ml.data.images import data_digest
+from fashion_ml.errors import InputError
+from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.lora import EvaluationResult, Plan
+    from fashion_ml.tracking.run import TrackedRun
+
+_NOTE = "evaluation_run.json"
+
+
+def evaluate_trained(
+    config: LoraExperiment,
+    lora: Path,
+    inputs: Sources,
+    training: TrackedRun,
+    folder: Path,
+    step: int,
+    *,
+    base_folder: Path | None = None,
+    adopt: bool = False,
+) -> EvaluationResult:
+    """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
+
+    An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
+    """
+    import torch
+
+    from fashion_ml.evaluation.lora import device_of_evaluation, evaluate_lora, plan_evaluation
+    from fashion_ml.tracking.queries import delete_children
+    from fashion_ml.tracking.run import open_run
+
+    assert inputs.ruler is not None
+    plan = plan_evaluation(config, lora, inputs.references, inputs.items, inputs.ruler, device_of_evaluation())
+    digest = data_digest(inputs.references)
+    seen = config.evaluation.references is None
+    tags = {
+        "kind": "evaluation",
+        "algorithm": "lora",
+        "base_model": config.model.base,
+        "data_digest": digest,
+        "step": str(step),
+        "checkpoint": lora.name,
+        "references_seen_in_training": str(seen).lower(),
+    }
+    source = references_folder(config) or training_folder(config)
+    earlier = _unfinished(folder, plan)
+    with open_run("evaluation", tags, parent=training, adopt=adopt, resume=earlier) as run:
+        if earlier:
+            say(f"Going on with evaluation {earlier}")
+            delete_children(run)
+        note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
+        write_text(folder / _NOTE, json.dumps({**note, "finished": False}) + "\n")
+        run.log_params(flat(config))
+        if not earlier:
+            run.log_dataset(source, digest, "evaluation", len(inputs.references))
+        try:
+            result = evaluate_lora(plan, run, folder, base_folder or folder.parent / "evaluation_base")
+        except torch.OutOfMemoryError as error:
+            size = config.evaluation.batch_size
+            raise InputError(
+                f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
+            ) from error
+    roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
+    write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
+    return result
+
+
+def roll_up(
+    training: TrackedRun, run_id: str, fingerprint: str, headline: Mapping[str, float], step: int | None, sentence: str
+) -> None:
+    """Copy an evaluation's means onto the training run, under `eval/`, with what identifies it; single attributes stay below.
+
+    Not for a step before one that was evaluated already, and not where the training run has an `eval/` value that this evaluation did not
+    measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
+    """
+    from fashion_ml.evaluation.aggregate import ATTRIBUTE
+
+    values = {f"eval/{key}": value for key, value in headline.items() if ATTRIBUTE not in key or "similarity" in key}
+    there, last = training.latest_points("eval/")
+    stale = sorted(there - set(values))
+    at = (last or training.latest_points("")[1] or 0) if step is None else step
+    if stale or (last is not None and at < last):
+        why = (
+            f"it has {stale[0]}, which was not measured now" if stale else f"step {last} has been evaluated, this is step {at}"
+        )
+        say(f"The numbers stay on evaluation {run_id} and are not copied to the training run: {why}")
+        return
+    training.log_metrics(values, step=at)
+    training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint})
+    training.conclude(sentence)
+    training.flush()
+
+
+def run_evaluation(
+    run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last"
+) -> list[EvaluationResult]:
+    """Evaluate LoRA files of a training run again, as new children of it; `overrides` change its evaluation settings.
+
+    `checkpoints` is `last`, `best`, a file's name, or `all`: then the best by weighted_total_loss is tagged on the training run, and its
+    report shows the three image losses over the checkpoints' steps.
+    """
+    import yaml
+
+    from fashion_ml.tracking.queries import download
+    from fashion_ml.tracking.run import attach
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    client = open_tracking()
+    training = find_run(client, run_id)
+    if training.data.tags.get("kind") != "train_lora":
+        kind = training.data.tags.get("kind", "none")
+        raise InputError(f"run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run")
+    root = folder or (Path("outputs") / "evaluations" / run_id).absolute()
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        tree = yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8"))
+        if "encoder" in overrides and "without" not in overrides:
+            tree["evaluation"].pop("without", None)  # an encoder that is asked for is used
+        tree["evaluation"] = {**tree["evaluation"], **overrides, "enabled": True}
+        config = validate(tree)
+        files = _checkpoints(client, run_id, config, checkpoints, place)
+        inputs = read_sources(config, training_images=config.evaluation.references is None)
+        run = attach(client, training)
+        results: dict[int, EvaluationResult] = {}
+        for number, (step, path) in enumerate(files, 1):
+            if len(files) > 1:
+                say(f"Checkpoint {number} of {len(files)}: {path.name}, step {step}")
+            results[step] = evaluate_trained(
+                config, path, inputs, run, root / path.stem, step, base_folder=root / ".base_images", adopt=len(files) == 1
+            )
+        if checkpoints == "all":
+            _tag_best(run, files, results)
+        logs = place / "logs"
+        if _bring_report(client, run_id, logs):
+            complete_training_report(run, logs, results)
+    return list(results.values())
+
+
+def complete_training_report(run: TrackedRun, logs: Path, results: Mapping[int, EvaluationResult]) -> None:
+    """Draw what evaluations measured, by step, into the newest JSON report of a training and its curves, and log both again."""
+    from fashion_ml.reports.loss_log import IMAGE_LOSSES
+    from fashion_ml.reports.training_report import Series, complete_report
+
+    reports = sorted(logs.glob("lora_detailed_training_report_*.json"))
+    if not reports:
+        return
+    series = {}
+    for name in IMAGE_LOSSES:
+        points = {step: result.scores[name].lora.mean for step, result in sorted(results.items()) if name in result.scores}
+        series[name] = Series(list(points), list(points.values()))
+    fingerprint = next(iter(results.values())).fingerprint
+    for path in complete_report(reports[-1], series, fingerprint):
+        run.log_file(path, "training_logs")
+
+
+def _unfinished(folder: Path, plan: Plan) -> str:
+    """The id of the run of an evaluation of the same weights and settings that did not end in this folder; empty without one."""
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    try:
+        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+        same = (note["fingerprint"], note["key"], note["finished"]) == (plan.fingerprint, plan.key, False)
+        run_id = str(note["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    if not same:
+        return ""
+    try:
+        return run_id if find_run(open_tracking(), run_id).info.lifecycle_stage == "active" else ""
+    except InputError:  # it was made in another store
+        return ""
+
+
+def _checkpoints(client: Any, run_id: str, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
+    """The LoRA files to evaluate and their steps, in the order of these, one for each step."""
+    from fashion_ml.models.kohya_format import read_metadata
+    from fashion_ml.tracking.queries import download
+
+    last = config.output.output_name
+    if wanted != "all":
+        name = {"last": last, "best": "best"}.get(wanted, wanted.removesuffix(".safetensors"))
+        path = download(client, run_id, f"lora/{name}.safetensors", place)
+        return [(_step(read_metadata(path), config), path)]
+    folder = download(client, run_id, "lora", place)
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stem != "best", path.stem == last))
+    by_step = {_step(read_metadata(path), config): path for path in files}  # best gives way to the file of the same step
+    return sorted(by_step.items())
+
+
+def _step(metadata: Mapping[str, str], config: LoraExperiment) -> int:
+    text = metadata.get("ss_steps", "")
+    return int(text) if text.isdigit() else config.training.max_train_steps
+
+
+def _tag_best(run: TrackedRun, files: list[tuple[int, Path]], results: Mapping[int, EvaluationResult]) -> None:
+    scored = {
+        step: result.scores["weighted_total_loss"].lora.mean
+        for step, result in results.items()
+        if "weighted_total_loss" in result.scores
+    }
+    if scored:
+        step = min(scored, key=lambda one: scored[one])
+        run.set_tags({"best_checkpoint": dict(files)[step].name, "best_checkpoint_step": str(step)})
+        say(f"Best by weighted_total_loss: {dict(files)[step].name} (step {step}, {scored[step]:.4f})")
+
+
+def _bring_report(client: Any, run_id: str, logs: Path) -> bool:
+    """Copy the training's newest JSON report into `logs`; False when the run has none."""
+    names = [item.path for item in client.list_artifacts(run_id, "training_logs")]
+    reports = sorted(name for name in names if name.endswith(".json"))
+    if not reports:
+        return False
+    logs.mkdir(parents=True, exist_ok=True)
+    path = Path(client.download_artifacts(run_id, reports[-1], str(logs)))
+    path.replace(logs / path.name)
+    return True

@@ -1,0 +1,168 @@
+"""What an experiment reads, checked before anything begins: training images, prior images, references, and the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from fashion_ml.config import Evaluation, LoraExperiment
+from fashion_ml.data.image_index import KnownImages
+from fashion_ml.data.images import CaptionedImage, count_images, read_references, read_training_folder
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.embedded.collection import VERSION, write_collection
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import say
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.measure import Ruler
+    from fashion_ml.metrics.fashion_clip import FashionClip
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images, in the order they are used in."""
+
+    items: list[CaptionedImage]
+    prior: list[CaptionedImage]
+    references: list[CaptionedImage]
+    """Empty when nothing is to be evaluated."""
+    make_ruler: Callable[[], Ruler] | None
+    """None when nothing is to be evaluated."""
+
+    @cached_property
+    def ruler(self) -> Ruler | None:
+        """The instruments of the evaluation; what comes with this package is loaded when it is asked for, not before training."""
+        return self.make_ruler() if self.make_ruler else None
+
+
+def training_folder(config: LoraExperiment) -> Path:
+    """Where the training images lie; for `embedded` the collection, which is written below `outputs/` when it is not there yet."""
+    given = config.data.train_data_dir
+    return embedded_collection() / "train" if given == "embedded" else Path(given).expanduser()
+
+
+def references_folder(config: LoraExperiment) -> Path | None:
+    """Where the references lie; None when the training images are to be the references."""
+    given = config.evaluation.references
+    return embedded_collection() / "references" if given == "embedded" else Path(given).expanduser() if given else None
+
+
+def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sources:
+    """Read and check every folder and the encoder. InputError with all problems at once.
+
+    Without `training_images` the prior images are not read, and it is no error when the training images are not there.
+    """
+    from fashion_ml.models.stable_diffusion import find_base
+
+    settings, data = config.evaluation, config.data
+    extension, problems = data.caption_extension, list[str]()
+    skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
+    known = _known(config)
+
+    def attempt(work: Callable[[], Any], default: Any) -> Any:
+        try:
+            return work()
+        except InputError as error:
+            problems.extend(error.problems)
+            return default
+
+    def read(folder: Path | None, field: str) -> list[CaptionedImage]:
+        if folder is None or not training_images:
+            return []
+        return attempt(lambda: read_training_folder(folder, extension, field=field, skipped=skipped, known=known), [])
+
+    attempt(lambda: find_base(config.model.base), None)
+    items = read(training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
+    prior = read(Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
+    references: list[CaptionedImage] = []
+    measured = settings.enabled or config.training.performance_check_interval is not None
+    if measured:
+        folder = references_folder(config)
+        references = (
+            attempt(lambda: read_references(folder, extension, settings.max_references, skipped=skipped), [])
+            if folder is not None
+            else _spread(items, settings.max_references)
+        )
+        there = count_images(folder) if folder is not None and references else len(items)
+        if references and there > settings.max_references:
+            say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
+    ruler_of: Callable[[], Ruler] | None = None
+    if measured:
+        ruler_of = partial(read_ruler, settings, data.cache_dir)
+        ours = settings.encoder == "embedded" and settings.attributes == "default" and "lpips" not in settings.signs
+        if not ours:  # may not be there, which is to be said before a run begins
+            ruler = attempt(ruler_of, None)
+            ruler_of = lambda: ruler  # noqa: E731
+    if problems:
+        raise InputError(problems)
+    for line in skipped or ():
+        say(f"left out: {line}")
+    return Sources(items, prior, references, ruler_of)
+
+
+def _known(config: LoraExperiment) -> KnownImages | None:
+    return KnownImages(Path(config.data.cache_dir).expanduser()) if config.data.cache_dir else None
+
+
+def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
+    """The training images, for memorisation alone; none where they are not on this machine."""
+    if "memorisation" not in config.evaluation.signs or "fashion_clip" in config.evaluation.without:
+        return []
+    try:
+        return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[], known=_known(config))
+    except InputError:
+        say("The training images are not here, so the nearness to them is not measured")
+        return []
+
+
+def _spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]:
+    """At most `limit` of the items, evenly over all of them, so that every class folder has its part."""
+    count = min(limit, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def collection_folder() -> Path:
+    """Where the embedded collection lies, or will."""
+    return (Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
+
+
+def embedded_collection() -> Path:
+    """The folder of the embedded collection, drawn where it is not there yet, by one process at a time."""
+    folder = collection_folder()
+    if folder.exists():
+        return write_collection(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            return write_collection(folder)
+    except OSError:
+        return write_collection(folder)  # which says what is wrong with the place
+
+
+def read_ruler(settings: Evaluation, cache_dir: str | None = None) -> Ruler:
+    """The instruments of an evaluation. InputError when the encoder, the attributes or the weights of LPIPS cannot be had."""
+    from fashion_ml.evaluation.lora import device_of_evaluation
+    from fashion_ml.evaluation.measure import make_ruler
+
+    encoder = read_encoder(settings.encoder, settings.without)
+    return make_ruler(settings, encoder, device_of_evaluation(), cache_dir)
+
+
+def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:
+    """The encoder of an evaluation, None when it is left out. InputError when it cannot be had."""
+    from fashion_ml.evaluation.lora import device_of_evaluation
+    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
+
+    if "fashion_clip" in without:
+        return None
+    device = device_of_evaluation()
+    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
+    try:
+        return load_fashion_clip(name, source, device)
+    except InputError as error:
+        raise InputError([f"{problem} (or measure without: --without fashion_clip)" for problem in error.problems]) from error

@@ -1,0 +1,103 @@
+"""Training a run again from what it logged, and comparing every number."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config import LoraExperiment, StarganExperiment, checked
+from fashion_ml.errors import InputError
+
+KINDS: dict[str, type[LoraExperiment] | type[StarganExperiment]] = {
+    "train_lora": LoraExperiment,
+    "train_stargan": StarganExperiment,
+}
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A run and the one that repeated it."""
+
+    before: str
+    after: str
+    points: int
+    """Metric points that both have and that are equal to the last bit."""
+    different: dict[str, tuple[float | None, float | None]]
+    """By metric, the last value of both where any point differs or one of them has none."""
+    versions: dict[str, tuple[str, str]]
+    """Packages whose versions differ."""
+    evaluated_again: bool = False
+    """Whether the run was evaluated again since, in another way, so that its `eval/` values are not those of the training."""
+
+    @property
+    def identical(self) -> bool:
+        """Whether every point of every metric is equal."""
+        return not self.different
+
+
+def reproduce(run_id: str, folder: Path | None) -> Reproduced:
+    """Train again with a run's `config.yaml`, in a new run tagged `reproduces`, and compare all metric points.
+
+    InputError when the run is no training of ours, did not finish, or when its data have changed.
+    """
+    import yaml
+
+    from fashion_ml.tracking.queries import download
+    from fashion_ml.tracking.run import attach
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    client = open_tracking()
+    run = find_run(client, run_id)
+    kind, status = run.data.tags.get("kind", ""), run.info.status
+    if kind not in KINDS:
+        raise InputError(f"run_id: run {run_id} is no training ({kind or 'of unknown kind'}); give a LoRA or StarGAN training")
+    if status != "FINISHED":
+        raise InputError(f"run_id: run {run_id} is {status}; only a finished run has all its numbers")
+    with tempfile.TemporaryDirectory() as temporary:
+        tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
+    tree["output"] = {**tree.get("output", {}), "output_dir": str(folder) if folder else None}
+    digest = run.data.tags.get("data_digest", "")
+    if kind == "train_lora":
+        from fashion_ml.runs.lora import run_lora
+
+        lora = run_lora(checked(tree, LoraExperiment), expected_digest=digest)
+        assert lora is not None
+        after = lora.run_id
+    else:
+        from fashion_ml.runs.stargan import run_stargan
+
+        stargan = run_stargan(checked(tree, StarganExperiment), expected_digest=digest)
+        assert stargan is not None
+        after = stargan.run_id
+    repeated = find_run(client, after)
+    attach(client, repeated).set_tags({"reproduces": run_id})
+    marks = [one.data.tags.get("eval.fingerprint") for one in (run, repeated)]
+    again = None not in marks and marks[0] != marks[1]
+    points, different = _compare(client, run_id, after, leave="eval/" if again else None)
+    return Reproduced(run_id, after, points, different, _versions(run.data.params, repeated.data.params), again)
+
+
+def _compare(
+    client: Any, before: str, after: str, leave: str | None
+) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
+    names = sorted(set(client.get_run(before).data.metrics) | set(client.get_run(after).data.metrics))
+    names = [name for name in names if leave is None or not name.startswith(leave)]
+    equal, different = 0, dict[str, tuple[float | None, float | None]]()
+    for name in names:
+        one, other = ({(p.step, repr(p.value)) for p in client.get_metric_history(run, name)} for run in (before, after))
+        equal += len(one & other)
+        if one != other:
+            different[name] = _last(one), _last(other)
+    return equal, different
+
+
+def _last(points: set[tuple[int, str]]) -> float | None:
+    return float(max(points)[1]) if points else None
+
+
+def _versions(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    names = [name for name in before if name.startswith("versions.") and name in after]
+    return {name.removeprefix("versions."): (before[name], after[name]) for name in names if before[name] != after[name]}

@@ -1,0 +1,68 @@
+"""What the first training in a folder needs and takes seconds to make, made by a process of its own while this one imports torch.
+
+`python -m fashion_ml.runs.warm_start [collection]` is that process: the embedded collection, then the tables of a new sqlite store.
+Nothing depends on it: whoever needs one of them first makes it, and the other process waits at its lock.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+from fashion_ml.runs.inputs import collection_folder, embedded_collection
+
+
+def make_ahead(*, collection: bool) -> bool:
+    """Start that process if the store's sqlite file, or the `collection` where that is wanted, is not there yet, and go on.
+
+    Returns whether it draws the collection, which takes two seconds: time to import something.
+    """
+    if not is_main():
+        return False
+    wanted = ["collection"] if collection and not collection_folder().exists() else []
+    if wanted or _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):
+        with suppress(OSError):
+            subprocess.Popen(
+                [sys.executable, "-m", "fashion_ml.runs.warm_start", *wanted],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C stops the training, not half a store
+            )
+    return bool(wanted)
+
+
+def is_main() -> bool:
+    """Whether this is the main one of several processes, as far as the environment tells before torch is there."""
+    return os.environ.get("RANK", "") in ("", "0")
+
+
+def is_there(given: str) -> bool:
+    """Whether a setting names a file or folder that is there; what is wrong with one that is not, is said by whoever reads it."""
+    try:
+        return Path(given).expanduser().exists()
+    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
+        return False
+
+
+def _is_new_store(uri: str) -> bool:
+    if uri.startswith("sqlite:///"):
+        return not Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).exists()
+    return not uri and not Path("mlflow.db").exists() and not Path("mlruns").exists()  # MLflow takes one of these by default
+
+
+def _main(wanted: list[str]) -> None:
+    from fashion_ml.tracking.store import open_tracking
+
+    if "collection" in wanted:
+        embedded_collection()
+    if _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):  # others have no lock to wait at
+        open_tracking()
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

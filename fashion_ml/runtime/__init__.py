@@ -1,0 +1,1 @@
+"""What everything else stands on: files, signals, seeds, processes, the console, provenance."""

@@ -1,1 +1,0 @@
-"""MLflow models of trained networks: saved beside the run, registered, and asked over HTTP by `mlflow models serve`."""

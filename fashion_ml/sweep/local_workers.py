@@ -1,0 +1,95 @@
+"""The workers of a sweep: processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from fashion_ml.runtime.parent_process import PARENT
+from fashion_ml.sweep.study import STORAGE
+
+
+class Crew(Protocol):
+    """Workers by number, wherever they run."""
+
+    size: int
+
+    def start(self, number: int) -> None:
+        """Start, or start again, a worker."""
+
+    def poll(self, number: int) -> int | None:
+        """Exit code of a worker, negative when it was killed; None while it runs."""
+
+    def why(self, number: int, code: int) -> str:
+        """What a worker said that ended with an error."""
+
+    def stop(self) -> None:
+        """End all workers; they let their trainings save first."""
+
+
+class LocalCrew:
+    """One process for each GPU of this machine, or `size` of them that share the GPUs, or the cores where there is none."""
+
+    def __init__(self, spec_path: Path, url: str, folder: Path, size: int | None, deadline: float | None):
+        self._spec, self._url, self._folder, self._deadline = spec_path, url, folder, deadline
+        self._gpus = visible_gpus()
+        self.size = (len(self._gpus) or 1) if size is None else size
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, number: int) -> None:
+        """As the protocol says."""
+        own = {PARENT: str(os.getpid()), STORAGE: self._url}
+        if self._gpus:
+            own["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
+        else:
+            own["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // self.size, 1))
+        with self._log(number).open("ab") as log:
+            self._processes[number] = subprocess.Popen(
+                worker_command(self._spec, number, self._deadline),
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def poll(self, number: int) -> int | None:
+        """As the protocol says."""
+        return self._processes[number].poll()
+
+    def why(self, number: int, code: int) -> str:
+        """As the protocol says."""
+        lines = self._log(number).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return errors[-1] if errors else f"worker {number} ended with {code}; see {self._log(number)}"
+
+    def stop(self) -> None:
+        """As the protocol says."""
+        running = [process for process in self._processes.values() if process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"worker_{number}.log"
+
+
+def worker_command(spec_path: Path, number: int, deadline: float | None) -> list[str]:
+    """The command of a worker; the storage is in its environment."""
+    left = [] if deadline is None else ["--seconds", f"{max(deadline - time.monotonic(), 0):.0f}"]
+    return [sys.executable, "-m", "fashion_ml", "sweep-worker", str(spec_path), "--worker", str(number), *left]
+
+
+def visible_gpus() -> list[str]:
+    """The visible GPUs, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]

@@ -1,0 +1,130 @@
+"""Runs that are there already: found, brought, looked at, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.process_id import is_gone
+from fashion_ml.tracking.sender import is_temporary
+from fashion_ml.tracking.spooled_client import send_rest
+from fashion_ml.tracking.ui_views import PREFIX, VIEWS, View, tag_of
+
+if TYPE_CHECKING:
+    pass
+from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.run import AWAY_SECONDS, PARENT_TAG, PROCESS_TAG, TrackedRun, attach
+from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+
+
+def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
+    """Bring an artifact of a run to a local folder; InputError when the run has none of that name."""
+    try:
+        return Path(client.download_artifacts(run_id, artifact, str(folder)))
+    except Exception as error:
+        raise InputError(
+            f"run_id: run {run_id} has no artifact {artifact} ({first_line(error)}); choose a finished training run"
+        ) from error
+
+
+def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
+    """The finished child run of a kind with the tag `step`, or None; None too while a spooled run's store is away."""
+    query = f"tags.`{PARENT_TAG}` = '{parent.run_id}' and tags.kind = '{kind}' and tags.step = '{step}' and attributes.status = 'FINISHED'"
+    try:
+        return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
+    except Exception as error:
+        if not (parent.spooled and is_temporary(error)):
+            raise
+        return None
+
+
+def delete_children(parent: TrackedRun) -> None:
+    """Delete the runs below a run: what goes on makes them again."""
+    query = f"tags.`{PARENT_TAG}` = '{parent.run_id}'"
+    for run in parent.client.search_runs([parent.experiment_id], query, max_results=1000):
+        parent.client.delete_run(run.info.run_id)
+
+
+def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
+    """The runs that are marked RUNNING in some experiments (all by default): those whose process has ended, and the others."""
+    client = open_tracking()
+    ids = list(experiment_ids) or [experiment.experiment_id for experiment in client.search_experiments()]
+    found: tuple[list[Any], list[Any]] = [], []
+    token: str | None = ""
+    while token is not None and ids:
+        page = client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token or None)
+        for run in page:
+            found[is_gone(run.data.tags.get(PROCESS_TAG, "")) is not True].append(run)
+        token = page.token or None
+    return found
+
+
+def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
+    """Mark the runs KILLED whose process has ended without ending them; returns how many there were."""
+    dead, _ = running(experiment_ids)
+    client = open_tracking()
+    for run in dead:
+        _mark_killed(client, run.info.run_id)
+    return len(dead)
+
+
+def close_if_dead(run: TrackedRun, *, finished: bool) -> bool:
+    """End a run, and those below it, whose process has ended without ending them: as FINISHED where its files say so; whether it was."""
+    below = run.client.search_runs([run.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'", max_results=1000)
+    for child in below:
+        close_if_dead(attach(run.client, child), finished=False)
+    found = run.client.get_run(run.run_id)
+    dead = found.info.status == "RUNNING" and is_gone(found.data.tags.get(PROCESS_TAG, "")) is True
+    if dead and finished:
+        run.client.set_terminated(run.run_id, "FINISHED")
+    elif dead:
+        _mark_killed(run.client, run.run_id)
+    return dead
+
+
+def finish_rest(folder: Path, run_id: str) -> None:
+    """Send what the spool of a finished training still holds, and end its run: its process was killed in between.
+
+    ConnectionError when the store does not take it now.
+    """
+    client = open_tracking()
+    if not send_rest(folder, client, f"The tracking store {shown_uri(store_uri())}", AWAY_SECONDS):
+        raise ConnectionError(f"the tracking store does not take what {folder} still holds")
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _mark_killed(client: Any, run_id: str) -> None:
+    client.set_tag(run_id, "error", "its process ended without ending the run")
+    client.set_terminated(run_id, "KILLED")
+
+
+def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view: View | None = None) -> str:
+    """The page of an experiment's runs, in a ready view; the plain experiment page opens on something else."""
+    link = f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    if view is None:
+        return link
+    return f"{link}&viewStateShareKey={view.key}" + ("&compareRunsMode=CHART" if view.charts else "")
+
+
+def kept_views(experiment_id: str) -> list[View]:
+    """The ready views for the kinds of runs that an experiment has, put there where they are missing or old."""
+    client = open_tracking()
+    tags = client.get_experiment(experiment_id).tags
+    found = []
+    for view in VIEWS:
+        if client.search_runs([experiment_id], f"tags.kind = '{view.kind}'", max_results=1):
+            if tags.get(PREFIX + view.key) != tag_of(view):
+                client.set_experiment_tag(experiment_id, PREFIX + view.key, tag_of(view))
+            found.append(view)
+    return found
+
+
+def experiments() -> Sequence[tuple[str, str, int]]:
+    """Id, name and number of runs (at most 1,000 counted) of each active experiment that has any, newest first."""
+    client = open_tracking()
+    found = client.search_experiments(order_by=["last_update_time DESC"])
+    counted = [(e.experiment_id, e.name, len(client.search_runs([e.experiment_id], max_results=1000))) for e in found]
+    return [item for item in counted if item[2]]

@@ -1,0 +1,341 @@
+"""The only file that knows MLflow: runs as a tree, and everything that is logged to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import time as clock
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.process_id import own_process
+from fashion_ml.runtime.provenance import git_commit, git_diff
+from fashion_ml.runtime.redact import without_credentials
+from fashion_ml.runtime.signals import not_interrupted
+from fashion_ml.tracking.spooled_client import SpooledClient
+
+if TYPE_CHECKING:
+    import pandas as pd
+from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
+
+PARENT_TAG, PROCESS_TAG = "mlflow.parentRunId", "process"
+_NOTE, _WHAT = "mlflow.note.content", "description"
+_BATCH, AWAY_SECONDS = 500, 30.0
+
+
+class TrackedRun:
+    """One MLflow run. With `spool_to` what is logged goes to a file first; without, metrics are buffered until `flush`."""
+
+    def __init__(self, client: Any, run_id: str, experiment_id: str, *, fresh: bool = False):
+        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+        self.adopted = False
+        self._params: dict[str, str] | None = {} if fresh else None
+        self._spool_folder: Path | None = None
+        self._metrics: list[Any] = []
+        self._last: dict[str, int] = {}
+        self._there: set[tuple[str, int]] = set()
+        self._images: set[tuple[str, str]] = set()
+        self._what = ""
+
+    def spool_to(self, folder: Path) -> None:
+        """From now on log through a spool in this folder, and so do the runs that are opened below this one; `close_spool` ends it."""
+        self.flush()
+        self.client, self._spool_folder = (
+            SpooledClient(self.client, folder, f"The tracking store {shown_uri(store_uri())}"),
+            folder,
+        )
+
+    @property
+    def spooled(self) -> bool:
+        """Whether this run logs through a spool, its own or that of the run above it."""
+        return isinstance(self.client, SpooledClient)
+
+    def close_spool(self) -> None:
+        """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
+        if self._spool_folder is None:
+            return
+        spooled, folder, sent = self.client, self._spool_folder, False
+        try:
+            sent = spooled.close(AWAY_SECONDS)
+        except (OSError, InputError) as error:  # a full disk, say: what was logged is in the spool all the same
+            say(f"WARNING: {first_line(error)}")
+        finally:
+            self.client, self._spool_folder = spooled.direct, None
+            if not sent:
+                say(
+                    f"WARNING: the tracking store {shown_uri(store_uri())} does not have all of it yet; nothing is lost. When it answers: "
+                    f"fashion-ml sync {folder}"
+                )
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.
+
+        A value that differs from one logged before, as the number of steps of a resumed run may, becomes the tag `resumed.<key>`.
+        """
+        from mlflow.entities import Param
+
+        if self._params is None:
+            self._params = dict(self.client.get_run(self.run_id).data.params)
+        before = self._params
+        self.set_tags(
+            {f"resumed.{key}": str(value) for key, value in params.items() if before.get(key, str(value)) != str(value)}
+        )
+        new = {key: str(value) for key, value in params.items() if key not in before}
+        items = [Param(key, value) for key, value in new.items()]
+        self._params |= new
+        for first in range(0, len(items), 100):
+            self.client.log_batch(self.run_id, params=items[first : first + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
+        """Buffer values measured at a `time` (seconds since 1970; now by default); what was not measured is not passed."""
+        from mlflow.entities import Metric
+
+        stamp = int((clock() if time is None else time) * 1000)
+        self._metrics += [
+            Metric(key, float(value), stamp, step) for key, value in metrics.items() if (key, step) not in self._there
+        ]
+        self._last |= {key: max(step, self._last.get(key, step)) for key in metrics}
+        if self.spooled or len(self._metrics) >= _BATCH:
+            self.flush()
+
+    def latest_points(self, prefix: str) -> tuple[set[str], int | None]:
+        """The metrics of a prefix and the last step of any of them; None without one."""
+        if not self.spooled:
+            self._last |= {metric.key: metric.step for metric in self.client.get_run(self.run_id).data._metric_objs}
+        steps = {key: step for key, step in self._last.items() if key.startswith(prefix)}
+        return set(steps), max(steps.values()) if steps else None
+
+    def skip_what_is_there(self) -> None:
+        """From now on leave out metric points that the store already has: a resumed training measures some steps again."""
+        for key in self.client.get_run(self.run_id).data.metrics:
+            points = [point.step for point in self.client.get_metric_history(self.run_id, key)]
+            self._there |= {(key, step) for step in points}
+            self._last[key] = max(points)
+        names = [Path(item.path).name for item in self.client.list_artifacts(self.run_id, "images")]
+        self._images = {(parts[0], parts[2]) for parts in (re.split("[%+]", name) for name in names) if len(parts) > 2}
+
+    def flush(self) -> None:
+        """Send what is buffered."""
+        while self._metrics:
+            self.client.log_batch(self.run_id, metrics=self._metrics[:_BATCH])
+            del self._metrics[:_BATCH]
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        from mlflow.entities import RunTag
+
+        if tags:
+            self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def forget_error(self) -> None:
+        """Move the reason why an earlier part ended to the tag `resumed.error`."""
+        before = self.client.get_run(self.run_id).data.tags.get("error")
+        if before:
+            self.set_tags({"resumed.error": before})
+            self.client.delete_tag(self.run_id, "error")
+
+    def has_image(self, key: str, step: int) -> bool:
+        """Whether a resumed run has an image of this key and step already."""
+        return (key, str(step)) in self._images
+
+    def log_image(self, picture: Any, key: str, step: int) -> None:
+        """A PIL image under `key`, with a step slider in the UI."""
+        self.client.log_image(self.run_id, picture, key=key, step=step)
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file to the run's artifacts."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def log_folder(self, folder: Path, name: str) -> None:
+        """Copy everything in a folder to the run's artifacts, under `name`."""
+        self.client.log_artifacts(self.run_id, str(folder), name)
+
+    def log_text(self, text: str, artifact: str) -> None:
+        """Write a text artifact."""
+        self.client.log_text(self.run_id, text, artifact)
+
+    def log_table(self, table: pd.DataFrame, artifact: str) -> None:
+        """Write a table that the MLflow UI shows, replacing an earlier one."""
+        self.client.log_text(self.run_id, table.to_json(orient="split", index=False), artifact)
+        tag = [{"path": artifact, "type": "table"}]
+        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps(tag))
+
+    def log_dataset(self, folder: Path, digest: str, context: str, images: int) -> None:
+        """Record a folder of images as a dataset input of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=folder.name,
+            digest=digest[:12],
+            source_type="local",
+            source=json.dumps({"uri": str(folder)}),
+            profile=json.dumps({"images": images, "sha256": digest}),
+        )
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+    def log_source(self) -> None:
+        """Record what the package's checkout has that its commit has not, as an artifact; nothing where there is no checkout."""
+        changes = git_diff()
+        if changes is not None:
+            self.set_tags({"source.changed": str(bool(changes)).lower()})
+        if changes:
+            self.log_text(changes, "source/uncommitted.diff")
+
+    def describe(self, what: str) -> None:
+        """Say what this run is, in a sentence that the UI shows as its description."""
+        self._what = what
+        self.set_tags({_WHAT: what, _NOTE: what})
+
+    def conclude(self, verdict: str) -> None:
+        """Put what came out below what the run is."""
+        what = self._what if self.spooled else self.client.get_run(self.run_id).data.tags.get(_WHAT, "")
+        self.set_tags({_NOTE: f"{what}\n\n{verdict}" if what else verdict})
+
+    def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
+        """A new run below this one, RUNNING until `finish`; use `open_run` where an error must end it."""
+        run = self.client.create_run(
+            self.experiment_id, run_name=name, tags={**_source_tags(), **tags, PARENT_TAG: self.run_id}
+        )
+        return TrackedRun(self.client, run.info.run_id, self.experiment_id, fresh=True)
+
+    def begun(self, run_id: str) -> bool:
+        """Whether a process has logged to a run below this one yet."""
+        return bool(self.client.get_run(run_id).data.params)
+
+    def close_child(self, run_id: str, status: str, why: str) -> None:
+        """End a run below this one that another process was to end, and those below it, with the reason as a tag; ended ones stay."""
+        for below in self.client.search_runs([self.experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1000):
+            self.close_child(below.info.run_id, "KILLED", why)
+        if self.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+            self.client.set_tag(run_id, "error", without_credentials(why)[:500])
+            self.client.set_terminated(run_id, status)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Send what is buffered and end the run: FINISHED, FAILED or KILLED."""
+        self.flush()
+        with not_interrupted():
+            self.client.set_terminated(self.run_id, status)
+
+
+@contextmanager
+def open_run(
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    experiment: str = "",
+    parent: TrackedRun | None = None,
+    adopt: bool = False,
+    resume: str = "",
+    spool: Path | None = None,
+) -> Iterator[TrackedRun]:
+    """The run for a block of work: FINISHED at its end, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
+
+    The run that `mlflow run` made (MLFLOW_RUN_ID) is taken over instead of making a second one: by a run without a parent,
+    and with `adopt` by a child. With `resume` the run of that id goes on; metric points that it has already are not logged again,
+    nor those that wait in its `spool`, the folder of an earlier part, which are sent first. A spool is closed at the end.
+    """
+    if resume:
+        run = _to_resume(resume, parent.client if parent else None)
+        if spool is not None:
+            run.spool_to(spool)
+            run.client.spool.flush(AWAY_SECONDS)
+    elif parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
+        run = parent.child(name, tags)
+    else:
+        run = _own_run(experiment, name, {**tags, **({PARENT_TAG: parent.run_id} if parent else {})})
+    try:
+        if resume or run.adopted:  # else it was made with name and tags
+            run.client.update_run(run.run_id, status="RUNNING", name=None if resume else name)
+            below = {PARENT_TAG: parent.run_id} if parent and not resume else {}
+            run.set_tags({**tags, PROCESS_TAG: own_process(), **below})
+        if resume:
+            run.forget_error()
+            run.skip_what_is_there()
+        yield run
+        run.finish()
+    except (KeyboardInterrupt, SystemExit):
+        with suppress(Exception):
+            run.set_tags({"error": "stopped by Ctrl-C or a signal"})
+        _end(run, "KILLED")
+        raise
+    except BaseException as error:
+        with suppress(Exception):
+            run.set_tags({"error": first_line(error)[:500]})
+            if not isinstance(error, InputError):
+                run.log_text(without_credentials("".join(traceback.format_exception(error))), "error/traceback.txt")
+        _end(run, "FAILED")
+        raise
+    run.close_spool()  # whatever happens while it waits, the run came to its end
+
+
+def _end(run: TrackedRun, status: str) -> None:
+    with not_interrupted():
+        with suppress(Exception):  # the error that ended the run is the one to show
+            run.flush()
+        with suppress(Exception):
+            run.client.set_terminated(run.run_id, status)
+        run.close_spool()
+
+
+def _to_resume(run_id: str, client: Any) -> TrackedRun:
+    client = client or open_tracking()
+    info = find_run(client, run_id).info
+    run = TrackedRun(client, info.run_id, info.experiment_id)
+    made = os.environ.pop("MLFLOW_RUN_ID", None)
+    if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
+        note = {"kind": "resume", "resumed_run_id": run_id, _NOTE: f"Goes on with run {run_id}."}
+        TrackedRun(client, made, "").set_tags(note)
+    return run
+
+
+def _own_run(experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    """The run that `mlflow run` made, as it is, or a new one of that name with these tags."""
+    client = open_tracking()
+    adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+    if adopted:
+        info = client.get_run(adopted).info
+        run = TrackedRun(client, adopted, info.experiment_id)
+        run.adopted = True
+        return run
+    info = client.create_run(_experiment_id(client, experiment), run_name=name, tags={**_source_tags(), **tags}).info
+    return TrackedRun(client, info.run_id, info.experiment_id, fresh=True)
+
+
+def _experiment_id(client: Any, name: str) -> str:
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if given:
+        return given
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name)
+    if found.lifecycle_stage != "active":
+        raise InputError(f"tracking.experiment: {name!r} was deleted in MLflow; restore it or choose another name")
+    return found.experiment_id
+
+
+def _source_tags() -> dict[str, str]:
+    import getpass
+
+    tags = {"mlflow.source.name": "fashion-ml", "mlflow.source.type": "LOCAL", PROCESS_TAG: own_process()}
+    with suppress(Exception):
+        tags["mlflow.user"] = getpass.getuser()
+    commit = git_commit()
+    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+
+
+def attach(client: Any, run: Any) -> TrackedRun:
+    """An existing run, to log more to it."""
+    return TrackedRun(client, run.info.run_id, run.info.experiment_id)
+
+
+def attach_id(run_id: str) -> TrackedRun:
+    """The existing run of an id, to log more to it. InputError when the store has none."""
+    client = open_tracking()
+    return attach(client, find_run(client, run_id))

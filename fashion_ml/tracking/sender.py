@@ -1,0 +1,198 @@
+"""Performing spooled operations on an MLflow store, each such that twice is as once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.redact import without_credentials
+from fashion_ml.tracking.spool import Operation, RetryLater
+
+PENDING = re.compile(r"pending-[0-9a-f]{32}")
+"""The id of a run that was made while the store was away."""
+KEY_TAG = "spool.key"
+REFUSED = "refused.jsonl"
+"""Beside the spool: what the store answered to with an error that does not go away, to be tried again by a later sync."""
+_METRICS_AT_ONCE = 1000
+_TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+_TRIES = 6
+"""So often an operation that fails while the store answers other questions is tried before those behind it go first."""
+
+
+class Sender:
+    """Sends the operations of one spool to a store."""
+
+    def __init__(self, client: Any, folder: Path):
+        self._client, self._folder = client, folder
+        self._failures = Counter[str]()
+
+    def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
+        """Send in order, metrics of one run together; RetryLater where the store does not answer.
+
+        What the store refuses is kept in `refused.jsonl`, and the rest goes on: also what fails again and again while the store answers
+        otherwise, such as a file for a full artifact store.
+        """
+        for (do, _), group in groupby(operations, key=lambda o: (o["do"], o.get("run"))):
+            together = list(group)
+            for operation in _joined(together) if do == "batch" else together:
+                for refused, error in self._attempt(operation, names):
+                    self._keep(refused, error)
+
+    def again(self, names: dict[str, str]) -> bool:
+        """Try once more what was refused; whether nothing is left of it. Tags and ends that came after it stay."""
+        note = self._folder / REFUSED
+        if not note.is_file():
+            return True
+        entries = _entries(note)
+        left = []
+        for number, entry in enumerate(entries):
+            try:
+                left += [_entry(*pair) for pair in self._attempt(self._still_new(entry["operation"], names), names)]
+            except RetryLater as error:
+                left += [{**entry, "why": str(error)}, *entries[number + 1 :]]
+                break
+        if not left:
+            note.unlink()
+            return True
+        write_text(note, "".join(json.dumps(entry) + "\n" for entry in left))
+        say(f"The tracking store refuses {len(left)} of what was logged (the first: {left[0]['why']}); it is kept in {note}")
+        return False
+
+    def _attempt(self, operation: Operation, names: dict[str, str]) -> list[tuple[Operation, Exception]]:
+        """Perform an operation; what of it the store refuses, which of several metrics are only those that it does not take."""
+        real = operation
+        if names and operation["do"] != "create":
+            real = json.loads(PENDING.sub(lambda match: names.get(match[0], match[0]), json.dumps(operation)))
+        try:
+            _perform(self._client, real, names)
+        except Exception as error:
+            temporary = is_temporary(error)
+            if temporary and not self._is_stuck(operation, real["run"]):
+                raise RetryLater(_reason(error)) from error
+            metrics = operation.get("metrics", ())
+            if temporary or len(metrics) < 2:
+                return [(operation, error)]
+            half = len(metrics) // 2
+            halves = [{**operation, "metrics": part} for part in (metrics[:half], metrics[half:])]
+            return [pair for part in halves for pair in self._attempt(part, names)]
+        return []
+
+    def _still_new(self, operation: Operation, names: dict[str, str]) -> Operation:
+        """An operation without what later ones have decided: a run that has ended, tags that it has by now."""
+        if operation["do"] != "end" and "tags" not in operation:
+            return operation
+        try:
+            run = self._client.get_run(names.get(operation["run"], operation["run"]))
+        except Exception:
+            return operation  # then the attempt will say what is wrong
+        if operation["do"] == "end":
+            return operation if run.info.status == "RUNNING" else {"do": "batch", "run": operation["run"]}
+        if operation["do"] == "batch":
+            return {**operation, "tags": [pair for pair in operation["tags"] if pair[0] not in run.data.tags]}
+        return operation
+
+    def _is_stuck(self, operation: Operation, run_id: str) -> bool:
+        """Whether an operation has failed often enough while the store answered otherwise."""
+        try:
+            self._client.get_run(run_id)
+        except Exception:
+            return False  # away: that is no fault of the operation
+        text = json.dumps(operation)
+        self._failures[text] += 1
+        return self._failures[text] >= _TRIES
+
+    def _keep(self, operation: Operation, error: Exception) -> None:
+        note = self._folder / REFUSED
+        before = _entries(note) if note.is_file() else []
+        if any(entry["operation"] == operation for entry in before):
+            return  # sent again after a later one failed
+        write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]))
+        say(
+            f"The tracking store refused {operation['do']} of run {operation['run']} ({_reason(error)}); it is kept in {note} and "
+            "fashion-ml sync tries it again"
+        )
+
+
+def _entries(note: Path) -> list[dict[str, Any]]:
+    """What is noted as refused; a line that a damaged disk has broken is left out."""
+    found = []
+    for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def _entry(operation: Operation, error: Exception) -> dict[str, Any]:
+    return {"operation": operation, "why": _reason(error)}
+
+
+def is_temporary(error: Exception) -> bool:
+    """Whether an error of the store may go away by itself: it does not answer, or says that it cannot now."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in _TEMPORARY
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+
+
+def _joined(operations: Sequence[Operation]) -> Iterator[Operation]:
+    """Batches of one run, joined up to MLflow's limits; the order of tags and params stays."""
+    metrics: list[Any] = []
+    for operation in operations:
+        metrics += operation.get("metrics", ())
+        rest = {key: value for key, value in operation.items() if key != "metrics"}
+        if "params" in rest or "tags" in rest:
+            yield rest
+    for first in range(0, len(metrics), _METRICS_AT_ONCE):
+        yield {"do": "batch", "run": operations[0]["run"], "metrics": metrics[first : first + _METRICS_AT_ONCE]}
+
+
+def _perform(client: Any, operation: Operation, names: dict[str, str]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+    run = operation["run"]
+    match operation["do"]:
+        case "batch":
+            client.log_batch(
+                run,
+                metrics=[Metric(key, value, stamp, step) for key, value, stamp, step in operation.get("metrics", ())],
+                params=[Param(key, value) for key, value in operation.get("params", ())],
+                tags=[RunTag(key, value) for key, value in operation.get("tags", ())],
+            )
+        case "file":
+            client.log_artifact(run, operation["path"], operation["folder"])
+        case "folder":
+            client.log_artifacts(run, operation["path"], operation["folder"])
+        case "text":
+            client.log_text(run, operation["text"], operation["artifact"])
+        case "inputs":
+            datasets = [
+                DatasetInput(Dataset(**d["dataset"]), [InputTag(key, value) for key, value in d["tags"]])
+                for d in operation["datasets"]
+            ]
+            client.log_inputs(run, datasets)
+        case "create":
+            query = f"tags.`{KEY_TAG}` = '{run}'"
+            made = client.search_runs([operation["experiment"]], query, max_results=1)
+            tags = {key: names.get(value, value) for key, value in operation["tags"].items()}
+            tags[KEY_TAG] = run
+            if not made:
+                found = client.create_run(
+                    operation["experiment"], start_time=operation["start"], run_name=operation["name"], tags=tags
+                )
+                made = [found]
+            names[run] = made[0].info.run_id
+        case "end":
+            client.set_terminated(run, operation["status"], end_time=operation["end"])
+
+
+def _reason(error: Exception) -> str:
+    return without_credentials((str(error).strip() or type(error).__name__).splitlines()[0])[:200]

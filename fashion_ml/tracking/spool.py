@@ -1,0 +1,152 @@
+"""An append-only file of what is to be sent somewhere, and a thread that sends it: nothing is lost, and the writer never waits.
+
+Each line is one operation (JSON). `position.json` beside it says how far they were sent, and what the receiver answered to those that ask
+for a name. An operation may be sent again after a crash between the sending and that note, so operations must be such that twice is as once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.atomic_files import write_text
+
+Operation = dict[str, Any]
+Send = Callable[[Sequence[Operation], dict[str, str]], None]
+"""Sends some operations in order, and adds the answers to the names; RetryLater where trying again may help."""
+_CHUNK, _SYNC_SECONDS, _IDLE_SECONDS = 1 << 18, 0.5, 0.1
+_BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 15.0
+
+
+class RetryLater(Exception):  # noqa: N818 (it is no error of anyone here)
+    """The receiver does not answer now."""
+
+
+class Spool:
+    """The file `operations.jsonl` in a folder, and its sender.
+
+    `write` costs one small write to a file that is open; it is on the disk within a second. One process at a time has a spool open. InputError
+    when another one has.
+    """
+
+    def __init__(self, folder: Path, send: Send, say: Callable[[str], None], where: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._send, self._say, self._where = folder, send, say, where
+        self._lock = FileLock(folder / "lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"RUN_DIR: {str(folder.parent)!r} is still being written by its training; wait for its end"
+            ) from None
+        self._path, self._note = folder / "operations.jsonl", folder / "position.json"
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._written = _cut_to_whole_lines(self._file)
+        sent, self.names = read_position(folder)
+        self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
+        self._write_lock, self._note_lock = threading.Lock(), threading.Lock()
+        self._dirty, self._closing = False, threading.Event()
+        self.away = False
+        """Whether the receiver did not answer last time."""
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="spool")
+        self._thread.start()
+
+    def write(self, operation: Operation) -> None:
+        """Append an operation."""
+        line = (json.dumps(operation, separators=(",", ":")) + "\n").encode()
+        with self._write_lock:
+            os.write(self._file, line)
+            self._written += len(line)
+            self._dirty = True
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were not sent yet."""
+        return self._written - self._sent
+
+    def remember(self) -> None:
+        """Note how far things were sent, and the names; by any thread."""
+        with self._note_lock:
+            write_text(self._note, json.dumps({"sent": self._sent, "names": self.names}) + "\n")
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until everything is sent, or until the receiver has not taken anything for so many seconds; whether everything was."""
+        self._progress = time.monotonic()
+        while self.waiting and self._thread.is_alive() and time.monotonic() - self._progress < seconds:
+            time.sleep(_IDLE_SECONDS / 5)
+        return not self.waiting
+
+    def close(self, seconds: float) -> bool:
+        """Flush and end; what is left is sent by whoever opens the spool next."""
+        done = self.flush(seconds)
+        self._closing.set()
+        self._thread.join(timeout=30 if done else 1)
+        os.fsync(self._file)
+        os.close(self._file)
+        self._lock.release()
+        return done
+
+    def _run(self) -> None:
+        wait, synced, again = _BACKOFF_SECONDS, 0.0, 0.0
+        while not self._closing.is_set():
+            if self._dirty and time.monotonic() - synced > _SYNC_SECONDS:
+                self._dirty, synced = False, time.monotonic()
+                os.fsync(self._file)
+            if not self.waiting or time.monotonic() < again:
+                self._closing.wait(_IDLE_SECONDS if self.waiting or not self._dirty else _IDLE_SECONDS / 2)
+                continue
+            try:
+                self._send_some()
+                if self.away:
+                    self._say(f"{self._where} answers again")
+                self.away, wait = False, _BACKOFF_SECONDS
+            except Exception as error:  # nothing that goes wrong here may end the sending
+                if not self.away:
+                    self._say(f"{self._where} does not answer ({error}); going on, what is logged is kept in {self.folder}")
+                self.away, again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
+
+    def _send_some(self) -> None:
+        content = os.pread(self._file, _CHUNK, self._sent)
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:  # a line longer than a chunk
+            whole = os.pread(self._file, self.waiting, self._sent)
+            whole = whole[: whole.index(b"\n") + 1]
+        os.fsync(self._file)  # else the disk may know that they were sent, and not what
+        self._send([json.loads(line) for line in whole.splitlines()], self.names)
+        self._sent += len(whole)
+        self.remember()
+        self._progress = time.monotonic()
+
+
+def read_position(folder: Path) -> tuple[int, dict[str, str]]:
+    """Bytes of a spool that were sent, and the receiver's names; from the start where the note is missing or damaged: twice is as once."""
+    try:
+        known = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+        return int(known["sent"]), dict(known["names"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, {}
+
+
+def _cut_to_whole_lines(file: int) -> int:
+    """Cut a last line that a crash left half written; the size in bytes."""
+    size = os.fstat(file).st_size
+    end = size
+    while end > 0:
+        start = max(end - _CHUNK, 0)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(file, end)
+    return end

@@ -1,0 +1,154 @@
+"""An MLflow client that writes through a spool: what is logged is on the disk first, and reaches the store when that answers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from time import time as clock
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import say
+from fashion_ml.tracking.sender import KEY_TAG, PENDING, REFUSED, Sender, is_temporary
+from fashion_ml.tracking.spool import Operation, Spool, read_position
+
+FOLDER = "spool"
+"""In the run's folder."""
+_PARENT = "mlflow.parentRunId"
+
+
+class SpooledClient:
+    """The writing half of `MlflowClient` through a spool; everything else goes to the client itself."""
+
+    def __init__(self, client: Any, folder: Path, where: str):
+        self.direct = client
+        self.sender = Sender(client, folder / FOLDER)
+        self.spool = Spool(folder / FOLDER, self.sender, say, where)
+
+    def close(self, seconds: float) -> bool:
+        """Send what waits and once more what was refused, and end; whether the store has all of it."""
+        try:
+            done = self.spool.flush(seconds)
+            if done:
+                done = self.sender.again(self.spool.names)
+                self.spool.remember()
+            return done
+        finally:
+            self.spool.close(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.direct, name)
+
+    def log_batch(self, run_id: str, metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()) -> None:
+        """As `MlflowClient.log_batch`."""
+        operation: Operation = {"do": "batch", "run": run_id}
+        if metrics:
+            operation["metrics"] = [[m.key, m.value, m.timestamp, m.step] for m in metrics]
+        if params:
+            operation["params"] = [[p.key, p.value] for p in params]
+        if tags:
+            operation["tags"] = [[t.key, t.value] for t in tags]
+        self.spool.write(operation)
+
+    def set_tag(self, run_id: str, key: str, value: Any) -> None:
+        """As `MlflowClient.set_tag`."""
+        self.spool.write({"do": "batch", "run": run_id, "tags": [[key, str(value)]]})
+
+    def log_artifact(self, run_id: str, path: str, folder: str | None = None) -> None:
+        """As `MlflowClient.log_artifact`; the file is read when it is sent."""
+        self.spool.write({"do": "file", "run": run_id, "path": str(Path(path).absolute()), "folder": folder})
+
+    def log_artifacts(self, run_id: str, folder: str, name: str | None = None) -> None:
+        """As `MlflowClient.log_artifacts`; the files are read when they are sent."""
+        self.spool.write({"do": "folder", "run": run_id, "path": str(Path(folder).absolute()), "folder": name})
+
+    def log_text(self, run_id: str, text: str, artifact: str) -> None:
+        """As `MlflowClient.log_text`."""
+        self.spool.write({"do": "text", "run": run_id, "text": text, "artifact": artifact})
+
+    def log_image(self, run_id: str, picture: Any, key: str, step: int) -> None:
+        """As `MlflowClient.log_image` with a key: the two files that the UI's step slider reads, named once."""
+        from mlflow.tracking.multimedia import compress_image_size
+
+        stem = f"{key.replace('/', '~')}+step+{step}+timestamp+{int(clock() * 1000)}+{uuid.uuid4()}"
+        place = self.spool.folder / "images"
+        place.mkdir(exist_ok=True)
+        picture.save(place / f"{stem}.png")
+        compress_image_size(picture).save(place / f"{stem}+compressed.webp")
+        for name in (f"{stem}.png", f"{stem}+compressed.webp"):
+            self.log_artifact(run_id, str(place / name), "images")
+        self.set_tag(run_id, "mlflow.loggedImages", True)
+
+    def log_inputs(self, run_id: str, datasets: Sequence[Any]) -> None:
+        """As `MlflowClient.log_inputs`."""
+        plain = [{"dataset": dict(d.dataset), "tags": [[tag.key, tag.value] for tag in d.tags]} for d in datasets]
+        self.spool.write({"do": "inputs", "run": run_id, "datasets": plain})
+
+    def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> Any:
+        """As `MlflowClient.create_run`; while the store is away the run has a pending id, which becomes a real one when it is sent."""
+        from mlflow.entities import Run, RunData, RunInfo
+
+        pending = f"pending-{uuid.uuid4().hex}"
+        start = int(clock() * 1000)
+        parent = self.spool.names.get(tags.get(_PARENT, ""), tags.get(_PARENT, ""))
+        if not self.spool.away and not PENDING.fullmatch(parent):
+            try:
+                return self.direct.create_run(
+                    experiment_id, run_name=run_name, tags={**tags, _PARENT: parent} if parent else tags
+                )
+            except Exception as error:
+                if not is_temporary(error):
+                    raise
+        marked = {**tags, KEY_TAG: pending}
+        self.spool.write(
+            {"do": "create", "run": pending, "experiment": experiment_id, "name": run_name, "tags": marked, "start": start}
+        )
+        info = RunInfo(
+            run_id=pending,
+            experiment_id=experiment_id,
+            user_id="",
+            status="RUNNING",
+            start_time=start,
+            end_time=None,
+            lifecycle_stage="active",
+            run_name=run_name,
+        )
+        return Run(info, RunData())
+
+    def set_terminated(self, run_id: str, status: str = "FINISHED") -> None:
+        """As `MlflowClient.set_terminated`."""
+        self.spool.write({"do": "end", "run": run_id, "status": status, "end": int(clock() * 1000)})
+
+    def get_run(self, run_id: str) -> Any:
+        """As `MlflowClient.get_run`, with the real id where it is known by now."""
+        return self.direct.get_run(self.spool.names.get(run_id, run_id))
+
+
+def send_rest(folder: Path, client: Any, where: str, seconds: float) -> bool:
+    """Send what the spool of a run's folder still holds, until the store has taken nothing for so many seconds; whether all was sent.
+
+    What the store has refused is tried once more. InputError for a folder without a spool, and for one that is still being written.
+    """
+    if not (folder / FOLDER / "operations.jsonl").is_file():
+        raise InputError(f"RUN_DIR: {str(folder)!r} holds nothing to send; give the folder of a run")
+    return SpooledClient(client, folder, where).close(seconds)
+
+
+def waiting(folder: Path) -> int:
+    """Bytes that the spool of a run's folder still holds, and those that the store has refused."""
+    place = folder / FOLDER
+    left = max((place / "operations.jsonl").stat().st_size - read_position(place)[0], 0)
+    return left + ((place / REFUSED).stat().st_size if (place / REFUSED).is_file() else 0)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process has the spool of a run's folder open."""
+    lock = FileLock(folder / FOLDER / "lock", timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True

@@ -1,0 +1,193 @@
+"""The metadata that WebUIs and kohya's tools read from a LoRA file: `ss_*` as kohya's trainer writes them, and `modelspec.*`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config import LoraExperiment
+from fashion_ml.data.encoded_images import EncodedImages
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.lora_batches import StepInputs
+from fashion_ml.training.validation import Validation
+
+_OPTIMIZERS = {
+    "adamw": "torch.optim.adamw.AdamW",
+    "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
+    "adafactor": "transformers.optimization.Adafactor",
+    "prodigy": "prodigyopt.prodigy.Prodigy",
+}
+
+
+def tag_frequency(items: Sequence[CaptionedImage]) -> dict[str, dict[str, int]]:
+    """How often each comma-separated part of the captions occurs, by folder."""
+    counts: dict[str, Counter[str]] = {}
+    for item in items:
+        folder = counts.setdefault(item.path.parent.name, Counter())
+        folder.update(tag.strip() for tag in item.caption.split(",") if tag.strip())
+    return {folder: dict(counter) for folder, counter in counts.items()}
+
+
+def dataset_dirs(items: Sequence[CaptionedImage]) -> dict[str, dict[str, int]]:
+    """Repeats and number of images of each folder."""
+    folders: dict[str, dict[str, int]] = {}
+    for item in items:
+        entry = folders.setdefault(item.path.parent.name, {"n_repeats": item.repeats, "img_count": 0})
+        entry["img_count"] += 1
+    return folders
+
+
+def bucket_info(images: EncodedImages) -> dict[str, Any]:
+    """Size and number of images (repeats included) of each bucket, and the mean absolute error of the aspect ratio."""
+    counts = Counter[tuple[int, int]]()
+    for item, size in zip(images.items, images.sizes, strict=True):
+        counts[size] += item.repeats
+    errors = [
+        abs(size[0] / size[1] - item.size[0] / item.size[1])
+        for item, size in zip(images.items, images.sizes, strict=True)
+        if item.size[1]
+    ]
+    buckets = {str(i): {"resolution": list(size), "count": counts[size]} for i, size in enumerate(sorted(counts))}
+    return {"buckets": buckets, "mean_img_ar_error": math.fsum(errors) / max(len(errors), 1)}
+
+
+@lru_cache(maxsize=1)
+def checkpoint_hashes(path: Path) -> dict[str, str]:
+    """Kohya's hashes of a single-file base: `ss_sd_model_hash` (8 digits over 64 KiB at 1 MiB) and `ss_new_sd_model_hash` (SHA-256)."""
+    with path.open("rb") as file:
+        file.seek(0x100000)
+        legacy = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+        file.seek(0)
+        whole = hashlib.sha256()
+        while part := file.read(1 << 24):
+            whole.update(part)
+    return {"ss_sd_model_hash": legacy, "ss_new_sd_model_hash": whole.hexdigest()}
+
+
+def kohya_metadata(
+    config: LoraExperiment, inputs: StepInputs, pipeline: Any, validation: Validation | None, *, step: int, started: float
+) -> dict[str, str]:
+    """Metadata of the LoRA after `step` optimiser steps, every value a string as the format demands.
+
+    Of kohya's keys only `ss_sd_scripts_commit_hash` is left out, and the hashes of a base that is no single file.
+    """
+    data, network, optimizer, training, loss = config.data, config.network, config.optimizer, config.training, config.loss
+    plan, images, prior = inputs.plan, inputs.images, inputs.prior
+    base, v_prediction = Path(config.model.base).expanduser(), pipeline.scheduler.config.prediction_type == "v_prediction"
+    sd2 = pipeline.text_encoder.config.hidden_size == 1024
+    prior_images = sum(item.repeats for item in prior.items) if prior else 0
+    values: dict[str, Any] = {
+        "ss_base_model_version": "sd_v2" if sd2 else "sd_v1",
+        "ss_v2": sd2,
+        "ss_sd_model_name": base.name,
+        "ss_session_id": int(started * 1000) % 2**31,
+        "ss_training_comment": config.output.training_comment or None,
+        "ss_training_started_at": started,
+        "ss_training_finished_at": time.time(),
+        "ss_output_name": config.output.output_name,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": network.rank,
+        "ss_network_alpha": network.alpha,
+        "ss_network_dropout": network.dropout or None,
+        "ss_network_args": json.dumps(_network_args(config)) if _network_args(config) else None,
+        "ss_scale_weight_norms": None,
+        "ss_learning_rate": optimizer.learning_rate,
+        "ss_unet_lr": optimizer.learning_rate,
+        "ss_text_encoder_lr": (optimizer.text_encoder_lr or optimizer.learning_rate) if network.train_text_encoder else None,
+        "ss_optimizer": f"{_OPTIMIZERS[optimizer.optimizer_type]}(weight_decay={optimizer.weight_decay})",
+        "ss_lr_scheduler": optimizer.lr_scheduler,
+        "ss_lr_warmup_steps": optimizer.lr_warmup_steps,
+        "ss_max_grad_norm": optimizer.max_grad_norm,
+        "ss_max_train_steps": training.max_train_steps,
+        "ss_steps": step,
+        "ss_epoch": plan.epoch(step) if step else 0,
+        "ss_num_epochs": plan.epoch(training.max_train_steps),
+        "ss_num_batches_per_epoch": plan.batches_per_epoch,
+        "ss_num_train_images": plan.images_per_epoch,
+        "ss_num_reg_images": prior_images,
+        "ss_num_validation_images": len(validation.images.items) if validation else 0,
+        "ss_batch_size_per_device": training.train_batch_size,
+        "ss_total_batch_size": plan.batch_size * plan.accumulation,
+        "ss_gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "ss_gradient_checkpointing": training.gradient_checkpointing,
+        "ss_mixed_precision": training.mixed_precision,
+        "ss_full_fp16": False,
+        "ss_fp8_base": False,
+        "ss_fp8_base_unet": False,
+        "ss_lowram": False,
+        "ss_seed": training.seed,
+        "ss_resolution": f"({data.resolution}, {data.resolution})",
+        "ss_resize_interpolation": "lanczos",
+        "ss_enable_bucket": data.enable_bucket,
+        "ss_bucket_no_upscale": data.bucket_no_upscale,
+        "ss_min_bucket_reso": data.min_bucket_reso or data.resolution // 2,
+        "ss_max_bucket_reso": data.max_bucket_reso or data.resolution * 2,
+        "ss_bucket_info": json.dumps(bucket_info(images)) if data.enable_bucket else None,
+        "ss_cache_latents": data.cache_latents,
+        "ss_shuffle_caption": data.shuffle_caption,
+        "ss_keep_tokens": data.keep_tokens,
+        "ss_caption_dropout_rate": data.caption_dropout_rate,
+        "ss_caption_dropout_every_n_epochs": 0,
+        "ss_caption_tag_dropout_rate": 0.0,
+        "ss_flip_aug": data.flip_aug,
+        "ss_color_aug": False,
+        "ss_random_crop": False,
+        "ss_face_crop_aug_range": None,
+        "ss_clip_skip": None,
+        "ss_max_token_length": None,
+        "ss_loss_type": loss.loss_type,
+        "ss_huber_c": loss.huber_c,
+        "ss_huber_scale": 1.0,
+        "ss_huber_schedule": loss.huber_schedule,
+        "ss_min_snr_gamma": loss.min_snr_gamma,
+        "ss_debiased_estimation": loss.debiased_estimation,
+        "ss_noise_offset": loss.noise_offset or None,
+        "ss_noise_offset_random_strength": False,
+        "ss_multires_noise_iterations": None,
+        "ss_multires_noise_discount": None,
+        "ss_adaptive_noise_scale": None,
+        "ss_ip_noise_gamma": None,
+        "ss_ip_noise_gamma_random_strength": False,
+        "ss_zero_terminal_snr": False,
+        "ss_prior_loss_weight": loss.prior_loss_weight,
+        "ss_validation_split": data.validation_split,
+        "ss_validation_seed": data.validation_seed,
+        "ss_validate_every_n_steps": training.validate_every_n_steps,
+        "ss_validate_every_n_epochs": None if training.validate_every_n_steps else 1,
+        "ss_max_validation_steps": None,
+        "ss_dataset_dirs": json.dumps(dataset_dirs(images.items)),
+        "ss_reg_dataset_dirs": json.dumps(dataset_dirs(prior.items) if prior else {}),
+        "ss_tag_frequency": json.dumps(tag_frequency(images.items)),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"stable-diffusion-v{2 if sd2 else 1}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.implementation_version": "fashion-ml",
+        "modelspec.title": config.output.output_name,
+        "modelspec.resolution": f"{data.resolution}x{data.resolution}",
+        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "modelspec.prediction_type": "v" if v_prediction else "epsilon",
+    }
+    if base.is_file():
+        values |= checkpoint_hashes(base)
+    return {key: str(value) for key, value in values.items()}
+
+
+def _network_args(config: LoraExperiment) -> dict[str, Any]:
+    """What kohya's plain LoRA does not have, and convolutions in its words."""
+    network = config.network
+    found: dict[str, Any] = {}
+    if network.convolutions:
+        found |= {"conv_dim": network.rank, "conv_alpha": network.alpha}
+    if network.use_dora:
+        found["use_dora"] = True
+    if network.use_rslora:
+        found["use_rslora"] = True
+    return found

@@ -1,0 +1,120 @@
+"""From checked images to what the loop takes: encoders wrapped in caches, the steps' inputs, and the validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.config import LoraExperiment
+from fashion_ml.data.buckets import image_sizes
+from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.lora_batches import BatchSettings, StepInputs
+from fashion_ml.data.split import hold_out
+from fashion_ml.data.tensor_cache import TensorCache, weights_sha256
+from fashion_ml.errors import InputError
+from fashion_ml.models.stable_diffusion import vae_factor
+from fashion_ml.training.validation import Validation
+
+_BESIDE_FOLDER = 64 << 20
+"""Bytes of encoded images, and of captions, in memory where a folder holds them all: reading a file again costs 50 us, far below a step."""
+_MIXED_CAPTIONS = 1 << 30
+
+
+def prepare_inputs(
+    config: LoraExperiment,
+    pipeline: Any,
+    items: Sequence[CaptionedImage],
+    prior_items: Sequence[CaptionedImage],
+    accelerator: Any,
+) -> tuple[StepInputs, Validation | None]:
+    """Split, encode what is to be cached, and return the inputs of every step and the validation, if images are held out.
+
+    Encoders that are not needed any more leave the GPU. InputError when nothing can be held out.
+    """
+    data = config.data
+    folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
+    try:
+        looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)
+        kept, held = hold_out(items, data.validation_split, data.validation_seed, looks)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
+    latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
+    vae_sha256 = weights_sha256(pipeline.vae)
+    parts = ([items[i] for i in kept], prior_items, [items[i] for i in held])
+    bucketing = data.bucketing(vae_factor(pipeline))
+    images, prior, validated = (
+        EncodedImages(pipeline, part, image_sizes([item.size for item in part], **bucketing), latents, vae_sha256)
+        if part
+        else None
+        for part in parts
+    )
+    assert images is not None
+    captions = [item.caption for part in parts for item in part]
+    with accelerator.main_process_first():
+        for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
+            if encoded is not None:
+                encoded.prepare(f"encode {name}", mirrored=data.flip_aug and encoded is not validated)
+        text_of = _text_of(config, pipeline, captions, folder)
+    if latents is not None:
+        pipeline.vae.to("cpu")
+    scheduler, scaling = pipeline.scheduler, pipeline.vae.config.scaling_factor
+    inputs = StepInputs(
+        batch_settings(config),
+        images,
+        prior,
+        text_of,
+        scaling=scaling,
+        timesteps=len(scheduler.alphas_cumprod),
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    if validated is None:
+        return inputs, None
+    validation = Validation(
+        validated,
+        text_of,
+        alphas_cumprod=scheduler.alphas_cumprod.to(accelerator.device),
+        prediction_type=scheduler.config.prediction_type,
+        scaling=scaling,
+        seed=data.validation_seed,
+    )
+    return inputs, validation
+
+
+def batch_settings(config: LoraExperiment) -> BatchSettings:
+    """What decides the batches of an experiment, each setting by its name."""
+    given = {**config.training.model_dump(), **config.data.model_dump(), **config.loss.model_dump()}
+    return BatchSettings(**{field.name: given[field.name] for field in fields(BatchSettings)})
+
+
+def _text_of(
+    config: LoraExperiment, pipeline: Any, captions: Sequence[str], folder: Path | None
+) -> Callable[[Sequence[str]], torch.Tensor]:
+    """Token ids when the text encoder trains, else embeddings, cached."""
+    if config.network.train_text_encoder:
+        tokenizer = pipeline.tokenizer
+
+        def tokens(wanted: Sequence[str]) -> torch.Tensor:
+            return tokenizer(
+                list(wanted),
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            ).input_ids
+
+        return tokens
+    sha256 = weights_sha256(pipeline.text_encoder)
+    if config.data.shuffle_caption:  # mixed captions are too many to keep, and seldom come again
+        return EncodedCaptions(pipeline, TensorCache(None, _MIXED_CAPTIONS), sha256).embeddings
+    encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256)
+    encoded.prepare([*captions, *([""] if config.data.caption_dropout_rate > 0 else [])])
+    pipeline.text_encoder.to("cpu")
+    return encoded.embeddings

@@ -1,0 +1,242 @@
+"""Evaluations of a finished run and of images made elsewhere, and comparing them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from fashion_ml.embedded.garments import render, sample_garments
+from tests.runs.command import FEW, SHORT, Finished, fashion_ml
+
+
+@pytest.fixture
+def folders(workdir: Path) -> tuple[Path, Path]:
+    """References as PNG, "generated" as JPEG of other sizes; one of each without a partner, and one that is broken."""
+    references, generated = workdir / "references", workdir / "generated"
+    references.mkdir()
+    generated.mkdir()
+    for index, garment in enumerate(sample_garments(6, seed=21)):
+        render(garment, 96).save(references / f"look_{index}.png")
+        side = 64 if index % 2 else 120
+        render(garment, 96).resize((side, side)).save(generated / f"look_{index}.jpg", quality=70)
+    (references / "look_5.png").rename(references / "alone.png")
+    (generated / "look_4.jpg").write_bytes((generated / "look_4.jpg").read_bytes()[:200])
+    return generated, references
+
+
+def images(workdir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    uri = f"sqlite:///{workdir / 'mlflow.db'}"
+    return fashion_ml("evaluate", "images", "--json", "out.json", *arguments, cwd=workdir, uri=uri)
+
+
+def independent(first: Path, second: Path) -> tuple[float, float]:
+    """ssim and color_correlation by OpenCV, scikit-image and PIL's resize alone."""
+    a, b = (Image.open(path).convert("RGB") for path in (first, second))
+    histograms = [
+        cv2.calcHist([np.asarray(p)], [0, 1, 2], None, [32, 32, 32], [0, 256, 0, 256, 0, 256]).ravel() for p in (a, b)
+    ]
+    size = min(a.width, b.width), min(a.height, b.height)
+    resized = [np.asarray(p if p.size == size else p.resize(size, Image.Resampling.BICUBIC)) for p in (a, b)]
+    grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in resized]
+    return structural_similarity(*grey, data_range=255), cv2.compareHist(*histograms, cv2.HISTCMP_CORREL)
+
+
+def test_folders_are_paired_by_stem_and_what_cannot_be_used_is_named(workdir: Path, folders: tuple[Path, Path]):
+    generated, references = folders
+    result = images(workdir, "--generated", "generated", "--reference", "references")
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((workdir / "out.json").read_text(encoding="utf-8"))
+    assert [pair["name"] for pair in facts["pairs"]] == ["look_0", "look_1", "look_2", "look_3"]
+    assert facts["unpaired"] == {"generated": ["look_5.jpg"], "reference": ["alone.png", "look_4.png"]}  # its partner is broken
+    (broken,) = facts["unreadable"]
+    assert "generated/look_4.jpg' cannot be read" in broken
+    assert "look_4.jpg" in result.stderr
+    assert "look_5.jpg" in result.stderr
+    assert "alone.png" in result.stderr
+    for pair in facts["pairs"]:
+        ssim, correlation = independent(generated / f"{pair['name']}.jpg", references / f"{pair['name']}.png")
+        assert pair["ssim"] == pytest.approx(ssim, abs=1e-6)
+        assert pair["color_correlation"] == pytest.approx(correlation, abs=1e-6)
+        total = 0.2 * pair["visual_loss"] + 0.6 * pair["fashion_clip_loss"] + 0.2 * pair["color_loss"]
+        assert pair["weighted_total_loss"] == pytest.approx(total, abs=1e-6)
+        assert {"fashion_similarity", "fashion_attribute_similarity", "attribute_kind"} <= set(pair)
+    mean = sum(pair["weighted_total_loss"] for pair in facts["pairs"]) / 4
+    assert facts["aggregates"]["weighted_total_loss"]["mean"] == pytest.approx(mean)
+    assert facts["fingerprint"]["encoder"] == "embedded"
+
+    client = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}")
+    run = client.get_run(facts["run_id"])
+    assert run.data.metrics["weighted_total_loss"] == pytest.approx(mean)
+    assert "base_ssim" not in run.data.metrics
+    children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    assert sorted(child.info.run_name for child in children) == ["color", "fashion_clip", "ssim"]
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"report.html", "grid.png", "best_worst.png", "per_image.csv", "images.json"} <= names
+
+
+def test_the_same_files_on_both_sides_give_no_loss_at_all(workdir: Path, folders: tuple[Path, Path]):
+    result = images(workdir, "--generated", "references", "--reference", "references")
+    assert result.returncode == 0, result.stderr
+    for pair in json.loads((workdir / "out.json").read_text(encoding="utf-8"))["pairs"]:
+        assert pair["visual_loss"] == pair["color_loss"] == 0
+        assert pair["fashion_clip_loss"] == pytest.approx(0, abs=1e-6)
+        assert pair["weighted_total_loss"] == pytest.approx(0, abs=1e-6)
+        assert pair["fashion_attribute_similarity"] == pytest.approx(1)
+
+
+def test_a_csv_pairs_files_of_other_names_and_its_mistakes_are_named(workdir: Path, folders: tuple[Path, Path]):
+    with (workdir / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["generated", "reference"], ["look_0.jpg", "look_1.png"], ["look_1.jpg", "alone.png"]])
+    common = ("--generated", "generated", "--reference", "references", "--pairs", "pairs.csv")
+    assert images(workdir, *common).returncode == 0
+    pairs = json.loads((workdir / "out.json").read_text(encoding="utf-8"))["pairs"]
+    assert [(pair["name"], pair["reference"]) for pair in pairs] == [("look_0", "look_1.png"), ("look_1", "alone.png")]
+    (workdir / "pairs.csv").write_text("generated,reference\nlook_0.jpg,none.png\nx.jpg,look_1.png\n", encoding="utf-8")
+    refused = images(workdir, *common)
+    assert refused.returncode == 2
+    lines = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ", 2)[2].split(" of ")[0] for line in lines] == ["line 2", "line 3"]
+
+
+def test_without_an_encoder_no_such_loss_is_anywhere(workdir: Path, folders: tuple[Path, Path]):
+    arguments = ("--generated", "generated", "--reference", "references", "--output-dir", "files")
+    missing = images(workdir, *arguments, "--encoder", "local-dir:none")
+    assert missing.returncode == 2
+    assert "--without fashion_clip" in missing.stderr
+    result = images(workdir, *arguments, "--encoder", "local-dir:none", "--without", "fashion_clip")
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((workdir / "out.json").read_text(encoding="utf-8"))
+    absent = ("fashion_clip_loss", "weighted_total_loss", "fashion_similarity", "fashion_attribute_similarity", "kid")
+    assert not set(absent) & {*facts["aggregates"], *facts["pairs"][0]}
+    client = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert sorted(run.info.run_name for run in runs) == ["color", "evaluation of images", "ssim"]
+    assert not {name for run in runs for name in run.data.metrics if any(part in name for part in absent)}
+    for name in ("per_image.csv", "images.json"):
+        text = (workdir / "files" / name).read_text(encoding="utf-8")
+        assert not [part for part in absent if f'"{part}"' in text.replace(",", '"')]
+    page = (workdir / "files" / "report.html").read_text(encoding="utf-8")
+    assert "<td>fashion_clip_loss</td>" not in page
+    assert "<td>weighted_total_loss</td>" not in page
+    assert "without FashionCLIP there is no weighted_total_loss" in page
+
+
+@pytest.fixture(scope="module")
+def lab(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The finished run in a store of its own, to which these tests add."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(finished.folder / "mlflow.db", folder / "mlflow.db")
+    return replace(finished, folder=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def another(lab: Finished) -> dict[str, Any]:
+    """A second training in the same store, of another rank, with files kept on the way."""
+    arguments = [*SHORT, *FEW, "--rank", "8", "--save_every_n_steps", "2", "--output-dir", "another", "--json", "another.json"]
+    result = fashion_ml("train", "lora", *arguments, cwd=lab.folder, uri=lab.uri)
+    assert result.returncode == 0, result.stderr
+    return json.loads((lab.folder / "another.json").read_text(encoding="utf-8"))
+
+
+def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: Finished, another: dict[str, Any]):
+    def compare(*run_ids: str) -> subprocess.CompletedProcess[str]:
+        return fashion_ml("compare", *run_ids, "--json", "compared.json", cwd=lab.folder, uri=lab.uri)
+
+    result = compare(lab.facts["run_id"], another["run_id"])
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((lab.folder / "compared.json").read_text(encoding="utf-8"))
+    first, second = (run["evaluation"] for run in (lab.facts, another))
+    latest = (
+        MlflowClient(lab.uri).get_run(lab.facts["run_id"]).data.tags["eval.run_id"]
+    )  # other tests may have measured it again
+    assert facts["first"] == latest
+    entry = facts["compared"][second["run_id"]]["weighted_total_loss"]
+    means = [one["metrics"]["weighted_total_loss"]["lora"]["mean"] for one in (first, second)]
+    assert (entry["first"], entry["other"]) == pytest.approx(means)
+    assert entry["gain"]["mean"] == pytest.approx(means[0] - means[1])
+    assert "weighted_total_loss" in result.stdout
+    assert "rank 8" in result.stdout
+
+    seeds = fashion_ml("evaluate", "run", another["run_id"], "--seed", "5", "--json", "s.json", cwd=lab.folder, uri=lab.uri)
+    assert seeds.returncode == 0, seeds.stderr
+    other = json.loads((lab.folder / "s.json").read_text(encoding="utf-8"))["run_id"]
+    refused = compare(first["run_id"], other)
+    assert refused.returncode == 2
+    assert "were measured differently; seed: 0, 5" in refused.stderr
+    twice = compare(first["run_id"], first["run_id"])
+    assert twice.returncode == 2
+    assert "named twice" in twice.stderr
+
+
+def test_all_checkpoints_become_curves_and_the_best_is_tagged(lab: Finished, another: dict[str, Any]):
+    arguments = ("--checkpoints", "all", "--strengths", "0,0.5,1", "--json", "all.json")
+    result = fashion_ml("evaluate", "run", another["run_id"], *arguments, cwd=lab.folder, uri=lab.uri)
+    assert result.returncode == 0, result.stderr
+    evaluations = json.loads((lab.folder / "all.json").read_text(encoding="utf-8"))["evaluations"]
+    totals = [one["metrics"]["weighted_total_loss"]["lora"]["mean"] for one in evaluations]
+    client = MlflowClient(lab.uri)
+    assert [client.get_run(one["run_id"]).data.tags["step"] for one in evaluations] == ["2", "4", "6"]
+    training = client.get_run(another["run_id"])
+    best = 2 * (totals.index(min(totals)) + 1)
+    assert training.data.tags["best_checkpoint_step"] == str(best)
+    logs = Path(client.download_artifacts(another["run_id"], "training_logs"))
+    (report,) = logs.glob("*_report_*.json")
+    losses = json.loads(report.read_text(encoding="utf-8"))["loss_data"]["visual_loss"]
+    assert losses["steps"] == [2, 4, 6]
+    assert losses["values"] == [one["metrics"]["visual_loss"]["lora"]["mean"] for one in evaluations]
+    last = evaluations[-1]
+    points = {p.step: p.value for p in client.get_metric_history(last["run_id"], "strength/weighted_total_loss")}
+    assert points[0] == pytest.approx(last["metrics"]["weighted_total_loss"]["base"]["mean"])
+    assert points[100] == pytest.approx(totals[-1])
+    assert points[50] not in (points[0], points[100])
+    assert len({one["metrics"]["ssim"]["base"]["mean"] for one in evaluations}) == 1  # one base for all
+    assert "strength_curve.png" in {item.path for item in client.list_artifacts(last["run_id"])}
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(lab: Finished, another: dict[str, Any], tmp_path: Path):
+    shutil.copy(lab.folder / "mlflow.db", tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    command = [sys.executable, "-m", "fashion_ml", "evaluate", "run", another["run_id"], "--images_per_reference", "40"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={**environment(), "MLFLOW_TRACKING_URI": uri}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 200
+    while len(made := list((tmp_path / "outputs").rglob("images/lora/*.png"))) < 8:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    made = list((tmp_path / "outputs").rglob("images/lora/*.png"))
+    assert len(made) < 80
+    times = {path: path.stat().st_mtime_ns for path in made}
+    result = fashion_ml(*command[3:], "--json", "facts.json", cwd=tmp_path, uri=uri)
+    assert result.returncode == 0, result.stderr
+    assert "Going on with evaluation" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in made} == times
+    facts = json.loads((tmp_path / "facts.json").read_text(encoding="utf-8"))
+    client = MlflowClient(uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.kind = 'evaluation'")
+    assert sum(run.data.params.get("evaluation.images_per_reference") == "40" for run in runs) == 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert facts["images"] == 80
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}

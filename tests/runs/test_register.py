@@ -1,0 +1,192 @@
+"""Trained networks in the registry, loaded and asked, in this process and over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+from fashion_ml.models.stable_diffusion import load_pipeline
+from tests.runs.command import Command, Finished, fashion_ml, free_port
+
+SETTINGS = {"seed": 11, "num_inference_steps": 3, "guidance_scale": 4.0}
+PROMPT = "a red dress with dots"
+
+
+@pytest.fixture(scope="module")
+def own(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The finished training in a store of its own: other tests count the runs of theirs."""
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copy(finished.folder / "mlflow.db", folder / "mlflow.db")
+    return replace(finished, folder=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def registered(own: Finished) -> dict[str, Any]:
+    result = fashion_ml(
+        "register",
+        own.facts["run_id"],
+        "--name",
+        "look",
+        "--json",
+        "registered.json",
+        cwd=own.folder,
+        uri=own.uri,
+    )
+    assert result.returncode == 0, result.stderr
+    facts: dict[str, Any] = json.loads((own.folder / "registered.json").read_text(encoding="utf-8"))
+    return facts
+
+
+@pytest.fixture
+def store(own: Finished, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own.uri)
+    return own.uri
+
+
+def expected(own: Finished) -> np.ndarray[Any, Any]:
+    """What diffusers itself makes of base and LoRA."""
+    pipeline = load_pipeline("embedded")
+    path = Path(own.facts["lora"])
+    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    noise = torch.Generator().manual_seed(SETTINGS["seed"])  # type: ignore[arg-type]
+    image = pipeline(PROMPT, generator=noise, num_inference_steps=3, guidance_scale=4.0, width=64, height=64).images[0]
+    return np.asarray(image)
+
+
+def test_the_first_evaluated_version_is_the_champion_with_its_metrics_and_an_equal_one_is_not(
+    own: Finished, registered: dict[str, Any], store: str
+):
+    assert (registered["version"], registered["champion"]) == ("1", True)
+    client = MlflowClient(store)
+    version = client.get_model_version_by_alias("look", "champion")
+    assert version.run_id == own.facts["run_id"]
+    model = client.get_logged_model(registered["uri"].removeprefix("models:/"))
+    assert model.source_run_id == version.run_id
+    attached = {metric.key for metric in model.metrics}
+    assert {"eval/weighted_total_loss", "eval/ssim"} <= attached
+    again = fashion_ml("register", own.facts["run_id"], "--name", "look", cwd=own.folder, uri=own.uri)
+    assert again.returncode == 0, again.stderr
+    assert "look version 2: registered." in again.stdout
+    assert "no clear difference" in again.stdout
+    assert client.get_model_version_by_alias("look", "champion").run_id == version.run_id
+    assert str(client.get_model_version_by_alias("look", "champion").version) == "1"
+
+
+def test_the_loaded_model_draws_what_the_pipeline_draws(own: Finished, registered: dict[str, Any], store: str):
+    model = mlflow.pyfunc.load_model("models:/look/1")
+    first, other = model.predict(pd.DataFrame({"prompt": [PROMPT, "a blue hat"]}), params=SETTINGS)
+    picture = np.asarray(Image.open(io.BytesIO(first)))
+    assert np.array_equal(picture, expected(own))
+    assert first != other
+    adapter = mlflow.diffusers.load_model("models:/look/1")
+    assert Path(adapter.adapter_path).is_dir()
+
+
+def test_served_over_http_it_draws_the_same(own: Finished, registered: dict[str, Any], store: str):
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/look@champion", "--env-manager", "local"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (own.folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        body = json.dumps({"dataframe_records": [{"prompt": PROMPT}], "params": SETTINGS}).encode()
+        request = Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urlopen(request, timeout=120) as response:
+                    answer = json.loads(response.read())
+                break
+            except OSError:
+                assert process.poll() is None, (own.folder / "serve.log").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, (own.folder / "serve.log").read_text(encoding="utf-8")
+                time.sleep(0.5)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait()
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["predictions"][0]))))
+    assert np.array_equal(picture, expected(own))
+
+
+def test_a_run_that_is_no_training_is_refused(refused: Command):
+    (line,) = refused("register", "0" * 32, "--name", "look")
+    assert "is not in" in line
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", " "])
+def test_a_name_that_no_model_can_have_is_refused_before_anything_is_logged(refused: Command, name: str):
+    (line,) = refused("register", "0" * 32, "--name", name)
+    assert "--name: " in line
+
+
+def test_a_run_is_reproduced_to_the_last_bit(own: Finished):
+    result = fashion_ml(
+        "reproduce",
+        own.facts["run_id"],
+        "--output-dir",
+        "repeated",
+        "--json",
+        "repeated.json",
+        cwd=own.folder,
+        uri=own.uri,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    facts = json.loads((own.folder / "repeated.json").read_text(encoding="utf-8"))
+    assert (facts["identical"], facts["different"], facts["versions"]) == (True, {}, {})
+    client = MlflowClient(own.uri)
+    assert client.get_run(facts["after"]).data.tags["reproduces"] == own.facts["run_id"]
+    assert facts["points"] > 20
+    assert facts["after"] != own.facts["run_id"]
+
+
+def test_an_evaluation_made_since_is_no_difference(own: Finished):
+    again = fashion_ml("evaluate", "run", own.facts["run_id"], "--seed", "5", cwd=own.folder, uri=own.uri)
+    assert again.returncode == 0, again.stderr
+    result = fashion_ml("reproduce", own.facts["run_id"], "--output-dir", "third", cwd=own.folder, uri=own.uri)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Not compared: eval/ values" in result.stdout
+    assert "identical" in result.stdout
+
+
+def test_measured_images_of_another_model_make_no_champion(own: Finished):
+    train = ["train", "lora", "--steps", "2", "--rank", "2", "--no-evaluate", "--output-dir", "unmeasured", "--json", "u.json"]
+    assert fashion_ml(*train, cwd=own.folder, uri=own.uri).returncode == 0
+    run_id = json.loads((own.folder / "u.json").read_text(encoding="utf-8"))["run_id"]
+    images = own.folder / "images"
+    images.mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 64), (90 * number, 40, 200)).save(images / f"{number}.png")
+    measured = ["evaluate", "images", "--generated", "images", "--reference", "images", "--run", run_id]
+    result = fashion_ml(*measured, cwd=own.folder, uri=own.uri)
+    assert result.returncode == 0, result.stderr
+    register = ["register", run_id, "--name", "other", "--json", "o.json"]
+    result = fashion_ml(*register, cwd=own.folder, uri=own.uri)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((own.folder / "o.json").read_text(encoding="utf-8"))
+    assert not facts["champion"]
+    assert "not one of these networks" in facts["why"]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fashion_ml.config import SHORT_NAMES, LoraExperiment, flat, load_config, to_yaml, validate
+from fashion_ml.errors import InputError
+
+PROJECT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    path = tmp_path / "minimal.yaml"
+    path.write_text("data: {train_data_dir: photos}\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("experiments/lora/*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_experiment_is_valid_and_opens_with_what_it_is_for(path: Path):
+    assert isinstance(load_config(path), LoraExperiment)
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_defaults_are_those_of_the_recipe_it_replaces(minimal: Path):
+    config = load_config(minimal)
+    assert (config.data.resolution, config.network.rank, config.training.train_batch_size) == (512, 32, 1)
+    assert (config.training.max_train_steps, config.optimizer.learning_rate, config.training.save_every_n_epochs) == (
+        200,
+        5e-5,
+        50,
+    )
+    assert (config.data.caption_extension, config.training.gradient_accumulation_steps) == (".txt", 1)
+
+
+def test_alpha_is_the_rank_unless_given(minimal: Path):
+    assert load_config(minimal, {"rank": "8"}).network.alpha == 8
+    assert load_config(minimal, {"rank": "8", "alpha": "1"}).network.alpha == 1
+
+
+def test_an_empty_override_is_not_given(minimal: Path):
+    assert load_config(minimal, {"rank": "", "lr": "", "steps": ""}) == load_config(minimal)
+
+
+def test_short_and_kohya_names_mean_the_same_field(minimal: Path):
+    for names in (("rank", "network_dim", "network-dim", "network.rank"), ("lr", "learning_rate", "optimizer.learning_rate")):
+        assert len({to_yaml(load_config(minimal, {name: "8"})) for name in names}) == 1
+
+
+def test_every_short_name_leads_to_a_field(minimal: Path):
+    for dotted in SHORT_NAMES.values():
+        section, field = dotted.split(".")
+        assert field in LoraExperiment.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+
+
+def test_scientific_notation_that_yaml_reads_as_text_is_a_number(minimal: Path):
+    minimal.write_text("data: {train_data_dir: photos}\noptimizer: {learning_rate: 1e-4}\n", encoding="utf-8")
+    assert load_config(minimal).optimizer.learning_rate == 1e-4
+
+
+def test_all_problems_come_at_once_with_path_value_and_fix(minimal: Path):
+    overrides = {"network.rnk": "4", "rank": "0", "lr": "fast", "steps": "-1", "nonsense": "1"}
+    with pytest.raises(InputError) as caught:
+        load_config(minimal, overrides)
+    problems = caught.value.problems
+    assert len(problems) == 6
+    assert problems[-1].startswith("data.train_data_dir: 'photos' does not exist")
+    assert "network.rnk: unknown key; did you mean rank?" in problems
+    assert any(p.startswith("network.rank: '0' is not accepted; ") and "greater than or equal to 1" in p for p in problems)
+    assert any(p.startswith("optimizer.learning_rate: 'fast' is not accepted; ") for p in problems)
+    assert any(p.startswith("nonsense: unknown key; known here: name, model") for p in problems)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-1e-4"])
+def test_a_learning_rate_that_cannot_work_is_refused(minimal: Path, value: str):
+    with pytest.raises(InputError, match=r"optimizer\.learning_rate"):
+        load_config(minimal, {"lr": value})
+
+
+def test_weights_must_sum_to_one(minimal: Path):
+    with pytest.raises(InputError, match=r"evaluation\.weights: the three weights sum to 1\.3; make them sum to 1"):
+        load_config(minimal, {"evaluation.weights.visual_loss": "0.5"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n", "holds no settings"),
+        ("a: [1\n", "is not YAML"),
+        ("", "holds no settings"),
+        ("{}", r"data: is not given; add it"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_one_clear_line(tmp_path: Path, text: str, said: str):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="does not exist"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_the_resolved_yaml_loads_to_an_equal_experiment(minimal: Path):
+    config = load_config(minimal, {"rank": "7", "min_snr_gamma": "5"})
+    assert validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_flat_has_dotted_keys_and_leaves_out_what_was_not_given(minimal: Path):
+    keys = flat(load_config(minimal))
+    assert keys["network.rank"] == 32
+    assert "loss.min_snr_gamma" not in keys
+    assert keys["evaluation.weights.color_loss"] == 0.2
+
+
+def test_output_name_cannot_leave_the_folder(minimal: Path):
+    with pytest.raises(InputError, match=r"output\.output_name"):
+        load_config(minimal, {"output_name": "../x"})
+
+
+def test_a_rate_of_a_text_encoder_that_does_not_train_is_refused_with_the_switch():
+    with pytest.raises(InputError, match=r"optimizer\.text_encoder_lr is given, but .*; add network\.train_text_encoder true"):
+        validate({"data": {"train_data_dir": "x"}, "optimizer": {"text_encoder_lr": 1e-5}})

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    write_text(path, "good")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_text(encoding="utf-8") == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line_and_the_last_good_file_is_intact(tmp_path: Path):
+    """A process that may write 10 kB only: the operating system itself refuses the rest."""
+    path = tmp_path / "lora.safetensors"
+    write_text(path, "good")
+    code = f"""
+import resource, signal
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.errors import InputError
+try:
+    with atomic_path(Path({str(path)!r})) as temporary:
+        temporary.write_bytes(b"x" * 100_000)
+except InputError as error:
+    print("InputError", error)
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.startswith("InputError output.output_dir: lora.safetensors")
+    assert path.read_text(encoding="utf-8") == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [28, 122])
+def test_no_space_left_is_told_as_such(tmp_path: Path, number: int):
+    with pytest.raises(InputError, match=r"output\.output_dir: the disk of .* is full"), atomic_path(tmp_path / "x"):
+        raise OSError(number, "No space left on device")
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path):
+    (tmp_path / "x").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "x" / "y", "z")
+
+
+def test_safetensors_that_do_not_fit_are_one_line_and_the_file_before_stays(tmp_path: Path):
+    """A real failed write: files may have 100,000 bytes at most, as on a full disk."""
+    from safetensors.torch import save_file
+
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"before")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with (
+            pytest.raises(InputError, match=r"output\.output_dir: state\.safetensors is larger than"),
+            atomic_path(path) as temporary,
+        ):
+            save_file({"x": torch.zeros(100_000)}, temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_a_full_disk_is_told_also_where_only_the_text_says_so(tmp_path: Path):
+    with pytest.raises(InputError, match="is full"), atomic_path(tmp_path / "x"):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")

@@ -1,0 +1,157 @@
+"""What a store does not take: kept, told, tried again, and in nobody's way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from fashion_ml.tracking.sender import REFUSED, Sender
+from fashion_ml.tracking.spool import Operation, RetryLater
+
+
+class Store:
+    """Half of an MlflowClient; breaks where it is told to."""
+
+    def __init__(self) -> None:
+        self.away = self.full = False
+        self.metrics: list[str] = []
+        self.texts: list[str] = []
+
+    def _answer(self) -> None:
+        if self.away:
+            raise MlflowException("API request failed", error_code=500)
+
+    def get_run(self, run_id: str) -> Any:
+        self._answer()
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
+
+    def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+        self._answer()
+        if any(metric.key == "bad" for metric in metrics):
+            raise MlflowException.invalid_parameter_value("bad is no name")
+        self.metrics += [metric.key for metric in metrics]
+
+    def log_text(self, run_id: str, text: str, artifact: str) -> None:
+        self._answer()
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.texts.append(text)
+
+
+def metric(name: str) -> Operation:
+    return {"do": "batch", "run": "r", "metrics": [[name, 1.0, 0, 0]]}
+
+
+TEXT = {"do": "text", "run": "r", "text": "a report", "artifact": "report.txt"}
+
+
+def refused(folder: Path) -> list[Operation]:
+    path = folder / REFUSED
+    return [json.loads(line)["operation"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_one_metric_that_is_refused_costs_no_other(tmp_path: Path):
+    store = Store()
+    Sender(store, tmp_path)([metric(f"m{n}") for n in range(10)] + [metric("bad")] + [metric(f"n{n}") for n in range(10)], {})
+    assert sorted(store.metrics) == sorted([f"{letter}{n}" for letter in "mn" for n in range(10)])
+    assert refused(tmp_path) == [metric("bad")]
+
+
+def test_what_fails_for_ever_is_set_aside_and_sent_by_a_later_sync(tmp_path: Path):
+    store = Store()
+    store.full = True
+    send, why = Sender(store, tmp_path), list[str]()
+    while "after" not in store.metrics:
+        try:
+            send([metric("before"), TEXT, metric("after")], {})
+        except RetryLater as error:
+            why.append(str(error))
+            if len(why) > 20:
+                raise
+    assert {"No space left" in text for text in why} == {True}
+    assert len(why) >= 3  # a moment's trouble loses its place in the order, but nothing more
+    assert "after" in store.metrics
+    assert refused(tmp_path) == [TEXT]
+    assert not send.again({})
+    assert refused(tmp_path) == [TEXT]
+    store.full = False
+    assert send.again({})
+    assert store.texts == ["a report"]
+    assert refused(tmp_path) == []
+
+
+def test_while_the_store_is_away_nothing_is_set_aside(tmp_path: Path):
+    store = Store()
+    store.away = True
+    send = Sender(store, tmp_path)
+    for _ in range(20):
+        with pytest.raises(RetryLater):
+            send([metric("one"), TEXT], {})
+    assert refused(tmp_path) == []
+    store.away = False
+    send([metric("one"), TEXT], {})
+    assert (store.metrics, store.texts) == (["one"], ["a report"])
+
+
+def test_what_was_refused_before_a_failure_is_kept_once(tmp_path: Path):
+    store = Store()
+    send = Sender(store, tmp_path)
+    store.full = True
+    for _ in range(3):
+        with pytest.raises(RetryLater):
+            send([metric("bad"), TEXT], {})
+    assert refused(tmp_path) == [metric("bad")]
+
+
+def test_what_came_later_is_not_undone_by_trying_again(tmp_path: Path):
+    class Tagged(Store):
+        tags: ClassVar[dict[str, str]] = {"verdict": "new"}
+        status = "FINISHED"
+        refuses = True
+
+        def get_run(self, run_id: str) -> Any:
+            return SimpleNamespace(info=SimpleNamespace(status=self.status), data=SimpleNamespace(tags=self.tags))
+
+        def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            if self.refuses:
+                raise MlflowException.invalid_parameter_value("no")
+            self.tags.update({tag.key: tag.value for tag in tags})
+
+        def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
+            if self.refuses:
+                raise MlflowException.invalid_parameter_value("no")
+            self.status = status
+
+    store = Tagged()
+    send = Sender(store, tmp_path)
+    tags = {"do": "batch", "run": "r", "tags": [["verdict", "old"], ["other", "kept"]]}
+    send([tags, {"do": "end", "run": "r", "status": "KILLED", "end": 1}], {})
+    store.refuses = False
+    assert send.again({})
+    assert store.tags == {"verdict": "new", "other": "kept"}
+    assert store.status == "FINISHED"
+
+
+def test_two_batches_that_fail_for_ever_hold_nothing_up(tmp_path: Path):
+    class Sick(Store):
+        def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            if any(metric.key.startswith("sick") for metric in metrics):
+                raise MlflowException("Internal error")  # as a server that answers 500 to these alone
+            super().log_batch(run_id, metrics, params, tags)
+
+    store = Sick()
+    send = Sender(store, tmp_path)
+    sick = [{"do": "batch", "run": run, "metrics": [["sick", 1.0, 0, step] for step in range(3)]} for run in "ab"]
+    for _ in range(30):
+        try:
+            send([*sick, metric("well")], {})
+            break
+        except RetryLater:
+            continue
+    assert store.metrics == ["well"]
+    assert refused(tmp_path) == sick

@@ -1,0 +1,184 @@
+"""The file that everything logged goes through: nothing lost, nothing twice, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fashion_ml.errors import InputError
+from fashion_ml.tracking.spool import Operation, RetryLater, Spool
+
+
+class Receiver:
+    """Takes operations; may be away."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.away = False
+
+    def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
+        if self.away:
+            raise RetryLater("gone")
+        self.got += [operation["n"] for operation in operations]
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def test_operations_arrive_in_order_and_once_across_two_openings(tmp_path: Path):
+    receiver = Receiver()
+    for first in (0, 50):
+        spool = Spool(tmp_path, receiver, quiet, "it")
+        for number in range(first, first + 50):
+            spool.write({"n": number})
+        assert spool.close(10)
+    assert receiver.got == list(range(100))
+
+
+def test_while_the_receiver_is_away_writing_goes_on_and_it_is_told_once(tmp_path: Path):
+    receiver, said = Receiver(), list[str]()
+    receiver.away = True
+    spool = Spool(tmp_path, receiver, said.append, "The store")
+    slowest = 0.0
+    for number in range(200):
+        start = time.monotonic()
+        spool.write({"n": number})
+        slowest = max(slowest, time.monotonic() - start)
+        time.sleep(0.005)
+    assert slowest < 0.5
+    assert not spool.flush(0.5)
+    assert receiver.got == []
+    assert said == [f"The store does not answer (gone); going on, what is logged is kept in {tmp_path}"]
+    receiver.away = False
+    assert spool.close(30)
+    assert receiver.got == list(range(200))
+    assert said[1:] == ["The store answers again"]
+
+
+def test_what_was_not_sent_is_sent_by_the_next_opening(tmp_path: Path):
+    receiver = Receiver()
+    receiver.away = True
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    spool.write({"n": 1})
+    assert not spool.close(0.2)
+    receiver.away = False
+    assert Spool(tmp_path, receiver, quiet, "it").close(10)
+    assert receiver.got == [1]
+
+
+@settings(max_examples=25)
+@given(cut=st.integers(0, 60), long=st.integers(1, 400_000))
+def test_a_last_line_that_was_cut_is_dropped_and_the_rest_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, long: int
+):
+    """Lines longer than what is read at once too."""
+    folder, receiver = tmp_path_factory.mktemp("spool"), Receiver()
+    lines = [json.dumps({"n": 0, "text": "x" * long}), json.dumps({"n": 1, "text": "y" * 50})]
+    whole = "\n".join([*lines, ""]).encode()
+    (folder / "operations.jsonl").write_bytes(whole[: len(whole) - cut])
+    spool = Spool(folder, receiver, quiet, "it")
+    spool.write({"n": 2})
+    assert spool.close(10)
+    assert receiver.got == ([0, 1, 2] if cut == 0 else [0, 2])
+
+
+def test_a_crash_between_sending_and_noting_it_sends_again_what_was_not_noted(tmp_path: Path):
+    """So that receivers must take an operation twice as once: nothing is lost."""
+    receiver = Receiver()
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    (tmp_path / "position.json").unlink()
+    assert Spool(tmp_path, receiver, quiet, "it").close(10)
+    assert receiver.got == [1, 1]
+
+
+def test_one_process_at_a_time_has_a_spool_open(tmp_path: Path):
+    spool = Spool(tmp_path / "spool", Receiver(), quiet, "it")
+    with pytest.raises(InputError, match="is still being written by its training; wait for its end"):
+        Spool(tmp_path / "spool", Receiver(), quiet, "it")
+    spool.close(1)
+
+
+def test_an_answer_to_a_name_is_there_after_the_next_opening(tmp_path: Path):
+    def naming(operations: Sequence[Operation], names: dict[str, str]) -> None:
+        names["pending"] = "real"
+
+    send: Callable[..., None] = naming
+    spool = Spool(tmp_path, send, quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    again = Spool(tmp_path, send, quiet, "it")
+    assert again.names == {"pending": "real"}
+    again.close(1)
+
+
+def test_a_spool_shorter_than_its_note_goes_on_with_what_comes(tmp_path: Path):
+    """The machine stopped before the disk had the last lines, which had been sent."""
+    receiver = Receiver()
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    for number in range(10):
+        spool.write({"n": number})
+    assert spool.close(10)
+    path = tmp_path / "operations.jsonl"
+    path.write_bytes(path.read_bytes()[:-13])
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    for number in range(10, 16):
+        spool.write({"n": number})
+    assert spool.close(10)
+    assert receiver.got == list(range(16))
+
+
+def test_a_damaged_note_sends_all_again(tmp_path: Path):
+    receiver = Receiver()
+    spool = Spool(tmp_path, receiver, quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    (tmp_path / "position.json").write_text('{"sent": 5')
+    assert Spool(tmp_path, receiver, quiet, "it").close(10)
+    assert receiver.got == [1, 1]
+
+
+def test_an_unforeseen_error_of_the_receiver_does_not_end_the_sending(tmp_path: Path):
+    receiver, failed = Receiver(), list[int]()
+
+    def send(operations: Sequence[Operation], names: dict[str, str]) -> None:
+        if not failed:
+            failed.append(1)
+            raise KeyError("surprise")
+        receiver(operations, names)
+
+    spool = Spool(tmp_path, send, quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    assert receiver.got == [1]
+
+
+def test_two_threads_may_note_the_position_at_once(tmp_path: Path):
+    """The sender notes it after each sending, and whoever closes the spool does too."""
+    spool = Spool(tmp_path, Receiver(), quiet, "it")
+    failed = list[BaseException]()
+
+    def note() -> None:
+        try:
+            for _ in range(50):
+                spool.remember()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=note) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert spool.close(5)
+    assert not failed

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.optimization import get_scheduler
+
+from fashion_ml.training.lr_schedule import lr_factor
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("shape", ["constant", "cosine", "linear"])
+def test_equal_to_diffusers_at_every_step(shape: str, warmup: int):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    name = "constant_with_warmup" if shape == "constant" else shape
+    reference = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=10)
+    for step in range(1, 11):
+        assert lr_factor(step, shape=shape, warmup_steps=warmup, total_steps=10) == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_polynomial_equals_diffusers_at_every_step(power: float):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)
+    reference = get_scheduler("polynomial", optimizer, num_warmup_steps=2, num_training_steps=10, power=power)
+    for step in range(1, 11):
+        factor = lr_factor(step, shape="polynomial", warmup_steps=2, total_steps=10, peak=3e-4, power=power)
+        assert 3e-4 * factor == pytest.approx(reference.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        reference.step()
