@@ -26,7 +26,7 @@ from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.evaluation import image_pairs as folders
-from fashion_ml.evaluation.measure import Ruler
+from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.ciede2000 import ciede2000
 from fashion_ml.metrics.color import color_correlation
 from fashion_ml.metrics.fashion_clip import FashionClip, cosine
@@ -128,8 +128,8 @@ def outside_share(count: int, side: int) -> tuple[float, float]:
         open_tracking().search_experiments()  # making a new store takes seconds, once
         os.chdir(place)
         for owner, method in (
-            (Ruler, "look_at"),
-            (Ruler, "measure"),
+            (MetricSuite, "look_at"),
+            (MetricSuite, "measure"),
             (folders, "look_at_files"),
             (folders, "summarise"),
         ):

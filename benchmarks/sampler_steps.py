@@ -24,9 +24,9 @@ from benchmarks.results import Row, report
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import fit_square, load_picture, read_references
 from fashion_ml.evaluation.generate import generate, jobs_of
-from fashion_ml.evaluation.measure import Picture, Ruler
+from fashion_ml.evaluation.measure import MetricSuite, Picture
 from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
-from fashion_ml.runs.inputs import read_ruler
+from fashion_ml.runs.inputs import read_metric_suite
 from fashion_ml.runtime.console import say
 
 TRAININGS = [(20, 2e-3), (60, 2e-3), (150, 2e-3), (400, 2e-3), (150, 3e-4), (400, 3e-4), (150, 8e-3), (400, 8e-3)]
@@ -45,11 +45,11 @@ def train(folder: Path, steps: int, rate: float) -> Path:
     return folder / name / "lora.safetensors"
 
 
-def total(pipeline: Any, ruler: Ruler, jobs: list[Any], settings: Evaluation, references: list[Picture]) -> float:
+def total(pipeline: Any, suite: MetricSuite, jobs: list[Any], settings: Evaluation, references: list[Picture]) -> float:
     """Mean weighted_total_loss over all images."""
     sums = 0.0
     for batch, pictures in generate(pipeline, jobs, settings):
-        table = ruler.measure(ruler.look_at(pictures), [references[jobs[index].reference] for index in batch])
+        table = suite.measure(suite.look_at(pictures), [references[jobs[index].reference] for index in batch])
         sums += float(table["weighted_total_loss"].sum())
     return sums / len(jobs)
 
@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--loras", type=at_least(2), default=len(TRAININGS))
     parser.add_argument("--references", type=at_least(1), default=16)
     arguments = parser.parse_args()
-    settings = Evaluation(images_per_reference=2, guidance_scale=3.0, batch_size=16, signs=())
-    ruler, pipeline = read_ruler(settings), load_pipeline("embedded")
+    settings = Evaluation(images_per_reference=2, guidance_scale=3.0, batch_size=16, extra_metrics=())
+    suite, pipeline = read_metric_suite(settings), load_pipeline("embedded")
     ddim = pipeline.scheduler
     means: dict[tuple[str, int], list[float]] = {sampler: [] for sampler in SAMPLERS}
     seconds = dict.fromkeys(SAMPLERS, 0.0)
@@ -70,7 +70,7 @@ def main() -> None:
         files = [train(Path(name), *training) for training in trainings]
         (folder,) = Path(name).glob("outputs/embedded_collection_*/references")
         items = read_references(folder, ".txt", arguments.references)
-        references = ruler.look_at([fit_square(load_picture(item.path), _SIDE) for item in items])
+        references = suite.look_at([fit_square(load_picture(item.path), _SIDE) for item in items])
         jobs = jobs_of(items, settings, [(_SIDE, _SIDE)] * len(items))
         for training, file in zip(trainings, files, strict=True):
             with quiet_libraries():
@@ -79,7 +79,7 @@ def main() -> None:
                 maker = DDIMScheduler if sampler == "DDIM" else DPMSolverMultistepScheduler
                 pipeline.scheduler = maker.from_config(ddim.config)
                 some, start = settings.model_copy(update={"num_inference_steps": steps}), time.perf_counter()
-                means[sampler, steps].append(total(pipeline, ruler, jobs, some, references))
+                means[sampler, steps].append(total(pipeline, suite, jobs, some, references))
                 seconds[sampler, steps] += time.perf_counter() - start
             pipeline.unload_lora_weights()
             say(f"{training[0]} steps at {training[1]:g}: " + ", ".join(f"{values[-1]:.4f}" for values in means.values()))

@@ -38,7 +38,7 @@ def _evaluation_overrides(**given: str) -> dict[str, Any]:
 
 _ENCODER_HELP = "embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder of transformers."
 _WITHOUT_HELP = "fashion_clip: no encoder, so no fashion_clip_loss and no weighted_total_loss."
-_SIGNS_HELP = "Also measured, by comma: attributes, masked_color, ciede2000, kid, memorisation, lpips."
+_EXTRA_HELP = "Also measured, by comma: attributes, masked_color, ciede2000, kid, memorisation, lpips."
 
 
 @evaluate_app.command("run")
@@ -48,7 +48,7 @@ def evaluate_run(
     references: Annotated[str, option("--references", help="Folder of reference images with captions.")] = "",
     encoder: Annotated[str, option("--encoder", help=_ENCODER_HELP)] = "",
     without: Annotated[str, option("--without", help=_WITHOUT_HELP)] = "",
-    signs: Annotated[str, option("--signs", help=_SIGNS_HELP)] = "",
+    extra_metrics: Annotated[str, option("--extra-metrics", "--signs", help=_EXTRA_HELP)] = "",
     attributes: Annotated[str, option("--attributes", help="YAML of attribute categories.")] = "",
     strengths: Annotated[
         str, option("--strengths", help="LoRA strengths to measure too, such as 0,0.25,0.5,0.75,1,1.25.")
@@ -64,7 +64,7 @@ def evaluate_run(
         references=references,
         encoder=encoder,
         without=without,
-        signs=signs,
+        extra_metrics=extra_metrics,
         attributes=attributes,
         strengths=strengths,
         seed=seed,
@@ -79,12 +79,12 @@ def evaluate_run(
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
         result = evaluate_stargan_again(run_id, overrides, folder)
-        write_json(json, result.as_plain())
+        write_json(json, result.to_dict())
         say(f"Run       {result.run_id}")
         report_stargan(result)
         return
     results = run_evaluation(run_id, overrides, folder, checkpoints or "last")
-    plain = [one.as_plain() for one in results]
+    plain = [one.to_dict() for one in results]
     write_json(json, {"evaluations": plain} if checkpoints == "all" else plain[0])
     for one in results:
         say(f"Run       {one.run_id}")
@@ -98,7 +98,7 @@ def evaluate_images(
     pairs: Annotated[str, option("--pairs", help="CSV with generated,reference; by equal names when not given.")] = "",
     encoder: Annotated[str, option("--encoder", help=_ENCODER_HELP)] = "",
     without: Annotated[str, option("--without", help=_WITHOUT_HELP)] = "",
-    signs: Annotated[str, option("--signs", help=_SIGNS_HELP)] = "",
+    extra_metrics: Annotated[str, option("--extra-metrics", "--signs", help=_EXTRA_HELP)] = "",
     attributes: Annotated[str, option("--attributes", help="YAML of attribute categories.")] = "",
     training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
     run: Annotated[str, option("--run", help="Attach to this training run, whose eval/… it becomes.")] = "",
@@ -108,7 +108,7 @@ def evaluate_images(
 ) -> None:
     """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
     check_json(json)
-    overrides = _evaluation_overrides(encoder=encoder, without=without, signs=signs, attributes=attributes)
+    overrides = _evaluation_overrides(encoder=encoder, without=without, extra_metrics=extra_metrics, attributes=attributes)
     from fashion_ml.errors import InputError
     from fashion_ml.evaluation.lora import shown
     from fashion_ml.runs.compare import run_images
@@ -130,7 +130,7 @@ def evaluate_images(
         folder=Path(output_dir).absolute() if output_dir else None,
         experiment=experiment or "fashion_ml",
     )
-    write_json(json, result.as_plain())
+    write_json(json, result.to_dict())
     left_out = len(result.found.unreadable), len(result.found.unpaired_generated), len(result.found.unpaired_references)
     say(f"Run       {result.run_id}")
     if any(left_out):
@@ -151,7 +151,7 @@ def compare(
     from fashion_ml.runs.compare import run_comparison
 
     result = run_comparison(run_ids, experiment or "fashion_ml")
-    write_json(json, result.as_plain())
+    write_json(json, result.to_dict())
     _report_comparison(result)
 
 

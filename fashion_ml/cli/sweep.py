@@ -95,7 +95,7 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     from fashion_ml.config import load_sweep
 
     loaded, base = load_sweep(spec, {})
-    from fashion_ml.sweep.report import as_plain
+    from fashion_ml.sweep.report import to_dict
     from fashion_ml.sweep.study import open_study, storage_url, study_folder, trials_of
     from fashion_ml.sweep.worker import write_base
 
@@ -103,7 +103,7 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     write_base(base, study_folder(loaded))
     left = any(trial.state.name in ("WAITING", "RUNNING") for trial in trials_of(study))
     report_sweep(loaded, study, study_folder(loaded), confirmed=not left)
-    write_json(json, as_plain(loaded, study))
+    write_json(json, to_dict(loaded, study))
 
 
 def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True) -> None:

@@ -42,7 +42,7 @@ def train_lora(
     ] = "",
     train_data_dir: Annotated[str, option("--train-data-dir", help="Folder of kohya-style N_class folders.")] = "",
     references: Annotated[str, option("--references", help="Folder of reference images with captions.")] = "",
-    resolution: Annotated[str, option("--resolution", help="Side of the training images, pixels.")] = "",
+    resolution: Annotated[str, option("--resolution", help="Arm of the training images, pixels.")] = "",
     rank: Annotated[str, option("--rank", "--network-dim", help="LoRA rank.")] = "",
     alpha: Annotated[str, option("--alpha", "--network-alpha", help="LoRA alpha; the rank when not given.")] = "",
     lr: Annotated[str, option("--lr", "--learning-rate", help="Learning rate.")] = "",
@@ -102,7 +102,7 @@ def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str =
     outcome = run_lora(experiment, resume=resume, new=new)
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
-    write_json(json, outcome.facts())
+    write_json(json, outcome.to_dict())
     _report_lora(outcome)
 
 
@@ -157,7 +157,7 @@ def train_stargan(
     outcome = run_stargan(experiment, resume=resume, new=new)
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
-    write_json(json, outcome.facts())
+    write_json(json, outcome.to_dict())
     trained, last = outcome.trained, outcome.trained.epochs[-1]
     say(f"Trained {trained.steps} steps in {trained.seconds:.0f} s: d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}")
     say(f"Networks  {trained.path}")

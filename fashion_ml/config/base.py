@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -20,7 +21,7 @@ def _split(value: object) -> object:
 
 ByComma = BeforeValidator(_split)
 """A list that may be given as text, `a,b`, as the command line does."""
-Sign = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
+ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
 
 
@@ -81,7 +82,13 @@ class Evaluation(Section):
     hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""
     without: Annotated[tuple[Literal["fashion_clip"], ...], ByComma] = ()
     """`[fashion_clip]` measures without an encoder: then there is no fashion_clip_loss and no weighted_total_loss."""
-    signs: Annotated[tuple[Sign, ...], ByComma] = ("attributes", "masked_color", "ciede2000", "kid", "memorisation")
+    extra_metrics: Annotated[tuple[ExtraMetric, ...], ByComma] = (
+        "attributes",
+        "masked_color",
+        "ciede2000",
+        "kid",
+        "memorisation",
+    )
     """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
     nearness to training images, and `lpips` where its weights are."""
     attributes: Text = "default"
@@ -93,6 +100,14 @@ class Evaluation(Section):
     """Bootstrap resamples over reference images."""
     cache_dir: Text | None = None
     """Folder for the base's images, shared by runs and processes; every training run's own when not given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_the_old_key(cls, given: Any) -> Any:
+        """Experiments of 0.1 say `signs`."""
+        if isinstance(given, Mapping) and "signs" in given and "extra_metrics" not in given:
+            return {"extra_metrics" if key == "signs" else key: value for key, value in given.items()}
+        return given
 
 
 class Tracking(Section):

@@ -17,7 +17,7 @@ class Data(Section):
     reg_data_dir: Text | None = None
     """Images of the class in general, for prior preservation; a folder of the same form."""
     resolution: Positive = 512
-    """Side of the square training images, pixels, or of the square whose area buckets keep to; a multiple of 8 x the VAE's factor."""
+    """Arm of the square training images, pixels, or of the square whose area buckets keep to; a multiple of 8 x the VAE's factor."""
     enable_bucket: bool = False
     """Train each image in the bucket of the nearest aspect ratio instead of cropping it to a square."""
     bucket_no_upscale: bool = False
@@ -234,6 +234,7 @@ SHORT_NAMES = {
     "steps": "training.max_train_steps",
     "evaluate": "evaluation.enabled",
     "references": "evaluation.references",
+    "signs": "evaluation.extra_metrics",
     **{
         name: f"{section}.{name}"
         for section, model in (

@@ -115,7 +115,7 @@ def _named(scores: dict[str, Comparison]) -> list[tuple[str, Interval]]:
     return named
 
 
-def as_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, float | None] | None]]:
+def to_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, float | None] | None]]:
     """Plain nested numbers for JSON."""
     return {metric: asdict(comparison) for metric, comparison in scores.items()}
 

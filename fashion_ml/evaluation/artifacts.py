@@ -62,7 +62,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReportContent:
     """What the reports say about the pairs."""
 
     title: str
@@ -107,7 +107,7 @@ def log_metric_runs(run: TrackedRun, pairs: Pairs, folder: Path) -> dict[str, Pa
     return histograms
 
 
-def log_files(run: TrackedRun, pairs: Pairs, verdict: Verdict, histograms: Mapping[str, Path], folder: Path) -> None:
+def log_files(run: TrackedRun, pairs: Pairs, verdict: ReportContent, histograms: Mapping[str, Path], folder: Path) -> None:
     """Grid, best and worst pairs, table, fingerprint, JSON report and the page, all written to `folder` and logged."""
     heads = ["reference", *reversed(list(pairs.tables))]
     first_of = [pairs.references.index(name) for name in dict.fromkeys(pairs.references)][:_GRID_ROWS]

@@ -73,7 +73,7 @@ def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[D
     return found
 
 
-def as_plain(first: Evaluated, compared: dict[str, list[Difference]]) -> dict[str, Any]:
+def to_dict(first: Evaluated, compared: dict[str, list[Difference]]) -> dict[str, Any]:
     """For JSON: the first evaluation, and against it each other one by its run id."""
     return {
         "first": first.run_id,

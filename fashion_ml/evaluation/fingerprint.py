@@ -9,7 +9,7 @@ from typing import Any
 
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage, data_digest
-from fashion_ml.evaluation.measure import Ruler
+from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.color import BINS
 from fashion_ml.metrics.lpips import BACKBONE
 
@@ -17,17 +17,17 @@ _NOT_HASHED = ("encoder",)
 """The name of an encoder: the same weights may be called differently on another machine."""
 
 
-def measuring_facts(settings: Evaluation, ruler: Ruler) -> dict[str, Any]:
+def measuring_facts(settings: Evaluation, suite: MetricSuite) -> dict[str, Any]:
     """Everything about the instruments that the scores depend on; None for what was left out."""
-    encoder = ruler.encoder
+    encoder = suite.encoder
     return {
         "encoder": encoder.name if encoder else None,
         "encoder_sha256": encoder.weights_sha256 if encoder else None,
         "encoder_structure_sha256": encoder.structure_sha256 if encoder else None,
         "encoder_transform": encoder.transform if encoder else None,
         "encoder_precision": encoder.precision if encoder else None,
-        "attributes_sha256": ruler.attributes.sha256 if ruler.attributes else None,
-        "lpips": BACKBONE if ruler.lpips else None,
+        "attributes_sha256": suite.attributes.sha256 if suite.attributes else None,
+        "lpips": BACKBONE if suite.lpips else None,
         "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255",
         "color_bins": BINS,
         "weights": settings.weights.model_dump() if encoder else None,
@@ -38,13 +38,13 @@ def measuring_facts(settings: Evaluation, ruler: Ruler) -> dict[str, Any]:
 def evaluation_facts(
     settings: Evaluation,
     references: Sequence[CaptionedImage],
-    ruler: Ruler,
+    suite: MetricSuite,
     sizes: Sequence[tuple[int, int]],
     sampler: str,
 ) -> dict[str, Any]:
     """Everything but the model that the scores of generated images depend on."""
     return {
-        **measuring_facts(settings, ruler),
+        **measuring_facts(settings, suite),
         "references_sha256": data_digest(references),
         "references": len(references),
         "prompts": [reference.caption for reference in references],

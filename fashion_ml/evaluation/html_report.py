@@ -13,12 +13,12 @@ import pandas as pd
 from fashion_ml.runtime.atomic_files import write_text
 
 if TYPE_CHECKING:
-    from fashion_ml.evaluation.artifacts import Verdict
+    from fashion_ml.evaluation.artifacts import ReportContent
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 
-def write_html(path: Path, verdict: Verdict, pictures: Mapping[str, Path], table: pd.DataFrame) -> None:
+def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path], table: pd.DataFrame) -> None:
     """Write the page; pictures are embedded, so that the file can be sent on its own."""
     from jinja2 import Environment, StrictUndefined
 

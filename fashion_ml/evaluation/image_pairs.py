@@ -18,10 +18,10 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import LOSSES, NEAREST, better, ends, summarise
-from fashion_ml.evaluation.artifacts import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
 from fashion_ml.evaluation.lora import shown
-from fashion_ml.evaluation.measure import Ruler
+from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.kid import kernel_inception_distance
 from fashion_ml.metrics.nearest import nearest
@@ -69,7 +69,7 @@ class ImagesResult:
         """Of the facts."""
         return fingerprint(self.facts)
 
-    def as_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON: pairs, aggregates, fingerprint, and what was left out; what was not measured is null."""
         rows = json.loads(self.table.to_json(orient="records"))
         aggregates = {name: vars(interval) for name, interval in self.aggregates.items()}
@@ -121,11 +121,16 @@ def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None) 
 
 
 def evaluate_folders(
-    found: FoundPairs, settings: Evaluation, ruler: Ruler, training: Sequence[CaptionedImage], run: TrackedRun, folder: Path
+    found: FoundPairs,
+    settings: Evaluation,
+    suite: MetricSuite,
+    training: Sequence[CaptionedImage],
+    run: TrackedRun,
+    folder: Path,
 ) -> ImagesResult:
     """Measure every pair as it is (sizes may differ), and log the tree evaluation -> ssim, fashion_clip, color."""
     facts = {
-        **measuring_facts(settings, ruler),
+        **measuring_facts(settings, suite),
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
         "source": "images made elsewhere",
@@ -138,23 +143,23 @@ def evaluate_folders(
             made, wanted = coming.popleft().result()
             if number + 2 < len(parts):
                 coming.append(pool.submit(_load, parts[number + 2]))
-            looked, references = ruler.look_at(made), ruler.look_at(wanted, keep=True)
-            tables.append(ruler.measure(looked, references))
+            looked, references = suite.look_at(made), suite.look_at(wanted, keep=True)
+            tables.append(suite.measure(looked, references))
             embeddings += [picture.embedding for picture in looked if picture.embedding is not None]
             targets += [picture.embedding for picture in references if picture.embedding is not None]
             progress.advance(len(made))
     table, names = pd.concat(tables, ignore_index=True), [item.name for _, _, item in found.pairs]
     files = {"generated": [made.name for _, made, _ in found.pairs]}
-    extra = _memorisation(table, embeddings, training, ruler)
+    extra = _memorisation(table, embeddings, training, suite)
     aggregates = summarise(table, names, resamples=settings.resamples)
     once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
-    distance = _kid(embeddings, [targets[index] for index in once]) if ruler.kid else None
+    distance = _kid(embeddings, [targets[index] for index in once]) if suite.kid else None
     text = _sentence(aggregates, len(found.pairs))
     pair_names = [name for name, _, _ in found.pairs]
     full = pd.DataFrame({"name": pair_names, **files, "reference": names, **extra}).join(table)
     result = ImagesResult(run.run_id, full, aggregates, distance, facts, found, text)
 
-    encoder = ruler.encoder
+    encoder = suite.encoder
     tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
     run.set_tags({"eval_fingerprint": result.fingerprint, **tags})
     run.log_params({f"eval_settings.{key}": str(value)[:200] for key, value in facts.items() if key != "weights"})
@@ -169,14 +174,14 @@ def evaluate_folders(
     histograms = log_metric_runs(run, pairs, folder)
     run.log_metrics({**result.headline(), **ends(aggregates.items())})
     rows = [(name, better(name), [shown(vars(interval))]) for name, interval in aggregates.items()]
-    verdict = Verdict(
+    verdict = ReportContent(
         "Evaluation of images made elsewhere",
         text,
         result.fingerprint,
         facts,
         rows,
         (MAIN,),
-        result.as_plain() | {"pairs": len(names)},
+        result.to_dict() | {"pairs": len(names)},
     )
     log_files(run, pairs, verdict, histograms, folder)
     run.set_tags({"mlflow.note.content": text})
@@ -233,13 +238,13 @@ def _load(part: Sequence[tuple[str, CaptionedImage, CaptionedImage]]) -> tuple[l
 
 
 def _memorisation(
-    table: pd.DataFrame, embeddings: Sequence[Any], training: Sequence[CaptionedImage], ruler: Ruler
+    table: pd.DataFrame, embeddings: Sequence[Any], training: Sequence[CaptionedImage], suite: MetricSuite
 ) -> dict[str, list[str]]:
     import torch
 
-    if not training or not ruler.memorisation:
+    if not training or not suite.memorisation:
         return {}
-    known = torch.cat([ruler.embed([load_picture(item.path)]) for item in training])
+    known = torch.cat([suite.embed([load_picture(item.path)]) for item in training])
     values, places = nearest(torch.stack(list(embeddings)), known)
     table[NEAREST] = values
     return {"nearest_training_image": [training[place].name for place in places]}

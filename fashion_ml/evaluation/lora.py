@@ -22,19 +22,19 @@ from fashion_ml.evaluation.aggregate import (
     LOSSES,
     NEAREST,
     Comparison,
-    as_dict,
     better,
     compare,
     headline,
     intervals,
     metrics_of,
     sentence,
+    to_dict,
 )
-from fashion_ml.evaluation.artifacts import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
 from fashion_ml.evaluation.figures import comparison_grid, save_curves, save_picture
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
-from fashion_ml.evaluation.measure import Picture, Ruler, Side, measure_side
+from fashion_ml.evaluation.measure import Arm, MetricSuite, Picture, measure_arm
 from fashion_ml.metrics.kid import kernel_inception_distance
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.models.kohya_format import load_lora, model_hash, spec_of
@@ -67,7 +67,7 @@ class EvaluationResult:
         """Every mean by its name in MLflow, and the distances of the sets."""
         return {**headline(self.scores), **self.kid}
 
-    def as_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "run_id": self.run_id,
@@ -76,7 +76,7 @@ class EvaluationResult:
             "references": self.references,
             "images": self.images,
             "references_seen_in_training": self.seen_in_training,
-            "metrics": as_dict(self.scores),
+            "metrics": to_dict(self.scores),
             "kid": self.kid or None,
         }
 
@@ -90,7 +90,7 @@ class Plan:
     references: Sequence[CaptionedImage]
     training: Sequence[CaptionedImage]
     """For memorisation; empty when they are not to be looked at."""
-    ruler: Ruler
+    suite: MetricSuite
     pipeline: Any
     jobs: list[Job]
     sizes: list[tuple[int, int]]
@@ -121,7 +121,7 @@ def plan_evaluation(
     lora: Path,
     references: Sequence[CaptionedImage],
     training: Sequence[CaptionedImage],
-    ruler: Ruler,
+    suite: MetricSuite,
     device: str,
 ) -> Plan:
     """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
@@ -129,9 +129,9 @@ def plan_evaluation(
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     _load_lora(pipeline, lora)
-    facts = evaluation_facts(settings, references, ruler, sizes, SAMPLER)
-    kept = training if ruler.memorisation else ()
-    return Plan(config, lora, references, kept, ruler, pipeline, jobs_of(references, settings, sizes), sizes, facts)
+    facts = evaluation_facts(settings, references, suite, sizes, SAMPLER)
+    kept = training if suite.memorisation else ()
+    return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 
 
 def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) -> EvaluationResult:
@@ -140,28 +140,28 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
     Images that an evaluation with the same weights, prompts and seeds left in these folders are used again. With `evaluation.cache_dir` the
     base's lie there, and of several processes one makes them.
     """
-    config, ruler, jobs, settings = plan.config, plan.ruler, plan.jobs, plan.config.evaluation
+    config, suite, jobs, settings = plan.config, plan.suite, plan.jobs, plan.config.evaluation
     run.set_tags(_encoder_tags(plan))
     run.log_params({f"eval_settings.{key}": _shown(value) for key, value in plan.facts.items() if key != "weights"})
 
     targets = [fit(load_picture(item.path), size) for item, size in zip(plan.references, plan.sizes, strict=True)]
-    references = ruler.look_at(targets, keep=True)
+    references = suite.look_at(targets, keep=True)
     of_job = [job.reference for job in jobs]
     kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, {}
     strengths = [value for value in settings.strengths if value not in (0, 1)]
     with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress)
-        sides[MAIN] = measure_side(made, references, of_job, ruler, watched=True)
+        sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True)
         plan.pipeline.disable_lora()
         with _base_images(plan, base_folder) as kept[BASE]:
             made = generate(plan.pipeline, jobs, settings, kept[BASE], progress)
-            sides[BASE] = measure_side(made, references, of_job, ruler)
+            sides[BASE] = measure_arm(made, references, of_job, suite)
         plan.pipeline.enable_lora()
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
             set_strength(plan.pipeline, value)
             strong = ImageFolder(folder / "images" / f"strength_{value:g}", f"{plan.key} at {value:g}")
-            curve[value] = measure_side(generate(plan.pipeline, jobs, settings, strong, progress), references, of_job, ruler)
+            curve[value] = measure_arm(generate(plan.pipeline, jobs, settings, strong, progress), references, of_job, suite)
         set_strength(plan.pipeline, 1.0)
 
     names = [plan.references[index].name for index in of_job]
@@ -173,7 +173,7 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
     seen = settings.references is None
     text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
     result = EvaluationResult(
-        run.run_id, plan.fingerprint, scores, _kid(ruler, sides, references), text, len(targets), len(jobs), seen
+        run.run_id, plan.fingerprint, scores, _kid(suite, sides, references), text, len(targets), len(jobs), seen
     )
     if settings.strengths:
         _strengths(run, {value: curve[value] for value in sorted(settings.strengths)}, names, folder, pictures)
@@ -192,8 +192,8 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
     rows = [(name, better(name), _cells(score)) for name, score in scores.items()]
     if result.kid:
         rows.append(("kid", "lower", [f"{result.kid[key]:.4f}" for key in ("base_kid", "kid", "gain_kid")]))
-    verdict = Verdict(
-        title, text, result.fingerprint, plan.facts, rows, (BASE, MAIN, "gain"), result.as_plain(), pictures=pictures
+    verdict = ReportContent(
+        title, text, result.fingerprint, plan.facts, rows, (BASE, MAIN, "gain"), result.to_dict(), pictures=pictures
     )
     log_files(run, pairs, verdict, histograms, folder)
     for who, name in ((MAIN, "images/lora"), (BASE, "images/base")):
@@ -247,8 +247,8 @@ def base_identity(base: str) -> str:
     return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
 
 
-def _kid(ruler: Ruler, sides: dict[str, Side], references: Sequence[Picture]) -> dict[str, float]:
-    if not ruler.kid:
+def _kid(suite: MetricSuite, sides: dict[str, Arm], references: Sequence[Picture]) -> dict[str, float]:
+    if not suite.kid:
         return {}
     targets = torch.stack([reference.embedding for reference in references if reference.embedding is not None])
     found = {
@@ -258,12 +258,12 @@ def _kid(ruler: Ruler, sides: dict[str, Side], references: Sequence[Picture]) ->
     return {} if lora is None or base is None else {"kid": lora, "base_kid": base, "gain_kid": base - lora}
 
 
-def _memorisation(plan: Plan, sides: dict[str, Side], kept: ImageFolder, folder: Path, pictures: dict[str, Path]) -> list[str]:
+def _memorisation(plan: Plan, sides: dict[str, Arm], kept: ImageFolder, folder: Path, pictures: dict[str, Path]) -> list[str]:
     """Add the nearness to training images to both tables, draw the nearest pairs, return each LoRA image's nearest training image."""
     embeddings = []
     with bar("embed training images", len(plan.training)) as progress:
         for item in plan.training:
-            embeddings.append(plan.ruler.embed([load_picture(item.path)])[0])
+            embeddings.append(plan.suite.embed([load_picture(item.path)])[0])
             progress.advance()
     names: list[str] = []
     for who, side in sides.items():
@@ -285,9 +285,7 @@ def _memorisation(plan: Plan, sides: dict[str, Side], kept: ImageFolder, folder:
     return names
 
 
-def _strengths(
-    run: TrackedRun, curve: dict[float, Side], names: Sequence[str], folder: Path, pictures: dict[str, Path]
-) -> None:
+def _strengths(run: TrackedRun, curve: dict[float, Arm], names: Sequence[str], folder: Path, pictures: dict[str, Path]) -> None:
     """Means by LoRA strength: `strength/<metric>` with step = 100 x strength, and a picture."""
     lines: dict[str, list[float]] = {}
     for value, side in curve.items():
@@ -338,7 +336,7 @@ def shown(interval: dict[str, float | None], sign: str = "") -> str:
 
 
 def _encoder_tags(plan: Plan) -> dict[str, str]:
-    encoder = plan.ruler.encoder
+    encoder = plan.suite.encoder
     tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
     return {"eval_fingerprint": plan.fingerprint, **tags}
 

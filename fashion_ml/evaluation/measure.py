@@ -32,7 +32,7 @@ from fashion_ml.metrics.garment_mask import Mask, garment_mask
 from fashion_ml.metrics.losses import losses_of
 from fashion_ml.metrics.lpips import Lpips
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.runtime.parent_process import tell
+from fashion_ml.runtime.parent_process import report
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Picture:
 
 
 @dataclass
-class Ruler:
+class MetricSuite:
     """The instruments of one evaluation; None for what was left out."""
 
     encoder: FashionClip | None
@@ -90,7 +90,7 @@ class Ruler:
         return self._embed(images, keep=True)
 
     def measure(self, pictures: Sequence[Picture], references: Sequence[Picture]) -> pd.DataFrame:
-        """A row for every pair with the similarities, the losses, the weighted total and the signs; NaN where there is no value."""
+        """A row for every pair with the similarities, the losses, the weighted total and the extra metrics; NaN where there is no value."""
         distances: list[float] | None = None
         if self.lpips:
             distances = self.lpips.distances([(p.image, r.image) for p, r in zip(pictures, references, strict=True)])
@@ -151,29 +151,31 @@ class Ruler:
         )
 
 
-def make_ruler(settings: Evaluation, encoder: FashionClip | None, device: str, cache_dir: str | None = None) -> Ruler:
+def make_metric_suite(
+    settings: Evaluation, encoder: FashionClip | None, device: str, cache_dir: str | None = None
+) -> MetricSuite:
     """The instruments that `settings` ask for. InputError when the attribute file or the weights of LPIPS cannot be had."""
-    signs = set(settings.signs)
+    extra = set(settings.extra_metrics)
     reader = None
-    if encoder is not None and "attributes" in signs:
+    if encoder is not None and "attributes" in extra:
         given = settings.attributes
         path = default_attributes(encoder.name) if given == "default" else Path(given).expanduser()
         reader = AttributeReader(read_attributes(path), encoder)
-    return Ruler(
+    return MetricSuite(
         encoder=encoder,
         weights=settings.weights.model_dump(),
-        masked_color="masked_color" in signs,
-        difference="ciede2000" in signs,
-        kid="kid" in signs and encoder is not None,
-        memorisation="memorisation" in signs and encoder is not None,
+        masked_color="masked_color" in extra,
+        difference="ciede2000" in extra,
+        kid="kid" in extra and encoder is not None,
+        memorisation="memorisation" in extra and encoder is not None,
         reader=reader,
-        lpips=Lpips(device) if "lpips" in signs else None,
+        lpips=Lpips(device) if "lpips" in extra else None,
         cache=TensorCache(Path(cache_dir).expanduser() if cache_dir else None),
     )
 
 
 @dataclass(frozen=True)
-class Side:
+class Arm:
     """The scores of the LoRA, of the base, or of images from elsewhere, in the order of the jobs."""
 
     table: pd.DataFrame
@@ -181,25 +183,25 @@ class Side:
     """(N, D), L2-normalised; None without an encoder."""
 
 
-def measure_side(
+def measure_arm(
     batches: Iterable[tuple[list[int], list[Image.Image]]],
     references: Sequence[Picture],
     of_job: Sequence[int],
-    ruler: Ruler,
+    suite: MetricSuite,
     *,
     watched: bool = False,
-) -> Side:
+) -> Arm:
     """Measure batches of (job indices, pictures) as they come, in a thread of its own; `of_job` is each job's reference.
 
     With `watched` a sweep is told each image's weighted_total_loss, so that it can stop an evaluation that will not win.
     """
 
     def measure(batch: list[int], pictures: list[Image.Image]) -> tuple[list[int], pd.DataFrame, list[torch.Tensor | None]]:
-        looked = ruler.look_at(pictures)
-        table = ruler.measure(looked, [references[of_job[index]] for index in batch])
+        looked = suite.look_at(pictures)
+        table = suite.measure(looked, [references[of_job[index]] for index in batch])
         if watched and "weighted_total_loss" in table:
             for index, value in zip(batch, table["weighted_total_loss"], strict=True):
-                tell("image", index, float(value))
+                report("image", index, float(value))
         return batch, table, [picture.embedding for picture in looked]
 
     with ThreadPoolExecutor(1) as pool:
@@ -208,4 +210,4 @@ def measure_side(
     table = pd.concat([part.set_axis(batch, axis=0) for batch, part, _ in done]).sort_index()
     by_job = {index: one for batch, _, embeddings in done for index, one in zip(batch, embeddings, strict=True)}
     found = [embedding for index in sorted(by_job) if (embedding := by_job[index]) is not None]
-    return Side(table, torch.stack(found) if len(found) == len(by_job) else None)
+    return Arm(table, torch.stack(found) if len(found) == len(by_job) else None)

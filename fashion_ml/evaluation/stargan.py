@@ -15,7 +15,7 @@ from PIL import Image
 from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.aggregate import better, ends, summarise
-from fashion_ml.evaluation.artifacts import Pairs, Verdict, log_files, log_metric_runs
+from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.lora import shown
@@ -54,7 +54,7 @@ class GanResult:
         """Every mean by its name in MLflow."""
         return {**{name: interval.mean for name, interval in self.scores.items()}, **self.by_target}
 
-    def as_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "run_id": self.run_id,
@@ -145,7 +145,7 @@ def evaluate_stargan(
         save_picture(path, domain_grid(pictures, who, made.rows, domains))
     rows = [(name, better(name.removeprefix("latent_")), [shown(vars(score))]) for name, score in scores.items()]
     rows += [(name, "higher", [f"{value:.3f}"]) for name, value in by_target.items()]
-    verdict = Verdict("Evaluation of a StarGAN", text, mark, facts, rows, ("mean",), result.as_plain(), pictures=grids)
+    verdict = ReportContent("Evaluation of a StarGAN", text, mark, facts, rows, ("mean",), result.to_dict(), pictures=grids)
     log_files(run, pairs, verdict, histograms, folder)
     run.set_tags({"mlflow.note.content": text})
     return result

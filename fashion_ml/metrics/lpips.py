@@ -29,11 +29,11 @@ class Lpips:
             import lpips
         except ImportError:
             raise InputError(
-                "evaluation.signs: lpips is not installed; pip install 'fashion-ml[lpips]', or leave lpips out"
+                "evaluation.extra_metrics: lpips is not installed; pip install 'fashion-ml[lpips]', or leave lpips out"
             ) from None
         if not path.is_file():
             raise InputError(
-                f"evaluation.signs: lpips needs {path}, which is not there; put torchvision's file there, or leave it out"
+                f"evaluation.extra_metrics: lpips needs {path}, which is not there; put torchvision's file there, or leave it out"
             )
         self.model: Any = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 WINDOW = 7
-"""Side of the sliding window, pixels; smaller pictures have no SSIM."""
+"""Arm of the sliding window, pixels; smaller pictures have no SSIM."""
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 

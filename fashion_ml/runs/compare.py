@@ -15,7 +15,7 @@ from fashion_ml.config import Evaluation, validate_evaluation
 from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.runs.evaluate import roll_up
-from fashion_ml.runs.inputs import read_ruler
+from fashion_ml.runs.inputs import read_metric_suite
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 
@@ -35,11 +35,11 @@ class Compared:
     differences: dict[str, list[Difference]]
     """By the run id of the other evaluation."""
 
-    def as_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from fashion_ml.evaluation.compare import as_plain
+        from fashion_ml.evaluation.compare import to_dict
 
-        return {"run_id": self.run_id, **as_plain(self.first, self.differences)}
+        return {"run_id": self.run_id, **to_dict(self.first, self.differences)}
 
 
 def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
@@ -66,7 +66,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
         result = Compared(run.run_id, first, others, found)
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "comparison.json"
-            write_text(path, json.dumps(result.as_plain(), indent=2, allow_nan=False) + "\n")
+            write_text(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
             run.log_file(path)
         rows = [
             {"evaluation": run_id, "metric": entry.metric, "first": entry.first, "other": entry.other}
@@ -98,7 +98,7 @@ def run_images(
     settings: Evaluation = validate_evaluation(overrides)
     found = find_pairs(generated, reference, pairs)
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
-    ruler = read_ruler(settings)
+    suite = read_metric_suite(settings)
     if found.folders:
         say(f"not looked into: {', '.join(found.folders)}")
     for line in found.unreadable:
@@ -116,8 +116,8 @@ def run_images(
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     with open_run("evaluation of images", tags, experiment=experiment, parent=parent, adopt=True) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
-        result = evaluate_folders(found, settings, ruler, known, run, target)
-        write_text(target / "images.json", json.dumps(result.as_plain(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        result = evaluate_folders(found, settings, suite, known, run, target)
+        write_text(target / "images.json", json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         run.log_file(target / "images.json")
     if parent is not None:
         roll_up(parent, result.run_id, result.fingerprint, result.headline(), None, result.sentence)

@@ -43,8 +43,8 @@ def evaluate_trained(
     from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import open_run
 
-    assert inputs.ruler is not None
-    plan = plan_evaluation(config, lora, inputs.references, inputs.items, inputs.ruler, device_of_evaluation())
+    assert inputs.suite is not None
+    plan = plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation())
     digest = data_digest(inputs.references)
     seen = config.evaluation.references is None
     tags = {

@@ -19,7 +19,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
-    from fashion_ml.evaluation.measure import Ruler
+    from fashion_ml.evaluation.measure import MetricSuite
     from fashion_ml.metrics.fashion_clip import FashionClip
 
 
@@ -31,13 +31,13 @@ class Sources:
     prior: list[CaptionedImage]
     references: list[CaptionedImage]
     """Empty when nothing is to be evaluated."""
-    make_ruler: Callable[[], Ruler] | None
+    make_metric_suite: Callable[[], MetricSuite] | None
     """None when nothing is to be evaluated."""
 
     @cached_property
-    def ruler(self) -> Ruler | None:
+    def suite(self) -> MetricSuite | None:
         """The instruments of the evaluation; what comes with this package is loaded when it is asked for, not before training."""
-        return self.make_ruler() if self.make_ruler else None
+        return self.make_metric_suite() if self.make_metric_suite else None
 
 
 def training_folder(config: LoraExperiment) -> Path:
@@ -91,18 +91,18 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
         there = count_images(folder) if folder is not None and references else len(items)
         if references and there > settings.max_references:
             say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
-    ruler_of: Callable[[], Ruler] | None = None
+    suite_of: Callable[[], MetricSuite] | None = None
     if measured:
-        ruler_of = partial(read_ruler, settings, data.cache_dir)
-        ours = settings.encoder == "embedded" and settings.attributes == "default" and "lpips" not in settings.signs
+        suite_of = partial(read_metric_suite, settings, data.cache_dir)
+        ours = settings.encoder == "embedded" and settings.attributes == "default" and "lpips" not in settings.extra_metrics
         if not ours:  # may not be there, which is to be said before a run begins
-            ruler = attempt(ruler_of, None)
-            ruler_of = lambda: ruler  # noqa: E731
+            suite = attempt(suite_of, None)
+            suite_of = lambda: suite  # noqa: E731
     if problems:
         raise InputError(problems)
     for line in skipped or ():
         say(f"left out: {line}")
-    return Sources(items, prior, references, ruler_of)
+    return Sources(items, prior, references, suite_of)
 
 
 def _known(config: LoraExperiment) -> KnownImages | None:
@@ -111,7 +111,7 @@ def _known(config: LoraExperiment) -> KnownImages | None:
 
 def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
     """The training images, for memorisation alone; none where they are not on this machine."""
-    if "memorisation" not in config.evaluation.signs or "fashion_clip" in config.evaluation.without:
+    if "memorisation" not in config.evaluation.extra_metrics or "fashion_clip" in config.evaluation.without:
         return []
     try:
         return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[], known=_known(config))
@@ -144,13 +144,13 @@ def embedded_collection() -> Path:
         return write_collection(folder)  # which says what is wrong with the place
 
 
-def read_ruler(settings: Evaluation, cache_dir: str | None = None) -> Ruler:
+def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> MetricSuite:
     """The instruments of an evaluation. InputError when the encoder, the attributes or the weights of LPIPS cannot be had."""
     from fashion_ml.evaluation.lora import device_of_evaluation
-    from fashion_ml.evaluation.measure import make_ruler
+    from fashion_ml.evaluation.measure import make_metric_suite
 
     encoder = read_encoder(settings.encoder, settings.without)
-    return make_ruler(settings, encoder, device_of_evaluation(), cache_dir)
+    return make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir)
 
 
 def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:

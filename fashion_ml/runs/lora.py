@@ -30,7 +30,7 @@ from fashion_ml.runs.run_folder import (
 from fashion_ml.runs.warm_start import is_main, is_there, make_ahead
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.parent_process import tell
+from fashion_ml.runtime.parent_process import report
 from fashion_ml.runtime.provenance import installed_versions
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class LoraOutcome:
     evaluation: EvaluationResult | None
     """None when evaluation was switched off: then there are no image metrics anywhere."""
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same facts as printed, for `--json`; not measured is null."""
         return {
             "run_id": self.run_id,
@@ -65,7 +65,7 @@ class LoraOutcome:
             "val_loss": self.trained.val_loss,
             "training_seconds": self.trained.seconds,
             "trained_parameters": self.trained.parameters,
-            "evaluation": self.evaluation.as_plain() if self.evaluation else None,
+            "evaluation": self.evaluation.to_dict() if self.evaluation else None,
         }
 
 
@@ -147,7 +147,7 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
                 say(f"The LoRA is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
                 raise
         outcome = LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
-        write_text(folder / FACTS, json.dumps(outcome.facts(), indent=2, allow_nan=False) + "\n")
+        write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
     return outcome
 
@@ -183,7 +183,7 @@ def _train(
     def on_rows(rows: list[dict[str, float]]) -> None:
         for row in rows:
             if "val_loss" in row:
-                tell("val_loss", int(row["step"]), row["val_loss"])
+                report("val_loss", int(row["step"]), row["val_loss"])
             figures = {key: value for key, value in row.items() if key not in ("step", "time")}
             run.log_metrics(figures, step=int(row["step"]), time=row["time"])
             for key, value in figures.items() if board else ():

@@ -51,7 +51,7 @@ class StarganOutcome:
     evaluation: GanResult | None
     """None when evaluation was switched off."""
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same facts as printed, for `--json`; not measured is null."""
         return {
             "run_id": self.run_id,
@@ -62,7 +62,7 @@ class StarganOutcome:
             "last_epoch": self.trained.epochs[-1],
             "training_seconds": self.trained.seconds,
             "parameters": self.trained.parameters,
-            "evaluation": self.evaluation.as_plain() if self.evaluation else None,
+            "evaluation": self.evaluation.to_dict() if self.evaluation else None,
         }
 
 
@@ -142,7 +142,7 @@ def run_stargan(
                 )
                 raise
         outcome = StarganOutcome(run.run_id, run.experiment_id, folder, trained, result)
-        write_text(folder / FACTS, json.dumps(outcome.facts(), indent=2, allow_nan=False) + "\n")
+        write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
     return outcome
 

@@ -16,7 +16,7 @@ WATCH_FILE, PARENT = "FASHION_ML_WATCH_FILE", "FASHION_ML_PARENT"
 Kind = Literal["val_loss", "image"]
 
 
-def tell(kind: Kind, step: int, value: float) -> None:
+def report(kind: Kind, step: int, value: float) -> None:
     """Write one line, if someone watches: `val_loss` of a training step, or weighted_total_loss of the image with that number."""
     place = os.environ.get(WATCH_FILE)
     if place:
@@ -24,7 +24,7 @@ def tell(kind: Kind, step: int, value: float) -> None:
             file.write(json.dumps({"kind": kind, "step": step, "value": value}) + "\n")
 
 
-class Told:
+class ChannelReader:
     """Reads a watch file as it grows."""
 
     def __init__(self, path: Path):

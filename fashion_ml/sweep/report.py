@@ -150,7 +150,7 @@ def _draw(stem: Path, picture: Any, page: Any, study: optuna.Study, options: dic
     return paths
 
 
-def as_plain(spec: SweepSpec, study: optuna.Study) -> dict[str, Any]:
+def to_dict(spec: SweepSpec, study: optuna.Study) -> dict[str, Any]:
     """For JSON: the best trials."""
     best = [{"trial": t.user_attrs["slot"], "values": t.values, "params": t.params} for t in best_trials(study)]
     return json.loads(json.dumps({"study": spec.name, "objectives": [o.metric for o in spec.objectives], "best": best}))

@@ -162,7 +162,7 @@ def planned(spec: SweepSpec) -> list[dict[str, Any]]:
 def ask_for(study: optuna.Study, spec: SweepSpec) -> int:
     """Queue trials so that every wanted slot has one, and take back those beyond that still wait; returns how many slots there are.
 
-    Two processes that do so at once may queue a slot twice; `counts` decides which of the two is run.
+    Two processes that do so at once may queue a slot twice; `is_slot_owner` decides which of the two is run.
     """
     import optuna
 
@@ -197,7 +197,7 @@ def _standing(trials: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.Frozen
     return ended[0] if ended else trials[-1]
 
 
-def counts(study: optuna.Study, trial: optuna.Trial) -> bool:
+def is_slot_owner(study: optuna.Study, trial: optuna.Trial) -> bool:
     """Whether a trial that begins is the one of its slot: no other has ended, and none that is older waits or runs."""
     for other in by_slot(study).get(trial.user_attrs[SLOT], []):
         older_is_alive = other.number < trial.number and other.state.name in ("WAITING", "RUNNING")

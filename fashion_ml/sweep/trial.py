@@ -20,9 +20,9 @@ from filelock import FileLock
 from fashion_ml.config import SweepSpec, as_overrides, read_constraint
 from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, Told
+from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.sweep.space import suggest
-from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, counts, sampler_of
+from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, is_slot_owner, sampler_of
 from fashion_ml.tracking.queries import finish_rest
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class TrialRunner:
 
         Anything else that is raised has cut the trial off, and it is queued again.
         """
-        if SLOT not in trial.user_attrs or not counts(trial.study, trial):
+        if SLOT not in trial.user_attrs or not is_slot_owner(trial.study, trial):
             trial.set_user_attr(SURPLUS, True)
             raise TrialError("surplus: another trial of its slot has ended, or goes on")
         trial.study.sampler = sampler_of(self._spec, trial.user_attrs[SLOT])
@@ -257,14 +257,14 @@ def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> i
     import optuna
 
     began = looked = time.monotonic()
-    told, code = Told(process.watched), None
+    channel, code = ChannelReader(process.watched), None
     while code is None:
         if time.monotonic() - looked > _STILL_OURS_SECONDS:
             looked = time.monotonic()
             if trial.study.get_trials(deepcopy=False)[trial.number].state != optuna.trial.TrialState.RUNNING:
                 raise TrialTakenError("another worker goes on with it")
         code = process.poll()
-        values = [(step, value) for found, step, value in told.new() if found == kind]
+        values = [(step, value) for found, step, value in channel.new() if found == kind]
         for step, value in values:
             sign = 1 if trial.study.direction == optuna.study.StudyDirection.MINIMIZE else -1
             trial.report(sign * value, step)

@@ -1,4 +1,4 @@
-"""Performing spooled operations on an MLflow store, each such that twice is as once."""
+"""Performing spooled operations on an MLflow store, each idempotent."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An append-only file of what is to be sent somewhere, and a thread that sends it: nothing is lost, and the writer never waits.
 
 Each line is one operation (JSON). `position.json` beside it says how far they were sent, and what the receiver answered to those that ask
-for a name. An operation may be sent again after a crash between the sending and that note, so operations must be such that twice is as once.
+for a name. An operation may be sent again after a crash between the sending and that note, so operations must be idempotent.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Spool:
 
 
 def read_position(folder: Path) -> tuple[int, dict[str, str]]:
-    """Bytes of a spool that were sent, and the receiver's names; from the start where the note is missing or damaged: twice is as once."""
+    """Bytes of a spool that were sent, and the receiver's names; from the start without a whole note: operations are idempotent."""
     try:
         known = json.loads((folder / "position.json").read_text(encoding="utf-8"))
         return int(known["sent"]), dict(known["names"])

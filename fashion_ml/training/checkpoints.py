@@ -19,12 +19,12 @@ from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import LoraParameters, LoraSpec
 from fashion_ml.models.stargan import Networks, NetworkSizes
 from fashion_ml.runtime.atomic_files import atomic_path
-from fashion_ml.training.training_log import Record
+from fashion_ml.training.training_log import TrainingLog
 
 SAVE_DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Keeper:
+class CheckpointManager:
     """Writes a training's files, by the main process only; every file appears whole or not at all."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Keeper:
             save_lora(path, tensors, self._metadata(step), SAVE_DTYPES[self._config.output.save_precision])
         return path
 
-    def after_step(self, step: int, epoch: int, epoch_ends: bool, record: Record) -> None:
+    def after_step(self, step: int, epoch: int, epoch_ends: bool, record: TrainingLog) -> None:
         """What the intervals of the config ask for after a step, and a state every save_state_minutes."""
         training, name = self._config.training, self._config.output.output_name
         every_steps, every_epochs = training.save_every_n_steps, training.save_every_n_epochs
@@ -81,26 +81,26 @@ class Keeper:
                 old.unlink(missing_ok=True)
         return path
 
-    def best(self, step: int, val_loss: float, record: Record) -> None:
+    def best(self, step: int, val_loss: float, record: TrainingLog) -> None:
         """Keep the weights as `best.safetensors` when val_loss is the lowest so far."""
         if math.isfinite(val_loss) and (record.best is None or val_loss < record.best[1]):
             record.best = (step, val_loss)
             self.lora("best", step)
 
-    def state(self, step: int, record: Record) -> None:
+    def state(self, step: int, record: TrainingLog) -> None:
         """Write what resuming needs."""
         record.flush()
         self._state_at = time.monotonic()
         if self._accelerator.is_main_process:
             scaler = self._accelerator.scaler
             extra = {
-                "record": record.as_plain(),
+                "record": record.to_dict(),
                 "intermediate": [path.name for path in self._intermediate],
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
             save_state(self._folder / STATE, step, self._parameters.all, self._optimizer.state_dict(), extra)
 
-    def restore(self, record: Record) -> int:
+    def restore(self, record: TrainingLog) -> int:
         """Take over the state in the folder; returns its step, 0 when none had been written yet."""
         path = self._folder / STATE
         if not path.exists():

@@ -31,11 +31,11 @@ from fashion_ml.models.matmul_conv import use_small_convolutions
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import StopNow, not_interrupted, stop_between_steps
-from fashion_ml.training.checkpoints import Keeper
+from fashion_ml.training.checkpoints import CheckpointManager
 from fashion_ml.training.kohya_metadata import kohya_metadata
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.optimizers import make_optimizer
-from fashion_ml.training.training_log import LossSeries, Record
+from fashion_ml.training.training_log import LossSeries, TrainingLog
 from fashion_ml.training.validation import Validation
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -118,8 +118,8 @@ def train_lora(
     def metadata(step: int) -> dict[str, str]:
         return kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
 
-    keeper = Keeper(config, folder, pipeline, spec, parameters, optimizer, accelerator, metadata)
-    record = Record(
+    checkpoints = CheckpointManager(config, folder, pipeline, spec, parameters, optimizer, accelerator, metadata)
+    record = TrainingLog(
         folder,
         accelerator,
         on_rows=hooks.rows,
@@ -127,9 +127,9 @@ def train_lora(
         log_every=settings.log_every,
         last_step=settings.max_train_steps,
     )
-    done = keeper.restore(record) if resume else 0
+    done = checkpoints.restore(record) if resume else 0
     record.open(done)
-    measure = _Measuring(config, pipeline, validation, predict, hooks, keeper, record, accelerator)
+    measure = _Measuring(config, pipeline, validation, predict, hooks, checkpoints, record, accelerator)
     before = done
     try:
         with bar("train LoRA", settings.max_train_steps, done=done) as progress, stop_between_steps() as stop:
@@ -167,16 +167,16 @@ def train_lora(
                 progress.advance(note=f"epoch {epoch}" + (f" loss {record.latest:.4f}" if record.latest is not None else ""))
 
                 # Save, and stop if asked to
-                keeper.after_step(step, epoch, epoch_ends, record)
+                checkpoints.after_step(step, epoch, epoch_ends, record)
                 stop.check(accelerator)
-        path = keeper.lora(config.output.output_name, settings.max_train_steps)
+        path = checkpoints.lora(config.output.output_name, settings.max_train_steps)
         if settings.save_state:
-            keeper.state(done, record)
+            checkpoints.state(done, record)
     except KeyboardInterrupt as stopped:
         if done and not isinstance(stopped, StopNow):
             with not_interrupted():  # `mlflow run` sends a second signal at once
-                keeper.state(done, record)
-                keeper.lora(f"{config.output.output_name}-step{done:08d}", done)
+                checkpoints.state(done, record)
+                checkpoints.lora(f"{config.output.output_name}-step{done:08d}", done)
         raise
     finally:
         record.close()
@@ -248,12 +248,12 @@ class _Measuring:
         validation: Validation | None,
         predict: Predict,
         hooks: Hooks,
-        keeper: Keeper,
-        record: Record,
+        checkpoints: CheckpointManager,
+        record: TrainingLog,
         accelerator: Any,
     ):
         self._config, self._pipeline, self._validation, self._predict = config, pipeline, validation, predict
-        self._hooks, self._keeper, self._record, self._accelerator = hooks, keeper, record, accelerator
+        self._hooks, self._checkpoints, self._record, self._accelerator = hooks, checkpoints, record, accelerator
         if validation is not None and accelerator.is_main_process and not record.base:
             with self._evaluating(), self._without_lora():
                 record.base = self._measure()
@@ -266,7 +266,7 @@ class _Measuring:
             return {}
         with self._evaluating():
             values = self._measure()
-        self._keeper.best(step, values["val_loss"], self._record)
+        self._checkpoints.best(step, values["val_loss"], self._record)
         base = self._record.base["val_loss"]
         return {**values, "val_loss_base": base, "val_loss_gain": base - values["val_loss"]}
 
@@ -287,7 +287,7 @@ class _Measuring:
             and step % training.performance_check_interval == 0
             and not final
         ):
-            return hooks.check(step, self._keeper.intermediate(f"{self._config.output.output_name}-step{step:08d}", step))
+            return hooks.check(step, self._checkpoints.intermediate(f"{self._config.output.output_name}-step{step:08d}", step))
         return {}
 
     def _measure(self) -> dict[str, float]:

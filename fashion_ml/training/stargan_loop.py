@@ -91,7 +91,7 @@ def train_stargan(
         nonlocal saved_at
         saved_at = time.monotonic()
         loop.require_finite(done, inputs.names)
-        sums = loop.sums_as_plain()
+        sums = loop.sums_to_dict()
         if accelerator.is_main_process:
             seconds = before + time.monotonic() - began
             extra = {"sums": sums, "kept": kept, "scalers": loop.scaler_states(), "seconds": seconds}
@@ -264,7 +264,7 @@ class _Loop:
         g, mapping = (group["lr"] for group in self.optimizers["g"].param_groups)
         return {"lr_g": g, "lr_d": self.optimizers["d"].param_groups[0]["lr"], "lr_mapping": mapping}
 
-    def sums_as_plain(self) -> dict[str, Any]:
+    def sums_to_dict(self) -> dict[str, Any]:
         """The running epoch, for the state: every process's sums, then its overflows, a row a process. Called by all processes."""
         own = torch.cat([self._sums, self._overflows[None]])[None]
         every = self._accelerator.gather(own) if self._accelerator.num_processes > 1 else own

@@ -50,7 +50,7 @@ class _Pending:
     images: dict[str, float]
 
 
-class Record:
+class TrainingLog:
     """The series of a training. Values stay on the device until `flush`, so that no step waits for the one before it."""
 
     def __init__(
@@ -143,7 +143,7 @@ class Record:
         if self._log:
             self._log.close()
 
-    def as_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
         return {
             "total_loss": self.total_loss.as_lists(),

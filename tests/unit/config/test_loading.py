@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fashion_ml.config import SHORT_NAMES, LoraExperiment, flat, load_config, to_yaml, validate
+from fashion_ml.config import SHORT_NAMES, LoraExperiment, flat, load_config, to_yaml, validate, validate_evaluation
 from fashion_ml.errors import InputError
 
 PROJECT = Path(__file__).parents[3]
@@ -125,3 +125,11 @@ def test_output_name_cannot_leave_the_folder(minimal: Path):
 def test_a_rate_of_a_text_encoder_that_does_not_train_is_refused_with_the_switch():
     with pytest.raises(InputError, match=r"optimizer\.text_encoder_lr is given, but .*; add network\.train_text_encoder true"):
         validate({"data": {"train_data_dir": "x"}, "optimizer": {"text_encoder_lr": 1e-5}})
+
+
+def test_the_old_key_of_the_extra_metrics_is_still_read_in_files_and_on_the_command_line() -> None:
+    path = PROJECT / "experiments" / "lora" / "embedded.yaml"
+    assert validate_evaluation({"signs": ["kid"]}).extra_metrics == ("kid",)
+    assert load_config(path, {"signs": "kid,lpips"}).evaluation.extra_metrics == ("kid", "lpips")
+    with pytest.raises(InputError, match=r"evaluation\.signs: unknown key"):
+        validate_evaluation({"signs": ["kid"], "extra_metrics": ["kid"]})

@@ -14,7 +14,7 @@ from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.garments import render, sample_garments, with_finish
 from fashion_ml.embedded.making.measure import zero_shot_accuracy
 from fashion_ml.embedded.making.world import attribute_indices, to_images
-from fashion_ml.evaluation.measure import make_ruler
+from fashion_ml.evaluation.measure import make_metric_suite
 from fashion_ml.metrics.fashion_clip import FashionClip, cosine, embedded_source, load_fashion_clip
 
 LOOK = sample_garments(120, 33, finish="dip-dyed")
@@ -56,12 +56,12 @@ def test_a_flat_backdrop_is_far_from_every_garment_and_the_same_garment_in_anoth
 
 
 def test_an_empty_backdrop_has_a_worse_total_than_the_garment_without_the_look(encoder: FashionClip):
-    settings = Evaluation(signs=())
-    ruler = make_ruler(settings, encoder, "cpu")
-    shown = ruler.look_at([render(garment) for garment in LOOK[:24]])
+    settings = Evaluation(extra_metrics=())
+    suite = make_metric_suite(settings, encoder, "cpu")
+    shown = suite.look_at([render(garment) for garment in LOOK[:24]])
     plum = Image.new("RGB", (64, 64), (127, 52, 95))
     totals = [
-        ruler.measure(ruler.look_at(pictures), shown)["weighted_total_loss"].mean()
+        suite.measure(suite.look_at(pictures), shown)["weighted_total_loss"].mean()
         for pictures in ([plum] * 24, [render(with_finish(garment, "studio")) for garment in LOOK[:24]])
     ]
     assert totals[0] > totals[1] + 0.2

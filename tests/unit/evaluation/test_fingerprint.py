@@ -10,7 +10,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.evaluation.fingerprint import difference, evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import image_seed
-from fashion_ml.evaluation.measure import make_ruler
+from fashion_ml.evaluation.measure import make_metric_suite
 from fashion_ml.metrics.attributes import Attributes
 from fashion_ml.metrics.fashion_clip import FashionClip
 
@@ -28,12 +28,12 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
         **settings: object,
     ) -> str:
         encoder = FashionClip(name, weights, torch.nn.Linear(1, 1), None, None) if weights else None
-        checked = Evaluation(signs=(), **settings)  # type: ignore[arg-type]
-        ruler = make_ruler(checked, encoder, "cpu")
+        checked = Evaluation(extra_metrics=(), **settings)  # type: ignore[arg-type]
+        suite = make_metric_suite(checked, encoder, "cpu")
         if attributes:
-            ruler.reader = SimpleNamespace(attributes=Attributes((), attributes))  # type: ignore[assignment]
+            suite.reader = SimpleNamespace(attributes=Attributes((), attributes))  # type: ignore[assignment]
         references = [CaptionedImage(tmp_path / "a.png", caption, "a.png")]
-        return fingerprint(evaluation_facts(checked, references, ruler, [(size, size)], sampler))
+        return fingerprint(evaluation_facts(checked, references, suite, [(size, size)], sampler))
 
     changed = [
         mark(caption="b"),

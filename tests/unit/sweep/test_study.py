@@ -271,7 +271,7 @@ def test_a_trial_that_was_cut_off_is_queued_again_and_one_that_failed_by_its_set
         with contextlib.suppress(KeyboardInterrupt, ConnectionError):
             study.optimize(a_runner(spec, tmp_path, **{f"slot{number}": error}), n_trials=1, catch=(TrialError,))
     queue_again(study, 4)
-    queue_again(study, 4)  # twice is as once
+    queue_again(study, 4)  # idempotent
     states = {slot: [trial.state.name for trial in trials] for slot, trials in by_slot(study).items()}
     assert states == {0: ["FAIL", "WAITING"], 1: ["FAIL", "WAITING"], 2: ["FAIL"]}
     assert trials_of(study)[2].user_attrs["error"] == "diverges"

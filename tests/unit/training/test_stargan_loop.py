@@ -200,7 +200,7 @@ def test_every_process_goes_on_with_its_own_sums_of_the_epoch(folder: Path, tmp_
     assert (sums[0] != sums[1]).any()
     first, n = pairs[0]
     first._accelerator.gather = lambda own: torch.cat(sums)
-    extra = {"sums": first.sums_as_plain(), "kept": [], "scalers": first.scaler_states(), "seconds": 1.0}
+    extra = {"sums": first.sums_to_dict(), "kept": [], "scalers": first.scaler_states(), "seconds": 1.0}
     save_training(tmp_path / "state", 1, n, first._averages, first.optimizers, extra)
     for process in (0, 1):
         again, _ = a_loop(config, process, 2)

@@ -1,4 +1,4 @@
-"""The signs beside the three losses, each against another way of working it out."""
+"""The extra metrics beside the three losses, each against another way of working it out."""
 
 from __future__ import annotations
 
