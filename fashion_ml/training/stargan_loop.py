@@ -179,8 +179,8 @@ class _Loop:
         self._scalers = {name: torch.amp.GradScaler(self._device.type, enabled=self._scaled) for name in self.optimizers}
         self._called = _compiled(n) if config.training.compile else n
         self._sums = torch.zeros(len(TERMS), dtype=torch.float64, device=self._device)
-        self._overflows = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._counts, self._r1_steps, self._steps = dict.fromkeys(TERMS, 0), 0, 0
+        self._overflows, self._r1_counted = torch.zeros((2,), dtype=torch.float64, device=self._device)
+        self._counts, self._steps = dict.fromkeys(TERMS, 0), 0
 
     def step(self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float) -> None:
         """One step: D, then G, E and F, then the averages; adds the terms to the epoch's sums."""
@@ -197,15 +197,16 @@ class _Loop:
 
         terms = {**d_terms, **g_terms}
         values = torch.stack([terms[name].double() if name in terms else self._sums.new_zeros(()) for name in TERMS])
+        finite = values.isfinite().all() if self._scaled else torch.ones((), dtype=torch.bool, device=self._device)
         if self._scaled:  # the scalers leave out a step that overflows fp16, and so do the means
-            finite = values.isfinite().all()
             self._overflows += ~finite
             values = torch.where(finite, values, torch.zeros_like(values))
         self._sums += values
+        if with_r1:
+            self._r1_counted += finite
         for name in terms:
             self._counts[name] += 1
         self._steps += 1
-        self._r1_steps += with_r1
 
     def _update(self, name: str, loss: torch.Tensor, parameters: Any) -> None:
         scaler, optimizer = self._scalers[name], self.optimizers[name]
@@ -236,19 +237,21 @@ class _Loop:
             )
 
     def epoch_values(self) -> dict[str, float]:
-        """Means of the epoch that has ended, in one transfer, and the sums begin anew."""
-        sums = self._sums / (self._steps - self._overflows)
+        """Means of the epoch that has ended over the steps of all processes that count, in one transfer, and the sums begin anew."""
+        counted, r1_counted = (self._steps - self._overflows)[None], self._r1_counted[None]
+        totals = torch.cat([self._sums, counted, r1_counted, self._overflows[None]])
         if self._accelerator.num_processes > 1:
-            sums = self._accelerator.reduce(sums, reduction="mean")
-        means = dict(zip(TERMS, sums.tolist(), strict=True))
+            totals = self._accelerator.reduce(totals, reduction="sum")
+        *sums, steps, r1_steps, overflows = totals.tolist()
+        means = {name: total / steps for name, total in zip(TERMS, sums, strict=True)}
         values = {name: value for name, value in means.items() if self._counts[name]}
-        if self._r1_steps:
-            values["r1_computed"] = means["r1"] * self._steps / self._r1_steps
+        if r1_steps:
+            values["r1_computed"] = means["r1"] * steps / r1_steps
         if self._scaled:
-            values["overflowed_steps"] = self._overflows.item()
-        self._sums.zero_()
-        self._overflows.zero_()
-        self._counts, self._r1_steps, self._steps = dict.fromkeys(TERMS, 0), 0, 0
+            values["overflowed_steps"] = overflows / self._accelerator.num_processes
+        for total in (self._sums, self._overflows, self._r1_counted):
+            total.zero_()
+        self._counts, self._steps = dict.fromkeys(TERMS, 0), 0
         return values
 
     def set_rates(self, step: int, total: int) -> None:
@@ -265,10 +268,10 @@ class _Loop:
         return {"lr_g": g, "lr_d": self.optimizers["d"].param_groups[0]["lr"], "lr_mapping": mapping}
 
     def sums_to_dict(self) -> dict[str, Any]:
-        """The running epoch, for the state: every process's sums, then its overflows, a row a process. Called by all processes."""
-        own = torch.cat([self._sums, self._overflows[None]])[None]
+        """The running epoch, for the state: every process's sums, its overflows and its steps with R1 that count, a row a process. Called by all processes."""
+        own = torch.cat([self._sums, self._overflows[None], self._r1_counted[None]])[None]
         every = self._accelerator.gather(own) if self._accelerator.num_processes > 1 else own
-        return {"sums": every.tolist(), "counts": self._counts, "r1_steps": self._r1_steps, "steps": self._steps}
+        return {"sums": every.tolist(), "counts": self._counts, "steps": self._steps}
 
     def scaler_states(self) -> dict[str, Any]:
         """For the state."""
@@ -282,9 +285,10 @@ class _Loop:
         plain = extra["sums"]
         every = torch.tensor(plain["sums"], dtype=torch.float64)
         own = every[self._accelerator.process_index] if len(every) == self._accelerator.num_processes else every.mean(0)
-        self._sums.copy_(own[:-1])
-        self._overflows.copy_(own[-1])
-        self._counts, self._r1_steps, self._steps = dict(plain["counts"]), plain["r1_steps"], plain["steps"]
+        self._sums.copy_(own[: len(TERMS)])
+        self._overflows.copy_(own[len(TERMS)])
+        self._r1_counted.copy_(own[len(TERMS) + 1] if len(own) > len(TERMS) + 1 else plain["r1_steps"])  # 0.1 counted every step
+        self._counts, self._steps = dict(plain["counts"]), plain["steps"]
         for name, scaler in self._scalers.items():
             if extra["scalers"][name]:
                 scaler.load_state_dict(extra["scalers"][name])

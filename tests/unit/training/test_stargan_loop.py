@@ -184,7 +184,7 @@ def a_loop(config: StarganExperiment, process: int = 0, processes: int = 1) -> t
     n = make_networks(loop.network_sizes(config, 2), 0)
     averages = {name: loop.Averaged(n.named()[name], 0.9) for name in ("generator", "style_encoder", "mapping")}
     alone = SimpleNamespace(device=torch.device("cpu"), num_processes=processes, process_index=process)
-    alone.reduce = lambda value, reduction: value
+    alone.reduce = alone.gather = lambda value, reduction="": value
     return loop._Loop(config, n, averages, alone, 3), n
 
 
@@ -196,7 +196,7 @@ def test_every_process_goes_on_with_its_own_sums_of_the_epoch(folder: Path, tmp_
     for process, (loop, _) in enumerate(pairs):
         b = inputs_of(config, folder, process, 2).batch(1)
         loop.step(b, LossWeights(), with_r1=True, lambda_ds=1.0)
-    sums = [torch.cat([loop._sums, loop._overflows[None]])[None] for loop, _ in pairs]
+    sums = [torch.tensor(loop.sums_to_dict()["sums"], dtype=torch.float64) for loop, _ in pairs]
     assert (sums[0] != sums[1]).any()
     first, n = pairs[0]
     first._accelerator.gather = lambda own: torch.cat(sums)
@@ -226,6 +226,56 @@ def test_a_step_that_overflows_half_precision_counts_in_no_mean_and_moves_no_wei
         loop.step(replace(b, x_src=b.x_src * 1e6), LossWeights(), with_r1=False, lambda_ds=1.0)
     with pytest.raises(InputError, match="loss of most steps is not finite by step 4"):
         loop.require_finite(4, inputs.names)
+
+
+def overflowing(b: GanBatch) -> GanBatch:
+    """The batch, with contents that no fp16 holds."""
+    return replace(b, x_src=b.x_src * 1e6)
+
+
+def test_the_penalty_is_averaged_over_the_steps_that_computed_it_and_did_not_overflow(folder: Path, tmp_path: Path):
+    """Of three steps the first overflows and the others count, only the last has R1, p say: r1 is p / 2, and r1_computed is p."""
+    from fashion_ml.training.checkpoints import save_training
+
+    config = experiment(folder, training={"mixed_precision": "fp16"})
+    loop, n = a_loop(config)
+    inputs = inputs_of(config, folder)
+    loop.step(overflowing(inputs.batch(1)), LossWeights(), with_r1=True, lambda_ds=1.0)
+    loop.step(inputs.batch(2), LossWeights(), with_r1=False, lambda_ds=1.0)
+    extra = {"sums": loop.sums_to_dict(), "kept": [], "scalers": loop.scaler_states(), "seconds": 1.0}
+    save_training(tmp_path / "state", 2, n, loop._averages, loop.optimizers, extra)
+    resumed, _ = a_loop(config)
+    assert resumed.restore(tmp_path / "state") == (2, [], 1.0)
+    for going_on in (loop, resumed):
+        going_on.step(inputs.batch(3), LossWeights(), with_r1=True, lambda_ds=1.0)
+        penalty = going_on._sums[-1].item()
+        assert penalty > 0
+        values = going_on.epoch_values()
+        assert (values["r1"], values["r1_computed"], values["overflowed_steps"]) == (penalty / 2, penalty, 1)
+    loop.step(overflowing(inputs.batch(4)), LossWeights(), with_r1=True, lambda_ds=1.0)
+    loop.step(inputs.batch(5), LossWeights(), with_r1=False, lambda_ds=1.0)
+    assert "r1_computed" not in loop.epoch_values()  # the only one overflowed
+
+
+def test_the_means_are_over_the_steps_of_all_processes_that_count(folder: Path):
+    """One process counts its step, with p, the other counts two, with q and without R1: r1 is (p + q) / 3, r1_computed (p + q) / 2."""
+    config = experiment(folder, training={"mixed_precision": "fp16", "batch_size": 2})
+    (first, _), (second, _) = (a_loop(config, process, 2) for process in (0, 1))
+    batches = [inputs_of(config, folder, process, 2).batch for process in (0, 1)]
+    first.step(batches[0](1), LossWeights(), with_r1=True, lambda_ds=1.0)
+    second.step(batches[1](1), LossWeights(), with_r1=True, lambda_ds=1.0)
+    first.step(overflowing(batches[0](2)), LossWeights(), with_r1=False, lambda_ds=1.0)
+    second.step(batches[1](2), LossWeights(), with_r1=False, lambda_ds=1.0)
+    p, q = first._sums[-1].item(), second._sums[-1].item()
+    sent: list[torch.Tensor] = []
+    second._accelerator.reduce = lambda value, reduction: sent.append(value) or value
+    second.epoch_values()
+    first._accelerator.reduce = lambda value, reduction: value + sent[0]
+    values = first.epoch_values()
+    assert (p > 0, q > 0, p != q) == (True, True, True)
+    assert values["r1"] == pytest.approx((p + q) / 3, rel=1e-12)
+    assert values["r1_computed"] == pytest.approx((p + q) / 2, rel=1e-12)
+    assert values["overflowed_steps"] == 0.5
 
 
 def test_the_average_follows_the_weights(folder: Path, tmp_path: Path):
