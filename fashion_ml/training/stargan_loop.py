@@ -268,7 +268,7 @@ class _Loop:
         return {"lr_g": g, "lr_d": self.optimizers["d"].param_groups[0]["lr"], "lr_mapping": mapping}
 
     def sums_to_dict(self) -> dict[str, Any]:
-        """The running epoch, for the state: every process's sums, its overflows and its steps with R1 that count, a row a process. Called by all processes."""
+        """The running epoch, for the state: a row a process, of its sums, overflows and steps with R1 that count. Called by all processes."""
         own = torch.cat([self._sums, self._overflows[None], self._r1_counted[None]])[None]
         every = self._accelerator.gather(own) if self._accelerator.num_processes > 1 else own
         return {"sums": every.tolist(), "counts": self._counts, "steps": self._steps}
@@ -287,7 +287,9 @@ class _Loop:
         own = every[self._accelerator.process_index] if len(every) == self._accelerator.num_processes else every.mean(0)
         self._sums.copy_(own[: len(TERMS)])
         self._overflows.copy_(own[len(TERMS)])
-        self._r1_counted.copy_(own[len(TERMS) + 1] if len(own) > len(TERMS) + 1 else plain["r1_steps"])  # 0.1 counted every step
+        self._r1_counted.copy_(
+            own[len(TERMS) + 1] if len(own) > len(TERMS) + 1 else plain["r1_steps"]
+        )  # 0.1 counted every step
         self._counts, self._steps = dict(plain["counts"]), plain["steps"]
         for name, scaler in self._scalers.items():
             if extra["scalers"][name]:
