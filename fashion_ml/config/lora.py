@@ -196,7 +196,7 @@ class LoraExperiment(Section):
     """Name of the run."""
     model: Model = Model()
     data: Data
-    network: Network = Network()
+    network: Network = Field(default=Network(), validate_default=True)  # for its alpha
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     loss: Loss = Loss()

@@ -17,6 +17,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.redact import first_line
 
 MANIFEST, PACKED, PACKED_FOLDER = "manifest.json", "packed.json", "packed-shards"
 MIRRORED = ".mirrored"
@@ -148,7 +149,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         if wrong := [key for key, kind in kinds.items() if not isinstance(tree[key], kind)]:
             raise ValueError(f"{', '.join(wrong)} of another kind")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{_FIELD}: {str(path)!r} is damaged ({_first_line(error)}); encode again") from None
+        raise InputError(f"{_FIELD}: {str(path)!r} is damaged ({first_line(error)[:160]}); encode again") from None
     return dict(tree)
 
 
@@ -174,7 +175,7 @@ def _packed_domains(index: Path) -> list[Domain]:
         if len(shapes) > 1:
             raise ValueError(f"latents of {len(shapes)} sizes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = f"{str(path)!r} cannot be read ({_first_line(error)})"
+        reason = f"{str(path)!r} cannot be read ({first_line(error)[:160]})"
         raise InputError(f"{_FIELD}: {reason}; encode again, or remove {PACKED} to read the single files") from None
     beside = {place.name: tuple(path.stem for path in _latent_files(place)) for place in _domain_folders(index.parent)}
     beside = {name: files for name, files in beside.items() if files}
@@ -184,10 +185,6 @@ def _packed_domains(index: Path) -> list[Domain]:
             "read the single files"
         )
     return domains
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def _domain_folders(folder: Path) -> list[Path]:
@@ -233,7 +230,7 @@ def read_latent(path: Path) -> torch.Tensor:
         else:
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"cannot be read ({_first_line(error)}); encode it again or remove it") from None
+        raise ValueError(f"cannot be read ({first_line(error)[:160]}); encode it again or remove it") from None
     if isinstance(value, dict):
         value = value.get("latent")
     if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:

@@ -72,11 +72,11 @@ def _with_base(lora: Path, base: str, prediction_type: str | None, form: str, ou
     load_lora(lora, pipeline.unet, pipeline.text_encoder, spec)
     with quiet_libraries():
         if form == "diffusers":
-            text = get_peft_model_state_dict(pipeline.text_encoder) if spec.text_encoder else None
+            text = get_peft_model_state_dict(pipeline.text_encoder) if spec.train_text_encoder else None
             layers = {"unet_lora_layers": get_peft_model_state_dict(pipeline.unet), "text_encoder_lora_layers": text}
             StableDiffusionPipeline.save_lora_weights(output, **layers)
             return
-        pipeline.fuse_lora(components=["unet", *(["text_encoder"] if spec.text_encoder else [])])
+        pipeline.fuse_lora(components=["unet", *(["text_encoder"] if spec.train_text_encoder else [])])
         pipeline.unload_lora_weights()
         if output.suffix != ".safetensors":
             pipeline.save_pretrained(output)

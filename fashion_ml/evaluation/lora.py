@@ -41,6 +41,7 @@ from fashion_ml.models.kohya_format import load_lora, model_hash, spec_of
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import SAMPLER, find_base, load_pipeline, quiet_libraries, vae_factor
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.run import TrackedRun
 
 MAIN, BASE = "LoRA", "base"
@@ -312,8 +313,9 @@ def _load_lora(pipeline: Any, path: Path) -> None:
         with quiet_libraries():
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"lora: {str(path)!r} does not fit this base ({reason}); use a LoRA trained on it") from error
+        raise InputError(
+            f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
+        ) from error
 
 
 def _made(kept: ImageFolder, job: Job) -> Image.Image:

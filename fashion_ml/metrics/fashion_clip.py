@@ -15,6 +15,7 @@ from PIL import Image
 
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
+from fashion_ml.runtime.redact import first_line
 
 FORMS = (
     "use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder in transformers' form such as "
@@ -88,8 +89,7 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({reason}); {FORMS}") from error
+        raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
     return FashionClip(name, _weights_digest(model), model.eval().to(device), preprocess, tokenizer)
 
 

@@ -24,7 +24,7 @@ def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torc
     """The LoRA in kohya's names: `<module>.lora_down.weight` [r, in, ...], `.lora_up.weight` [out, r, ...], `.alpha` 0-d, and for DoRA
     `.dora_scale` [out, 1, ...]; CPU, float32."""
     tensors: dict[str, torch.Tensor] = {}
-    for name, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
+    for name, module in _lora_modules(unet, text_encoder if spec.train_text_encoder else None):
         tensors[f"{name}.lora_down.weight"] = _plain(module.lora_A["default"].weight)
         tensors[f"{name}.lora_up.weight"] = _plain(module.lora_B["default"].weight)
         tensors[f"{name}.alpha"] = torch.tensor(float(spec.file_alpha))
@@ -44,7 +44,7 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
 
     check_lora(path, unet, text_encoder, spec)
     tensors = load_file(path)
-    for key, module in _lora_modules(unet, text_encoder if spec.text_encoder else None):
+    for key, module in _lora_modules(unet, text_encoder if spec.train_text_encoder else None):
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
         alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
@@ -114,7 +114,7 @@ def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
         feed_forward=has("_ff_net_"),
         projections=has("_proj_in"),
         convolutions=has("_conv"),
-        text_encoder=any(name.startswith("lora_te_") for name in names),
+        train_text_encoder=any(name.startswith("lora_te_") for name in names),
         use_dora=any(name.endswith(".dora_scale") for name in tensors),
     )
 
@@ -154,7 +154,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Kohya's name and the weight's shape of each module that a spec trains, whether its LoRA is on already or not."""
     found = [("lora_unet_", unet, unet_targets(unet, spec))]
-    if spec.text_encoder:
+    if spec.train_text_encoder:
         found.append(("lora_te_text_model_", text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER)))
     for prefix, model, names in found:
         for name in names:

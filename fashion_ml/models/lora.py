@@ -23,7 +23,10 @@ TEXT_ENCODER = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 @dataclass(frozen=True)
 class LoraSpec:
-    """What is trained. kohya's modules are attention, feed-forward and projections, and the text encoder."""
+    """What is trained, by the names of the experiment's settings.
+
+    kohya's modules are attention, feed-forward and projections, and the text encoder.
+    """
 
     rank: int
     alpha: float
@@ -31,7 +34,7 @@ class LoraSpec:
     projections: bool = False
     convolutions: bool = False
     """The 3 x 3 convolutions of residual blocks and of down- and upsampling."""
-    text_encoder: bool = False
+    train_text_encoder: bool = False
     dropout: float = 0.0
     """Share of inputs dropped before lora_down while training."""
     use_dora: bool = False
@@ -66,7 +69,7 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int) -> LoraPar
     from diffusers.training_utils import cast_training_params
 
     models = [(unet, unet_targets(unet, spec), "lora")]
-    if spec.text_encoder:
+    if spec.train_text_encoder:
         models.append((text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER), "lora of the text encoder"))
     trained: list[list[torch.nn.Parameter]] = [[], []]
     for index, (model, targets, purpose) in enumerate(models):

@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file, read_header
+from fashion_ml.runtime.redact import first_line
 
 SAMPLER = "DDIMScheduler"
 """What every pipeline samples with (Song et al. 2020, arXiv:2010.02502)."""
@@ -64,9 +65,8 @@ def load_pipeline(
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"model.base: {base!r} cannot be loaded ({reason}); use embedded, a diffusers folder, a .safetensors file or a hub id"
+            f"model.base: {base!r} cannot be loaded ({first_line(error)}); use embedded, a diffusers folder, a .safetensors file or a hub id"
         ) from error
     foreign = (
         pipeline.unet.config.addition_embed_type

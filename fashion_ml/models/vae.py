@@ -13,6 +13,7 @@ from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.single_file import CONFIGS, load_single_file, read_header
 from fashion_ml.models.stable_diffusion import quiet_libraries
+from fashion_ml.runtime.redact import first_line
 
 FORMS = "use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file"
 
@@ -25,8 +26,7 @@ def load_vae(name: str, device: torch.device | str = "cpu") -> Any:
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"model.vae: {name!r} cannot be loaded ({reason}); {FORMS}") from error
+        raise InputError(f"model.vae: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
     return vae.float().requires_grad_(False).eval().to(device)
 
 

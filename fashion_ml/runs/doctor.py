@@ -14,6 +14,7 @@ from typing import Literal
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.provenance import PACKAGES
+from fashion_ml.runtime.redact import first_line
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ def examine() -> list[Finding]:
             found, _, fix = error.problems[0].partition("; ")
             findings.append(Finding(name, "wrong", found, fix))
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            findings.append(Finding(name, "wrong", reason, "install again: pip install -c constraints.txt -e ."))
+            findings.append(Finding(name, "wrong", first_line(error), "install again: pip install -c constraints.txt -e ."))
     return findings
 
 

@@ -92,8 +92,9 @@ def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, exp
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
-    from fashion_ml.training.lora_loop import DTYPES, lora_spec
+    from fashion_ml.training.lora_loop import lora_spec
     from fashion_ml.training.optimizers import check_optimizer
+    from fashion_ml.training.precision import DTYPES
 
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, kwargs_handlers=[long_waits()])
     earlier = find_run_to_resume(resume, config) if resume else None

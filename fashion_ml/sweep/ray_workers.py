@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.parent_process import PARENT
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.local_workers import worker_command
 from fashion_ml.sweep.study import STORAGE
 
@@ -32,9 +33,8 @@ class RayCrew:
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"--launcher: no Ray cluster ({reason}); start one with ray start --head, or set RAY_ADDRESS"
+                f"--launcher: no Ray cluster ({first_line(error)}); start one with ray start --head, or set RAY_ADDRESS"
             ) from None
         self._ray, self._folder = ray, folder
         self._spec, self._deadline = spec_path.absolute(), deadline

@@ -13,6 +13,7 @@ from fashion_ml.config import SweepSpec, as_overrides, load_experiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.launch import best_trials, values_of_complete
 from fashion_ml.sweep.study import trials_of
 from fashion_ml.sweep.trial import PROCESS_SECONDS
@@ -144,7 +145,7 @@ def _draw(stem: Path, picture: Any, page: Any, study: optuna.Study, options: dic
             write_text(stem.with_suffix(".html"), html)
             paths.append(stem.with_suffix(".html"))
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or one value only
-        say(f"The plot {stem.name} cannot be drawn yet: {(str(error) or type(error).__name__).splitlines()[0]}")
+        say(f"The plot {stem.name} cannot be drawn yet: {first_line(error)}")
     finally:
         pyplot.close("all")
     return paths

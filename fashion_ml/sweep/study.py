@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SweepSpec, flat, read_constraint
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import ATTRIBUTE, METRICS, NEAREST, better
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.
             if "psycopg" in str(error)
             else "give a SQLAlchemy URL whose driver is installed"
         )
-        raise InputError(f"--storage: {hidden(url)!r} cannot be used ({_first_line(error)}); {fix}") from error
+        raise InputError(f"--storage: {hidden(url)!r} cannot be used ({first_line(error)[:200]}); {fix}") from error
     study.sampler = sampler_of(spec, 0)
     digest = _digest(spec, base)
     before = study.user_attrs.get(_DIGEST)
@@ -333,7 +334,3 @@ def _digest(spec: SweepSpec, base: Any) -> str:
     tree = spec.model_dump(mode="json", include={"search_space", "objectives", "seeds", "constraints"})
     text = json.dumps([tree, {key: str(value) for key, value in flat(base).items()}], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SweepSpec, to_yaml
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.redact import without_credentials
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.study import begun_run_of, open_study, queue_again
 from fashion_ml.sweep.trial import TrialError, TrialRunner
 
@@ -44,8 +44,7 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, deadline: float 
                     say("A trial of this worker was taken over, because it had been silent for too long")
                     continue
                 troubles += 1
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                say(f"A trial was cut off ({without_credentials(reason)}); it is queued again")
+                say(f"A trial was cut off ({first_line(error)}); it is queued again")
                 if troubles == _TROUBLES:
                     raise
                 time.sleep(_TROUBLE_SECONDS)

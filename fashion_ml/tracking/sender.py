@@ -13,7 +13,7 @@ from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.redact import without_credentials
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.spool import Operation, RetryLater
 
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
@@ -195,4 +195,4 @@ def _perform(client: Any, operation: Operation, names: dict[str, str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return without_credentials((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
+    return first_line(error)[:200]

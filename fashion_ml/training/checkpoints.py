@@ -19,9 +19,9 @@ from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import LoraParameters, LoraSpec
 from fashion_ml.models.stargan import Networks, NetworkSizes
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.redact import first_line
+from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.training_log import TrainingLog
-
-SAVE_DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class CheckpointManager:
@@ -48,7 +48,7 @@ class CheckpointManager:
         path = self._folder / f"{name}.safetensors"
         if self._accelerator.is_main_process:
             tensors = lora_tensors(self._pipeline.unet, self._pipeline.text_encoder, self._spec)
-            save_lora(path, tensors, self._metadata(step), SAVE_DTYPES[self._config.output.save_precision])
+            save_lora(path, tensors, self._metadata(step), DTYPES[self._config.output.save_precision])
         return path
 
     def after_step(self, step: int, epoch: int, epoch_ends: bool, record: TrainingLog) -> None:
@@ -226,8 +226,9 @@ def load_averages(path: Path, networks: Networks) -> Networks:
             network.load_state_dict(own)
             network.eval().requires_grad_(False)
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"stargan: {str(path)!r} does not hold these networks ({reason}); use the run's own file") from None
+        raise InputError(
+            f"stargan: {str(path)!r} does not hold these networks ({first_line(error)}); use the run's own file"
+        ) from None
     return networks
 
 

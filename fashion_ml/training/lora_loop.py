@@ -38,8 +38,6 @@ from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.training_log import LossSeries, TrainingLog
 from fashion_ml.training.validation import Validation
 
-DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 @dataclass(frozen=True)
 class Hooks:
@@ -74,19 +72,8 @@ class TrainedLora:
 
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
-    """The LoRA of an experiment."""
-    network = config.network
-    return LoraSpec(
-        rank=network.rank,
-        alpha=network.alpha or float(network.rank),
-        feed_forward=network.feed_forward,
-        projections=network.projections,
-        convolutions=network.convolutions,
-        text_encoder=network.train_text_encoder,
-        dropout=network.dropout,
-        use_dora=network.use_dora,
-        use_rslora=network.use_rslora,
-    )
+    """The LoRA of an experiment, each setting by its name."""
+    return LoraSpec(**config.network.model_dump(exclude={"network_weights"}))
 
 
 def train_lora(

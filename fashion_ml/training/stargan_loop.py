@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.signals import StopNow, not_interrupted, stop_between_steps
 from fashion_ml.training.checkpoints import STATE, load_training, metadata_of, save_networks, save_training
 from fashion_ml.training.lr_schedule import lr_factor
+from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 
 TERMS = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1")
-_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,9 @@ def network_sizes(config: StarganExperiment, domains: int) -> NetworkSizes:
 
 
 def loss_weights(config: StarganExperiment) -> LossWeights:
-    """The weights of an experiment's terms."""
-    loss = config.loss
-    return LossWeights(
-        loss.w_adv, loss.w_sty, loss.w_cyc, loss.w_id, loss.w_r1, loss.r1_interval, loss.ds_margin, loss.detach_style_target
-    )
+    """The weights of an experiment's terms, each by its name without `w_`."""
+    given = config.loss.model_dump(exclude={"w_ds", "ds_decay_epochs"})
+    return LossWeights(**{name.removeprefix("w_"): value for name, value in given.items()})
 
 
 def train_stargan(
@@ -173,8 +172,8 @@ class _Loop:
                 **options,  # type: ignore[arg-type]
             ),
         }
-        half = _HALF.get(config.training.mixed_precision)
-        self._autocast = (lambda: torch.autocast(self._device.type, half)) if half is not None else nullcontext  # type: ignore[assignment]
+        dtype = DTYPES[config.training.mixed_precision]
+        self._autocast = nullcontext if dtype == torch.float32 else partial(torch.autocast, self._device.type, dtype)
         self._scaled = config.training.mixed_precision == "fp16"
         self._scalers = {name: torch.amp.GradScaler(self._device.type, enabled=self._scaled) for name in self.optimizers}
         self._called = _compiled(n) if config.training.compile else n

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.redact import first_line
 
 if TYPE_CHECKING:
     from fashion_ml.metrics.fashion_clip import FashionClip
@@ -49,8 +50,9 @@ def read_attributes(path: Path) -> Attributes:
         content = path.read_bytes()
         tree = yaml.safe_load(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{_FIELD}: {str(path)!r} cannot be read ({reason}); give a YAML file of categories") from None
+        raise InputError(
+            f"{_FIELD}: {str(path)!r} cannot be read ({first_line(error)}); give a YAML file of categories"
+        ) from None
     if not isinstance(tree, dict) or not tree:
         raise InputError(f"{_FIELD}: {str(path)!r} holds no categories; see {FOLDER / 'fashion.yaml'} for the form")
     odd = [name for name in tree if not re.fullmatch(r"[\w .:/-]+", str(name))]

@@ -104,7 +104,7 @@ def test_the_hashes_are_those_of_kohya(trained):  # type: ignore[no-untyped-def]
     assert json.dumps(legacy_hash(content)) == f'"{hashlib.sha256(content[1 << 20 : (1 << 20) + (1 << 16)]).hexdigest()[:8]}"'
 
 
-EVERYTHING = {"feed_forward": True, "projections": True, "convolutions": True, "text_encoder": True}
+EVERYTHING = {"feed_forward": True, "projections": True, "convolutions": True, "train_text_encoder": True}
 IDS, LATENTS, TIMES = torch.arange(64).view(2, 32), torch.randn(2, 4, 16, 16), torch.tensor([10, 700])
 
 
@@ -154,7 +154,11 @@ def test_continuing_from_a_file_begins_where_it_ended_also_with_another_alpha(sw
         load_lora(path, fresh.unet, fresh.text_encoder, spec)
         assert (output(fresh) - output(trained)).abs().max() <= 1e-5
     written = spec_of(load_file(path))
-    assert (written.rank, written.text_encoder, written.use_dora) == (RANK, "text_encoder" in switches, "use_dora" in switches)
+    assert (written.rank, written.train_text_encoder, written.use_dora) == (
+        RANK,
+        "train_text_encoder" in switches,
+        "use_dora" in switches,
+    )
 
 
 def test_the_alpha_in_the_file_of_a_rank_stabilised_lora_is_the_one_readers_divide_by_the_rank(tmp_path: Path):
