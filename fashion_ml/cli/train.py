@@ -151,7 +151,7 @@ def train_stargan(
 
     given = settings_given(arguments, context.args, set_, STARGAN_SHORT_NAMES)
     path = Path(config) if config else experiment_file("stargan/embedded.yaml")
-    experiment = load_experiment(path, given, StarganExperiment, STARGAN_SHORT_NAMES)
+    experiment = load_experiment(path, given, StarganExperiment)
     from fashion_ml.runs.stargan import run_stargan
 
     outcome = run_stargan(experiment, resume=resume, new=new)

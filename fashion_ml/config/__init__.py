@@ -1,8 +1,18 @@
 """Every experiment setting, and how a YAML file and overrides become one frozen, checked object."""
 
 from fashion_ml.config.base import Evaluation, Section
-from fashion_ml.config.loading import checked, flat, load_config, load_experiment, to_yaml, validate, validate_evaluation
+from fashion_ml.config.loading import (
+    checked,
+    flat,
+    laid_over,
+    load_config,
+    load_experiment,
+    to_yaml,
+    validate,
+    validate_evaluation,
+)
 from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment, Optimizer
+from fashion_ml.config.settings import Setting, settings_of, short_names
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
 from fashion_ml.config.sweep import EXPERIMENTS, Dimension, SweepSpec, as_overrides, load_sweep, read_constraint
 
@@ -16,15 +26,19 @@ __all__ = [
     "LoraExperiment",
     "Optimizer",
     "Section",
+    "Setting",
     "StarganExperiment",
     "SweepSpec",
     "as_overrides",
     "checked",
     "flat",
+    "laid_over",
     "load_config",
     "load_experiment",
     "load_sweep",
     "read_constraint",
+    "settings_of",
+    "short_names",
     "to_yaml",
     "validate",
     "validate_evaluation",

@@ -25,6 +25,18 @@ ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memoris
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
 
 
+class Names:
+    """Stands in a field's annotation: what the setting is called beside its own name, on the command line and in overrides.
+
+    With `own=False` its own name alone does not mean it (another section has that name, or it would be read as another setting's); the
+    path, such as `evaluation.seed`, always does.
+    """
+
+    def __init__(self, *others: str, own: bool = True):
+        self.others = others
+        self.own = own
+
+
 class Section(BaseModel):
     """Unknown keys are errors, nothing changes after loading, and each attribute's docstring is its description."""
 
@@ -34,9 +46,9 @@ class Section(BaseModel):
 class Model(Section):
     """The base model."""
 
-    base: Text = "embedded"
+    base: Annotated[Text, Names("pretrained_model_name_or_path")] = "embedded"
     """`embedded`, a diffusers folder, a `.safetensors` checkpoint, or a hub id (`owner/name`, the only one that uses the network)."""
-    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    prediction_type: Annotated[Literal["epsilon", "v_prediction"] | None, Names(own=False)] = None
     """What the UNet predicts; what the base says when not given (a single file of SD 2.x that says nothing: v_prediction)."""
 
 
@@ -61,7 +73,7 @@ class Weights(Section):
 class Evaluation(Section):
     """Generating with the LoRA and without it, and measuring both against references."""
 
-    enabled: bool = True
+    enabled: Annotated[bool, Names("evaluate", own=False)] = True
     """Evaluate after training."""
     references: Text | None = None
     """Folder of reference images with captions; the training images when not given (said in the report)."""
@@ -69,20 +81,20 @@ class Evaluation(Section):
     """At most so many reference images, in the order of their names."""
     images_per_reference: Positive = 2
     """Seeds for every reference image; their scores are averaged before intervals are made."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0), Names(own=False)] = 0
     """First seed of the generated images, the same for base and LoRA."""
     num_inference_steps: Positive = 25
     """Sampler steps (DDIM)."""
     guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 7.5
     """Classifier-free guidance."""
-    batch_size: Positive = 4
+    batch_size: Annotated[Positive, Names(own=False)] = 4
     """Images generated at once; changes speed and memory."""
     encoder: Text = "embedded"
     """FashionCLIP: `embedded`; open_clip's `hf-hub:OWNER/NAME` (uses the network), `local-dir:FOLDER` or `ARCHITECTURE@FILE`; or a folder or
     hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""
     without: Annotated[tuple[Literal["fashion_clip"], ...], ByComma] = ()
     """`[fashion_clip]` measures without an encoder: then there is no fashion_clip_loss and no weighted_total_loss."""
-    extra_metrics: Annotated[tuple[ExtraMetric, ...], ByComma] = (
+    extra_metrics: Annotated[tuple[ExtraMetric, ...], ByComma, Names("signs")] = (
         "attributes",
         "masked_color",
         "ciede2000",
@@ -98,7 +110,7 @@ class Evaluation(Section):
     weights: Weights = Weights()
     resamples: Positive = 2000
     """Bootstrap resamples over reference images."""
-    cache_dir: Text | None = None
+    cache_dir: Annotated[Text | None, Names(own=False)] = None
     """Folder for the base's images, shared by runs and processes; every training run's own when not given."""
 
     @model_validator(mode="before")
@@ -113,7 +125,7 @@ class Evaluation(Section):
 class Tracking(Section):
     """MLflow."""
 
-    experiment: Text = "fashion_ml"
+    experiment: Annotated[Text, Names(own=False)] = "fashion_ml"
     """Experiment that a new run goes to; `mlflow run` brings its own."""
     log_with: Literal["mlflow", "tensorboard"] = "mlflow"
     """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder; MLflow is always on."""

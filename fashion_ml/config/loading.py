@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeVar, overload
 
 import yaml
 from pydantic import ValidationError
 
 from fashion_ml.config.base import Evaluation, Section
-from fashion_ml.config.lora import SHORT_NAMES, LoraExperiment
+from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.messages import problem
+from fashion_ml.config.settings import short_names
+from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.errors import InputError
 
 _FOLDERS = (
@@ -24,23 +26,57 @@ _FOLDERS = (
 Experiment = TypeVar("Experiment", bound=Section)
 
 
-def load_config(path: str | Path, overrides: Mapping[str, str] | None = None) -> LoraExperiment:
-    """A LoRA experiment: a YAML file with `overrides` (dotted path or short name -> text, empty text = not given) laid over it.
+@overload
+def load_config(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, kind: Literal["lora"] = "lora"
+) -> LoraExperiment: ...
+
+
+@overload
+def load_config(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, kind: Literal["stargan"]
+) -> StarganExperiment: ...
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, kind: str = "lora"
+) -> LoraExperiment | StarganExperiment:
+    """A checked experiment for `kind` of training: a YAML file, or a mapping of settings, with `overrides` laid over it.
+
+    Both mappings may be nested as in the file, `{"network": {"rank": 8}}`, or name settings by path, `{"network.rank": 8}`, or by short or
+    kohya's name, `{"rank": 8}`. Values are Python's, or text as on the command line; empty text is not given, None is null.
 
     Raises InputError with every problem at once: `path.in.yaml: value; fix`.
     """
-    return load_experiment(path, overrides or {}, LoraExperiment, SHORT_NAMES)
+    if kind not in ("lora", "stargan"):
+        raise InputError(f"kind: {kind!r} is not known; give lora or stargan")
+    experiment: type[LoraExperiment | StarganExperiment] = LoraExperiment if kind == "lora" else StarganExperiment
+    return load_experiment(source, overrides or {}, experiment)
 
 
-def load_experiment(
-    path: str | Path, overrides: Mapping[str, str], kind: type[Experiment], short_names: Mapping[str, str]
-) -> Experiment:
-    """As load_config, for any kind of experiment."""
-    tree = read_yaml(Path(path))
-    for name, text in overrides.items():
-        if text != "":
-            _put(tree, short_names.get(name.replace("-", "_"), name), text)
-    return checked(tree, kind)
+def load_experiment(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
+    """As load_config, for any class of experiment."""
+    names = short_names(kind)
+    tree = laid_over({}, source, names) if isinstance(source, Mapping) else read_yaml(Path(source))
+    return checked(laid_over(tree, overrides, names), kind)
+
+
+def laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A new tree of settings with others over it, as load_config takes them; `names` are the short ones and the paths they mean."""
+    result = dict(tree)
+    for name, value in _leaves(settings, "", names):
+        if not (isinstance(value, str) and value == ""):
+            _put(result, name, value)
+    return result
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        path = f"{prefix}{name}" if prefix else names.get(str(name).replace("-", "_"), str(name))
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}.", names)
+        else:
+            yield path, value
 
 
 def validate(tree: Mapping[str, Any]) -> LoraExperiment:
@@ -118,13 +154,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _put(tree: dict[str, Any], dotted: str, text: str) -> None:
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, key = dotted.split(".")
     for section in sections:
         below = tree.get(section)
         tree[section] = dict(below) if isinstance(below, dict) else {}
         tree = tree[section]
-    tree[key] = None if text == "null" else text
-    if text.startswith("["):
+    tree[key] = None if value == "null" else value
+    if isinstance(value, PurePath):
+        tree[key] = str(value)
+    elif isinstance(value, str) and value.startswith("["):
         with suppress(yaml.YAMLError):  # then it is a text that begins with a bracket
-            tree[key] = yaml.safe_load(text)
+            tree[key] = yaml.safe_load(value)

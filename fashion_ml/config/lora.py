@@ -6,7 +6,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fashion_ml.config.base import Evaluation, FileName, Model, NotNegative, Positive, Rate, Section, Share, Text, Tracking
+from fashion_ml.config.base import (
+    Evaluation,
+    FileName,
+    Model,
+    Names,
+    NotNegative,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Text,
+    Tracking,
+)
+from fashion_ml.config.settings import short_names
 
 
 class Data(Section):
@@ -64,9 +77,9 @@ class Data(Section):
 class Network(Section):
     """The LoRA: on the UNet's attention (q, k, v and out projections), and where the switches say."""
 
-    rank: Positive = 32
-    """r; kohya's network_dim."""
-    alpha: Rate | None = None
+    rank: Annotated[Positive, Names("network_dim")] = 32
+    """Rank r of the update; kohya's network_dim."""
+    alpha: Annotated[Rate | None, Names("network_alpha")] = None
     """The update is (alpha / r) * B @ A; kohya's network_alpha. Equal to the rank when not given."""
     feed_forward: bool = False
     """Also the feed-forward layers of the transformer blocks."""
@@ -76,7 +89,7 @@ class Network(Section):
     """Also the 3 x 3 convolutions."""
     train_text_encoder: bool = False
     """Also attention and feed-forward of the text encoder; then caption embeddings are not cached."""
-    dropout: Share = 0.0
+    dropout: Annotated[Share, Names("network_dropout", own=False)] = 0.0
     """Share of the inputs of lora_down that training drops; kohya's network_dropout."""
     use_dora: bool = False
     """Weight-decomposed LoRA (arXiv:2402.09353)."""
@@ -90,8 +103,8 @@ class Optimizer(Section):
     """The optimiser and its learning-rate schedule."""
 
     optimizer_type: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = "adamw"
-    """adamw8bit and prodigy need the extra `gpu`."""
-    learning_rate: Rate = 5e-5
+    """The optimiser; adamw8bit and prodigy need the extra `gpu`."""
+    learning_rate: Annotated[Rate, Names("lr", "unet_lr")] = 5e-5
     """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
     text_encoder_lr: Rate | None = None
     """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
@@ -110,7 +123,7 @@ class Optimizer(Section):
 class Training(Section):
     """The loop."""
 
-    max_train_steps: Positive = 200
+    max_train_steps: Annotated[Positive, Names("steps")] = 200
     """Optimiser steps."""
     train_batch_size: Positive = 1
     """Images in one forward pass of one process."""
@@ -221,38 +234,5 @@ class LoraExperiment(Section):
         return network if network.alpha is not None else network.model_copy(update={"alpha": float(network.rank)})
 
 
-SHORT_NAMES = {
-    "pretrained_model_name_or_path": "model.base",
-    "base": "model.base",
-    "rank": "network.rank",
-    "network_dim": "network.rank",
-    "alpha": "network.alpha",
-    "network_alpha": "network.alpha",
-    "network_dropout": "network.dropout",
-    "lr": "optimizer.learning_rate",
-    "unet_lr": "optimizer.learning_rate",
-    "steps": "training.max_train_steps",
-    "evaluate": "evaluation.enabled",
-    "references": "evaluation.references",
-    "signs": "evaluation.extra_metrics",
-    **{
-        name: f"{section}.{name}"
-        for section, model in (
-            ("data", Data),
-            ("network", Network),
-            ("optimizer", Optimizer),
-            ("training", Training),
-            ("loss", Loss),
-            ("output", Output),
-            ("tracking", Tracking),
-        )
-        for name in model.model_fields
-        if name not in ("rank", "alpha", "dropout", "experiment")
-    },
-    **{
-        name: f"evaluation.{name}"
-        for name in Evaluation.model_fields
-        if name not in ("enabled", "seed", "batch_size", "weights", "cache_dir")  # read as the training's, or no single value
-    },
-}
+SHORT_NAMES = short_names(LoraExperiment)
 """kohya's and the short spellings, accepted wherever an override is given."""

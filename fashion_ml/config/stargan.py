@@ -6,7 +6,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fashion_ml.config.base import ByComma, FileName, NotNegative, Positive, Rate, Section, Share, Text, Tracking, Weights
+from fashion_ml.config.base import (
+    ByComma,
+    FileName,
+    Names,
+    NotNegative,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Text,
+    Tracking,
+    Weights,
+)
+from fashion_ml.config.settings import short_names
 
 NotNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -53,7 +66,7 @@ class GanNetwork(Section):
 class GanOptimizer(Section):
     """AdamW with betas (0, 0.99)."""
 
-    learning_rate: Rate = 1e-4
+    learning_rate: Annotated[Rate, Names("lr")] = 1e-4
     """Learning rate of G, E and D where lr_g or lr_d is not given."""
     lr_g: Rate | None = None
     """Learning rate of generator and style encoder."""
@@ -128,11 +141,11 @@ class GanTraining(Section):
 class GanEvaluation(Section):
     """Translating held-out contents to every domain and measuring what is kept and what is taken."""
 
-    enabled: bool = True
+    enabled: Annotated[bool, Names("evaluate", own=False)] = True
     """Evaluate after training."""
     contents_per_domain: Positive = 8
     """At most so many held-out contents of each domain."""
-    seed: NotNegativeInt = 0
+    seed: Annotated[NotNegativeInt, Names(own=False)] = 0
     """Seed of the latent styles."""
     styles: Annotated[int, Field(ge=2)] = 10
     """Latent styles of each content for diversity."""
@@ -143,7 +156,7 @@ class GanEvaluation(Section):
     domain_prompt: Annotated[str, Field(pattern=r"\{\}")] = "a photo of a {}"
     """Text that tells a domain for domain_accuracy; {} is the domain's name."""
     weights: Weights = Weights()
-    resamples: Positive = 2000
+    resamples: Annotated[Positive, Names(own=False)] = 2000
     """Bootstrap resamples over contents."""
 
 
@@ -181,24 +194,5 @@ class StarganExperiment(Section):
         return self
 
 
-STARGAN_SHORT_NAMES = {
-    "vae": "model.vae",
-    "lr": "optimizer.learning_rate",
-    "evaluate": "evaluation.enabled",
-    **{
-        name: f"{section}.{name}"
-        for section, model in (
-            ("data", Latents),
-            ("network", GanNetwork),
-            ("optimizer", GanOptimizer),
-            ("loss", GanLoss),
-            ("training", GanTraining),
-            ("output", GanOutput),
-            ("tracking", Tracking),
-        )
-        for name in model.model_fields
-        if name != "experiment"
-    },
-    **{name: f"evaluation.{name}" for name in ("encoder", "without", "domain_prompt", "contents_per_domain", "styles")},
-}
+STARGAN_SHORT_NAMES = short_names(StarganExperiment)
 """Short spellings, accepted wherever an override is given."""

@@ -11,16 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from fashion_ml.config.base import FileName, Positive, Section, Text
 from fashion_ml.config.loading import checked, flat, load_experiment, read_yaml
-from fashion_ml.config.lora import SHORT_NAMES, LoraExperiment
-from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
+from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.errors import InputError
 
 Value = bool | int | float | str
 Trainer = Literal["lora", "stargan"]
-EXPERIMENTS: dict[str, tuple[type[Any], dict[str, str]]] = {
-    "lora": (LoraExperiment, SHORT_NAMES),
-    "stargan": (StarganExperiment, STARGAN_SHORT_NAMES),
-}
+EXPERIMENTS: dict[str, type[Any]] = {"lora": LoraExperiment, "stargan": StarganExperiment}
 _LOSSES_OF_TRAINING = ("total_loss", "g_loss", "d_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "grad_norm")
 _FORBIDDEN = (
     "is a training loss, whose meaning changes with what is searched (g_loss contains -lambda_ds * ds: searching w_ds on it only buys a "
@@ -33,8 +30,9 @@ class Dimension(Section):
     """What one setting may be."""
 
     type: Literal["categorical", "int", "float"]
+    """One of `choices`, or a number from `low` to `high`."""
     choices: Annotated[tuple[Value, ...], Field(min_length=1)] | None = None
-    """Of a categorical one."""
+    """The values of a categorical one."""
     low: float | None = None
     """Least value of an int or float, itself included."""
     high: float | None = None
@@ -65,6 +63,7 @@ class Objective(Section):
     """What is to become small or large: a metric of the evaluation, or val_loss."""
 
     metric: Text
+    """Name of the metric, such as `weighted_total_loss`; no loss of the training, whose meaning changes with what is searched."""
     direction: Literal["minimize", "maximize"] | None = None
     """By the metric's meaning when not given."""
 
@@ -202,11 +201,11 @@ def load_sweep(path: str | Path, overrides: Mapping[str, Any]) -> tuple[SweepSpe
 
 def base_experiment(spec: SweepSpec, path: Path) -> Any:
     """The experiment that trials change, with the sweep's own settings; InputError when a searched setting is none, or cannot be its values."""
-    kind, short_names = EXPERIMENTS[spec.trainer]
+    kind = EXPERIMENTS[spec.trainer]
     where = Path(spec.experiment).expanduser()
     where = where if where.is_absolute() else path.parent / where
     settings = as_overrides(spec.settings)
-    base = load_experiment(where, settings, kind, short_names)
+    base = load_experiment(where, settings, kind)
     problems = []
     for name, dimension in spec.search_space.items():
         ends = dimension.choices or tuple(
@@ -214,7 +213,7 @@ def base_experiment(spec: SweepSpec, path: Path) -> Any:
         )
         for value in ends:
             try:
-                load_experiment(where, {**settings, name: _text(value)}, kind, short_names)
+                load_experiment(where, {**settings, name: _text(value)}, kind)
             except InputError as error:
                 problems += [f"search_space.{name}: {problem}" for problem in error.problems]
     if any(name.startswith(("evaluation.", "output.", "tracking.")) for name in spec.search_space):

@@ -76,8 +76,8 @@ def best_experiment(spec: SweepSpec, trial: optuna.trial.FrozenTrial, base_yaml:
     """The experiment of a trial, as its training had it."""
     from fashion_ml.config import EXPERIMENTS
 
-    kind, _ = EXPERIMENTS[spec.trainer]
-    return load_experiment(base_yaml, as_overrides({**trial.params, "training.seed": spec.seeds[0]}), kind, {})
+    kind = EXPERIMENTS[spec.trainer]
+    return load_experiment(base_yaml, as_overrides({**trial.params, "training.seed": spec.seeds[0]}), kind)
 
 
 def _experiments(spec: SweepSpec, best: Sequence[optuna.trial.FrozenTrial], base_yaml: Path, folder: Path) -> list[Path]:

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fashion_ml.config import SHORT_NAMES, LoraExperiment, flat, load_config, to_yaml, validate, validate_evaluation
+from fashion_ml.config import (
+    SHORT_NAMES,
+    LoraExperiment,
+    StarganExperiment,
+    flat,
+    load_config,
+    to_yaml,
+    validate,
+    validate_evaluation,
+)
 from fashion_ml.errors import InputError
 
 PROJECT = Path(__file__).parents[3]
@@ -47,6 +56,52 @@ def test_an_empty_override_is_not_given(minimal: Path):
 def test_short_and_kohya_names_mean_the_same_field(minimal: Path):
     for names in (("rank", "network_dim", "network-dim", "network.rank"), ("lr", "learning_rate", "optimizer.learning_rate")):
         assert len({to_yaml(load_config(minimal, {name: "8"})) for name in names}) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {
+            "rank": 8,
+            "alpha": 2.0,
+            "flip_aug": True,
+            "min_snr_gamma": None,
+            "output_dir": Path("out"),
+            "sample_prompts": ("a", "[b]"),
+        },
+        {
+            "network": {"rank": 8, "alpha": 2},
+            "data.flip_aug": "true",
+            "loss": {"min_snr_gamma": None},
+            "output.output_dir": "out",
+            "training": {"sample_prompts": ["a", "[b]"]},
+        },
+    ],
+)
+def test_overrides_are_python_values_text_or_nested_as_in_the_file(minimal: Path, overrides: dict[str, object]):
+    minimal.write_text("data: {train_data_dir: photos}\nloss: {min_snr_gamma: 5}\n", encoding="utf-8")
+    config = load_config(minimal, overrides)
+    assert (config.network.rank, config.network.alpha, config.data.flip_aug) == (8, 2, True)
+    assert (config.loss.min_snr_gamma, config.output.output_dir) == (None, "out")
+    assert config.training.sample_prompts == ("a", "[b]")
+    assert config.data.train_data_dir == "photos"
+
+
+def test_an_experiment_can_be_a_mapping_by_short_names_paths_or_sections_and_is_not_changed(minimal: Path):
+    given = {"data": {"train_data_dir": "photos"}, "rank": 8, "evaluation.seed": 3}
+    config = load_config(given, {"rank": "4", "data": {"resolution": 64}})
+    assert given == {"data": {"train_data_dir": "photos"}, "rank": 8, "evaluation.seed": 3}
+    assert config == load_config(minimal, {"rank": 4, "evaluation.seed": 3, "resolution": 64})
+    with pytest.raises(InputError, match=r"network\.rnk: unknown key; did you mean rank\?"):
+        load_config({**given, "network": {"rnk": 8}})
+
+
+def test_a_stargan_experiment_is_loaded_by_its_kind():
+    config = load_config({"w_ds": 0.5, "training": {"epochs": 3}}, kind="stargan")
+    assert isinstance(config, StarganExperiment)
+    assert (config.loss.w_ds, config.training.epochs) == (0.5, 3)
+    with pytest.raises(InputError, match="kind: 'gan' is not known; give lora or stargan"):
+        load_config({}, kind="gan")  # type: ignore[call-overload]
 
 
 def test_every_short_name_leads_to_a_field(minimal: Path):

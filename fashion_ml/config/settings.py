@@ -1,0 +1,141 @@
+"""The settings of an experiment one by one, as its fields describe them: names, what is accepted, default, what it does.
+
+The command line's options and their help, docs/settings.md and the hints in error messages all come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from fashion_ml.config.base import Names, Section
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, a leaf of a config."""
+
+    path: str
+    """Such as `network.rank`."""
+    names: tuple[str, ...]
+    """Short names, the most usual first; empty where only the path means it."""
+    accepts: str
+    """Type and range, such as `int >= 1` or `no, fp16 or bf16`."""
+    default: str
+    """As it is written on the command line; empty where it is not given by default."""
+    required: bool
+    help: str
+    """What it does: the field's docstring, on one line."""
+
+    @property
+    def section(self) -> str:
+        """The first part of the path; empty for a setting outside all sections."""
+        return self.path.rpartition(".")[0].partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """The path inside its section."""
+        return self.path.removeprefix(f"{self.section}.")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is true or false, so that an option without a value can mean true."""
+        return self.accepts == _BOOL
+
+
+_BOOL = "true or false"
+
+
+def settings_of(kind: type[Section], prefix: str = "") -> list[Setting]:
+    """Every setting of a config, in the order of its fields; `prefix` goes before the paths."""
+    return [_setting(path, field, schema) for path, field, schema in _leaves(kind, prefix)]
+
+
+def short_names(kind: type[Section]) -> dict[str, str]:
+    """Short name -> path, of all settings of an experiment. ValueError when two settings claim one name."""
+    result: dict[str, str] = {}
+    for path, field in _fields(kind, ""):
+        for name in _names(path, field):
+            if name in result:
+                raise ValueError(f"{name!r} would mean {result[name]} and {path}; mark one of them Names(own=False)")
+            result[name] = path
+    return result
+
+
+def setting_at(kind: type[Section], location: tuple[Any, ...]) -> Setting | None:
+    """The setting that a location in a config is, or is inside of; None where it is a section or nothing."""
+    path = ".".join(str(part) for part in location)
+    return next((one for one in settings_of(kind) if f"{path}.".startswith(f"{one.path}.")), None)
+
+
+def _fields(kind: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in kind.model_fields.items():
+        if _is_section(field):
+            yield from _fields(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _leaves(kind: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo, Mapping[str, Any]]]:
+    schema = kind.model_json_schema()["properties"]
+    for name, field in kind.model_fields.items():
+        if _is_section(field):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}", field, schema[name]
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+
+
+def _names(path: str, field: FieldInfo) -> tuple[str, ...]:
+    if path.count(".") != 1:  # a setting of no section or deeper in one is called by its path
+        return ()
+    given = next((one for one in field.metadata if isinstance(one, Names)), Names())
+    own = (path.partition(".")[2],) if given.own else ()
+    return (*own, *given.others)
+
+
+def _setting(path: str, field: FieldInfo, schema: Mapping[str, Any]) -> Setting:
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    text = " ".join((field.description or "").split())
+    return Setting(path, _names(path, field), _accepts(schema), _shown(default), field.is_required(), text)
+
+
+def _shown(value: Any) -> str:
+    if value is None or (isinstance(value, Mapping) and not value):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}" if 0 < abs(value) < 1e-3 else f"{value:g}"
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    return str(value)
+
+
+def _accepts(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema takes, in a few words."""
+    if "anyOf" in schema:
+        kinds = [_accepts(one) for one in schema["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in schema or "const" in schema:
+        *most, last = schema.get("enum", [schema.get("const")])
+        return f"{', '.join(map(str, most))} or {last}" if most else str(last)
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {_accepts(schema.get('items', {}))}"
+    if kind in ("integer", "number"):
+        return f"{'int' if kind == 'integer' else 'number'}{_range(schema)}"
+    return {"boolean": _BOOL, "string": "text", "object": "settings"}.get(str(kind), "settings")
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+    found = [f"{sign} {schema[name]:g}" for name, sign in bounds if name in schema]
+    return f" {', '.join(found)}" if found else ""

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from fashion_ml.config import (
+    SHORT_NAMES,
+    STARGAN_SHORT_NAMES,
+    Evaluation,
+    LoraExperiment,
+    StarganExperiment,
+    SweepSpec,
+    load_config,
+    settings_of,
+    short_names,
+)
+from fashion_ml.config.base import Names, Section
+from fashion_ml.config.stargan import GanEvaluation
+from fashion_ml.config.sweep import Dimension, Objective
+from fashion_ml.errors import InputError
+
+
+def pinned(name: str) -> dict[str, str]:
+    """Short name -> setting, one a line, as the command line of 0.1 took them."""
+    lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split() for line in lines)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("names", "file"), [(SHORT_NAMES, "lora_names.txt"), (STARGAN_SHORT_NAMES, "stargan_names.txt")], ids=["lora", "stargan"]
+)
+def test_every_name_that_was_ever_accepted_still_means_its_setting_and_no_other_is_short(names: dict[str, str], file: str):
+    assert names == pinned(file)
+
+
+def test_two_settings_that_claim_one_name_are_an_error_that_names_both():
+    class Left(Section):
+        size: int = 1
+
+    class Right(Section):
+        width: Annotated[int, Names("size")] = 1
+
+    class Both(Section):
+        left: Left = Left()
+        right: Right = Right()
+
+    with pytest.raises(ValueError, match=r"'size' would mean left\.size and right\.width"):
+        short_names(Both)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [LoraExperiment, StarganExperiment, SweepSpec, Evaluation, GanEvaluation, Dimension, Objective],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_setting_says_what_it_does_in_a_sentence(kind: type[Section]):
+    assert [one.path for one in settings_of(kind) if len(one.help) < 8 or not one.help.endswith(".")] == []
+
+
+def test_range_choices_and_default_are_told_as_the_command_line_takes_them():
+    told = {one.path: (one.accepts, one.default) for one in settings_of(LoraExperiment)}
+    assert told["network.rank"] == ("int >= 1", "32")
+    assert told["network.alpha"] == ("number > 0", "")
+    assert told["optimizer.learning_rate"] == ("number > 0", "5e-5")
+    assert told["data.validation_split"] == ("number >= 0, < 1", "0")
+    assert told["training.mixed_precision"] == ("no, fp16 or bf16", "no")
+    assert told["data.flip_aug"] == ("true or false", "false")
+    assert told["evaluation.strengths"] == ("list of number >= 0, <= 4", "")
+    assert told["evaluation.weights.color_loss"] == ("number >= 0", "0.2")
+
+
+def test_a_value_out_of_range_is_refused_with_the_range_that_the_docs_give():
+    with pytest.raises(InputError) as caught:
+        load_config({"train_data_dir": "embedded"}, {"rank": 0, "flip_aug": "maybe", "evaluation.strengths": "0,9"})
+    assert [problem.rpartition(" (")[2] for problem in caught.value.problems] == [
+        "flip_aug: true or false)",
+        "rank: int >= 1)",
+        "strengths: list of number >= 0, <= 4)",
+    ]
