@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import site
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,17 +35,6 @@ New = Annotated[bool, typer.Option("--new", help="Start over; what is in the out
 NoEvaluate = Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")]
 _NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
 """Options of the training commands that are no settings of the experiment."""
-
-
-def experiment_file(name: str) -> Path:
-    """One of the experiments that come with the package, such as `lora/embedded.yaml`: of the checkout, else of the installation."""
-    checkout, shared = Path(__file__).parents[2], Path("share") / "fashion-ml"
-    installed = (Path(sysconfig.get_path("data")), checkout, Path(site.getuserbase()))  # a venv, --target, --user
-    places = (checkout, *(place / shared for place in installed))
-    found = [place / "experiments" / name for place in places if (place / "experiments" / name).is_file()]
-    if not found:
-        raise InputError(f"--config: experiments/{name} did not come with this installation; give a YAML file")
-    return found[0]
 
 
 def option(*names: str, help: str) -> Any:

@@ -29,8 +29,10 @@ def sweep(
     """Search settings of an experiment: begin the study of a sweep file, or go on with it."""
     check_json(json)
     from fashion_ml.config import load_sweep
+    from fashion_ml.config.shipped_files import given_or_shipped
     from fashion_ml.errors import InputError
 
+    spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {"trials": trials})
     from fashion_ml.sweep.study import directions_of, hidden, planned, storage_url
 
@@ -78,7 +80,9 @@ def sweep_worker(
 ) -> None:
     """Take trials from a study that was begun elsewhere, until none is left. Needs the same storage and MLFLOW_TRACKING_URI."""
     from fashion_ml.config import load_sweep
+    from fashion_ml.config.shipped_files import given_or_shipped
 
+    spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {})
     from fashion_ml.sweep.study import storage_url, study_folder
     from fashion_ml.sweep.worker import work
@@ -93,7 +97,9 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     """Draw what a sweep has found so far, write its best settings as an experiment, and, when it is done, confirm them with fresh seeds."""
     check_json(json)
     from fashion_ml.config import load_sweep
+    from fashion_ml.config.shipped_files import given_or_shipped
 
+    spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {})
     from fashion_ml.sweep.report import to_dict
     from fashion_ml.sweep.study import open_study, storage_url, study_folder, trials_of

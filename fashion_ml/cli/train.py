@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +17,6 @@ from fashion_ml.cli.options import (
     Set,
     assignments,
     check_json,
-    experiment_file,
     option,
     say,
     settings_given,
@@ -91,10 +89,11 @@ def demo(
 
 def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str = "", new: bool = False) -> None:
     from fashion_ml.config import load_config
+    from fashion_ml.config.shipped_files import default_experiment, given_or_shipped
     from fashion_ml.runtime.console import say as tell
 
     check_json(json)
-    path = Path(config) if config else experiment_file("lora/embedded.yaml")
+    path = given_or_shipped(config) if config else default_experiment("experiments/lora/embedded.yaml")
     experiment = load_config(path, overrides)
     tell(f"Loading {experiment.model.base} …")
     from fashion_ml.runs.lora import run_lora
@@ -148,9 +147,10 @@ def train_stargan(
     arguments = dict(locals())
     check_json(json)
     from fashion_ml.config import STARGAN_SHORT_NAMES, StarganExperiment, load_experiment
+    from fashion_ml.config.shipped_files import default_experiment, given_or_shipped
 
     given = settings_given(arguments, context.args, set_, STARGAN_SHORT_NAMES)
-    path = Path(config) if config else experiment_file("stargan/embedded.yaml")
+    path = given_or_shipped(config) if config else default_experiment("experiments/stargan/embedded.yaml")
     experiment = load_experiment(path, given, StarganExperiment)
     from fashion_ml.runs.stargan import run_stargan
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from fashion_ml.config.base import FileName, Positive, Section, Text
 from fashion_ml.config.loading import checked, flat, load_experiment, read_yaml
 from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.errors import InputError
 
@@ -114,7 +115,7 @@ class SweepSpec(Section):
     trainer: Trainer
     """Which command the base experiment is for: `train lora` or `train stargan`."""
     experiment: Text
-    """YAML of the base experiment; a relative path is meant from the sweep file."""
+    """YAML of the base experiment; a relative path is meant from the sweep file, else from what came with the package."""
     settings: Mapping[str, Value | tuple[Value, ...] | None] = Field(default={})
     """Settings of every trial laid over the experiment, such as `training.max_train_steps: 150`."""
     search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
@@ -202,8 +203,7 @@ def load_sweep(path: str | Path, overrides: Mapping[str, Any]) -> tuple[SweepSpe
 def base_experiment(spec: SweepSpec, path: Path) -> Any:
     """The experiment that trials change, with the sweep's own settings; InputError when a searched setting is none, or cannot be its values."""
     kind = EXPERIMENTS[spec.trainer]
-    where = Path(spec.experiment).expanduser()
-    where = where if where.is_absolute() else path.parent / where
+    where = given_or_shipped(Path(spec.experiment).expanduser(), path.parent)
     settings = as_overrides(spec.settings)
     base = load_experiment(where, settings, kind)
     problems = []
