@@ -13,6 +13,7 @@ from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.data.lora_batches import StepInputs
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.runs.inputs import read_sources
 from fashion_ml.training.lora_inputs import prepare_inputs
 from fashion_ml.training.lora_loop import Hooks, TrainedLora, train_lora
 
@@ -50,14 +51,17 @@ class Trained:
     pipeline: Any = field(repr=False)
 
 
-def train(config: LoraExperiment, folder: Path, *, resume: bool = False, rows: list[dict[str, float]] | None = None) -> Trained:
-    """Train as the recipe does, without MLflow."""
+def train(
+    config: LoraExperiment, folder: Path, *, resume: bool = False, rows: list[dict[str, float]] | None = None, **others: Any
+) -> Trained:
+    """Train as the recipe does, without MLflow; `others` are hooks beside that of the rows."""
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
     pipeline = load_pipeline("embedded")
-    items = read_training_folder(Path(config.data.train_data_dir))
-    prior = read_training_folder(Path(config.data.reg_data_dir)) if config.data.reg_data_dir else []
-    inputs, validation = prepare_inputs(config, pipeline, items, prior, accelerator)
+    sources = read_sources(config)
+    inputs, validation = prepare_inputs(config, pipeline, sources.items, sources.prior, accelerator)
     rows = [] if rows is None else rows
-    hooks = Hooks(rows=lambda new: rows.extend({key: value for key, value in row.items() if key != "time"} for row in new))
+    hooks = Hooks(
+        rows=lambda new: rows.extend({key: value for key, value in row.items() if key != "time"} for row in new), **others
+    )
     result = train_lora(config, pipeline, inputs, validation, folder, hooks, accelerator, resume=resume)
     return Trained(result, rows, inputs, pipeline)

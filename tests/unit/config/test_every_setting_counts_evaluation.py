@@ -1,0 +1,272 @@
+"""What of a LoRA experiment shows in a whole run only: evaluation, tracking, base model, precision, samples.
+
+Two runs with every such setting at a value of its own, and what each left is held against that value: a setting that is mixed up with
+another, or that is noted but not used, does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from mlflow import MlflowClient
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from fashion_ml.config import flat, validate
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.evaluation.generate import image_seed
+from fashion_ml.metrics.bootstrap import bootstrap_mean
+from fashion_ml.runs.lora import LoraOutcome, run_lora
+from tests.unit.config.leaves import nested
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the pipeline."""
+
+    prompts: list[str]
+    seeds: list[int]
+    steps: int
+    guidance: float
+
+
+@dataclass
+class Whole:
+    """A finished run and what it left."""
+
+    outcome: LoraOutcome
+    calls: list[Call]
+
+    @property
+    def folder(self) -> Path:
+        return self.outcome.folder
+
+    @cached_property
+    def run(self) -> Any:
+        return MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).get_run(self.outcome.run_id)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "evaluation" / "per_image.csv")
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "evaluation" / "fingerprint.json").read_text(encoding="utf-8")))
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "evaluation" / "evaluation_report.json").read_text(encoding="utf-8")))
+
+    @property
+    def measuring(self) -> list[Call]:
+        """Calls for the evaluation, not for samples."""
+        return [call for call in self.calls if call.prompts[0] not in PROMPTS]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_file(self.outcome.trained.path)
+
+
+class Runs:
+    """Runs by their settings, each made once, in a folder with a store of its own."""
+
+    def __init__(self, place: Path):
+        self.place, self._made = place, dict[str, Whole]()
+        pictures(place / "train" / "1_x", 2, seed=1)
+        pictures(place / "references", 5, seed=2)
+        shutil.copytree(EMBEDDED_DIR / "fashion_clip", place / "encoder")
+        (place / "ours.yaml").write_text("ours: {prompt: 'a {} thing', labels: [red, blue]}\n", encoding="utf-8")
+        another_base(place / "base")
+
+    def __call__(self, **changes: Any) -> Whole:
+        tree = {
+            "data.train_data_dir": str(self.place / "train"),
+            "data.resolution": 32,
+            "network.rank": 2,
+            "optimizer.learning_rate": 1e-2,
+            "training.max_train_steps": 2,
+            "evaluation.enabled": False,
+            **{key.replace("__", "."): value for key, value in changes.items()},
+        }
+        config = validate(nested(tree))
+        key = str(flat(config))
+        if key not in self._made:
+            calls: list[Call] = []
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("diffusers.StableDiffusionPipeline.__call__", recorded(calls))
+                AcceleratorState._reset_state(True)  # a process has one precision for good
+                outcome = run_lora(config)
+            assert outcome is not None
+            self._made[key] = Whole(outcome, calls)
+        return self._made[key]
+
+    @property
+    def full(self) -> Whole:
+        """Everything at the values of the table, but for what would switch the rest off."""
+        apart = ("model.", "evaluation.without", "training.mixed_precision", "evaluation.enabled")
+        given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
+        return self(evaluation__enabled=True, training__sample_every=1, **given)
+
+    @property
+    def without(self) -> Whole:
+        """An evaluation without an encoder, with one extra metric that needs none."""
+        return self(
+            evaluation__enabled=True,
+            evaluation__without="fashion_clip",
+            evaluation__extra_metrics=["masked_color"],
+            evaluation__num_inference_steps=1,
+        )
+
+
+def recorded(calls: list[Call]) -> Callable[..., Any]:
+    """diffusers' call, noted."""
+    from diffusers import StableDiffusionPipeline
+
+    real = StableDiffusionPipeline.__call__
+
+    def call(self: Any, prompts: list[str], **options: Any) -> Any:
+        seeds = [draw.initial_seed() for draw in options["generator"]]
+        calls.append(Call(prompts, seeds, options["num_inference_steps"], options["guidance_scale"]))
+        return real(self, prompts, **options)
+
+    return call
+
+
+def pictures(folder: Path, count: int, seed: int) -> None:
+    """Garments with captions."""
+    folder.mkdir(parents=True)
+    for number, garment in enumerate(sample_garments(count, seed=seed)):
+        render(garment).resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(garment.caption(), encoding="utf-8")
+
+
+def another_base(folder: Path) -> None:
+    """The embedded base with a UNet of other weights."""
+    shutil.copytree(EMBEDDED_DIR / "stable_diffusion", folder)
+    (path,) = (folder / "unet").glob("*.safetensors")
+    save_file({name: tensor * 1.05 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Runs]:
+    place = tmp_path_factory.mktemp("whole")
+    shutil.copy(empty_store, place / "mlflow.db")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+        yield Runs(place)
+    AcceleratorState._reset_state(True)
+
+
+def others(runs: Runs, **changes: Any) -> bool:
+    """Whether a training with these settings ends with other weights than one without."""
+    plain, changed = runs().weights(), runs(**changes).weights()
+    return any(not torch.equal(plain[name], changed[name]) for name in plain)
+
+
+def has_columns(runs: Runs) -> bool:
+    """Of the extra metrics those that were asked for, in two evaluations, and no others."""
+    of = {
+        "ciede2000": "ciede2000",
+        "masked_color": "color_correlation_masked",
+        "attributes": "fashion_attribute_similarity",
+        "memorisation": "nearest_training_similarity",
+    }
+    full, bare = ({name for name, column in of.items() if column in one.table} for one in (runs.full, runs.without))
+    kids = runs.full.report["kid"] is not None, runs.without.report["kid"] is not None
+    return (full, bare, kids) == ({*EXTRA} - {"kid"}, {"masked_color"}, (True, False))
+
+
+def is_weighted(runs: Runs) -> bool:
+    """weighted_total_loss is made of the three losses with the three weights of the table."""
+    table = runs.full.table
+    total = sum(
+        WHOLE[f"evaluation.weights.{name}"][0] * table[name] for name in ("visual_loss", "fashion_clip_loss", "color_loss")
+    )
+    return bool((total - table["weighted_total_loss"]).abs().max() < 1e-6)
+
+
+def has_seeds(runs: Runs) -> bool:
+    """The table's seeds, and the generators', are those of the setting and the reference's name."""
+    expected = [image_seed(303, f"{name}.png", 0) for name in range(4)]
+    made = sorted({seed for call in runs.full.measuring for seed in call.seeds})
+    return runs.full.table["seed"].tolist() == expected and made == sorted(expected)
+
+
+def is_resampled(runs: Runs) -> bool:
+    """The interval of the report is that of so many resamples."""
+    interval = bootstrap_mean(runs.full.table["ssim"].tolist(), resamples=77)
+    found = runs.full.report["metrics"]["ssim"]["lora"]
+    return (found["low"], found["high"]) == pytest.approx(interval.ends, abs=1e-9)
+
+
+def samples(runs: Runs) -> list[list[str]]:
+    calls = [call.prompts for call in runs.full.calls if call.prompts[0] in PROMPTS]
+    return calls[:1]
+
+
+PROMPTS = ["a prompt of ours", "and a second one"]
+EXTRA = ["attributes", "ciede2000", "kid", "memorisation"]
+WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
+    "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
+    "model.base": ("base", lambda runs: others(runs, model__base="base")),
+    "model.prediction_type": ("v_prediction", lambda runs: others(runs, model__prediction_type="v_prediction")),
+    "training.mixed_precision": ("bf16", lambda runs: others(runs, training__mixed_precision="bf16")),
+    "training.sample_prompts": (PROMPTS, lambda runs: samples(runs) == [PROMPTS]),
+    "evaluation.enabled": (
+        True,
+        lambda runs: (runs.full.folder / "evaluation").is_dir() and not (runs().folder / "evaluation").exists(),
+    ),
+    "evaluation.references": ("references", lambda runs: runs.full.table["reference"].tolist()[0] == "0.png"),
+    "evaluation.max_references": (4, lambda runs: runs.full.table["reference"].nunique() == 4),
+    "evaluation.images_per_reference": (1, lambda runs: len(runs.full.table) == 4),
+    "evaluation.seed": (303, has_seeds),
+    "evaluation.num_inference_steps": (2, lambda runs: {call.steps for call in runs.full.calls} == {2}),
+    "evaluation.guidance_scale": (3.25, lambda runs: {call.guidance for call in runs.full.calls} == {3.25}),
+    "evaluation.batch_size": (3, lambda runs: {len(call.prompts) for call in runs.full.measuring} == {3, 1}),
+    "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),
+    "evaluation.without": (
+        "fashion_clip",
+        lambda runs: "fashion_similarity" in runs.full.table and "fashion_similarity" not in runs.without.table,
+    ),
+    "evaluation.extra_metrics": (EXTRA, has_columns),
+    "evaluation.attributes": ("ours.yaml", lambda runs: "attribute_ours" in runs.full.table),
+    "evaluation.strengths": ([0.45], lambda runs: (runs.full.folder / "evaluation" / "images" / "strength_0.45").is_dir()),
+    "evaluation.weights.visual_loss": (0.31, is_weighted),
+    "evaluation.weights.fashion_clip_loss": (0.17, is_weighted),
+    "evaluation.weights.color_loss": (0.52, is_weighted),
+    "evaluation.resamples": (77, is_resampled),
+    "evaluation.cache_dir": ("cache", lambda runs: len(list(Path("cache").glob("base_*/*.png"))) == 4),
+    "output.output_dir": ("elsewhere", lambda runs: runs.full.folder == Path("elsewhere").absolute()),
+    "tracking.experiment": (
+        "an experiment",
+        lambda runs: MlflowClient().get_experiment(runs.full.run.info.experiment_id).name == "an experiment",
+    ),
+    "tracking.log_with": (
+        "tensorboard",
+        lambda runs: (runs.full.folder / "tensorboard").is_dir() and not (runs().folder / "tensorboard").exists(),
+    ),
+}
+
+
+@pytest.mark.parametrize("leaf", WHOLE)
+def test_a_whole_run_does_what_each_of_its_settings_says(leaf: str, runs: Runs):
+    _, holds = WHOLE[leaf]
+    assert holds(runs)
+
+
+def test_two_runs_without_a_difference_give_the_same_weights(runs: Runs):
+    """Else base, prediction type and precision would seem to count when they do not."""
+    assert not others(runs, tracking__experiment="again")
