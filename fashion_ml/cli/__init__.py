@@ -75,9 +75,11 @@ def main() -> None:
     gc.set_threshold(20_000, 10, 10)
     command = typer.main.get_command(app)
     arguments = _with_latest(sys.argv[1:])
+    from fashion_ml.runtime.console import show_lines
     from fashion_ml.runtime.parent_process import end_with_parent
     from fashion_ml.runtime.signals import interrupt_on_signals
 
+    show_lines()
     interrupt_on_signals()
     end_with_parent()
     try:

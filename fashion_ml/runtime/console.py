@@ -1,7 +1,12 @@
-"""Progress that a person sees: a bar with loss, speed and time left on a terminal, a line now and then in a log."""
+"""What a person sees while work goes on: lines through `logging`, a bar with loss, speed and time left on a terminal.
+
+Inside a program that imports this package nothing is set up: its own `logging` decides what becomes of the lines of the logger `fashion_ml`.
+The command line calls `show_lines`, which prints them to stderr.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +19,7 @@ _LINE_EVERY_SECONDS = 20.0
 
 console = Console(stderr=True, soft_wrap=True)
 """Everything said while working goes to stderr; results go to stdout."""
+_logger = logging.getLogger("fashion_ml")
 
 
 class _Speed(ProgressColumn):
@@ -41,7 +47,7 @@ class Bar:
             self._last = now
             speed = (self.done - self._first) / max(now - self._start, 1e-9)
             left = (self.total - self.done) / max(speed, 1e-9)
-            console.print(f"{self.label}: {self.done}/{self.total} {note} {speed:.2f} it/s, {left:.0f} s left", highlight=False)
+            say(f"{self.label}: {self.done}/{self.total} {note} {speed:.2f} it/s, {left:.0f} s left")
 
 
 @contextmanager
@@ -63,5 +69,25 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
 
 
 def say(text: str) -> None:
-    """One line about what is happening."""
-    console.print(text, highlight=False, markup=False)
+    """One line about what is happening, at level INFO."""
+    _logger.info("%s", text)
+
+
+def warn(text: str) -> None:
+    """One line about what will not be as asked for, at level WARNING."""
+    _logger.warning("%s", text)
+
+
+class _Lines(logging.Handler):
+    """Prints to the console, also while a bar is drawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        console.print(f"{mark}{record.getMessage()}", highlight=False, markup=False)
+
+
+def show_lines() -> None:
+    """Print what is said to stderr, as the command line does; called again it changes nothing."""
+    if not any(isinstance(handler, _Lines) for handler in _logger.handlers):
+        _logger.addHandler(_Lines())
+    _logger.setLevel(logging.INFO)

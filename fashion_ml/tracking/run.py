@@ -13,7 +13,7 @@ from time import time as clock
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.process_id import own_process
 from fashion_ml.runtime.provenance import git_commit, git_diff
 from fashion_ml.runtime.redact import without_credentials
@@ -65,12 +65,12 @@ class TrackedRun:
         try:
             sent = spooled.close(AWAY_SECONDS)
         except (OSError, InputError) as error:  # a full disk, say: what was logged is in the spool all the same
-            say(f"WARNING: {first_line(error)}")
+            warn(first_line(error))
         finally:
             self.client, self._spool_folder = spooled.direct, None
             if not sent:
-                say(
-                    f"WARNING: the tracking store {shown_uri(store_uri())} does not have all of it yet; nothing is lost. When it answers: "
+                warn(
+                    f"the tracking store {shown_uri(store_uri())} does not have all of it yet; nothing is lost. When it answers: "
                     f"fashion-ml sync {folder}"
                 )
 

@@ -110,12 +110,13 @@ def test_where_the_note_cannot_be_written_everything_goes_on_without_it(tmp_path
 
 
 def test_checking_many_images_shows_how_far_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level("INFO", "fashion_ml")
     for name in ("a.png", "b.png"):
         make(tmp_path / "set", name)
     read_training_folder(tmp_path / "set")
-    assert "check images" not in capsys.readouterr().err
+    assert "check images" not in caplog.text
     monkeypatch.setattr(captioned_images, "_MANY", 2)
     read_training_folder(tmp_path / "set")
-    assert "check images: 2/2" in capsys.readouterr().err
+    assert "check images: 2/2" in caplog.text

@@ -28,7 +28,7 @@ def test_a_run_that_is_stopped_while_its_last_metrics_are_sent_is_not_left_runni
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, InputError], ids=["ctrl-c", "full disk"])
 def test_a_run_that_came_to_its_end_keeps_its_status_whatever_its_spool_meets(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: type[BaseException]
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, raised: type[BaseException]
 ):
     close = SpooledClient.close
 
@@ -53,7 +53,7 @@ def test_a_run_that_came_to_its_end_keeps_its_status_whatever_its_spool_meets(
     (found,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 0.5})
     assert "error" not in found.data.tags
-    assert f"fashion-ml sync {workdir / 'run'}" in capsys.readouterr().err
+    assert f"fashion-ml sync {workdir / 'run'}" in caplog.text
 
 
 def test_the_error_that_ended_a_run_is_shown_when_the_store_is_gone_too(workdir: Path, monkeypatch: pytest.MonkeyPatch):

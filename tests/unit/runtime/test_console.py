@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from fashion_ml.runtime.console import bar, say, show_lines, warn
+
+LOGGER = logging.getLogger("fashion_ml")
+
+
+@pytest.fixture
+def clean() -> Iterator[None]:
+    """The logger as a program finds it that only imports the package."""
+    handlers, level = list(LOGGER.handlers), LOGGER.level
+    LOGGER.handlers, LOGGER.level = [], logging.NOTSET
+    yield
+    LOGGER.handlers, LOGGER.level = handlers, level
+
+
+def test_a_program_that_imports_the_package_hears_only_what_its_own_logging_asks_for(
+    clean: None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    say("quiet")
+    assert capsys.readouterr().err == ""
+    with caplog.at_level("INFO", "fashion_ml"):
+        say("asked [for]")
+        warn("careful")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("INFO", "asked [for]"), ("WARNING", "careful")]
+
+
+def test_the_command_line_shows_each_line_once_and_marks_warnings(clean: None, capsys: pytest.CaptureFixture[str]):
+    show_lines()
+    show_lines()
+    say("one [line]")
+    warn("the disk is nearly full")
+    with bar("work", 2) as progress:
+        progress.advance(2, note="done")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["one [line]", "WARNING: the disk is nearly full"]
+    assert len(lines) == 3
+    assert lines[2].startswith("work: 2/2 done ")
