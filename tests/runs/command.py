@@ -1,8 +1,11 @@
-"""The real command line, run in a process of its own."""
+"""The real command line, in this process or in one of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +16,17 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from accelerate.state import AcceleratorState
+
+from fashion_ml import cli
+
 SHORT = ["--steps", "6", "--rank", "4", "--alpha", "2", "--lr", "1e-3", "--seed", "7"]
 FEW = [
     *("--set", "training.log_every=2", "--set", "evaluation.max_references=2"),
     *("--set", "evaluation.num_inference_steps=2", "--set", "evaluation.resamples=50"),
 ]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Command = Callable[..., list[str]]
 """Takes a command line that is refused, returns its error lines."""
@@ -34,17 +43,40 @@ class Finished:
     uri: str
 
 
-def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The real command line in a process of its own."""
+def in_own_process(*arguments: str, cwd: Path, uri: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, as a person starts it; importing torch and MLflow takes it seconds."""
     return subprocess.run(
         [sys.executable, "-m", "fashion_ml", *arguments],
         cwd=cwd,
-        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, **environment},
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )
+
+
+def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process: the same `main`, with working folder, environment and signal handlers of its own."""
+    before = os.environ.copy(), Path.cwd(), sys.argv, {number: signal.getsignal(number) for number in _SIGNALS}
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    os.environ.update({"MLFLOW_TRACKING_URI": uri, **environment})
+    os.chdir(cwd)
+    sys.argv = ["fashion-ml", *arguments]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    finally:
+        os.environ.clear()
+        os.environ.update(before[0])
+        os.chdir(before[1])
+        sys.argv = before[2]
+        for number, handler in before[3].items():
+            signal.signal(number, handler)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def free_port() -> int:

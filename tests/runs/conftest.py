@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fashion_ml import cli
-from tests.runs.command import FEW, SHORT, Command, Finished, fashion_ml
+from tests.runs.command import FEW, SHORT, Command, Finished, in_own_process
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Fin
     folder = tmp_path_factory.mktemp("finished")
     shutil.copy(empty_store, folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    result = fashion_ml("train", "lora", *SHORT, *FEW, "--json", "facts.json", cwd=folder, uri=uri)
+    result = in_own_process("train", "lora", *SHORT, *FEW, "--json", "facts.json", cwd=folder, uri=uri)
     assert result.returncode == 0, result.stderr
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return Finished(folder, facts, result.stdout, result.stderr, uri)
