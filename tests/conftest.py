@@ -34,6 +34,14 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded collection, drawn once: drawing it takes seconds."""
+    from fashion_ml.embedded.collection import write_collection
+
+    return write_collection(tmp_path_factory.mktemp("drawn") / "collection")
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with a tracking store in it."""

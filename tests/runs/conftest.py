@@ -1,4 +1,4 @@
-"""One real training through the command line, looked at by many tests."""
+"""One real training through the command line, looked at by many tests, and refusals in this process."""
 
 from __future__ import annotations
 
@@ -9,27 +9,42 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from fashion_ml import cli
+from fashion_ml.embedded.collection import VERSION
 from tests.runs.command import FEW, SHORT, Command, Finished, in_own_process
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Finished:
-    """`fashion-ml train lora`, a few steps on the embedded default, with a small evaluation."""
-    folder = tmp_path_factory.mktemp("finished")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    result = in_own_process("train", "lora", *SHORT, *FEW, "--json", "facts.json", cwd=folder, uri=uri)
-    assert result.returncode == 0, result.stderr
+    """`fashion-ml train lora`, a few steps on the embedded default, with a small evaluation, in a process of its own.
+
+    All test processes share one such training; each gets the folder and its store as a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{made}.lock"):
+        if not (made / "facts.json").exists():
+            made.mkdir()
+            shutil.copy(empty_store, made / "mlflow.db")
+            uri = f"sqlite:///{made / 'mlflow.db'}"
+            result = in_own_process("train", "lora", *SHORT, *FEW, "--json", "facts.json", cwd=made, uri=uri)
+            assert result.returncode == 0, result.stderr
+            for name, said in (("stdout.txt", result.stdout), ("stderr.txt", result.stderr)):
+                (made / name).write_text(said, encoding="utf-8")
+        folder = tmp_path_factory.mktemp("finished") / "copy"
+        shutil.copytree(made, folder)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    return Finished(folder, facts, result.stdout, result.stderr, uri)
+    said = [(folder / name).read_text(encoding="utf-8") for name in ("stdout.txt", "stderr.txt")]
+    return Finished(folder, facts, *said, f"sqlite:///{folder / 'mlflow.db'}")
 
 
 @pytest.fixture
-def refused(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def refused(workdir: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command line in this process, expects exit code 2, returns the error lines."""
+    shutil.copytree(collection, workdir / "outputs" / f"embedded_collection_v{VERSION}")
 
     def run(*arguments: str) -> list[str]:
         monkeypatch.setattr(sys, "argv", ["fashion-ml", *arguments])
