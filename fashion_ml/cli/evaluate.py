@@ -18,8 +18,8 @@ evaluate_app = typer.Typer(help="Measure what a model makes against references."
 
 def report_evaluation(result: EvaluationResult) -> None:
     """The sentence, then a table as the last lines."""
-    from fashion_ml.evaluation.aggregate import LOSSES
     from fashion_ml.evaluation.lora import shown
+    from fashion_ml.metrics.registry import LOSSES
 
     say("")
     say(result.sentence)
@@ -138,7 +138,7 @@ def evaluate_images(
     say("")
     say(result.sentence)
     rows = [[name, shown(vars(one))] for name, one in result.aggregates.items()]
-    table(["metric", "mean (95 % interval)"], rows if result.kid is None else [*rows, ["kid", f"{result.kid:.4f}"]])
+    table(["metric", "mean (95 % interval)"], [*rows, *([name, f"{value:.4f}"] for name, value in result.sets.items())])
 
 
 def compare(

@@ -8,27 +8,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
-from fashion_ml.metrics.losses import SIMILARITY_OF
-
-LOSSES = (*SIMILARITY_OF, "weighted_total_loss")
-ATTRIBUTE = "attribute_"
-"""Columns of this prefix say, by category, whether the top labels agree (1 or 0)."""
-NEAREST = "nearest_training_similarity"
-METRICS = (
-    *SIMILARITY_OF.values(),
-    *LOSSES,
-    "fashion_attribute_similarity",
-    "color_correlation_masked",
-    "ciede2000",
-    "lpips",
-    NEAREST,
-    "domain_accuracy",
-    "cycle_l1",
-    "diversity",
-)
-"""Every metric of a pair that there can be, but for the attribute columns; what was not measured is absent."""
-_LOWER_IS_BETTER = frozenset({*LOSSES, "ciede2000", "lpips", "cycle_l1"})
-_NO_BETTER = frozenset({NEAREST})
+from fashion_ml.metrics.registry import METRICS, PAIR_METRICS, SIMILARITY_OF, TOTAL, better
 
 
 @dataclass(frozen=True)
@@ -40,14 +20,10 @@ class Comparison:
     gain: Interval | None
 
 
-def better(metric: str) -> str:
-    """`higher`, `lower`, or `` where neither way is better."""
-    return "" if metric in _NO_BETTER else "lower" if metric in _LOWER_IS_BETTER else "higher"
-
-
 def metrics_of(table: pd.DataFrame) -> list[str]:
     """The metrics of a table of scores that hold any value, in their order."""
-    known = [name for name in METRICS if name in table] + [name for name in table if str(name).startswith(ATTRIBUTE)]
+    families = tuple(metric.name for metric in METRICS if metric.family)
+    known = [name for name in PAIR_METRICS if name in table] + [name for name in table if str(name).startswith(families)]
     return [name for name in known if table[name].notna().any()]
 
 
@@ -122,11 +98,11 @@ def to_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, floa
 
 def sentence(scores: dict[str, Comparison]) -> str:
     """What people want to know, and how sure it is."""
-    if "weighted_total_loss" not in scores:
+    if TOTAL not in scores:
         parts = [_clause(metric, scores[metric].gain)[0] for metric in SIMILARITY_OF if metric in scores]
-        return f"LoRA {' and '.join(parts)} against the base model; without FashionCLIP there is no weighted_total_loss."
-    gain = scores["weighted_total_loss"].gain
-    clause, ends_ = _clause("weighted_total_loss", gain)
+        return f"LoRA {' and '.join(parts)} against the base model; without FashionCLIP there is no {TOTAL}."
+    gain = scores[TOTAL].gain
+    clause, ends_ = _clause(TOTAL, gain)
     text = f"LoRA {clause} against the base model"
     if ends_ is None:
         return f"{text} on one reference image, which is no proof; give more references."

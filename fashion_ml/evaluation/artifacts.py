@@ -11,25 +11,12 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from fashion_ml.evaluation.aggregate import ATTRIBUTE, NEAREST
 from fashion_ml.evaluation.figures import comparison_grid, save_histogram, save_picture
 from fashion_ml.evaluation.html_report import write_html
+from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.tracking.run import TrackedRun, open_run
 
-METRIC_RUNS: dict[str, tuple[str, ...]] = {
-    "ssim": ("ssim", "visual_loss", "lpips", "cycle_l1", "diversity"),
-    "fashion_clip": (
-        "fashion_similarity",
-        "fashion_clip_loss",
-        "fashion_attribute_similarity",
-        ATTRIBUTE,
-        NEAREST,
-        "domain_accuracy",
-    ),
-    "color": ("color_correlation", "color_loss", "color_correlation_masked", "ciede2000"),
-}
-"""The metric runs and what each holds per image."""
 _GRID_ROWS, _EXTREMES = 8, 4
 
 
@@ -86,7 +73,7 @@ def log_metric_runs(run: TrackedRun, pairs: Pairs, folder: Path) -> dict[str, Pa
     """
     histograms = {}
     for name, metrics in METRIC_RUNS.items():
-        wanted = [column for column in pairs.tables[pairs.main] if _belongs(str(column), metrics)]
+        wanted = [column for column in pairs.tables[pairs.main] if metric_of(str(column)).shown_in == name]
         if not any(pairs.tables[pairs.main][column].notna().any() for column in wanted):
             continue
         with open_run(name, {"kind": "metric", "metric": name}, parent=run) as child:
@@ -137,7 +124,7 @@ def log_files(run: TrackedRun, pairs: Pairs, verdict: ReportContent, histograms:
 def _best_and_worst(pairs: Pairs) -> Image.Image:
     """The pairs with the lowest and the highest weighted_total_loss (visual_loss without one), with their numbers."""
     scores = pairs.tables[pairs.main]
-    metric = "weighted_total_loss" if "weighted_total_loss" in scores else "visual_loss"
+    metric = TOTAL if TOTAL in scores else "visual_loss"
     order = scores[metric].reset_index(drop=True).sort_values(kind="stable").index.tolist()
     count = min(_EXTREMES, (len(order) + 1) // 2)
     shown = [("best", index) for index in order[:count]] + [("worst", index) for index in order[-count:][::-1]]
@@ -149,7 +136,3 @@ def _best_and_worst(pairs: Pairs) -> Image.Image:
         for which, i in shown
     ]
     return comparison_grid(rows, ["reference", pairs.main])
-
-
-def _belongs(column: str, metrics: Sequence[str]) -> bool:
-    return column in metrics or (ATTRIBUTE in metrics and column.startswith(ATTRIBUTE))

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.aggregate import better, gains, means_by_reference, metrics_of
+from fashion_ml.evaluation.aggregate import gains, means_by_reference, metrics_of
 from fashion_ml.evaluation.fingerprint import difference
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
+from fashion_ml.metrics.registry import better
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def measuring_facts(settings: Evaluation, suite: MetricSuite) -> dict[str, Any]:
         "encoder_transform": encoder.transform if encoder else None,
         "encoder_precision": encoder.precision if encoder else None,
         "attributes_sha256": suite.attributes.sha256 if suite.attributes else None,
-        "lpips": BACKBONE if suite.lpips else None,
+        "lpips": BACKBONE if suite.measures("lpips") else None,
         "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255",
         "color_bins": BINS,
         "weights": settings.weights.model_dump() if encoder else None,

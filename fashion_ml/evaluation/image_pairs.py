@@ -17,14 +17,14 @@ from PIL import Image
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.aggregate import LOSSES, NEAREST, better, ends, summarise
+from fashion_ml.evaluation.aggregate import ends, summarise
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
 from fashion_ml.evaluation.lora import shown
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.bootstrap import Interval
-from fashion_ml.metrics.kid import kernel_inception_distance
 from fashion_ml.metrics.nearest import nearest
+from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
 from fashion_ml.metrics.ssim import WINDOW
 from fashion_ml.runtime.console import bar
 from fashion_ml.tracking.run import TrackedRun
@@ -54,7 +54,8 @@ class ImagesResult:
     run_id: str
     table: pd.DataFrame
     aggregates: dict[str, Interval]
-    kid: float | None
+    sets: dict[str, float]
+    """Metrics of the whole sets of images: `kid`; empty when not measured."""
     facts: dict[str, Any]
     found: FoundPairs
     sentence: str
@@ -62,7 +63,7 @@ class ImagesResult:
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow."""
         means = {name: interval.mean for name, interval in self.aggregates.items()}
-        return means if self.kid is None else {**means, "kid": self.kid}
+        return {**means, **self.sets}
 
     @property
     def fingerprint(self) -> str:
@@ -73,8 +74,7 @@ class ImagesResult:
         """For JSON: pairs, aggregates, fingerprint, and what was left out; what was not measured is null."""
         rows = json.loads(self.table.to_json(orient="records"))
         aggregates = {name: vars(interval) for name, interval in self.aggregates.items()}
-        if self.kid is not None:
-            aggregates["kid"] = {"mean": self.kid, "low": None, "high": None}
+        aggregates |= {name: {"mean": value, "low": None, "high": None} for name, value in self.sets.items()}
         return {
             "run_id": self.run_id,
             "sentence": self.sentence,
@@ -153,11 +153,11 @@ def evaluate_folders(
     extra = _memorisation(table, embeddings, training, suite)
     aggregates = summarise(table, names, resamples=settings.resamples)
     once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
-    distance = _kid(embeddings, [targets[index] for index in once]) if suite.kid else None
+    sets = suite.measure_sets(_stacked(embeddings), _stacked([targets[index] for index in once if targets]))
     text = _sentence(aggregates, len(found.pairs))
     pair_names = [name for name, _, _ in found.pairs]
     full = pd.DataFrame({"name": pair_names, **files, "reference": names, **extra}).join(table)
-    result = ImagesResult(run.run_id, full, aggregates, distance, facts, found, text)
+    result = ImagesResult(run.run_id, full, aggregates, sets, facts, found, text)
 
     encoder = suite.encoder
     tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
@@ -242,7 +242,7 @@ def _memorisation(
 ) -> dict[str, list[str]]:
     import torch
 
-    if not training or not suite.memorisation:
+    if not training or not suite.measures(NEAREST):
         return {}
     known = torch.cat([suite.embed([load_picture(item.path)]) for item in training])
     values, places = nearest(torch.stack(list(embeddings)), known)
@@ -250,16 +250,16 @@ def _memorisation(
     return {"nearest_training_image": [training[place].name for place in places]}
 
 
-def _kid(embeddings: Sequence[Any], targets: Sequence[Any]) -> float | None:
+def _stacked(embeddings: Sequence[Any]) -> Any:
     import torch
 
-    return kernel_inception_distance(torch.stack(list(embeddings)), torch.stack(list(targets))) if embeddings else None
+    return torch.stack(list(embeddings)) if embeddings else None
 
 
 def _sentence(aggregates: dict[str, Interval], pairs: int) -> str:
-    name = "weighted_total_loss" if "weighted_total_loss" in aggregates else LOSSES[0]
+    name = TOTAL if TOTAL in aggregates else LOSSES[0]
     interval = aggregates[name]
     text = f"{pairs} pairs: {name} {interval.mean:.3f}"
     if interval.ends:
         text += f" [{interval.ends[0]:.3f}, {interval.ends[1]:.3f}]"
-    return f"{text}." if name != LOSSES[0] else f"{text}; without FashionCLIP there is no weighted_total_loss."
+    return f"{text}." if name != LOSSES[0] else f"{text}; without FashionCLIP there is no {TOTAL}."

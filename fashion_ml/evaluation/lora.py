@@ -19,10 +19,7 @@ from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage, fit, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
-    LOSSES,
-    NEAREST,
     Comparison,
-    better,
     compare,
     headline,
     intervals,
@@ -34,9 +31,10 @@ from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log
 from fashion_ml.evaluation.figures import comparison_grid, save_curves, save_picture
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
-from fashion_ml.evaluation.measure import Arm, MetricSuite, Picture, measure_arm
-from fashion_ml.metrics.kid import kernel_inception_distance
+from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
 from fashion_ml.metrics.nearest import nearest
+from fashion_ml.metrics.picture import Picture
+from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
 from fashion_ml.models.kohya_format import load_lora, model_hash, spec_of
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import SAMPLER, find_base, load_pipeline, quiet_libraries, vae_factor
@@ -46,6 +44,7 @@ from fashion_ml.tracking.run import TrackedRun
 
 MAIN, BASE = "LoRA", "base"
 _MEMORISED = 4
+_OF_SETS = tuple(metric.name for metric in METRICS if metric.of_sets is not None)
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class EvaluationResult:
     run_id: str
     fingerprint: str
     scores: dict[str, Comparison]
-    kid: dict[str, float]
-    """`kid`, `base_kid` and `gain_kid`; empty when not measured."""
+    sets: dict[str, float]
+    """Metrics of the whole sets of images: `kid`, `base_kid` and `gain_kid`; empty when not measured."""
     sentence: str
     references: int
     images: int
@@ -66,7 +65,7 @@ class EvaluationResult:
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow, and the distances of the sets."""
-        return {**headline(self.scores), **self.kid}
+        return {**headline(self.scores), **self.sets}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -78,7 +77,7 @@ class EvaluationResult:
             "images": self.images,
             "references_seen_in_training": self.seen_in_training,
             "metrics": to_dict(self.scores),
-            "kid": self.kid or None,
+            **{name: _three(self.sets, name) for name in _OF_SETS},
         }
 
 
@@ -131,7 +130,7 @@ def plan_evaluation(
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     _load_lora(pipeline, lora)
     facts = evaluation_facts(settings, references, suite, sizes, SAMPLER)
-    kept = training if suite.memorisation else ()
+    kept = training if suite.measures(NEAREST) else ()
     return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 
 
@@ -174,7 +173,7 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
     seen = settings.references is None
     text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
     result = EvaluationResult(
-        run.run_id, plan.fingerprint, scores, _kid(suite, sides, references), text, len(targets), len(jobs), seen
+        run.run_id, plan.fingerprint, scores, _sets(suite, sides, references), text, len(targets), len(jobs), seen
     )
     if settings.strengths:
         _strengths(run, {value: curve[value] for value in sorted(settings.strengths)}, names, folder, pictures)
@@ -191,8 +190,11 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
     run.log_metrics({**result.headline(), **intervals(scores)})
     title = f"Evaluation of {config.output.output_name} on {config.model.base}"
     rows = [(name, better(name), _cells(score)) for name, score in scores.items()]
-    if result.kid:
-        rows.append(("kid", "lower", [f"{result.kid[key]:.4f}" for key in ("base_kid", "kid", "gain_kid")]))
+    rows += [
+        (name, better(name), [f"{result.sets[key]:.4f}" for key in (f"base_{name}", name, f"gain_{name}")])
+        for name in _OF_SETS
+        if name in result.sets
+    ]
     verdict = ReportContent(
         title, text, result.fingerprint, plan.facts, rows, (BASE, MAIN, "gain"), result.to_dict(), pictures=pictures
     )
@@ -248,15 +250,24 @@ def base_identity(base: str) -> str:
     return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
 
 
-def _kid(suite: MetricSuite, sides: dict[str, Arm], references: Sequence[Picture]) -> dict[str, float]:
-    if not suite.kid:
-        return {}
-    targets = torch.stack([reference.embedding for reference in references if reference.embedding is not None])
-    found = {
-        who: kernel_inception_distance(side.embeddings, targets) for who, side in sides.items() if side.embeddings is not None
-    }
-    lora, base = found.get(MAIN), found.get(BASE)
-    return {} if lora is None or base is None else {"kid": lora, "base_kid": base, "gain_kid": base - lora}
+def _sets(suite: MetricSuite, sides: dict[str, Arm], references: Sequence[Picture]) -> dict[str, float]:
+    """The metrics of whole sets, of the LoRA, of the base, and what is gained; where one of both could not be measured nothing."""
+    targets = _stacked(references)
+    lora, base = (suite.measure_sets(sides[who].embeddings, targets) for who in (MAIN, BASE))
+    found: dict[str, float] = {}
+    for name in (name for name in lora if name in base):
+        gain = base[name] - lora[name] if better(name) == "lower" else lora[name] - base[name]
+        found |= {name: lora[name], f"base_{name}": base[name], f"gain_{name}": gain}
+    return found
+
+
+def _three(sets: dict[str, float], name: str) -> dict[str, float] | None:
+    return {key: sets[key] for key in (name, f"base_{name}", f"gain_{name}")} if name in sets else None
+
+
+def _stacked(pictures: Sequence[Picture]) -> torch.Tensor | None:
+    found = [picture.embedding for picture in pictures if picture.embedding is not None]
+    return torch.stack(found) if found else None
 
 
 def _memorisation(plan: Plan, sides: dict[str, Arm], kept: ImageFolder, folder: Path, pictures: dict[str, Path]) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,35 +15,13 @@ from PIL import Image
 
 from fashion_ml.config import Evaluation
 from fashion_ml.data.tensor_cache import TensorCache, key_of
-from fashion_ml.evaluation.aggregate import ATTRIBUTE
-from fashion_ml.metrics.attributes import (
-    AttributeReader,
-    Attributes,
-    Labels,
-    attribute_similarity,
-    default_attributes,
-    read_attributes,
-)
-from fashion_ml.metrics.ciede2000 import ciede2000
-from fashion_ml.metrics.color import color_correlation, color_correlation_masked
-from fashion_ml.metrics.fashion_clip import FashionClip, cosine
-from fashion_ml.metrics.garment_mask import Mask, garment_mask
-from fashion_ml.metrics.losses import losses_of
-from fashion_ml.metrics.lpips import Lpips
-from fashion_ml.metrics.ssim import ssim
+from fashion_ml.metrics.attributes import AttributeReader, Attributes, default_attributes, read_attributes
+from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.metrics.garment_mask import garment_mask
+from fashion_ml.metrics.metric import Metric, measure_pair
+from fashion_ml.metrics.picture import Picture
+from fashion_ml.metrics.registry import TOTAL, asked_for
 from fashion_ml.runtime.parent_process import report
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with everything about it that metrics need, so that it is worked out once."""
-
-    image: Image.Image
-    embedding: torch.Tensor | None
-    """(D,), L2-normalised; None without an encoder."""
-    labels: Labels | None
-    mask: Mask | None
-    """None where masks are not asked for, or there is no even background."""
 
 
 @dataclass
@@ -53,13 +30,12 @@ class MetricSuite:
 
     encoder: FashionClip | None
     weights: dict[str, float]
-    masked_color: bool
-    difference: bool
-    """CIEDE2000."""
-    kid: bool
-    memorisation: bool
-    reader: AttributeReader | None
-    lpips: Lpips | None
+    """Shares of the losses in weighted_total_loss."""
+    metrics: tuple[Metric, ...]
+    """What is measured."""
+    reader: AttributeReader | None = None
+    models: Mapping[str, Any] = field(default_factory=dict)
+    """What metrics loaded for themselves, by their names."""
     cache: TensorCache = field(default_factory=TensorCache)
     """Embeddings by content: references and training images come again in every evaluation."""
 
@@ -77,7 +53,8 @@ class MetricSuite:
             return []
         embeddings = self._embed(images, keep) if self.encoder else None
         labels = self.reader.read(embeddings) if self.reader and embeddings is not None else None
-        masks = [garment_mask(image) if self.masked_color or self.difference else None for image in images]
+        masked = any("mask" in metric.needs for metric in self.metrics)
+        masks = [garment_mask(image) if masked else None for image in images]
         return [
             Picture(
                 image, embeddings[i] if embeddings is not None else None, labels[i] if labels is not None else None, masks[i]
@@ -91,36 +68,24 @@ class MetricSuite:
 
     def measure(self, pictures: Sequence[Picture], references: Sequence[Picture]) -> pd.DataFrame:
         """A row for every pair with the similarities, the losses, the weighted total and the extra metrics; NaN where there is no value."""
-        distances: list[float] | None = None
-        if self.lpips:
-            distances = self.lpips.distances([(p.image, r.image) for p, r in zip(pictures, references, strict=True)])
-        rows = []
-        for index, (picture, reference) in enumerate(zip(pictures, references, strict=True)):
-            row = self._pair(picture, reference)
-            if distances is not None:
-                row["lpips"] = distances[index]
-            rows.append(row)
-        return pd.DataFrame(rows)
+        pairs = zip(pictures, references, strict=True)
+        return pd.DataFrame(
+            [
+                measure_pair(self.metrics, picture, {"reference": other, "content": other}, self.weights, self.models)
+                for picture, other in pairs
+            ]
+        )
 
-    def _pair(self, picture: Picture, reference: Picture) -> dict[str, float]:
-        measured = {
-            "ssim": ssim(picture.image, reference.image),
-            "color_correlation": color_correlation(picture.image, reference.image),
-        }
-        if picture.embedding is not None and reference.embedding is not None:
-            measured["fashion_similarity"] = cosine(picture.embedding[None], reference.embedding[None])[0]
-        row = measured | losses_of(measured, self.weights)
-        if picture.labels is not None and reference.labels is not None:
-            row["fashion_attribute_similarity"], same = attribute_similarity(picture.labels, reference.labels)
-            row |= {f"{ATTRIBUTE}{name}": value for name, value in same.items()}
-        both = picture.mask is not None and reference.mask is not None
-        pair = (picture.image, reference.image, picture.mask, reference.mask)
-        if self.masked_color:
-            row["color_correlation_masked"] = color_correlation_masked(*pair) if both else math.nan  # type: ignore[arg-type]
-        if self.difference:
-            value = ciede2000(*pair) if both else None  # type: ignore[arg-type]
-            row["ciede2000"] = math.nan if value is None else value
-        return row
+    def measure_sets(self, made: torch.Tensor | None, references: torch.Tensor | None) -> dict[str, float]:
+        """Every metric of two whole sets, by the embeddings (N, D) and (M, D); what cannot be measured is absent."""
+        if made is None or references is None:
+            return {}
+        found = {metric.name: metric.of_sets(made, references) for metric in self.metrics if metric.of_sets is not None}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def measures(self, name: str) -> bool:
+        """Whether a metric is measured."""
+        return any(metric.name == name for metric in self.metrics)
 
     def _embed(self, images: Sequence[Image.Image], keep: bool) -> torch.Tensor:
         assert self.encoder is not None
@@ -155,21 +120,18 @@ def make_metric_suite(
     settings: Evaluation, encoder: FashionClip | None, device: str, cache_dir: str | None = None
 ) -> MetricSuite:
     """The instruments that `settings` ask for. InputError when the attribute file or the weights of LPIPS cannot be had."""
-    extra = set(settings.extra_metrics)
+    metrics = asked_for(("lora", "images"), settings.extra_metrics, encoder=encoder is not None)
     reader = None
-    if encoder is not None and "attributes" in extra:
+    if encoder is not None and any("texts" in metric.needs for metric in metrics):
         given = settings.attributes
         path = default_attributes(encoder.name) if given == "default" else Path(given).expanduser()
         reader = AttributeReader(read_attributes(path), encoder)
     return MetricSuite(
         encoder=encoder,
         weights=settings.weights.model_dump(),
-        masked_color="masked_color" in extra,
-        difference="ciede2000" in extra,
-        kid="kid" in extra and encoder is not None,
-        memorisation="memorisation" in extra and encoder is not None,
+        metrics=metrics,
         reader=reader,
-        lpips=Lpips(device) if "lpips" in extra else None,
+        models={metric.name: metric.load(device) for metric in metrics if metric.load is not None},
         cache=TensorCache(Path(cache_dir).expanduser() if cache_dir else None),
     )
 
@@ -199,8 +161,8 @@ def measure_arm(
     def measure(batch: list[int], pictures: list[Image.Image]) -> tuple[list[int], pd.DataFrame, list[torch.Tensor | None]]:
         looked = suite.look_at(pictures)
         table = suite.measure(looked, [references[of_job[index]] for index in batch])
-        if watched and "weighted_total_loss" in table:
-            for index, value in zip(batch, table["weighted_total_loss"], strict=True):
+        if watched and TOTAL in table:
+            for index, value in zip(batch, table[TOTAL], strict=True):
                 report("image", index, float(value))
         return batch, table, [picture.embedding for picture in looked]
 

@@ -14,16 +14,17 @@ from PIL import Image
 
 from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.data.stargan_batches import GanInputs
-from fashion_ml.evaluation.aggregate import better, ends, summarise
+from fashion_ml.evaluation.aggregate import ends, summarise
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.lora import shown
 from fashion_ml.metrics.bootstrap import Interval
-from fashion_ml.metrics.color import BINS, color_correlation
-from fashion_ml.metrics.fashion_clip import FashionClip, cosine
-from fashion_ml.metrics.losses import losses_of
-from fashion_ml.metrics.ssim import ssim
+from fashion_ml.metrics.color import BINS
+from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.metrics.metric import By, measure_pair
+from fashion_ml.metrics.picture import Picture
+from fashion_ml.metrics.registry import asked_for, better
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar
@@ -197,25 +198,24 @@ def _tables(
     weights, measured = settings.weights.model_dump(), made.measured
     sides = ("content", "target", REFERENCE, LATENT)
     embedded = {who: encoder.embed_images([pictures[who][i] for i in measured]) for who in sides} if encoder else {}
-    similarity = cosine(embedded[REFERENCE], embedded["target"]) if encoder else []
+    looked = {
+        who: [Picture(pictures[who][i], embedded[who][place] if encoder else None) for place, i in enumerate(measured)]
+        for who in sides
+    }
     targets = [made.rows[i][1] for i in measured]
     right = {who: _read_as(embedded[who], targets, encoder, settings, domains) for who in sides} if encoder else {}
+    guided: tuple[tuple[str, By], ...] = ((REFERENCE, "stargan"), (LATENT, "latent"))
+    metrics = {who: asked_for((by,), (), encoder=encoder is not None) for who, by in guided}
     rows: dict[str, list[dict[str, float]]] = {REFERENCE: [], LATENT: []}
     for place, i in enumerate(measured):
-        content, target = pictures["content"][i], pictures["target"][i]
-        found = {
-            "ssim": ssim(pictures[REFERENCE][i], content),
-            "color_correlation": color_correlation(pictures[REFERENCE][i], target),
-        }
-        if encoder:
-            found["fashion_similarity"] = similarity[place]
-        row = found | losses_of(found, weights)
-        kept = {"ssim": ssim(pictures[LATENT][i], content)}
-        other = kept | losses_of(kept, weights)
-        if encoder:
-            row["domain_accuracy"], other["domain_accuracy"] = right[REFERENCE][place], right[LATENT][place]
-        rows[REFERENCE].append(row | {"cycle_l1": made.cycle_l1[i]})
-        rows[LATENT].append(other | {"diversity": made.diversity[i]})
+        sources = {"content": looked["content"][place], "reference": looked["target"][place]}
+        for who, found in rows.items():
+            row = measure_pair(metrics[who], looked[who][place], sources, weights, {})
+            if encoder:
+                row["domain_accuracy"] = right[who][place]
+            found.append(row)
+        rows[REFERENCE][-1]["cycle_l1"] = made.cycle_l1[i]
+        rows[LATENT][-1]["diversity"] = made.diversity[i]
     tables = {who: pd.DataFrame(found) for who, found in rows.items()}
     tables[REFERENCE]["diversity"] = tables[LATENT].pop("diversity")  # of the model, not of one way of guiding it
     return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}

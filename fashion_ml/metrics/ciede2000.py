@@ -9,6 +9,9 @@ from fashion_ml.metrics.garment_mask import SIDE, Mask
 from fashion_ml.metrics.sizes import to_common_size
 
 _LEAST = 0.01
+"""Both garments share at least this part of the picture."""
+PARAMETERS = {"formula": "scikit-image deltaE_ciede2000", "least": _LEAST, "side": SIDE}
+"""What decides its numbers, beside the masks."""
 
 
 def ciede2000(first: Image.Image, second: Image.Image, first_mask: Mask, second_mask: Mask) -> float | None:

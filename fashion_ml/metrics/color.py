@@ -7,6 +7,8 @@ import numpy.typing as npt
 from PIL import Image
 
 BINS = 32
+PARAMETERS = {"bins": BINS}
+"""What decides its numbers."""
 _SHIFT = 3
 """256 / 32 levels in a bin: the top five bits of a level are its bin."""
 

@@ -16,6 +16,10 @@ _LEAST = 0.01
 """A garment covers at least this share of the picture."""
 SIDE = 256
 """Masks are found, and colours compared, at no more pixels a side."""
+_RIM = 0.02
+"""The border is this share of the shorter side wide."""
+PARAMETERS = {"near": NEAR, "even": _EVEN, "least": _LEAST, "side": SIDE, "rim": _RIM}
+"""What decides where the garment is."""
 
 
 def garment_mask(picture: Image.Image) -> Mask | None:
@@ -33,7 +37,7 @@ def garment_mask(picture: Image.Image) -> Mask | None:
     small = picture.convert("RGB").resize(size, Image.Resampling.BOX)
     lab = rgb2lab(np.asarray(small))
     height, width = lab.shape[:2]
-    rim = max(round(0.02 * min(height, width)), 1)
+    rim = max(round(_RIM * min(height, width)), 1)
     border = np.ones((height, width), bool)
     border[rim : height - rim, rim : width - rim] = False
 

@@ -17,6 +17,8 @@ from fashion_ml.metrics.sizes import to_common_size
 BACKBONE = "alexnet-owt-7be5be79.pth"
 """torchvision's file name; looked for where torch keeps such files, and never fetched."""
 _LEAST = 32
+PARAMETERS = {"net": "alex, version 0.1", "backbone": BACKBONE, "least": _LEAST}
+"""What decides its numbers."""
 
 
 class Lpips:

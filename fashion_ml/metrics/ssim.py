@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 WINDOW = 7
-"""Arm of the sliding window, pixels; smaller pictures have no SSIM."""
+"""Side of the sliding window, pixels; smaller pictures have no SSIM."""
+PARAMETERS = {"of": "8-bit ITU-R 601 luma", "window": WINDOW, "data_range": 255}
+"""What decides its numbers."""
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 

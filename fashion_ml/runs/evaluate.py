@@ -87,7 +87,7 @@ def roll_up(
     Not for a step before one that was evaluated already, and not where the training run has an `eval/` value that this evaluation did not
     measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
     """
-    from fashion_ml.evaluation.aggregate import ATTRIBUTE
+    from fashion_ml.metrics.registry import ATTRIBUTE
 
     values = {f"eval/{key}": value for key, value in headline.items() if ATTRIBUTE not in key or "similarity" in key}
     there, last = training.latest_points("eval/")

@@ -16,6 +16,7 @@ from fashion_ml.data.images import CaptionedImage, count_images, read_references
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.collection import VERSION, write_collection
 from fashion_ml.errors import InputError
+from fashion_ml.metrics.registry import METRICS, asked_for
 from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
     suite_of: Callable[[], MetricSuite] | None = None
     if measured:
         suite_of = partial(read_metric_suite, settings, data.cache_dir)
-        ours = settings.encoder == "embedded" and settings.attributes == "default" and "lpips" not in settings.extra_metrics
-        if not ours:  # may not be there, which is to be said before a run begins
+        ours = settings.encoder == "embedded" and settings.attributes == "default"
+        if not ours or any(metric.load and metric.switch in settings.extra_metrics for metric in METRICS):
+            # may not be there, which is to be said before a run begins
             suite = attempt(suite_of, None)
             suite_of = lambda: suite  # noqa: E731
     if problems:
@@ -111,7 +113,8 @@ def _known(config: LoraExperiment) -> KnownImages | None:
 
 def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
     """The training images, for memorisation alone; none where they are not on this machine."""
-    if "memorisation" not in config.evaluation.extra_metrics or "fashion_clip" in config.evaluation.without:
+    measured = asked_for(["lora"], config.evaluation.extra_metrics, encoder="fashion_clip" not in config.evaluation.without)
+    if not any("training" in metric.needs for metric in measured):
         return []
     try:
         return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[], known=_known(config))

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec, flat, read_constraint
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.aggregate import ATTRIBUTE, METRICS, NEAREST, better
+from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
     import optuna
+
+    from fashion_ml.metrics.metric import Metric
 
 SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
 """User attributes: the trial's place among those that were asked for, which its retries keep; why its settings do not work; that another
@@ -29,9 +31,6 @@ trial of the slot counts."""
 STORAGE = "FASHION_ML_STORAGE"
 """Environment variable: the storage's URL, so that its password is on no command line."""
 _DIGEST, _RUN = "digest", "mlflow_run_id"
-_STARGAN_ONLY = ("domain_accuracy", "cycle_l1", "diversity")
-_LORA_ONLY = ("fashion_attribute_similarity", "color_correlation_masked", "ciede2000", "lpips", NEAREST)
-_LATENT = ("ssim", "visual_loss", "domain_accuracy")
 _RETRIES = 20
 
 
@@ -65,10 +64,10 @@ def dashboards() -> list[str]:
 
 def measured(trainer: str) -> list[str]:
     """What an objective or a constraint may name, for one kind of training; attribute columns of a LoRA come beside."""
-    if trainer == "stargan":
-        pairs = [name for name in METRICS if name not in _LORA_ONLY]
-        return [*pairs, *(f"latent_{name}" for name in _LATENT), "parameters", "training_seconds"]
-    return [*(name for name in METRICS if name not in _STARGAN_ONLY), "val_loss", "kid", "parameters", "training_seconds"]
+    rows = [metric for metric in METRICS if metric.objective and not metric.family]
+    own = [metric.name for metric in rows if trainer in metric.by]
+    latent = [f"latent_{metric.name}" for metric in rows if "latent" in metric.by] if trainer == "stargan" else []
+    return [*own, *latent, *(["val_loss"] if trainer == "lora" else []), "parameters", "training_seconds"]
 
 
 def directions_of(spec: SweepSpec) -> list[str]:
@@ -81,7 +80,8 @@ def directions_of(spec: SweepSpec) -> list[str]:
     known = measured(spec.trainer)
 
     def unknown(name: str) -> str:
-        if name in known or (name.startswith(ATTRIBUTE) and spec.trainer == "lora"):
+        row = _row(name)
+        if name in known or (row is not None and row.family and spec.trainer in row.by):
             return ""
         near = difflib.get_close_matches(name, known, n=1)
         fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
@@ -90,9 +90,8 @@ def directions_of(spec: SweepSpec) -> list[str]:
     reasons = [unknown(read_constraint(text)[0]) for text in spec.constraints]
     problems += [f"constraints: {why}" for why in reasons if why]
     for objective in spec.objectives:
-        name = objective.metric.removeprefix("latent_")
-        paired = name in METRICS or name.startswith(ATTRIBUTE)
-        way = better(name) if paired else "lower"
+        row = _row(objective.metric.removeprefix("latent_"))
+        paired, way = row is not None and row.of_sets is None, row.better if row else "lower"
         if why := unknown(objective.metric):
             problems.append(f"objectives: {why}")
         elif not way and objective.direction is None:
@@ -105,6 +104,13 @@ def directions_of(spec: SweepSpec) -> list[str]:
     if problems:
         raise InputError(problems)
     return found
+
+
+def _row(name: str) -> Metric | None:
+    try:
+        return metric_of(name)
+    except KeyError:  # measured by the training: val_loss, parameters
+        return None
 
 
 def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.Study:

@@ -12,6 +12,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, better
+
 PREFIX = "mlflow.sharedViewState."
 
 
@@ -37,19 +39,19 @@ VIEWS = (
         "fashion-ml-lora",
         "LoRA trainings",
         "train_lora",
-        "metrics.`eval/weighted_total_loss`",
-        True,
+        f"metrics.`eval/{TOTAL}`",
+        better(TOTAL) == "lower",
         ("network.rank", "optimizer.learning_rate"),
-        ("total_loss", "eval/weighted_total_loss", "eval/gain_weighted_total_loss"),
+        ("total_loss", f"eval/{TOTAL}", f"eval/gain_{TOTAL}"),
     ),
     View(
         "fashion-ml-lora-charts",
         "LoRA trainings compared",
         "train_lora",
-        "metrics.`eval/weighted_total_loss`",
-        True,
+        f"metrics.`eval/{TOTAL}`",
+        better(TOTAL) == "lower",
         ("network.rank", "optimizer.learning_rate"),
-        ("total_loss", "eval/weighted_total_loss"),
+        ("total_loss", f"eval/{TOTAL}"),
         charts=True,
     ),
     View(
@@ -57,7 +59,7 @@ VIEWS = (
         "StarGAN trainings",
         "train_stargan",
         "metrics.`eval/domain_accuracy`",
-        False,
+        better("domain_accuracy") == "lower",
         ("loss.w_ds", "optimizer.learning_rate"),
         (
             "d_loss",
@@ -71,10 +73,10 @@ VIEWS = (
         "fashion-ml-evaluations",
         "evaluations",
         "evaluation",
-        "metrics.`weighted_total_loss`",
-        True,
+        f"metrics.`{TOTAL}`",
+        better(TOTAL) == "lower",
         ("network.rank", "optimizer.learning_rate"),
-        ("weighted_total_loss", "visual_loss", "fashion_clip_loss", "color_loss", "gain_weighted_total_loss"),
+        (TOTAL, *SIMILARITY_OF, f"gain_{TOTAL}"),
     ),
     View(
         "fashion-ml-sweeps",
@@ -83,7 +85,7 @@ VIEWS = (
         "attributes.start_time",
         False,
         ("sweep.trials",),
-        ("best_weighted_total_loss", "confirmed_weighted_total_loss", "confirmed_gain"),
+        (f"best_{TOTAL}", f"confirmed_{TOTAL}", "confirmed_gain"),
     ),
 )
 

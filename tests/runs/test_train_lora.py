@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from fashion_ml.config import load_config, validate
-from fashion_ml.evaluation.aggregate import METRICS
+from fashion_ml.metrics.registry import PAIR_METRICS
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.reports.loss_log import read_loss_log
 from fashion_ml.runtime.provenance import git_commit
@@ -51,7 +51,7 @@ def test_the_tree_is_training_evaluation_and_three_metric_runs(client: MlflowCli
 def test_the_training_run_holds_only_what_training_measured_and_the_roll_up(client: MlflowClient, training: Any):
     measured = {"total_loss", "learning_rate", "epoch", "grad_norm"}
     assert {name for name in training.data.metrics if not name.startswith("eval/")} == measured
-    headline = {f"eval/{prefix}{metric}" for metric in (*METRICS, "kid") for prefix in ("", "base_", "gain_")}
+    headline = {f"eval/{prefix}{metric}" for metric in (*PAIR_METRICS, "kid") for prefix in ("", "base_", "gain_")}
     not_of_lora = ("lpips", "domain_accuracy", "cycle_l1", "diversity")
     absent = {name for name in headline if name.endswith(not_of_lora)} | {"eval/gain_nearest_training_similarity"}
     masked = {name for name in headline if name.endswith(("ciede2000", "color_correlation_masked"))}  # where there is a mask

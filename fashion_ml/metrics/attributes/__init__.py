@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 TEMPERATURE = 100.0
 """Cosines are multiplied by this before the softmax over a category's labels, as CLIP's zero-shot classification does."""
+_SAME, _SURE = 0.7, 0.3
+"""Shares of equal top labels and of equal confidence in fashion_attribute_similarity."""
+PARAMETERS = {"temperature": TEMPERATURE, "same": _SAME, "sure": _SURE}
+"""What decides its numbers, beside the encoder and the categories."""
 _FIELD = "evaluation.attributes"
 
 
@@ -106,7 +110,7 @@ def attribute_similarity(first: Labels, second: Labels) -> tuple[float, dict[str
     The mean over categories of 0.7 * [same top label] + 0.3 * (1 - |difference of the two confidences|).
     """
     same = {name: float(first[name][0] == second[name][0]) for name in first}
-    parts = [0.7 * same[name] + 0.3 * (1 - abs(first[name][1] - second[name][1])) for name in first]
+    parts = [_SAME * same[name] + _SURE * (1 - abs(first[name][1] - second[name][1])) for name in first]
     return sum(parts) / len(parts), same
 
 

@@ -5,13 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from fashion_ml.evaluation.aggregate import LOSSES, METRICS, compare, headline, intervals, metrics_of, sentence, summarise
+from fashion_ml.evaluation.aggregate import compare, headline, intervals, metrics_of, sentence, summarise
+from fashion_ml.metrics.registry import LOSSES, PAIR_METRICS
 
 NAMES = ["a", "a", "b", "b"]
 
 
 def table(**columns: list[float]) -> pd.DataFrame:
-    return pd.DataFrame({metric: columns.get(metric, [0.5] * 4) for metric in METRICS} | columns)
+    return pd.DataFrame({metric: columns.get(metric, [0.5] * 4) for metric in PAIR_METRICS} | columns)
 
 
 def test_seeds_are_averaged_first_and_gain_is_positive_where_the_lora_is_better():
@@ -39,7 +40,7 @@ def test_the_sentence_says_when_it_is_worse_or_unproven():
 
 def test_headline_and_intervals_name_every_metric_three_ways():
     scores = compare(table(), table(), NAMES, resamples=50)
-    expected = {f"{prefix}{metric}" for prefix in ("", "base_", "gain_") for metric in METRICS}
+    expected = {f"{prefix}{metric}" for prefix in ("", "base_", "gain_") for metric in PAIR_METRICS}
     assert set(headline(scores)) == expected - {"gain_nearest_training_similarity"}  # neither way is better
     assert len(intervals(scores)) == 2 * len(headline(scores))
 
