@@ -35,7 +35,7 @@ def encode(
     out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="New folder for the latents, or one to go on with.")],
     vae: Annotated[str, option("--vae", help="embedded, hub id, diffusers folder or .safetensors file.")] = "embedded",
     size: Annotated[
-        str, option("--size", help="Arm of the square images, pixels; 512 (64 for the embedded VAE) by default.")
+        str, option("--size", help="Side of the square images, pixels; 512 (64 for the embedded VAE) by default.")
     ] = "",
     flips: Annotated[bool, typer.Option("--flips", help="Encode mirrored images too.")] = False,
     packed: Annotated[bool, typer.Option("--packed/--no-packed", help="Also write the packed form for large sets.")] = True,

@@ -40,7 +40,7 @@ def train_lora(
     ] = "",
     train_data_dir: Annotated[str, option("--train-data-dir", help="Folder of kohya-style N_class folders.")] = "",
     references: Annotated[str, option("--references", help="Folder of reference images with captions.")] = "",
-    resolution: Annotated[str, option("--resolution", help="Arm of the training images, pixels.")] = "",
+    resolution: Annotated[str, option("--resolution", help="Side of the training images, pixels.")] = "",
     rank: Annotated[str, option("--rank", "--network-dim", help="LoRA rank.")] = "",
     alpha: Annotated[str, option("--alpha", "--network-alpha", help="LoRA alpha; the rank when not given.")] = "",
     lr: Annotated[str, option("--lr", "--learning-rate", help="Learning rate.")] = "",

@@ -30,7 +30,7 @@ class Data(Section):
     reg_data_dir: Text | None = None
     """Images of the class in general, for prior preservation; a folder of the same form."""
     resolution: Positive = 512
-    """Arm of the square training images, pixels, or of the square whose area buckets keep to; a multiple of 8 x the VAE's factor."""
+    """Side of the square training images, pixels, or of the square whose area buckets keep to; a multiple of 8 x the VAE's factor."""
     enable_bucket: bool = False
     """Train each image in the bucket of the nearest aspect ratio instead of cropping it to a square."""
     bucket_no_upscale: bool = False

@@ -168,7 +168,7 @@ class TrackedRun:
         self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps(tag))
 
     def log_dataset(self, folder: Path, digest: str, context: str, images: int) -> None:
-        """TrainingLog a folder of images as a dataset input of the run."""
+        """Record a folder of images as a dataset input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
@@ -181,7 +181,7 @@ class TrackedRun:
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def log_source(self) -> None:
-        """TrainingLog what the package's checkout has that its commit has not, as an artifact; nothing where there is no checkout."""
+        """Record what the package's checkout has that its commit has not, as an artifact; nothing where there is no checkout."""
         changes = git_diff()
         if changes is not None:
             self.set_tags({"source.changed": str(bool(changes)).lower()})
