@@ -168,3 +168,5 @@ def _report_comparison(result: Compared) -> None:
             for entry in result.differences[other.run_id]
         ]
         table(["metric", "A", letter, f"gain of {letter} (95 % interval)", ""], rows)
+    for line in result.noted:
+        say(f"Note: {line}")

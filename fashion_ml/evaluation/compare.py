@@ -10,7 +10,7 @@ import pandas as pd
 
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import gains, means_by_reference, metrics_of
-from fashion_ml.evaluation.fingerprint import difference
+from fashion_ml.evaluation.fingerprint import difference, noted_difference
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.registry import better
 
@@ -74,11 +74,21 @@ def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[D
     return found
 
 
-def to_dict(first: Evaluated, compared: dict[str, list[Difference]]) -> dict[str, Any]:
-    """For JSON: the first evaluation, and against it each other one by its run id."""
+def noted(first: Evaluated, others: Sequence[Evaluated]) -> list[str]:
+    """Versions of libraries that differ from the first evaluation's, a line each: no reason to refuse, but one to know."""
+    return [
+        f"{first.run_id} and {other.run_id} were measured with different versions, which is noted and refuses nothing; {line}"
+        for other in others
+        for line in noted_difference(first.facts, other.facts)
+    ]
+
+
+def to_dict(first: Evaluated, compared: dict[str, list[Difference]], said: Sequence[str]) -> dict[str, Any]:
+    """For JSON: the first evaluation, against it each other one by its run id, and what was `noted` of them."""
     return {
         "first": first.run_id,
         "fingerprint": first.facts.get("fingerprint"),
+        "noted": list(said),
         "compared": {
             run_id: {entry.metric: {**asdict(entry), "verdict": entry.verdict} for entry in entries}
             for run_id, entries in compared.items()

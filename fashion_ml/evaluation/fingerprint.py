@@ -4,35 +4,64 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage, data_digest
 from fashion_ml.evaluation.measure import MetricSuite
-from fashion_ml.metrics.color import BINS
-from fashion_ml.metrics.lpips import BACKBONE
+from fashion_ml.metrics.attributes import Attributes
+from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.metrics.metric import Metric
+from fashion_ml.runtime.provenance import installed_versions
 
-_NOT_HASHED = ("encoder",)
-"""The name of an encoder: the same weights may be called differently on another machine."""
+VERSIONS = "versions"
+"""Noted facts: versions of libraries, which should not change a number. They are stored, and shown where they differ, and refuse nothing."""
+_NOT_HASHED = ("encoder", VERSIONS)
+"""The name of an encoder too: the same weights may be called differently on another machine."""
+_PACKAGES = {"torch": "torch", "diffusers": "diffusers", "open_clip": "open_clip_torch"}
 
 
-def measuring_facts(settings: Evaluation, suite: MetricSuite) -> dict[str, Any]:
-    """Everything about the instruments that the scores depend on; None for what was left out."""
-    encoder = suite.encoder
+def measuring_facts(
+    metrics: Collection[Metric],
+    encoder: FashionClip | None,
+    attributes: Attributes | None,
+    *,
+    weights: Mapping[str, float],
+    resamples: int,
+    libraries: Collection[str],
+) -> dict[str, Any]:
+    """Everything about the instruments that the scores depend on; None for what was left out.
+
+    `metrics` are those measured: the version of each and its formula's parameters are facts. `libraries` (of torch, diffusers, open_clip) are
+    those that took part.
+    """
+    versions = installed_versions()
     return {
         "encoder": encoder.name if encoder else None,
         "encoder_sha256": encoder.weights_sha256 if encoder else None,
         "encoder_structure_sha256": encoder.structure_sha256 if encoder else None,
         "encoder_transform": encoder.transform if encoder else None,
         "encoder_precision": encoder.precision if encoder else None,
-        "attributes_sha256": suite.attributes.sha256 if suite.attributes else None,
-        "lpips": BACKBONE if suite.measures("lpips") else None,
-        "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255",
-        "color_bins": BINS,
-        "weights": settings.weights.model_dump() if encoder else None,
-        "resamples": settings.resamples,
+        "attributes_sha256": attributes.sha256 if attributes else None,
+        "attribute_categories": [category.name for category in attributes.categories] if attributes else None,
+        "metrics": {metric.name: metric.parameters for metric in metrics},
+        "weights": dict(weights) if encoder else None,
+        "resamples": resamples,
+        VERSIONS: {name: versions.get(_PACKAGES[name]) for name in libraries if encoder or name != "open_clip"},
     }
+
+
+def suite_facts(settings: Evaluation, suite: MetricSuite, libraries: Collection[str]) -> dict[str, Any]:
+    """The measuring facts of a suite."""
+    return measuring_facts(
+        suite.metrics,
+        suite.encoder,
+        suite.attributes,
+        weights=settings.weights.model_dump(),
+        resamples=settings.resamples,
+        libraries=libraries,
+    )
 
 
 def evaluation_facts(
@@ -41,10 +70,11 @@ def evaluation_facts(
     suite: MetricSuite,
     sizes: Sequence[tuple[int, int]],
     sampler: str,
+    scheduler: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything but the model that the scores of generated images depend on."""
+    """Everything but the model that the scores of generated images depend on; `scheduler` is the configuration of the base's."""
     return {
-        **measuring_facts(settings, suite),
+        **suite_facts(settings, suite, ("torch", "diffusers", "open_clip")),
         "references_sha256": data_digest(references),
         "references": len(references),
         "prompts": [reference.caption for reference in references],
@@ -52,26 +82,45 @@ def evaluation_facts(
         "seed": settings.seed,
         "images_per_reference": settings.images_per_reference,
         "sampler": sampler,
+        "scheduler": scheduler_facts(scheduler),
         "num_inference_steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,
         "sizes": sorted({f"{width}x{height}" for width, height in sizes}),
     }
 
 
-def fingerprint(facts: dict[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of the facts."""
+def scheduler_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the sampling: a diffusers scheduler's configuration without its notes (class, version, which values were defaults)."""
+    told = {key: value for key, value in config.items() if not key.startswith("_")}
+    return json.loads(json.dumps(told, sort_keys=True, default=str))
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of the facts, without those that are only noted."""
     hashed = {key: value for key, value in facts.items() if key not in _NOT_HASHED}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
-def difference(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """What differs between two sets of facts, a line each: `field: one value, another value`."""
-    lines = []
+def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """What differs between two sets of facts, a line each: `field: one value, another value`; fields of fields are named by dots."""
+    skipped = (*_NOT_HASHED, "fingerprint")
+    one, other = ({key: value for key, value in facts.items() if key not in skipped} for facts in (first, second))
+    return [f"{key}: {_short(a)}, {_short(b)}" for key, a, b in _differing(one, other)]
+
+
+def noted_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The noted facts that differ, a line each: `torch: one version, another version`; of evaluations that noted none, nothing."""
+    one, other = first.get(VERSIONS), second.get(VERSIONS)
+    return [f"{key}: {a}, {b}" for key, a, b in _differing(one, other)] if one and other else []
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     for key in sorted(first.keys() | second.keys()):
         a, b = first.get(key), second.get(key)
-        if a != b and key not in (*_NOT_HASHED, "fingerprint"):
-            lines.append(f"{key}: {_short(a)}, {_short(b)}")
-    return lines
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from _differing(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}", a, b
 
 
 def _short(value: Any) -> str:

@@ -19,7 +19,7 @@ from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, l
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import ends, summarise
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
-from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
 from fashion_ml.evaluation.lora import shown
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.bootstrap import Interval
@@ -130,7 +130,7 @@ def evaluate_folders(
 ) -> ImagesResult:
     """Measure every pair as it is (sizes may differ), and log the tree evaluation -> ssim, fashion_clip, color."""
     facts = {
-        **measuring_facts(settings, suite),
+        **suite_facts(settings, suite, ("torch", "open_clip")),
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
         "source": "images made elsewhere",

@@ -129,7 +129,7 @@ def plan_evaluation(
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     _load_lora(pipeline, lora)
-    facts = evaluation_facts(settings, references, suite, sizes, SAMPLER)
+    facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config)
     kept = training if suite.measures(NEAREST) else ()
     return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 

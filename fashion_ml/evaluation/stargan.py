@@ -17,10 +17,9 @@ from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.aggregate import ends, summarise
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
-from fashion_ml.evaluation.fingerprint import fingerprint
+from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
 from fashion_ml.evaluation.lora import shown
 from fashion_ml.metrics.bootstrap import Interval
-from fashion_ml.metrics.color import BINS
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
 from fashion_ml.metrics.picture import Picture
@@ -265,15 +264,15 @@ def _facts(
     settings: GanEvaluation, inputs: GanInputs, encoder: FashionClip | None, scale: float, vae_sha256: str
 ) -> dict[str, Any]:
     return {
-        "encoder": encoder.name if encoder else None,
-        "encoder_sha256": encoder.weights_sha256 if encoder else None,
-        "encoder_structure_sha256": encoder.structure_sha256 if encoder else None,
-        "encoder_transform": encoder.transform if encoder else None,
-        "encoder_precision": encoder.precision if encoder else None,
-        "ssim": "skimage, 8-bit ITU-R 601 luma, window 7, data_range 255; against the content",
-        "color_bins": BINS,
-        "weights": settings.weights.model_dump() if encoder else None,
-        "resamples": settings.resamples,
+        **measuring_facts(
+            asked_for(("stargan", "latent"), (), encoder=encoder is not None),
+            encoder,
+            None,
+            weights=settings.weights.model_dump(),
+            resamples=settings.resamples,
+            libraries=("torch", "diffusers", "open_clip"),
+        ),
+        "ssim": "against the content",
         "latents_sha256": inputs.latents.digest(),
         "held_out": [inputs.latents.domains[y].files[i] for y, held in enumerate(inputs.held) for i in held],
         "contents_per_domain": settings.contents_per_domain,

@@ -34,12 +34,14 @@ class Compared:
     others: list[Evaluated]
     differences: dict[str, list[Difference]]
     """By the run id of the other evaluation."""
+    noted: list[str]
+    """Lines about versions that differ."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         from fashion_ml.evaluation.compare import to_dict
 
-        return {"run_id": self.run_id, **to_dict(self.first, self.differences)}
+        return {"run_id": self.run_id, **to_dict(self.first, self.differences, self.noted)}
 
 
 def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
@@ -47,7 +49,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
 
     InputError when a run has no evaluation, when one is named twice, or when they were measured differently.
     """
-    from fashion_ml.evaluation.compare import differences, refuse_different
+    from fashion_ml.evaluation.compare import differences, noted, refuse_different
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import open_tracking
 
@@ -63,7 +65,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
     found = {other.run_id: differences(first, other, resamples=resamples) for other in others}
     tags = {"kind": "comparison", "eval_fingerprint": str(first.facts["fingerprint"])}
     with open_run("comparison", tags, experiment=experiment) as run:
-        result = Compared(run.run_id, first, others, found)
+        result = Compared(run.run_id, first, others, found, noted(first, others))
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "comparison.json"
             write_text(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")

@@ -1,18 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from PIL import Image
 
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
-from fashion_ml.evaluation.fingerprint import difference, evaluation_facts, fingerprint
+from fashion_ml.evaluation.fingerprint import (
+    VERSIONS,
+    difference,
+    evaluation_facts,
+    fingerprint,
+    measuring_facts,
+    noted_difference,
+)
 from fashion_ml.evaluation.generate import image_seed
 from fashion_ml.evaluation.measure import make_metric_suite
-from fashion_ml.metrics.attributes import Attributes
+from fashion_ml.metrics import garment_mask
+from fashion_ml.metrics.attributes import Attributes, Category
 from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.metrics.metric import Metric
+from fashion_ml.metrics.registry import metric_of
 
 
 def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path):
@@ -25,15 +37,23 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
         size: int = 64,
         name: str = "embedded",
         attributes: str | None = None,
+        categories: tuple[str, ...] = ("kind",),
+        steps_offset: int = 1,
+        extra: tuple[str, ...] = (),
         **settings: object,
     ) -> str:
         encoder = FashionClip(name, weights, torch.nn.Linear(1, 1), None, None) if weights else None
-        checked = Evaluation(extra_metrics=(), **settings)  # type: ignore[arg-type]
+        checked = Evaluation(extra_metrics=extra, **settings)  # type: ignore[arg-type]
         suite = make_metric_suite(checked, encoder, "cpu")
         if attributes:
-            suite.reader = SimpleNamespace(attributes=Attributes((), attributes))  # type: ignore[assignment]
+            read = Attributes(tuple(Category(name, "a {}", ("a", "b")) for name in categories), attributes)
+            suite.reader = SimpleNamespace(attributes=read)  # type: ignore[assignment]
         references = [CaptionedImage(tmp_path / "a.png", caption, "a.png")]
-        return fingerprint(evaluation_facts(checked, references, suite, [(size, size)], sampler))
+        return fingerprint(
+            evaluation_facts(
+                checked, references, suite, [(size, size)], sampler, {"steps_offset": steps_offset, "_class_name": name}
+            )
+        )
 
     changed = [
         mark(caption="b"),
@@ -42,6 +62,9 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
         mark(size=128),
         mark(weights=""),
         mark(attributes="f00"),
+        mark(attributes="f00", categories=("kind", "colour")),
+        mark(steps_offset=0),
+        mark(extra=("ciede2000",)),
         mark(seed=1),
         mark(images_per_reference=3),
         mark(num_inference_steps=26),
@@ -55,6 +78,30 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
 
 def test_what_differs_is_named():
     assert difference({"seed": 1, "encoder": "a", "steps": 3}, {"seed": 2, "encoder": "b", "steps": 3}) == ["seed: 1, 2"]
+
+
+def test_a_metrics_version_and_the_parameters_of_its_formula_are_facts():
+    def facts(*metrics: Metric) -> dict[str, Any]:
+        return measuring_facts(metrics, None, None, weights={}, resamples=9, libraries=("torch", "open_clip"))
+
+    ciede2000, kid = metric_of("ciede2000"), metric_of("kid")
+    told = facts(ciede2000, kid)["metrics"]
+    assert told["ciede2000"]["mask"] == garment_mask.PARAMETERS
+    assert told["ciede2000"]["side"] == garment_mask.SIDE
+    assert told["kid"] == {"version": 1, "kernel": "(cosine + 1)^3", "estimator": "unbiased MMD^2"}
+    raised = facts(replace(ciede2000, version=2), kid)
+    assert difference(facts(ciede2000, kid), raised) == ["metrics.ciede2000.version: 1, 2"]
+    assert fingerprint(raised) != fingerprint(facts(ciede2000, kid))
+
+
+def test_versions_of_libraries_are_noted_and_refuse_nothing():
+    facts = measuring_facts((), None, None, weights={}, resamples=9, libraries=("torch", "diffusers", "open_clip"))
+    assert set(facts[VERSIONS]) == {"torch", "diffusers"}  # without an encoder open_clip took no part
+    other = {**facts, VERSIONS: {**facts[VERSIONS], "torch": "0.1"}}
+    assert fingerprint(other) == fingerprint(facts)
+    assert difference(facts, other) == []
+    assert noted_difference(facts, other) == [f"torch: {facts[VERSIONS]['torch']}, 0.1"]
+    assert noted_difference({}, other) == []
 
 
 def test_the_seed_of_an_image_depends_on_its_reference_alone():
