@@ -88,8 +88,8 @@ class StarganModel:
         if self._loaded is None:
             from fashion_ml.models.single_file import read_header
             from fashion_ml.models.stargan import NetworkSizes, make_networks
+            from fashion_ml.models.stargan_format import load_averages
             from fashion_ml.models.vae import load_vae
-            from fashion_ml.training.checkpoints import load_averages
 
             facts = json.loads(read_header(self._weights)[1]["stargan"])
             networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))

@@ -175,9 +175,9 @@ def _train(
     import torch
 
     from fashion_ml.reports.training_report import Series, write_training_report
-    from fashion_ml.training.checkpoints import STATE, state_step
     from fashion_ml.training.lora_inputs import prepare_inputs
     from fashion_ml.training.lora_loop import Hooks, train_lora
+    from fashion_ml.training.train_state import STATE, state_step
 
     board = tensorboard(config.tracking.log_with, folder, state_step(folder / STATE) if resume else 0)
 

@@ -266,8 +266,8 @@ def _train(
     import torch
 
     from fashion_ml.reports.stargan_log import reading_help, write_curves, write_report
-    from fashion_ml.training.checkpoints import STATE, state_step
     from fashion_ml.training.stargan_loop import GanHooks, train_stargan
+    from fashion_ml.training.train_state import STATE, state_step
 
     loss = config.loss
     weights = {"adv": loss.w_adv, "sty": loss.w_sty, "cyc": loss.w_cyc, "id": loss.w_id}
@@ -347,8 +347,8 @@ def _evaluate(
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`."""
     from fashion_ml.evaluation.stargan import evaluate_stargan
     from fashion_ml.models.stargan import make_networks
+    from fashion_ml.models.stargan_format import load_averages
     from fashion_ml.tracking.run import open_run
-    from fashion_ml.training.checkpoints import load_averages
     from fashion_ml.training.stargan_loop import network_sizes
 
     sizes = network_sizes(config, len(inputs.latents.domains))

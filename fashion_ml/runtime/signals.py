@@ -24,14 +24,17 @@ class StopRequest:
 
         With an accelerator of several processes all of them stop at the same step as soon as one of them was asked.
         """
-        requested = self.requested
-        if accelerator is not None and accelerator.num_processes > 1:
-            import torch
-
-            flag = torch.tensor(float(requested), device=accelerator.device)
-            requested = bool(accelerator.reduce(flag, reduction="sum").item())
-        if requested:
+        if any_process(self.requested, accelerator):
             raise KeyboardInterrupt
+
+
+def any_process(flag: bool, accelerator: Any) -> bool:
+    """Whether the flag is set in any of an accelerator's processes; all of them must ask at the same place."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return flag
+    import torch
+
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum").item())
 
 
 class StopNow(KeyboardInterrupt):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,19 @@ from fashion_ml.losses.diffusion import (
     target_of,
 )
 from fashion_ml.models.fused_lora import use_fused_linears
-from fashion_ml.models.kohya_format import load_lora
+from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.matmul_conv import use_small_convolutions
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.seeding import derive_seed
-from fashion_ml.runtime.signals import StopNow, not_interrupted, stop_between_steps
-from fashion_ml.training.checkpoints import CheckpointManager
+from fashion_ml.runtime.signals import stop_between_steps
+from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.kohya_metadata import kohya_metadata
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.optimizers import make_optimizer
-from fashion_ml.training.training_log import LossSeries, TrainingLog
+from fashion_ml.training.precision import DTYPES
+from fashion_ml.training.train_state import TrainState
+from fashion_ml.training.training_log import LossSeries, StepRows, TrainingLog
 from fashion_ml.training.validation import Validation
 
 
@@ -93,90 +96,163 @@ def train_lora(
     the state in `folder`, or from the start when none was written yet. Stopping by Ctrl-C or SIGTERM saves first. InputError when
     the loss is not finite.
     """
-    settings, device, spec, plan = config.training, accelerator.device, lora_spec(config), inputs.plan
-    parameters = add_lora(pipeline.unet, pipeline.text_encoder, spec, settings.seed)
-    if config.network.network_weights:
-        load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, spec)
-    optimizer = accelerator.prepare(make_optimizer(config.optimizer, parameters, device))
-    models = _prepared(config, pipeline, accelerator)
-    predict, loss_of = _functions(config, pipeline, models, accelerator)
-    started = time.time()
-
-    def metadata(step: int) -> dict[str, str]:
-        return kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
-
-    checkpoints = CheckpointManager(config, folder, pipeline, spec, parameters, optimizer, accelerator, metadata)
-    record = TrainingLog(
+    settings, state, lora = config.training, TrainState(), _Lora(config, pipeline, accelerator)
+    logs, last_step = folder / "training_logs", settings.max_train_steps
+    rows = StepRows(logs / "training_loss_log.txt", hooks.rows, log_every=settings.log_every, last_step=last_step)
+    log = TrainingLog(
         folder,
         accelerator,
-        on_rows=hooks.rows,
-        images_of=lambda step: [inputs.images.items[i].path.name for i in plan.images(step)],
-        log_every=settings.log_every,
-        last_step=settings.max_train_steps,
+        rows,
+        names_of=lambda step: [inputs.images.items[i].path.name for i in inputs.plan.images(step)],
+        last_step=last_step,
+        flush_every=settings.log_every,
     )
-    done = checkpoints.restore(record) if resume else 0
-    record.open(done)
-    measure = _Measuring(config, pipeline, validation, predict, hooks, checkpoints, record, accelerator)
-    before = done
-    try:
-        with bar("train LoRA", settings.max_train_steps, done=done) as progress, stop_between_steps() as stop:
-            for step in range(done + 1, settings.max_train_steps + 1):
-                # Loss and backward, one batch after the other; processes share their gradients at the last
-                if spec.dropout > 0:
-                    torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
-                total_loss = torch.zeros((), device=device)
-                batches = list(inputs.batches(step))
-                for batch in batches:
-                    with _own_gradients(accelerator, models, unless=batch is batches[-1]):
-                        part = loss_of(batch)
-                        accelerator.backward(part * accelerator.num_processes)
-                    total_loss += part.detach()
-                if accelerator.num_processes > 1:
-                    total_loss = accelerator.reduce(total_loss, reduction="sum")
-
-                # Clip and step
-                grad_norm = accelerator.clip_grad_norm_(parameters.all, config.optimizer.max_grad_norm or math.inf)
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * _factor(config, step, group["peak"])
-                optimizer.step()
-                optimizer.zero_grad()
-                done = step
-
-                # Validate, check and sample, where it is time for that
-                epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
-                last = step == settings.max_train_steps
-                measured = {"epoch": float(epoch), "learning_rate": float(optimizer.param_groups[0]["lr"])}
-                measured |= measure.validation(step, due=epoch_ends or last)
-                images = measure.images(step)
-
-                # Log
-                record.add(step, total_loss=total_loss, grad_norm=grad_norm, measured=measured, images=images)
-                progress.advance(note=f"epoch {epoch}" + (f" loss {record.latest:.4f}" if record.latest is not None else ""))
-
-                # Save, and stop if asked to
-                checkpoints.after_step(step, epoch, epoch_ends, record)
-                stop.check(accelerator)
-        path = checkpoints.lora(config.output.output_name, settings.max_train_steps)
-        if settings.save_state:
-            checkpoints.state(done, record)
-    except KeyboardInterrupt as stopped:
-        if done and not isinstance(stopped, StopNow):
-            with not_interrupted():  # `mlflow run` sends a second signal at once
-                checkpoints.state(done, record)
-                checkpoints.lora(f"{config.output.output_name}-step{done:08d}", done)
-        raise
-    finally:
-        record.close()
-    best = record.best[0] if record.best else None
-    count = sum(parameter.numel() for parameter in parameters.all)
+    started = time.time()
+    checkpoints = CheckpointManager(
+        folder,
+        config.output.output_name,
+        SaveSettings.of(settings.model_dump()),
+        accelerator,
+        state,
+        log,
+        last_step=last_step,
+        write=lambda path, step: lora.write(
+            path, kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
+        ),
+        tensors=lora.parameters.all,
+        optimizers={"lora": lora.optimizer},
+        scalers={"lora": accelerator.scaler},
+    )
+    if resume:
+        checkpoints.restore()
+    before = state.step
+    with log.open(before), checkpoints.saved_when_stopped():
+        measuring = _Measuring(lora, validation, hooks, checkpoints, state)
+        _loop(lora, inputs, measuring, rows, log, checkpoints, state)
+        path = checkpoints.finish()
+    best, count = state.best[0] if state.best else None, sum(parameter.numel() for parameter in lora.parameters.all)
     return TrainedLora(
-        path, record.total_loss, record.image_losses, record.val_loss, best, done - before, record.seconds, count
+        path, rows.total_loss, rows.image_losses, state.val_loss, best, state.step - before, state.seconds, count
     )
 
 
-def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[Any, ...]:
-    """The trained models in training mode as the loop calls them: the UNet, and the text encoder if it trains."""
-    models = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
+def _loop(
+    lora: _Lora,
+    inputs: StepInputs,
+    measuring: _Measuring,
+    rows: StepRows,
+    log: TrainingLog,
+    checkpoints: CheckpointManager,
+    state: TrainState,
+) -> None:
+    settings, spec, plan, accelerator = lora.config.training, lora.spec, inputs.plan, lora.accelerator
+    last_step = settings.max_train_steps
+    with bar("train LoRA", last_step, done=state.step) as progress, stop_between_steps() as stop:
+        for step in range(state.step + 1, last_step + 1):
+            epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
+
+            # Batch, loss and backward, one batch after the other; processes share their gradients at the last
+            if spec.dropout > 0:
+                torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
+            total_loss = torch.zeros((), device=accelerator.device)
+            batches = list(inputs.batches(step))
+            for batch in batches:
+                with _own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
+                    part = lora.loss_of(batch)
+                    accelerator.backward(part * accelerator.num_processes)
+                total_loss += part.detach()
+            if accelerator.num_processes > 1:
+                total_loss = accelerator.reduce(total_loss, reduction="sum")
+
+            # Clip and step
+            grad_norm = accelerator.clip_grad_norm_(lora.parameters.all, lora.config.optimizer.max_grad_norm or math.inf)
+            lora.set_rates(step)
+            lora.optimizer.step()
+            lora.optimizer.zero_grad()
+            state.step = step
+
+            # Measure: validate, check and sample, where it is time for that
+            measured = measuring.validation(due=epoch_ends or step == last_step)
+            measured |= measuring.images()
+
+            # Log
+            figures = {"epoch": float(epoch), "learning_rate": lora.rate(), **measured}
+            log.add(step, {"total_loss": total_loss, "grad_norm": grad_norm}, figures, now=bool(measured))
+            progress.advance(note=f"epoch {epoch}" + (f" loss {rows.latest:.4f}" if rows.latest is not None else ""))
+
+            # Save, and stop if asked to
+            checkpoints.after_step(epoch, epoch_ends)
+            stop.check(accelerator)
+
+
+class _Lora:
+    """The LoRA on its base, its optimiser, and what the loop calls: the loss of a batch, the rates of a step."""
+
+    def __init__(self, config: LoraExperiment, pipeline: Any, accelerator: Any):
+        self.config, self.pipeline, self.accelerator, self.spec = config, pipeline, accelerator, lora_spec(config)
+        self.parameters = add_lora(pipeline.unet, pipeline.text_encoder, self.spec, config.training.seed)
+        if config.network.network_weights:
+            load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, self.spec)
+        self.optimizer = accelerator.prepare(make_optimizer(config.optimizer, self.parameters, accelerator.device))
+        self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
+        """The models that have a LoRA."""
+        self.models = _prepared(config, pipeline, self.trained, accelerator)
+        """The same in training mode as the loop calls them: compiled, distributed."""
+        self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
+        self._kind = pipeline.scheduler.config.prediction_type
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, *, plain: bool = False) -> torch.Tensor:
+        """The UNet's prediction (B, 4, h, w); `text` are embeddings, or token ids where the text encoder trains.
+
+        `plain` means neither compiled nor distributed.
+        """
+        unet, *text_encoder = self.trained if plain else self.models
+        with self.accelerator.autocast():
+            hidden = text_encoder[0](text).last_hidden_state if text_encoder else text
+            return unet(noisy, timesteps, hidden).sample
+
+    def loss_of(self, batch: Batch) -> torch.Tensor:
+        """What a batch adds to total_loss, 0-d."""
+        device, loss, abar, kind = self.accelerator.device, self.config.loss, self._abar, self._kind
+        x, eps, t = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
+        prediction = self.predict(add_noise(x, eps, abar, t), t, batch.text.to(device))
+        target = target_of(kind, x, eps, abar, t)
+        if loss.loss_type == "huber":
+            losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t))
+        else:
+            losses = per_image_mse(prediction, target)
+        if loss.min_snr_gamma is not None:
+            losses = losses * min_snr_weight(snr(abar, t), loss.min_snr_gamma, kind)
+        if loss.debiased_estimation:
+            losses = losses * debiased_weight(snr(abar, t), kind)
+        return (losses * batch.share.to(device)).sum()
+
+    def set_rates(self, step: int) -> None:
+        """The learning rates of a step, by the schedule from each group's peak."""
+        settings = self.config.optimizer
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * lr_factor(
+                step,
+                shape=settings.lr_scheduler,
+                warmup_steps=settings.lr_warmup_steps,
+                total_steps=self.config.training.max_train_steps,
+                peak=group["peak"],
+                power=settings.lr_scheduler_power,
+            )
+
+    def rate(self) -> float:
+        """The UNet's learning rate as it is."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def write(self, path: Path, metadata: dict[str, str]) -> None:
+        """Write the LoRA as it is."""
+        tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
+        save_lora(path, tensors, metadata, DTYPES[self.config.output.save_precision])
+
+
+def _prepared(config: LoraExperiment, pipeline: Any, trained: Sequence[Any], accelerator: Any) -> tuple[Any, ...]:
+    """The trained models in training mode as the loop calls them."""
+    models = list(trained)
     for model in models:
         model.train()
         if config.training.gradient_checkpointing:
@@ -191,99 +267,54 @@ def _prepared(config: LoraExperiment, pipeline: Any, accelerator: Any) -> tuple[
     return tuple(accelerator.prepare(model) for model in models)
 
 
-Predict = Callable[..., torch.Tensor]
-
-
-def _functions(
-    config: LoraExperiment, pipeline: Any, models: Sequence[Any], accelerator: Any
-) -> tuple[Predict, Callable[[Batch], torch.Tensor]]:
-    """`predict(noisy, timesteps, text, plain=False)`, plain meaning neither compiled nor distributed, and the loss of a batch."""
-    device, loss = accelerator.device, config.loss
-    abar, kind = pipeline.scheduler.alphas_cumprod.to(device), pipeline.scheduler.config.prediction_type
-    trains_text = config.network.train_text_encoder
-
-    def predict(noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, plain: bool = False) -> torch.Tensor:
-        unet, *text_encoder = (pipeline.unet, pipeline.text_encoder) if plain else models
-        with accelerator.autocast():
-            hidden = text_encoder[0](text).last_hidden_state if trains_text else text
-            return unet(noisy, timesteps, hidden).sample
-
-    def loss_of(batch: Batch) -> torch.Tensor:
-        x, eps, t = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
-        prediction = predict(add_noise(x, eps, abar, t), t, batch.text.to(device))
-        target = target_of(kind, x, eps, abar, t)
-        if loss.loss_type == "huber":
-            losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t))
-        else:
-            losses = per_image_mse(prediction, target)
-        if loss.min_snr_gamma is not None:
-            losses = losses * min_snr_weight(snr(abar, t), loss.min_snr_gamma, kind)
-        if loss.debiased_estimation:
-            losses = losses * debiased_weight(snr(abar, t), kind)
-        return (losses * batch.share.to(device)).sum()
-
-    return predict, loss_of
-
-
 class _Measuring:
     """What is measured between steps, and when."""
 
     def __init__(
-        self,
-        config: LoraExperiment,
-        pipeline: Any,
-        validation: Validation | None,
-        predict: Predict,
-        hooks: Hooks,
-        checkpoints: CheckpointManager,
-        record: TrainingLog,
-        accelerator: Any,
+        self, lora: _Lora, validation: Validation | None, hooks: Hooks, checkpoints: CheckpointManager, state: TrainState
     ):
-        self._config, self._pipeline, self._validation, self._predict = config, pipeline, validation, predict
-        self._hooks, self._checkpoints, self._record, self._accelerator = hooks, checkpoints, record, accelerator
-        if validation is not None and accelerator.is_main_process and not record.base:
+        self._lora, self._validation, self._hooks = lora, validation, hooks
+        self._checkpoints, self._state, self._is_main = checkpoints, state, lora.accelerator.is_main_process
+        if validation is not None and self._is_main and not state.base:
             with self._evaluating(), self._without_lora():
-                record.base = self._measure()
+                state.base = self._measure()
 
-    def validation(self, step: int, due: bool) -> dict[str, float]:
+    def validation(self, due: bool) -> dict[str, float]:
         """val_loss and its bands, val_loss_base and val_loss_gain; empty when it is not time or there is nothing held out."""
-        every = self._config.training.validate_every_n_steps
-        due = due if every is None else step % every == 0 or step == self._config.training.max_train_steps
-        if self._validation is None or not due or not self._accelerator.is_main_process:
+        training, step = self._lora.config.training, self._state.step
+        if training.validate_every_n_steps is not None:
+            due = step % training.validate_every_n_steps == 0 or step == training.max_train_steps
+        if self._validation is None or not due or not self._is_main:
             return {}
         with self._evaluating():
             values = self._measure()
-        self._checkpoints.best(step, values["val_loss"], self._record)
-        base = self._record.base["val_loss"]
+        self._checkpoints.best(values["val_loss"])
+        self._state.val_loss = values["val_loss"]
+        base = self._state.base["val_loss"]
         return {**values, "val_loss_base": base, "val_loss_gain": base - values["val_loss"]}
 
-    def images(self, step: int) -> dict[str, float]:
+    def images(self) -> dict[str, float]:
         """Sample images and performance checks; the image losses of a check, empty otherwise."""
-        training, hooks = self._config.training, self._hooks
-        if not self._accelerator.is_main_process:
+        training, hooks, step = self._lora.config.training, self._hooks, self._state.step
+        if not self._is_main:
             return {}
         if hooks.sample and training.sample_every and step % training.sample_every == 0:
             with self._evaluating():
                 hooks.sample(step)
-        final = (
-            step == training.max_train_steps and self._config.evaluation.enabled
-        )  # then the evaluation after training measures it
-        if (
-            hooks.check
-            and training.performance_check_interval
-            and step % training.performance_check_interval == 0
-            and not final
-        ):
-            return hooks.check(step, self._checkpoints.intermediate(f"{self._config.output.output_name}-step{step:08d}", step))
+        every = training.performance_check_interval
+        # the last step is measured by the evaluation after training
+        final = step == training.max_train_steps and self._lora.config.evaluation.enabled
+        if hooks.check and every and step % every == 0 and not final:
+            return hooks.check(step, self._checkpoints.of_step())
         return {}
 
     def _measure(self) -> dict[str, float]:
         assert self._validation is not None
-        return self._validation.measure(lambda *inputs: self._predict(*inputs, plain=True), self._accelerator.device)
+        return self._validation.measure(partial(self._lora.predict, plain=True), self._lora.accelerator.device)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        models = (self._pipeline.unet, self._pipeline.text_encoder)
+        models = (self._lora.pipeline.unet, self._lora.pipeline.text_encoder)
         modes = [model.training for model in models]
         for model in models:
             model.eval()
@@ -295,26 +326,13 @@ class _Measuring:
 
     @contextmanager
     def _without_lora(self) -> Iterator[None]:
-        models = [self._pipeline.unet, *([self._pipeline.text_encoder] if self._config.network.train_text_encoder else [])]
-        for model in models:
+        for model in self._lora.trained:
             model.disable_adapters()
         try:
             yield
         finally:
-            for model in models:
+            for model in self._lora.trained:
                 model.enable_adapters()
-
-
-def _factor(config: LoraExperiment, step: int, peak: float) -> float:
-    settings = config.optimizer
-    return lr_factor(
-        step,
-        shape=settings.lr_scheduler,
-        warmup_steps=settings.lr_warmup_steps,
-        total_steps=config.training.max_train_steps,
-        peak=peak,
-        power=settings.lr_scheduler_power,
-    )
 
 
 @contextmanager

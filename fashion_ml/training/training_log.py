@@ -1,10 +1,15 @@
-"""What a training measured, step by step: buffered on the device, then written to the loss log and handed out."""
+"""What a training measured, step by step: buffered on the device, checked, and handed to what becomes of it.
+
+A LoRA's steps are rows themselves (`StepRows`), a StarGAN's become the means of their epoch (`EpochMeans`).
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +18,96 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import IMAGE_LOSSES, LossLog
+from fashion_ml.reports.stargan_log import EpochLog
 
 _MOST_SECONDS = 1.0
 """Steps wait no longer than this before they are handed out, however few they are."""
+_NAMED = 4
+"""Files of a step that an error names."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was measured at a step."""
+
+    step: int
+    time: float
+    """When, in seconds since 1970."""
+    values: dict[str, float]
+    """Losses and norms, from the device."""
+    figures: dict[str, float]
+    """Plain figures that were known on the CPU, such as `epoch` and `learning_rate`."""
+
+
+class TrainingLog:
+    """The steps of a training. Values stay on the device until `flush`, so that no step waits for the one before it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: Any,
+        rows: StepRows | EpochMeans,
+        *,
+        names_of: Callable[[int], list[str]],
+        last_step: int,
+        flush_every: int,
+    ):
+        self._folder, self._accelerator, self._rows, self._names_of = folder, accelerator, rows, names_of
+        self._last_step, self._flush_every = last_step, flush_every
+        self._pending: list[tuple[int, float, Mapping[str, torch.Tensor], dict[str, float]]] = []
+
+    @contextmanager
+    def open(self, after_step: int) -> Iterator[None]:
+        """Inside the block the log's file is there: a new one, or behind what it has up to `after_step`."""
+        if self._accelerator.is_main_process:
+            self._rows.open(after_step)
+        try:
+            yield
+        finally:
+            self._rows.close()
+
+    def add(self, step: int, values: Mapping[str, torch.Tensor], figures: dict[str, float], *, now: bool = False) -> None:
+        """Buffer a step: `values` on the device, 0-d, and plain `figures`; `now` hands it out at once."""
+        detached = {name: torch.as_tensor(value).detach() for name, value in values.items()}
+        self._pending.append((step, time.time(), detached, figures))
+        # several processes must find a loss that is not finite at the same step, and their clocks differ
+        late = self._accelerator.num_processes == 1 and time.time() - self._pending[0][1] > _MOST_SECONDS
+        if now or late or step % self._flush_every == 0 or step == self._last_step:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring what is buffered to the CPU, in one transfer, and hand it out. InputError when a loss is not finite."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        flat = torch.stack([value for _, _, values, _ in pending for value in values.values()])
+        if self._rows.differ_by_process and self._accelerator.num_processes > 1:
+            flat = self._accelerator.reduce(flat, reduction="mean")
+        numbers = iter(flat.tolist())
+        steps = [Step(step, when, {name: next(numbers) for name in values}, figures) for step, when, values, figures in pending]
+        bad = next((step for step in steps if self._rows.not_finite(step)), None)
+        self._rows.take(steps if bad is None else steps[: steps.index(bad)], main=self._accelerator.is_main_process)
+        if bad is not None:
+            raise InputError(self.not_finite(self._rows.not_finite(bad), bad.step))
+
+    def not_finite(self, what: str, step: int) -> str:
+        """The error for a training that no longer goes anywhere."""
+        names = self._names_of(step)
+        shown = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+        kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+        last = f"the last good file is {kept[-1]}" if kept else "no file had been saved yet"
+        return (
+            f"optimizer.learning_rate: {what} is not finite at step {step} (images {shown}); "
+            f"lower the learning rate or use mixed_precision no; {last}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a state keeps, for JSON."""
+        return self._rows.to_dict()
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Take over what a state kept."""
+        self._rows.restore(plain)
 
 
 @dataclass
@@ -40,133 +132,135 @@ class LossSeries:
         return cls(array("q", steps), array("d", values))
 
 
-@dataclass(frozen=True)
-class _Pending:
-    step: int
-    time: float
-    total_loss: torch.Tensor
-    grad_norm: torch.Tensor
-    measured: dict[str, float]
-    images: dict[str, float]
+class StepRows:
+    """A LoRA's steps: the series of the losses, rows of the loss log, and what `on_rows` makes of each row."""
 
+    differ_by_process = False
+    """total_loss has been summed over processes already."""
 
-class TrainingLog:
-    """The series of a training. Values stay on the device until `flush`, so that no step waits for the one before it."""
-
-    def __init__(
-        self,
-        folder: Path,
-        accelerator: Any,
-        *,
-        on_rows: Callable[[list[dict[str, float]]], None],
-        images_of: Callable[[int], list[str]],
-        log_every: int,
-        last_step: int,
-    ):
+    def __init__(self, path: Path, on_rows: Callable[[list[dict[str, float]]], None], *, log_every: int, last_step: int):
         self.total_loss = LossSeries()
         self.image_losses = {name: LossSeries() for name in IMAGE_LOSSES}
-        self.best: tuple[int, float] | None = None
-        self.val_loss: float | None = None
-        self.base: dict[str, float] = {}
-        self._folder, self._accelerator, self._on_rows, self._images_of = folder, accelerator, on_rows, images_of
-        self._log_every, self._last_step = log_every, last_step
-        self._pending: list[_Pending] = []
+        self._path, self._on_rows, self._log_every, self._last_step = path, on_rows, log_every, last_step
         self._log: LossLog | None = None
-        self._seconds_before, self._began = 0.0, time.monotonic()
 
     @property
     def latest(self) -> float | None:
-        """total_loss of the last flushed step."""
+        """total_loss of the last step that was handed out."""
         return self.total_loss.values[-1] if self.total_loss.values else None
 
-    @property
-    def seconds(self) -> float:
-        """Wall time of the training so far, over all its parts."""
-        return self._seconds_before + time.monotonic() - self._began
-
     def open(self, after_step: int) -> None:
-        """Begin the loss log, or go on with it behind the rows up to `after_step`; time counts from here."""
-        self._began = time.monotonic()
-        if self._accelerator.is_main_process:
-            self._log = LossLog(self._folder / "training_logs" / "training_loss_log.txt", after_step=after_step)
-
-    def add(
-        self,
-        step: int,
-        *,
-        total_loss: torch.Tensor,
-        grad_norm: torch.Tensor,
-        measured: dict[str, float],
-        images: dict[str, float],
-    ) -> None:
-        """Buffer a step, its total_loss summed over processes already.
-
-        `measured` are plain figures such as `epoch`, `learning_rate` and val_loss, `images` the image losses.
-        """
-        self.val_loss = measured.get("val_loss", self.val_loss)
-        self._pending.append(_Pending(step, time.time(), total_loss, torch.as_tensor(grad_norm).detach(), measured, images))
-        # several processes must find a loss that is not finite at the same step, and their clocks differ
-        late = self._accelerator.num_processes == 1 and time.time() - self._pending[0].time > _MOST_SECONDS
-        if late or step % self._log_every == 0 or step == self._last_step or images or "val_loss" in measured:
-            self.flush()
-
-    def flush(self) -> None:
-        """Bring what is buffered to the CPU, in one transfer, and hand it out. InputError when a loss is not finite."""
-        if not self._pending:
-            return
-        pending, self._pending = self._pending, []
-        losses = torch.stack([entry.total_loss for entry in pending]).tolist()
-        norms = torch.stack([entry.grad_norm for entry in pending]).tolist()
-        rows: list[dict[str, float]] = []
-        for entry, loss, norm in zip(pending, losses, norms, strict=True):
-            if not torch.isfinite(torch.tensor(loss)):
-                self._hand_out(rows)
-                raise InputError(self._not_finite(entry.step))
-            self.total_loss.add(entry.step, loss)
-            row = {"step": float(entry.step), "time": entry.time, "total_loss": loss, **entry.measured}
-            if norm < float("inf"):  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
-                row["grad_norm"] = norm
-            rows.append(row)
-            for name, value in entry.images.items():
-                self.image_losses[name].add(entry.step, value)
-            if self._log and (entry.step % self._log_every == 0 or entry.step in (1, self._last_step) or entry.images):
-                epoch, rate = int(entry.measured["epoch"]), entry.measured["learning_rate"]
-                self._log.write(entry.step, epoch, loss, rate, entry.time, **entry.images)
-        self._hand_out(rows)
-
-    def _hand_out(self, rows: list[dict[str, float]]) -> None:
-        if self._accelerator.is_main_process and rows:
-            self._on_rows(rows)
+        """Begin the loss log, or go on with it behind the rows up to `after_step`."""
+        self._log = LossLog(self._path, after_step=after_step)
 
     def close(self) -> None:
         """Sync and close the loss log."""
         if self._log:
             self._log.close()
 
+    def not_finite(self, step: Step) -> str:
+        """The name of what should be finite at a step and is not; empty where all is well."""
+        return "" if math.isfinite(step.values["total_loss"]) else "total_loss"
+
+    def take(self, steps: Sequence[Step], *, main: bool) -> None:
+        """Add steps to the series, the log and, in the main process, hand out their rows."""
+        rows: list[dict[str, float]] = []
+        for one in steps:
+            loss, norm, figures = one.values["total_loss"], one.values["grad_norm"], dict(one.figures)
+            images = {name: figures.pop(name) for name in IMAGE_LOSSES if name in figures}
+            self.total_loss.add(one.step, loss)
+            for name, value in images.items():
+                self.image_losses[name].add(one.step, value)
+            row = {"step": float(one.step), "time": one.time, "total_loss": loss, **figures}
+            if norm < math.inf:  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
+                row["grad_norm"] = norm
+            rows.append(row)
+            if self._log and (one.step % self._log_every == 0 or one.step in (1, self._last_step) or images):
+                self._log.write(one.step, int(figures["epoch"]), loss, figures["learning_rate"], one.time, **images)
+        if main and rows:
+            self._on_rows(rows)
+
     def to_dict(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
-        return {
-            "total_loss": self.total_loss.as_lists(),
-            "image_losses": {name: series.as_lists() for name, series in self.image_losses.items()},
-            "best": self.best,
-            "val_loss": self.val_loss,
-            "base": self.base,
-            "seconds": self.seconds,
-        }
+        images = {name: series.as_lists() for name, series in self.image_losses.items()}
+        return {"total_loss": self.total_loss.as_lists(), "image_losses": images}
 
-    def restore(self, plain: dict[str, Any]) -> None:
+    def restore(self, plain: Mapping[str, Any]) -> None:
         """Take over what a state kept."""
         self.total_loss = LossSeries.of(*plain["total_loss"])
         self.image_losses = {name: LossSeries.of(*series) for name, series in plain["image_losses"].items()}
-        self.best = tuple(plain["best"]) if plain["best"] else None
-        self.val_loss = plain["val_loss"]
-        self.base = dict(plain["base"])
-        self._seconds_before = float(plain["seconds"])
 
-    def _not_finite(self, step: int) -> str:
-        kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-        last = f"the last good file is {kept[-1]}" if kept else "no file had been saved yet"
-        return (
-            f"optimizer.learning_rate: total_loss is not finite at step {step} (images {', '.join(self._images_of(step))}); "
-            f"lower the learning rate or use mixed_precision no; {last}"
-        )
+
+TERMS = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1")
+"""What a StarGAN step measures; `r1` on steps with the penalty only, `ds` and `id` where they count for something."""
+
+
+class EpochMeans:
+    """A StarGAN's steps: sums over the running epoch, and the finished epochs, which are lines of `training_log.jsonl`."""
+
+    differ_by_process = True
+    """A step's terms are those of a process's own rows of the batch."""
+
+    def __init__(self, path: Path, *, steps_per_epoch: int, skip_overflows: bool):
+        self.epochs: list[dict[str, float]] = []
+        self._path, self._steps_per_epoch, self._skip = path, steps_per_epoch, skip_overflows
+        self._log: EpochLog | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps, self._r1_steps, self._overflows = 0.0, 0.0, 0.0
+
+    def open(self, after_step: int) -> None:
+        """Begin the log, or go on with it behind the epochs that had ended by `after_step`."""
+        self._log = EpochLog(self._path, after_epoch=after_step // self._steps_per_epoch)
+        self.epochs = self._log.rows
+
+    def close(self) -> None:
+        """Nothing: every line is written and flushed by itself."""
+
+    def not_finite(self, step: Step) -> str:
+        """The names of what should be finite at a step and is not; empty where all is well, and where overflows are left out."""
+        bad = () if self._skip else (name for name, value in step.values.items() if not math.isfinite(value))
+        return ", ".join(bad)
+
+    def take(self, steps: Sequence[Step], *, main: bool) -> None:
+        """Add steps to the running epoch. The gradient scalers leave out a step that overflows fp16, and so do the means."""
+        for one in steps:
+            overflows = not all(math.isfinite(value) for value in one.values.values())
+            for name, value in one.values.items():
+                self._sums[name] = self._sums.get(name, 0.0) + (0.0 if overflows else value)
+            self._overflows += overflows
+            self._steps += not overflows
+            self._r1_steps += "r1" in one.values and not overflows
+
+    def epoch_values(self) -> dict[str, float]:
+        """Means of the epoch that has ended, over the steps that count, and the sums begin anew.
+
+        `r1` counts the zeros of steps without it, `r1_computed` does not. ValueError when most steps overflowed.
+        """
+        if self._overflows > self._steps:
+            raise ValueError("loss of most steps")
+        means = {name: self._sums[name] / self._steps for name in TERMS if name in self._sums}
+        means.setdefault("r1", 0.0)
+        if self._r1_steps:
+            means["r1_computed"] = means["r1"] * self._steps / self._r1_steps
+        if self._skip:
+            means["overflowed_steps"] = self._overflows
+        self._begin()
+        return means
+
+    def write(self, row: dict[str, float]) -> None:
+        """Keep a finished epoch; in the main process it becomes a line of the log."""
+        self.epochs.append(row)
+        if self._log:
+            self._log.write(row)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The running epoch, for JSON; the finished ones are in the log."""
+        return {"sums": self._sums, "steps": self._steps, "r1_steps": self._r1_steps, "overflows": self._overflows}
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Take over what a state kept."""
+        self._sums = dict(plain["sums"])
+        self._steps, self._r1_steps, self._overflows = (float(plain[name]) for name in ("steps", "r1_steps", "overflows"))

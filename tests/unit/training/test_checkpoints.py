@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from fashion_ml.config import Optimizer
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import LoraParameters
-from fashion_ml.training.checkpoints import load_state, save_state
+from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.optimizers import make_optimizer
+from fashion_ml.training.train_state import STATE, TrainState, load_state, save_state, state_step
+from fashion_ml.training.training_log import StepRows, TrainingLog
 
 
 def steps(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
@@ -34,15 +39,12 @@ def test_an_optimiser_goes_on_bit_for_bit(tmp_path: Path, kind: str):
 
     stopped, optimizer = fresh()
     steps(stopped, optimizer, 1, 3)
-    save_state(tmp_path / "s.safetensors", 3, stopped, optimizer.state_dict(), {"losses": [1.5, 2.5]})
+    save_state(tmp_path / "s.safetensors", 3, stopped, {"lora": optimizer}, {"losses": [1.5, 2.5]})
 
     resumed, optimizer = fresh()
     state = load_state(tmp_path / "s.safetensors")
     assert (state.step, state.extra) == (3, {"losses": [1.5, 2.5]})
-    with torch.no_grad():
-        for parameter, saved in zip(resumed, state.parameters, strict=True):
-            parameter.copy_(saved)
-    optimizer.load_state_dict(state.optimizer)
+    state.restore(resumed, {"lora": optimizer})
     steps(resumed, optimizer, 4, 6)
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
@@ -62,3 +64,112 @@ def test_a_missing_library_names_the_extra(kind: str, says: str):
     settings = Optimizer(optimizer_type=kind)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=rf"optimizer\.optimizer_type: {kind} needs .*({says})"):
         make_optimizer(settings, LoraParameters([torch.nn.Parameter(torch.zeros(1))], []), torch.device("cpu"))
+
+
+def managed(folder: Path, weight: torch.nn.Parameter, accelerator: Any, **given: Any) -> tuple[CheckpointManager, TrainState]:
+    """A manager of one weight that writes the step into its files, with nothing in its log."""
+    state, optimizer = TrainState(), torch.optim.AdamW([weight], lr=0.1)
+    rows = StepRows(folder / "log.txt", lambda rows: None, log_every=1, last_step=9)
+    log = TrainingLog(folder, accelerator, rows, names_of=lambda step: [], last_step=9, flush_every=1)
+    settings = {"save_every_n_epochs": None, "save_last_n": None, "save_state": True, "save_state_minutes": 5.0, **given}
+    manager = CheckpointManager(
+        folder,
+        "w",
+        SaveSettings.of(settings),
+        accelerator,
+        state,
+        log,
+        last_step=9,
+        write=lambda path, step: path.write_text(str(step)) and None,
+        tensors=[weight],
+        optimizers={"lora": optimizer},
+        scalers={"lora": None},
+    )
+    return manager, state
+
+
+def test_what_was_kept_is_taken_over_so_that_later_files_push_it_out(tmp_path: Path):
+    """Every 2 steps, the last two stay: 2 and 4 before the stop, 4 and 6 after step 6."""
+    weight, accelerator = torch.nn.Parameter(torch.ones(2)), Accelerator(cpu=True)
+    manager, state = managed(tmp_path, weight, accelerator, save_every_n_steps=2, save_last_n=2)
+    for step in range(1, 6):
+        state.step = step
+        manager.after_step(1, False)
+    manager.best(0.5)
+    assert state_step(tmp_path / STATE) == 4
+    again, state = managed(tmp_path, torch.nn.Parameter(torch.zeros(2)), accelerator, save_every_n_steps=2, save_last_n=2)
+    again.restore()
+    assert (state.step, state.kept) == (4, ["w-step00000002.safetensors", "w-step00000004.safetensors"])
+    state.step = 6
+    again.after_step(1, False)
+    assert sorted(path.name for path in tmp_path.glob("w-*")) == ["w-step00000004.safetensors", "w-step00000006.safetensors"]
+    assert (tmp_path / "w-step00000006.safetensors").read_text() == "6"
+
+
+def test_a_state_is_written_when_its_minutes_have_passed_in_any_process(tmp_path: Path):
+    """The clocks of processes differ, and writing one is the work of all of them: they agree."""
+    weight, asked = torch.nn.Parameter(torch.ones(2)), list[float]()
+
+    def reduce(flag: torch.Tensor, reduction: str) -> torch.Tensor:
+        asked.append(flag.item())
+        return flag + 1  # another process's minutes have passed
+
+    two = SimpleNamespace(num_processes=2, is_main_process=True, device=torch.device("cpu"), reduce=reduce)
+    manager, state = managed(tmp_path, weight, two)
+    state.step = 1
+    manager.after_step(1, False)
+    assert asked == [0.0]
+    assert state_step(tmp_path / STATE) == 1
+    alone, state = managed(tmp_path, weight, Accelerator(cpu=True), save_state_minutes=1e-9)
+    state.step = 2
+    alone.after_step(1, False)
+    assert state_step(tmp_path / STATE) == 2
+
+
+def test_other_weights_are_refused(tmp_path: Path):
+    manager, state = managed(tmp_path, torch.nn.Parameter(torch.ones(2)), Accelerator(cpu=True))
+    state.step = 1
+    manager.save_state()
+    other, _ = managed(tmp_path, torch.nn.Parameter(torch.ones(3)), Accelerator(cpu=True))
+    with pytest.raises(InputError, match=r"holds other weights .* give the same settings, or --new"):
+        other.restore()
+
+
+def test_a_state_of_a_lora_written_by_0_1_goes_on(tmp_path: Path):
+    record = {
+        "total_loss": [[1], [0.5]],
+        "image_losses": {},
+        "best": [1, 0.25],
+        "val_loss": 0.25,
+        "base": {"val_loss": 0.5},
+        "seconds": 7.0,
+    }
+    extra = {"record": record, "intermediate": ["w-step00000001.safetensors"], "scaler": None}
+    save_state(
+        tmp_path / STATE, 1, [torch.full((2,), 3.0)], {"lora": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])}, extra
+    )
+    weight = torch.nn.Parameter(torch.ones(2))
+    manager, state = managed(tmp_path, weight, Accelerator(cpu=True))
+    manager.restore()
+    assert (state.step, state.best, state.val_loss, state.base, state.seconds_before) == (
+        1,
+        (1, 0.25),
+        0.25,
+        {"val_loss": 0.5},
+        7.0,
+    )
+    assert (state.kept, weight.tolist()) == (["w-step00000001.safetensors"], [3.0, 3.0])
+
+
+def test_a_state_of_a_stargan_written_by_0_1_goes_on(tmp_path: Path):
+    """Two processes, sums of d_loss 3 and 5 over 4 steps of which one overflowed in each, r1 computed twice."""
+    sums = {
+        "sums": [[3.0, 0.0, 0.5, 1.0], [5.0, 0.0, 1.5, 1.0]],
+        "counts": {"d_loss": 4, "ds": 0, "r1": 4},
+        "r1_steps": 2,
+        "steps": 4,
+    }
+    save_state(tmp_path / STATE, 4, [], {}, {"sums": sums, "kept": ["a"], "scalers": {"d": {}, "g": {}}, "seconds": 2.0})
+    extra = load_state(tmp_path / STATE).extra
+    assert extra["log"] == {"sums": {"d_loss": 4.0, "r1": 1.0}, "steps": 3.0, "r1_steps": 2, "overflows": 1.0}
+    assert extra["train"] == {"kept": ["a"], "seconds": 2.0}

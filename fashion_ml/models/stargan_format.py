@@ -1,0 +1,61 @@
+"""StarGAN files: the networks and their averages in one .safetensors, written and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.models.ema import Averaged
+from fashion_ml.models.stargan import Networks, NetworkSizes
+from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.redact import first_line
+
+
+def save_networks(path: Path, networks: Networks, averages: Mapping[str, Averaged], metadata: Mapping[str, str]) -> None:
+    """Write the networks (`generator.…`) and their averages (`ema.generator.…`) atomically as .safetensors."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for name, network in networks.named().items():
+        tensors |= {f"{name}.{key}": value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    for name, average in averages.items():
+        tensors |= {
+            f"ema.{name}.{key}": value.detach().cpu().contiguous() for key, value in average.network.state_dict().items()
+        }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, dict(metadata))
+
+
+def load_averages(path: Path, networks: Networks) -> Networks:
+    """The networks with the averaged weights of a file, for grids and evaluations. InputError when the file does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        for name, network in networks.named().items():
+            prefix = f"ema.{name}." if name != "discriminator" else "discriminator."
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            network.load_state_dict(own)
+            network.eval().requires_grad_(False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(
+            f"stargan: {str(path)!r} does not hold these networks ({first_line(error)}); use the run's own file"
+        ) from None
+    return networks
+
+
+def metadata_of(sizes: NetworkSizes, domains: list[str], shape: Sequence[int], scale: float, step: int) -> dict[str, str]:
+    """What a file of networks says about itself."""
+    facts = {"sizes": vars(sizes), "domains": domains, "latent_shape": shape, "latent_scale": scale, "step": step}
+    return {"format": "pt", "stargan": json.dumps(facts)}
+
+
+def all_tensors(networks: Networks, averages: Mapping[str, Averaged]) -> list[torch.Tensor]:
+    """Every weight and buffer of the networks and then of their averages, in an order that does not change."""
+    found = [tensor for network in networks.named().values() for tensor in network.state_dict().values()]
+    return found + [tensor for average in averages.values() for tensor in average.network.state_dict().values()]
