@@ -18,6 +18,7 @@ from fashion_ml.config import SweepSpec, flat, read_constraint
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, withdraw
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def ask_for(study: optuna.Study, spec: SweepSpec) -> int:
     wanted = planned(spec)
     for trial in study.get_trials(deepcopy=False):
         if trial.state == optuna.trial.TrialState.WAITING and trial.user_attrs.get(SLOT, -1) >= len(wanted):
-            _fail(study, trial, SURPLUS)
+            withdraw(study, trial, SURPLUS)
     there = set(by_slot(study))
     for slot, params in enumerate(wanted):
         if slot not in there:
@@ -226,36 +227,14 @@ def queue_again(study: optuna.Study, grace_seconds: float) -> None:
     now = datetime.now()
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         began = trial.datetime_start
-        if began and (now - began).total_seconds() > grace_seconds and _silent(study, trial):
-            _fail(study, trial)
+        if began and (now - began).total_seconds() > grace_seconds and not has_heartbeat(study, trial):
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # its worker died while the settings were drawn
+                study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
     for trials in by_slot(study).values():
         last = trials[-1]
         if any(trial.state != states.FAIL for trial in trials) or ERROR in last.user_attrs or len(trials) > _RETRIES:
             continue
-        again = {"params": last.params, "distributions": last.distributions, "user_attrs": last.user_attrs}
-        fixed = {key: value for key, value in last.system_attrs.items() if key == "fixed_params"}
-        study.add_trial(optuna.create_trial(state=states.WAITING, system_attrs=fixed, **again))
-
-
-def _silent(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a running trial never had a heartbeat: its worker died while the settings were drawn. Optuna's own check leaves those out."""
-    from optuna.storages._rdb import models
-    from optuna.storages._rdb.storage import _create_scoped_session
-
-    storage: Any = study._storage
-    storage = getattr(storage, "_backend", storage)
-    with _create_scoped_session(storage.scoped_session, True) as session:
-        row = session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial._trial_id).first()
-    return row is None
-
-
-def _fail(study: optuna.Study, trial: optuna.trial.FrozenTrial, mark: str = "") -> None:
-    import optuna
-
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        if mark:
-            study._storage.set_trial_user_attr(trial._trial_id, mark, True)
-        study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
+        study.add_trial(queued_again(last))
 
 
 def hidden(url: str) -> str:

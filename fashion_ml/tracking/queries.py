@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.process_id import is_gone
+from fashion_ml.tracking.mlflow_private import runs_page, view_tag
 from fashion_ml.tracking.sender import is_temporary
 from fashion_ml.tracking.spooled_client import send_rest
-from fashion_ml.tracking.ui_views import PREFIX, VIEWS, View, tag_of
+from fashion_ml.tracking.ui_views import VIEWS, View, tag_of
 
 if TYPE_CHECKING:
     pass
@@ -102,11 +103,9 @@ def _mark_killed(client: Any, run_id: str) -> None:
 
 
 def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view: View | None = None) -> str:
-    """The page of an experiment's runs, in a ready view; the plain experiment page opens on something else."""
-    link = f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    if view is None:
-        return link
-    return f"{link}&viewStateShareKey={view.key}" + ("&compareRunsMode=CHART" if view.charts else "")
+    """The page of an experiment's runs, in a ready view."""
+    key, charts = (view.key, view.charts) if view else (None, False)
+    return runs_page(base_url, experiment_id, key, charts=charts)
 
 
 def kept_views(experiment_id: str) -> list[View]:
@@ -116,8 +115,8 @@ def kept_views(experiment_id: str) -> list[View]:
     found = []
     for view in VIEWS:
         if client.search_runs([experiment_id], f"tags.kind = '{view.kind}'", max_results=1):
-            if tags.get(PREFIX + view.key) != tag_of(view):
-                client.set_experiment_tag(experiment_id, PREFIX + view.key, tag_of(view))
+            if tags.get(view_tag(view.key)) != tag_of(view):
+                client.set_experiment_tag(experiment_id, view_tag(view.key), tag_of(view))
             found.append(view)
     return found
 

@@ -18,6 +18,7 @@ from fashion_ml.runtime.process_id import own_process
 from fashion_ml.runtime.provenance import git_commit, git_diff
 from fashion_ml.runtime.redact import without_credentials
 from fashion_ml.runtime.signals import not_interrupted
+from fashion_ml.tracking.mlflow_private import TABLES_TAG, tables_value
 from fashion_ml.tracking.spooled_client import SpooledClient
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class TrackedRun:
     def latest_points(self, prefix: str) -> tuple[set[str], int | None]:
         """The metrics of a prefix and the last step of any of them; None without one."""
         if not self.spooled:
-            self._last |= {metric.key: metric.step for metric in self.client.get_run(self.run_id).data._metric_objs}
+            self._last |= {metric.key: metric.step for metric in self.client.get_run(self.run_id).data.to_proto().metrics}
         steps = {key: step for key, step in self._last.items() if key.startswith(prefix)}
         return set(steps), max(steps.values()) if steps else None
 
@@ -164,8 +165,7 @@ class TrackedRun:
     def log_table(self, table: pd.DataFrame, artifact: str) -> None:
         """Write a table that the MLflow UI shows, replacing an earlier one."""
         self.client.log_text(self.run_id, table.to_json(orient="split", index=False), artifact)
-        tag = [{"path": artifact, "type": "table"}]
-        self.client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps(tag))
+        self.client.set_tag(self.run_id, TABLES_TAG, tables_value(artifact))
 
     def log_dataset(self, folder: Path, digest: str, context: str, images: int) -> None:
         """Record a folder of images as a dataset input of the run."""

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.tracking.mlflow_private import IMAGES_TAG, image_files
 from fashion_ml.tracking.sender import KEY_TAG, PENDING, REFUSED, Sender, is_temporary
 from fashion_ml.tracking.spool import Operation, Spool, read_position
 
@@ -71,16 +72,12 @@ class SpooledClient:
 
     def log_image(self, run_id: str, picture: Any, key: str, step: int) -> None:
         """As `MlflowClient.log_image` with a key: the two files that the UI's step slider reads, named once."""
-        from mlflow.tracking.multimedia import compress_image_size
-
-        stem = f"{key.replace('/', '~')}+step+{step}+timestamp+{int(clock() * 1000)}+{uuid.uuid4()}"
         place = self.spool.folder / "images"
         place.mkdir(exist_ok=True)
-        picture.save(place / f"{stem}.png")
-        compress_image_size(picture).save(place / f"{stem}+compressed.webp")
-        for name in (f"{stem}.png", f"{stem}+compressed.webp"):
+        for name, image in image_files(picture, key, step, int(clock() * 1000)).items():
+            image.save(place / name)
             self.log_artifact(run_id, str(place / name), "images")
-        self.set_tag(run_id, "mlflow.loggedImages", True)
+        self.set_tag(run_id, IMAGES_TAG, True)
 
     def log_inputs(self, run_id: str, datasets: Sequence[Any]) -> None:
         """As `MlflowClient.log_inputs`."""

@@ -1,20 +1,14 @@
 """Ready views of the MLflow UI's runs table: the columns that matter for one kind of run, the best first.
 
-A view is an experiment tag, `mlflow.sharedViewState.<key>`, that a link opens with `viewStateShareKey=<key>`. The format is MLflow's own and
-undocumented (read in the UI's code of 3.17); where another version does not know it, the UI says so and shows the plain table.
+A view is kept as a tag of the experiment and opened by a link; mlflow_private.py knows MLflow's form of both.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from dataclasses import dataclass
-from typing import Any
 
 from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, better
-
-PREFIX = "mlflow.sharedViewState."
+from fashion_ml.tracking.mlflow_private import parallel_coordinates, view_state, view_value
 
 
 @dataclass(frozen=True)
@@ -91,40 +85,9 @@ VIEWS = (
 
 
 def tag_of(view: View) -> str:
-    """The value of the experiment's tag."""
-    state: dict[str, Any] = {
-        "searchFilter": f"tags.kind = '{view.kind}'",
-        "orderByKey": view.order_by,
-        "orderByAsc": view.ascending,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": [
-            *(f"params.`{name}`" for name in view.params),
-            *(f"metrics.`{name}`" for name in view.metrics),
-        ],
-        "runsExpanded": {},
-        "runsPinned": [],
-        "runsHidden": [],
-        "runsHiddenMode": "FIRST_10_RUNS",
-        "runsVisibilityMap": {},
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": False,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "autoRefreshEnabled": True,
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    }
+    """The value of the experiment's tag that holds a view."""
+    columns = [*(f"params.`{name}`" for name in view.params), *(f"metrics.`{name}`" for name in view.metrics)]
+    state = view_state(f"tags.kind = '{view.kind}'", view.order_by, view.ascending, columns)
     if view.charts:
-        chart = {"uuid": f"{view.key}-chart", "type": "PARALLEL", "deleted": False, "isGenerated": False}
-        chart |= {"metricSectionId": view.key, "selectedParams": view.params, "selectedMetrics": view.metrics}
-        state["compareRunCharts"] = [{**chart, "showAllRuns": False}]
-        state["compareRunSections"] = [
-            {"uuid": view.key, "name": view.title, "display": True, "isReordered": False, "columns": 1, "cardHeight": 440}
-        ]
-        state["isAccordionReordered"] = True
-    return f"deflate;{base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()}"
+        state |= parallel_coordinates(view.key, view.title, view.params, view.metrics)
+    return view_value(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,8 +76,11 @@ def train_fashion_clip(
     rng = np.random.default_rng(seed)
     tokenizer = save_tokenizer(out_dir)
     config = model_config(len(tokenizer))
-    open_clip.factory._MODEL_CONFIGS[MODEL_NAME] = config
-    model = open_clip.create_model(MODEL_NAME)
+    with tempfile.TemporaryDirectory() as folder:  # open_clip reads a model's configuration from a file of its name
+        file = Path(folder) / f"{MODEL_NAME}.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        open_clip.add_model_config(file)
+        model = open_clip.create_model(MODEL_NAME)
     garments, studio = rendered(pictures, TRAIN_SEED, cache_dir)
     others, varied = rendered(pictures, VARIED_SEED, cache_dir, "varied")
     garments += others

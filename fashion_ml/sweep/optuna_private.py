@@ -1,0 +1,46 @@
+"""Everything here that Optuna keeps to itself, read in the code of 5.0: heartbeats, trials that still wait, and how settings are queued.
+
+A version that has moved any of it fails tests/unit/sweep/test_optuna_private.py, which says what.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def has_heartbeat(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial ever had a heartbeat; `optuna.storages.fail_stale_trials` leaves out those that had none."""
+    from optuna.storages._rdb import models
+    from optuna.storages._rdb.storage import _create_scoped_session
+
+    storage: Any = study._storage
+    storage = getattr(storage, "_backend", storage)  # of a cached storage
+    with _create_scoped_session(storage.scoped_session, True) as session:
+        row = session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial._trial_id).first()
+    return row is not None
+
+
+def withdraw(study: optuna.Study, trial: optuna.trial.FrozenTrial, mark: str) -> None:
+    """Fail a trial that nobody has begun, with the user attribute `mark`: `Study.tell` takes running trials only. One that ended stays."""
+    import optuna
+
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        study._storage.set_trial_user_attr(trial._trial_id, mark, True)
+        study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
+
+
+def queued_again(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """A waiting trial with another one's user attributes and settings: those that had been drawn, and those that were queued for it."""
+    import optuna
+
+    return optuna.create_trial(
+        state=optuna.trial.TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs={key: value for key, value in trial.system_attrs.items() if key == "fixed_params"},
+    )

@@ -1,0 +1,59 @@
+"""What the adapter takes from Optuna's inside is there in the installed version and does what it is for; a failure names that version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, withdraw
+
+
+@contextmanager
+def as_in_this_version(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, ImportError, TypeError, AssertionError) as error:
+        pytest.fail(f"optuna {optuna.__version__} no longer has {what}: see fashion_ml/sweep/optuna_private.py ({error})")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> optuna.Study:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db", heartbeat_interval=60, grace_period=120)
+    return optuna.create_study(storage=storage, study_name="test")
+
+
+def test_a_heartbeat_is_seen_of_trials_that_had_one_alone(study: optuna.Study):
+    with as_in_this_version("the table of heartbeats"):
+        study.ask()
+        study.optimize(lambda trial: float(has_heartbeat(study, trial.study.trials[trial.number])), n_trials=1)
+        silent, beating = study.trials
+        assert not has_heartbeat(study, silent)
+        assert beating.value == 1.0
+
+
+def test_a_waiting_trial_is_withdrawn_with_its_mark_and_an_ended_one_stays(study: optuna.Study):
+    with as_in_this_version("trials that can be failed in the storage"):
+        study.enqueue_trial({"x": 1})
+        withdraw(study, study.trials[0], "surplus")
+        assert (study.trials[0].state, study.trials[0].user_attrs) == (TrialState.FAIL, {"surplus": True})
+        study.add_trial(optuna.create_trial(value=1.0))
+        withdraw(study, study.trials[1], "surplus")
+        assert (study.trials[1].state, study.trials[1].user_attrs) == (TrialState.COMPLETE, {})
+
+
+def test_a_trial_queued_again_has_the_settings_that_were_drawn_and_those_that_were_queued(study: optuna.Study):
+    with as_in_this_version("fixed_params and drawn params of waiting trials"):
+        study.enqueue_trial({"queued": 0.25}, user_attrs={"slot": 3})
+        first = study.ask()
+        drawn = first.suggest_float("drawn", 0, 1)
+        study.tell(first, state=TrialState.FAIL)
+        study.add_trial(queued_again(study.trials[0]))
+        again = study.ask()
+        assert again.number == 1
+        assert again.user_attrs == {"slot": 3}
+        assert (again.suggest_float("drawn", 0, 1), again.suggest_float("queued", 0, 1)) == (drawn, 0.25)

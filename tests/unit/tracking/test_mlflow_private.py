@@ -1,0 +1,85 @@
+"""What the adapter knows of MLflow beyond its documentation is what the installed version does; a failure names that version."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from fashion_ml.tracking import mlflow_private as private
+from fashion_ml.tracking.ui_views import VIEWS, tag_of
+
+UI = Path(mlflow.__file__).parent / "server" / "js" / "build"
+STATE_NAMES = [*private.view_state("", "", True, []), *private.parallel_coordinates("", "", [], [])]
+CHART_NAMES = ["metricSectionId", "selectedParams", "selectedMetrics", "isGenerated", "showAllRuns", "PARALLEL"]
+LINK_NAMES = ["viewStateShareKey", "compareRunsMode", "workflowType", "machine_learning"]
+
+
+def moved(what: str) -> str:
+    return f"mlflow {mlflow.__version__} no longer has {what}: see fashion_ml/tracking/mlflow_private.py"
+
+
+@pytest.fixture(scope="module")
+def ui() -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in UI.rglob("*.js"))
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.mark.parametrize(
+    "name", [private.view_tag(""), "deflate;", private.IMAGES_TAG, private.TABLES_TAG, *LINK_NAMES, *CHART_NAMES]
+)
+def test_the_ui_of_this_version_knows_the_tags_and_links_that_are_written_for_it(ui: str, name: str):
+    assert name.removesuffix(".") in ui, moved(f"{name!r} in its UI")
+
+
+@pytest.mark.parametrize("name", sorted(set(STATE_NAMES)))
+def test_the_ui_of_this_version_knows_every_part_of_a_view(ui: str, name: str):
+    assert name in ui, moved(f"{name!r} in the runs page's state")
+
+
+@pytest.mark.parametrize("size", [(600, 300), (100, 160), (256, 256)])
+def test_pictures_have_the_names_tag_and_sizes_that_this_version_gives_them(
+    client: MlflowClient, tmp_path: Path, size: tuple[int, int]
+):
+    experiment = client.create_experiment("pictures", artifact_location=(tmp_path / "artifacts").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    picture = Image.new("RGB", size, "teal")
+    client.log_image(run_id, picture, key="grids/step", step=7, timestamp=1234, synchronous=True)
+    theirs = {path.name: Image.open(path).size for path in (tmp_path / "artifacts" / run_id / "artifacts" / "images").iterdir()}
+    ours = {name: image.size for name, image in private.image_files(picture, "grids/step", 7, 1234).items()}
+    unique = re.compile(r"[0-9a-f-]{36}")
+    assert {unique.sub("", name): size for name, size in theirs.items()} == {
+        unique.sub("", name): size for name, size in ours.items()
+    }, moved("these names or sizes of pictures")
+    assert private.IMAGES_TAG in client.get_run(run_id).data.tags, moved(f"the tag {private.IMAGES_TAG}")
+
+
+def test_tables_have_the_tag_that_this_version_gives_them(client: MlflowClient, tmp_path: Path):
+    experiment = client.create_experiment("tables", artifact_location=(tmp_path / "artifacts").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_table(run_id, {"image": ["a"], "ssim": [0.5]}, "pairs.json")
+    written = client.get_run(run_id).data.tags.get(private.TABLES_TAG)
+    assert written is not None, moved(f"the tag {private.TABLES_TAG}")
+    assert json.loads(written) == json.loads(private.tables_value("pairs.json")), moved("this form of a table's tag")
+
+
+def test_a_runs_data_say_the_step_of_each_metrics_last_point(client: MlflowClient):
+    run_id = client.create_run("0").info.run_id
+    for step in (3, 9):
+        client.log_metric(run_id, "eval/ssim", 0.5, step=step)
+    assert {metric.key: metric.step for metric in client.get_run(run_id).data.to_proto().metrics} == {"eval/ssim": 9}
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.key)
+def test_a_view_fits_into_an_experiments_tag(client: MlflowClient, view):
+    client.set_experiment_tag("0", private.view_tag(view.key), tag_of(view))
+    assert client.get_experiment("0").tags[private.view_tag(view.key)] == tag_of(view)
