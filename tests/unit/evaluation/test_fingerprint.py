@@ -109,3 +109,32 @@ def test_the_seed_of_an_image_depends_on_its_reference_alone():
     assert (
         len({image_seed(0, "a.png", 0), image_seed(0, "a.png", 1), image_seed(0, "b.png", 0), image_seed(1, "a.png", 0)}) == 4
     )
+
+
+def test_the_encoders_weights_structure_transform_and_precision_are_facts_and_its_name_is_not():
+    def encoder(name: str = "embedded", weights: str = "w", model: Any = None, transform: Any = None) -> FashionClip:
+        return FashionClip(name, weights, model or torch.nn.Linear(1, 1), transform, None)
+
+    def mark(one: FashionClip, **changes: Any) -> str:
+        facts = measuring_facts((), one, None, weights={}, resamples=9, libraries=())
+        assert changes.keys() <= facts.keys()
+        return fingerprint({**facts, **changes})
+
+    plain = mark(encoder())
+    deeper = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.GELU())
+    others = [
+        mark(encoder(weights="v")),
+        mark(encoder(model=deeper)),
+        mark(encoder(transform="bicubic")),
+        mark(encoder(), encoder_precision="float16"),
+    ]
+    assert len({plain, *others}) == 5
+    assert plain == mark(encoder(name="local-dir:/models/clip"))
+
+
+def test_the_weights_of_the_losses_and_the_references_are_facts():
+    def mark(**weights: float) -> str:
+        one = FashionClip("embedded", "w", torch.nn.Linear(1, 1), None, None)
+        return fingerprint(measuring_facts((), one, None, weights=weights, resamples=9, libraries=()))
+
+    assert mark(visual_loss=0.2, color_loss=0.8) != mark(visual_loss=0.8, color_loss=0.2)

@@ -48,3 +48,32 @@ def test_a_last_line_cut_by_a_crash_is_left_out_and_any_other_is_an_error(tmp_pa
     path.write_text(f"{HEADER}\n1,1,x,N/A,N/A,N/A,5e-05,t\n2,1,0.5,N/A,N/A,N/A,5e-05,t\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 2 of"):
         read_loss_log(path)
+
+
+def test_a_log_that_goes_on_keeps_the_rows_up_to_the_state_and_that_step_itself(tmp_path: Path):
+    """A state of step 2, rows up to 3 and half of a fourth: 1 and 2 stay, the rest comes again."""
+    log = LossLog(tmp_path / "log.txt")
+    for step in (1, 2, 3):
+        log.write(step, 1, 0.5, 1e-4)
+    log.close()
+    with log.path.open("a", encoding="utf-8") as file:
+        file.write("4,1,0.")
+    LossLog(log.path, after_step=2).close()
+    assert [row.step for row in read_loss_log(log.path)] == [1, 2]
+    again = LossLog(log.path, after_step=2)
+    again.write(3, 1, 0.25, 1e-4)
+    again.close()
+    assert [(row.step, row.total_loss) for row in read_loss_log(log.path)] == [(1, 0.5), (2, 0.5), (3, 0.25)]
+    assert log.path.read_text(encoding="utf-8").count(HEADER) == 1
+    LossLog(log.path).close()
+    assert read_loss_log(log.path) == []
+
+
+def test_the_image_losses_of_a_row_stand_under_their_names(tmp_path: Path):
+    log = LossLog(tmp_path / "log.txt")
+    log.write(1, 2, 0.5, 1e-4, 0.0, visual_loss=0.1, fashion_clip_loss=0.2, color_loss=0.3)
+    log.close()
+    (row,) = read_loss_log(log.path)
+    assert (row.visual_loss, row.fashion_clip_loss, row.color_loss, row.epoch) == (0.1, 0.2, 0.3, 2)
+    assert row.timestamp is not None
+    assert row.timestamp.startswith(("1970", "1969"))

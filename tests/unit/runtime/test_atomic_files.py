@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +89,21 @@ def test_safetensors_that_do_not_fit_are_one_line_and_the_file_before_stays(tmp_
 def test_a_full_disk_is_told_also_where_only_the_text_says_so(tmp_path: Path):
     with pytest.raises(InputError, match="is full"), atomic_path(tmp_path / "x"):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(("sync", "expected"), [(True, ["file", "folder"]), (False, [])])
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool, expected: list[str]
+):
+    """Else a machine that stops leaves an empty file under the name, or the old one."""
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        assert (tmp_path / "x").exists() == is_folder
+        synced.append("folder" if is_folder else "file")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_path(tmp_path / "x", sync=sync) as temporary:
+        temporary.write_text("good", encoding="utf-8")
+    assert synced == expected

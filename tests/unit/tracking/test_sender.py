@@ -155,3 +155,60 @@ def test_two_batches_that_fail_for_ever_hold_nothing_up(tmp_path: Path):
             continue
     assert store.metrics == ["well"]
     assert refused(tmp_path) == sick
+
+
+class Runs(Store):
+    """Also makes runs, and finds them by their tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[Any] = []
+
+    def search_runs(self, experiments: list[str], query: str, max_results: int) -> list[Any]:
+        (name, _, wanted) = query.partition(" = ")
+        key, value = name.removeprefix("tags.").strip("`"), wanted.strip("'")
+        found = [run for run in self.made if run.experiment in experiments and run.tags.get(key) == value]
+        return found[:max_results]
+
+    def create_run(self, experiment: str, start_time: int, run_name: str, tags: dict[str, str]) -> Any:
+        self._answer()
+        info = SimpleNamespace(run_id=f"real{len(self.made)}")
+        self.made.append(SimpleNamespace(info=info, experiment=experiment, tags=tags, name=run_name, start=start_time))
+        return self.made[-1]
+
+
+def create(number: int, **tags: str) -> Operation:
+    run = f"pending-{number:032x}"
+    return {"do": "create", "run": run, "experiment": "7", "name": f"child {number}", "start": 5, "tags": tags}
+
+
+def test_a_run_that_was_made_before_a_crash_is_found_again_and_not_made_twice(tmp_path: Path):
+    """The names, which say that it was made, are lost with the process."""
+    store = Runs()
+    first, again = dict[str, str](), dict[str, str]()
+    Sender(store, tmp_path)([create(1)], first)
+    Sender(store, tmp_path)([create(1), create(2)], again)
+    assert first == {create(1)["run"]: "real0"}
+    assert again == {create(1)["run"]: "real0", create(2)["run"]: "real1"}
+    assert [(run.name, run.start, run.experiment) for run in store.made] == [("child 1", 5, "7"), ("child 2", 5, "7")]
+
+
+def test_what_is_logged_to_a_pending_run_goes_to_the_real_one_and_a_childs_parent_is_the_real_one(tmp_path: Path):
+    store, logged = Runs(), list[str]()
+    store.log_batch = lambda run, **_: logged.append(run)  # type: ignore[method-assign, assignment]
+    parent, names = create(1)["run"], dict[str, str]()
+    values = {"do": "batch", "run": parent, "metrics": [["m", 1.0, 0, 0]]}
+    Sender(store, tmp_path)([create(1), values, create(2, **{"mlflow.parentRunId": parent})], names)
+    assert logged == ["real0"]
+    assert store.made[1].tags["mlflow.parentRunId"] == "real0"
+
+
+def test_a_thousand_metrics_go_in_one_request_and_the_next_one_in_another(tmp_path: Path):
+    sizes: list[int] = []
+
+    class Counting(Store):
+        def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            sizes.append(len(metrics))
+
+    Sender(Counting(), tmp_path)([metric(f"m{number}") for number in range(1001)], {})
+    assert sizes == [1000, 1]

@@ -46,3 +46,13 @@ def test_the_file_carries_every_key_of_kohyas_that_applies_and_the_true_counts(t
     )
     assert json.loads(metadata["ss_dataset_dirs"]) == {"10_x": {"n_repeats": 10, "img_count": 3}}
     assert (metadata["ss_text_encoder_lr"], metadata["ss_min_snr_gamma"]) == ("None", "None")
+
+
+def test_a_kept_file_says_the_step_and_the_epoch_that_it_is_of(tmp_path: Path):
+    """3 images, batch 1: 3 steps an epoch."""
+    write_images(tmp_path / "images", repeats=1)
+    config = experiment(tmp_path / "images", training={"max_train_steps": 5, "save_every_n_steps": 2})
+    train(config, tmp_path / "out")
+    found = {path.stem: read_metadata(path) for path in (tmp_path / "out").glob("*.safetensors")}
+    said = {stem: (metadata["ss_steps"], metadata["ss_epoch"]) for stem, metadata in found.items()}
+    assert said == {"lora-step00000002": ("2", "1"), "lora-step00000004": ("4", "2"), "lora": ("5", "2")}

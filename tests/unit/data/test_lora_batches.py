@@ -1,0 +1,102 @@
+"""What each step of a LoRA training sees, in one process and shared between several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from fashion_ml.data.lora_batches import Batch, BatchSettings, StepInputs
+
+
+class Encoded:
+    """Encoded images without pictures: the latents of image i are all i, with a deviation of 1/8."""
+
+    def __init__(self, repeats: Sequence[int], caption: str = "a, b, c, d"):
+        self.items = [Item(count, f"{caption} {index}") for index, count in enumerate(repeats)]
+
+    def latent_shape(self, index: int) -> tuple[int, int, int]:
+        return 4, 2, 2
+
+    def bucket_of(self) -> tuple[int, ...]:
+        return ()
+
+    def moments(self, index: int, mirrored: bool = False) -> dict[str, torch.Tensor]:
+        value = -float(index) if mirrored else float(index)
+        return {"mean": torch.full((4, 2, 2), value), "std": torch.full((4, 2, 2), 0.125)}
+
+
+class Item:
+    def __init__(self, repeats: int, caption: str):
+        self.repeats, self.caption = repeats, caption
+
+
+def text_of(captions: Sequence[str]) -> torch.Tensor:
+    return torch.tensor([[float(caption.split()[-1]) if caption else -1.0] for caption in captions])
+
+
+def inputs(process: int = 0, processes: int = 1, *, prior: Sequence[int] = (), size: int = 4, **settings: object) -> StepInputs:
+    return StepInputs(
+        BatchSettings(train_batch_size=size // processes, **settings),  # type: ignore[arg-type]
+        Encoded([2, 1, 1, 3]),  # type: ignore[arg-type]
+        Encoded(prior) if prior else None,  # type: ignore[arg-type]
+        text_of,
+        scaling=0.5,
+        timesteps=1000,
+        process=process,
+        processes=processes,
+    )
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_the_rows_of_two_processes_are_those_of_one_with_the_same_global_batch(step: int):
+    """Every row once: row r goes to process r modulo 2, with the noise, timestep and caption that it has in one process."""
+    settings = {"flip_aug": True, "noise_offset": 0.1, "caption_dropout_rate": 0.3, "prior": [1, 2]}
+    whole = list(inputs(**settings).batches(step))  # type: ignore[arg-type]
+    parts = [list(inputs(process, 2, **settings).batches(step)) for process in (0, 1)]  # type: ignore[arg-type]
+    for one, *shared in zip(whole, *parts, strict=True):
+        count = len(one.share)
+        for name in ("latents", "noise", "timesteps", "text", "share"):
+            joined = [getattr(shared[row % 2], name)[row // 2] for row in range(count)]
+            assert torch.equal(torch.stack(joined), getattr(one, name)), name
+        assert sum(part.share.sum().item() for part in shared) == pytest.approx(one.share.sum().item())
+
+
+def test_a_process_without_an_image_of_its_own_takes_part_and_counts_nothing():
+    """7 images an epoch in batches of 4: the second holds 3, of three processes with 2 images each the first batch has 6, the second 1."""
+    parts = [list(inputs(process, 3, size=6).batches(2)) for process in range(3)]
+    assert [[batch.share.tolist() for batch in part] for part in parts] == [[[1.0]], [[0.0]], [[0.0]]]
+
+
+def shares(batches: Sequence[Batch]) -> list[list[float]]:
+    return [[round(value, 6) for value in batch.share.tolist()] for batch in batches]
+
+
+def test_images_count_alike_over_a_step_and_prior_images_with_their_weight():
+    """A step of 4 + 3 images: 1/7 each. Its 3 prior images together 0.6: 0.2 each."""
+    found = list(inputs(gradient_accumulation_steps=2, prior=[1, 2], prior_loss_weight=0.6).batches(1))
+    assert shares(found) == [[0.142857] * 4, [0.142857] * 3, [0.2] * 3]
+
+
+def test_latents_are_the_mean_with_its_own_noise_times_the_scale():
+    """Means 0 to 3 with a deviation of 1/8, scaled by 1/2: each lies within 5 deviations of half its index."""
+    (batch,) = inputs().batches(1)
+    centres = batch.text[:, 0]
+    assert ((batch.latents - 0.5 * centres[:, None, None, None]).abs() < 0.5 * 5 / 8).all()
+    assert batch.latents.std(dim=(1, 2, 3)).min() > 0.01
+    assert batch.timesteps.min() >= 0
+
+
+def test_half_of_the_images_are_mirrored_each_time_anew():
+    """The latents of a mirrored image have the other sign here."""
+    found = [batch for step in range(1, 60) for batch in inputs(flip_aug=True).batches(step)]
+    signs = torch.cat([batch.latents.mean((1, 2, 3)).sign()[batch.text[:, 0] > 0] for batch in found])
+    assert 0.35 < (signs < 0).float().mean() < 0.65
+    assert not any((batch.latents.mean((1, 2, 3)) < -0.5).any() for step in range(1, 9) for batch in inputs().batches(step))
+
+
+def test_timesteps_are_drawn_over_all_of_them():
+    found = torch.cat([batch.timesteps for step in range(1, 200) for batch in inputs().batches(step)])
+    assert found.min() < 25
+    assert 975 <= found.max() < 1000

@@ -1,0 +1,97 @@
+"""Images are made once: what decides them is in their key, and what they are made for in their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from fashion_ml.config import Evaluation
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.generate import ImageFolder, Job, batches_of, generate, generation_key, image_seed, jobs_of
+
+JOBS = [Job(number, f"j{number}", f"prompt {number}", 100 + number, (32, 32 + 32 * (number % 2))) for number in range(5)]
+
+
+def test_everything_that_changes_an_image_changes_the_key():
+    def key(jobs: list[Job] = JOBS, model: str = "base", **settings: Any) -> str:
+        return generation_key(jobs, Evaluation(**settings), model)
+
+    changed = [
+        key(model="base + lora"),
+        key(num_inference_steps=9),
+        key(guidance_scale=3.0),
+        key(batch_size=2),  # rounding differs with what is computed at once
+        *(key([replace(JOBS[0], **part), *JOBS[1:]]) for part in ({"prompt": "x"}, {"seed": 9}, {"size": (64, 32)})),
+        key(JOBS[::-1]),
+    ]
+    assert len({key(), *changed}) == len(changed) + 1
+    assert key() == key(resamples=7, seed=3)  # measured otherwise; the jobs hold the seeds
+
+
+def test_every_reference_has_its_jobs_with_seeds_of_its_own_name():
+    references = [CaptionedImage(Path(name), f"caption of {name}", name) for name in ("a.png", "a.jpg", "b.png")]
+    sizes = [(32, 32), (64, 32), (32, 64)]
+    jobs = jobs_of(references, Evaluation(images_per_reference=2, seed=5), sizes)
+    assert [job.reference for job in jobs] == [0, 0, 1, 1, 2, 2]
+    assert len({job.name for job in jobs}) == 6
+    assert [job.seed for job in jobs[:2]] == [image_seed(5, "a.png", 0), image_seed(5, "a.png", 1)]
+    assert [(job.prompt, job.size) for job in jobs[2::2]] == [("caption of a.jpg", (64, 32)), ("caption of b.png", (32, 64))]
+
+
+def test_a_batch_holds_one_size_and_no_more_than_asked_for():
+    assert batches_of(JOBS, 2) == [[0, 2], [4], [1, 3]]
+
+
+class Pipeline:
+    """Paints each prompt's number, and counts."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, prompts: list[str], *, height: int, width: int, generator: list[torch.Generator], **options: Any) -> Any:
+        assert not torch.is_grad_enabled()
+        self.asked.append({"prompts": prompts, "seeds": [draw.initial_seed() for draw in generator], **options})
+        return SimpleNamespace(images=[Image.new("RGB", (width, height), (int(p.split()[1]), 0, 0)) for p in prompts])
+
+
+def test_images_come_with_their_jobs_and_are_made_by_the_settings(tmp_path: Path):
+    pipeline, settings = Pipeline(), Evaluation(num_inference_steps=3, guidance_scale=2.0, batch_size=2)
+    kept = ImageFolder(tmp_path / "images", "key")
+    made = {
+        i: picture
+        for batch, pictures in generate(pipeline, JOBS, settings, kept)
+        for i, picture in zip(batch, pictures, strict=True)
+    }
+    assert [made[i].getpixel((0, 0))[0] for i in range(5)] == [0, 1, 2, 3, 4]
+    assert [made[i].size for i in range(5)] == [job.size for job in JOBS]
+    assert pipeline.asked[0] == {
+        "prompts": ["prompt 0", "prompt 2"],
+        "seeds": [100, 102],
+        "num_inference_steps": 3,
+        "guidance_scale": 2.0,
+    }
+    again = Pipeline()
+    found = [i for batch, _ in generate(again, JOBS, settings, ImageFolder(tmp_path / "images", "key")) for i in batch]
+    assert (sorted(found), again.asked) == ([0, 1, 2, 3, 4], [])
+    (tmp_path / "images" / "j2.png").unlink()
+    list(generate(again, JOBS, settings, ImageFolder(tmp_path / "images", "key")))
+    assert [call["prompts"] for call in again.asked] == [["prompt 0", "prompt 2"]]  # a whole batch, as the first time
+
+
+def test_images_of_another_key_are_cleared_and_files_of_others_are_not(tmp_path: Path):
+    first = ImageFolder(tmp_path / "images", "key")
+    first.save(JOBS[0], Image.new("RGB", (32, 32)))
+    assert ImageFolder(tmp_path / "images", "key").load(JOBS[0]) is not None
+    assert ImageFolder(tmp_path / "images", "other").load(JOBS[0]) is None
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(b"x")
+    with pytest.raises(InputError, match="holds files that no evaluation made"):
+        ImageFolder(tmp_path / "mine", "key")
+    assert (tmp_path / "mine" / "photo.png").exists()
