@@ -3,16 +3,18 @@
 from fashion_ml.config.base import Evaluation, Section
 from fashion_ml.config.loading import (
     checked,
+    evaluated_again,
     flat,
     laid_over,
     load_config,
     load_experiment,
+    of_evaluation,
     to_yaml,
     validate,
     validate_evaluation,
 )
 from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment, Optimizer
-from fashion_ml.config.settings import Setting, settings_of, short_names
+from fashion_ml.config.settings import Setting, evaluation_settings, settings_of, short_names
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
 from fashion_ml.config.sweep import EXPERIMENTS, Dimension, SweepSpec, as_overrides, load_sweep, read_constraint
 
@@ -31,11 +33,14 @@ __all__ = [
     "SweepSpec",
     "as_overrides",
     "checked",
+    "evaluated_again",
+    "evaluation_settings",
     "flat",
     "laid_over",
     "load_config",
     "load_experiment",
     "load_sweep",
+    "of_evaluation",
     "read_constraint",
     "settings_of",
     "short_names",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -72,6 +72,12 @@ class Weights(Section):
 
 class Evaluation(Section):
     """Generating with the LoRA and without it, and measuring both against references."""
+
+    whose: ClassVar[str] = "a LoRA's evaluation"
+    of_images: ClassVar[tuple[str, ...]] = ("encoder", "without", "extra_metrics", "attributes", "weights", "resamples")
+    """What decides something where the images are made already."""
+    of_comparison: ClassVar[tuple[str, ...]] = ("resamples",)
+    """What decides something where the images are measured already."""
 
     enabled: Annotated[bool, Names("evaluate", own=False)] = True
     """Evaluate after training."""

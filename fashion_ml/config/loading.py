@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, overload
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from fashion_ml.config.base import Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.messages import problem
-from fashion_ml.config.settings import short_names
-from fashion_ml.config.stargan import StarganExperiment
+from fashion_ml.config.settings import evaluation_settings, short_names
+from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.errors import InputError
 
 _FOLDERS = (
@@ -108,6 +108,39 @@ def _missing_folders(tree: Mapping[str, Any]) -> list[str]:
             if isinstance(given, str) and given not in ("", "embedded") and not Path(given).expanduser().exists():
                 problems.append(f"{section}.{key}: {given!r} does not exist; give the path of a folder")
     return problems
+
+
+def evaluated_again(
+    tree: Mapping[str, Any], settings: Mapping[str, Any], kind: type[LoraExperiment | StarganExperiment]
+) -> Any:
+    """The checked experiment of a training, to be evaluated with other evaluation settings, by their names or paths; its own else.
+
+    An encoder that is asked for is used, also where the training was without. InputError for settings that are none of the evaluation.
+    """
+    evaluation = kind.model_fields["evaluation"].annotation
+    assert evaluation in (Evaluation, GanEvaluation)
+    given = of_evaluation(settings, evaluation, f"{evaluation.whose} has")
+    own = checked(tree, kind).evaluation.model_dump(mode="json")
+    if "encoder" in given and "without" not in given:
+        own.pop("without", None)
+    return checked({**tree, "evaluation": {**laid_over(own, given, {}), "enabled": True}}, kind)
+
+
+def of_evaluation(
+    settings: Mapping[str, Any], kind: type[Section], what: str, only: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Settings of an evaluation as in its section of the file, from names or paths; what is not given is left out.
+
+    InputError for others and for those that are not among `only`: a line that says `what` there is, such as `compare takes`.
+    """
+    there = [one for one in evaluation_settings(kind) if only is None or one.key.partition(".")[0] in only]
+    known = {name: one.key for one in there for name in (*one.names, one.path)}
+    given = {name.replace("-", "_"): value for name, value in _leaves(settings, "", known) if value != ""}
+    others = [name.removeprefix("evaluation.") for name in given if name not in known]
+    if others:
+        takes = ", ".join(one.key for one in there)
+        raise InputError([f"evaluation.{name}: is not among these settings; {what} {takes}" for name in others])
+    return laid_over({}, {known[name]: value for name, value in given.items()}, {})
 
 
 def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:

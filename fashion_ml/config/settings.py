@@ -6,7 +6,7 @@ The command line's options and their help, docs/settings.md and the hints in err
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -52,6 +52,15 @@ _BOOL = "true or false"
 def settings_of(kind: type[Section], prefix: str = "") -> list[Setting]:
     """Every setting of a config, in the order of its fields; `prefix` goes before the paths."""
     return [_setting(path, field, schema) for path, field, schema in _leaves(kind, prefix)]
+
+
+def evaluation_settings(kind: type[Section]) -> list[Setting]:
+    """Settings of an evaluation that stands alone: each is called by its own name too. Without `enabled`, for it is asked for."""
+    return [
+        replace(one, names=(one.key, *(name for name in one.names if name != one.key)))
+        for one in settings_of(kind, "evaluation.")
+        if one.key != "enabled"
+    ]
 
 
 def short_names(kind: type[Section]) -> dict[str, str]:

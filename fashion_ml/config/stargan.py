@@ -141,6 +141,8 @@ class GanTraining(Section):
 class GanEvaluation(Section):
     """Translating held-out contents to every domain and measuring what is kept and what is taken."""
 
+    whose: ClassVar[str] = "a StarGAN's evaluation"
+
     enabled: Annotated[bool, Names("evaluate", own=False)] = True
     """Evaluate after training."""
     contents_per_domain: Positive = 8

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fashion_ml.config import Evaluation, validate_evaluation
+from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.runs.evaluate import roll_up
@@ -44,15 +44,17 @@ class Compared:
         return {"run_id": self.run_id, **to_dict(self.first, self.differences, self.noted)}
 
 
-def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
+def run_comparison(run_ids: Sequence[str], experiment: str, settings: Mapping[str, Any] | None = None) -> Compared:
     """Compare the evaluations of runs (training runs, meaning their latest evaluation, or evaluation runs) with the first, and log a report.
 
-    InputError when a run has no evaluation, when one is named twice, or when they were measured differently.
+    `settings` are evaluation settings that matter to a comparison: `resamples`; the first evaluation's when not given. InputError when a
+    run has no evaluation, when one is named twice, or when they were measured differently.
     """
     from fashion_ml.evaluation.compare import differences, noted, refuse_different
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import open_tracking
 
+    given = validate_evaluation(of_evaluation(settings or {}, Evaluation, "compare takes", Evaluation.of_comparison))
     client = open_tracking()
     if len(run_ids) < 2:
         raise InputError("compare: give at least two run ids")
@@ -61,7 +63,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str) -> Compared:
         raise InputError("compare: the same evaluation is named twice; give different runs")
     refuse_different(evaluations)
     first, *others = evaluations
-    resamples = int(first.facts.get("resamples", 2000))
+    resamples = given.resamples if "resamples" in given.model_fields_set else int(first.facts.get("resamples", 2000))
     found = {other.run_id: differences(first, other, resamples=resamples) for other in others}
     tags = {"kind": "comparison", "eval_fingerprint": str(first.facts["fingerprint"])}
     with open_run("comparison", tags, experiment=experiment) as run:
@@ -97,7 +99,7 @@ def run_images(
     from fashion_ml.tracking.run import attach, open_run
     from fashion_ml.tracking.store import find_run, open_tracking
 
-    settings: Evaluation = validate_evaluation(overrides)
+    settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
     found = find_pairs(generated, reference, pairs)
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     suite = read_metric_suite(settings)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import LoraExperiment, flat, validate
+from fashion_ml.config import LoraExperiment, evaluated_again, flat
 from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
@@ -108,7 +108,7 @@ def roll_up(
 def run_evaluation(
     run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last"
 ) -> list[EvaluationResult]:
-    """Evaluate LoRA files of a training run again, as new children of it; `overrides` change its evaluation settings.
+    """Evaluate LoRA files of a training run again, as new children of it; `overrides` change its evaluation settings, by name or path.
 
     `checkpoints` is `last`, `best`, a file's name, or `all`: then the best by weighted_total_loss is tagged on the training run, and its
     report shows the three image losses over the checkpoints' steps.
@@ -128,10 +128,7 @@ def run_evaluation(
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         tree = yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8"))
-        if "encoder" in overrides and "without" not in overrides:
-            tree["evaluation"].pop("without", None)  # an encoder that is asked for is used
-        tree["evaluation"] = {**tree["evaluation"], **overrides, "enabled": True}
-        config = validate(tree)
+        config: LoraExperiment = evaluated_again(tree, overrides, LoraExperiment)
         files = _checkpoints(client, run_id, config, checkpoints, place)
         inputs = read_sources(config, training_images=config.evaluation.references is None)
         run = attach(client, training)

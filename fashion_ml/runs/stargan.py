@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import StarganExperiment, checked, flat
+from fashion_ml.config import StarganExperiment, evaluated_again, flat
 from fashion_ml.errors import InputError
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.inputs import read_encoder
@@ -148,7 +148,7 @@ def run_stargan(
 
 
 def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Path | None) -> GanResult:
-    """Evaluate the networks of a finished StarGAN training again, as a new child of it."""
+    """Evaluate the networks of a finished StarGAN training again, as a new child of it; `overrides` change its evaluation settings."""
     import yaml
     from accelerate import Accelerator
 
@@ -159,14 +159,9 @@ def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Pa
 
     client, accelerator = open_tracking(), Accelerator()
     training = find_run(client, run_id)
-    known = {key: value for key, value in overrides.items() if key in ("encoder", "without", "seed")}
-    if len(known) < len(overrides):
-        others = ", ".join(sorted(set(overrides) - set(known)))
-        raise InputError(f"evaluate: {others} is for LoRA runs; a StarGAN takes --encoder, --without and --seed")
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
-        tree["evaluation"] = {**tree["evaluation"], **known, "enabled": True}
-        config = checked(tree, StarganExperiment)
+        config: StarganExperiment = evaluated_again(tree, overrides, StarganExperiment)
         path = download(client, run_id, f"stargan/{config.output.output_name}.safetensors", Path(temporary))
         latents = _latents(config, str(accelerator.device))
         inputs = _inputs(config, latents, accelerator)

@@ -163,7 +163,10 @@ def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Fi
     assert (again["fingerprint"], again["metrics"]) == (before["fingerprint"], before["metrics"])
     refused = run(trained.folder, "evaluate", "run", trained.facts["run_id"], "--strengths", "0,1")
     assert refused.returncode == 2
-    assert "strengths is for LoRA runs" in refused.stderr
+    assert (
+        "evaluation.strengths: is not among these settings; a StarGAN's evaluation has contents_per_domain, seed, styles"
+        in refused.stderr
+    )
 
 
 def test_killed_and_resumed_is_as_if_never_stopped(trained: Finished):

@@ -7,10 +7,13 @@ import yaml
 
 from fashion_ml.config import (
     SHORT_NAMES,
+    Evaluation,
     LoraExperiment,
     StarganExperiment,
+    evaluated_again,
     flat,
     load_config,
+    of_evaluation,
     to_yaml,
     validate,
     validate_evaluation,
@@ -188,3 +191,35 @@ def test_the_old_key_of_the_extra_metrics_is_still_read_in_files_and_on_the_comm
     assert load_config(path, {"signs": "kid,lpips"}).evaluation.extra_metrics == ("kid", "lpips")
     with pytest.raises(InputError, match=r"evaluation\.signs: unknown key"):
         validate_evaluation({"signs": ["kid"], "extra_metrics": ["kid"]})
+
+
+def test_an_evaluation_again_takes_every_setting_of_the_evaluation_by_name_or_path_over_the_trainings_own():
+    tree = {"data": {"train_data_dir": "photos"}, "evaluation": {"enabled": False, "seed": 3, "signs": ["kid"], "styles": 4}}
+    lora = {**tree, "evaluation": {key: value for key, value in tree["evaluation"].items() if key != "styles"}}  # type: ignore[attr-defined]
+    given = {
+        "seed": "5",
+        "evaluation.num_inference_steps": 2,
+        "weights": {"visual_loss": 0, "color_loss": "0.4"},
+        "encoder": "",
+    }
+    found = evaluated_again(lora, given, LoraExperiment).evaluation
+    assert (found.enabled, found.seed, found.num_inference_steps, found.weights.color_loss) == (True, 5, 2, 0.4)
+    assert found.extra_metrics == ("kid",)
+    assert evaluated_again(lora, {"signs": "lpips"}, LoraExperiment).evaluation.extra_metrics == ("lpips",)
+    gan = {"evaluation": {"styles": 4, "without": ["fashion_clip"]}}
+    again = evaluated_again(gan, {"contents-per-domain": 2, "encoder": "x"}, StarganExperiment).evaluation
+    assert (again.styles, again.contents_per_domain, again.without) == (4, 2, ())
+
+
+def test_a_setting_that_the_evaluation_does_not_have_is_refused_by_a_line_that_names_what_there_is():
+    with pytest.raises(InputError) as caught:
+        evaluated_again({"evaluation": {}}, {"strengths": "0,1", "rank": "4"}, StarganExperiment)
+    there = (
+        "contents_per_domain, seed, styles, encoder, without, domain_prompt, weights.visual_loss, weights.fashion_clip_loss, "
+    )
+    assert caught.value.problems == [
+        f"evaluation.{name}: is not among these settings; a StarGAN's evaluation has {there}weights.color_loss, resamples"
+        for name in ("strengths", "rank")
+    ]
+    with pytest.raises(InputError, match=r"evaluation\.guidance_scale: is not among these settings; compare takes resamples"):
+        of_evaluation({"evaluation": {"guidance_scale": 5}}, Evaluation, "compare takes", Evaluation.of_comparison)
