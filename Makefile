@@ -1,4 +1,5 @@
 # make demo: see the whole thing work.   make test: the whole suite.   make check: style, types, layers.
+# make docs: docs/settings.md from the fields of the config.
 # make test-full: also Stable Diffusion 1.5 at its real size (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints" + ("-py310"
 
 SEED ?=
 
-.PHONY: demo install test test-full check format clean
+.PHONY: demo install test test-full check docs format clean
 
 install: $(STAMP)
 
@@ -33,6 +34,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: $(STAMP)
+	$(BIN)/python -m fashion_ml.config.settings_table
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

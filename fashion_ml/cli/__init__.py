@@ -11,7 +11,7 @@ import traceback
 import typer
 
 from fashion_ml.cli import data, models, runs
-from fashion_ml.cli.evaluate import compare, evaluate_app
+from fashion_ml.cli.evaluate import ComparisonCommand, compare, evaluate_app
 from fashion_ml.cli.options import KEYS
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
@@ -24,7 +24,6 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data.embedded_app, name="embedded")
 for command in (
     demo,
-    compare,
     sweep,
     sweep_worker,
     sweep_report,
@@ -38,6 +37,7 @@ for command in (
     runs.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)
+app.command("compare", cls=ComparisonCommand)(compare)
 _INTERRUPTED = 130
 
 

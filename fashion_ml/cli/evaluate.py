@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fashion_ml.cli.options import KEYS, Json, check_json, option, say, table, write_json
+from fashion_ml.cli.options import KEYS, Json, Set, assignments, check_json, option, say, table, write_json
+from fashion_ml.cli.setting_options import Offered, settings_command
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -31,45 +34,57 @@ def report_evaluation(result: EvaluationResult) -> None:
     table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)"], rows)
 
 
-def _evaluation_overrides(**given: str) -> dict[str, Any]:
-    """Evaluation settings that were given."""
-    return {key: value for key, value in given.items() if value != ""}
+def _of_runs() -> list[Offered]:
+    """What both evaluations have, then what only a LoRA's or only a StarGAN's has."""
+    from fashion_ml.config import Evaluation, evaluation_settings
+    from fashion_ml.config.stargan import GanEvaluation
+
+    lora, stargan = evaluation_settings(Evaluation), evaluation_settings(GanEvaluation)
+    shared = {one.key for one in lora} & {one.key for one in stargan}
+    return [
+        *(Offered(one, "evaluation", has_default=False) for one in lora if one.key in shared),
+        *(Offered(one, "evaluation of a LoRA", has_default=False) for one in lora if one.key not in shared),
+        *(Offered(one, "evaluation of a StarGAN", has_default=False) for one in stargan if one.key not in shared),
+    ]
 
 
-_ENCODER_HELP = "embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder of transformers."
-_WITHOUT_HELP = "fashion_clip: no encoder, so no fashion_clip_loss and no weighted_total_loss."
-_EXTRA_HELP = "Also measured, by comma: attributes, masked_color, ciede2000, kid, memorisation, lpips."
+def _of_images() -> list[Offered]:
+    from fashion_ml.config import Evaluation
+
+    return _among(Evaluation.of_images)
 
 
-@evaluate_app.command("run")
+def _of_comparisons() -> list[Offered]:
+    from fashion_ml.config import Evaluation
+
+    return [replace(one, has_default=False) for one in _among(Evaluation.of_comparison)]
+
+
+def _among(keys: Sequence[str]) -> list[Offered]:
+    from fashion_ml.config import Evaluation, evaluation_settings
+
+    return [Offered(one, "evaluation") for one in evaluation_settings(Evaluation, keys)]
+
+
+ComparisonCommand = settings_command(_of_comparisons)
+"""The class of `compare`, which stands at the top."""
+
+
+@evaluate_app.command("run", cls=settings_command(_of_runs))
 def evaluate_run(
+    context: typer.Context,
     run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
     checkpoints: Annotated[str, option("--checkpoints", help="last, best, all, or the name of a kept LoRA file.")] = "last",
-    references: Annotated[str, option("--references", help="Folder of reference images with captions.")] = "",
-    encoder: Annotated[str, option("--encoder", help=_ENCODER_HELP)] = "",
-    without: Annotated[str, option("--without", help=_WITHOUT_HELP)] = "",
-    extra_metrics: Annotated[str, option("--extra-metrics", "--signs", help=_EXTRA_HELP)] = "",
-    attributes: Annotated[str, option("--attributes", help="YAML of attribute categories.")] = "",
-    strengths: Annotated[
-        str, option("--strengths", help="LoRA strengths to measure too, such as 0,0.25,0.5,0.75,1,1.25.")
-    ] = "",
-    seed: Annotated[str, option("--seed", help="First seed of the generated images.")] = "",
-    images_per_reference: Annotated[str, option("--images-per-reference", help="Seeds for every reference.")] = "",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
+    set_: Set = None,
     json: Json = "",
 ) -> None:
-    """Evaluate the LoRA or the StarGAN of a training run again, as a new child run; killed and started again, it goes on where it stopped."""
+    """Evaluate the LoRA or the StarGAN of a training run again, as a new child run; killed and started again, it goes on where it stopped.
+
+    Settings that are not given are those of the training.
+    """
     check_json(json)
-    overrides = _evaluation_overrides(
-        references=references,
-        encoder=encoder,
-        without=without,
-        extra_metrics=extra_metrics,
-        attributes=attributes,
-        strengths=strengths,
-        seed=seed,
-        images_per_reference=images_per_reference,
-    )
+    overrides = {**context.obj, **assignments(set_)}
     from fashion_ml.runs.evaluate import run_evaluation
     from fashion_ml.tracking.store import kind_of
 
@@ -91,24 +106,21 @@ def evaluate_run(
         report_evaluation(one)
 
 
-@evaluate_app.command("images")
+@evaluate_app.command("images", cls=settings_command(_of_images))
 def evaluate_images(
+    context: typer.Context,
     generated: Annotated[str, option("--generated", help="Folder of images made elsewhere.")],
     reference: Annotated[str, option("--reference", help="Folder of the references.")],
     pairs: Annotated[str, option("--pairs", help="CSV with generated,reference; by equal names when not given.")] = "",
-    encoder: Annotated[str, option("--encoder", help=_ENCODER_HELP)] = "",
-    without: Annotated[str, option("--without", help=_WITHOUT_HELP)] = "",
-    extra_metrics: Annotated[str, option("--extra-metrics", "--signs", help=_EXTRA_HELP)] = "",
-    attributes: Annotated[str, option("--attributes", help="YAML of attribute categories.")] = "",
     training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
     run: Annotated[str, option("--run", help="Attach to this training run, whose eval/… it becomes.")] = "",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
     experiment: Annotated[str, option("--experiment", help="MLflow experiment of a run of its own.")] = "fashion_ml",
+    set_: Set = None,
     json: Json = "",
 ) -> None:
     """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
     check_json(json)
-    overrides = _evaluation_overrides(encoder=encoder, without=without, extra_metrics=extra_metrics, attributes=attributes)
     from fashion_ml.errors import InputError
     from fashion_ml.evaluation.lora import shown
     from fashion_ml.runs.compare import run_images
@@ -124,7 +136,7 @@ def evaluate_images(
         Path(generated),
         Path(reference),
         pairs=Path(pairs) if pairs else None,
-        overrides=overrides,
+        overrides={**context.obj, **assignments(set_)},
         training=Path(training) if training else None,
         run_id=run,
         folder=Path(output_dir).absolute() if output_dir else None,
@@ -142,15 +154,20 @@ def evaluate_images(
 
 
 def compare(
+    context: typer.Context,
     run_ids: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B …", help="Training or evaluation runs.")],
     experiment: Annotated[str, option("--experiment", help="MLflow experiment of the report.")] = "fashion_ml",
+    set_: Set = None,
     json: Json = "",
 ) -> None:
-    """Compare evaluations, paired on the same references and seeds: every metric's difference to the first with its interval."""
+    """Compare evaluations, paired on the same references and seeds: every metric's difference to the first with its interval.
+
+    Settings that are not given are those of the first evaluation.
+    """
     check_json(json)
     from fashion_ml.runs.compare import run_comparison
 
-    result = run_comparison(run_ids, experiment or "fashion_ml")
+    result = run_comparison(run_ids, experiment or "fashion_ml", {**context.obj, **assignments(set_)})
     write_json(json, result.to_dict())
     _report_comparison(result)
 

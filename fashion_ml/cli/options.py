@@ -17,14 +17,15 @@ SETTINGS: dict[str, Any] = {
 }
 KEYS: dict[str, Any] = {
     "no_args_is_help": True,
-    "rich_markup_mode": None,
+    "rich_markup_mode": "rich",
     "context_settings": SETTINGS,
     "add_completion": False,
 }
-ANY_SETTING: dict[str, Any] = {**SETTINGS, "allow_extra_args": True, "ignore_unknown_options": True}
-"""For commands that take every setting of their experiment as an option."""
 Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting of the config; may be repeated.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting, by its path in the file; may be repeated.")
+]
+Config = Annotated[str, typer.Option("--config", metavar="FILE", help="Experiment YAML.")]
 Resume = Annotated[
     str,
     typer.Option(
@@ -33,8 +34,6 @@ Resume = Annotated[
 ]
 New = Annotated[bool, typer.Option("--new", help="Start over; what is in the output folder is moved aside.")]
 NoEvaluate = Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")]
-_NOT_SETTINGS = ("context", "config", "no_evaluate", "resume", "new", "set_", "json")
-"""Options of the training commands that are no settings of the experiment."""
 
 
 def option(*names: str, help: str) -> Any:
@@ -43,38 +42,16 @@ def option(*names: str, help: str) -> Any:
 
 
 def settings_given(
-    arguments: Mapping[str, Any], extra: list[str], set_: list[str] | None, short_names: Mapping[str, str]
+    given: Mapping[str, str], set_: list[str] | None, *, no_evaluate: bool, resume: str, new: bool
 ) -> dict[str, str]:
-    """The settings that a training command was given, by option, by any setting's name, and by --set; InputError for contradictions."""
-    given = {name: str(value) for name, value in arguments.items() if name not in _NOT_SETTINGS}
-    if arguments["no_evaluate"]:
-        if given.get("evaluate", "").lower() in ("true", "1", "yes"):
+    """The settings that a training command was given, by options and over these by --set; InputError for contradictions."""
+    if no_evaluate:
+        if given.get("evaluation.enabled", "").lower() in ("true", "1", "yes"):
             raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")
-        given["evaluate"] = "false"
-    if arguments["resume"] and arguments["new"]:
+        given = {**given, "evaluation.enabled": "false"}
+    if resume and new:
         raise InputError("--new: contradicts --resume; give one of them")
-    return {**given, **_extra_options(extra, short_names), **assignments(set_)}
-
-
-def _extra_options(arguments: list[str], short_names: Mapping[str, str]) -> dict[str, str]:
-    """Options without a line of their own in --help, by the name of their setting; one without a value means true."""
-    import difflib
-
-    result, rest = {}, list(arguments)
-    while rest:
-        option, equals, value = rest.pop(0).partition("=")
-        name = option.removeprefix("--").replace("-", "_")
-        if not option.startswith("--"):
-            raise InputError(f"{option}: was not expected here; options begin with -- (--help shows them)")
-        if name not in short_names and "." not in name:
-            near = difflib.get_close_matches(name, short_names, n=1)
-            raise InputError(
-                f"{option}: no such option; {f'did you mean --{near[0]}?' if near else '--help shows what there is'}"
-            )
-        if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        result[name] = value
-    return result
+    return {**given, **assignments(set_)}
 
 
 def assignments(pairs: list[str] | None) -> dict[str, str]:

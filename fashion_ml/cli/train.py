@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fashion_ml.cli.evaluate import report_evaluation
 from fashion_ml.cli.options import (
-    ANY_SETTING,
     KEYS,
+    Config,
     Json,
     New,
     NoEvaluate,
@@ -23,59 +24,51 @@ from fashion_ml.cli.options import (
     table,
     write_json,
 )
+from fashion_ml.cli.setting_options import Offered, settings_command
 
 if TYPE_CHECKING:
+    from fashion_ml.config import Setting
     from fashion_ml.evaluation.stargan import GanResult
     from fashion_ml.runs.lora import LoraOutcome
+    from fashion_ml.runs.stargan import StarganOutcome
 
 train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
 
 
-@train_app.command("lora", context_settings=ANY_SETTING)
+def _of_lora() -> list[Offered]:
+    from fashion_ml.config import LoraExperiment, settings_of
+
+    return _by_section(settings_of(LoraExperiment))
+
+
+def _of_stargan() -> list[Offered]:
+    from fashion_ml.config import StarganExperiment, settings_of
+
+    return _by_section(settings_of(StarganExperiment))
+
+
+def _by_section(settings: Sequence[Setting]) -> list[Offered]:
+    offered = [Offered(one, one.section) for one in settings if one.section]
+    return offered + [Offered(one, "tracking") for one in settings if not one.section]  # the run's name
+
+
+@train_app.command("lora", cls=settings_command(_of_lora))
 def train_lora(
     context: typer.Context,
-    config: Annotated[str, option("--config", help="Experiment YAML; experiments/lora/embedded.yaml when not given.")] = "",
-    base: Annotated[
-        str, option("--base", "--pretrained-model-name-or-path", help="embedded, folder, .safetensors file, hub id.")
-    ] = "",
-    train_data_dir: Annotated[str, option("--train-data-dir", help="Folder of kohya-style N_class folders.")] = "",
-    references: Annotated[str, option("--references", help="Folder of reference images with captions.")] = "",
-    resolution: Annotated[str, option("--resolution", help="Side of the training images, pixels.")] = "",
-    rank: Annotated[str, option("--rank", "--network-dim", help="LoRA rank.")] = "",
-    alpha: Annotated[str, option("--alpha", "--network-alpha", help="LoRA alpha; the rank when not given.")] = "",
-    lr: Annotated[str, option("--lr", "--learning-rate", help="Learning rate.")] = "",
-    lr_scheduler: Annotated[str, option("--lr-scheduler", help="constant, cosine, linear or polynomial.")] = "",
-    lr_warmup_steps: Annotated[str, option("--lr-warmup-steps", help="Steps of linear warm-up.")] = "",
-    steps: Annotated[str, option("--steps", "--max-train-steps", help="Optimiser steps.")] = "",
-    train_batch_size: Annotated[str, option("--train-batch-size", help="Images in one forward pass.")] = "",
-    gradient_accumulation_steps: Annotated[
-        str, option("--gradient-accumulation-steps", help="Forward passes in one optimiser step.")
-    ] = "",
-    gradient_checkpointing: Annotated[str, option("--gradient-checkpointing", help="true or false.")] = "",
-    mixed_precision: Annotated[str, option("--mixed-precision", help="no, fp16 or bf16.")] = "",
-    max_grad_norm: Annotated[str, option("--max-grad-norm", help="Gradient norm limit; 0 for none.")] = "",
-    min_snr_gamma: Annotated[str, option("--min-snr-gamma", help="Min-SNR weighting, 5 is usual.")] = "",
-    caption_extension: Annotated[str, option("--caption-extension", help="Ending of caption files.")] = "",
-    save_every_n_epochs: Annotated[str, option("--save-every-n-epochs", help="Keep a LoRA file so often.")] = "",
-    seed: Annotated[str, option("--seed", help="Seed of the training.")] = "",
-    output_dir: Annotated[str, option("--output-dir", help="Folder of this run's files.")] = "",
-    output_name: Annotated[str, option("--output-name", help="The LoRA is <output name>.safetensors.")] = "",
-    evaluate: Annotated[str, option("--evaluate", help="true or false: evaluate after training.")] = "",
-    no_evaluate: NoEvaluate = False,
+    config: Config = "",
     resume: Resume = "",
     new: New = False,
+    no_evaluate: NoEvaluate = False,
     set_: Set = None,
     json: Json = "",
 ) -> None:
     """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run.
 
-    Settings have options of their names, here or not, in either spelling: --flip_aug, --noise-offset 0.05, --save_last_n 3. --set reaches
-    all of them: --set evaluation.seed=1.
+    The experiment is a YAML file, experiments/lora/embedded.yaml when none is given; every setting in it has an option, in either spelling
+    (--flip_aug, --flip-aug), whose default is what a file without it has. A switch alone means true.
     """
-    arguments = dict(locals())
-    from fashion_ml.config import SHORT_NAMES
-
-    _train_lora(config, settings_given(arguments, context.args, set_, SHORT_NAMES), json, resume, new)
+    given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
+    _train_lora(config, given, json, resume, new)
 
 
 def demo(
@@ -118,46 +111,38 @@ def _report_lora(outcome: LoraOutcome) -> None:
     report_evaluation(outcome.evaluation)
 
 
-@train_app.command("stargan", context_settings=ANY_SETTING)
+@train_app.command("stargan", cls=settings_command(_of_stargan))
 def train_stargan(
     context: typer.Context,
-    config: Annotated[str, option("--config", help="Experiment YAML; experiments/stargan/embedded.yaml when not given.")] = "",
-    latents_dir: Annotated[str, option("--latents-dir", help="Folder of domains made by fashion-ml encode, or embedded.")] = "",
-    vae: Annotated[str, option("--vae", help="The VAE of the latents: embedded, hub id, folder, single file.")] = "",
-    w_ds: Annotated[str, option("--w-ds", help="Weight of the diversity term in the first epoch.")] = "",
-    lr: Annotated[str, option("--lr", "--learning-rate", help="Learning rate of G, E and D.")] = "",
-    epochs: Annotated[str, option("--epochs", help="Passes over the latents.")] = "",
-    batch_size: Annotated[str, option("--batch-size", help="Contents in one step.")] = "",
-    mixed_precision: Annotated[str, option("--mixed-precision", help="no, fp16 or bf16.")] = "",
-    seed: Annotated[str, option("--seed", help="Seed of the training.")] = "",
-    output_dir: Annotated[str, option("--output-dir", help="Folder of this run's files.")] = "",
-    output_name: Annotated[str, option("--output-name", help="The networks are <output name>.safetensors.")] = "",
-    evaluate: Annotated[str, option("--evaluate", help="true or false: evaluate after training.")] = "",
-    no_evaluate: NoEvaluate = False,
+    config: Config = "",
     resume: Resume = "",
     new: New = False,
+    no_evaluate: NoEvaluate = False,
     set_: Set = None,
     json: Json = "",
 ) -> None:
     """Train a StarGAN v2 on VAE latents of several domains and measure it; everything in one MLflow run.
 
-    Settings have options of their names, here or not, in either spelling: --w_r1 0.5, --base-dim 64, --ds_decay_epochs 30. --set reaches
-    all of them: --set evaluation.seed=1.
+    The experiment is a YAML file, experiments/stargan/embedded.yaml when none is given; every setting in it has an option, in either
+    spelling (--w_r1, --w-r1), whose default is what a file without it has. A switch alone means true.
     """
-    arguments = dict(locals())
     check_json(json)
-    from fashion_ml.config import STARGAN_SHORT_NAMES, StarganExperiment, load_experiment
+    from fashion_ml.config import load_config
     from fashion_ml.config.shipped_files import default_experiment, given_or_shipped
 
-    given = settings_given(arguments, context.args, set_, STARGAN_SHORT_NAMES)
+    given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
     path = given_or_shipped(config) if config else default_experiment("experiments/stargan/embedded.yaml")
-    experiment = load_experiment(path, given, StarganExperiment)
+    experiment = load_config(path, given, kind="stargan")
     from fashion_ml.runs.stargan import run_stargan
 
     outcome = run_stargan(experiment, resume=resume, new=new)
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())
+    _report_trained(outcome)
+
+
+def _report_trained(outcome: StarganOutcome) -> None:
     trained, last = outcome.trained, outcome.trained.epochs[-1]
     say(f"Trained {trained.steps} steps in {trained.seconds:.0f} s: d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}")
     say(f"Networks  {trained.path}")

@@ -133,7 +133,7 @@ def of_evaluation(
 
     InputError for others and for those that are not among `only`: a line that says `what` there is, such as `compare takes`.
     """
-    there = [one for one in evaluation_settings(kind) if only is None or one.key.partition(".")[0] in only]
+    there = evaluation_settings(kind, only)
     known = {name: one.key for one in there for name in (*one.names, one.path)}
     given = {name.replace("-", "_"): value for name, value in _leaves(settings, "", known) if value != ""}
     others = [name.removeprefix("evaluation.") for name in given if name not in known]

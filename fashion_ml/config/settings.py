@@ -5,8 +5,9 @@ The command line's options and their help, docs/settings.md and the hints in err
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -49,17 +50,18 @@ class Setting:
 _BOOL = "true or false"
 
 
-def settings_of(kind: type[Section], prefix: str = "") -> list[Setting]:
+@cache
+def settings_of(kind: type[Section], prefix: str = "") -> tuple[Setting, ...]:
     """Every setting of a config, in the order of its fields; `prefix` goes before the paths."""
-    return [_setting(path, field, schema) for path, field, schema in _leaves(kind, prefix)]
+    return tuple(_setting(path, field, schema) for path, field, schema in _leaves(kind, prefix))
 
 
-def evaluation_settings(kind: type[Section]) -> list[Setting]:
-    """Settings of an evaluation that stands alone: each is called by its own name too. Without `enabled`, for it is asked for."""
+def evaluation_settings(kind: type[Section], only: Collection[str] | None = None) -> list[Setting]:
+    """Settings of an evaluation that stands alone, or those among `only`, called by their own names. Not `enabled`: it is asked for."""
     return [
         replace(one, names=(one.key, *(name for name in one.names if name != one.key)))
         for one in settings_of(kind, "evaluation.")
-        if one.key != "enabled"
+        if one.key != "enabled" and (only is None or one.key.partition(".")[0] in only)
     ]
 
 
@@ -141,7 +143,7 @@ def _accepts(schema: Mapping[str, Any]) -> str:
         return f"list of {_accepts(schema.get('items', {}))}"
     if kind in ("integer", "number"):
         return f"{'int' if kind == 'integer' else 'number'}{_range(schema)}"
-    return {"boolean": _BOOL, "string": "text", "object": "settings"}.get(str(kind), "settings")
+    return {"boolean": _BOOL, "string": "text", "object": "mapping"}.get(str(kind), "mapping")
 
 
 def _range(schema: Mapping[str, Any]) -> str:

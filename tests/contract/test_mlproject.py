@@ -38,7 +38,9 @@ def test_every_entry_point_calls_a_command_with_options_it_has(name: str):
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts}
-    assert {word.replace("_", "-") for word in words if word.startswith("--")} <= known
+    if hasattr(command, "offered"):
+        known |= {f"--{name}" for one in command.offered() for name in one.names}
+    assert {word for word in words if word.startswith("--")} <= known | {option.replace("-", "_") for option in known}
     assert set(re.findall(r"\{(\w+)\}", entry["command"])) == set(entry["parameters"])
 
 
