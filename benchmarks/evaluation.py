@@ -26,13 +26,13 @@ from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.evaluation import image_pairs as folders
+from fashion_ml.evaluation.instruments import read_encoder
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.ciede2000 import ciede2000
 from fashion_ml.metrics.color import color_correlation
 from fashion_ml.metrics.fashion_clip import FashionClip, cosine
 from fashion_ml.metrics.garment_mask import garment_mask
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.runs.inputs import read_encoder
 
 _ROUNDS = 25
 

@@ -24,9 +24,9 @@ from benchmarks.results import Row, report
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import fit_square, load_picture, read_references
 from fashion_ml.evaluation.generate import generate, jobs_of
+from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.measure import MetricSuite, Picture
 from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
-from fashion_ml.runs.inputs import read_metric_suite
 from fashion_ml.runtime.console import say
 
 TRAININGS = [(20, 2e-3), (60, 2e-3), (150, 2e-3), (400, 2e-3), (150, 3e-4), (400, 3e-4), (150, 8e-3), (400, 8e-3)]

@@ -45,7 +45,7 @@ def encode(
     check_json(json)
     from fashion_ml.data.encode_latents import encode_folder
     from fashion_ml.errors import InputError
-    from fashion_ml.evaluation.lora import device_of_evaluation
+    from fashion_ml.evaluation.instruments import device_of_evaluation
 
     vae = vae or "embedded"
     side = size or ("64" if vae == "embedded" else "512")

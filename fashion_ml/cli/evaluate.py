@@ -21,7 +21,7 @@ evaluate_app = typer.Typer(help="Measure what a model makes against references."
 
 def report_evaluation(result: EvaluationResult) -> None:
     """The sentence, then a table as the last lines."""
-    from fashion_ml.evaluation.lora import shown
+    from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.metrics.registry import LOSSES
 
     say("")
@@ -29,8 +29,8 @@ def report_evaluation(result: EvaluationResult) -> None:
     rows = []
     for metric in [name for name in LOSSES if name in result.scores]:
         score = result.scores[metric]
-        gain = shown(vars(score.gain), "+") if score.gain else ""
-        rows.append([metric, shown(vars(score.base)), shown(vars(score.lora)), gain])
+        gain = shown(score.gain, "+") if score.gain else ""
+        rows.append([metric, shown(score.base), shown(score.lora), gain])
     table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)"], rows)
 
 
@@ -122,7 +122,7 @@ def evaluate_images(
     """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
     check_json(json)
     from fashion_ml.errors import InputError
-    from fashion_ml.evaluation.lora import shown
+    from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.runs.compare import run_images
 
     missing = [
@@ -149,7 +149,7 @@ def evaluate_images(
         say("Left out  {} unreadable, {} generated and {} references without a partner".format(*left_out))
     say("")
     say(result.sentence)
-    rows = [[name, shown(vars(one))] for name, one in result.aggregates.items()]
+    rows = [[name, shown(one)] for name, one in result.scores.items()]
     table(["metric", "mean (95 % interval)"], [*rows, *([name, f"{value:.4f}"] for name, value in result.sets.items())])
 
 
@@ -173,7 +173,7 @@ def compare(
 
 
 def _report_comparison(result: Compared) -> None:
-    from fashion_ml.evaluation.lora import shown
+    from fashion_ml.evaluation.aggregate import shown
 
     say(f"Report    {result.run_id}")
     say(f"A         {result.first.name} ({result.first.run_id})")
@@ -181,7 +181,7 @@ def _report_comparison(result: Compared) -> None:
         say("")
         say(f"{letter}         {other.name} ({other.run_id})")
         rows = [
-            [entry.metric, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(vars(entry.gain), "+"), entry.verdict]
+            [entry.metric, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), entry.verdict]
             for entry in result.differences[other.run_id]
         ]
         table(["metric", "A", letter, f"gain of {letter} (95 % interval)", ""], rows)

@@ -34,6 +34,7 @@ def register(run_id: str, name: str) -> Registered:
     InputError when the run has nothing to register.
     """
     from fashion_ml.tracking.model_registry import log_model
+    from fashion_ml.tracking.run import note_of
     from fashion_ml.tracking.store import find_run, open_tracking
 
     if not name.strip() or set(name) & {"/", ":"}:
@@ -53,9 +54,7 @@ def register(run_id: str, name: str) -> Registered:
     champion, why = _is_better(client, name, run_id, step)
     if champion:
         client.set_registered_model_alias(name, CHAMPION, version)
-    client.update_model_version(
-        name, version, description=f"Run {run_id}. {run.data.tags.get('mlflow.note.content', '')} {why}"
-    )
+    client.update_model_version(name, version, description=f"Run {run_id}. {note_of(run)} {why}")
     return Registered(name, version, uri, champion, why)
 
 

@@ -19,6 +19,31 @@ VERSION = 1
 _MANIFEST = "collection.json"
 
 
+def collection_folder() -> Path:
+    """Where the embedded collection lies, or will."""
+    return (Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
+
+
+def embedded_collection() -> Path:
+    """The folder of the embedded collection, drawn where it is not there yet, by one process at a time."""
+    from filelock import FileLock
+
+    folder = collection_folder()
+    if folder.exists():
+        return write_collection(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            return write_collection(folder)
+    except OSError:
+        return write_collection(folder)  # which says what is wrong with the place
+
+
+def folder_of(given: str | Path, part: str) -> Path:
+    """A folder that was given; for `embedded` the part `train` or `references` of the collection, drawn where it is not there yet."""
+    return embedded_collection() / part if str(given) == "embedded" else Path(given).expanduser()
+
+
 def write_collection(folder: Path, *, size: int = 64) -> Path:
     """Write `train/10_zarya/` and `references/` (held out) into a new or empty folder; a collection already there is kept.
 

@@ -119,3 +119,9 @@ def _clause(metric: str, gain: Interval | None) -> tuple[str, tuple[float, float
         return text, None
     low, high = gain.ends if gain.mean >= 0 else (-gain.ends[1], -gain.ends[0])
     return f"{text} [{low:.3f}, {high:.3f}]", gain.ends
+
+
+def shown(interval: Interval, sign: str = "") -> str:
+    """A mean with its interval, N/A where one reference gives none."""
+    ends_ = f"{interval.ends[0]:{sign}.4f}, {interval.ends[1]:{sign}.4f}" if interval.ends else "N/A"
+    return f"{interval.mean:{sign}.4f} [{ends_}]"

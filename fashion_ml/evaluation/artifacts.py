@@ -1,12 +1,12 @@
-"""What an evaluation leaves: three metric runs, tables, pictures, reports, under the same names in every run."""
+"""The files of an evaluation: tables, pictures, reports, under the same names for every kind."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from PIL import Image
@@ -15,8 +15,9 @@ from fashion_ml.evaluation.figures import comparison_grid, save_histogram, save_
 from fashion_ml.evaluation.html_report import write_html
 from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.tracking.run import TrackedRun, open_run
 
+PER_IMAGE, FACTS = "per_image.csv", "fingerprint.json"
+"""What `compare` reads of an evaluation's folder."""
 _GRID_ROWS, _EXTREMES = 8, 4
 
 
@@ -47,6 +48,28 @@ class Pairs:
             table = table.join(scores.reset_index(drop=True).add_prefix("" if who == self.main else f"{who}_"))
         return table
 
+    def by_run(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """For each child run that shows anything: its name, its histogram's metric, and the values of every image."""
+        for name, metrics in METRIC_RUNS.items():
+            wanted = [column for column in self.tables[self.main] if metric_of(str(column)).shown_in == name]
+            if not any(self.tables[self.main][column].notna().any() for column in wanted):
+                continue
+            table = pd.DataFrame({"image": range(len(self.references)), "reference": list(self.references)})
+            for metric in wanted:
+                for who, scores in self.tables.items():
+                    if metric in scores:
+                        table[metric if who == self.main else f"{who}_{metric}"] = scores[metric].to_numpy()
+            yield name, metrics[0], table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One more picture of an evaluation, drawn when files are written."""
+
+    heading: str
+    file: str
+    draw: Callable[[Path], None]
+
 
 @dataclass(frozen=True)
 class ReportContent:
@@ -62,63 +85,89 @@ class ReportContent:
     """Heads of these cells."""
     report: Mapping[str, Any]
     """`evaluation_report.json`."""
-    pictures: Mapping[str, Path] = field(default_factory=dict)
-    """More pictures for the page, by their heading."""
+    figures: Sequence[Figure] = ()
 
 
-def log_metric_runs(run: TrackedRun, pairs: Pairs, folder: Path) -> dict[str, Path]:
-    """One child for each metric with the value of every image (step = image index), a table and a histogram; returns the histograms.
+class Measured(Protocol):
+    """What every kind of evaluation gives: numbers with their intervals, tables, pictures, and what identifies them."""
 
-    A metric of which nothing was measured has no run.
-    """
-    histograms = {}
-    for name, metrics in METRIC_RUNS.items():
-        wanted = [column for column in pairs.tables[pairs.main] if metric_of(str(column)).shown_in == name]
-        if not any(pairs.tables[pairs.main][column].notna().any() for column in wanted):
-            continue
-        with open_run(name, {"kind": "metric", "metric": name}, parent=run) as child:
-            table = pd.DataFrame({"image": range(len(pairs.references)), "reference": list(pairs.references)})
-            for metric in wanted:
-                for who, scores in pairs.tables.items():
-                    if metric in scores:
-                        table[metric if who == pairs.main else f"{who}_{metric}"] = scores[metric].to_numpy()
-            for index, row in enumerate(table.drop(columns=["image", "reference"]).to_dict("records")):
-                child.log_metrics({key: value for key, value in row.items() if pd.notna(value)}, step=index)
-            child.log_table(table, "per_image.json")
-            histogram = folder / f"histogram_{name}.png"
-            save_histogram(
-                histogram, metrics[0], {who: scores[metrics[0]] for who, scores in pairs.tables.items() if metrics[0] in scores}
-            )
-            child.log_file(histogram)
-            histograms[metrics[0]] = histogram
-    return histograms
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Everything that the numbers depend on beside the model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+
+    @property
+    def sentence(self) -> str:
+        """What people want to know, and how sure it is."""
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs, their scores and their pictures."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a pair."""
+
+    def headline(self) -> dict[str, float]:
+        """Every mean by its name in MLflow."""
+
+    def ends(self) -> dict[str, float]:
+        """The ends of the intervals by their names in MLflow."""
+
+    def content(self) -> ReportContent:
+        """What the reports say."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
 
 
-def log_files(run: TrackedRun, pairs: Pairs, verdict: ReportContent, histograms: Mapping[str, Path], folder: Path) -> None:
-    """Grid, best and worst pairs, table, fingerprint, JSON report and the page, all written to `folder` and logged."""
-    heads = ["reference", *reversed(list(pairs.tables))]
-    first_of = [pairs.references.index(name) for name in dict.fromkeys(pairs.references)][:_GRID_ROWS]
-    rows = [(pairs.captions[i], [pairs.reference_of(i), *(pairs.picture_of(who, i) for who in heads[1:])]) for i in first_of]
-    save_picture(folder / "grid.png", comparison_grid(rows, heads))
+@dataclass(frozen=True)
+class Written:
+    """The files of an evaluation."""
+
+    files: Sequence[Path]
+    histograms: Mapping[str, Path]
+    """By the child run that shows it."""
+
+
+def write_evaluation(result: Measured, folder: Path) -> Written:
+    """Write grid, best and worst pairs, table, fingerprint, JSON report, page, histograms and figures to `folder`."""
+    pairs, content = result.pairs, result.content()
+    histograms, distributions = {}, {}
+    for name, metric, _ in pairs.by_run():
+        histograms[name] = distributions[f"Distribution of {metric}"] = path = folder / f"histogram_{name}.png"
+        save_histogram(path, metric, {who: scores[metric] for who, scores in pairs.tables.items() if metric in scores})
+    figures = {figure.heading: folder / figure.file for figure in content.figures}
+    for figure in content.figures:
+        figure.draw(folder / figure.file)
+    save_picture(folder / "grid.png", _grid(pairs))
     save_picture(folder / "best_worst.png", _best_and_worst(pairs))
     table = pairs.columns()
-    write_text(folder / "per_image.csv", table.to_csv(index=False, na_rep="N/A"))
-    facts = {"fingerprint": verdict.fingerprint, **verdict.facts}
-    write_text(folder / "fingerprint.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    report = json.dumps(verdict.report, indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(folder / PER_IMAGE, table.to_csv(index=False, na_rep="N/A"))
+    facts = {"fingerprint": content.fingerprint, **content.facts}
+    write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    report = json.dumps(content.report, indent=2, allow_nan=False, ensure_ascii=False)
     write_text(folder / "evaluation_report.json", report + "\n")
     pictures = {
         "References and generated images": folder / "grid.png",
         "Best and worst pairs": folder / "best_worst.png",
-        **verdict.pictures,
-        **{f"Distribution of {metric}": path for metric, path in histograms.items()},
+        **figures,
+        **distributions,
     }
-    write_html(folder / "report.html", verdict, pictures, table)
-    for name in ("grid.png", "best_worst.png", "per_image.csv", "fingerprint.json", "evaluation_report.json", "report.html"):
-        run.log_file(folder / name)
-    for path in verdict.pictures.values():
-        run.log_file(path)
-    run.log_table(table, "per_image.json")
+    write_html(folder / "report.html", content, pictures, table)
+    names = ("grid.png", "best_worst.png", PER_IMAGE, FACTS, "evaluation_report.json", "report.html")
+    return Written([*(folder / name for name in names), *figures.values()], histograms)
+
+
+def _grid(pairs: Pairs) -> Image.Image:
+    """The first pair of each of the first references, side by side."""
+    heads = ["reference", *reversed(list(pairs.tables))]
+    first_of = [pairs.references.index(name) for name in dict.fromkeys(pairs.references)][:_GRID_ROWS]
+    rows = [(pairs.captions[i], [pairs.reference_of(i), *(pairs.picture_of(who, i) for who in heads[1:])]) for i in first_of]
+    return comparison_grid(rows, heads)
 
 
 def _best_and_worst(pairs: Pairs) -> Image.Image:

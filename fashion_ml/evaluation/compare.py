@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.aggregate import gains, means_by_reference, metrics_of
+from fashion_ml.evaluation.aggregate import gains, means_by_reference, metrics_of, shown
+from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE, Measured
 from fashion_ml.evaluation.fingerprint import difference, noted_difference
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
-from fashion_ml.metrics.registry import better
+from fashion_ml.metrics.registry import LOSSES, TOTAL, better
+from fashion_ml.runtime.redact import first_line
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation as it was logged."""
+    """One evaluation as it was logged or written."""
 
     run_id: str
+    """Of an evaluation without a run its folder, or what messages call it."""
     name: str
     """What tells it from the others: the training run's name and what differs in its settings."""
     facts: dict[str, Any]
@@ -43,6 +48,76 @@ class Difference:
         if self.gain.ends is None or self.gain.ends[0] <= 0 <= self.gain.ends[1]:
             return "no clear difference"
         return "better" if self.gain.mean > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """A second evaluation against a first, paired by reference and seed."""
+
+    first: Evaluated
+    second: Evaluated
+    differences: list[Difference]
+    noted: list[str]
+    """Lines about versions of libraries that differ: no reason to refuse, but one to know."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a metric: means of both, gain (positive: the second is better) with its interval, verdict."""
+        return difference_table(self.differences)
+
+    @property
+    def sentence(self) -> str:
+        """What came out for weighted_total_loss, for visual_loss where that was not measured."""
+        found = {entry.metric: entry for entry in self.differences}
+        entry = found.get(TOTAL) or found.get(LOSSES[0])
+        if entry is None:
+            return "The evaluations share no loss."
+        return f"{entry.metric} {entry.other:.4f} against {entry.first:.4f}; gain {shown(entry.gain, '+')}: {entry.verdict}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return to_dict(self.first, {self.second.run_id: self.differences}, self.noted)
+
+
+def compare(
+    first: Measured | Evaluated | str | Path, second: Measured | Evaluated | str | Path, *, resamples: int | None = None
+) -> ComparisonResult:
+    """Compare two evaluations, without MLflow: results of this process, or folders that evaluations wrote (per_image.csv, fingerprint.json).
+
+    `resamples` is of the bootstrap, as in the first evaluation when not given. InputError, naming what differs, when they were not measured in
+    the same way, and when they do not have the same references and seeds.
+    """
+    one, other = read_evaluated(first, "first"), read_evaluated(second, "second")
+    refuse_different([one, other])
+    found = differences(one, other, resamples=resamples or int(one.facts.get("resamples", 2000)))
+    return ComparisonResult(one, other, found, noted(one, [other]))
+
+
+def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Evaluated:
+    """An evaluation as `compare` needs it; `name` is what messages call a result that lies nowhere. InputError for a folder that holds none."""
+    if isinstance(source, Evaluated):
+        return source
+    if not isinstance(source, (str, Path)):
+        return Evaluated(name, name, {"fingerprint": source.fingerprint, **source.facts}, source.table)
+    folder = Path(source).expanduser()
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        table = pd.read_csv(folder / PER_IMAGE, dtype={"seed": str})
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"compare: {str(folder)!r} is no evaluation's folder ({first_line(error)}); give one that holds {PER_IMAGE} and {FACTS}"
+        ) from None
+    return Evaluated(str(folder), folder.name, facts, table)
+
+
+def difference_table(found: Sequence[Difference]) -> pd.DataFrame:
+    """One row a metric: metric, first, other, gain, low, high, verdict."""
+    rows = [
+        {"metric": entry.metric, "first": entry.first, "other": entry.other}
+        | {"gain": entry.gain.mean, "low": entry.gain.low, "high": entry.gain.high, "verdict": entry.verdict}
+        for entry in found
+    ]
+    return pd.DataFrame(rows, columns=["metric", "first", "other", "gain", "low", "high", "verdict"])
 
 
 def refuse_different(evaluations: Sequence[Evaluated]) -> None:

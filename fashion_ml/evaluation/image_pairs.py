@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,20 +14,20 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from fashion_ml.config import Evaluation
-from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files
+from fashion_ml.config import Evaluation, validate_evaluation
+from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files, read_training_folder
+from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.aggregate import ends, summarise
-from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
+from fashion_ml.evaluation.aggregate import ends, shown, summarise
+from fashion_ml.evaluation.artifacts import Pairs, ReportContent, write_evaluation
 from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
-from fashion_ml.evaluation.lora import shown
+from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
 from fashion_ml.metrics.ssim import WINDOW
-from fashion_ml.runtime.console import bar
-from fashion_ml.tracking.run import TrackedRun
+from fashion_ml.runtime.console import bar, say
 
 MAIN = "generated"
 _AT_ONCE = 8
@@ -51,32 +51,54 @@ class FoundPairs:
 class ImagesResult:
     """Scores of images that were made elsewhere."""
 
-    run_id: str
-    table: pd.DataFrame
-    aggregates: dict[str, Interval]
+    facts: Mapping[str, Any]
+    """Everything that the scores depend on beside the images."""
+    pairs: Pairs
+    scores: dict[str, Interval]
+    """Every metric's mean over references with its interval."""
     sets: dict[str, float]
     """Metrics of the whole sets of images: `kid`; empty when not measured."""
-    facts: dict[str, Any]
     found: FoundPairs
     sentence: str
-
-    def headline(self) -> dict[str, float]:
-        """Every mean by its name in MLflow."""
-        means = {name: interval.mean for name, interval in self.aggregates.items()}
-        return {**means, **self.sets}
+    run_id: str = ""
+    """The MLflow run that it was logged to; empty when it was not."""
 
     @property
     def fingerprint(self) -> str:
         """Of the facts."""
         return fingerprint(self.facts)
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a pair: names, what was nearest in the training folder where that was looked at, scores."""
+        extra = {name: list(values) for name, values in self.pairs.extra.items()}
+        files = {"generated": extra.pop("generated"), "reference": list(self.pairs.references)}
+        scores = self.pairs.tables[MAIN].reset_index(drop=True)
+        return pd.DataFrame({"name": list(self.pairs.captions), **files, **extra}).join(scores)
+
+    def headline(self) -> dict[str, float]:
+        """Every mean by its name in MLflow."""
+        means = {name: interval.mean for name, interval in self.scores.items()}
+        return {**means, **self.sets}
+
+    def ends(self) -> dict[str, float]:
+        """The ends of the intervals by their names in MLflow; empty with one reference."""
+        return ends(self.scores.items())
+
+    def content(self) -> ReportContent:
+        """What the reports say."""
+        rows = [(name, better(name), [shown(interval)]) for name, interval in self.scores.items()]
+        report = self.to_dict() | {"pairs": len(self.pairs.references)}
+        title = "Evaluation of images made elsewhere"
+        return ReportContent(title, self.sentence, self.fingerprint, self.facts, rows, (MAIN,), report)
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: pairs, aggregates, fingerprint, and what was left out; what was not measured is null."""
+        """For JSON: pairs, aggregates, fingerprint, and what was left out; what was not measured is null; `run_id` where it was logged."""
         rows = json.loads(self.table.to_json(orient="records"))
-        aggregates = {name: vars(interval) for name, interval in self.aggregates.items()}
+        aggregates = {name: vars(interval) for name, interval in self.scores.items()}
         aggregates |= {name: {"mean": value, "low": None, "high": None} for name, value in self.sets.items()}
         return {
-            "run_id": self.run_id,
+            **({"run_id": self.run_id} if self.run_id else {}),
             "sentence": self.sentence,
             "pairs": rows,
             "aggregates": aggregates,
@@ -84,6 +106,44 @@ class ImagesResult:
             "unpaired": {"generated": self.found.unpaired_generated, "reference": self.found.unpaired_references},
             "unreadable": self.found.unreadable,
         }
+
+
+def evaluate_images(
+    generated: str | Path,
+    references: str | Path,
+    *,
+    pairs: str | Path | None = None,
+    training: str | Path | None = None,
+    folder: str | Path | None = None,
+    **settings: Any,
+) -> ImagesResult:
+    """Measure images made elsewhere against references, without MLflow; the report is written to `folder` where one is given.
+
+    Files are paired by their names without endings, or by the CSV file `pairs` with the columns generated,reference. `training` is the training
+    folder (`N_class` folders), for the nearness to its images. `settings` are those of `evaluation` by their names (`encoder=…`,
+    `extra_metrics=[…]`, `resamples=500`). What cannot be used is left out and told by the logger `fashion_ml`. InputError with every problem
+    at once.
+    """
+    checked = validate_evaluation(settings)
+    found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), Path(pairs).expanduser() if pairs else None)
+    known = read_training_folder(folder_of(training, "train"), field="training") if training else []
+    suite = read_metric_suite(checked)
+    say_left_out(found)
+    result = measure_images(found, checked, suite, known)
+    if folder:
+        write_evaluation(result, Path(folder).expanduser())
+    return result
+
+
+def say_left_out(found: FoundPairs) -> None:
+    """Name the files that are not measured, and why."""
+    if found.folders:
+        say(f"not looked into: {', '.join(found.folders)}")
+    for line in found.unreadable:
+        say(f"left out: {line}")
+    for side, names in (("generated", found.unpaired_generated), ("reference", found.unpaired_references)):
+        if names:
+            say(f"no partner for {len(names)} {side} images: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}")
 
 
 def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None) -> FoundPairs:
@@ -120,22 +180,36 @@ def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None) 
     )
 
 
-def evaluate_folders(
-    found: FoundPairs,
-    settings: Evaluation,
-    suite: MetricSuite,
-    training: Sequence[CaptionedImage],
-    run: TrackedRun,
-    folder: Path,
+def measure_images(
+    found: FoundPairs, settings: Evaluation, suite: MetricSuite, training: Sequence[CaptionedImage]
 ) -> ImagesResult:
-    """Measure every pair as it is (sizes may differ), and log the tree evaluation -> ssim, fashion_clip, color."""
+    """Measure every pair as it is (sizes may differ)."""
     facts = {
         **suite_facts(settings, suite, ("torch", "open_clip")),
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
         "source": "images made elsewhere",
     }
-    tables, embeddings, targets = [], [], []
+    table, embeddings, targets = _measure(found, suite)
+    names = [item.name for _, _, item in found.pairs]
+    extra = {"generated": [made.name for _, made, _ in found.pairs], **_memorisation(table, embeddings, training, suite)}
+    aggregates = summarise(table, names, resamples=settings.resamples)
+    once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
+    pairs = Pairs(
+        tables={MAIN: table},
+        references=names,
+        captions=[name for name, _, _ in found.pairs],
+        reference_of=lambda index: load_picture(found.pairs[index][2].path),
+        picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
+        extra=extra,
+    )
+    sets = suite.measure_sets(_stacked(embeddings), _stacked([targets[index] for index in once if targets]))
+    return ImagesResult(facts, pairs, aggregates, sets, found, _sentence(aggregates, len(found.pairs)))
+
+
+def _measure(found: FoundPairs, suite: MetricSuite) -> tuple[pd.DataFrame, list[Any], list[Any]]:
+    """The scores of every pair, and the embeddings of both sides, empty without an encoder; files are decoded while others are measured."""
+    tables, embeddings, targets = [], list[Any](), list[Any]()
     with bar("measure pairs", len(found.pairs)) as progress, ThreadPoolExecutor(2) as pool:
         parts = [found.pairs[first : first + _AT_ONCE] for first in range(0, len(found.pairs), _AT_ONCE)]
         coming = deque(pool.submit(_load, part) for part in parts[:2])
@@ -148,44 +222,7 @@ def evaluate_folders(
             embeddings += [picture.embedding for picture in looked if picture.embedding is not None]
             targets += [picture.embedding for picture in references if picture.embedding is not None]
             progress.advance(len(made))
-    table, names = pd.concat(tables, ignore_index=True), [item.name for _, _, item in found.pairs]
-    files = {"generated": [made.name for _, made, _ in found.pairs]}
-    extra = _memorisation(table, embeddings, training, suite)
-    aggregates = summarise(table, names, resamples=settings.resamples)
-    once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
-    sets = suite.measure_sets(_stacked(embeddings), _stacked([targets[index] for index in once if targets]))
-    text = _sentence(aggregates, len(found.pairs))
-    pair_names = [name for name, _, _ in found.pairs]
-    full = pd.DataFrame({"name": pair_names, **files, "reference": names, **extra}).join(table)
-    result = ImagesResult(run.run_id, full, aggregates, sets, facts, found, text)
-
-    encoder = suite.encoder
-    tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
-    run.set_tags({"eval_fingerprint": result.fingerprint, **tags})
-    run.log_params({f"eval_settings.{key}": str(value)[:200] for key, value in facts.items() if key != "weights"})
-    pairs = Pairs(
-        tables={MAIN: table},
-        references=names,
-        captions=pair_names,
-        reference_of=lambda index: load_picture(found.pairs[index][2].path),
-        picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
-        extra={**files, **extra},
-    )
-    histograms = log_metric_runs(run, pairs, folder)
-    run.log_metrics({**result.headline(), **ends(aggregates.items())})
-    rows = [(name, better(name), [shown(vars(interval))]) for name, interval in aggregates.items()]
-    verdict = ReportContent(
-        "Evaluation of images made elsewhere",
-        text,
-        result.fingerprint,
-        facts,
-        rows,
-        (MAIN,),
-        result.to_dict() | {"pairs": len(names)},
-    )
-    log_files(run, pairs, verdict, histograms, folder)
-    run.set_tags({"mlflow.note.content": text})
-    return result
+    return pd.concat(tables, ignore_index=True), embeddings, targets
 
 
 def _images(folder: Path, option: str) -> dict[str, Path]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from filelock import FileLock
 from PIL import Image
 
-from fashion_ml.config import LoraExperiment
+from fashion_ml.config import Evaluation, LoraExperiment, load_config
 from fashion_ml.data.buckets import image_sizes
-from fashion_ml.data.images import CaptionedImage, fit, load_picture
+from fashion_ml.data.images import CaptionedImage, fit, load_picture, read_references, read_training_folder
+from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
     Comparison,
@@ -25,22 +28,22 @@ from fashion_ml.evaluation.aggregate import (
     intervals,
     metrics_of,
     sentence,
+    shown,
     to_dict,
 )
-from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
+from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent, write_evaluation
 from fashion_ml.evaluation.figures import comparison_grid, save_curves, save_picture
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
+from fashion_ml.evaluation.instruments import device_of_evaluation, read_metric_suite
+from fashion_ml.evaluation.lora_pipeline import base_identity, put_lora, set_strength
 from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
-from fashion_ml.models.kohya_format import load_lora, model_hash, spec_of
-from fashion_ml.models.lora import add_lora
-from fashion_ml.models.stable_diffusion import SAMPLER, find_base, load_pipeline, quiet_libraries, vae_factor
+from fashion_ml.models.kohya_format import model_hash, read_metadata
+from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
 from fashion_ml.runtime.console import bar
-from fashion_ml.runtime.redact import first_line
-from fashion_ml.tracking.run import TrackedRun
 
 MAIN, BASE = "LoRA", "base"
 _MEMORISED = 4
@@ -49,10 +52,12 @@ _OF_SETS = tuple(metric.name for metric in METRICS if metric.of_sets is not None
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Scores of one evaluation and what identifies them."""
+    """Scores of one evaluation of a LoRA and what identifies them."""
 
-    run_id: str
-    fingerprint: str
+    title: str
+    facts: Mapping[str, Any]
+    """Everything but the model that the scores depend on."""
+    pairs: Pairs
     scores: dict[str, Comparison]
     sets: dict[str, float]
     """Metrics of the whole sets of images: `kid`, `base_kid` and `gain_kid`; empty when not measured."""
@@ -62,15 +67,49 @@ class EvaluationResult:
     """Generated images of the LoRA; the base made as many."""
     seen_in_training: bool
     """The references were the training images."""
+    generated: Mapping[str, ImageFolder]
+    """The images, by side: `LoRA` and `base`."""
+    curve: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
+    """Means by LoRA strength; empty when no other strength was asked for."""
+    figures: Sequence[Figure] = ()
+    run_id: str = ""
+    """The MLflow run that it was logged to; empty when it was not."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+        return fingerprint(self.facts)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each reference and seed: the LoRA's scores, the base's as `base_…`."""
+        return self.pairs.columns()
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow, and the distances of the sets."""
         return {**headline(self.scores), **self.sets}
 
+    def ends(self) -> dict[str, float]:
+        """The ends of the intervals by their names in MLflow; empty with one reference."""
+        return intervals(self.scores)
+
+    def content(self) -> ReportContent:
+        """What the reports say."""
+        rows = [(name, better(name), _cells(score)) for name, score in self.scores.items()]
+        rows += [
+            (name, better(name), [f"{self.sets[key]:.4f}" for key in (f"base_{name}", name, f"gain_{name}")])
+            for name in _OF_SETS
+            if name in self.sets
+        ]
+        heads = (BASE, MAIN, "gain")
+        return ReportContent(
+            self.title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), figures=self.figures
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; `run_id` where it was logged."""
         return {
-            "run_id": self.run_id,
+            **({"run_id": self.run_id} if self.run_id else {}),
             "fingerprint": self.fingerprint,
             "sentence": self.sentence,
             "references": self.references,
@@ -128,26 +167,124 @@ def plan_evaluation(
     settings = config.evaluation
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
-    _load_lora(pipeline, lora)
+    put_lora(pipeline, lora)
     facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config)
     kept = training if suite.measures(NEAREST) else ()
     return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 
 
-def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) -> EvaluationResult:
-    """Measure the LoRA against the base; files go to `folder`, the base's images to `base_folder`, everything to `run`.
+def evaluate_lora(
+    lora: str | Path,
+    *,
+    base: str = "embedded",
+    references: str | Path = "embedded",
+    training: str | Path | None = None,
+    folder: str | Path | None = None,
+    **settings: Any,
+) -> EvaluationResult:
+    """Measure a LoRA file against its base on references with captions, without MLflow; the report is written to `folder` too.
+
+    `folder` is `outputs/evaluations/<name of the file>` when not given; images that an evaluation with the same weights, prompts and seeds left
+    there are used again. `training` is the training folder (`N_class` folders), for the nearness to its images. `settings` are those of
+    `evaluation` by their names (`seed=1`, `images_per_reference=4`, `encoder=…`, `extra_metrics=[…]`), and others of a LoRA experiment that
+    count here (`prediction_type="v_prediction"`, `resolution=512`; the file's own where it says one). InputError with every problem at once.
+    """
+    own = {f"evaluation.{name}" if name in Evaluation.model_fields else name: value for name, value in settings.items()}
+    lora = Path(lora).expanduser()
+    if not lora.is_file():
+        raise InputError(f"lora: {str(lora)!r} is no file; give a LoRA's .safetensors file")
+    folders = {"data.train_data_dir": str(training or "embedded"), "evaluation.references": str(references)}
+    config = load_config({"model.base": base, **folders, **_trained_sizes(lora), **own})
+    extension = config.data.caption_extension
+    found = read_references(folder_of(references, "references"), extension, config.evaluation.max_references)
+    known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
+    suite = read_metric_suite(config.evaluation, config.data.cache_dir)
+    plan = plan_evaluation(config, lora, found, known, suite, device_of_evaluation())
+    place = Path(folder) if folder else (Path("outputs") / "evaluations" / lora.stem).absolute()
+    result = measure_lora(plan, place, place / "images" / "base")
+    write_evaluation(result, place)
+    return result
+
+
+def _trained_sizes(lora: Path) -> dict[str, Any]:
+    """The sizes of the training images as a LoRA file says them (kohya's metadata); empty where it says nothing."""
+    try:
+        told = read_metadata(lora)
+    except (OSError, ValueError, struct.error):  # no such file at all: loading it says so
+        return {}
+    side = re.match(r"\((\d+), \1\)", told.get("ss_resolution", ""))
+    found: dict[str, Any] = {"data.resolution": int(side[1])} if side else {}
+    if told.get("ss_enable_bucket", "").lower() == "true":
+        sides = {
+            f"data.{name}": int(told[f"ss_{name}"]) for name in ("min_bucket_reso", "max_bucket_reso") if f"ss_{name}" in told
+        }
+        no_upscale = told.get("ss_bucket_no_upscale", "").lower() == "true"
+        found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}
+    return found
+
+
+@dataclass(frozen=True)
+class _Arms:
+    """Both sides, measured, and what they are compared with."""
+
+    targets: list[Image.Image]
+    references: list[Picture]
+    of_side: dict[str, Arm]
+    kept: dict[str, ImageFolder]
+    of_strength: dict[float, Arm]
+
+
+def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResult:
+    """Measure the LoRA against the base; the LoRA's images go to `folder`, the base's to `base_folder`.
 
     Images that an evaluation with the same weights, prompts and seeds left in these folders are used again. With `evaluation.cache_dir` the
     base's lie there, and of several processes one makes them.
     """
-    config, suite, jobs, settings = plan.config, plan.suite, plan.jobs, plan.config.evaluation
-    run.set_tags(_encoder_tags(plan))
-    run.log_params({f"eval_settings.{key}": _shown(value) for key, value in plan.facts.items() if key != "weights"})
+    settings, jobs = plan.config.evaluation, plan.jobs
+    arms = _generate_and_measure(plan, folder, base_folder)
+    names = [plan.references[job.reference].name for job in jobs]
+    extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
+    figures: list[Figure] = []
+    if plan.training:
+        extra["nearest_training_image"], figure = _memorisation(plan, arms)
+        figures.append(figure)
+    curve = {value: _means(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
+    if curve:
+        figures.append(Figure("LoRA strength", "strength_curve.png", partial(_draw_strengths, curve)))
+    scores = compare(arms.of_side[BASE].table, arms.of_side[MAIN].table, names, resamples=settings.resamples)
+    seen = settings.references is None
+    text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
+    pairs = Pairs(
+        tables={who: side.table for who, side in arms.of_side.items()},
+        references=names,
+        captions=[job.prompt for job in jobs],
+        reference_of=lambda index: arms.targets[jobs[index].reference],
+        picture_of=lambda who, index: _made(arms.kept[who], jobs[index]),
+        extra=extra,
+    )
+    return EvaluationResult(
+        title=f"Evaluation of {plan.config.output.output_name} on {plan.config.model.base}",
+        facts=plan.facts,
+        pairs=pairs,
+        scores=scores,
+        sets=_sets(plan.suite, arms.of_side, arms.references),
+        sentence=text,
+        references=len(arms.targets),
+        images=len(jobs),
+        seen_in_training=seen,
+        generated=arms.kept,
+        curve=curve,
+        figures=figures,
+    )
 
+
+def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
+    """Every image of the LoRA, of the base and of the other strengths, measured as they come."""
+    suite, jobs, settings = plan.suite, plan.jobs, plan.config.evaluation
     targets = [fit(load_picture(item.path), size) for item, size in zip(plan.references, plan.sizes, strict=True)]
     references = suite.look_at(targets, keep=True)
     of_job = [job.reference for job in jobs]
-    kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, {}
+    kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, dict[str, Arm]()
     strengths = [value for value in settings.strengths if value not in (0, 1)]
     with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress)
@@ -163,46 +300,7 @@ def evaluate_lora(plan: Plan, run: TrackedRun, folder: Path, base_folder: Path) 
             strong = ImageFolder(folder / "images" / f"strength_{value:g}", f"{plan.key} at {value:g}")
             curve[value] = measure_arm(generate(plan.pipeline, jobs, settings, strong, progress), references, of_job, suite)
         set_strength(plan.pipeline, 1.0)
-
-    names = [plan.references[index].name for index in of_job]
-    extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
-    pictures: dict[str, Path] = {}
-    if plan.training:
-        extra["nearest_training_image"] = _memorisation(plan, sides, kept[MAIN], folder, pictures)
-    scores = compare(sides[BASE].table, sides[MAIN].table, names, resamples=settings.resamples)
-    seen = settings.references is None
-    text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
-    result = EvaluationResult(
-        run.run_id, plan.fingerprint, scores, _sets(suite, sides, references), text, len(targets), len(jobs), seen
-    )
-    if settings.strengths:
-        _strengths(run, {value: curve[value] for value in sorted(settings.strengths)}, names, folder, pictures)
-
-    pairs = Pairs(
-        tables={who: side.table for who, side in sides.items()},
-        references=names,
-        captions=[job.prompt for job in jobs],
-        reference_of=lambda index: targets[of_job[index]],
-        picture_of=lambda who, index: _made(kept[who], jobs[index]),
-        extra=extra,
-    )
-    histograms = log_metric_runs(run, pairs, folder)
-    run.log_metrics({**result.headline(), **intervals(scores)})
-    title = f"Evaluation of {config.output.output_name} on {config.model.base}"
-    rows = [(name, better(name), _cells(score)) for name, score in scores.items()]
-    rows += [
-        (name, better(name), [f"{result.sets[key]:.4f}" for key in (f"base_{name}", name, f"gain_{name}")])
-        for name in _OF_SETS
-        if name in result.sets
-    ]
-    verdict = ReportContent(
-        title, text, result.fingerprint, plan.facts, rows, (BASE, MAIN, "gain"), result.to_dict(), pictures=pictures
-    )
-    log_files(run, pairs, verdict, histograms, folder)
-    for who, name in ((MAIN, "images/lora"), (BASE, "images/base")):
-        log_images(run, kept[who], name)
-    run.set_tags({"mlflow.note.content": text})
-    return result
+    return _Arms(targets, references, sides, kept, curve)
 
 
 @contextmanager
@@ -216,38 +314,6 @@ def _base_images(plan: Plan, own: Path) -> Iterator[ImageFolder]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         yield ImageFolder(folder, plan.base_key)
-
-
-def device_of_evaluation() -> str:
-    """`cuda` where there is a GPU, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def log_images(run: TrackedRun, kept: ImageFolder, name: str) -> None:
-    """The images of a folder as artifacts below `name`."""
-    for path in kept.files():
-        below = path.parent.relative_to(kept.folder)
-        run.log_file(path, name if below == Path() else f"{name}/{below.as_posix()}")
-
-
-def set_strength(pipeline: Any, strength: float) -> None:
-    """Scale the update of every LoRA layer; 0 is the base, 1 the LoRA as it was trained."""
-    for model in (pipeline.unet, pipeline.text_encoder):
-        for module in model.modules():
-            if hasattr(module, "set_scale") and hasattr(module, "lora_A"):
-                for adapter in module.lora_A:
-                    module.set_scale(adapter, strength)
-
-
-@lru_cache(maxsize=8)
-def base_identity(base: str) -> str:
-    """What tells one base from another without reading gigabytes: its name, and sizes and times of its weight files."""
-    path = Path(find_base(base))
-    if not path.exists():
-        return base
-    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
-    found = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
 
 
 def _sets(suite: MetricSuite, sides: dict[str, Arm], references: Sequence[Picture]) -> dict[str, float]:
@@ -270,63 +336,42 @@ def _stacked(pictures: Sequence[Picture]) -> torch.Tensor | None:
     return torch.stack(found) if found else None
 
 
-def _memorisation(plan: Plan, sides: dict[str, Arm], kept: ImageFolder, folder: Path, pictures: dict[str, Path]) -> list[str]:
-    """Add the nearness to training images to both tables, draw the nearest pairs, return each LoRA image's nearest training image."""
+def _memorisation(plan: Plan, arms: _Arms) -> tuple[list[str], Figure]:
+    """Add the nearness to training images to both tables; each LoRA image's nearest training image, and a picture of the nearest pairs."""
     embeddings = []
     with bar("embed training images", len(plan.training)) as progress:
         for item in plan.training:
             embeddings.append(plan.suite.embed([load_picture(item.path)])[0])
             progress.advance()
-    names: list[str] = []
-    for who, side in sides.items():
+    found: dict[str, tuple[list[float], list[int]]] = {}
+    for who, side in arms.of_side.items():
         assert side.embeddings is not None
-        values, places = nearest(side.embeddings, torch.stack(embeddings))
-        side.table[NEAREST] = values
-        if who == MAIN:
-            names = [plan.training[place].name for place in places]
-            order = sorted(range(len(values)), key=lambda index: -values[index])[:_MEMORISED]
-            rows = [
-                (
-                    f"{values[i]:.3f}: {plan.training[places[i]].name}",
-                    [load_picture(plan.training[places[i]].path), _made(kept, plan.jobs[i])],
-                )
-                for i in order
-            ]
-            pictures["Nearest to a training image"] = folder / "memorisation.png"
-            save_picture(folder / "memorisation.png", comparison_grid(rows, ["training image", MAIN]))
-    return names
+        found[who] = nearest(side.embeddings, torch.stack(embeddings))
+        side.table[NEAREST] = found[who][0]
+    values, places = found[MAIN]
+
+    def draw(path: Path) -> None:
+        order = sorted(range(len(values)), key=lambda index: -values[index])[:_MEMORISED]
+        rows = [
+            (
+                f"{values[i]:.3f}: {plan.training[places[i]].name}",
+                [load_picture(plan.training[places[i]].path), _made(arms.kept[MAIN], plan.jobs[i])],
+            )
+            for i in order
+        ]
+        save_picture(path, comparison_grid(rows, ["training image", MAIN]))
+
+    names = [plan.training[place].name for place in places]
+    return names, Figure("Nearest to a training image", "memorisation.png", draw)
 
 
-def _strengths(run: TrackedRun, curve: dict[float, Arm], names: Sequence[str], folder: Path, pictures: dict[str, Path]) -> None:
-    """Means by LoRA strength: `strength/<metric>` with step = 100 x strength, and a picture."""
-    lines: dict[str, list[float]] = {}
-    for value, side in curve.items():
-        means = {metric: side.table[metric].groupby(list(names)).mean().mean() for metric in metrics_of(side.table)}
-        run.log_metrics({f"strength/{metric}": float(mean) for metric, mean in means.items()}, step=round(100 * value))
-        for metric in LOSSES:
-            if metric in means:
-                lines.setdefault(metric, []).append(float(means[metric]))
-    pictures["LoRA strength"] = folder / "strength_curve.png"
-    save_curves(folder / "strength_curve.png", list(curve), "LoRA strength", lines)
+def _means(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    return {metric: float(table[metric].groupby(list(names)).mean().mean()) for metric in metrics_of(table)}
 
 
-def _load_lora(pipeline: Any, path: Path) -> None:
-    """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out."""
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-        if any(name.endswith(".dora_scale") for name in tensors):
-            spec = spec_of(tensors)
-            add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
-            load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
-            return
-        with quiet_libraries():
-            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
-        ) from error
+def _draw_strengths(curve: Mapping[float, Mapping[str, float]], path: Path) -> None:
+    lines = {loss: [means[loss] for means in curve.values() if loss in means] for loss in LOSSES}
+    save_curves(path, list(curve), "LoRA strength", {loss: values for loss, values in lines.items() if values})
 
 
 def _made(kept: ImageFolder, job: Job) -> Image.Image:
@@ -337,23 +382,5 @@ def _made(kept: ImageFolder, job: Job) -> Image.Image:
 
 def _cells(score: Comparison) -> list[str]:
     return [
-        "" if side is None else shown(asdict(side), "+" if side is score.gain else "")
-        for side in (score.base, score.lora, score.gain)
+        "" if side is None else shown(side, "+" if side is score.gain else "") for side in (score.base, score.lora, score.gain)
     ]
-
-
-def shown(interval: dict[str, float | None], sign: str = "") -> str:
-    """A mean with its interval, N/A where one reference gives none."""
-    ends = "N/A" if interval["low"] is None else f"{interval['low']:{sign}.4f}, {interval['high']:{sign}.4f}"
-    return f"{interval['mean']:{sign}.4f} [{ends}]"
-
-
-def _encoder_tags(plan: Plan) -> dict[str, str]:
-    encoder = plan.suite.encoder
-    tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
-    return {"eval_fingerprint": plan.fingerprint, **tags}
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."

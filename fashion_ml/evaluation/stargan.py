@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,11 +14,10 @@ from PIL import Image
 
 from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.data.stargan_batches import GanInputs
-from fashion_ml.evaluation.aggregate import ends, summarise
-from fashion_ml.evaluation.artifacts import Pairs, ReportContent, log_files, log_metric_runs
+from fashion_ml.evaluation.aggregate import ends, shown, summarise
+from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
-from fashion_ml.evaluation.lora import shown
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
@@ -28,7 +27,6 @@ from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.seeding import generator
-from fashion_ml.tracking.run import TrackedRun
 
 REFERENCE, LATENT = "reference", "latent"
 _METRIC_NAME = re.compile(r"[^\w.\- ]")
@@ -39,8 +37,9 @@ _METRIC_NAME = re.compile(r"[^\w.\- ]")
 class GanResult:
     """Scores of one evaluation of a StarGAN."""
 
-    run_id: str
-    fingerprint: str
+    facts: Mapping[str, Any]
+    """Everything but the networks that the scores depend on."""
+    pairs: Pairs
     scores: dict[str, Interval]
     """Of reference-guided images, and as `latent_…` of latent-guided ones."""
     by_target: dict[str, float]
@@ -49,15 +48,41 @@ class GanResult:
     sentence: str
     contents: int
     images: int
+    figures: Sequence[Figure] = ()
+    run_id: str = ""
+    """The MLflow run that it was logged to; empty when it was not."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+        return fingerprint(self.facts)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each content and target: scores of reference-guided images, of latent-guided ones as `latent_…`."""
+        return self.pairs.columns()
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow."""
         return {**{name: interval.mean for name, interval in self.scores.items()}, **self.by_target}
 
+    def ends(self) -> dict[str, float]:
+        """The ends of the intervals by their names in MLflow; empty with one content."""
+        return ends(self.scores.items())
+
+    def content(self) -> ReportContent:
+        """What the reports say."""
+        rows = [(name, better(name.removeprefix("latent_")), [shown(score)]) for name, score in self.scores.items()]
+        rows += [(name, "higher", [f"{value:.3f}"]) for name, value in self.by_target.items()]
+        title, heads = "Evaluation of a StarGAN", ("mean",)
+        return ReportContent(
+            title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), figures=self.figures
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; `run_id` where it was logged."""
         return {
-            "run_id": self.run_id,
+            **({"run_id": self.run_id} if self.run_id else {}),
             "fingerprint": self.fingerprint,
             "sentence": self.sentence,
             "contents": self.contents,
@@ -84,51 +109,31 @@ class _Made:
         return [number for number, ((source, _), target, _) in enumerate(self.rows) if source != target]
 
 
-def evaluate_stargan(
+def measure_stargan(
     networks: Networks,
     inputs: GanInputs,
     vae: Any,
     encoder: FashionClip | None,
     settings: GanEvaluation,
     scale: float,
-    run: TrackedRun,
-    folder: Path,
     *,
     vae_sha256: str,
 ) -> GanResult:
-    """Translate, decode and measure; files go to `folder`, everything to `run`. `networks` are the averaged ones, `scale` latent_scale.
+    """Translate, decode and measure. `networks` are the averaged ones, `scale` latent_scale.
 
     ssim and visual_loss are against the content, fashion_similarity and color_correlation against the reference; cycle_l1 and diversity are
     in scaled latents. Everything is over targets that are not the content's own domain; the grids show the own domain too.
     """
     domains = [domain.name for domain in inputs.latents.domains]
-    facts = _facts(settings, inputs, encoder, scale, vae_sha256)
-    mark = fingerprint(facts)
-    tags = {"encoder": encoder.name, "encoder_sha256": encoder.weights_sha256} if encoder else {"encoder": "left out"}
-    run.set_tags({"eval_fingerprint": mark, **tags})
-    run.log_params({f"eval_settings.{key}": str(value)[:200] for key, value in facts.items() if key != "weights"})
-
     made = _translate(networks, inputs, settings)
-    contents, references = [row[0] for row in made.rows], [row[2] for row in made.rows]
+    pictures = _decode(made, inputs, vae, scale)
     measured = made.measured
-    with bar("decode and measure", 4 * len(made.rows)) as progress:
-        pictures: dict[str, list[Image.Image]] = {}
-        for name, latents in (
-            ("content", inputs.scaled(contents)),
-            ("target", inputs.scaled(references)),
-            (REFERENCE, made.by_reference),
-            (LATENT, made.by_latent),
-        ):
-            pictures[name] = decode_latents(vae, latents / scale)
-            progress.advance(len(made.rows))
     tables, by_target = _tables(pictures, made, encoder, settings, domains)
-    names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in (contents[i] for i in measured)]
+    contents = [made.rows[i][0] for i in measured]
+    names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in contents]
     targets = [domains[made.rows[i][1]] for i in measured]
     scores = summarise(tables[REFERENCE], names, resamples=settings.resamples)
     scores |= {f"latent_{k}": v for k, v in summarise(tables[LATENT], names, resamples=settings.resamples).items()}
-    text = _sentence(scores, by_target, len(set(names)), len(domains))
-    result = GanResult(run.run_id, mark, scores, by_target, text, len(set(names)), 2 * len(names))
-
     pairs = Pairs(
         tables=tables,
         references=names,
@@ -137,18 +142,36 @@ def evaluate_stargan(
         picture_of=lambda who, index: pictures[who][measured[index]],
         extra={"target": targets},
     )
-    histograms = log_metric_runs(run, pairs, folder)
-    run.log_metrics({**result.headline(), **ends(scores.items())})
-    grids = {}
-    for who in (REFERENCE, LATENT):
-        grids[f"Domain by domain, by {who}"] = path = folder / f"grid_{who}.png"
-        save_picture(path, domain_grid(pictures, who, made.rows, domains))
-    rows = [(name, better(name.removeprefix("latent_")), [shown(vars(score))]) for name, score in scores.items()]
-    rows += [(name, "higher", [f"{value:.3f}"]) for name, value in by_target.items()]
-    verdict = ReportContent("Evaluation of a StarGAN", text, mark, facts, rows, ("mean",), result.to_dict(), pictures=grids)
-    log_files(run, pairs, verdict, histograms, folder)
-    run.set_tags({"mlflow.note.content": text})
-    return result
+    grids = {who: domain_grid(pictures, who, made.rows, domains) for who in (REFERENCE, LATENT)}
+    return GanResult(
+        facts=_facts(settings, inputs, encoder, scale, vae_sha256),
+        pairs=pairs,
+        scores=scores,
+        by_target=by_target,
+        sentence=_sentence(scores, by_target, len(set(names)), len(domains)),
+        contents=len(set(names)),
+        images=2 * len(names),
+        figures=[
+            Figure(f"Domain by domain, by {who}", f"grid_{who}.png", partial(save_picture, picture=grid))
+            for who, grid in grids.items()
+        ],
+    )
+
+
+def _decode(made: _Made, inputs: GanInputs, vae: Any, scale: float) -> dict[str, list[Image.Image]]:
+    """Pictures of the contents, of the references (`target`), and of what was made by either way of guiding, a row each."""
+    sources = {
+        "content": inputs.scaled([row[0] for row in made.rows]),
+        "target": inputs.scaled([row[2] for row in made.rows]),
+        REFERENCE: made.by_reference,
+        LATENT: made.by_latent,
+    }
+    pictures = {}
+    with bar("decode and measure", 4 * len(made.rows)) as progress:
+        for name, latents in sources.items():
+            pictures[name] = decode_latents(vae, latents / scale)
+            progress.advance(len(made.rows))
+    return pictures
 
 
 @torch.no_grad()

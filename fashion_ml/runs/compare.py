@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,9 @@ import pandas as pd
 from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.runs.evaluate import roll_up
-from fashion_ml.runs.inputs import read_metric_suite
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.compare import Difference, Evaluated
@@ -50,7 +49,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str, settings: Mapping[st
     `settings` are evaluation settings that matter to a comparison: `resamples`; the first evaluation's when not given. InputError when a
     run has no evaluation, when one is named twice, or when they were measured differently.
     """
-    from fashion_ml.evaluation.compare import differences, noted, refuse_different
+    from fashion_ml.evaluation.compare import difference_table, differences, noted, refuse_different
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import open_tracking
 
@@ -72,13 +71,10 @@ def run_comparison(run_ids: Sequence[str], experiment: str, settings: Mapping[st
             path = Path(temporary) / "comparison.json"
             write_text(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
             run.log_file(path)
-        rows = [
-            {"evaluation": run_id, "metric": entry.metric, "first": entry.first, "other": entry.other}
-            | {"gain": entry.gain.mean, "low": entry.gain.low, "high": entry.gain.high, "verdict": entry.verdict}
-            for run_id, entries in found.items()
-            for entry in entries
-        ]
-        run.log_table(pd.DataFrame(rows), "comparison_table.json")
+        tables = [difference_table(entries) for entries in found.values()]
+        for run_id, table in zip(found, tables, strict=True):
+            table.insert(0, "evaluation", run_id)
+        run.log_table(pd.concat(tables), "comparison_table.json")
         run.log_params({"compared.first": first.run_id, "compared.others": ", ".join(found)})
     return result
 
@@ -95,7 +91,8 @@ def run_images(
     experiment: str,
 ) -> ImagesResult:
     """Measure images made elsewhere against references: a run of its own, or below the run `run_id`, whose `eval/…` it then becomes."""
-    from fashion_ml.evaluation.image_pairs import evaluate_folders, find_pairs
+    from fashion_ml.evaluation.image_pairs import find_pairs, measure_images, say_left_out
+    from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
     from fashion_ml.tracking.run import attach, open_run
     from fashion_ml.tracking.store import find_run, open_tracking
 
@@ -103,13 +100,7 @@ def run_images(
     found = find_pairs(generated, reference, pairs)
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     suite = read_metric_suite(settings)
-    if found.folders:
-        say(f"not looked into: {', '.join(found.folders)}")
-    for line in found.unreadable:
-        say(f"left out: {line}")
-    for side, names in (("generated", found.unpaired_generated), ("reference", found.unpaired_references)):
-        if names:
-            say(f"no partner for {len(names)} {side} images: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}")
+    say_left_out(found)
     parent = None
     if run_id:
         client = open_tracking()
@@ -120,7 +111,9 @@ def run_images(
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     with open_run("evaluation of images", tags, experiment=experiment, parent=parent, adopt=True) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
-        result = evaluate_folders(found, settings, suite, known, run, target)
+        result = measure_images(found, settings, suite, known)
+        log_facts(run, result.facts)
+        result = log_evaluation(run, result, target)
         write_text(target / "images.json", json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         run.log_file(target / "images.json")
     if parent is not None:
@@ -130,7 +123,8 @@ def run_images(
 
 def evaluated(client: Any, run_id: str) -> Evaluated:
     """The evaluation of a run (a training run, meaning its latest one, or an evaluation run) as it was logged. InputError without one."""
-    from fashion_ml.evaluation.compare import Evaluated
+    from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE
+    from fashion_ml.evaluation.compare import read_evaluated
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.store import find_run
 
@@ -140,12 +134,13 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     if not evaluation:
         raise InputError(f"compare: run {run_id} has no evaluation yet; make one: fashion-ml evaluate run {run_id}")
     with tempfile.TemporaryDirectory() as temporary:
-        facts = json.loads(download(client, evaluation, "fingerprint.json", Path(temporary)).read_text(encoding="utf-8"))
-        table = pd.read_csv(download(client, evaluation, "per_image.csv", Path(temporary)), dtype={"seed": str})
+        for name in (FACTS, PER_IMAGE):
+            download(client, evaluation, name, Path(temporary))
+        read = read_evaluated(temporary, evaluation)
     params = run.data.params
     known = {short: params[key] for short, key in _NAMED.items() if key in params}
     name = ", ".join([run.info.run_name or run_id[:8], *(f"{short} {value}" for short, value in known.items())])
-    return Evaluated(evaluation, name, facts, table)
+    return replace(read, run_id=evaluation, name=name)
 
 
 _NAMED = {"rank": "network.rank", "lr": "optimizer.learning_rate", "steps": "training.max_train_steps"}

@@ -39,7 +39,9 @@ def evaluate_trained(
     """
     import torch
 
-    from fashion_ml.evaluation.lora import device_of_evaluation, evaluate_lora, plan_evaluation
+    from fashion_ml.evaluation.instruments import device_of_evaluation
+    from fashion_ml.evaluation.log_evaluation import log_facts, log_lora
+    from fashion_ml.evaluation.lora import measure_lora, plan_evaluation
     from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import open_run
 
@@ -67,13 +69,15 @@ def evaluate_trained(
         run.log_params(flat(config))
         if not earlier:
             run.log_dataset(source, digest, "evaluation", len(inputs.references))
+        log_facts(run, plan.facts)
         try:
-            result = evaluate_lora(plan, run, folder, base_folder or folder.parent / "evaluation_base")
+            result = measure_lora(plan, folder, base_folder or folder.parent / "evaluation_base")
         except torch.OutOfMemoryError as error:
             size = config.evaluation.batch_size
             raise InputError(
                 f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
             ) from error
+        result = log_lora(run, result, folder)
     roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
     write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
     return result

@@ -8,20 +8,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from fashion_ml.config import Evaluation, LoraExperiment
+from fashion_ml.config import LoraExperiment
 from fashion_ml.data.image_index import KnownImages
 from fashion_ml.data.images import CaptionedImage, count_images, read_references, read_training_folder
-from fashion_ml.embedded import EMBEDDED_DIR
-from fashion_ml.embedded.collection import VERSION, write_collection
+from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.metrics.registry import METRICS, asked_for
 from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.measure import MetricSuite
-    from fashion_ml.metrics.fashion_clip import FashionClip
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,13 @@ class Sources:
 
 def training_folder(config: LoraExperiment) -> Path:
     """Where the training images lie; for `embedded` the collection, which is written below `outputs/` when it is not there yet."""
-    given = config.data.train_data_dir
-    return embedded_collection() / "train" if given == "embedded" else Path(given).expanduser()
+    return folder_of(config.data.train_data_dir, "train")
 
 
 def references_folder(config: LoraExperiment) -> Path | None:
     """Where the references lie; None when the training images are to be the references."""
     given = config.evaluation.references
-    return embedded_collection() / "references" if given == "embedded" else Path(given).expanduser() if given else None
+    return folder_of(given, "references") if given else None
 
 
 def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sources:
@@ -127,45 +123,3 @@ def _spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]
     """At most `limit` of the items, evenly over all of them, so that every class folder has its part."""
     count = min(limit, len(items))
     return [items[index * len(items) // count] for index in range(count)]
-
-
-def collection_folder() -> Path:
-    """Where the embedded collection lies, or will."""
-    return (Path("outputs") / f"embedded_collection_v{VERSION}").absolute()
-
-
-def embedded_collection() -> Path:
-    """The folder of the embedded collection, drawn where it is not there yet, by one process at a time."""
-    folder = collection_folder()
-    if folder.exists():
-        return write_collection(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
-            return write_collection(folder)
-    except OSError:
-        return write_collection(folder)  # which says what is wrong with the place
-
-
-def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> MetricSuite:
-    """The instruments of an evaluation. InputError when the encoder, the attributes or the weights of LPIPS cannot be had."""
-    from fashion_ml.evaluation.lora import device_of_evaluation
-    from fashion_ml.evaluation.measure import make_metric_suite
-
-    encoder = read_encoder(settings.encoder, settings.without)
-    return make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir)
-
-
-def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:
-    """The encoder of an evaluation, None when it is left out. InputError when it cannot be had."""
-    from fashion_ml.evaluation.lora import device_of_evaluation
-    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
-
-    if "fashion_clip" in without:
-        return None
-    device = device_of_evaluation()
-    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
-    try:
-        return load_fashion_clip(name, source, device)
-    except InputError as error:
-        raise InputError([f"{problem} (or measure without: --without fashion_clip)" for problem in error.problems]) from error

@@ -237,11 +237,12 @@ def _check_performance(
     """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values."""
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
     from fashion_ml.tracking.queries import finished_child
+    from fashion_ml.tracking.run import note_of
 
     done = finished_child(run, "evaluation", step)
     same = {key: str(value) for key, value in flat(config).items() if key.startswith("evaluation.")}
     if done and same.items() <= done.data.params.items():
-        fingerprint, said = done.data.tags["eval_fingerprint"], done.data.tags.get("mlflow.note.content", "")
+        fingerprint, said = done.data.tags["eval_fingerprint"], note_of(done)
         means = {key: value for key, value in done.data.metrics.items() if not key.endswith(("_low", "_high"))}
         roll_up(run, done.info.run_id, fingerprint, means, step, said)  # the kill may have come before it
         return {name: done.data.metrics[name] for name in IMAGE_LOSSES if name in done.data.metrics}
@@ -302,7 +303,7 @@ def _log_training_files(run: TrackedRun, folder: Path, name: str) -> None:
 
 
 def _check_precision(config: LoraExperiment) -> None:
-    from fashion_ml.evaluation.lora import device_of_evaluation
+    from fashion_ml.evaluation.instruments import device_of_evaluation
 
     if config.training.mixed_precision == "fp16" and device_of_evaluation() == "cpu":
         raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import StarganExperiment, evaluated_again, flat
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.instruments import read_encoder
 from fashion_ml.runs.evaluate import roll_up
-from fashion_ml.runs.inputs import read_encoder
 from fashion_ml.runs.run_folder import (
     FACTS,
     RunFolder,
@@ -340,7 +340,8 @@ def _evaluate(
     adopt: bool = False,
 ) -> GanResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`."""
-    from fashion_ml.evaluation.stargan import evaluate_stargan
+    from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
+    from fashion_ml.evaluation.stargan import measure_stargan
     from fashion_ml.models.stargan import make_networks
     from fashion_ml.models.stargan_format import load_averages
     from fashion_ml.tracking.run import open_run
@@ -359,9 +360,11 @@ def _evaluate(
     }
     with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
         run.log_params(flat(config))
-        result = evaluate_stargan(
-            networks, inputs, vae, encoder, config.evaluation, config.training.latent_scale, run, folder, vae_sha256=vae_sha256
+        result = measure_stargan(
+            networks, inputs, vae, encoder, config.evaluation, config.training.latent_scale, vae_sha256=vae_sha256
         )
+        log_facts(run, result.facts)
+        result = log_evaluation(run, result, folder)
     roll_up(training, run.run_id, result.fingerprint, result.headline(), config.training.epochs, result.sentence)
     return result
 

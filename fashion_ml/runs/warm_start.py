@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from fashion_ml.runs.inputs import collection_folder, embedded_collection
+from fashion_ml.embedded.collection import collection_folder, embedded_collection
 
 
 def make_ahead(*, collection: bool) -> bool:

@@ -81,7 +81,7 @@ def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path,
     run.log_metrics(
         {f"confirmed_{metric}": first.fresh, "confirmed_default": first.default, "confirmed_gain": first.difference.gain.mean}
     )
-    run.set_tags({"mlflow.note.content": "; ".join(one.sentence(metric) for one in found)})
+    run.note("; ".join(one.sentence(metric) for one in found))
     return found
 
 

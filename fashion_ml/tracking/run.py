@@ -196,7 +196,11 @@ class TrackedRun:
     def conclude(self, verdict: str) -> None:
         """Put what came out below what the run is."""
         what = self._what if self.spooled else self.client.get_run(self.run_id).data.tags.get(_WHAT, "")
-        self.set_tags({_NOTE: f"{what}\n\n{verdict}" if what else verdict})
+        self.note(f"{what}\n\n{verdict}" if what else verdict)
+
+    def note(self, text: str) -> None:
+        """Let the UI show a text as the run's description, in place of what it showed."""
+        self.set_tags({_NOTE: text})
 
     def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """A new run below this one, RUNNING until `finish`; use `open_run` where an error must end it."""
@@ -328,6 +332,11 @@ def _source_tags() -> dict[str, str]:
         tags["mlflow.user"] = getpass.getuser()
     commit = git_commit()
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+
+
+def note_of(run: Any) -> str:
+    """The description that the UI shows of an MLflow run; empty without one."""
+    return str(run.data.tags.get(_NOTE, ""))
 
 
 def attach(client: Any, run: Any) -> TrackedRun:

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from fashion_ml.runs.inputs import collection_folder
+from fashion_ml.embedded.collection import collection_folder
 from fashion_ml.runs.warm_start import make_ahead
 
 

@@ -1,0 +1,42 @@
+"""The encoder and the metrics that settings ask for, loaded onto the device of evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fashion_ml.config import Evaluation
+from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.errors import InputError
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.measure import MetricSuite
+    from fashion_ml.metrics.fashion_clip import FashionClip
+
+
+def device_of_evaluation() -> str:
+    """`cuda` where there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> MetricSuite:
+    """The instruments of an evaluation. InputError when the encoder, the attributes or the weights of LPIPS cannot be had."""
+    from fashion_ml.evaluation.measure import make_metric_suite
+
+    encoder = read_encoder(settings.encoder, settings.without)
+    return make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir)
+
+
+def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:
+    """The encoder of an evaluation, None when it is left out. InputError when it cannot be had."""
+    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
+
+    if "fashion_clip" in without:
+        return None
+    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
+    try:
+        return load_fashion_clip(name, source, device_of_evaluation())
+    except InputError as error:
+        raise InputError([f"{problem} (or measure without: --without fashion_clip)" for problem in error.problems]) from error

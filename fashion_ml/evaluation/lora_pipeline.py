@@ -1,0 +1,53 @@
+"""A base with a LoRA file on it: loading, the LoRA's strength, and what tells one base from another."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.errors import InputError
+from fashion_ml.models.kohya_format import load_lora, spec_of
+from fashion_ml.models.lora import add_lora
+from fashion_ml.models.stable_diffusion import find_base, quiet_libraries
+from fashion_ml.runtime.redact import first_line
+
+
+def put_lora(pipeline: Any, path: Path) -> None:
+    """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out."""
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        if any(name.endswith(".dora_scale") for name in tensors):
+            spec = spec_of(tensors)
+            add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
+            load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
+            return
+        with quiet_libraries():
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
+        ) from error
+
+
+def set_strength(pipeline: Any, strength: float) -> None:
+    """Scale the update of every LoRA layer; 0 is the base, 1 the LoRA as it was trained."""
+    for model in (pipeline.unet, pipeline.text_encoder):
+        for module in model.modules():
+            if hasattr(module, "set_scale") and hasattr(module, "lora_A"):
+                for adapter in module.lora_A:
+                    module.set_scale(adapter, strength)
+
+
+@lru_cache(maxsize=8)
+def base_identity(base: str) -> str:
+    """What tells one base from another without reading gigabytes: its name, and sizes and times of its weight files."""
+    path = Path(find_base(base))
+    if not path.exists():
+        return base
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    found = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
