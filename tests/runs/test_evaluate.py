@@ -104,9 +104,16 @@ def test_a_csv_pairs_files_of_other_names_and_its_mistakes_are_named(workdir: Pa
     with (workdir / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["generated", "reference"], ["look_0.jpg", "look_1.png"], ["look_1.jpg", "alone.png"]])
     common = ("--generated", "generated", "--reference", "references", "--pairs", "pairs.csv")
-    assert images(workdir, *common).returncode == 0
+    weights = ("--weights.visual_loss=0.6", "--set", "evaluation.weights.fashion_clip_loss=0.2", "--resamples", "50")
+    assert images(workdir, *common, *weights).returncode == 0
     pairs = json.loads((workdir / "out.json").read_text(encoding="utf-8"))["pairs"]
     assert [(pair["name"], pair["reference"]) for pair in pairs] == [("look_0", "look_1.png"), ("look_1", "alone.png")]
+    for pair in pairs:
+        total = 0.6 * pair["visual_loss"] + 0.2 * pair["fashion_clip_loss"] + 0.2 * pair["color_loss"]
+        assert pair["weighted_total_loss"] == pytest.approx(total, abs=1e-6)
+    useless = images(workdir, *common, "--set", "evaluation.guidance_scale=5")
+    assert useless.returncode == 2
+    assert "evaluation.guidance_scale: is not among these settings; evaluate images takes encoder, without, " in useless.stderr
     (workdir / "pairs.csv").write_text("generated,reference\nlook_0.jpg,none.png\nx.jpg,look_1.png\n", encoding="utf-8")
     refused = images(workdir, *common)
     assert refused.returncode == 2
@@ -173,12 +180,24 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: F
     assert "weighted_total_loss" in result.stdout
     assert "rank 8" in result.stdout
 
-    seeds = fashion_ml("evaluate", "run", another["run_id"], "--seed", "5", "--json", "s.json", cwd=lab.folder, uri=lab.uri)
+    again = compare(lab.facts["run_id"], another["run_id"], "--resamples", "1")
+    assert again.returncode == 0, again.stderr
+    compared = json.loads((lab.folder / "compared.json").read_text(encoding="utf-8"))["compared"]
+    once = compared[second["run_id"]]["weighted_total_loss"]["gain"]
+    assert once["mean"] == entry["gain"]["mean"]
+    assert once["low"] == once["high"]  # of one draw
+    assert entry["gain"]["low"] < entry["gain"]["high"]
+
+    others = ("--seed", "5", "--guidance_scale", "3", "--set", "evaluation.images_per_reference=1")
+    seeds = fashion_ml("evaluate", "run", another["run_id"], *others, "--json", "s.json", cwd=lab.folder, uri=lab.uri)
     assert seeds.returncode == 0, seeds.stderr
     other = json.loads((lab.folder / "s.json").read_text(encoding="utf-8"))["run_id"]
+    params = MlflowClient(lab.uri).get_run(other).data.params
+    assert [params[f"evaluation.{name}"] for name in ("seed", "guidance_scale", "images_per_reference")] == ["5", "3.0", "1"]
     refused = compare(first["run_id"], other)
     assert refused.returncode == 2
-    assert "were measured differently; seed: 0, 5" in refused.stderr
+    assert "were measured differently; " in refused.stderr
+    assert "seed: 0, 5" in refused.stderr
     twice = compare(first["run_id"], first["run_id"])
     assert twice.returncode == 2
     assert "named twice" in twice.stderr
