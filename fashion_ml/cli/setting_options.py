@@ -112,14 +112,11 @@ def _name(option: str) -> str:
 
 
 def _hint(name: str, settings: Mapping[str, Setting], alone: Mapping[str, bool]) -> str:
-    """What an option that there is not may mean: settings of that name that are only called by their path, or a near name."""
+    """What an option that there is not may mean."""
     from fashion_ml.config.messages import did_you_mean
 
-    by_path = [f"--{one.path}" for one in dict.fromkeys(settings.values()) if one.path.rpartition(".")[2] == name]
-    if by_path:
-        return f"did you mean {' or '.join(by_path)}?"
-    near = did_you_mean(name, (*settings, *alone))
-    return near.replace("mean ", "mean --") or "--help shows what there is"
+    near = did_you_mean(name, (*settings, *alone), list(dict.fromkeys(settings.values())), dashes="--")
+    return near or "--help shows what there is"
 
 
 def _print_panels(offered: Sequence[Offered]) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
 
 from fashion_ml.config.base import Section
-from fashion_ml.config.settings import setting_at
+from fashion_ml.config.settings import Setting, setting_at, settings_of
 
 
 def problem(item: Any, root: type[Section]) -> str:
     """One of pydantic's errors about a `root` as `path: value; fix`; a value that is not accepted with the range that the docs give."""
     location = ".".join(str(part) for part in item["loc"]) or "config"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1], root)
-        near = did_you_mean(str(item["loc"][-1]), known)
+        known, settings = _known_keys(item["loc"][:-1], root), settings_of(root)
+        short = () if len(item["loc"]) > 1 else (name for one in settings for name in one.names)
+        near = did_you_mean(str(item["loc"][-1]), [*known, *short], settings)
         return f"{location}: unknown key; {near or 'known here: ' + ', '.join(known)}"
     if item["type"] == "missing":
         return f"{location}: is not given; add it to the YAML file or pass --set {location}=VALUE"
@@ -28,10 +29,11 @@ def problem(item: Any, root: type[Section]) -> str:
     return f"{location}: {_shown(item['input'])} is not accepted; {message[0].lower()}{message[1:]}{accepts}"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean x?` where one of the known names is near; else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else ""
+def did_you_mean(name: str, known: Iterable[str], settings: Sequence[Setting], dashes: str = "") -> str:
+    """`did you mean x?`: the settings of just that name, by their paths, else the nearest of the known names; nothing where none is near."""
+    meant = [one.path for one in settings if name in (*one.names, one.path.rpartition(".")[2])]
+    meant = meant or difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"did you mean {' or '.join(f'{dashes}{one}' for one in meant)}?" if meant else ""
 
 
 def _shown(value: Any) -> str:
@@ -40,7 +42,17 @@ def _shown(value: Any) -> str:
 
 
 def _known_keys(location: tuple[Any, ...], root: type[Section]) -> list[str]:
-    model: Any = root
+    below: Any = root
     for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        section = _section_in(below)
+        if section and part in section.model_fields:  # else it is a place in a list or mapping of sections
+            below = section.model_fields[str(part)].annotation
+    section = _section_in(below)
+    return list(section.model_fields) if section else []
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that an annotation is, or is a list or mapping of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for found in map(_section_in, get_args(annotation)) if found), None)

@@ -12,6 +12,7 @@ from fashion_ml.config import (
     LoraExperiment,
     StarganExperiment,
     SweepSpec,
+    checked,
     load_config,
     settings_of,
     short_names,
@@ -78,4 +79,32 @@ def test_a_value_out_of_range_is_refused_with_the_range_that_the_docs_give():
         "flip_aug: true or false)",
         "rank: int >= 1)",
         "strengths: list of number >= 0, <= 4)",
+    ]
+
+
+def test_a_setting_in_the_wrong_place_is_refused_with_where_it_belongs():
+    tree = {
+        "train_data_dir": "embedded",
+        "training.learning_rate": 1e-3,
+        "network.network_dim": 4,
+        "training.cache_dir": "x",
+        "rnk": 8,
+    }
+    with pytest.raises(InputError) as caught:
+        load_config(tree)
+    assert sorted(caught.value.problems) == [
+        "network.network_dim: unknown key; did you mean network.rank?",
+        "rnk: unknown key; did you mean rank?",
+        "training.cache_dir: unknown key; did you mean data.cache_dir or evaluation.cache_dir?",
+        "training.learning_rate: unknown key; did you mean optimizer.learning_rate?",
+    ]
+
+
+def test_an_unknown_key_in_a_list_or_mapping_of_a_sweep_is_one_line_too():
+    sweep = {"name": "s", "trainer": "lora", "experiment": "e.yaml", "search_space": {"network.rank": {"type": "int", "lo": 1}}}
+    with pytest.raises(InputError) as caught:
+        checked({**sweep, "objectives": [{"metric": "val_loss", "direktion": "minimize"}]}, SweepSpec)
+    assert caught.value.problems == [
+        "search_space.network.rank.lo: unknown key; did you mean low?",
+        "objectives.0.direktion: unknown key; did you mean direction?",
     ]
