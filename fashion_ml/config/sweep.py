@@ -19,6 +19,8 @@ from fashion_ml.errors import InputError
 Value = bool | int | float | str
 Trainer = Literal["lora", "stargan"]
 EXPERIMENTS: dict[str, type[Any]] = {"lora": LoraExperiment, "stargan": StarganExperiment}
+KINDS: dict[str, type[Any]] = {f"train_{name}": kind for name, kind in EXPERIMENTS.items()}
+"""The experiment behind each tag `kind` that a training run has."""
 _LOSSES_OF_TRAINING = ("total_loss", "g_loss", "d_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "grad_norm")
 _FORBIDDEN = (
     "is a training loss, whose meaning changes with what is searched (g_loss contains -lambda_ds * ds: searching w_ds on it only buys a "

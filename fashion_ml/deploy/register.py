@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fashion_ml.config import KINDS
 from fashion_ml.errors import InputError
 
 CHAMPION = "champion"
@@ -42,7 +43,7 @@ def register(run_id: str, name: str) -> Registered:
     client = open_tracking()
     run = find_run(client, run_id)
     kind = run.data.tags.get("kind", "")
-    if kind not in ("train_lora", "train_stargan") or run.info.status != "FINISHED":
+    if kind not in KINDS or run.info.status != "FINISHED":
         raise InputError(f"run_id: run {run_id} is no finished training ({kind or 'unknown'}, {run.info.status}); give another")
     with tempfile.TemporaryDirectory() as temporary:
         from fashion_ml.deploy import lora_model as lora

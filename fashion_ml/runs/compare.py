@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
+from fashion_ml.config import KINDS, Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
@@ -105,7 +105,7 @@ def run_images(
     if run_id:
         client = open_tracking()
         training_run = find_run(client, run_id)
-        if training_run.data.tags.get("kind") not in ("train_lora", "train_stargan"):
+        if training_run.data.tags.get("kind") not in KINDS:
             raise InputError(f"--run: run {run_id} is no training run; give the id of one")
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}

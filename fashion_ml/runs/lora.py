@@ -1,37 +1,22 @@
-"""From a checked experiment to a tracked, evaluated run: check everything, open the run, train, evaluate."""
+"""A LoRA experiment: what its run is about, how it trains and how it is measured; `training_run` does the rest."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.images import CaptionedImage, data_digest
-from fashion_ml.errors import InputError
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
-from fashion_ml.runs.run_folder import (
-    FACTS,
-    RunFolder,
-    check_output_folder,
-    check_tensorboard,
-    find_run_to_resume,
-    long_waits,
-    move_aside,
-    run_folder,
-    shared_folder,
-    tensorboard,
-    write_run_folder,
-)
-from fashion_ml.runs.warm_start import is_main, is_there, make_ahead
-from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runs.run_folder import long_waits, shared_folder
+from fashion_ml.runs.training_run import About, Outcome, begin, check_data, measurements, training_run
+from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.parent_process import report
-from fashion_ml.runtime.provenance import installed_versions
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -40,117 +25,91 @@ if TYPE_CHECKING:
 
 _SAMPLES = 4
 
-
-@dataclass(frozen=True)
-class LoraOutcome:
-    """What a LoRA experiment left behind."""
-
-    run_id: str
-    experiment_id: str
-    folder: Path
-    trained: TrainedLora
-    evaluation: EvaluationResult | None
-    """None when evaluation was switched off: then there are no image metrics anywhere."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same facts as printed, for `--json`; not measured is null."""
-        return {
-            "run_id": self.run_id,
-            "experiment_id": self.experiment_id,
-            "output_dir": str(self.folder),
-            "lora": str(self.trained.path),
-            "steps": self.trained.total_loss.steps[-1],
-            "final_total_loss": self.trained.total_loss.values[-1],
-            "best_step": self.trained.best_step,
-            "val_loss": self.trained.val_loss,
-            "training_seconds": self.trained.seconds,
-            "trained_parameters": self.trained.parameters,
-            "evaluation": self.evaluation.to_dict() if self.evaluation else None,
-        }
+LoraOutcome = Outcome["TrainedLora", "EvaluationResult"]
+"""What a LoRA experiment left behind."""
 
 
-def run_lora(config: LoraExperiment, *, resume: str = "", new: bool = False, expected_digest: str = "") -> LoraOutcome | None:
+def run_lora(
+    config: LoraExperiment, *, resume: str = "", new: bool = False, expected_digest: str = "", track: bool = True
+) -> LoraOutcome | None:
     """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
 
     `resume` (`latest`, or an output folder) goes on with an unfinished run, `new` moves what is in the output folder aside. Under
     `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None. With
-    `expected_digest` the data must be those of an earlier run.
+    `expected_digest` the data must be those of an earlier run. Without `track` all files are written, and MLflow is neither imported nor
+    told anything; then nothing is evaluated.
     """
     _check_precision(config)
-    check_tensorboard(config.tracking.log_with)
-    if is_main() and not resume:
-        check_output_folder(config, new)
-        embedded = config.data.train_data_dir == "embedded"
-        known = (config.model.base == "embedded" or is_there(config.model.base)) and (
-            embedded or is_there(config.data.train_data_dir)
-        )
-        if known and make_ahead(collection=embedded):  # what is not known may be an error, which needs no store
-            from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
+    if not track:
+        config = _without_evaluation(config)
+    earlier = begin(config, resume=resume, new=new)
+    if track and not resume:
+        _make_ahead(config)
     from accelerate import Accelerator
 
+    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, kwargs_handlers=[long_waits()])
+    inputs = read_sources(config)
+    pipeline = [_checked_pipeline(config, accelerator)]
+    resumed = earlier is not None
+    if not accelerator.is_main_process:
+        _train_along(config, pipeline.pop(), inputs, accelerator, resume=resumed)
+        return None
+    digest = data_digest([*inputs.items, *inputs.prior])
+    check_data(earlier, digest, expected_digest, "data.train_data_dir", "images or captions")
+    return training_run(
+        config,
+        About(config.model.base, _what(config, len(inputs.items)), training_folder(config), digest, len(inputs.items)),
+        earlier,
+        accelerator,
+        new=new,
+        track=track,
+        # popped, so that it leaves memory before the evaluation loads its own
+        train=lambda run, folder: _train(config, pipeline.pop(), inputs, folder, run, accelerator, resume=resumed),
+        evaluate=partial(_evaluate, config, inputs) if config.evaluation.enabled else None,
+    )
+
+
+def _without_evaluation(config: LoraExperiment) -> LoraExperiment:
+    if config.evaluation.enabled or config.training.performance_check_interval:
+        say("Without tracking nothing is evaluated; measure the LoRA's images by evaluate_images")
+    off = config.evaluation.model_copy(update={"enabled": False})
+    unchecked = config.training.model_copy(update={"performance_check_interval": None})
+    return config.model_copy(update={"evaluation": off, "training": unchecked})
+
+
+def _check_precision(config: LoraExperiment) -> None:
+    if config.training.mixed_precision == "fp16":  # accelerate's own error is a traceback
+        from fashion_ml.evaluation.instruments import device_of_evaluation
+        from fashion_ml.training.precision import check_precision
+
+        check_precision(config.training.mixed_precision, device_of_evaluation())
+
+
+def _make_ahead(config: LoraExperiment) -> None:
+    """Start what a first training needs in a process of its own, and import what takes longest while it works."""
+    embedded = config.data.train_data_dir == "embedded"
+    known = (config.model.base == "embedded" or is_there(config.model.base)) and (
+        embedded or is_there(config.data.train_data_dir)
+    )
+    if known and make_ahead(collection=embedded):  # what is not known may be an error, which needs no store
+        from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
+
+
+def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
+    """The base in the precision of training, with everything checked that depends on it."""
     from fashion_ml.models.kohya_format import check_lora
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
-    from fashion_ml.tracking.run import open_run
-    from fashion_ml.tracking.store import shown_uri, store_uri
     from fashion_ml.training.lora_loop import lora_spec
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.precision import DTYPES
 
-    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, kwargs_handlers=[long_waits()])
-    earlier = find_run_to_resume(resume, config) if resume else None
-    inputs = read_sources(config)
     precision = DTYPES[config.training.mixed_precision]
     pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
     check_resolution(config.data.resolution, pipeline)
     check_optimizer(config.optimizer, accelerator.device)
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
-    if not accelerator.is_main_process:
-        _train_along(config, pipeline, inputs, accelerator, resume=earlier is not None)
-        return None
-    digest = data_digest([*inputs.items, *inputs.prior])
-    if earlier and earlier.data_digest != digest:
-        raise InputError("data.train_data_dir: images or captions have changed since the run began; restore them, or use --new")
-    if expected_digest and expected_digest != digest:
-        raise InputError("data.train_data_dir: images or captions are not those of the run; restore them")
-    aside = move_aside(config) if new else None
-    if aside:
-        say(f"What was in {config.output.output_dir} is now in {aside}")
-    tags = {"kind": "train_lora", "algorithm": "lora", "base_model": config.model.base, "data_digest": digest}
-    going_on = earlier.run_id if earlier else ""
-    with open_run(
-        config.name, tags, experiment=config.tracking.experiment, resume=going_on, spool=earlier.path if earlier else None
-    ) as run:
-        folder = shared_folder(earlier.path if earlier else run_folder(config, run.run_id), accelerator)
-        say(f"Run {run.run_id}, files in {folder}" + (", going on" if earlier else ""))
-        note = RunFolder(folder, run.run_id, shown_uri(store_uri()), digest, finished=False)
-        write_run_folder(note, config)
-        if not earlier:
-            run.spool_to(folder)
-        run.log_params({**flat(config), **{f"versions.{name}": found for name, found in installed_versions().items()}})
-        run.log_file(folder / "config.yaml")
-        run.log_dataset(training_folder(config), digest, "training", len(inputs.items))
-        run.log_source()
-        run.describe(_what(config, len(inputs.items)))
-        try:
-            trained = _train(config, pipeline, inputs, folder, run, accelerator, resume=earlier is not None)
-        finally:
-            _log_training_files(run, folder, config.output.output_name)
-        del pipeline
-        evaluation = None
-        if config.evaluation.enabled:
-            try:
-                evaluation = evaluate_trained(
-                    config, trained.path, inputs, run, folder / "evaluation", config.training.max_train_steps
-                )
-                complete_training_report(run, folder / "training_logs", {config.training.max_train_steps: evaluation})
-            except Exception:
-                say(f"The LoRA is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
-                raise
-        outcome = LoraOutcome(run.run_id, run.experiment_id, folder, trained, evaluation)
-        write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
-        write_run_folder(replace(note, finished=True))
-    return outcome
+    return pipeline
 
 
 def _what(config: LoraExperiment, images: int) -> str:
@@ -167,58 +126,54 @@ def _train(
     pipeline: Any,
     inputs: Sources,
     folder: Path,
-    run: TrackedRun,
+    run: TrackedRun | None,
     accelerator: Any,
     *,
     resume: bool,
 ) -> TrainedLora:
-    import torch
-
-    from fashion_ml.reports.training_report import Series, write_training_report
     from fashion_ml.training.lora_inputs import prepare_inputs
     from fashion_ml.training.lora_loop import Hooks, train_lora
     from fashion_ml.training.train_state import STATE, state_step
 
-    board = tensorboard(config.tracking.log_with, folder, state_step(folder / STATE) if resume else 0)
+    after = state_step(folder / STATE) if resume else 0
+    with measurements(run, config, folder, after=after, too_large=_out_of_memory(config)) as write:
 
-    def on_rows(rows: list[dict[str, float]]) -> None:
-        for row in rows:
-            if "val_loss" in row:
-                report("val_loss", int(row["step"]), row["val_loss"])
-            figures = {key: value for key, value in row.items() if key not in ("step", "time")}
-            run.log_metrics(figures, step=int(row["step"]), time=row["time"])
-            for key, value in figures.items() if board else ():
-                board.add_scalar(key, value, int(row["step"]), row["time"])
-        if board:
-            board.flush()  # a process that is killed writes nothing more
-        run.flush()
+        def on_rows(rows: list[dict[str, float]]) -> None:
+            for row in rows:
+                if "val_loss" in row:
+                    report("val_loss", int(row["step"]), row["val_loss"])
+            plain = ("step", "time")
+            write(
+                (int(row["step"]), row["time"], {key: value for key, value in row.items() if key not in plain}) for row in rows
+            )
 
-    hooks = Hooks(
-        rows=on_rows,
-        check=lambda step, path: _check_performance(config, path, inputs, run, folder, step),
-        sample=_sampler(config, pipeline, inputs, run, accelerator),
-    )
-    try:
+        hooks = Hooks(
+            rows=on_rows,
+            check=(lambda step, path: _check_performance(config, path, inputs, run, folder, step)) if run else None,
+            sample=_sampler(config, pipeline, inputs, run, folder, accelerator),
+        )
         steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
         trained = train_lora(config, pipeline, steps, validation, folder, hooks, accelerator, resume=resume)
-    except torch.OutOfMemoryError as error:
-        raise InputError(_out_of_memory(config)) from error
-    finally:
-        if board:
-            board.close()
-    measured = {"total_loss": trained.total_loss, **trained.image_losses}
-    logs = folder / "training_logs"
-    if trained.steps_now or not any(logs.glob("lora_detailed_training_report_*.json")):  # else it was written before the stop
-        write_training_report(
-            logs,
-            {name: Series(*series.as_lists()) for name, series in measured.items()},
-            total_steps=config.training.max_train_steps,
-            description=f"LoRA rank {config.network.rank} on {config.model.base}, {len(inputs.items)} images of {config.data.train_data_dir}",
-            now=datetime.now(),
-        )
-    tags = {"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"}
-    run.set_tags(tags | ({"best_step": str(trained.best_step)} if trained.best_step else {}))
+    _write_report(config, trained, folder / "training_logs", len(inputs.items))
+    if run:
+        tags = {"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"}
+        run.set_tags(tags | ({"best_step": str(trained.best_step)} if trained.best_step else {}))
     return trained
+
+
+def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, images: int) -> None:
+    from fashion_ml.reports.training_report import Series, write_training_report
+
+    if not trained.steps_now and any(logs.glob("lora_detailed_training_report_*.json")):  # it was written before the stop
+        return
+    measured = {"total_loss": trained.total_loss, **trained.image_losses}
+    write_training_report(
+        logs,
+        {name: Series(*series.as_lists()) for name, series in measured.items()},
+        total_steps=config.training.max_train_steps,
+        description=f"LoRA rank {config.network.rank} on {config.model.base}, {images} images of {config.data.train_data_dir}",
+        now=datetime.now(),
+    )
 
 
 def _train_along(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerator: Any, *, resume: bool) -> None:
@@ -229,6 +184,13 @@ def _train_along(config: LoraExperiment, pipeline: Any, inputs: Sources, acceler
     folder = shared_folder(None, accelerator)
     steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
     train_lora(config, pipeline, steps, validation, folder, Hooks(rows=lambda rows: None), accelerator, resume=resume)
+
+
+def _evaluate(config: LoraExperiment, inputs: Sources, run: TrackedRun, folder: Path, trained: TrainedLora) -> EvaluationResult:
+    last = config.training.max_train_steps
+    result = evaluate_trained(config, trained.path, inputs, run, folder / "evaluation", last)
+    complete_training_report(run, folder / "training_logs", {last: result})
+    return result
 
 
 def _check_performance(
@@ -251,9 +213,12 @@ def _check_performance(
 
 
 def _sampler(
-    config: LoraExperiment, pipeline: Any, inputs: Sources, run: TrackedRun, accelerator: Any
+    config: LoraExperiment, pipeline: Any, inputs: Sources, run: TrackedRun | None, folder: Path, accelerator: Any
 ) -> Callable[[int], None] | None:
-    """Makes a few images with the weights as they are, always from the same prompts and seeds; None without sample_every."""
+    """Makes a few images with the weights as they are, always from the same prompts and seeds; None without sample_every.
+
+    They are images of the run, and without tracking files in `samples/`.
+    """
     if not config.training.sample_every:
         return None
     from fashion_ml.evaluation.generate import generate, jobs_of
@@ -263,18 +228,23 @@ def _sampler(
     settings = config.evaluation.model_copy(update={"images_per_reference": 1})
     jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))
 
+    def keep(picture: Any, index: int, step: int) -> None:
+        if run:
+            run.log_image(picture, f"sample_{index}", step)
+        else:
+            (folder / "samples").mkdir(parents=True, exist_ok=True)
+            picture.save(folder / "samples" / f"sample_{index}_{step:08d}.png")
+
     def sample(step: int) -> None:
-        if all(
-            run.has_image(f"sample_{index}", step) for index in range(len(jobs))
-        ):  # the steps behind the last state come again
-            return
+        if run and all(run.has_image(f"sample_{index}", step) for index in range(len(jobs))):
+            return  # the steps behind the last state come again
         places = pipeline.vae.device, pipeline.text_encoder.device
         pipeline.to(accelerator.device)
         with accelerator.autocast():
             made = [item for batch in generate(pipeline, jobs, settings) for item in zip(*batch, strict=True)]
         pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
         for index, picture in made:
-            run.log_image(picture, f"sample_{index}", step)
+            keep(picture, index, step)
 
     return sample
 
@@ -291,19 +261,3 @@ def _out_of_memory(config: LoraExperiment) -> str:
     return (
         f"training.train_batch_size: {training.train_batch_size} does not fit into the GPU's memory; use {', or '.join(hints)}"
     )
-
-
-def _log_training_files(run: TrackedRun, folder: Path, name: str) -> None:
-    """Log and weights of this training as they are, also when it was interrupted; other files of the folder stay out."""
-    for path in sorted((folder / "training_logs").glob("*")):
-        run.log_file(path, "training_logs")
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.stem in (name, "best") or path.stem.startswith(f"{name}-"):
-            run.log_file(path, "lora")
-
-
-def _check_precision(config: LoraExperiment) -> None:
-    from fashion_ml.evaluation.instruments import device_of_evaluation
-
-    if config.training.mixed_precision == "fp16" and device_of_evaluation() == "cpu":
-        raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.config import LoraExperiment, StarganExperiment, checked
+from fashion_ml.config import KINDS, LoraExperiment, StarganExperiment, checked
 from fashion_ml.errors import InputError
-
-KINDS: dict[str, type[LoraExperiment] | type[StarganExperiment]] = {
-    "train_lora": LoraExperiment,
-    "train_stargan": StarganExperiment,
-}
 
 
 @dataclass(frozen=True)
@@ -60,24 +55,28 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
     tree["output"] = {**tree.get("output", {}), "output_dir": str(folder) if folder else None}
     digest = run.data.tags.get("data_digest", "")
-    if kind == "train_lora":
-        from fashion_ml.runs.lora import run_lora
-
-        lora = run_lora(checked(tree, LoraExperiment), expected_digest=digest)
-        assert lora is not None
-        after = lora.run_id
-    else:
-        from fashion_ml.runs.stargan import run_stargan
-
-        stargan = run_stargan(checked(tree, StarganExperiment), expected_digest=digest)
-        assert stargan is not None
-        after = stargan.run_id
+    after = _train(checked(tree, KINDS[kind]), digest)
     repeated = find_run(client, after)
     attach(client, repeated).set_tags({"reproduces": run_id})
     marks = [one.data.tags.get("eval.fingerprint") for one in (run, repeated)]
     again = None not in marks and marks[0] != marks[1]
     points, different = _compare(client, run_id, after, leave="eval/" if again else None)
     return Reproduced(run_id, after, points, different, _versions(run.data.params, repeated.data.params), again)
+
+
+def _train(config: LoraExperiment | StarganExperiment, digest: str) -> str:
+    """Train again on the data of that digest; returns the new run's id."""
+    if isinstance(config, LoraExperiment):
+        from fashion_ml.runs.lora import run_lora
+
+        lora = run_lora(config, expected_digest=digest)
+        assert lora is not None
+        return lora.run_id
+    from fashion_ml.runs.stargan import run_stargan
+
+    stargan = run_stargan(config, expected_digest=digest)
+    assert stargan is not None
+    return stargan.run_id
 
 
 def _compare(

@@ -54,6 +54,8 @@ def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
         note = read_run_folder(folder)
         if note is None:
             raise InputError(f"RUN_DIR: {str(folder)!r} is no run's folder; give one that holds run.json")
+        if not note.run_id:
+            raise InputError(f"RUN_DIR: {str(folder)!r} was trained without tracking; there is nothing to send")
         if note.tracking_uri != store:
             raise InputError(f"RUN_DIR: the run of {str(folder)!r} is in {note.tracking_uri}; set MLFLOW_TRACKING_URI to that")
         notes.append(note)

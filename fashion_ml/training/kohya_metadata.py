@@ -79,11 +79,8 @@ def kohya_metadata(
 
     Of kohya's keys only `ss_sd_scripts_commit_hash` is left out, and the hashes of a base that is no single file.
     """
-    data, network, optimizer, training, loss = config.data, config.network, config.optimizer, config.training, config.loss
-    plan, images, prior = inputs.plan, inputs.images, inputs.prior
-    base, v_prediction = Path(config.model.base).expanduser(), pipeline.scheduler.config.prediction_type == "v_prediction"
-    sd2 = pipeline.text_encoder.config.hidden_size == 1024
-    prior_images = sum(item.repeats for item in prior.items) if prior else 0
+    base, sd2 = Path(config.model.base).expanduser(), pipeline.text_encoder.config.hidden_size == 1024
+    v_prediction = pipeline.scheduler.config.prediction_type == "v_prediction"
     values: dict[str, Any] = {
         "ss_base_model_version": "sd_v2" if sd2 else "sd_v1",
         "ss_v2": sd2,
@@ -93,12 +90,60 @@ def kohya_metadata(
         "ss_training_started_at": started,
         "ss_training_finished_at": time.time(),
         "ss_output_name": config.output.output_name,
-        "ss_network_module": "networks.lora",
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"stable-diffusion-v{2 if sd2 else 1}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.implementation_version": "fashion-ml",
+        "modelspec.title": config.output.output_name,
+        "modelspec.resolution": f"{config.data.resolution}x{config.data.resolution}",
+        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "modelspec.prediction_type": "v" if v_prediction else "epsilon",
+        **_network(config),
+        **_steps(config, inputs, validation, step),
+        **_data(config, inputs),
+        **_NOT_HERE,
+    }
+    if base.is_file():
+        values |= checkpoint_hashes(base)
+    return {key: str(value) for key, value in values.items()}
+
+
+_NOT_HERE: dict[str, Any] = {
+    "ss_network_module": "networks.lora",
+    "ss_scale_weight_norms": None,
+    "ss_full_fp16": False,
+    "ss_fp8_base": False,
+    "ss_fp8_base_unet": False,
+    "ss_lowram": False,
+    "ss_resize_interpolation": "lanczos",
+    "ss_caption_dropout_every_n_epochs": 0,
+    "ss_caption_tag_dropout_rate": 0.0,
+    "ss_color_aug": False,
+    "ss_random_crop": False,
+    "ss_face_crop_aug_range": None,
+    "ss_clip_skip": None,
+    "ss_max_token_length": None,
+    "ss_huber_scale": 1.0,
+    "ss_noise_offset_random_strength": False,
+    "ss_multires_noise_iterations": None,
+    "ss_multires_noise_discount": None,
+    "ss_adaptive_noise_scale": None,
+    "ss_ip_noise_gamma": None,
+    "ss_ip_noise_gamma_random_strength": False,
+    "ss_zero_terminal_snr": False,
+    "ss_max_validation_steps": None,
+}
+"""What is the same for every file of this trainer: kohya's switches that it does not have."""
+
+
+def _network(config: LoraExperiment) -> dict[str, Any]:
+    """Network, optimiser and loss."""
+    network, optimizer, loss = config.network, config.optimizer, config.loss
+    return {
         "ss_network_dim": network.rank,
         "ss_network_alpha": network.alpha,
         "ss_network_dropout": network.dropout or None,
         "ss_network_args": json.dumps(_network_args(config)) if _network_args(config) else None,
-        "ss_scale_weight_norms": None,
         "ss_learning_rate": optimizer.learning_rate,
         "ss_unet_lr": optimizer.learning_rate,
         "ss_text_encoder_lr": (optimizer.text_encoder_lr or optimizer.learning_rate) if network.train_text_encoder else None,
@@ -106,6 +151,21 @@ def kohya_metadata(
         "ss_lr_scheduler": optimizer.lr_scheduler,
         "ss_lr_warmup_steps": optimizer.lr_warmup_steps,
         "ss_max_grad_norm": optimizer.max_grad_norm,
+        "ss_loss_type": loss.loss_type,
+        "ss_huber_c": loss.huber_c,
+        "ss_huber_schedule": loss.huber_schedule,
+        "ss_min_snr_gamma": loss.min_snr_gamma,
+        "ss_debiased_estimation": loss.debiased_estimation,
+        "ss_noise_offset": loss.noise_offset or None,
+        "ss_prior_loss_weight": loss.prior_loss_weight,
+    }
+
+
+def _steps(config: LoraExperiment, inputs: StepInputs, validation: Validation | None, step: int) -> dict[str, Any]:
+    """How long, and on how many images."""
+    training, plan, prior = config.training, inputs.plan, inputs.prior
+    prior_images = sum(item.repeats for item in prior.items) if prior else 0
+    return {
         "ss_max_train_steps": training.max_train_steps,
         "ss_steps": step,
         "ss_epoch": plan.epoch(step) if step else 0,
@@ -119,13 +179,17 @@ def kohya_metadata(
         "ss_gradient_accumulation_steps": training.gradient_accumulation_steps,
         "ss_gradient_checkpointing": training.gradient_checkpointing,
         "ss_mixed_precision": training.mixed_precision,
-        "ss_full_fp16": False,
-        "ss_fp8_base": False,
-        "ss_fp8_base_unet": False,
-        "ss_lowram": False,
         "ss_seed": training.seed,
+        "ss_validate_every_n_steps": training.validate_every_n_steps,
+        "ss_validate_every_n_epochs": None if training.validate_every_n_steps else 1,
+    }
+
+
+def _data(config: LoraExperiment, inputs: StepInputs) -> dict[str, Any]:
+    """What the images are and how they are seen."""
+    data, images, prior = config.data, inputs.images, inputs.prior
+    return {
         "ss_resolution": f"({data.resolution}, {data.resolution})",
-        "ss_resize_interpolation": "lanczos",
         "ss_enable_bucket": data.enable_bucket,
         "ss_bucket_no_upscale": data.bucket_no_upscale,
         "ss_min_bucket_reso": data.min_bucket_reso or data.resolution // 2,
@@ -135,49 +199,13 @@ def kohya_metadata(
         "ss_shuffle_caption": data.shuffle_caption,
         "ss_keep_tokens": data.keep_tokens,
         "ss_caption_dropout_rate": data.caption_dropout_rate,
-        "ss_caption_dropout_every_n_epochs": 0,
-        "ss_caption_tag_dropout_rate": 0.0,
         "ss_flip_aug": data.flip_aug,
-        "ss_color_aug": False,
-        "ss_random_crop": False,
-        "ss_face_crop_aug_range": None,
-        "ss_clip_skip": None,
-        "ss_max_token_length": None,
-        "ss_loss_type": loss.loss_type,
-        "ss_huber_c": loss.huber_c,
-        "ss_huber_scale": 1.0,
-        "ss_huber_schedule": loss.huber_schedule,
-        "ss_min_snr_gamma": loss.min_snr_gamma,
-        "ss_debiased_estimation": loss.debiased_estimation,
-        "ss_noise_offset": loss.noise_offset or None,
-        "ss_noise_offset_random_strength": False,
-        "ss_multires_noise_iterations": None,
-        "ss_multires_noise_discount": None,
-        "ss_adaptive_noise_scale": None,
-        "ss_ip_noise_gamma": None,
-        "ss_ip_noise_gamma_random_strength": False,
-        "ss_zero_terminal_snr": False,
-        "ss_prior_loss_weight": loss.prior_loss_weight,
         "ss_validation_split": data.validation_split,
         "ss_validation_seed": data.validation_seed,
-        "ss_validate_every_n_steps": training.validate_every_n_steps,
-        "ss_validate_every_n_epochs": None if training.validate_every_n_steps else 1,
-        "ss_max_validation_steps": None,
         "ss_dataset_dirs": json.dumps(dataset_dirs(images.items)),
         "ss_reg_dataset_dirs": json.dumps(dataset_dirs(prior.items) if prior else {}),
         "ss_tag_frequency": json.dumps(tag_frequency(images.items)),
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"stable-diffusion-v{2 if sd2 else 1}/lora",
-        "modelspec.implementation": "diffusers",
-        "modelspec.implementation_version": "fashion-ml",
-        "modelspec.title": config.output.output_name,
-        "modelspec.resolution": f"{data.resolution}x{data.resolution}",
-        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "modelspec.prediction_type": "v" if v_prediction else "epsilon",
     }
-    if base.is_file():
-        values |= checkpoint_hashes(base)
-    return {key: str(value) for key, value in values.items()}
 
 
 def _network_args(config: LoraExperiment) -> dict[str, Any]:

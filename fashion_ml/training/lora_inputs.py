@@ -38,13 +38,7 @@ def prepare_inputs(
     """
     data = config.data
     folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    try:
-        looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)
-        kept, held = hold_out(items, data.validation_split, data.validation_seed, looks)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
+    kept, held = _split(config, items, folder)
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
     vae_sha256 = weights_sha256(pipeline.vae)
     parts = ([items[i] for i in kept], prior_items, [items[i] for i in held])
@@ -86,6 +80,18 @@ def prepare_inputs(
         seed=data.validation_seed,
     )
     return inputs, validation
+
+
+def _split(config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path | None) -> tuple[Sequence[int], Sequence[int]]:
+    """Which of the items are trained on, and which are held out."""
+    data = config.data
+    try:
+        looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)
+        return hold_out(items, data.validation_split, data.validation_seed, looks)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
 
 
 def batch_settings(config: LoraExperiment) -> BatchSettings:

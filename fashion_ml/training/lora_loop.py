@@ -73,6 +73,18 @@ class TrainedLora:
     parameters: int
     """Trained numbers."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`; not measured is null."""
+        return {
+            "lora": str(self.path),
+            "steps": self.total_loss.steps[-1],
+            "final_total_loss": self.total_loss.values[-1],
+            "best_step": self.best_step,
+            "val_loss": self.val_loss,
+            "training_seconds": self.seconds,
+            "trained_parameters": self.parameters,
+        }
+
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
     """The LoRA of an experiment, each setting by its name."""

@@ -50,6 +50,16 @@ class TrainedStargan:
     parameters: dict[str, int]
     """Trained numbers by network."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "networks": str(self.path),
+            "steps": self.steps,
+            "last_epoch": self.epochs[-1],
+            "training_seconds": self.seconds,
+            "parameters": self.parameters,
+        }
+
 
 def network_sizes(config: StarganExperiment, domains: int) -> NetworkSizes:
     """The sizes of an experiment's networks."""

@@ -1,0 +1,100 @@
+"""What a StarGAN experiment reads, checked before anything begins: latents, their batches, and the VAE that decodes them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config import StarganExperiment
+from fashion_ml.errors import InputError
+
+if TYPE_CHECKING:
+    from fashion_ml.data.latents import LatentSet
+    from fashion_ml.data.stargan_batches import GanInputs
+
+
+def read_latent_set(config: StarganExperiment, device: str) -> LatentSet:
+    """The latents of an experiment, `embedded` ones made where they are not there yet. InputError when the networks do not fit them."""
+    from fashion_ml.data.latents import read_latents
+
+    given = config.data.latents_dir
+    folder = _embedded_latents(device) if given == "embedded" else Path(given).expanduser()
+    latents = read_latents(folder)
+    if latents.shape[0] != config.network.latent_channels:
+        raise InputError(
+            f"network.latent_channels: {config.network.latent_channels}, but the latents have {latents.shape[0]}; set it to that"
+        )
+    sides = latents.shape[1:]
+    fits = {
+        "g_layers": lambda n: all(side % 2**n == 0 and side >= 2 ** (n + 1) for side in sides),
+        "d_layers": lambda n: min(sides) >= 2**n,
+    }
+    for name, fit in fits.items():
+        halvings = getattr(config.network, name)
+        if not fit(halvings):
+            most = max(n for n in range(halvings) if fit(n))
+            what = f"{halvings} halvings do not fit latents of {sides[0]} x {sides[1]}"
+            raise InputError(f"network.{name}: {what}; use at most {most}")
+    return latents
+
+
+def _embedded_latents(device: str) -> Path:
+    """The embedded domains, drawn and encoded below `outputs/` where they are not there yet."""
+    from filelock import FileLock
+
+    from fashion_ml.data.encode_latents import encode_folder
+    from fashion_ml.embedded import EMBEDDED_DIR
+    from fashion_ml.embedded.domains import VERSION, write_domains
+
+    place = (Path("outputs") / f"embedded_domains_v{VERSION}").absolute()
+    weights = EMBEDDED_DIR / "stable_diffusion" / "vae" / "diffusion_pytorch_model.safetensors"
+    latents = place / f"latents_{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"  # another VAE makes others
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / "lock"):  # trials of a sweep begin together
+        if not (latents / "packed.json").is_file():
+            images = write_domains(place / "images")
+            encode_folder(images, latents, "embedded", size=64, flips=False, packed=True, device=device)
+    return latents
+
+
+def stargan_inputs(config: StarganExperiment, latents: LatentSet, accelerator: Any) -> GanInputs:
+    """The batches of an experiment, for this process."""
+    from fashion_ml.data.stargan_batches import GanInputs
+
+    training = config.training
+    return GanInputs(
+        latents,
+        validation_split=config.data.validation_split,
+        batch_size=training.batch_size,
+        epoch_size=training.epoch_size,
+        latent_dim=config.network.latent_dim,
+        scale=training.latent_scale,
+        seed=training.seed,
+        device=accelerator.device,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+
+
+def checked_vae(config: StarganExperiment, latents: LatentSet, device: Any) -> tuple[Any, str]:
+    """The VAE of an experiment and its hash. InputError when the latents' manifest names another one, or another scale."""
+    from fashion_ml.data.tensor_cache import weights_sha256
+    from fashion_ml.models.vae import load_vae
+
+    vae = load_vae(config.model.vae, device)
+    sha256, manifest = weights_sha256(vae), latents.manifest
+    if manifest and manifest["vae_sha256"] != sha256:
+        raise InputError(
+            f"model.vae: {config.model.vae!r} is not the VAE that made these latents ({manifest['vae']!r}); give that one, or encode again"
+        )
+    if manifest and abs(manifest["latent_scale"] - config.training.latent_scale) > 1e-6:
+        scale = manifest["latent_scale"]
+        raise InputError(
+            f"training.latent_scale: {config.training.latent_scale}, but these latents' VAE has {scale}; set it to {scale}"
+        )
+    if vae.config.latent_channels != latents.shape[0]:
+        raise InputError(
+            f"model.vae: {config.model.vae!r} has {vae.config.latent_channels} channels, the latents have {latents.shape[0]}"
+        )
+    return vae, sha256
