@@ -37,6 +37,13 @@ class Names:
         self.own = own
 
 
+class MayChange:
+    """Stands in the annotation of a field, or of a section for all of it: a run may be resumed with another value.
+
+    It decides nothing that is learnt, or it is the length, which may grow.
+    """
+
+
 class Section(BaseModel):
     """Unknown keys are errors, nothing changes after loading, and each attribute's docstring is its description."""
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from fashion_ml.config.base import (
     Evaluation,
     FileName,
+    MayChange,
     Model,
     Names,
     NotNegative,
@@ -51,9 +52,9 @@ class Data(Section):
     """Share of images that are seen with an empty caption."""
     flip_aug: bool = False
     """Mirror half of the images."""
-    cache_latents: bool = True
+    cache_latents: Annotated[bool, MayChange()] = True
     """Encode every image once before training, not at every step."""
-    cache_dir: Text | None = None
+    cache_dir: Annotated[Text | None, MayChange()] = None
     """Keep encoded images and captions here for later trainings and parallel trials; in memory when not given."""
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do with files that cannot be read: stop and name all of them, or leave them out and list them."""
@@ -123,7 +124,7 @@ class Optimizer(Section):
 class Training(Section):
     """The loop."""
 
-    max_train_steps: Annotated[Positive, Names("steps")] = 200
+    max_train_steps: Annotated[Positive, Names("steps"), MayChange()] = 200
     """Optimiser steps."""
     train_batch_size: Positive = 1
     """Images in one forward pass of one process."""
@@ -133,31 +134,31 @@ class Training(Section):
     """Precision of the frozen base and the forward pass; LoRA weights stay float32."""
     gradient_checkpointing: bool = False
     """Trade time for memory in the backward pass."""
-    compile: bool = False
+    compile: Annotated[bool, MayChange()] = False
     """torch.compile of the UNet: slower to start, faster steps; one compilation for each bucket."""
     channels_last: bool = False
     """Memory format of the UNet; helps the convolutions of some GPUs, and of UNets of few channels on CPUs."""
     seed: Annotated[int, Field(ge=0)] = 0
     """All randomness of training is a function of (seed, purpose, step)."""
-    save_every_n_epochs: Positive | None = 50
+    save_every_n_epochs: Annotated[Positive | None, MayChange()] = 50
     """A LoRA file is kept every so many epochs."""
-    save_every_n_steps: Positive | None = None
+    save_every_n_steps: Annotated[Positive | None, MayChange()] = None
     """A LoRA file is kept every so many optimiser steps."""
-    save_last_n: Positive | None = None
+    save_last_n: Annotated[Positive | None, MayChange()] = None
     """Of these files only so many of the latest stay; all when not given."""
-    save_state: bool = True
+    save_state: Annotated[bool, MayChange()] = True
     """Write what --resume needs: with each of these files, every save_state_minutes, and on Ctrl-C or SIGTERM."""
-    save_state_minutes: Rate = 5.0
+    save_state_minutes: Annotated[Rate, MayChange()] = 5.0
     """Minutes between states."""
-    log_every: Positive = 10
+    log_every: Annotated[Positive, MayChange()] = 10
     """Optimiser steps between rows of the loss log."""
     validate_every_n_steps: Positive | None = None
     """Optimiser steps between measurements of val_loss; every epoch when not given."""
-    sample_every: Positive | None = None
+    sample_every: Annotated[Positive | None, MayChange()] = None
     """Optimiser steps between sample images; none when not given."""
-    sample_prompts: tuple[Text, ...] = ()
+    sample_prompts: Annotated[tuple[Text, ...], MayChange()] = ()
     """Prompts of the sample images; the first four captions of the references when not given."""
-    performance_check_interval: Positive | None = None
+    performance_check_interval: Annotated[Positive | None, MayChange()] = None
     """Every so many optimiser steps the evaluation images are really generated and measured; off when not given."""
 
 
@@ -205,7 +206,7 @@ class LoraExperiment(Section):
     length_field: ClassVar[str] = "training.max_train_steps"
     """The setting that may grow when a run is resumed."""
 
-    name: Text = "lora"
+    name: Annotated[Text, MayChange()] = "lora"
     """Name of the run."""
     model: Model = Model()
     data: Data
@@ -213,9 +214,9 @@ class LoraExperiment(Section):
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     loss: Loss = Loss()
-    evaluation: Evaluation = Evaluation()
-    output: Output = Output()
-    tracking: Tracking = Tracking()
+    evaluation: Annotated[Evaluation, MayChange()] = Evaluation()
+    output: Annotated[Output, MayChange()] = Output()
+    tracking: Annotated[Tracking, MayChange()] = Tracking()
 
     @model_validator(mode="after")
     def _rates_that_count(self) -> LoraExperiment:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from fashion_ml.config.base import Names, Section
+from fashion_ml.config.base import MayChange, Names, Section
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Setting:
     required: bool
     help: str
     """What it does: the field's docstring, on one line."""
+    may_change: bool
+    """Whether a run may be resumed with another value."""
 
     @property
     def section(self) -> str:
@@ -53,7 +55,7 @@ _BOOL = "true or false"
 @cache
 def settings_of(kind: type[Section], prefix: str = "") -> tuple[Setting, ...]:
     """Every setting of a config, in the order of its fields; `prefix` goes before the paths."""
-    return tuple(_setting(path, field, schema) for path, field, schema in _leaves(kind, prefix))
+    return tuple(_leaves(kind, prefix, may_change=False))
 
 
 def evaluation_settings(kind: type[Section], only: Collection[str] | None = None) -> list[Setting]:
@@ -90,13 +92,14 @@ def _fields(kind: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]
             yield f"{prefix}{name}", field
 
 
-def _leaves(kind: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo, Mapping[str, Any]]]:
+def _leaves(kind: type[Section], prefix: str, *, may_change: bool) -> Iterator[Setting]:
     schema = kind.model_json_schema()["properties"]
     for name, field in kind.model_fields.items():
+        may = may_change or any(isinstance(one, MayChange) for one in field.metadata)
         if _is_section(field):
-            yield from _leaves(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+            yield from _leaves(field.annotation, f"{prefix}{name}.", may_change=may)  # type: ignore[arg-type]
         else:
-            yield f"{prefix}{name}", field, schema[name]
+            yield _setting(f"{prefix}{name}", field, schema[name], may_change=may)
 
 
 def _is_section(field: FieldInfo) -> bool:
@@ -111,10 +114,10 @@ def _names(path: str, field: FieldInfo) -> tuple[str, ...]:
     return (*own, *given.others)
 
 
-def _setting(path: str, field: FieldInfo, schema: Mapping[str, Any]) -> Setting:
+def _setting(path: str, field: FieldInfo, schema: Mapping[str, Any], *, may_change: bool) -> Setting:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     text = " ".join((field.description or "").split())
-    return Setting(path, _names(path, field), _accepts(schema), _shown(default), field.is_required(), text)
+    return Setting(path, _names(path, field), _accepts(schema), _shown(default), field.is_required(), text, may_change)
 
 
 def _shown(value: Any) -> str:

@@ -28,6 +28,7 @@ An experiment is a YAML file of these sections; `experiments/` has some. Every s
 
 What the file says is overridden by options, and these by `--set`; an empty value is not given. A name without its section is only there
 where it means one setting; the others have their path. "Default" is what a file without the setting has; none means that it is not given then.
+A run may be resumed with another value of the settings marked ↻; the others decide what is learnt.
 """
 
 
@@ -86,7 +87,7 @@ def _table(settings: Iterable[Setting], *, names: bool = False) -> Iterator[str]
     for one in settings:
         option = f" {', '.join(f'`--{name}`' for name in one.names or (one.path,))} |" if names else ""
         default = "required" if one.required else one.default and f"`{one.default}`"
-        yield f"| `{one.key}` |{option} {_cell(one.accepts)} | {default} | {_cell(one.help)} |"
+        yield f"| `{one.key}`{' ↻' if one.may_change else ''} |{option} {_cell(one.accepts)} | {default} | {_cell(one.help)} |"
     yield ""
 
 

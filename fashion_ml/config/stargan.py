@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from fashion_ml.config.base import (
     ByComma,
     FileName,
+    MayChange,
     Names,
     NotNegative,
     Positive,
@@ -110,7 +111,7 @@ class GanLoss(Section):
 class GanTraining(Section):
     """The loop."""
 
-    epochs: Positive = 100
+    epochs: Annotated[Positive, MayChange()] = 100
     """Passes over the data set."""
     batch_size: Positive = 64
     """Contents in one step of one process."""
@@ -122,19 +123,19 @@ class GanTraining(Section):
     """Averaging of G, E and F, which grids and evaluation use."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the networks; the gradient penalty and the losses stay float32."""
-    compile: bool = False
+    compile: Annotated[bool, MayChange()] = False
     """torch.compile of G, E and F: slower to start, faster steps. D stays as it is: its penalty needs a second derivative."""
     seed: NotNegativeInt = 0
     """All randomness of training is a function of (seed, purpose, step)."""
-    save_every_n_epochs: Positive | None = None
+    save_every_n_epochs: Annotated[Positive | None, MayChange()] = None
     """Networks are kept every so many epochs."""
-    save_last_n: Positive | None = None
+    save_last_n: Annotated[Positive | None, MayChange()] = None
     """Of these files only so many of the latest stay; all when not given."""
-    save_state: bool = True
+    save_state: Annotated[bool, MayChange()] = True
     """Write what --resume needs: with each of these files, every save_state_minutes, at the end, and on Ctrl-C or SIGTERM."""
-    save_state_minutes: Rate = 5.0
+    save_state_minutes: Annotated[Rate, MayChange()] = 5.0
     """Minutes between states."""
-    grid_every_n_epochs: Positive = 10
+    grid_every_n_epochs: Annotated[Positive, MayChange()] = 10
     """Epochs between grids."""
 
 
@@ -177,7 +178,7 @@ class StarganExperiment(Section):
     length_field: ClassVar[str] = "training.epochs"
     """The setting that may grow when a run is resumed."""
 
-    name: Text = "stargan"
+    name: Annotated[Text, MayChange()] = "stargan"
     """Name of the run."""
     model: Vae = Vae()
     data: Latents = Latents()
@@ -185,9 +186,9 @@ class StarganExperiment(Section):
     optimizer: GanOptimizer = GanOptimizer()
     loss: GanLoss = GanLoss()
     training: GanTraining = GanTraining()
-    evaluation: GanEvaluation = GanEvaluation()
-    output: GanOutput = GanOutput()
-    tracking: Tracking = Tracking()
+    evaluation: Annotated[GanEvaluation, MayChange()] = GanEvaluation()
+    output: Annotated[GanOutput, MayChange()] = GanOutput()
+    tracking: Annotated[Tracking, MayChange()] = Tracking()
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> StarganExperiment:

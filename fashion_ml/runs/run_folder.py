@@ -11,30 +11,13 @@ from typing import Any
 
 import yaml
 
-from fashion_ml.config import LoraExperiment, StarganExperiment, checked, flat, to_yaml
+from fashion_ml.config import LoraExperiment, StarganExperiment, checked, flat, settings_of, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 
 Experiment = LoraExperiment | StarganExperiment
 
 _RUN, _CONFIG = "run.json", "config.yaml"
-_MAY_CHANGE = (
-    "name",
-    "data.cache_",
-    "training.max_train_steps",
-    "training.epochs",
-    "training.save_",
-    "training.log_every",
-    "training.sample_",
-    "training.grid_every_n_epochs",
-    "training.performance_check_interval",
-    "training.compile",
-    "evaluation.",
-    "output.",
-    "tracking.",
-)
-"""Settings that do not decide what is learnt, and the length, which may grow."""
-
 
 FACTS = "facts.json"
 """What `--json` says of a finished run, in the run's own folder: written before the run is noted as finished."""
@@ -173,10 +156,11 @@ def _config_of(folder: Path, kind: type[Experiment]) -> Experiment:
 
 def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) -> None:
     first, second = flat(before), flat(after)
+    free = {one.path for one in settings_of(type(after)) if one.may_change}
     problems = [
         f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
         for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key) and not key.startswith(_MAY_CHANGE)
+        if first.get(key) != second.get(key) and key not in free
     ]
     scheduled = flat(after).get("optimizer.lr_scheduler") != "constant"
     if scheduled and not finished and _length(after) != _length(before):  # some steps would be trained again at another rate

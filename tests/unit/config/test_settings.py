@@ -108,3 +108,26 @@ def test_an_unknown_key_in_a_list_or_mapping_of_a_sweep_is_one_line_too():
         "search_space.network.rank.lo: unknown key; did you mean low?",
         "objectives.0.direktion: unknown key; did you mean direction?",
     ]
+
+
+SAVING = ["save_every_n_epochs", "save_last_n", "save_state", "save_state_minutes"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "free"),
+    [
+        (
+            LoraExperiment,
+            ["name", "data.cache_latents", "data.cache_dir", "training.max_train_steps"]
+            + [f"training.{name}" for name in (*SAVING, "compile", "save_every_n_steps", "log_every", "sample_every")]
+            + ["training.sample_prompts", "training.performance_check_interval"],
+        ),
+        (StarganExperiment, ["name", *(f"training.{name}" for name in (*SAVING, "epochs", "compile", "grid_every_n_epochs"))]),
+    ],
+    ids=["lora", "stargan"],
+)
+def test_a_run_may_be_resumed_with_another_length_and_with_what_decides_nothing_that_is_learnt(
+    kind: type[Section], free: list[str]
+):
+    rest = [one.path for one in settings_of(kind) if one.section in ("evaluation", "output", "tracking")]
+    assert {one.path for one in settings_of(kind) if one.may_change} == {*free, *rest}
