@@ -28,13 +28,13 @@ def test_the_checkouts_own_files_are_found_from_any_folder(tmp_path: Path, monke
 
 
 def test_an_installed_sweep_and_its_experiment_are_found_and_one_line_says_where(
-    installed: Path, capsys: pytest.CaptureFixture[str]
+    installed: Path, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level("INFO", logger="fashion_ml")
     found = shipped_files.given_or_shipped(SWEEP)
     assert found == installed / SWEEP
-    said = capsys.readouterr().err
+    (said,) = caplog.messages
     assert str(found) in said
-    assert said.count("\n") == 1
     spec, base = load_sweep(found, {})
     assert (spec.name, base.network.rank) == ("lora_rank_lr", 16)
 
