@@ -26,7 +26,7 @@ def evaluate_trained(
     config: LoraExperiment,
     lora: Path,
     inputs: Sources,
-    training: TrackedRun,
+    training: TrackedRun | None,
     folder: Path,
     step: int,
     *,
@@ -36,17 +36,15 @@ def evaluate_trained(
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
+    Without a training run there is none for the evaluation either: its files are in `folder`.
     """
-    import torch
-
-    from fashion_ml.evaluation.instruments import device_of_evaluation
+    plan, base_folder = _plan(config, lora, inputs), base_folder or folder.parent / "evaluation_base"
+    if training is None:
+        return _written(_measured(plan, folder, base_folder), folder)
     from fashion_ml.evaluation.log_evaluation import log_facts, log_lora
-    from fashion_ml.evaluation.lora import measure_lora, plan_evaluation
     from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import open_run
 
-    assert inputs.suite is not None
-    plan = plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation())
     digest = data_digest(inputs.references)
     seen = config.evaluation.references is None
     tags = {
@@ -70,16 +68,39 @@ def evaluate_trained(
         if not earlier:
             run.log_dataset(source, digest, "evaluation", len(inputs.references))
         log_facts(run, plan.facts)
-        try:
-            result = measure_lora(plan, folder, base_folder or folder.parent / "evaluation_base")
-        except torch.OutOfMemoryError as error:
-            size = config.evaluation.batch_size
-            raise InputError(
-                f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
-            ) from error
-        result = log_lora(run, result, folder)
+        result = log_lora(run, _measured(plan, folder, base_folder), folder)
     roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
     write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
+    return result
+
+
+def _plan(config: LoraExperiment, lora: Path, inputs: Sources) -> Plan:
+    from fashion_ml.evaluation.instruments import device_of_evaluation
+    from fashion_ml.evaluation.lora import plan_evaluation
+
+    assert inputs.suite is not None
+    return plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation())
+
+
+def _measured(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResult:
+    """InputError when the GPU's memory is full."""
+    import torch
+
+    from fashion_ml.evaluation.lora import measure_lora
+
+    try:
+        return measure_lora(plan, folder, base_folder)
+    except torch.OutOfMemoryError as error:
+        size = plan.config.evaluation.batch_size
+        raise InputError(
+            f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
+        ) from error
+
+
+def _written(result: EvaluationResult, folder: Path) -> EvaluationResult:
+    from fashion_ml.evaluation.artifacts import write_evaluation
+
+    write_evaluation(result, folder)
     return result
 
 
@@ -151,8 +172,8 @@ def run_evaluation(
     return list(results.values())
 
 
-def complete_training_report(run: TrackedRun, logs: Path, results: Mapping[int, EvaluationResult]) -> None:
-    """Draw what evaluations measured, by step, into the newest JSON report of a training and its curves, and log both again."""
+def complete_training_report(run: TrackedRun | None, logs: Path, results: Mapping[int, EvaluationResult]) -> None:
+    """Draw what evaluations measured, by step, into the newest JSON report of a training and its curves, and log both again, with a run."""
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
     from fashion_ml.reports.training_report import Series, complete_report
 
@@ -165,7 +186,8 @@ def complete_training_report(run: TrackedRun, logs: Path, results: Mapping[int, 
         series[name] = Series(list(points), list(points.values()))
     fingerprint = next(iter(results.values())).fingerprint
     for path in complete_report(reports[-1], series, fingerprint):
-        run.log_file(path, "training_logs")
+        if run:
+            run.log_file(path, "training_logs")
 
 
 def _unfinished(folder: Path, plan: Plan) -> str:

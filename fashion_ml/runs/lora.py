@@ -15,7 +15,6 @@ from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
-from fashion_ml.runtime.console import say
 from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
@@ -37,11 +36,9 @@ def run_lora(
     `resume` (`latest`, or an output folder) goes on with an unfinished run, `new` moves what is in the output folder aside. Under
     `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None. With
     `expected_digest` the data must be those of an earlier run. Without `track` all files are written, and MLflow is neither imported nor
-    told anything; then nothing is evaluated.
+    told anything.
     """
     _check_precision(config)
-    if not track:
-        config = _without_evaluation(config)
     earlier = begin(config, resume=resume, new=new)
     if track and not resume:
         _make_ahead(config)
@@ -67,14 +64,6 @@ def run_lora(
         train=lambda run, folder: _train(config, pipeline.pop(), inputs, folder, run, accelerator, resume=resumed),
         evaluate=partial(_evaluate, config, inputs) if config.evaluation.enabled else None,
     )
-
-
-def _without_evaluation(config: LoraExperiment) -> LoraExperiment:
-    if config.evaluation.enabled or config.training.performance_check_interval:
-        say("Without tracking nothing is evaluated; measure the LoRA's images by evaluate_images")
-    off = config.evaluation.model_copy(update={"enabled": False})
-    unchecked = config.training.model_copy(update={"performance_check_interval": None})
-    return config.model_copy(update={"evaluation": off, "training": unchecked})
 
 
 def _check_precision(config: LoraExperiment) -> None:
@@ -149,7 +138,7 @@ def _train(
 
         hooks = Hooks(
             rows=on_rows,
-            check=(lambda step, path: _check_performance(config, path, inputs, run, folder, step)) if run else None,
+            check=lambda step, path: _check_performance(config, path, inputs, run, folder, step),
             sample=_sampler(config, pipeline, inputs, run, folder, accelerator),
         )
         steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
@@ -186,7 +175,9 @@ def _train_along(config: LoraExperiment, pipeline: Any, inputs: Sources, acceler
     train_lora(config, pipeline, steps, validation, folder, Hooks(rows=lambda rows: None), accelerator, resume=resume)
 
 
-def _evaluate(config: LoraExperiment, inputs: Sources, run: TrackedRun, folder: Path, trained: TrainedLora) -> EvaluationResult:
+def _evaluate(
+    config: LoraExperiment, inputs: Sources, run: TrackedRun | None, folder: Path, trained: TrainedLora
+) -> EvaluationResult:
     last = config.training.max_train_steps
     result = evaluate_trained(config, trained.path, inputs, run, folder / "evaluation", last)
     complete_training_report(run, folder / "training_logs", {last: result})
@@ -194,22 +185,31 @@ def _evaluate(config: LoraExperiment, inputs: Sources, run: TrackedRun, folder: 
 
 
 def _check_performance(
-    config: LoraExperiment, lora: Path, inputs: Sources, run: TrackedRun, folder: Path, step: int
+    config: LoraExperiment, lora: Path, inputs: Sources, run: TrackedRun | None, folder: Path, step: int
 ) -> dict[str, float]:
     """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values."""
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
+
+    known = _known_performance(config, run, step) if run else None
+    if known is not None:
+        return {name: known[name] for name in IMAGE_LOSSES if name in known}
+    result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
+    return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES if name in result.scores}
+
+
+def _known_performance(config: LoraExperiment, run: TrackedRun, step: int) -> dict[str, float] | None:
+    """The values of a finished evaluation of that step by the same settings; None without one."""
     from fashion_ml.tracking.queries import finished_child
     from fashion_ml.tracking.run import note_of
 
     done = finished_child(run, "evaluation", step)
     same = {key: str(value) for key, value in flat(config).items() if key.startswith("evaluation.")}
-    if done and same.items() <= done.data.params.items():
-        fingerprint, said = done.data.tags["eval_fingerprint"], note_of(done)
-        means = {key: value for key, value in done.data.metrics.items() if not key.endswith(("_low", "_high"))}
-        roll_up(run, done.info.run_id, fingerprint, means, step, said)  # the kill may have come before it
-        return {name: done.data.metrics[name] for name in IMAGE_LOSSES if name in done.data.metrics}
-    result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
-    return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES if name in result.scores}
+    if not done or not same.items() <= done.data.params.items():
+        return None
+    fingerprint, said = done.data.tags["eval_fingerprint"], note_of(done)
+    means = {key: value for key, value in done.data.metrics.items() if not key.endswith(("_low", "_high"))}
+    roll_up(run, done.info.run_id, fingerprint, means, step, said)  # the kill may have come before it
+    return dict(done.data.metrics)
 
 
 def _sampler(

@@ -37,8 +37,6 @@ def run_stargan(
     `resume`, `new`, `expected_digest` and `track` as for a LoRA. Under `accelerate launch` processes beside the main one train along and
     return None.
     """
-    if not track:
-        config = _without_evaluation(config)
     earlier = begin(config, resume=resume, new=new)
     if track and not resume and (config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)):
         make_ahead(collection=False)  # else it may end before it needs a store
@@ -64,7 +62,7 @@ def run_stargan(
     digest, count = latents.digest(), sum(len(part) for part in inputs.training)
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
 
-    def evaluate(run: TrackedRun, folder: Path, trained: TrainedStargan) -> GanResult:
+    def evaluate(run: TrackedRun | None, folder: Path, trained: TrainedStargan) -> GanResult:
         return _evaluate(config, trained.path, inputs, vae, vae_sha256, encoder, run, folder / "evaluation")
 
     facts = _latent_facts(latents, inputs)
@@ -78,12 +76,6 @@ def run_stargan(
         train=lambda run, folder: _train(config, inputs, vae, folder, run, accelerator, resume=resumed),
         evaluate=evaluate if evaluation.enabled else None,
     )
-
-
-def _without_evaluation(config: StarganExperiment) -> StarganExperiment:
-    if config.evaluation.enabled:
-        say("Without tracking nothing is evaluated")
-    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"enabled": False})})
 
 
 def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Path | None) -> GanResult:
@@ -194,24 +186,28 @@ def _evaluate(
     vae: Any,
     vae_sha256: str,
     encoder: Any,
-    training: TrackedRun,
+    training: TrackedRun | None,
     folder: Path,
     *,
     adopt: bool = False,
 ) -> GanResult:
-    """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`."""
-    from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
-    from fashion_ml.evaluation.stargan import measure_stargan
-    from fashion_ml.models.stargan import make_networks
-    from fashion_ml.models.stargan_format import load_averages
-    from fashion_ml.tracking.run import open_run
-    from fashion_ml.training.stargan_loop import network_sizes
+    """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
-    sizes = network_sizes(config, len(inputs.latents.domains))
-    networks = load_averages(path, make_networks(sizes, config.training.seed))
-    device = inputs.scaled([(0, 0)]).device
-    for network in networks.named().values():
-        network.to(device)
+    Without a training run there is none for the evaluation either: its files are in `folder`.
+    """
+
+    def measure() -> GanResult:
+        return _measure(config, path, inputs, vae, vae_sha256, encoder)
+
+    if training is None:
+        from fashion_ml.evaluation.artifacts import write_evaluation
+
+        result = measure()
+        write_evaluation(result, folder)
+        return result
+    from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
+    from fashion_ml.tracking.run import open_run
+
     tags = {
         "kind": "evaluation",
         "algorithm": "stargan",
@@ -220,13 +216,27 @@ def _evaluate(
     }
     with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
         run.log_params(flat(config))
-        result = measure_stargan(
-            networks, inputs, vae, encoder, config.evaluation, config.training.latent_scale, vae_sha256=vae_sha256
-        )
+        result = measure()
         log_facts(run, result.facts)
         result = log_evaluation(run, result, folder)
     roll_up(training, run.run_id, result.fingerprint, result.headline(), config.training.epochs, result.sentence)
     return result
+
+
+def _measure(config: StarganExperiment, path: Path, inputs: GanInputs, vae: Any, vae_sha256: str, encoder: Any) -> GanResult:
+    """What the averaged networks of a file make of the held-out contents."""
+    from fashion_ml.evaluation.stargan import measure_stargan
+    from fashion_ml.models.stargan import make_networks
+    from fashion_ml.models.stargan_format import load_averages
+    from fashion_ml.training.stargan_loop import network_sizes
+
+    sizes = network_sizes(config, len(inputs.latents.domains))
+    networks = load_averages(path, make_networks(sizes, config.training.seed))
+    device = inputs.scaled([(0, 0)]).device
+    for network in networks.named().values():
+        network.to(device)
+    settings, scale = config.evaluation, config.training.latent_scale
+    return measure_stargan(networks, inputs, vae, encoder, settings, scale, vae_sha256=vae_sha256)
 
 
 def _what(config: StarganExperiment, latents: LatentSet, inputs: GanInputs) -> str:

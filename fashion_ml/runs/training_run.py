@@ -120,12 +120,12 @@ def training_run(
     new: bool,
     track: bool,
     train: Callable[[TrackedRun | None, Path], Trained],
-    evaluate: Callable[[TrackedRun, Path, Trained], Result] | None,
+    evaluate: Callable[[TrackedRun | None, Path, Trained], Result] | None,
 ) -> Outcome[Trained, Result]:
     """Make way if `new`, open the run or go on with `earlier`, note everything that says what it is, train, and measure what came out.
 
-    `train(run, folder)` and `evaluate(run, folder, trained)` are the recipe's; without `track` their run is None, nothing imports MLflow,
-    and nothing is evaluated. Only the main process is here; the others wait to be told the folder.
+    `train(run, folder)` and `evaluate(run, folder, trained)` are the recipe's; without `track` their run is None and nothing imports
+    MLflow. Only the main process is here; the others wait to be told the folder.
     """
     aside = move_aside(config) if new else None
     if aside:
@@ -143,11 +143,14 @@ def training_run(
             if run:
                 _log_training_files(run, folder, config)
         result = None
-        if run and evaluate:
+        if evaluate:
             try:
                 result = evaluate(run, folder, trained)
             except Exception:
-                say(f"It is trained and saved: {trained.path}. Measure it by: fashion-ml evaluate run {run.run_id}")
+                say(
+                    f"It is trained and saved: {trained.path}"
+                    + (f". Measure it by: fashion-ml evaluate run {run.run_id}" if run else "")
+                )
                 raise
         outcome = Outcome(note.run_id, run.experiment_id if run else "", folder, trained, result)
         write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")

@@ -15,7 +15,8 @@ import json, sys
 sys.modules["mlflow"] = None
 from fashion_ml.config import load_config
 from fashion_ml.runs.lora import run_lora
-given = {"train_data_dir": "embedded", "resolution": 64, "rank": 2, "sample_every": 2, "output_dir": "out", "evaluate": False}
+given = {"train_data_dir": "embedded", "resolution": 64, "rank": 2, "sample_every": 2, "output_dir": "out"}
+given |= {"max_references": 2, "images_per_reference": 1, "num_inference_steps": 1, "performance_check_interval": 2, "resamples": 10}
 one = run_lora(load_config({}, {**given, "max_train_steps": 2}), track=False)
 two = run_lora(load_config({}, {**given, "max_train_steps": 4}), track=False, resume="latest")
 print(json.dumps([one.to_dict(), two.to_dict()]))
@@ -40,8 +41,10 @@ def outcomes(script: str, folder: Path) -> list[dict[str, object]]:
 
 def test_a_lora_trains_and_goes_on_without_mlflow_and_leaves_all_its_files(tmp_path: Path):
     one, two = outcomes(LORA, tmp_path)
-    assert (one["run_id"], one["steps"], two["steps"], two["evaluation"]) == ("", 2, 4, None)
+    assert (one["run_id"], one["steps"], two["steps"]) == ("", 2, 4)
+    assert "color_loss" in str(two["evaluation"])
     folder = tmp_path / "out"
+    assert {"report.html", "per_image.csv", "grid.png"} <= {path.name for path in (folder / "evaluation").iterdir()}
     note = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert (note["run_id"], note["tracking_uri"], note["finished"]) == ("", "", True)
     assert json.loads((folder / "facts.json").read_text(encoding="utf-8")) == two
@@ -61,3 +64,5 @@ def test_a_stargan_trains_without_mlflow_into_a_folder_of_its_own(tmp_path: Path
     assert (only["run_id"], folder.parent, folder.name[:10]) == ("", tmp_path / "outputs" / "stargan", "untracked_")
     assert (folder / "stargan.safetensors").is_file()
     assert list((folder / "grids").glob("*.png"))
+    assert only["evaluation"]
+    assert (folder / "evaluation" / "report.html").is_file()
