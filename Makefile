@@ -1,5 +1,6 @@
 # make demo: see the whole thing work.   make test: the whole suite.   make check: style, types, layers.
 # make docs: docs/settings.md from the fields of the config.
+# make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (an hour on two cores)
 # make test-full: also Stable Diffusion 1.5 at its real size (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints" + ("-py310"
 
 SEED ?=
 
-.PHONY: demo install test test-full check docs format clean
+.PHONY: demo install test test-full mutants check docs format clean
 
 install: $(STAMP)
 
@@ -28,6 +29,9 @@ test: $(STAMP)
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/runs tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full
+
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants/run.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -270,3 +270,10 @@ def test_a_whole_run_does_what_each_of_its_settings_says(leaf: str, runs: Runs):
 def test_two_runs_without_a_difference_give_the_same_weights(runs: Runs):
     """Else base, prediction type and precision would seem to count when they do not."""
     assert not others(runs, tracking__experiment="again")
+
+
+def test_the_images_of_the_base_those_of_the_lora_and_those_of_a_strength_are_three(runs: Runs):
+    images = runs.full.folder / "evaluation" / "images"
+    (base,) = (runs.place / "cache").glob("base_*")
+    found = [(folder / "0_0.png").read_bytes() for folder in (images / "lora", base, images / "strength_0.45")]
+    assert len(set(found)) == 3
