@@ -10,6 +10,7 @@ A new fault: edit the code, `git diff -U1 > tests/mutants/patches/<name>.patch`,
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import re
 import shlex
@@ -32,6 +33,37 @@ SECONDS = 120.0
 """All that the tests may take to notice one fault."""
 EVERYTHING = ["tests/unit", "tests/contract"]
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?::.+?)(?: - .*)?$", re.MULTILINE)
+FORKS = multiprocessing.get_context("forkserver")
+"""Tests run in forks of a process that has the libraries already (importing them takes longer than most tests) and nothing of this package."""
+LIBRARIES = [
+    *(
+        "pytest",
+        "hypothesis",
+        "torch",
+        "torchvision",
+        "transformers",
+        "peft",
+        "accelerate",
+        "open_clip",
+        "mlflow",
+        "optuna",
+        "pandas",
+    ),
+    *(
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+        "skimage.color",
+        "skimage.measure",
+        "matplotlib.figure",
+    ),
+]
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+"""As tests/conftest.py has it, before the libraries are there."""
 KILLED, SURVIVED, NO_PATCH = "killed", "SURVIVED", "DOES NOT APPLY"
 
 
@@ -73,27 +105,33 @@ class Checkout:
         return subprocess.run(command, cwd=self.folder, capture_output=True, check=False, env=outside).returncode == 0
 
     def failing(self, arguments: Sequence[str], seconds: float) -> list[str]:
-        """The first test that fails, or `the time` when the tests took too long before; empty when all pass."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "-n", "0", "-p", "no:cacheprovider", *arguments]
-        own = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "400"}
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=own,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=max(seconds, 1))
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return ["the time"]
-        # a file that cannot be imported is no test that noticed anything
-        return _FAILED.findall(output)
+        """The tests that fail, of which the first ends it, or `the time` when they took too long before; empty when all pass."""
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace", suffix=".txt") as output:
+            process = FORKS.Process(target=_pytest, args=(str(self.folder), list(arguments), output.name))
+            process.start()
+            process.join(max(seconds, 1))
+            if process.is_alive():
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid or 0, signal.SIGKILL)
+                process.kill()
+                process.join()
+                return ["the time"]
+            return _FAILED.findall(output.read())  # a file that cannot be imported is no test that noticed anything
+
+
+def _pytest(folder: str, arguments: list[str], output: str) -> None:
+    """Run tests of a copy in this process, which is new and in a group of its own."""
+    import pytest
+
+    os.setsid()
+    os.chdir(folder)
+    with Path(output).open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE="1", COLUMNS="400")
+    sys.dont_write_bytecode = True  # the next fault may be in a file of the same size, within the same second
+    sys.path.insert(0, folder)
+    sys.exit(pytest.main(["-q", "-x", "-rfE", "-n", "0", "-p", "no:cacheprovider", *arguments]))
 
 
 class Runner:
@@ -150,6 +188,8 @@ def main() -> int:
     if not mutants or (options.only and len(mutants) < len(set(options.only))):
         sys.stderr.write("there is no such fault in tests/mutants/patches\n")
         return 2
+    os.environ.update(ENVIRONMENT)
+    FORKS.set_forkserver_preload(LIBRARIES)
     ends: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.workers) as pool:
         runner = Runner(Path(temporary), options.workers)
