@@ -274,6 +274,6 @@ def test_two_runs_without_a_difference_give_the_same_weights(runs: Runs):
 
 def test_the_images_of_the_base_those_of_the_lora_and_those_of_a_strength_are_three(runs: Runs):
     images = runs.full.folder / "evaluation" / "images"
-    (base,) = (runs.place / "cache").glob("base_*")
-    found = [(folder / "0_0.png").read_bytes() for folder in (images / "lora", base, images / "strength_0.45")]
-    assert len(set(found)) == 3
+    (base,) = (runs.place / "cache").glob("base_*/0_0.png")
+    found = {path.read_bytes() for path in (images / "lora" / "0_0.png", base, images / "strength_0.45" / "0_0.png")}
+    assert len(found) == 3

@@ -58,6 +58,8 @@ class Lora:
     def weights(self) -> str:
         digest = hashlib.sha256()
         for name, tensor in sorted(load_file(self.file).items()):
+            if name.endswith(".alpha"):
+                continue  # the setting itself, not what was learnt with it
             digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.float().numpy().tobytes())
         return digest.hexdigest()
 

@@ -222,3 +222,13 @@ def test_convolutions_have_kohyas_shapes(tmp_path: Path):
     assert tuple(tensors[f"{name}.lora_down.weight"].shape) == (RANK, 64, 3, 3)
     assert tuple(tensors[f"{name}.lora_up.weight"].shape) == (64, RANK, 1, 1)
     assert "lora_unet_conv_in.lora_down.weight" not in tensors
+
+
+def test_a_file_of_half_precision_keeps_its_alphas_exact(tmp_path: Path):
+    from safetensors.torch import load_file
+
+    tensors = {"lora_unet_x.lora_down.weight": torch.ones(2, 3) / 3, "lora_unet_x.alpha": torch.tensor(16.1)}
+    save_lora(tmp_path / "lora.safetensors", tensors, {}, torch.bfloat16)
+    found = load_file(tmp_path / "lora.safetensors")
+    assert found["lora_unet_x.lora_down.weight"].dtype == torch.bfloat16
+    assert torch.equal(found["lora_unet_x.alpha"], torch.tensor(16.1))
