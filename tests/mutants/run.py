@@ -116,7 +116,10 @@ class Checkout:
                 process.kill()
                 process.join()
                 return ["the time"]
-            return _FAILED.findall(output.read())  # a file that cannot be imported is no test that noticed anything
+            found = output.read()
+            if process.exitcode not in (0, 1, 2, 5) or not found.strip():
+                raise RuntimeError(f"pytest {' '.join(arguments)} ended with {process.exitcode}: {found[-2000:]}")
+            return _FAILED.findall(found)  # a file that cannot be imported is no test that noticed anything
 
 
 def _pytest(folder: str, arguments: list[str], output: str) -> None:
