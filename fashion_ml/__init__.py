@@ -12,11 +12,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fashion_ml.config import load_config
     from fashion_ml.errors import InputError
+    from fashion_ml.evaluation.compare import compare
+    from fashion_ml.evaluation.image_pairs import evaluate_images
+    from fashion_ml.evaluation.lora import evaluate_lora
+    from fashion_ml.runs.python_api import train_lora, train_stargan
 
-__all__ = ["InputError", "__version__", "load_config"]
+__all__ = [
+    "InputError",
+    "__version__",
+    "compare",
+    "evaluate_images",
+    "evaluate_lora",
+    "load_config",
+    "train_lora",
+    "train_stargan",
+]
 _WHERE = {
     "InputError": "fashion_ml.errors",
+    "compare": "fashion_ml.evaluation.compare",
+    "evaluate_images": "fashion_ml.evaluation.image_pairs",
+    "evaluate_lora": "fashion_ml.evaluation.lora",
     "load_config": "fashion_ml.config",
+    "train_lora": "fashion_ml.runs.python_api",
+    "train_stargan": "fashion_ml.runs.python_api",
 }
 
 

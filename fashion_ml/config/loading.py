@@ -14,6 +14,7 @@ from fashion_ml.config.base import Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.messages import problem
 from fashion_ml.config.settings import evaluation_settings, short_names
+from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.errors import InputError
 
@@ -57,7 +58,7 @@ def load_config(
 def load_experiment(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
     """As load_config, for any class of experiment."""
     names = short_names(kind)
-    tree = laid_over({}, source, names) if isinstance(source, Mapping) else read_yaml(Path(source))
+    tree = laid_over({}, source, names) if isinstance(source, Mapping) else read_yaml(given_or_shipped(source))
     return checked(laid_over(tree, overrides, names), kind)
 
 

@@ -64,6 +64,17 @@ def _empty_caption(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]
     return str(rng.choice(["a plain background", "a picture of a plain background"])), (_EMPTY[0], -1, -1)
 
 
+def _contrastive_loss(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, *, named: torch.Tensor, shown: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy both ways over a batch, 0-d. images, texts (B, D); named (B, 3) with -1 where a text is silent, shown (B, 3)."""
+    matches = ((named[None] == shown[:, None]) | (named[None] < 0)).all(-1).float()
+    logits = scale * images @ texts.T
+    by_image = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
+    by_text = F.cross_entropy(logits.T, matches.T / matches.T.sum(1, keepdim=True))
+    return (by_image + by_text) / 2
+
+
 def train_fashion_clip(
     out_dir: Path, cache_dir: Path, *, pictures: int, steps: int, batch_size: int = 96, seed: int = 2
 ) -> None:
@@ -97,13 +108,8 @@ def train_fashion_clip(
         )
         tokens = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-        named_attributes, shown = torch.tensor(named), attributes[rows]
-        matches = ((named_attributes[None] == shown[:, None]) | (named_attributes[None] < 0)).all(-1).float()
-        image_features, text_features, scale = model(_augmented(to_images(pixels[rows]), rng), tokens)
-        logits = scale * image_features @ text_features.T
-        by_image = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
-        by_text = F.cross_entropy(logits.T, matches.T / matches.T.sum(1, keepdim=True))
-        loss = (by_image + by_text) / 2
+        features = model(_augmented(to_images(pixels[rows]), rng), tokens)
+        loss = _contrastive_loss(*features, named=torch.tensor(named), shown=attributes[rows])
 
         optimizer.zero_grad()
         loss.backward()

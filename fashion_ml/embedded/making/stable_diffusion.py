@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,25 +70,11 @@ def train_stable_diffusion(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer = save_tokenizer(base_dir / "tokenizer")
-    if refine:
-        text_encoder = CLIPTextModel.from_pretrained(base_dir / "text_encoder").float()
-        unet = UNet2DConditionModel.from_pretrained(base_dir / "unet").float()
-    else:
-        text_encoder = new_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
-        unet = new_unet()
+    text_encoder, unet = _parts(base_dir, tokenizer, refine=refine)
     vae = AutoencoderKL.from_pretrained(base_dir / "vae", torch_dtype=torch.float32)
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    scheduler = _scheduler()
     garments, pixels = rendered(pictures, TRAIN_SEED, cache_dir)
-    with torch.no_grad():
-        latents = torch.cat([vae.encode(to_images(p)).latent_dist.mean for p in torch.split(pixels, 64)])
-    latents *= vae.config.scaling_factor
+    latents = _scaled_latents(vae, pixels)
 
     trained = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet}).train()
     average = copy.deepcopy(trained).eval().requires_grad_(False)
@@ -120,25 +107,52 @@ def train_stable_diffusion(
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in parameters], 1 - decay)
         running = 0.98 * running + 0.02 * error.mean().item()
         if step % 50 == 0:
-            log.info(
-                "stable_diffusion step %d/%d mse %.4f (%.0f s)",
-                step,
-                steps,
-                running / (1 - 0.98**step),
-                time.monotonic() - start,
-            )
+            mse, seconds = running / (1 - 0.98**step), time.monotonic() - start
+            log.info("stable_diffusion step %d/%d mse %.4f (%.0f s)", step, steps, mse, seconds)
         if step % 500 == 0 or step == steps:
-            parts = {name: copy.deepcopy(average[name]).half() for name in ("text_encoder", "unet")}
-            StableDiffusionPipeline(
-                vae=vae.half(),
-                **parts,
-                tokenizer=tokenizer,
-                scheduler=scheduler,
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            ).save_pretrained(base_dir)
-            _forget_paths(base_dir)
+            _save(base_dir, vae, average, tokenizer, scheduler)
+
+
+def _parts(base_dir: Path, tokenizer: Any, *, refine: bool) -> tuple[CLIPTextModel, UNet2DConditionModel]:
+    """Text encoder and UNet to train: untrained, or with `refine` the saved ones."""
+    if refine:
+        text_encoder = CLIPTextModel.from_pretrained(base_dir / "text_encoder").float()
+        return text_encoder, UNet2DConditionModel.from_pretrained(base_dir / "unet").float()
+    return new_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id), new_unet()
+
+
+def _scheduler() -> DDIMScheduler:
+    """Stable Diffusion 1.5's."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+@torch.no_grad()
+def _scaled_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """Posterior means times the VAE's scaling factor, (N, 4, 16, 16)."""
+    latents = torch.cat([vae.encode(to_images(p)).latent_dist.mean for p in torch.split(pixels, 64)])
+    return latents * vae.config.scaling_factor
+
+
+def _save(base_dir: Path, vae: AutoencoderKL, average: torch.nn.ModuleDict, tokenizer: Any, scheduler: DDIMScheduler) -> None:
+    """The whole pipeline in fp16, as diffusers keeps it."""
+    parts = {name: copy.deepcopy(average[name]).half() for name in ("text_encoder", "unet")}
+    StableDiffusionPipeline(
+        vae=vae.half(),
+        **parts,
+        tokenizer=tokenizer,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(base_dir)
+    _forget_paths(base_dir)
 
 
 def _forget_paths(base_dir: Path) -> None:
