@@ -15,12 +15,12 @@ from PIL import ImageOps
 
 from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, fit_square, load_picture, look_at_files
 from fashion_ml.data.latents import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
-from fashion_ml.data.tensor_cache import weights_sha256
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.models.vae import load_vae, vae_factor_of
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.weights_hash import weights_sha256
 
 _NOTE_EVERY = 64
 

@@ -28,16 +28,6 @@ def key_of(**parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def weights_sha256(module: torch.nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of a module's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(memoryview(plain.view(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
 class TensorCache:
     """Get and put small groups of tensors by key; with `memory_bytes` the least recently used leave memory when that is passed.
 

@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weights_hash import weights_sha256
 
 FORMS = (
     "use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder in transformers' form such as "
@@ -90,7 +91,7 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
         raise
     except Exception as error:
         raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
-    return FashionClip(name, _weights_digest(model), model.eval().to(device), preprocess, tokenizer)
+    return FashionClip(name, weights_sha256(model), model.eval().to(device), preprocess, tokenizer)
 
 
 def _load(name: str, source: str) -> tuple[Any, Any, Any]:
@@ -144,14 +145,6 @@ def _transformers_folder(name: str, source: str) -> Path:
     if not is_transformers_clip(found):
         raise InputError(f"evaluation.encoder: {name!r} is no CLIP in transformers' form; {FORMS}")
     return found
-
-
-def _weights_digest(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def embedded_source(models_dir: Path) -> str:

@@ -182,8 +182,7 @@ def _length(config: Experiment) -> int:
 
 def run_folder(config: Experiment, run_id: str) -> Path:
     """The given output_dir, else `outputs/<output_name>/<run id>`."""
-    given = config.output.output_dir
-    return (Path(given).expanduser() if given else Path("outputs") / config.output.output_name / run_id).absolute()
+    return (_given_folder(config) or Path("outputs") / config.output.output_name / run_id).absolute()
 
 
 def shared_folder(folder: Path | None, accelerator: Any) -> Path:

@@ -79,8 +79,8 @@ def stargan_inputs(config: StarganExperiment, latents: LatentSet, accelerator: A
 
 def checked_vae(config: StarganExperiment, latents: LatentSet, device: Any) -> tuple[Any, str]:
     """The VAE of an experiment and its hash. InputError when the latents' manifest names another one, or another scale."""
-    from fashion_ml.data.tensor_cache import weights_sha256
     from fashion_ml.models.vae import load_vae
+    from fashion_ml.runtime.weights_hash import weights_sha256
 
     vae = load_vae(config.model.vae, device)
     sha256, manifest = weights_sha256(vae), latents.manifest

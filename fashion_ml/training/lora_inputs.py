@@ -15,9 +15,10 @@ from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import BatchSettings, StepInputs
 from fashion_ml.data.split import hold_out
-from fashion_ml.data.tensor_cache import TensorCache, weights_sha256
+from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
+from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.validation import Validation
 
 _BESIDE_FOLDER = 64 << 20

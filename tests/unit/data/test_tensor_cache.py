@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fashion_ml.data.tensor_cache import TensorCache, key_of, weights_sha256
+from fashion_ml.data.tensor_cache import TensorCache, key_of
+from fashion_ml.runtime.weights_hash import weights_sha256
 
 KEY, OTHER = key_of(image="a", vae="b"), key_of(image="c", vae="b")
 
