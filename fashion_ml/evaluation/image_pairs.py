@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from fashion_ml.config import Evaluation, validate_evaluation
+from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files, read_training_folder
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
@@ -124,7 +124,7 @@ def evaluate_images(
     `extra_metrics=[…]`, `resamples=500`). What cannot be used is left out and told by the logger `fashion_ml`. InputError with every problem
     at once.
     """
-    checked = validate_evaluation(settings)
+    checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images takes", Evaluation.of_images))
     found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), Path(pairs).expanduser() if pairs else None)
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)

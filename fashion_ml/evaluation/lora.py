@@ -238,10 +238,16 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     """Measure the LoRA against the base; the LoRA's images go to `folder`, the base's to `base_folder`.
 
     Images that an evaluation with the same weights, prompts and seeds left in these folders are used again. With `evaluation.cache_dir` the
-    base's lie there, and of several processes one makes them.
+    base's lie there, and of several processes one makes them. InputError when a batch does not fit into the GPU's memory.
     """
     settings, jobs = plan.config.evaluation, plan.jobs
-    arms = _generate_and_measure(plan, folder, base_folder)
+    try:
+        arms = _generate_and_measure(plan, folder, base_folder)
+    except torch.OutOfMemoryError as error:
+        size = settings.batch_size
+        raise InputError(
+            f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
+        ) from error
     names = [plan.references[job.reference].name for job in jobs]
     extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
     figures: list[Figure] = []

@@ -38,9 +38,11 @@ def evaluate_trained(
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
     Without a training run there is none for the evaluation either: its files are in `folder`.
     """
+    from fashion_ml.evaluation.lora import measure_lora
+
     plan, base_folder = _plan(config, lora, inputs), base_folder or folder.parent / "evaluation_base"
     if training is None:
-        return _written(_measured(plan, folder, base_folder), folder)
+        return _written(measure_lora(plan, folder, base_folder), folder)
     from fashion_ml.evaluation.log_evaluation import log_facts, log_lora
     from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import open_run
@@ -68,7 +70,7 @@ def evaluate_trained(
         if not earlier:
             run.log_dataset(source, digest, "evaluation", len(inputs.references))
         log_facts(run, plan.facts)
-        result = log_lora(run, _measured(plan, folder, base_folder), folder)
+        result = log_lora(run, measure_lora(plan, folder, base_folder), folder)
     roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
     write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
     return result
@@ -80,21 +82,6 @@ def _plan(config: LoraExperiment, lora: Path, inputs: Sources) -> Plan:
 
     assert inputs.suite is not None
     return plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation())
-
-
-def _measured(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResult:
-    """InputError when the GPU's memory is full."""
-    import torch
-
-    from fashion_ml.evaluation.lora import measure_lora
-
-    try:
-        return measure_lora(plan, folder, base_folder)
-    except torch.OutOfMemoryError as error:
-        size = plan.config.evaluation.batch_size
-        raise InputError(
-            f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
-        ) from error
 
 
 def _written(result: EvaluationResult, folder: Path) -> EvaluationResult:

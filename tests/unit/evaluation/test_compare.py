@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.compare import Difference, Evaluated, differences, refuse_different, to_dict
+from fashion_ml.evaluation.compare import Difference, Evaluated, differences, noted, refuse_different, to_dict
 from fashion_ml.metrics.bootstrap import Interval
 
 
@@ -62,6 +62,15 @@ def test_evaluations_that_were_measured_differently_are_refused_and_what_differs
         refuse_different([one, evaluated("two", {"fingerprint": "g", "seed": 1})])
     with pytest.raises(InputError, match="fingerprint: made by another version"):
         refuse_different([one, evaluated("two", {"fingerprint": "g", "seed": 0})])
+
+
+def test_library_versions_that_differ_are_told_and_refuse_nothing():
+    one = evaluated("one", {"fingerprint": "f", "versions": {"torch": "2.8.0", "diffusers": "0.35"}})
+    other = evaluated("two", {"fingerprint": "f", "versions": {"torch": "2.9.0", "diffusers": "0.35"}})
+    refuse_different([one, other])
+    (line,) = noted(one, [evaluated("same", one.facts), other])
+    assert line.startswith("one and two were measured with different versions")
+    assert line.endswith("torch: 2.8.0, 2.9.0")
 
 
 def test_the_json_holds_each_metrics_numbers_and_its_verdict():

@@ -123,5 +123,7 @@ def test_results_that_were_measured_differently_are_refused_by_what_differs(plac
 def test_a_setting_that_there_is_not_and_a_file_that_there_is_not_are_one_line_each(place: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"evaluation\.extra_metrics\.0: 'nonsense' is not accepted"):
         evaluate_images(place / "generated", place / "references", extra_metrics=["nonsense"])
+    with pytest.raises(InputError, match=r"evaluation\.seed: is not among these settings; evaluate_images takes encoder, "):
+        evaluate_images(place / "generated", place / "references", seed=1)
     with pytest.raises(InputError, match=r"lora: .*none\.safetensors' is no file"):
         evaluate_lora(tmp_path / "none.safetensors")
