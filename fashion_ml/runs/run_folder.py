@@ -1,4 +1,4 @@
-"""A run's output folder: whose it is, whether it is unfinished, and how it goes on or makes way."""
+"""A run's output folder: where it is, whose it is, whether it is unfinished, and how it makes way for another."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fashion_ml.config import LoraExperiment, StarganExperiment, checked, flat, settings_of, to_yaml
+from fashion_ml.config import LoraExperiment, StarganExperiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 
 Experiment = LoraExperiment | StarganExperiment
-
-_RUN, _CONFIG = "run.json", "config.yaml"
-
+NOTE, CONFIG = "run.json", "config.yaml"
+"""Whose folder it is, and the resolved experiment."""
 FACTS = "facts.json"
 """What `--json` says of a finished run, in the run's own folder: written before the run is noted as finished."""
 
@@ -36,7 +33,7 @@ class RunFolder:
 
 def read_run_folder(path: Path) -> RunFolder | None:
     """What is in a folder; None when no run has begun there. InputError when its note is damaged."""
-    note = path / _RUN
+    note = path / NOTE
     if not note.is_file():
         return None
     try:
@@ -51,36 +48,9 @@ def write_run_folder(folder: RunFolder, config: Experiment | None = None) -> Non
     if config is not None:
         output = config.output.model_copy(update={"output_dir": None})
         free = config.model_copy(update={"output": output})
-        write_text(folder.path / _CONFIG, to_yaml(free))
+        write_text(folder.path / CONFIG, to_yaml(free))
     facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
-    write_text(folder.path / _RUN, json.dumps(facts, indent=2) + "\n")
-
-
-def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
-    """The folder that `--resume` means: a path, or `latest`: the output_dir, else the newest unfinished run of this output_name.
-
-    InputError when there is none, when it is finished with as many steps as are asked for, or when a setting that decides what is
-    learnt has changed.
-    """
-    given = config.output.output_dir
-    if resume != "latest":
-        path = Path(resume).expanduser()
-        path = path.parents[1] if path.is_file() and path.parent.name == "state" else path
-    elif given:
-        path = Path(given).expanduser()
-    else:
-        path = _newest_unfinished(Path("outputs") / config.output.output_name)
-    found = read_run_folder(path.absolute())
-    if found is None:
-        raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
-    before = _config_of(found.path, type(config))
-    if found.finished and _length(before) >= _length(config):
-        field = config.length_field.rpartition(".")[2]
-        raise InputError(
-            f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out"
-        )
-    _refuse_changes(before, config, finished=found.finished)
-    return found
+    write_text(folder.path / NOTE, json.dumps(facts, indent=2) + "\n")
 
 
 def check_output_folder(config: Experiment, new: bool) -> None:
@@ -99,8 +69,8 @@ def check_output_folder(config: Experiment, new: bool) -> None:
             "(what is there is moved aside)"
         )
     patterns = (
-        _RUN,
-        _CONFIG,
+        NOTE,
+        CONFIG,
         "training_logs",
         "evaluation*",
         "state",
@@ -134,50 +104,6 @@ def move_aside(config: Experiment) -> Path | None:
 def _given_folder(config: Experiment) -> Path | None:
     given = config.output.output_dir
     return Path(given).expanduser() if given else None
-
-
-def _newest_unfinished(folder: Path) -> Path:
-    notes = sorted(folder.glob(f"*/{_RUN}"), key=lambda note: note.stat().st_mtime, reverse=True)
-    for note in notes:
-        found = read_run_folder(note.parent)
-        if found and not found.finished:
-            return note.parent
-    raise InputError(
-        f"resume: there is no unfinished run below {str(folder)!r}; give the output folder of one, or leave --resume out"
-    )
-
-
-def _config_of(folder: Path, kind: type[Experiment]) -> Experiment:
-    try:
-        return checked(yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")), kind)
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"resume: {str(folder / _CONFIG)!r} cannot be read ({error}); start over with --new") from None
-
-
-def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) -> None:
-    first, second = flat(before), flat(after)
-    free = {one.path for one in settings_of(type(after)) if one.may_change}
-    problems = [
-        f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key) and key not in free
-    ]
-    scheduled = flat(after).get("optimizer.lr_scheduler") != "constant"
-    if scheduled and not finished and _length(after) != _length(before):  # some steps would be trained again at another rate
-        schedule = flat(after)["optimizer.lr_scheduler"]
-        problems.append(
-            f"{after.length_field}: {_length(after)}, but the run to resume has {_length(before)} and its learning rate follows a {schedule} "
-            "schedule over that length; give the same, or --new"
-        )
-    elif _length(after) < _length(before):
-        was = _length(before)
-        problems.append(f"{after.length_field}: {_length(after)}, but the run to resume has {was}; give {was} or more")
-    if problems:
-        raise InputError(problems)
-
-
-def _length(config: Experiment) -> int:
-    return int(flat(config)[config.length_field])
 
 
 def run_folder(config: Experiment, run_id: str) -> Path:

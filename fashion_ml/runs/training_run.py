@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from fashion_ml.config import EXPERIMENTS, flat
 from fashion_ml.errors import InputError
+from fashion_ml.runs.resume import find_run_to_resume
 from fashion_ml.runs.run_folder import (
     FACTS,
     Experiment,
     RunFolder,
     check_output_folder,
     check_tensorboard,
-    find_run_to_resume,
     move_aside,
     run_folder,
     shared_folder,

@@ -1,0 +1,82 @@
+"""How a stopped run goes on: which folder `--resume` means, and which settings may have changed since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from fashion_ml.config import checked, flat, settings_of
+from fashion_ml.errors import InputError
+from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, read_run_folder
+
+
+def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
+    """The folder that `--resume` means: a path, or `latest`: the output_dir, else the newest unfinished run of this output_name.
+
+    InputError when there is none, when it is finished with as many steps as are asked for, or when a setting that decides what is
+    learnt has changed.
+    """
+    given = config.output.output_dir
+    if resume != "latest":
+        path = Path(resume).expanduser()
+        path = path.parents[1] if path.is_file() and path.parent.name == "state" else path
+    elif given:
+        path = Path(given).expanduser()
+    else:
+        path = _newest_unfinished(Path("outputs") / config.output.output_name)
+    found = read_run_folder(path.absolute())
+    if found is None:
+        raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
+    before = _config_of(found.path, type(config))
+    if found.finished and _length(before) >= _length(config):
+        field = config.length_field.rpartition(".")[2]
+        raise InputError(
+            f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out"
+        )
+    _refuse_changes(before, config, finished=found.finished)
+    return found
+
+
+def _newest_unfinished(folder: Path) -> Path:
+    notes = sorted(folder.glob(f"*/{NOTE}"), key=lambda note: note.stat().st_mtime, reverse=True)
+    for note in notes:
+        found = read_run_folder(note.parent)
+        if found and not found.finished:
+            return note.parent
+    raise InputError(
+        f"resume: there is no unfinished run below {str(folder)!r}; give the output folder of one, or leave --resume out"
+    )
+
+
+def _config_of(folder: Path, kind: type[Experiment]) -> Experiment:
+    try:
+        return checked(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), kind)
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"resume: {str(folder / CONFIG)!r} cannot be read ({error}); start over with --new") from None
+
+
+def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) -> None:
+    first, second = flat(before), flat(after)
+    free = {one.path for one in settings_of(type(after)) if one.may_change}
+    problems = [
+        f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key) and key not in free
+    ]
+    scheduled = flat(after).get("optimizer.lr_scheduler") != "constant"
+    if scheduled and not finished and _length(after) != _length(before):  # some steps would be trained again at another rate
+        schedule = flat(after)["optimizer.lr_scheduler"]
+        problems.append(
+            f"{after.length_field}: {_length(after)}, but the run to resume has {_length(before)} and its learning rate follows a {schedule} "
+            "schedule over that length; give the same, or --new"
+        )
+    elif _length(after) < _length(before):
+        was = _length(before)
+        problems.append(f"{after.length_field}: {_length(after)}, but the run to resume has {was}; give {was} or more")
+    if problems:
+        raise InputError(problems)
+
+
+def _length(config: Experiment) -> int:
+    return int(flat(config)[config.length_field])
