@@ -42,9 +42,7 @@ def run_lora(
     earlier = begin(config, resume=resume, new=new)
     if track and not resume:
         _make_ahead(config)
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, kwargs_handlers=[long_waits()])
+    accelerator = _accelerator(config.training.mixed_precision)
     inputs = read_sources(config)
     pipeline = [_checked_pipeline(config, accelerator)]
     resumed = earlier is not None
@@ -99,6 +97,17 @@ def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
     return pipeline
+
+
+def _accelerator(precision: str) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    try:
+        return Accelerator(mixed_precision=precision, kwargs_handlers=[long_waits()])
+    except ValueError:  # accelerate keeps a process's first precision for good, and a program may train in several
+        AcceleratorState._reset_state()
+        return Accelerator(mixed_precision=precision, kwargs_handlers=[long_waits()])
 
 
 def _what(config: LoraExperiment, images: int) -> str:

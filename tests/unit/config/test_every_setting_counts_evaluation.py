@@ -105,7 +105,6 @@ class Runs:
             calls: list[Call] = []
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("diffusers.StableDiffusionPipeline.__call__", recorded(calls))
-                AcceleratorState._reset_state(True)  # a process has one precision for good
                 outcome = run_lora(config)
             assert outcome is not None
             self._made[key] = Whole(outcome, calls)
@@ -163,6 +162,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
     place = tmp_path_factory.mktemp("whole")
     shutil.copy(empty_store, place / "mlflow.db")
     torch.set_num_threads(1)
+    AcceleratorState._reset_state(True)  # other tests' is for CPUs alone
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
