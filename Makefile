@@ -1,24 +1,29 @@
 # make demo: see the whole thing work.   make test: the whole suite.   make check: style, types, layers.
 # make docs: docs/settings.md from the fields of the config.
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (an hour on two cores)
+# make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
 # make test-full: also Stable Diffusion 1.5 at its real size (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST = .venv-lowest
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 # newer releases of torch and numpy have left Python 3.10, so it has tested versions of its own
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints" + ("-py310" if sys.version_info < (3, 11) else "") + ".txt")')
+# installed with uv where it is on the PATH, else, or where uv reaches no index, with pip
+WANTED = --constraint $(CONSTRAINTS) --editable '.[test]'
 
 SEED ?=
 
-.PHONY: demo install test test-full mutants check docs format clean
+.PHONY: demo install test test-lowest test-full mutants check docs format clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar off --constraint $(CONSTRAINTS) --editable '.[test]'
+	command -v uv >/dev/null && uv pip install --python $(BIN)/python $(WANTED) || { \
+	$(BIN)/python -m pip install --quiet --upgrade pip && \
+	$(BIN)/python -m pip install --progress-bar off $(WANTED); }
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -26,6 +31,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-lowest: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	$(LOWEST)/bin/python -m pytest tests/unit tests/contract
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/runs tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full
@@ -47,4 +57,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info

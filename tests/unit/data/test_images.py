@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -94,6 +95,8 @@ def test_sixteen_bit_grey_keeps_its_tones(tmp_path: Path):
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "LA", "1", "P", "YCbCr"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str):
+    if mode == "YCbCr" and int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip("Pillow below 13 reads no YCbCr TIFF that is not compressed")
     ending = "tif" if mode in ("CMYK", "YCbCr") else "png"
     Image.new("RGB", (9, 8), (255, 255, 255)).convert(mode).save(tmp_path / f"a.{ending}")
     loaded = load_picture(tmp_path / f"a.{ending}")
