@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,18 @@ class Finished:
     stdout: str
     stderr: str
     uri: str
+
+
+def copied(run: Finished, folder: Path) -> Finished:
+    """A finished run with its files and its store in another, new folder, so that tests may add to it."""
+    shutil.copytree(run.folder, folder)
+    before, after = str(run.folder), str(folder)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, after))
+        store.commit()
+    facts = json.loads(json.dumps(run.facts).replace(before, after))
+    return Finished(folder, facts, run.stdout, run.stderr, f"sqlite:///{folder / 'mlflow.db'}")
 
 
 def in_own_process(*arguments: str, cwd: Path, uri: str, **environment: str) -> subprocess.CompletedProcess[str]:

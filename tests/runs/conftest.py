@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from fashion_ml import cli
 from fashion_ml.embedded.collection import VERSION
-from tests.runs.command import FEW, SHORT, Command, Finished, in_own_process
+from tests.runs.command import FEW, SHORT, Command, Finished, copied, in_own_process
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +34,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Fin
             assert result.returncode == 0, result.stderr
             for name, said in (("stdout.txt", result.stdout), ("stderr.txt", result.stderr)):
                 (made / name).write_text(said, encoding="utf-8")
-        folder = tmp_path_factory.mktemp("finished") / "copy"
-        shutil.copytree(made, folder)
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    said = [(folder / name).read_text(encoding="utf-8") for name in ("stdout.txt", "stderr.txt")]
-    return Finished(folder, facts, *said, f"sqlite:///{folder / 'mlflow.db'}")
+        said = [(made / name).read_text(encoding="utf-8") for name in ("stdout.txt", "stderr.txt")]
+        facts = json.loads((made / "facts.json").read_text(encoding="utf-8"))
+        return copied(Finished(made, facts, *said, ""), tmp_path_factory.mktemp("finished") / "copy")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from fashion_ml.embedded.garments import render, sample_garments
-from tests.runs.command import FEW, SHORT, Finished, fashion_ml
+from tests.runs.command import FEW, SHORT, Finished, copied, fashion_ml
 
 
 @pytest.fixture
@@ -147,9 +146,7 @@ def test_without_an_encoder_no_such_loss_is_anywhere(workdir: Path, folders: tup
 @pytest.fixture(scope="module")
 def lab(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The finished run in a store of its own, to which these tests add."""
-    folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(finished.folder / "mlflow.db", folder / "mlflow.db")
-    return replace(finished, folder=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
+    return copied(finished, tmp_path_factory.mktemp("lab") / "copy")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,9 @@ import base64
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -24,7 +22,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml.models.stable_diffusion import load_pipeline
-from tests.runs.command import Command, Finished, fashion_ml, free_port
+from tests.runs.command import Command, Finished, copied, fashion_ml, free_port
 
 SETTINGS = {"seed": 11, "num_inference_steps": 3, "guidance_scale": 4.0}
 PROMPT = "a red dress with dots"
@@ -33,9 +31,7 @@ PROMPT = "a red dress with dots"
 @pytest.fixture(scope="module")
 def own(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The finished training in a store of its own: other tests count the runs of theirs."""
-    folder = tmp_path_factory.mktemp("registered")
-    shutil.copy(finished.folder / "mlflow.db", folder / "mlflow.db")
-    return replace(finished, folder=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
+    return copied(finished, tmp_path_factory.mktemp("registered") / "copy")
 
 
 @pytest.fixture(scope="module")
