@@ -102,7 +102,7 @@ def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Eval
     folder = Path(source).expanduser()
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / PER_IMAGE, dtype={"seed": str})
+        table = pd.read_csv(folder / PER_IMAGE, dtype={"seed": str}, float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise InputError(
             f"compare: {str(folder)!r} is no evaluation's folder ({first_line(error)}); give one that holds {PER_IMAGE} and {FACTS}"

@@ -101,12 +101,13 @@ def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
 
 def _accelerator(precision: str) -> Any:
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+
+    from fashion_ml.training.accelerate_private import forget_precision
 
     try:
         return Accelerator(mixed_precision=precision, kwargs_handlers=[long_waits()])
     except ValueError:  # accelerate keeps a process's first precision for good, and a program may train in several
-        AcceleratorState._reset_state()
+        forget_precision()
         return Accelerator(mixed_precision=precision, kwargs_handlers=[long_waits()])
 
 

@@ -1,20 +1,21 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 
-def test_help_answers_within_0_6_seconds():
-    """The best of five, because other processes may be busy."""
+def test_help_takes_0_6_seconds_of_a_processor():
+    """The best of five; the time on the wall is that on an idle machine, and other processes may be busy."""
     times = []
     for _ in range(5):
-        start = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "fashion_ml", "--help"], check=True, capture_output=True)
-        times.append(time.monotonic() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) <= 0.6
 
 
