@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 
 PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def heard() -> None:
+    """What is said reaches caplog, also after a test that drove the command line, which prints it instead."""
+    logging.getLogger("fashion_ml").propagate = True
 
 
 @pytest.fixture(scope="session")

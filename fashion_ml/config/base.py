@@ -130,8 +130,8 @@ class Evaluation(Section):
     @classmethod
     def _read_the_old_key(cls, given: Any) -> Any:
         """Experiments of 0.1 say `signs`."""
-        if isinstance(given, Mapping) and "signs" in given and "extra_metrics" not in given:
-            return {"extra_metrics" if key == "signs" else key: value for key, value in given.items()}
+        if isinstance(given, Mapping) and "signs" in given:
+            return {"extra_metrics": given["signs"]} | {key: value for key, value in given.items() if key != "signs"}
         return given
 
 

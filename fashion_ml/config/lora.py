@@ -232,7 +232,11 @@ class LoraExperiment(Section):
     @field_validator("network")
     @classmethod
     def _alpha_defaults_to_rank(cls, network: Network) -> Network:
-        return network if network.alpha is not None else network.model_copy(update={"alpha": float(network.rank)})
+        if network.alpha is not None:
+            return network
+        settled = network.model_copy(update={"alpha": float(network.rank)})
+        settled.model_fields_set.discard("alpha")  # it goes on following the rank when settings are laid over this config
+        return settled
 
 
 SHORT_NAMES = short_names(LoraExperiment)

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 WINDOW = 7
-"""Side of the sliding window, pixels; smaller pictures have no SSIM."""
+"""Side of the sliding window, pixels, from 3 to 11 (sums of larger ones do not fit 32 bits); smaller pictures have no SSIM. Another side makes
+other numbers: raise the metric's version in the registry."""
 PARAMETERS = {"of": "8-bit ITU-R 601 luma", "window": WINDOW, "data_range": 255}
 """What decides its numbers."""
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def ssim(first: Image.Image, second: Image.Image) -> float:
-    """Mean SSIM on 8-bit greyscale (ITU-R 601 luma), 7 x 7 window, data range 255, in [-1, 1].
+    """Mean SSIM on 8-bit greyscale (ITU-R 601 luma), a window of WINDOW x WINDOW, data range 255, in [-1, 1].
 
     Pictures of different size are both resized (bicubic) to the smaller height and the smaller width first. ValueError when that is below the
-    7 x 7 window. Wang et al. 2004, doi:10.1109/TIP.2003.819861, with the sample covariance and the border of scikit-image's
+    window. Wang et al. 2004, doi:10.1109/TIP.2003.819861, with the sample covariance and the border of scikit-image's
     `structural_similarity`, whose value it equals: of 8-bit pictures every sum over a window is a whole number, so that they are exact.
     """
     import numpy as np
@@ -31,7 +32,9 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
     x, y = (_luma(np.asarray(picture, dtype=np.int32)) for picture in to_common_size(first, second))
     height, width = x.shape
     if min(height, width) < WINDOW:
-        raise ValueError(f"size: {width} x {height} pixels are fewer than the 7 x 7 window of SSIM; use larger pictures")
+        raise ValueError(
+            f"size: {width} x {height} pixels are fewer than the {WINDOW} x {WINDOW} window of SSIM; use larger pictures"
+        )
     n = WINDOW * WINDOW
     sum_x, sum_y, sum_squares, sum_xy = (_window_sums(values) for values in (x, y, x * x + y * y, x * y))
     # n^2 times the means' products, n (n - 1) times the covariance and the variances: all below 2^31
@@ -47,8 +50,14 @@ def _luma(rgb: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 
 def _window_sums(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Sums over every whole 7 x 7 window: (H, W) -> (H - 6, W - 6)."""
-    two = values[:-1] + values[1:]
-    seven = two[:-5] + two[2:-3] + two[4:-1] + values[6:]
-    two = seven[:, :-1] + seven[:, 1:]
-    return two[:, :-5] + two[:, 2:-3] + two[:, 4:-1] + seven[:, 6:]
+    """Sums over every whole window: (H, W) -> (H - WINDOW + 1, W - WINDOW + 1)."""
+    return _sums_downwards(_sums_downwards(values).T).T
+
+
+def _sums_downwards(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Sums of WINDOW numbers below each other, two at a time: (H, W) -> (H - WINDOW + 1, W)."""
+    count, pairs = len(values) - WINDOW + 1, values[:-1] + values[1:]
+    total = pairs[:count]
+    for first in range(2, WINDOW - 1, 2):
+        total = total + pairs[first : first + count]
+    return total + values[WINDOW - 1 :] if WINDOW % 2 else total

@@ -69,5 +69,5 @@ def _config(
 ) -> Experiment:
     given = {**(overrides or {}), **({"output_dir": str(folder)} if folder is not None else {})}
     if isinstance(experiment, kind):
-        return checked(laid_over(experiment.model_dump(mode="json"), given, short_names(kind)), kind)
+        return checked(laid_over(experiment.model_dump(mode="json", exclude_unset=True), given, short_names(kind)), kind)
     return load_experiment(experiment, given, kind)  # type: ignore[arg-type]

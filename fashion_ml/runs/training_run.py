@@ -94,7 +94,9 @@ class About:
 
 
 def begin(config: Experiment, *, resume: str, new: bool) -> RunFolder | None:
-    """Check where the files are to go, before anything slow; returns the folder of the run that goes on. InputError as run_folder's."""
+    """Check where the files are to go, before anything slow; returns the folder of the run that goes on. InputError when it cannot be used."""
+    if resume and new:
+        raise InputError("new: contradicts resume; give one of them")
     check_tensorboard(config.tracking.log_with)
     if resume:
         return find_run_to_resume(resume, config)

@@ -91,3 +91,4 @@ def show_lines() -> None:
     if not any(isinstance(handler, _Lines) for handler in _logger.handlers):
         _logger.addHandler(_Lines())
     _logger.setLevel(logging.INFO)
+    _logger.propagate = False  # a library may have given the root logger a handler, which would say all of it again

@@ -66,6 +66,15 @@ def test_ssim_is_skimages_on_luma_at_the_smaller_size(pair):
     assert ssim(*pair) == pytest.approx(structural_similarity(*grey, data_range=255), abs=1e-6)
 
 
+@pytest.mark.parametrize("window", [3, 5, 9, 11])
+def test_ssim_of_another_window_is_skimages_too(window: int, monkeypatch: pytest.MonkeyPatch):
+    """White on black fills the sums of the largest window that 32 bits hold."""
+    monkeypatch.setattr("fashion_ml.metrics.ssim.WINDOW", window)
+    for first, second in ((noise(), noise()), (flat(255, (30, 30)), noise(30, 30))):
+        grey = [cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2GRAY) for picture in (first, second)]
+        assert ssim(first, second) == pytest.approx(structural_similarity(*grey, data_range=255, win_size=window), abs=1e-6)
+
+
 def test_equal_pictures_score_one_on_both():
     picture = noise()
     assert ssim(picture, picture) == pytest.approx(1, abs=1e-12)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,10 +14,10 @@ LOGGER = logging.getLogger("fashion_ml")
 @pytest.fixture
 def clean() -> Iterator[None]:
     """The logger as a program finds it that only imports the package."""
-    handlers, level = list(LOGGER.handlers), LOGGER.level
-    LOGGER.handlers, LOGGER.level = [], logging.NOTSET
+    before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
+    LOGGER.handlers, LOGGER.level, LOGGER.propagate = [], logging.NOTSET, True
     yield
-    LOGGER.handlers, LOGGER.level = handlers, level
+    LOGGER.handlers, LOGGER.level, LOGGER.propagate = before
 
 
 def test_a_program_that_imports_the_package_hears_only_what_its_own_logging_asks_for(
@@ -33,7 +34,12 @@ def test_a_program_that_imports_the_package_hears_only_what_its_own_logging_asks
 def test_the_command_line_shows_each_line_once_and_marks_warnings(clean: None, capsys: pytest.CaptureFixture[str]):
     show_lines()
     show_lines()
-    say("one [line]")
+    root = logging.StreamHandler(sys.stderr)  # as a library may leave it
+    logging.getLogger().addHandler(root)
+    try:
+        say("one [line]")
+    finally:
+        logging.getLogger().removeHandler(root)
     warn("the disk is nearly full")
     with bar("work", 2) as progress:
         progress.advance(2, note="done")
