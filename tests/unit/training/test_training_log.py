@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from fashion_ml.errors import InputError
-from fashion_ml.reports.loss_log import read_loss_log
+from fashion_ml.reports.loss_log import IMAGE_LOSSES, read_loss_log
 from fashion_ml.training.training_log import EpochMeans, Step, StepRows, TrainingLog
 
 HALF = {"skip_overflows": True, "steps_per_epoch": 4}
@@ -131,3 +131,24 @@ def test_a_norm_that_overflowed_is_no_measurement(tmp_path: Path):
     log = log_of(StepRows(tmp_path / "loss.txt", rows.extend, log_every=1, last_step=1), tmp_path, flush_every=1)
     log.add(1, {"total_loss": torch.tensor(1.0), "grad_norm": torch.tensor(math.inf)}, {"epoch": 1.0})
     assert "grad_norm" not in rows[0]
+
+
+def test_the_loss_log_has_the_first_step_every_nth_and_the_last(tmp_path: Path):
+    """Every 3 of 8: 1, 3, 6 and 8; what a step measured of its images has a row too."""
+    series = StepRows(tmp_path / "loss.txt", lambda rows: None, log_every=3, last_step=8)
+    log = log_of(series, tmp_path, last_step=8)
+    with log.open(0):
+        for number in range(1, 9):
+            images = {IMAGE_LOSSES[0]: 0.5} if number == 5 else {}
+            log.add(number, figure(float(number)), {"epoch": 1.0, "learning_rate": 1e-3, **images})
+    rows = read_loss_log(tmp_path / "loss.txt")
+    assert [(row.step, row.total_loss) for row in rows] == [(1, 1.0), (3, 3.0), (5, 5.0), (6, 6.0), (8, 8.0)]
+
+
+def test_the_series_go_on_behind_what_a_state_kept(tmp_path: Path):
+    first, second = (StepRows(tmp_path / "loss.txt", lambda rows: None, log_every=1, last_step=2) for _ in range(2))
+    first.take([Step(1, 0.0, {"total_loss": 0.5, "grad_norm": 1.0}, {IMAGE_LOSSES[0]: 0.25})], main=True)
+    second.restore(json.loads(json.dumps(first.to_dict())))
+    second.take([Step(2, 0.0, {"total_loss": 0.75, "grad_norm": 1.0}, {})], main=True)
+    assert second.total_loss.as_lists() == ([1, 2], [0.5, 0.75])
+    assert second.image_losses[IMAGE_LOSSES[0]].as_lists() == ([1], [0.25])
