@@ -15,7 +15,7 @@ from fashion_ml.models.lora import LoraParameters
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.train_state import STATE, TrainState, load_state, save_state, state_step
-from fashion_ml.training.training_log import StepRows, TrainingLog
+from fashion_ml.training.training_log import Step, StepRows, TrainingLog
 
 
 def steps(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
@@ -66,10 +66,18 @@ def test_a_missing_library_names_the_extra(kind: str, says: str):
         make_optimizer(settings, LoraParameters([torch.nn.Parameter(torch.zeros(1))], []), torch.device("cpu"))
 
 
-def managed(folder: Path, weight: torch.nn.Parameter, accelerator: Any, **given: Any) -> tuple[CheckpointManager, TrainState]:
-    """A manager of one weight that writes the step into its files, with nothing in its log."""
+def managed(
+    folder: Path,
+    weight: torch.nn.Parameter,
+    accelerator: Any,
+    *,
+    rows: StepRows | None = None,
+    scaler: Any = None,
+    **given: Any,
+) -> tuple[CheckpointManager, TrainState]:
+    """A manager of one weight that writes the step into its files; with nothing in its log and without a scaler unless they are given."""
     state, optimizer = TrainState(), torch.optim.AdamW([weight], lr=0.1)
-    rows = StepRows(folder / "log.txt", lambda rows: None, log_every=1, last_step=9)
+    rows = rows or StepRows(folder / "log.txt", lambda rows: None, log_every=1, last_step=9)
     log = TrainingLog(folder, accelerator, rows, names_of=lambda step: [], last_step=9, flush_every=1)
     settings = {"save_every_n_epochs": None, "save_last_n": None, "save_state": True, "save_state_minutes": 5.0, **given}
     manager = CheckpointManager(
@@ -83,7 +91,7 @@ def managed(folder: Path, weight: torch.nn.Parameter, accelerator: Any, **given:
         write=lambda path, step: path.write_text(str(step)) and None,
         tensors=[weight],
         optimizers={"lora": optimizer},
-        scalers={"lora": None},
+        scalers={"lora": scaler},
     )
     return manager, state
 
@@ -124,6 +132,34 @@ def test_a_state_is_written_when_its_minutes_have_passed_in_any_process(tmp_path
     state.step = 2
     alone.after_step(1, False)
     assert state_step(tmp_path / STATE) == 2
+
+
+class Scaler:
+    """What fp16 keeps of its gradient scaling: torch's own needs a GPU."""
+
+    def __init__(self, scale: float):
+        self.scale = scale
+
+    def state_dict(self) -> dict[str, float]:
+        return {"scale": self.scale}
+
+    def load_state_dict(self, plain: dict[str, float]) -> None:
+        self.scale = plain["scale"]
+
+
+def test_the_scale_of_the_gradients_and_the_measured_steps_come_back(tmp_path: Path):
+    accelerator = Accelerator(cpu=True)
+    first, second = (StepRows(tmp_path / "log.txt", lambda rows: None, log_every=1, last_step=9) for _ in range(2))
+    manager, state = managed(tmp_path, torch.nn.Parameter(torch.ones(2)), accelerator, rows=first, scaler=Scaler(1024.0))
+    first.take([Step(number, 0.0, {"total_loss": number / 4, "grad_norm": 1.0}, {}) for number in (1, 2)], main=True)
+    state.step = 2
+    manager.save_state()
+    scaler = Scaler(65536.0)
+    again, state = managed(tmp_path, torch.nn.Parameter(torch.zeros(2)), accelerator, rows=second, scaler=scaler)
+    again.restore()
+    assert scaler.scale == 1024.0
+    assert second.total_loss.as_lists() == ([1, 2], [0.25, 0.5])
+    assert (state.step, second.latest) == (2, 0.5)
 
 
 def test_other_weights_are_refused(tmp_path: Path):
