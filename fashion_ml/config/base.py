@@ -141,4 +141,4 @@ class Tracking(Section):
     experiment: Annotated[Text, Names(own=False)] = "fashion_ml"
     """Experiment that a new run goes to; `mlflow run` brings its own."""
     log_with: Literal["mlflow", "tensorboard"] = "mlflow"
-    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder; MLflow is always on."""
+    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder, beside MLflow."""

@@ -95,9 +95,14 @@ def compare(
 
 def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Evaluated:
     """An evaluation as `compare` needs it; `name` is what messages call a result that lies nowhere. InputError for a folder that holds none."""
+    source = getattr(source, "evaluation", source)  # what a training returns
     if isinstance(source, Evaluated):
         return source
     if not isinstance(source, (str, Path)):
+        if not hasattr(source, "fingerprint"):
+            raise InputError(
+                f"compare: {name} is {source!r}, not the result of an evaluation; give one, or an evaluation's folder"
+            )
         return Evaluated(name, name, {"fingerprint": source.fingerprint, **source.facts}, source.table)
     folder = Path(source).expanduser()
     try:

@@ -125,7 +125,12 @@ def evaluate_images(
     at once.
     """
     checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images takes", Evaluation.of_images))
-    found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), Path(pairs).expanduser() if pairs else None)
+    try:
+        found = find_pairs(
+            Path(generated).expanduser(), Path(references).expanduser(), Path(pairs).expanduser() if pairs else None
+        )
+    except InputError as error:
+        raise InputError([_by_argument(problem) for problem in error.problems]) from None
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)
     say_left_out(found)
@@ -133,6 +138,14 @@ def evaluate_images(
     if folder:
         write_evaluation(result, Path(folder).expanduser())
     return result
+
+
+def _by_argument(problem: str) -> str:
+    """A problem that names an option of the command line, with the argument of `evaluate_images` instead."""
+    names = {"--generated:": "generated:", "--reference:": "references:", "--pairs:": "pairs:", "--pairs FILE.csv": "pairs"}
+    for option, argument in names.items():
+        problem = problem.replace(option, argument)
+    return problem
 
 
 def say_left_out(found: FoundPairs) -> None:

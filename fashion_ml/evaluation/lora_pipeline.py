@@ -16,6 +16,7 @@ from fashion_ml.runtime.redact import first_line
 
 def put_lora(pipeline: Any, path: Path) -> None:
     """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -27,7 +28,7 @@ def put_lora(pipeline: Any, path: Path) -> None:
             return
         with quiet_libraries():
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -145,10 +144,14 @@ def legacy_hash(content: bytes) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a .safetensors file."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return json.loads(file.read(length)).get("__metadata__", {})
+    """The metadata of a .safetensors file. InputError when it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"lora: {str(path)!r} cannot be read ({error}); give a LoRA .safetensors file") from None
 
 
 def _target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -1,6 +1,15 @@
 """An append-only file of what is to be sent somewhere, and a thread that sends it: nothing is lost, and the writer never waits.
 
-Each line is one operation (JSON). `position.json` beside it says how far they were sent, and what the receiver answered to those that ask
+Each line is one operation (JSON), made by `spooled_client.py` and performed by `sender.py`: `do` says what, `run` on which run.
+
+    batch    metrics [key, value, time in ms, step], params and tags [key, value]
+    file     path of a file, folder of the artifacts it goes to; folder: the same for all files of a folder
+    text     text, artifact
+    inputs   datasets, each with its tags
+    create   a run: experiment, name, start, tags; the run's name here is one of our own until the store has answered
+    end      status, end in ms
+
+`position.json` beside it says how far they were sent, and what the receiver answered to those that ask
 for a name. An operation may be sent again after a crash between the sending and that note, so operations must be idempotent.
 """
 

@@ -125,5 +125,12 @@ def test_a_setting_that_there_is_not_and_a_file_that_there_is_not_are_one_line_e
         evaluate_images(place / "generated", place / "references", extra_metrics=["nonsense"])
     with pytest.raises(InputError, match=r"evaluation\.seed: is not among these settings; evaluate_images takes encoder, "):
         evaluate_images(place / "generated", place / "references", seed=1)
+    with pytest.raises(InputError, match=r"^generated: .*nowhere' is no folder"):
+        evaluate_images(tmp_path / "nowhere", place / "references")
+    with pytest.raises(InputError, match="first is None, not the result of an evaluation"):
+        compare(None, tmp_path)  # type: ignore[arg-type]
+    (tmp_path / "bad.safetensors").write_bytes(b"no LoRA at all")
+    with pytest.raises(InputError, match=r"lora: .*bad\.safetensors'"):
+        evaluate_lora(tmp_path / "bad.safetensors")
     with pytest.raises(InputError, match=r"lora: .*none\.safetensors' is no file"):
         evaluate_lora(tmp_path / "none.safetensors")
