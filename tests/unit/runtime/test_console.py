@@ -14,10 +14,15 @@ LOGGER = logging.getLogger("fashion_ml")
 @pytest.fixture
 def clean() -> Iterator[None]:
     """The logger as a program finds it that only imports the package."""
-    before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
-    LOGGER.handlers, LOGGER.level, LOGGER.propagate = [], logging.NOTSET, True
+    root = logging.getLogger()
+    before = LOGGER.handlers, LOGGER.level, LOGGER.propagate, root.level
+    LOGGER.handlers, LOGGER.propagate = [], True
+    LOGGER.setLevel(logging.NOTSET)  # by setLevel, which forgets what was asked for before
+    root.setLevel(logging.WARNING)
     yield
-    LOGGER.handlers, LOGGER.level, LOGGER.propagate = before
+    LOGGER.handlers, LOGGER.propagate = before[0], before[2]
+    LOGGER.setLevel(before[1])
+    root.setLevel(before[3])
 
 
 def test_a_program_that_imports_the_package_hears_only_what_its_own_logging_asks_for(
