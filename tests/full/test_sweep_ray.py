@@ -1,4 +1,4 @@
-"""`--launcher ray` on a cluster of two nodes of this machine with a declared GPU each, one of which is killed."""
+"""`--launcher ray` on two nodes of this machine with a declared GPU each, one of which is killed: minutes, so not in the ordinary suite."""
 
 from __future__ import annotations
 
