@@ -25,7 +25,7 @@ from PIL import Image
 from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.embedded.garments import render, sample_garments
-from fashion_ml.evaluation import image_pairs as folders
+from fashion_ml.evaluation import image_pairs
 from fashion_ml.evaluation.instruments import read_encoder
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.ciede2000 import ciede2000
@@ -130,8 +130,8 @@ def outside_share(count: int, side: int) -> tuple[float, float]:
         for owner, method in (
             (MetricSuite, "look_at"),
             (MetricSuite, "measure"),
-            (folders, "look_at_files"),
-            (folders, "summarise"),
+            (image_pairs, "look_at_files"),
+            (image_pairs, "summarise"),
         ):
             timed(owner, method)
         start = 0.0

@@ -77,6 +77,10 @@ class Weights(Section):
         return self
 
 
+OLD_PATHS = {"evaluation.signs": "evaluation.extra_metrics"}
+"""Paths of 0.1 that are still read, and what they are called today."""
+
+
 class Evaluation(Section):
     """Generating with the LoRA and without it, and measuring both against references."""
 
@@ -131,6 +135,8 @@ class Evaluation(Section):
     def _read_the_old_key(cls, given: Any) -> Any:
         """Experiments of 0.1 say `signs`."""
         if isinstance(given, Mapping) and "signs" in given:
+            if "extra_metrics" in given:
+                raise ValueError("signs is the old name of extra_metrics, which is given too; leave signs out")
             return {"extra_metrics": given["signs"]} | {key: value for key, value in given.items() if key != "signs"}
         return given
 

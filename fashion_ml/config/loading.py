@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 import yaml
 from pydantic import ValidationError
 
-from fashion_ml.config.base import Evaluation, Section
+from fashion_ml.config.base import OLD_PATHS, Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.messages import problem
 from fashion_ml.config.settings import evaluation_settings, short_names
@@ -29,20 +29,29 @@ Experiment = TypeVar("Experiment", bound=Section)
 
 @overload
 def load_config(
-    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, kind: Literal["lora"] = "lora"
+    source: str | Path | Mapping[str, Any] | LoraExperiment,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    kind: Literal["lora"] = "lora",
 ) -> LoraExperiment: ...
 
 
 @overload
 def load_config(
-    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, kind: Literal["stargan"]
+    source: str | Path | Mapping[str, Any] | StarganExperiment,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    kind: Literal["stargan"],
 ) -> StarganExperiment: ...
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, kind: str = "lora"
+    source: str | Path | Mapping[str, Any] | LoraExperiment | StarganExperiment,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    kind: str = "lora",
 ) -> LoraExperiment | StarganExperiment:
-    """A checked experiment for `kind` of training: a YAML file, or a mapping of settings, with `overrides` laid over it.
+    """A checked experiment for `kind` of training: a YAML file, a mapping of settings, or a config, with `overrides` laid over it.
 
     Both mappings may be nested as in the file, `{"network": {"rank": 8}}`, or name settings by path, `{"network.rank": 8}`, or by short or
     kohya's name, `{"rank": 8}`. Values are Python's, or text as on the command line; empty text is not given, None is null.
@@ -55,25 +64,48 @@ def load_config(
     return load_experiment(source, overrides or {}, experiment)
 
 
-def load_experiment(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
-    """As load_config, for any class of experiment."""
+def load_experiment(
+    source: str | Path | Mapping[str, Any] | Section, overrides: Mapping[str, Any], kind: type[Experiment]
+) -> Experiment:
+    """As load_config, for any class of experiment; what a config was not given goes on following what it follows."""
     names = short_names(kind)
-    tree = laid_over({}, source, names) if isinstance(source, Mapping) else read_yaml(given_or_shipped(source))
+    if isinstance(source, kind):
+        tree = source.model_dump(mode="json", exclude_unset=True)
+    elif isinstance(source, Mapping):
+        tree = laid_over({}, source, names)
+    elif isinstance(source, (str, Path)):
+        tree = read_yaml(given_or_shipped(source))
+    else:
+        raise InputError(
+            f"experiment: a {type(source).__name__} is none; give a {kind.__name__}, the path of a YAML file, or a mapping of settings"
+        )
     return checked(laid_over(tree, overrides, names), kind)
 
 
 def laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """A new tree of settings with others over it, as load_config takes them; `names` are the short ones and the paths they mean."""
-    result = dict(tree)
+    result = _with_new_names(tree)
     for name, value in _leaves(settings, "", names):
         if not (isinstance(value, str) and value == ""):
             _put(result, name, value)
     return result
 
 
+def _with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree in which settings have the names that they have today, so that what is laid over it replaces them."""
+    result = dict(tree)
+    for path, new in OLD_PATHS.items():
+        section, _, key = path.partition(".")
+        below = result.get(section)
+        if isinstance(below, Mapping) and key in below and new.rpartition(".")[2] not in below:
+            result[section] = {new.rpartition(".")[2] if name == key else name: value for name, value in below.items()}
+    return result
+
+
 def _leaves(settings: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         path = f"{prefix}{name}" if prefix else names.get(str(name).replace("-", "_"), str(name))
+        path = OLD_PATHS.get(path, path)
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}.", names)
         else:
@@ -153,8 +185,11 @@ def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
 
 
 def to_yaml(config: Section) -> str:
-    """The resolved experiment; loading it again gives an equal object."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved experiment; loading it again gives an equal object, also in what follows another setting: such an alpha is left out."""
+    tree = config.model_dump(mode="json")
+    if isinstance(config, LoraExperiment) and "alpha" not in config.network.model_fields_set:
+        del tree["network"]["alpha"]
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def flat(config: Section) -> dict[str, Any]:

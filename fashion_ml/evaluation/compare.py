@@ -32,6 +32,11 @@ class Evaluated:
     table: pd.DataFrame
     """`per_image.csv`."""
 
+    @property
+    def resamples(self) -> int:
+        """Of the bootstrap, when it was measured."""
+        return int(self.facts.get("resamples") or 2000)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -84,35 +89,56 @@ def compare(
 ) -> ComparisonResult:
     """Compare two evaluations, without MLflow: results of this process, or folders that evaluations wrote (per_image.csv, fingerprint.json).
 
-    `resamples` is of the bootstrap, as in the first evaluation when not given. InputError, naming what differs, when they were not measured in
-    the same way, and when they do not have the same references and seeds.
+    `resamples`, at least 1, is of the bootstrap, as in the first evaluation when not given. InputError, naming what differs, when they were not
+    measured in the same way, and when they do not have the same references and seeds.
     """
     one, other = read_evaluated(first, "first"), read_evaluated(second, "second")
+    if resamples is not None and (not isinstance(resamples, int) or resamples < 1):
+        raise InputError(f"resamples: {resamples!r} is not accepted; give a whole number, at least 1")
     refuse_different([one, other])
-    found = differences(one, other, resamples=resamples or int(one.facts.get("resamples", 2000)))
+    found = differences(one, other, resamples=resamples or one.resamples)
     return ComparisonResult(one, other, found, noted(one, [other]))
 
 
 def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Evaluated:
-    """An evaluation as `compare` needs it; `name` is what messages call a result that lies nowhere. InputError for a folder that holds none."""
+    """An evaluation as `compare` needs it: a result, an evaluation's folder, or what a training returned; messages call it `name`.
+
+    InputError for anything else.
+    """
     source = getattr(source, "evaluation", source)  # what a training returns
     if isinstance(source, Evaluated):
         return source
-    if not isinstance(source, (str, Path)):
-        if not hasattr(source, "fingerprint"):
-            raise InputError(
-                f"compare: {name} is {source!r}, not the result of an evaluation; give one, or an evaluation's folder"
-            )
-        return Evaluated(name, name, {"fingerprint": source.fingerprint, **source.facts}, source.table)
-    folder = Path(source).expanduser()
+    if isinstance(source, (str, Path)):
+        return _of_folder(Path(source).expanduser(), name)
+    missing = [part for part in ("fingerprint", "facts", "table") if not hasattr(source, part)]
+    if missing:
+        what = "the outcome of a training without evaluation" if source is None else f"a {type(source).__name__}"
+        raise InputError(f"compare: {name} is {what}; give the result of an evaluation, or an evaluation's folder")
+    return Evaluated(name, name, {"fingerprint": source.fingerprint, **source.facts}, source.table)
+
+
+def _of_folder(folder: Path, name: str) -> Evaluated:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         table = pd.read_csv(folder / PER_IMAGE, dtype={"seed": str}, float_precision="round_trip")
+        wrong = _wrong(facts, table)
     except (OSError, ValueError) as error:
+        wrong = first_line(error)
+    if wrong:
         raise InputError(
-            f"compare: {str(folder)!r} is no evaluation's folder ({first_line(error)}); give one that holds {PER_IMAGE} and {FACTS}"
-        ) from None
+            f"compare: {name} {str(folder)!r} is no evaluation's folder ({wrong}); give one that holds {PER_IMAGE} and {FACTS}"
+        )
     return Evaluated(str(folder), folder.name, facts, table)
+
+
+def _wrong(facts: Any, table: pd.DataFrame) -> str:
+    """Why two files are not those of an evaluation; empty when they are."""
+    if not isinstance(facts, dict):
+        return f"{FACTS} holds no mapping"
+    if "reference" not in table:
+        return f"{PER_IMAGE} has no column reference"
+    texts = [name for name in metrics_of(table) if not pd.api.types.is_numeric_dtype(table[name])]
+    return f"{PER_IMAGE} has text among the numbers of {texts[0]}" if texts else ""
 
 
 def difference_table(found: Sequence[Difference]) -> pd.DataFrame:

@@ -125,27 +125,18 @@ def evaluate_images(
     at once.
     """
     checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images takes", Evaluation.of_images))
-    try:
-        found = find_pairs(
-            Path(generated).expanduser(), Path(references).expanduser(), Path(pairs).expanduser() if pairs else None
-        )
-    except InputError as error:
-        raise InputError([_by_argument(problem) for problem in error.problems]) from None
+    place = Path(folder).expanduser() if folder else None
+    if place and place.exists() and not place.is_dir():
+        raise InputError(f"folder: {str(place)!r} is a file; give the folder that the report is to be written to")
+    csv_file = Path(pairs).expanduser() if pairs else None
+    found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), csv_file, names=_ARGUMENTS)
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)
     say_left_out(found)
     result = measure_images(found, checked, suite, known)
-    if folder:
-        write_evaluation(result, Path(folder).expanduser())
+    if place:
+        write_evaluation(result, place)
     return result
-
-
-def _by_argument(problem: str) -> str:
-    """A problem that names an option of the command line, with the argument of `evaluate_images` instead."""
-    names = {"--generated:": "generated:", "--reference:": "references:", "--pairs:": "pairs:", "--pairs FILE.csv": "pairs"}
-    for option, argument in names.items():
-        problem = problem.replace(option, argument)
-    return problem
 
 
 def say_left_out(found: FoundPairs) -> None:
@@ -159,26 +150,39 @@ def say_left_out(found: FoundPairs) -> None:
             say(f"no partner for {len(names)} {side} images: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}")
 
 
-def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None) -> FoundPairs:
+@dataclass(frozen=True)
+class Names:
+    """What messages call the two folders and the CSV file."""
+
+    generated: str
+    reference: str
+    pairs: str
+
+
+_OPTIONS = Names("--generated", "--reference", "--pairs")
+_ARGUMENTS = Names("generated", "references", "pairs")
+
+
+def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None, *, names: Names = _OPTIONS) -> FoundPairs:
     """Pairs by file stem (`look_01.png` with `look_01.jpg`), or by a CSV with the columns generated,reference (names in these folders).
 
     Files that cannot be read, and files without a partner, are left out and listed. InputError when a folder or the CSV cannot be used, when a
     stem stands for several references, or when no pair is left.
     """
-    left, right = (_images(folder, option) for folder, option in ((generated, "--generated"), (reference, "--reference")))
-    wanted = _from_csv(pairs_csv, left, right) if pairs_csv else _by_stem(left, right, reference)
+    left, right = (_images(folder, option) for folder, option in ((generated, names.generated), (reference, names.reference)))
+    wanted = _from_csv(pairs_csv, left, right, names) if pairs_csv else _by_stem(left, right, reference, names)
     used = {path for pair in wanted for path in pair}
     bad: list[str] = []
     looked: dict[Path, CaptionedImage] = {}
-    for side, option in ((left, "--generated"), (right, "--reference")):
+    for side, option in ((left, names.generated), (right, names.reference)):
         items = [CaptionedImage(path, "", path.name) for path in side.values() if path in used]
         looked |= {item.path: item for item in look_at_files(items, option, bad, least=WINDOW)}
     pairs = [(a.stem, looked[a], looked[b]) for a, b in wanted if a in looked and b in looked]
     if not pairs:
         raise InputError(
             [
-                f"--generated: no pair of {str(generated)!r} and {str(reference)!r} can be measured; files are paired by equal names without "
-                "endings, or by --pairs FILE.csv",
+                f"{names.generated}: no pair of {str(generated)!r} and {str(reference)!r} can be measured; files are paired by equal names "
+                f"without endings, or by a CSV file ({names.pairs})",
                 *bad,
             ]
         )
@@ -247,34 +251,37 @@ def _images(folder: Path, option: str) -> dict[str, Path]:
     return found
 
 
-def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path) -> list[tuple[Path, Path]]:
+def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path, names: Names) -> list[tuple[Path, Path]]:
     by_stem: dict[str, Path] = {}
     for path in right.values():
         if path.stem in by_stem:
             raise InputError(
-                f"--reference: {by_stem[path.stem].name} and {path.name} in {str(folder)!r} have one stem; use --pairs FILE.csv"
+                f"{names.reference}: {by_stem[path.stem].name} and {path.name} in {str(folder)!r} have one stem; "
+                f"pair by a CSV file ({names.pairs})"
             )
         by_stem[path.stem] = path
     return [(path, by_stem[path.stem]) for path in left.values() if path.stem in by_stem]
 
 
-def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path]) -> list[tuple[Path, Path]]:
+def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: Names) -> list[tuple[Path, Path]]:
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
         rows = [(reader.line_num, row) for row in reader if row.get("generated") or row.get("reference")]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--pairs: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference") from None
+        raise InputError(
+            f"{names.pairs}: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference"
+        ) from None
     if not {"generated", "reference"} <= set(reader.fieldnames or ()):
-        raise InputError(f"--pairs: {str(path)!r} has no columns generated and reference; its first line must name them")
+        raise InputError(f"{names.pairs}: {str(path)!r} has no columns generated and reference; its first line must name them")
     pairs, problems = [], list[str]()
     for number, row in rows:
         a, b = row["generated"] or "", row["reference"] or ""
         sides = ((a, "generated", left), (b, "reference", right))
         missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
-        problems += [f"--pairs: line {number} of {str(path)!r}: {said}" for said in missing]
+        problems += [f"{names.pairs}: line {number} of {str(path)!r}: {said}" for said in missing]
         if not missing and (left[a], right[b]) in pairs:
             problems.append(
-                f"--pairs: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
+                f"{names.pairs}: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
             )
         elif not missing:
             pairs.append((left[a], right[b]))

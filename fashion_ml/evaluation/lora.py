@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -193,6 +192,9 @@ def evaluate_lora(
     lora = Path(lora).expanduser()
     if not lora.is_file():
         raise InputError(f"lora: {str(lora)!r} is no file; give a LoRA's .safetensors file")
+    place = (Path(folder).expanduser() if folder else Path("outputs") / "evaluations" / lora.stem).absolute()
+    if place.exists() and not place.is_dir():
+        raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
     folders = {"data.train_data_dir": str(training or "embedded"), "evaluation.references": str(references)}
     config = load_config({"model.base": base, **folders, **_trained_sizes(lora), **own})
     extension = config.data.caption_extension
@@ -200,7 +202,6 @@ def evaluate_lora(
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
     suite = read_metric_suite(config.evaluation, config.data.cache_dir)
     plan = plan_evaluation(config, lora, found, known, suite, device_of_evaluation())
-    place = Path(folder) if folder else (Path("outputs") / "evaluations" / lora.stem).absolute()
     result = measure_lora(plan, place, place / "images" / "base")
     write_evaluation(result, place)
     return result
@@ -208,15 +209,14 @@ def evaluate_lora(
 
 def _trained_sizes(lora: Path) -> dict[str, Any]:
     """The sizes of the training images as a LoRA file says them (kohya's metadata); empty where it says nothing."""
-    try:
-        told = read_metadata(lora)
-    except (OSError, ValueError, struct.error):  # no such file at all: loading it says so
-        return {}
+    told = read_metadata(lora)
     side = re.match(r"\((\d+), \1\)", told.get("ss_resolution", ""))
     found: dict[str, Any] = {"data.resolution": int(side[1])} if side else {}
     if told.get("ss_enable_bucket", "").lower() == "true":
         sides = {
-            f"data.{name}": int(told[f"ss_{name}"]) for name in ("min_bucket_reso", "max_bucket_reso") if f"ss_{name}" in told
+            f"data.{name}": int(told[f"ss_{name}"])
+            for name in ("min_bucket_reso", "max_bucket_reso")
+            if told.get(f"ss_{name}", "").isdecimal()  # kohya writes None where buckets have no bound
         }
         no_upscale = told.get("ss_bucket_no_upscale", "").lower() == "true"
         found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}

@@ -13,6 +13,9 @@ from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import find_base, quiet_libraries
 from fashion_ml.runtime.redact import first_line
 
+_LORA = (".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_A.weight", ".lora_A.default.weight")
+"""How the first matrix of a module is called by kohya, diffusers and PEFT."""
+
 
 def put_lora(pipeline: Any, path: Path) -> None:
     """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out."""
@@ -21,6 +24,8 @@ def put_lora(pipeline: Any, path: Path) -> None:
 
     try:
         tensors = load_file(path)
+        if not any(name.endswith(_LORA) for name in tensors):
+            raise ValueError("it holds no LoRA")
         if any(name.endswith(".dora_scale") for name in tensors):
             spec = spec_of(tensors)
             add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
@@ -28,7 +33,7 @@ def put_lora(pipeline: Any, path: Path) -> None:
             return
         with quiet_libraries():
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
         ) from error

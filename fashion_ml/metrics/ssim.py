@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 WINDOW = 7
-"""Side of the sliding window, pixels, from 3 to 11 (sums of larger ones do not fit 32 bits); smaller pictures have no SSIM. Another side makes
-other numbers: raise the metric's version in the registry."""
+"""Side of the sliding window, pixels, odd, from 3 to 11 (sums of larger ones do not fit 32 bits); smaller pictures have no SSIM. Another side
+makes other numbers: raise the metric's version in the registry."""
 PARAMETERS = {"of": "8-bit ITU-R 601 luma", "window": WINDOW, "data_range": 255}
 """What decides its numbers."""
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -60,4 +60,4 @@ def _sums_downwards(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     total = pairs[:count]
     for first in range(2, WINDOW - 1, 2):
         total = total + pairs[first : first + count]
-    return total + values[WINDOW - 1 :] if WINDOW % 2 else total
+    return total + values[WINDOW - 1 :]

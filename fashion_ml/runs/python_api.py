@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fashion_ml.config import LoraExperiment, StarganExperiment, load_experiment
-from fashion_ml.config.loading import checked, laid_over
-from fashion_ml.config.settings import short_names
 
 if TYPE_CHECKING:
     from fashion_ml.runs.lora import LoraOutcome
@@ -68,6 +66,4 @@ def _config(
     kind: type[Experiment],
 ) -> Experiment:
     given = {**(overrides or {}), **({"output_dir": str(folder)} if folder is not None else {})}
-    if isinstance(experiment, kind):
-        return checked(laid_over(experiment.model_dump(mode="json", exclude_unset=True), given, short_names(kind)), kind)
-    return load_experiment(experiment, given, kind)  # type: ignore[arg-type]
+    return load_experiment(experiment, given, kind)

@@ -1,4 +1,4 @@
-"""One training from a checked experiment to a finished run, for both trainers: what a recipe does not say itself is here."""
+"""One training from a checked experiment to a finished run, for both trainers: what their own modules do not say is here."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Outcome(Generic[Trained, Result]):
 
 @dataclass(frozen=True)
 class About:
-    """What a recipe says of a training before it begins."""
+    """What a trainer says of a training before it begins."""
 
     base_model: str
     what: str
@@ -126,7 +126,7 @@ def training_run(
 ) -> Outcome[Trained, Result]:
     """Make way if `new`, open the run or go on with `earlier`, note everything that says what it is, train, and measure what came out.
 
-    `train(run, folder)` and `evaluate(run, folder, trained)` are the recipe's; without `track` their run is None and nothing imports
+    `train(run, folder)` and `evaluate(run, folder, trained)` are the trainer's; without `track` their run is None and nothing imports
     MLflow. Only the main process is here; the others wait to be told the folder.
     """
     aside = move_aside(config) if new else None

@@ -87,7 +87,7 @@ class _Lines(logging.Handler):
 
 
 def show_lines() -> None:
-    """Print what is said to stderr, as the command line does; called again it changes nothing."""
+    """Print what is said to stderr, as the command line does, and from now on only there; called again it changes nothing."""
     if not any(isinstance(handler, _Lines) for handler in _logger.handlers):
         _logger.addHandler(_Lines())
     _logger.setLevel(logging.INFO)

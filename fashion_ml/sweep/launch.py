@@ -15,7 +15,7 @@ from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.provenance import installed_versions
-from fashion_ml.sweep.local_workers import Crew, LocalCrew
+from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.study import ERROR, ask_for, hidden, open_study, queue_again, run_of, set_run, study_folder, trials_of
 from fashion_ml.sweep.worker import write_base
 
@@ -60,7 +60,7 @@ def run_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
     place = (spec_path, url, folder, workers, deadline)
-    crew = _crew(launcher, *place) if workers != 0 else None  # first: without a cluster no study is begun
+    team = _team(launcher, *place) if workers != 0 else None  # first: without a cluster no study is begun
     study = open_study(spec, base, url, create=True)
     tags = {"kind": "sweep", "algorithm": spec.trainer, "sweep": spec.name}
     states = optuna.trial.TrialState
@@ -74,9 +74,9 @@ def run_sweep(
         params = {f"sweep.{key}": value for key, value in flat(shown).items()}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_text(to_yaml(shown), "sweep.yaml")
-        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {crew.size if crew else 0} workers, study in {hidden(url)}")
-        if crew:
-            _run_workers(crew, spec, study, total)
+        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}")
+        if team:
+            _run_workers(team, spec, study, total)
             close_dead_runs([run.experiment_id])  # of trainings that were killed in the middle of an evaluation
         there = [trial.state for trial in trials_of(study)]
         outcome = SweepOutcome(
@@ -94,34 +94,34 @@ def run_sweep(
     return outcome
 
 
-def _crew(launcher: str, spec_path: Path, url: str, folder: Path, workers: int | None, deadline: float | None) -> Crew:
+def _team(launcher: str, spec_path: Path, url: str, folder: Path, workers: int | None, deadline: float | None) -> Workers:
     if launcher == "ray":
-        from fashion_ml.sweep.ray_workers import RayCrew
+        from fashion_ml.sweep.ray_workers import RayWorkers
 
-        return RayCrew(spec_path, url, folder, workers, deadline)
-    return LocalCrew(spec_path, url, folder, workers, deadline)
+        return RayWorkers(spec_path, url, folder, workers, deadline)
+    return LocalWorkers(spec_path, url, folder, workers, deadline)
 
 
-def _run_workers(crew: Crew, spec: SweepSpec, study: optuna.Study, total: int) -> None:
+def _run_workers(team: Workers, spec: SweepSpec, study: optuna.Study, total: int) -> None:
     """Start the workers, show the trials until all workers have ended; one that is killed is started again."""
-    working, restarts, shown = set(range(crew.size)), 0, 0.0
+    working, restarts, shown = set(range(team.size)), 0, 0.0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         try:
             for number in sorted(working):
-                crew.start(number)
+                team.start(number)
             while working:
                 for number in sorted(working):
-                    code = crew.poll(number)
+                    code = team.poll(number)
                     if code is None:
                         continue
                     if code in (0, 130):
                         working.remove(number)
                     elif code == _BAD_INPUT or restarts == _RESTARTS:
-                        raise InputError(crew.why(number, code))
+                        raise InputError(team.why(number, code))
                     else:
                         restarts += 1
                         say(f"worker {number} ended with {code} and is started again")
-                        crew.start(number)
+                        team.start(number)
                 if console.is_terminal:
                     live.update(trial_table(study, spec, total), refresh=True)
                 elif time.monotonic() - shown > _LINE_SECONDS:
@@ -129,7 +129,7 @@ def _run_workers(crew: Crew, spec: SweepSpec, study: optuna.Study, total: int) -
                     say(_line(study, total))
                 time.sleep(_REFRESH_SECONDS)
         finally:
-            crew.stop()
+            team.stop()
     say(_line(study, total))
 
 

@@ -13,7 +13,7 @@ from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.sweep.study import STORAGE
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """Workers by number, wherever they run."""
 
     size: int
@@ -31,7 +31,7 @@ class Crew(Protocol):
         """End all workers; they let their trainings save first."""
 
 
-class LocalCrew:
+class LocalWorkers:
     """One process for each GPU of this machine, or `size` of them that share the GPUs, or the cores where there is none."""
 
     def __init__(self, spec_path: Path, url: str, folder: Path, size: int | None, deadline: float | None):

@@ -18,7 +18,7 @@ _PASSED = ("MLFLOW_", "FASHION_ML_", "AWS_", "HF_", "TRANSFORMERS_")
 """Environment variables with these beginnings go with the workers."""
 
 
-class RayCrew:
+class RayWorkers:
     """One task for each GPU of the cluster of RAY_ADDRESS, or `size` of them; a core each where the cluster has no GPU.
 
     All nodes must see the working folder under the same path, and reach the storage and the tracking store. InputError when Ray or the

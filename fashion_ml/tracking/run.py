@@ -154,10 +154,6 @@ class TrackedRun:
         """Copy a file to the run's artifacts."""
         self.client.log_artifact(self.run_id, str(path), folder)
 
-    def log_folder(self, folder: Path, name: str) -> None:
-        """Copy everything in a folder to the run's artifacts, under `name`."""
-        self.client.log_artifacts(self.run_id, str(folder), name)
-
     def log_text(self, text: str, artifact: str) -> None:
         """Write a text artifact."""
         self.client.log_text(self.run_id, text, artifact)

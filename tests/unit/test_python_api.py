@@ -33,6 +33,14 @@ def test_settings_over_a_config_give_what_they_give_over_its_source():
     assert over_config.network.alpha == 8  # alpha follows the rank
     given = {**source, "network": {"rank": 16, "alpha": 4}}
     assert _config(fm.load_config(given), {"rank": 8}, None, LoraExperiment).network.alpha == 4
+    assert fm.load_config(fm.load_config(source), {"rank": 8}).network.alpha == 8
+
+
+def test_an_experiment_of_another_kind_is_refused_in_one_line():
+    with pytest.raises(fm.InputError, match="experiment: a StarganExperiment is none; give a LoraExperiment"):
+        fm.train_lora(fm.load_config({}, kind="stargan"))  # type: ignore[arg-type]
+    with pytest.raises(fm.InputError, match="experiment: a NoneType is none"):
+        fm.train_lora(None)  # type: ignore[arg-type]
 
 
 def test_going_on_and_starting_over_contradict_each_other():

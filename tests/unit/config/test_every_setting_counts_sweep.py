@@ -187,14 +187,14 @@ def deadline(sweeps: Sweeps, minutes: float) -> float:
     """How many seconds the workers of a sweep are given."""
     given: list[Any] = []
 
-    class Crew(local_workers.LocalCrew):
+    class Workers(local_workers.LocalWorkers):
         def __init__(self, *place: Any):
             given.append(place[-1])
             raise InputError("enough is known")
 
     sweep = sweeps(timeout_minutes=minutes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "LocalCrew", Crew)
+        patch.setattr(launch, "LocalWorkers", Workers)
         patch.setattr(launch.time, "monotonic", lambda: 1000.0)
         with pytest.raises(InputError, match="enough"):
             launch.run_sweep(sweep.spec, sweep.base, sweep.path, storage_url(sweep.spec, ""), workers=1)

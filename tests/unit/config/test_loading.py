@@ -190,7 +190,24 @@ def test_the_old_key_of_the_extra_metrics_is_still_read_in_files_and_on_the_comm
     assert validate_evaluation({"signs": ["kid"]}).extra_metrics == ("kid",)
     assert load_config(path, {"signs": "kid,lpips"}).evaluation.extra_metrics == ("kid", "lpips")
     old = {"data": {"train_data_dir": "photos"}, "evaluation": {"enabled": False, "signs": ["kid"]}}
-    assert load_config(old, {"extra_metrics": "lpips"}).evaluation.extra_metrics == ("lpips",)  # an override of an old file
+    for override in ({"extra_metrics": "lpips"}, {"evaluation.signs": ["lpips"]}, {"evaluation": {"signs": ["lpips"]}}):
+        for file in (old, {**old, "evaluation": {"extra_metrics": ["kid"]}}):
+            assert load_config(file, override).evaluation.extra_metrics == ("lpips",), (file, override)
+    with pytest.raises(InputError, match=r"evaluation\.extra_metrics\.0: 'garbage' is not accepted"):
+        load_config({**old, "evaluation": {"extra_metrics": ["kid"]}}, {"evaluation.signs": ["garbage"]})
+    with pytest.raises(InputError, match="signs is the old name of extra_metrics"):
+        load_config({**old, "evaluation": {"signs": ["kid"], "extra_metrics": ["lpips"]}})
+    lora = {"data": {"train_data_dir": "photos"}}
+    assert evaluated_again(lora, {"evaluation.signs": ["lpips"]}, LoraExperiment).evaluation.extra_metrics == ("lpips",)
+
+
+def test_an_alpha_that_follows_the_rank_goes_on_following_it_in_a_file_that_was_written():
+    follows = {"data": {"train_data_dir": "photos"}, "network": {"rank": 16}}
+    written = yaml.safe_load(to_yaml(validate(follows)))
+    assert validate(written) == validate(follows)
+    assert load_config(written, {"rank": 4}).network.alpha == 4
+    given = yaml.safe_load(to_yaml(validate({**follows, "network": {"rank": 16, "alpha": 16}})))
+    assert load_config(given, {"rank": 4}).network.alpha == 16
 
 
 def test_an_evaluation_again_takes_every_setting_of_the_evaluation_by_name_or_path_over_the_trainings_own():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fashion_ml.data import images as captioned_images
+from fashion_ml.data import images
 from fashion_ml.data.image_index import KnownImages
 from fashion_ml.data.images import read_training_folder
 
@@ -31,8 +31,8 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count = list[int]()
-    plain = captioned_images.load_picture
-    monkeypatch.setattr(captioned_images, "load_picture", lambda source: count.append(1) or plain(source))
+    plain = images.load_picture
+    monkeypatch.setattr(images, "load_picture", lambda source: count.append(1) or plain(source))
     return count
 
 
@@ -117,6 +117,6 @@ def test_checking_many_images_shows_how_far_it_is(
         make(tmp_path / "set", name)
     read_training_folder(tmp_path / "set")
     assert "check images" not in caplog.text
-    monkeypatch.setattr(captioned_images, "_MANY", 2)
+    monkeypatch.setattr(images, "_MANY", 2)
     read_training_folder(tmp_path / "set")
     assert "check images: 2/2" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.compare import compare
+from fashion_ml.evaluation.compare import Evaluated, compare
 from fashion_ml.evaluation.image_pairs import evaluate_images
 from fashion_ml.evaluation.lora import evaluate_lora
 
@@ -127,10 +130,60 @@ def test_a_setting_that_there_is_not_and_a_file_that_there_is_not_are_one_line_e
         evaluate_images(place / "generated", place / "references", seed=1)
     with pytest.raises(InputError, match=r"^generated: .*nowhere' is no folder"):
         evaluate_images(tmp_path / "nowhere", place / "references")
-    with pytest.raises(InputError, match="first is None, not the result of an evaluation"):
+    with pytest.raises(InputError, match="first is the outcome of a training without evaluation"):
         compare(None, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="first is a int"):
+        compare(5, tmp_path)  # type: ignore[arg-type]
     (tmp_path / "bad.safetensors").write_bytes(b"no LoRA at all")
-    with pytest.raises(InputError, match=r"lora: .*bad\.safetensors'"):
+    with pytest.raises(InputError, match=r"lora: .*bad\.safetensors' cannot be read"):
         evaluate_lora(tmp_path / "bad.safetensors")
+    taken = tmp_path / "bad.safetensors"
+    with pytest.raises(InputError, match=r"^folder: .*bad\.safetensors' is a file"):
+        evaluate_images(place / "generated", place / "references", folder=taken)
+    with pytest.raises(InputError, match=r"^folder: .*bad\.safetensors' is a file"):
+        evaluate_lora(taken, folder=taken)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why"),
+    [
+        ({"lora_unet_foo.lora_down.weight": torch.zeros(2, 4)}, "lora_up"),
+        ({"unet.conv_in.weight": torch.zeros(2, 4)}, "it holds no LoRA"),
+        ({"lora_unet_foo.lora_down.weight": torch.zeros(2, 4), "lora_unet_foo.dora_scale": torch.zeros(4)}, ""),
+    ],
+    ids=["half a LoRA", "something else", "half a DoRA"],
+)
+def test_a_file_that_holds_no_whole_lora_is_one_line(tensors: dict[str, torch.Tensor], why: str, tmp_path: Path):
+    path = tmp_path / "some.safetensors"
+    save_file(tensors, path, {"ss_enable_bucket": "True", "ss_min_bucket_reso": "None", "ss_max_bucket_reso": "None"})
+    with pytest.raises(InputError, match=rf"^lora: .*some\.safetensors' does not fit this base \(.*{why}"):
+        evaluate_lora(path)
+
+
+def test_files_that_are_not_those_of_an_evaluation_are_one_line(tmp_path: Path):
+    table, facts = "reference,seed,ssim\na,0,0.5\n", '{"fingerprint": "x"}'
+    wrong = [
+        (table, "[]", "holds no mapping"),
+        (table, "{", "is no evaluation's folder"),
+        ("image,ssim\na,0.5\n", facts, "has no column reference"),
+        ("reference,ssim\na,good\n", facts, "has text among the numbers of ssim"),
+    ]
+    for number, (scores, fingerprint, why) in enumerate(wrong):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "per_image.csv").write_text(scores)
+        (folder / "fingerprint.json").write_text(fingerprint)
+        with pytest.raises(InputError, match=f"second .*{why}"):
+            compare(_evaluated(table), folder)
+    for resamples in (-1, 0, "5"):
+        with pytest.raises(InputError, match=f"resamples: {resamples!r} is not accepted"):
+            compare(_evaluated(table), _evaluated(table), resamples=resamples)  # type: ignore[arg-type]
+
+
+def _evaluated(table: str) -> Evaluated:
+    return Evaluated("one", "one", {"fingerprint": "x", "resamples": None}, pd.read_csv(io.StringIO(table)))
+
+
+def test_a_lora_that_is_no_file_is_one_line(tmp_path: Path):
     with pytest.raises(InputError, match=r"lora: .*none\.safetensors' is no file"):
         evaluate_lora(tmp_path / "none.safetensors")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fashion_ml.models import fused_lora as lora_linear
+from fashion_ml.models import fused_lora
 from fashion_ml.models.fused_lora import LoraLinear, use_fused_linears
 from fashion_ml.models.lora import LoraParameters, LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
@@ -33,10 +33,10 @@ def output_and_gradients(unet: Any, parameters: LoraParameters) -> tuple[torch.T
     return out.detach(), [parameter.grad.clone() for parameter in parameters.all if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("most", [0, lora_linear.MOST_MERGED, 1 << 40], ids=["one operation", "as it is", "merged"])
+@pytest.mark.parametrize("most", [0, fused_lora.MOST_MERGED, 1 << 40], ids=["one operation", "as it is", "merged"])
 @pytest.mark.parametrize("switches", [{}, {"feed_forward": True, "projections": True}, {"use_rslora": True}], ids=str)
 def test_output_and_every_gradient_equal_those_of_peft(switches: dict[str, bool], most: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lora_linear, "MOST_MERGED", most)
+    monkeypatch.setattr(fused_lora, "MOST_MERGED", most)
     expected, gradients = output_and_gradients(*model(False, **switches))
     found, ours = output_and_gradients(*model(True, **switches))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from fashion_ml.runtime import provenance as source_code
+from fashion_ml.runtime import provenance
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(source_code, "_project", lambda: tmp_path.resolve())
-    source_code.git_commit.cache_clear()
-    source_code.git_diff.cache_clear()
+    monkeypatch.setattr(provenance, "_project", lambda: tmp_path.resolve())
+    provenance.git_commit.cache_clear()
+    provenance.git_diff.cache_clear()
     yield tmp_path
-    source_code.git_commit.cache_clear()
-    source_code.git_diff.cache_clear()
+    provenance.git_commit.cache_clear()
+    provenance.git_diff.cache_clear()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -38,15 +38,15 @@ def commit(folder: Path) -> str:
 
 def test_a_clean_checkout_has_a_commit_and_an_empty_diff(project: Path):
     made = commit(project)
-    assert source_code.git_commit() == made
-    assert source_code.git_diff() == ""
+    assert provenance.git_commit() == made
+    assert provenance.git_diff() == ""
 
 
 def test_changes_and_unknown_files_are_told_without_passwords(project: Path):
     commit(project)
     (project / "loss.py").write_text("one = 'http://me:secret@host/'\n")
     (project / "new.py").write_text("two = 2\n")
-    diff = source_code.git_diff()
+    diff = provenance.git_diff()
     assert diff is not None
     assert "-one = 1" in diff
     assert "+one = 'http://host/'" in diff
@@ -58,25 +58,25 @@ def test_a_password_of_the_environment_is_in_no_diff(project: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "open-sesame")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:close-sesame@host")
     (project / "loss.py").write_text("one = 'open-sesame'; two = 'close-sesame'\n")
-    diff = source_code.git_diff()
+    diff = provenance.git_diff()
     assert diff is not None
     assert "+one = '[secret]'; two = '[secret]'" in diff
 
 
 def test_without_a_checkout_and_inside_another_one_nothing_is_claimed(project: Path, monkeypatch: pytest.MonkeyPatch):
-    assert (source_code.git_commit(), source_code.git_diff()) == (None, None)
-    source_code.git_commit.cache_clear()
-    source_code.git_diff.cache_clear()
+    assert (provenance.git_commit(), provenance.git_diff()) == (None, None)
+    provenance.git_commit.cache_clear()
+    provenance.git_diff.cache_clear()
     commit(project)
     (project / "inside").mkdir()
-    monkeypatch.setattr(source_code, "_project", lambda: (project / "inside").resolve())
-    assert (source_code.git_commit(), source_code.git_diff()) == (None, None)
+    monkeypatch.setattr(provenance, "_project", lambda: (project / "inside").resolve())
+    assert (provenance.git_commit(), provenance.git_diff()) == (None, None)
 
 
 def test_an_endless_diff_is_cut_and_says_so(project: Path):
     commit(project)
     (project / "loss.py").write_text("x" * (3 << 20))
-    diff = source_code.git_diff()
+    diff = provenance.git_diff()
     assert diff is not None
     assert len(diff) < (1 << 20) + 100
     assert "# cut here:" in diff

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from fashion_ml.runtime import signals as interrupt
+from fashion_ml.runtime import signals
 from fashion_ml.runtime.signals import StopNow, interrupt_on_signals, not_interrupted, stop_between_steps
 
 
@@ -29,7 +29,7 @@ def test_a_signal_only_asks_and_the_step_stops_where_its_state_is_whole(number: 
 
 def test_one_request_may_arrive_as_two_signals_but_a_later_one_stops_at_once(monkeypatch: pytest.MonkeyPatch):
     clock = [100.0]
-    monkeypatch.setattr(interrupt.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(signals.time, "monotonic", lambda: clock[0])
     with stop_between_steps():
         os.kill(os.getpid(), signal.SIGINT)
         clock[0] = 104.9

@@ -17,8 +17,7 @@ from mlflow import MlflowClient
 
 from fashion_ml.config import Dimension, load_sweep, read_constraint
 from fashion_ml.errors import InputError
-from fashion_ml.sweep import launch
-from fashion_ml.sweep import local_workers as crew
+from fashion_ml.sweep import launch, local_workers
 from fashion_ml.sweep import trial as trial_module
 from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, by_slot, directions_of, hidden, open_study, queue_again, set_run, trials_of
@@ -170,7 +169,7 @@ def test_a_storages_password_reaches_neither_the_run_nor_a_command_line(workdir:
 
         terminate = wait = poll
 
-    monkeypatch.setattr(crew, "subprocess", SimpleNamespace(Popen=Started, DEVNULL=None))
+    monkeypatch.setattr(local_workers, "subprocess", SimpleNamespace(Popen=Started, DEVNULL=None))
     outcome = launch.run_sweep(spec, base, path, url, workers=1)
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     run = client.get_run(outcome.run_id)

@@ -54,7 +54,7 @@ class Trained:
 def train(
     config: LoraExperiment, folder: Path, *, resume: bool = False, rows: list[dict[str, float]] | None = None, **others: Any
 ) -> Trained:
-    """Train as the recipe does, without MLflow; `others` are hooks beside that of the rows."""
+    """Train as a run does, without MLflow; `others` are hooks beside that of the rows."""
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
     pipeline = load_pipeline("embedded")
     sources = read_sources(config)
