@@ -196,7 +196,7 @@ def test_the_old_key_of_the_extra_metrics_is_still_read_in_files_and_on_the_comm
     with pytest.raises(InputError, match=r"evaluation\.extra_metrics\.0: 'garbage' is not accepted"):
         load_config({**old, "evaluation": {"extra_metrics": ["kid"]}}, {"evaluation.signs": ["garbage"]})
     with pytest.raises(InputError, match="signs is the old name of extra_metrics"):
-        load_config({**old, "evaluation": {"signs": ["kid"], "extra_metrics": ["lpips"]}})
+        validate({**old, "evaluation": {"signs": ["kid"], "extra_metrics": ["lpips"]}})
     lora = {"data": {"train_data_dir": "photos"}}
     assert evaluated_again(lora, {"evaluation.signs": ["lpips"]}, LoraExperiment).evaluation.extra_metrics == ("lpips",)
 
