@@ -17,7 +17,8 @@ from benchmarks.lora_step import random_sd15, write_photos
 from benchmarks.results import Row, report
 from fashion_ml.config import Evaluation
 from fashion_ml.data.encode_latents import encode_folder
-from fashion_ml.data.images import CaptionedImage, fit_square, load_picture
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.pictures import fit_square, load_picture
 from fashion_ml.embedded.garments import sample_garments
 from fashion_ml.evaluation.generate import generate, jobs_of
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, load_pipeline

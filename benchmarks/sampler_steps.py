@@ -22,7 +22,8 @@ from scipy.stats import kendalltau
 from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 from fashion_ml.config import Evaluation
-from fashion_ml.data.images import fit_square, load_picture, read_references
+from fashion_ml.data.images import read_references
+from fashion_ml.data.pictures import fit_square, load_picture
 from fashion_ml.evaluation.generate import generate, jobs_of
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.measure import MetricSuite, Picture

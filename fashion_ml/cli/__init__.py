@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import typer
 
@@ -16,6 +17,7 @@ from fashion_ml.cli.options import KEYS
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.printable import is_printable, printable
 from fashion_ml.runtime.redact import without_credentials
 
 app = typer.Typer(help="Fine-tune image models for fashion, and know whether it worked.", **KEYS)
@@ -68,6 +70,21 @@ def _storage_problem(error: Exception) -> str | None:
     return None
 
 
+def _check_names(arguments: list[str]) -> None:
+    """InputError for names that no store, file or server takes; those of images inside a folder may be such."""
+    problems = [
+        f"{word!r} is not UTF-8; rename that file or folder (convmv does it)" for word in arguments if not is_printable(word)
+    ]
+    try:
+        here = str(Path.cwd())
+    except OSError:  # it was removed
+        here = ""
+    if not is_printable(here):
+        problems.append(f"the working folder {here!r} is not UTF-8; rename it, or work in another one")
+    if problems:
+        raise InputError(problems)
+
+
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -83,12 +100,13 @@ def main() -> None:
     interrupt_on_signals()
     end_with_parent()
     try:
+        _check_names(arguments)
         code = command.main(arguments, standalone_mode=False)
         if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
             raise KeyboardInterrupt
     except InputError as error:
         for problem in error.problems:
-            typer.echo(f"error: {without_credentials(' '.join(problem.split()))}", err=True)
+            typer.echo(f"error: {printable(without_credentials(' '.join(problem.split())))}", err=True)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.printable import printable
 
 SETTINGS: dict[str, Any] = {
     "token_normalize_func": lambda token: token.replace("_", "-"),
@@ -81,7 +82,7 @@ def write_json(path: str, facts: dict[str, Any]) -> None:
 
 def say(text: str) -> None:
     """One line of the result, on stdout."""
-    typer.echo(text)
+    typer.echo(printable(text))
 
 
 def table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:
@@ -93,5 +94,5 @@ def table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:
     for number, head in enumerate(heads):
         made.add_column(head, justify="left" if number < left else "right", no_wrap=True)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(printable, row))
     Console(width=140, highlight=False, markup=False).print(made)

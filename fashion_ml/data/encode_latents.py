@@ -13,13 +13,17 @@ from typing import Any
 import torch
 from PIL import ImageOps
 
-from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, fit_square, load_picture, look_at_files
+from fashion_ml.data.folder_listing import list_folder, other_endings
+from fashion_ml.data.images import CaptionedImage, look_at_files
 from fashion_ml.data.latents import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
+from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.pictures import fit_square, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.models.vae import load_vae, vae_factor_of
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
-from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.weights_hash import weights_sha256
 
 _NOTE_EVERY = 64
@@ -99,28 +103,36 @@ def _read(images: Path) -> dict[str, list[CaptionedImage]]:
         raise InputError(
             f"IMAGES_DIR: {str(images)!r} is no folder; give a folder that holds a folder of images for each domain"
         )
-    found, problems = {}, list[str]()
-    for place in sorted(path for path in images.iterdir() if path.is_dir()):
-        paths = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
-        if paths and place.name == PACKED_FOLDER:
+    found, problems, notices = {}, list[str](), list[Notice]()
+    whole = list_folder(images)
+    notices += [Notice(Kind.LOOSE, printable(path.name)) for path in whole.images]
+    notices += [one for one in whole.notices if one.kind is not Kind.NESTED]
+    for place in whole.folders:
+        domain = printable(place.name)
+        listing = list_folder(place, f"{domain}/")
+        notices += [*listing.notices, *other_endings(listing.others, f"{domain}/")]
+        if listing.images and domain == PACKED_FOLDER:
             problems.append(f"IMAGES_DIR: {str(place)!r} has the name of the folder for packed latents; rename the domain")
         stems: dict[str, Path] = {}
-        for path in paths:
-            if path.stem in stems:
-                problems.append(
-                    f"IMAGES_DIR: {str(path)!r} and {stems[path.stem].name} would give one latent; rename one of them"
-                )
-            stems[path.stem] = path
-        if paths:
-            found[place.name] = look_at_files(
-                [CaptionedImage(p, "", f"{place.name}/{p.name}") for p in paths], "IMAGES_DIR", problems
-            )
+        for path in listing.images:
+            stem = printable(path.stem)
+            if stem in stems:
+                other = printable(stems[stem].name)
+                problems.append(f"IMAGES_DIR: {str(path)!r} and {other} would give one latent; rename one of them")
+            stems[stem] = path
+        items = [CaptionedImage(path, "", f"{domain}/{printable(path.name)}") for path in listing.images]
+        if items:
+            found[domain] = look_at_files(items, "IMAGES_DIR", problems)
+    said = [line_of(kind, some) for kind, some in by_kind(notices).items()]
     if problems:
         raise InputError(problems)
     if not found:
+        instead = f" ({'; '.join(said)})" if said else ""
         raise InputError(
-            f"IMAGES_DIR: {str(images)!r} holds no folders of images; put each domain's images into a folder of its own"
+            f"IMAGES_DIR: {str(images)!r} holds no folders of images{instead}; put each domain's images into a folder of its own"
         )
+    for line in said:
+        warn(line)
     return found
 
 
@@ -128,7 +140,7 @@ def _jobs(items: dict[str, list[CaptionedImage]], flips: bool) -> Iterator[tuple
     for domain, pictures in items.items():
         for picture in pictures:
             for mirrored in (False, True) if flips else (False,):
-                key = f"{domain}/{picture.path.stem}{MIRRORED if mirrored else ''}"
+                key = f"{domain}/{printable(picture.path.stem)}{MIRRORED if mirrored else ''}"
                 yield key, {"source": picture.name, "sha256": picture.sha256, "mirrored": mirrored}, picture.path, mirrored
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from PIL import ImageOps
 
-from fashion_ml.data.images import CaptionedImage, fit, load_unchanged
+from fashion_ml.data.images import CaptionedImage, load_unchanged
+from fashion_ml.data.pictures import fit
 from fashion_ml.data.tensor_cache import TensorCache, Tensors, key_of
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
 from fashion_ml.runtime.console import bar

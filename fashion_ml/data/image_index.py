@@ -1,4 +1,4 @@
-"""Size and hash of image files that were looked at before: decoding 100,000 of them at every start takes minutes.
+"""Size and hashes of image files that were looked at before: decoding 100,000 of them at every start takes minutes.
 
 A file is known by its path, bytes, and the times of its last change (mtime and ctime, as git's index does it); an edit moves ctime, whatever
 a tool does to mtime. What changed within two seconds of being looked at is not noted, for clocks of file systems are coarse.
@@ -11,15 +11,27 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 
-_VERSION, _COARSE_SECONDS = 1, 2.0
-Known = tuple[tuple[int, int], str]
-"""Width and height after the EXIF turn, pixels, and the SHA-256 of the file's bytes."""
+_VERSION, _COARSE_SECONDS = 2, 2.0
+
+
+class Known(NamedTuple):
+    """What an image file is."""
+
+    size: tuple[int, int]
+    """Width and height after the EXIF turn, pixels."""
+    sha256: str
+    """Of the file's bytes."""
+    hashes: tuple[int, int]
+    """Difference hashes, 64 bits, of the picture and of its mirror image."""
+    several: bool = False
+    """Whether the file holds more pictures: an animation, or pages."""
 
 
 class KnownImages:
@@ -35,15 +47,21 @@ class KnownImages:
         try:
             if found is None or found[0] != _state(path.stat()):
                 return None
-            _, width, height, sha256 = found
-            return (int(width), int(height)), str(sha256)  # type: ignore[call-overload]
+            _, width, height, sha256, plain, mirrored, several = found
+            return Known((int(width), int(height)), str(sha256), (int(plain, 16), int(mirrored, 16)), bool(several))  # type: ignore
         except (OSError, ValueError, TypeError, LookupError):
             return None
 
-    def put(self, path: Path, state: os.stat_result, size: tuple[int, int], sha256: str) -> None:
+    def put(self, path: Path, state: os.stat_result, found: Known) -> None:
         """Note what a file was found to be; `state` is that of the file whose bytes were read."""
         if time.time() - max(state.st_mtime, state.st_ctime) > _COARSE_SECONDS:
-            self._new[str(path.absolute())] = [_state(state), *size, sha256]
+            self._new[str(path.absolute())] = [
+                _state(state),
+                *found.size,
+                found.sha256,
+                *(f"{one:x}" for one in found.hashes),
+                found.several,
+            ]
 
     def save(self) -> None:
         """Add what is new to the note, beside what other trainings have noted since; nothing where the folder cannot be written."""

@@ -1,4 +1,4 @@
-"""kohya-style training folders and flat reference folders: images, captions, repeats."""
+"""kohya-style training folders and flat reference folders: images, captions, repeats, and what was left out."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import hashlib
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from fashion_ml.data.image_index import KnownImages
+from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
+from fashion_ml.data.image_index import Known, KnownImages
+from fashion_ml.data.near_duplicates import difference_hashes
+from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.pictures import IMAGE_ENDINGS, is_image, load_picture, open_picture
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.console import bar, warn
+from fashion_ml.runtime.printable import printable
 
-IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _MANY = 1000
 """Images that take so long to check that it is shown."""
 _CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
@@ -32,12 +36,44 @@ class CaptionedImage:
     path: Path
     caption: str
     name: str
-    """Path below the folder that was read, with forward slashes; different for every image of it."""
+    """Path below the folder that was read, with forward slashes, printable; different for every image of it."""
     repeats: int = 1
     size: tuple[int, int] = (0, 0)
     """Width and height after the EXIF turn, pixels."""
     sha256: str = ""
     """Of the file's bytes."""
+    hashes: tuple[int, ...] = ()
+    """Difference hashes of 64 bits of the picture and of its mirror image, for finding near-duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFolder:
+    """A folder whose images are read."""
+
+    name: str
+    token: str
+    """The class: what images without a caption are trained on; empty for references."""
+    repeats: int
+    images: int
+    """Images that are used."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a folder holds: what is used, and what was noticed."""
+
+    folder: Path
+    items: list[CaptionedImage]
+    folders: list[ClassFolder] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """A line for each image that was left out because it, or its caption, cannot be read."""
+
+    def say_left_out(self) -> None:
+        """Say what is not as it was meant, a line for each kind."""
+        for kind, some in by_kind(self.notices).items():
+            if kind.important:
+                warn(f"{printable(str(self.folder))}: {line_of(kind, some)}")
 
 
 def read_training_folder(
@@ -48,85 +84,92 @@ def read_training_folder(
     skipped: list[str] | None = None,
     known: KnownImages | None = None,
 ) -> list[CaptionedImage]:
+    """The images of every `N_class` folder, as `scan_training_folder` finds them; says what was left out.
+
+    With a list `skipped`, unreadable images and captions are left out and described there instead of an InputError.
+    """
+    reading = scan_training_folder(folder, caption_extension, field=field, skip=skipped is not None, known=known)
+    if skipped is not None:
+        skipped += reading.problems
+    reading.say_left_out()
+    return reading.items
+
+
+def scan_training_folder(
+    folder: Path,
+    caption_extension: str = ".txt",
+    *,
+    field: str = "data.train_data_dir",
+    skip: bool = False,
+    known: KnownImages | None = None,
+) -> Reading:
     """The images of every `N_class` folder, sorted; N is the repeat count, the class the caption where none lies beside.
 
-    InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, an unreadable image or a caption
-    that is not UTF-8. With a list `skipped`, unreadable images and captions are left out and described there instead. Files that are `known`
-    are not decoded again.
+    InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, and unless `skip` for an unreadable image or
+    a caption that is not UTF-8. Files that are `known` are not decoded again.
     """
     _check_folder(folder, field)
+    reading, problems = Reading(folder, []), list[str]()
+    classes = _class_folders(reading, field)
+    bad: list[Problem] = []
     found: list[CaptionedImage] = []
-    problems: list[str] = []
-    classes = [
-        (match, path) for path in sorted(folder.iterdir()) if path.is_dir() and (match := _CLASS_FOLDER.fullmatch(path.name))
-    ]
-    if not classes:
-        example = f"for example {folder / '10_dress'}"
-        raise InputError(
-            f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); put the images into one, {example}"
-        )
-    bad: list[str] = []
     for match, path in classes:
-        repeats = int(match[1])
+        repeats, prefix = int(match[1]), f"{printable(path.name)}/"
         if repeats < 1:
             problems.append(f"{field}: {str(path)!r} asks for 0 repeats; the number before _ must be at least 1")
             continue
-        found += _read_captions(path, f"{path.name}/", caption_extension, match[2], repeats, field, bad)
+        found += _read_folder(path, prefix, caption_extension, match[2], repeats, reading.notices, bad)
+        reading.folders.append(ClassFolder(prefix[:-1], printable(match[2]), repeats, 0))
     if not found and not problems and not bad:
-        raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files into its N_class folders")
-    readable = look_at_files(found, field, bad, known=known)
-    if skipped is None:
-        problems += bad
-    else:
-        skipped += bad
-        if not readable and not problems:
-            problems = [f"{field}: {str(folder)!r} holds no image that can be read; see the files named above"]
+        raise InputError(
+            f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files into its N_class folders"
+        )
+    readable = _check(found, field, bad, reading, known)
+    if not skip:
+        problems += reading.problems
+    elif not readable and not problems:
+        problems = [f"{field}: {str(folder)!r} holds no image that can be read; see the files named above", *reading.problems]
     _raise_all(problems)
-    return readable
+    return _counted(reading, readable)
 
 
 def read_references(
     folder: Path, caption_extension: str = ".txt", limit: int | None = None, *, skipped: list[str] | None = None
 ) -> list[CaptionedImage]:
-    """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError and `skipped` as for training."""
-    field = "evaluation.references"
+    """The images directly in `folder`, as `scan_references` finds them; says what was left out. `skipped` as for training."""
+    reading = scan_references(folder, caption_extension, limit, skip=skipped is not None)
+    if skipped is not None:
+        skipped += reading.problems
+    reading.say_left_out()
+    return reading.items
+
+
+def scan_references(
+    folder: Path,
+    caption_extension: str = ".txt",
+    limit: int | None = None,
+    *,
+    field: str = "evaluation.references",
+    skip: bool = False,
+) -> Reading:
+    """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError as for training."""
     _check_folder(folder, field)
-    problems: list[str] = []
-    found = _read_captions(folder, "", caption_extension, None, 1, field, problems)[:limit]
-    if not found and not problems:
-        raise InputError(f"{field}: {str(folder)!r} holds no images; put {_endings()} files with captions into it")
-    readable = look_at_files(found, field, problems)
-    if skipped is not None and readable:
-        skipped += problems
-        problems = []
-    _raise_all(problems)
-    return readable
+    reading, bad = Reading(folder, []), list[Problem]()
+    found = _read_folder(folder, "", caption_extension, None, 1, reading.notices, bad)[:limit]
+    if not found and not bad:
+        raise InputError(
+            f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files with captions into it"
+        )
+    readable = _check(found, field, bad, reading, None)
+    if not skip or not readable:
+        _raise_all(reading.problems)
+    reading.folders.append(ClassFolder("", "", 1, len(readable)))
+    return _counted(reading, readable)
 
 
 def count_images(folder: Path) -> int:
     """How many image files lie directly in a folder."""
-    return len(_image_files(folder))
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."))
-
-
-def load_picture(source: Path | io.BytesIO) -> Image.Image:
-    """The image as 8-bit RGB: EXIF turn applied, alpha composited on white, 16-bit, greyscale, palette and CMYK converted."""
-    with Image.open(source) as file:
-        picture = ImageOps.exif_transpose(file)
-        picture.load()
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
-        sixteen = picture.mode.startswith("I;16") or values.max(initial=0) > 255  # of mode I and F only the values tell
-        top = 65535.0 if sixteen else 255.0
-        picture = Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8), "L")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    return sum(is_image(path.name) for path in folder.iterdir())
 
 
 def load_unchanged(item: CaptionedImage) -> Image.Image:
@@ -135,18 +178,6 @@ def load_unchanged(item: CaptionedImage) -> Image.Image:
     if item.sha256 and hashlib.sha256(content).hexdigest() != item.sha256:
         raise InputError(f"data.train_data_dir: {str(item.path)!r} was changed while the training ran; start again")
     return load_picture(io.BytesIO(content))
-
-
-def fit_square(picture: Image.Image, resolution: int) -> Image.Image:
-    """Scaled (Lanczos) so that the shorter side fits, then cropped at the centre to resolution x resolution pixels."""
-    return fit(picture, (resolution, resolution))
-
-
-def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled (Lanczos) so that it covers width x height, then cropped at the centre to exactly that."""
-    if picture.size == size:
-        return picture
-    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS, centering=(0.5, 0.5))
 
 
 def data_digest(items: Iterable[CaptionedImage]) -> str:
@@ -158,59 +189,55 @@ def data_digest(items: Iterable[CaptionedImage]) -> str:
     return digest.hexdigest()
 
 
-def _read_captions(
-    folder: Path, prefix: str, extension: str, class_token: str | None, repeats: int, field: str, problems: list[str]
-) -> list[CaptionedImage]:
-    """The images of one folder with a caption each; an image whose caption cannot be had is described in `problems` instead."""
-    items = []
-    for path in _image_files(folder):
-        caption_path = path.with_suffix(extension)
-        caption = class_token
-        if caption_path.exists():
-            try:
-                caption = caption_path.read_text(encoding="utf-8-sig").strip()
-            except UnicodeDecodeError as error:
-                problems.append(f"{field}: caption {str(caption_path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8")
-                continue
-            except OSError as error:
-                reason = error.strerror or error
-                problems.append(f"{field}: caption {str(caption_path)!r} cannot be read ({reason}); make it a text file")
-                continue
-        if caption is None:
-            problems.append(f"{field}: {str(path)!r} has no caption; write what it shows into {caption_path.name}")
-            continue
-        items.append(CaptionedImage(path, caption, f"{prefix}{path.name}", repeats))
-    return items
-
-
 def look_at_files(
     items: Sequence[CaptionedImage], field: str, problems: list[str], *, least: int = 1, known: KnownImages | None = None
 ) -> list[CaptionedImage]:
-    """The items that decode and have sides of at least `least` pixels, with size and hash; the others are described in `problems`.
+    """The items that decode and have sides of at least `least` pixels, with size and hashes; the others are described in `problems`.
 
     What is `known` is not decoded, and what is found becomes known.
     """
+    looked = _look_at(items, field, least, known)
+    problems += [one.line for one in looked if isinstance(one, _Unusable)]
+    return [one[0] for one in looked if not isinstance(one, _Unusable)]
 
-    def look(item: CaptionedImage) -> CaptionedImage | str:
+
+Looked = tuple[CaptionedImage, bool]
+"""An item with what its file is, and whether the file holds several pictures."""
+
+
+@dataclass(frozen=True)
+class _Unusable:
+    line: str
+    """Names the file and the fix."""
+    reason: str
+
+
+def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: KnownImages | None) -> list[Looked | _Unusable]:
+    """Each item with what its file is, or what is wrong with it."""
+
+    def look(item: CaptionedImage) -> Looked | _Unusable:
         try:
             with item.path.open("rb") as file:
                 state, content = os.fstat(file.fileno()), file.read()
-            size = load_picture(io.BytesIO(content)).size
+            picture, several = open_picture(io.BytesIO(content))
         except Exception as error:  # decoders raise what they like on broken files
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-            return f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it"
-        if min(size) < least:
-            return f"{field}: {str(item.path)!r} has {size[0]} x {size[1]} pixels, which is too small; sides of {least} are the least"
-        sha256 = hashlib.sha256(content).hexdigest()
+            return _Unusable(f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it", reason)
+        if min(picture.size) < least:
+            size = f"{picture.width} x {picture.height} pixels"
+            return _Unusable(
+                f"{field}: {str(item.path)!r} has {size}, which is too small; sides of {least} are the least", size
+            )
+        found = Known(picture.size, hashlib.sha256(content).hexdigest(), difference_hashes(picture), several)
         if known is not None:
-            known.put(item.path, state, size, sha256)
-        return replace(item, size=size, sha256=sha256)
+            known.put(item.path, state, found)
+        return _as_found(item, found)
 
-    results: list[CaptionedImage | str | None] = [None] * len(items)
+    results: list[Looked | _Unusable | None] = [None] * len(items)
     for index, item in enumerate(items):
         found = known.get(item.path) if known is not None else None
-        if found is not None and min(found[0]) >= least:
-            results[index] = replace(item, size=found[0], sha256=found[1])
+        if found is not None and min(found.size) >= least:
+            results[index] = _as_found(item, found)
     unknown = [index for index, result in enumerate(results) if result is None]
     shown = bar("check images", len(unknown)) if len(unknown) >= _MANY else nullcontext()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, shown as progress:
@@ -220,8 +247,83 @@ def look_at_files(
                 progress.advance()
     if known is not None:
         known.save()
-    problems += [result for result in results if isinstance(result, str)]
-    return [result for result in results if isinstance(result, CaptionedImage)]
+    return [result for result in results if result is not None]
+
+
+def _as_found(item: CaptionedImage, found: Known) -> Looked:
+    return replace(item, size=found.size, sha256=found.sha256, hashes=found.hashes), found.several
+
+
+def _class_folders(reading: Reading, field: str) -> list[tuple[re.Match[str], Path]]:
+    """The `N_class` folders, sorted; what else lies beside them is noticed. InputError when there is none."""
+    folder, classes = reading.folder, []
+    listing = list_folder(folder)
+    for path in listing.folders:
+        match = _CLASS_FOLDER.fullmatch(path.name)
+        if match:
+            classes.append((match, path))
+        elif inside := images_below(path):
+            reading.notices.append(Notice(Kind.UNNUMBERED, f"{printable(path.name)}/", count_of(inside), inside))
+    if not classes:
+        example = f"for example {folder / '10_dress'}"
+        raise InputError(
+            f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); put the images into one, {example}"
+        )
+    reading.notices.extend(Notice(Kind.LOOSE, printable(path.name)) for path in listing.images)
+    reading.notices.extend(one for one in listing.notices if one.kind is not Kind.NESTED)
+    return classes
+
+
+def _read_folder(
+    folder: Path, prefix: str, extension: str, token: str | None, repeats: int, notices: list[Notice], bad: list[Problem]
+) -> list[CaptionedImage]:
+    """The images of one folder with a caption each; an image whose caption cannot be had is described in `bad` instead."""
+    try:
+        listing = list_folder(folder, prefix)
+    except OSError as error:
+        bad.append((f"{str(folder)!r} cannot be read ({error.strerror})", Notice(Kind.BROKEN, prefix, error.strerror or "")))
+        return []
+    captions = read_captions(folder, listing, extension, token, prefix)
+    notices += [*listing.notices, *captions.notices]
+    if not listing.images and not listing.notices:
+        notices.append(Notice(Kind.EMPTY_FOLDER, prefix))
+    bad += captions.problems
+    return [CaptionedImage(path, text, f"{prefix}{printable(path.name)}", repeats) for path, text in captions.found]
+
+
+def _check(
+    found: Sequence[CaptionedImage], field: str, bad: Sequence[Problem], reading: Reading, known: KnownImages | None
+) -> list[CaptionedImage]:
+    """The images that can be read; notes what is wrong with the others, and with those whose caption is `bad`."""
+    reading.problems.extend(f"{field}: {line}" for line, _ in bad)
+    reading.notices.extend(notice for _, notice in bad)
+    readable = []
+    for item, looked in zip(found, _look_at(found, field, 1, known), strict=True):
+        if isinstance(looked, _Unusable):
+            kind = Kind.DANGLING if item.path.is_symlink() and not item.path.exists() else Kind.BROKEN
+            reading.problems.append(looked.line)
+            reading.notices.append(Notice(kind, item.name, "" if kind is Kind.DANGLING else looked.reason))
+            continue
+        readable.append(looked[0])
+        if looked[1]:
+            reading.notices.append(Notice(Kind.SEVERAL, item.name))
+    return readable
+
+
+def _counted(reading: Reading, items: list[CaptionedImage]) -> Reading:
+    """With the images that are used, and how many of them each folder has."""
+    counts = Counter(item.name.rpartition("/")[0] for item in items)
+    return replace(reading, items=items, folders=[replace(one, images=counts[one.name]) for one in reading.folders])
+
+
+def _why_none(reading: Reading) -> str:
+    """What there is instead of images that can be read, for a message."""
+    said = [
+        f"{sum(one.count for one in some)} {kind.what}: {some[0]}"
+        for kind, some in by_kind(reading.notices).items()
+        if kind.important
+    ]
+    return f" that can be read ({'; '.join(said)})" if said else ""
 
 
 def _check_folder(folder: Path, field: str) -> None:

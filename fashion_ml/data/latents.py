@@ -17,6 +17,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.redact import first_line
 
 MANIFEST, PACKED, PACKED_FOLDER = "manifest.json", "packed.json", "packed-shards"
@@ -177,7 +178,10 @@ def _packed_domains(index: Path) -> list[Domain]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = f"{str(path)!r} cannot be read ({first_line(error)[:160]})"
         raise InputError(f"{_FIELD}: {reason}; encode again, or remove {PACKED} to read the single files") from None
-    beside = {place.name: tuple(path.stem for path in _latent_files(place)) for place in _domain_folders(index.parent)}
+    beside = {
+        printable(place.name): tuple(printable(path.stem) for path in _latent_files(place))
+        for place in _domain_folders(index.parent)
+    }
     beside = {name: files for name, files in beside.items() if files}
     if beside and beside != {domain.name: domain.files for domain in domains}:
         raise InputError(
@@ -213,10 +217,10 @@ def _file_domains(folder: Path) -> list[Domain]:
                 sizes = f"{tuple(latent.shape)} and {str(first[0])!r} has {first[1]}"
                 problems.append(f"{_FIELD}: {str(path)!r} has {sizes}; give latents of one size")
                 continue
-            names.append(path.stem)
+            names.append(printable(path.stem))
             tensors.append(latent)
         if names:
-            found.append((place.name, names, tensors))
+            found.append((printable(place.name), names, tensors))
     if problems:
         raise InputError(problems[:50] + ([f"{_FIELD}: and {len(problems) - 50} more"] if len(problems) > 50 else []))
     return [Domain(name, tuple(names), torch.stack(tensors)) for name, names, tensors in found]

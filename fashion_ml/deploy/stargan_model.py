@@ -65,7 +65,7 @@ class StarganModel:
         import torch
         from PIL import Image
 
-        from fashion_ml.data.images import fit_square
+        from fashion_ml.data.pictures import fit_square
         from fashion_ml.models.stable_diffusion import encode_latents
         from fashion_ml.models.vae import decode_latents
 

@@ -15,7 +15,10 @@ import pandas as pd
 from PIL import Image
 
 from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
-from fashion_ml.data.images import IMAGE_ENDINGS, CaptionedImage, data_digest, load_picture, look_at_files, read_training_folder
+from fashion_ml.data.folder_listing import list_folder, other_endings
+from fashion_ml.data.images import CaptionedImage, data_digest, look_at_files, read_training_folder
+from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.pictures import load_picture
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import ends, shown, summarise
@@ -27,7 +30,8 @@ from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
 from fashion_ml.metrics.ssim import WINDOW
-from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.printable import composed, printable
 
 MAIN = "generated"
 _AT_ONCE = 8
@@ -45,6 +49,8 @@ class FoundPairs:
     """A line for each file that cannot be read, naming it."""
     folders: list[str] = field(default_factory=list)
     """Folders inside the two, which are not looked into."""
+    notices: list[Notice] = field(default_factory=list)
+    """Other files of the two that are left out."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,8 @@ def say_left_out(found: FoundPairs) -> None:
     """Name the files that are not measured, and why."""
     if found.folders:
         say(f"not looked into: {', '.join(found.folders)}")
+    for kind, some in by_kind(found.notices).items():
+        warn(line_of(kind, some))
     for line in found.unreadable:
         say(f"left out: {line}")
     for side, names in (("generated", found.unpaired_generated), ("reference", found.unpaired_references)):
@@ -169,15 +177,17 @@ def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None, 
     Files that cannot be read, and files without a partner, are left out and listed. InputError when a folder or the CSV cannot be used, when a
     stem stands for several references, or when no pair is left.
     """
-    left, right = (_images(folder, option) for folder, option in ((generated, names.generated), (reference, names.reference)))
+    notices: list[Notice] = []
+    sides = ((generated, names.generated), (reference, names.reference))
+    left, right = (_images(folder, option, notices) for folder, option in sides)
     wanted = _from_csv(pairs_csv, left, right, names) if pairs_csv else _by_stem(left, right, reference, names)
     used = {path for pair in wanted for path in pair}
     bad: list[str] = []
     looked: dict[Path, CaptionedImage] = {}
     for side, option in ((left, names.generated), (right, names.reference)):
-        items = [CaptionedImage(path, "", path.name) for path in side.values() if path in used]
+        items = [CaptionedImage(path, "", printable(path.name)) for path in side.values() if path in used]
         looked |= {item.path: item for item in look_at_files(items, option, bad, least=WINDOW)}
-    pairs = [(a.stem, looked[a], looked[b]) for a, b in wanted if a in looked and b in looked]
+    pairs = [(printable(a.stem), looked[a], looked[b]) for a, b in wanted if a in looked and b in looked]
     if not pairs:
         raise InputError(
             [
@@ -190,10 +200,11 @@ def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None, 
     broken = used - set(looked)
     return FoundPairs(
         pairs,
-        sorted(path.name for path in left.values() if path not in paired | broken),
-        sorted(path.name for path in right.values() if path not in paired | broken),
+        sorted(printable(path.name) for path in left.values() if path not in paired | broken),
+        sorted(printable(path.name) for path in right.values() if path not in paired | broken),
         bad,
-        [str(place) for folder in (generated, reference) for place in sorted(folder.iterdir()) if place.is_dir()],
+        [printable(str(place)) for folder in (generated, reference) for place in sorted(folder.iterdir()) if place.is_dir()],
+        notices,
     )
 
 
@@ -242,25 +253,32 @@ def _measure(found: FoundPairs, suite: MetricSuite) -> tuple[pd.DataFrame, list[
     return pd.concat(tables, ignore_index=True), embeddings, targets
 
 
-def _images(folder: Path, option: str) -> dict[str, Path]:
+def _images(folder: Path, option: str, notices: list[Notice]) -> dict[str, Path]:
+    """The images of a folder by their names, accents in one spelling; what is no image, and is none of a picture's texts, is noticed."""
     if not folder.is_dir():
         raise InputError(f"{option}: {str(folder)!r} is no folder; give the folder of the images")
-    found = {p.name: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith(".")}
-    if not found:
-        raise InputError(f"{option}: {str(folder)!r} holds no images")
-    return found
+    listing = list_folder(folder, f"{printable(folder.name)}/")
+    left_out = [one for one in listing.notices if one.kind is not Kind.NESTED]  # folders are named as such
+    left_out += other_endings(listing.others, f"{printable(folder.name)}/")
+    if not listing.images:
+        instead = "; ".join(line_of(kind, some) for kind, some in by_kind(left_out).items())
+        raise InputError(f"{option}: {str(folder)!r} holds no images{f' ({instead})' if instead else ''}")
+    notices += left_out
+    return {composed(path.name): path for path in listing.images}
 
 
 def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path, names: Names) -> list[tuple[Path, Path]]:
     by_stem: dict[str, Path] = {}
     for path in right.values():
-        if path.stem in by_stem:
+        stem = composed(path.stem)
+        if stem in by_stem:
             raise InputError(
-                f"{names.reference}: {by_stem[path.stem].name} and {path.name} in {str(folder)!r} have one stem; "
+                f"{names.reference}: {printable(by_stem[stem].name)} and {printable(path.name)} in {str(folder)!r} have one stem; "
                 f"pair by a CSV file ({names.pairs})"
             )
-        by_stem[path.stem] = path
-    return [(path, by_stem[path.stem]) for path in left.values() if path.stem in by_stem]
+        by_stem[stem] = path
+    stems = [(path, composed(path.stem)) for path in left.values()]
+    return [(path, by_stem[stem]) for path, stem in stems if stem in by_stem]
 
 
 def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: Names) -> list[tuple[Path, Path]]:
@@ -275,7 +293,7 @@ def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: 
         raise InputError(f"{names.pairs}: {str(path)!r} has no columns generated and reference; its first line must name them")
     pairs, problems = [], list[str]()
     for number, row in rows:
-        a, b = row["generated"] or "", row["reference"] or ""
+        a, b = (composed(row[side] or "") for side in ("generated", "reference"))
         sides = ((a, "generated", left), (b, "reference", right))
         missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
         problems += [f"{names.pairs}: line {number} of {str(path)!r}: {said}" for said in missing]

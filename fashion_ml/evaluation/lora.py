@@ -17,7 +17,8 @@ from PIL import Image
 
 from fashion_ml.config import Evaluation, LoraExperiment, load_config
 from fashion_ml.data.buckets import image_sizes
-from fashion_ml.data.images import CaptionedImage, fit, load_picture, read_references, read_training_folder
+from fashion_ml.data.images import CaptionedImage, read_references, read_training_folder
+from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.image_index import KnownImages
-from fashion_ml.data.images import CaptionedImage, count_images, read_references, read_training_folder
+from fashion_ml.data.images import (
+    CaptionedImage,
+    Reading,
+    count_images,
+    read_training_folder,
+    scan_references,
+    scan_training_folder,
+)
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.metrics.registry import METRICS, asked_for
+from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
@@ -31,6 +39,8 @@ class Sources:
     """Empty when nothing is to be evaluated."""
     make_metric_suite: Callable[[], MetricSuite] | None
     """None when nothing is to be evaluated."""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """What the folders hold that were read, by what they are for: training, prior, references."""
 
     @cached_property
     def suite(self) -> MetricSuite | None:
@@ -58,8 +68,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
 
     settings, data = config.evaluation, config.data
     extension, problems = data.caption_extension, list[str]()
-    skipped: list[str] | None = [] if data.on_bad_image == "skip" else None
-    known = _known(config)
+    skip, known, readings = data.on_bad_image == "skip", _known(config), dict[str, Reading]()
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -68,20 +77,27 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
             problems.extend(error.problems)
             return default
 
-    def read(folder: Path | None, field: str) -> list[CaptionedImage]:
+    def read(role: str, scan: Callable[[], Reading]) -> list[CaptionedImage]:
+        reading = attempt(scan, None)
+        if reading is None:
+            return []
+        readings[role] = reading
+        return list(reading.items)
+
+    def read_classes(role: str, folder: Path | None, field: str) -> list[CaptionedImage]:
         if folder is None or not training_images:
             return []
-        return attempt(lambda: read_training_folder(folder, extension, field=field, skipped=skipped, known=known), [])
+        return read(role, lambda: scan_training_folder(folder, extension, field=field, skip=skip, known=known))
 
     attempt(lambda: find_base(config.model.base), None)
-    items = read(training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
-    prior = read(Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
+    items = read_classes("training", training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
+    prior = read_classes("prior", Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
     references: list[CaptionedImage] = []
     measured = settings.enabled or config.training.performance_check_interval is not None
     if measured:
         folder = references_folder(config)
         references = (
-            attempt(lambda: read_references(folder, extension, settings.max_references, skipped=skipped), [])
+            read("references", lambda: scan_references(folder, extension, settings.max_references, skip=skip))
             if folder is not None
             else _spread(items, settings.max_references)
         )
@@ -98,9 +114,10 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
             suite_of = lambda: suite  # noqa: E731
     if problems:
         raise InputError(problems)
-    for line in skipped or ():
-        say(f"left out: {line}")
-    return Sources(items, prior, references, suite_of)
+    if is_main():
+        for reading in readings.values():
+            reading.say_left_out()
+    return Sources(items, prior, references, suite_of, readings)
 
 
 def _known(config: LoraExperiment) -> KnownImages | None:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from fashion_ml.runtime.printable import printable
+
 _LINE_EVERY_SECONDS = 20.0
 
 console = Console(stderr=True, soft_wrap=True)
@@ -70,12 +72,12 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
 
 def say(text: str) -> None:
     """One line about what is happening, at level INFO."""
-    _logger.info("%s", text)
+    _logger.info("%s", printable(text))
 
 
 def warn(text: str) -> None:
     """One line about what will not be as asked for, at level WARNING."""
-    _logger.warning("%s", text)
+    _logger.warning("%s", printable(text))
 
 
 class _Lines(logging.Handler):

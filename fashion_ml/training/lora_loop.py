@@ -115,7 +115,7 @@ def train_lora(
         folder,
         accelerator,
         rows,
-        names_of=lambda step: [inputs.images.items[i].path.name for i in inputs.plan.images(step)],
+        names_of=lambda step: [inputs.images.items[i].name.rpartition("/")[2] for i in inputs.plan.images(step)],
         last_step=last_step,
         flush_every=settings.log_every,
     )

@@ -31,8 +31,8 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count = list[int]()
-    plain = images.load_picture
-    monkeypatch.setattr(images, "load_picture", lambda source: count.append(1) or plain(source))
+    plain = images.open_picture
+    monkeypatch.setattr(images, "open_picture", lambda source: count.append(1) or plain(source))
     return count
 
 
@@ -70,14 +70,14 @@ def test_a_file_that_was_just_written_is_not_noted(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("later")
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"version": 1, "images": 3}', '{"version": 0, "images": {}}', "{broken"])
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"version": 2, "images": 3}', '{"version": 1, "images": {}}', "{broken"])
 def test_a_damaged_note_counts_as_empty(tmp_path: Path, note: str):
     make(tmp_path / "set", "a.png")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "images.json").write_text(note, encoding="utf-8")
     (item,) = read_training_folder(tmp_path / "set", known=KnownImages(tmp_path / "cache"))
     assert item.size == (9, 10)
-    assert KnownImages(tmp_path / "cache").get(item.path) == ((9, 10), item.sha256)
+    assert KnownImages(tmp_path / "cache").get(item.path) == ((9, 10), item.sha256, item.hashes, False)
 
 
 @pytest.mark.usefixtures("later")

@@ -7,7 +7,8 @@ import PIL
 import pytest
 from PIL import Image
 
-from fashion_ml.data.images import data_digest, fit_square, load_picture, read_references, read_training_folder
+from fashion_ml.data.images import data_digest, read_references, read_training_folder
+from fashion_ml.data.pictures import fit_square, load_picture
 from fashion_ml.errors import InputError
 
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from fashion_ml.data import split
 from fashion_ml.data.images import CaptionedImage
-from fashion_ml.data.split import hold_out, look_of, near_duplicates
+from fashion_ml.data.near_duplicates import look_of, near_duplicates
+from fashion_ml.data.split import hold_out
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fashion_ml.data.images import load_picture
+from fashion_ml.data.pictures import load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.losses.diffusion import per_image_mse
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, load_pipeline

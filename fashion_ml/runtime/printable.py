@@ -1,0 +1,28 @@
+"""Names of files as text that every file, store and terminal takes: Linux allows bytes in them that are no UTF-8."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def printable(name: str) -> str:
+    """The name with `%XX` for each byte that is not UTF-8 (a zip made under Windows in Taiwan leaves CP950); others stay as they are."""
+    return name if name.isascii() else _SURROGATE.sub(_escaped, name)
+
+
+def is_printable(name: str) -> bool:
+    """Whether all of a name is UTF-8."""
+    return name.isascii() or not _SURROGATE.search(name)
+
+
+def composed(name: str) -> str:
+    """The name in one spelling (NFC): macOS writes é as e and an accent, other systems as one character."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"%{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"%u{code:04X}"
