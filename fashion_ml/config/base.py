@@ -57,6 +57,9 @@ class Model(Section):
     """`embedded`, a diffusers folder, a `.safetensors` checkpoint, or a hub id (`owner/name`, the only one that uses the network)."""
     prediction_type: Annotated[Literal["epsilon", "v_prediction"] | None, Names(own=False)] = None
     """What the UNet predicts; what the base says when not given (a single file of SD 2.x that says nothing: v_prediction)."""
+    clip_skip: Positive | None = None
+    """Captions and prompts are the hidden states of the text encoder's layer that is so many from the end, under its final norm, as in
+    kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last."""
 
 
 class Weights(Section):

@@ -50,6 +50,11 @@ class Data(Section):
     """So many parts at the front stay where they are."""
     caption_dropout_rate: Share = 0.0
     """Share of images that are seen with an empty caption."""
+    max_token_length: Annotated[int, Field(ge=75, le=225, multiple_of=75)] = 75
+    """Tokens of captions and prompts that count; what is longer is cut. 150 and 225 go through the text encoder in chunks of 75, as in
+    kohya's trainer."""
+    weighted_captions: bool = False
+    """Read `(red:1.2)`, `(red)` and `[red]` in captions and prompts as weights, as the WebUIs do; brackets are text otherwise."""
     flip_aug: bool = False
     """Mirror half of the images."""
     cache_latents: Annotated[bool, MayChange()] = True
@@ -217,6 +222,14 @@ class LoraExperiment(Section):
     evaluation: Annotated[Evaluation, MayChange()] = Evaluation()
     output: Annotated[Output, MayChange()] = Output()
     tracking: Annotated[Tracking, MayChange()] = Tracking()
+
+    def text_encoding(self) -> dict[str, Any]:
+        """The arguments of `TextSettings`: how captions and prompts become embeddings."""
+        return {
+            "max_token_length": self.data.max_token_length,
+            "clip_skip": self.model.clip_skip,
+            "weighted_captions": self.data.weighted_captions,
+        }
 
     @model_validator(mode="after")
     def _rates_that_count(self) -> LoraExperiment:

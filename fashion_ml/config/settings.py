@@ -150,6 +150,12 @@ def _accepts(schema: Mapping[str, Any]) -> str:
 
 
 def _range(schema: Mapping[str, Any]) -> str:
-    bounds = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+    bounds = (
+        ("multipleOf", "a multiple of"),
+        ("minimum", ">="),
+        ("exclusiveMinimum", ">"),
+        ("maximum", "<="),
+        ("exclusiveMaximum", "<"),
+    )
     found = [f"{sign} {schema[name]:g}" for name, sign in bounds if name in schema]
     return f" {', '.join(found)}" if found else ""

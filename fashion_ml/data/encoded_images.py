@@ -16,6 +16,7 @@ from fashion_ml.data.images import CaptionedImage, load_unchanged
 from fashion_ml.data.pictures import fit
 from fashion_ml.data.tensor_cache import TensorCache, Tensors, key_of
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
+from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.console import bar
 
 _PREPROCESSING = "lanczos, centre crop, 1"
@@ -82,11 +83,11 @@ class EncodedImages:
 class EncodedCaptions:
     """Embeddings of captions from the frozen text encoder."""
 
-    def __init__(self, pipeline: Any, cache: TensorCache, text_encoder_sha256: str):
-        self._pipeline, self._cache, self._encoder = pipeline, cache, text_encoder_sha256
+    def __init__(self, pipeline: Any, cache: TensorCache, text_encoder_sha256: str, settings: TextSettings = USUAL):
+        self._pipeline, self._cache, self._encoder, self._settings = pipeline, cache, text_encoder_sha256, settings
 
     def embeddings(self, captions: Sequence[str]) -> torch.Tensor:
-        """(B, L, D), float32, on the CPU; L = 77 and D = 768 for SD 1.5."""
+        """(B, L, D), float32, on the CPU; L = 77 and D = 768 for SD 1.5, and L = 152 and 227 for 150 and 225 tokens."""
         return torch.stack([self._embedding(caption) for caption in captions])
 
     def prepare(self, captions: Sequence[str]) -> None:
@@ -99,8 +100,12 @@ class EncodedCaptions:
 
     def _embedding(self, caption: str) -> torch.Tensor:
         key = self._key(caption)
-        found = self._cache.get(key) or self._cache.put(key, {"text": encode_captions(self._pipeline, [caption])[0]})
+        found = self._cache.get(key)
+        if found is None:
+            found = self._cache.put(key, {"text": encode_captions(self._pipeline, [caption], self._settings)[0]})
         return found["text"]
 
     def _key(self, caption: str) -> str:
-        return key_of(caption=hashlib.sha256(caption.encode()).hexdigest(), text_encoder=self._encoder)
+        """Of the usual settings none is in it, so that caches from before there were such settings still serve."""
+        sha256 = hashlib.sha256(caption.encode()).hexdigest()
+        return key_of(caption=sha256, text_encoder=self._encoder, **self._settings.unusual())

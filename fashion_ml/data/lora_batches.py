@@ -11,6 +11,7 @@ from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.captions import seen_caption
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.losses.diffusion import loss_shares, offset_noise
+from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.runtime.seeding import generator
 
 
@@ -40,8 +41,8 @@ class Batch:
     """(B, 4, h, w)."""
     timesteps: torch.Tensor
     """(B,), in [0, 1000)."""
-    text: torch.Tensor
-    """What `text_of` makes of the captions: embeddings (B, L, D), or token ids (B, L)."""
+    text: torch.Tensor | Tokens
+    """What `text_of` makes of the captions: embeddings (B, L, D), or tokens."""
     share: torch.Tensor
     """(B,): the sum of share * loss over a step's batches and processes is total_loss."""
 
@@ -54,7 +55,7 @@ class StepInputs:
         settings: BatchSettings,
         images: EncodedImages,
         prior: EncodedImages | None,
-        text_of: Callable[[Sequence[str]], torch.Tensor],
+        text_of: Callable[[Sequence[str]], torch.Tensor | Tokens],
         *,
         scaling: float,
         timesteps: int,

@@ -14,9 +14,19 @@ MODEL_FILE = "MLmodel"
 
 
 def save_model(
-    path: str, mlflow_model: Any, *, adapter_path: Path, base: str, defaults: Mapping[str, Any], example: Mapping[str, Any]
+    path: str,
+    mlflow_model: Any,
+    *,
+    adapter_path: Path,
+    base: str,
+    text: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    example: Mapping[str, Any],
 ) -> None:
-    """Write the model: the LoRA file, the base by reference, signature and example. `defaults` are the sampler's settings."""
+    """Write the model: the LoRA file, the base by reference, signature and example.
+
+    `text` are the arguments of `TextSettings`, `defaults` the sampler's settings.
+    """
     import mlflow.diffusers
 
     from fashion_ml.embedded import EMBEDDED_DIR
@@ -30,7 +40,7 @@ def save_model(
         signature=_signature(defaults),
         input_example=dict(example),
         pip_requirements=requirements(),
-        metadata={"base": base, **defaults},
+        metadata={"base": base, "text": dict(text), **defaults},
     )
     use_loader(mlflow_model, path, __name__)
 
@@ -90,10 +100,17 @@ class LoraModel:
         images = []
         for prompt in data["prompt"]:
             noise = torch.Generator().manual_seed(int(given.get("seed", 0)))
-            negative = given.get("negative_prompt") or None
-            image = self._loaded()(prompt=prompt, negative_prompt=negative, generator=noise, **settings).images[0]
-            images.append(as_png(image))
+            pipeline = self._loaded()
+            read = self._read(pipeline, prompt, given.get("negative_prompt") or "")
+            images.append(as_png(pipeline(**read, generator=noise, **settings).images[0]))
         return images
+
+    def _read(self, pipeline: Any, prompt: str, negative: str) -> dict[str, Any]:
+        """Prompts as the LoRA's training read its captions; a model that was saved before there was a choice says nothing of it."""
+        from fashion_ml.models.stable_diffusion import prompt_embeddings
+        from fashion_ml.models.text_encoding import TextSettings
+
+        return prompt_embeddings(pipeline, [prompt], [negative], TextSettings(**self._facts.get("text", {})))
 
     def _loaded(self) -> Any:
         if self._pipeline is None:

@@ -73,7 +73,13 @@ def _lora(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
         "width": side,
         "height": side,
     }
-    options = {"adapter_path": adapter, "base": config.model.base, "defaults": defaults, "example": {"prompt": "a red dress"}}
+    options = {
+        "adapter_path": adapter,
+        "base": config.model.base,
+        "text": config.text_encoding(),
+        "defaults": defaults,
+        "example": {"prompt": "a red dress"},
+    }
     return options, config.training.max_train_steps
 
 

@@ -13,12 +13,16 @@ from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.attributes import Attributes
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import Metric
+from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.provenance import installed_versions
 
 VERSIONS = "versions"
 """Noted facts: versions of libraries, which should not change a number. They are stored, and shown where they differ, and refuse nothing."""
 _NOT_HASHED = ("encoder", VERSIONS)
 """The name of an encoder too: the same weights may be called differently on another machine."""
+_ONCE_ONLY: Mapping[str, Any] = USUAL.to_dict()
+"""Facts that evaluations of earlier versions do not have, and the only value that they could have."""
+_CHOSEN = object()
 _PACKAGES = {"torch": "torch", "diffusers": "diffusers", "open_clip": "open_clip_torch"}
 
 
@@ -71,13 +75,16 @@ def evaluation_facts(
     sizes: Sequence[tuple[int, int]],
     sampler: str,
     scheduler: Mapping[str, Any],
+    text: TextSettings = USUAL,
 ) -> dict[str, Any]:
-    """Everything but the model that the scores of generated images depend on; `scheduler` is the configuration of the base's."""
+    """Everything but the model that the scores of generated images depend on; `scheduler` is the configuration of the base's, `text` how
+    prompts are read."""
     return {
         **suite_facts(settings, suite, ("torch", "diffusers", "open_clip")),
         "references_sha256": data_digest(references),
         "references": len(references),
         "prompts": [reference.caption for reference in references],
+        **text.to_dict(),
         "reference_fit": "shorter side scaled, centre crop",
         "seed": settings.seed,
         "images_per_reference": settings.images_per_reference,
@@ -96,15 +103,18 @@ def scheduler_facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of the facts, without those that are only noted."""
-    hashed = {key: value for key, value in facts.items() if key not in _NOT_HASHED}
+    """SHA-256 of the canonical JSON of the facts, without those that are only noted, and those that are as they were for evaluations from
+    before there was a choice."""
+    hashed = {key: value for key, value in facts.items() if key not in _NOT_HASHED and value != _ONCE_ONLY.get(key, _CHOSEN)}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
 def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """What differs between two sets of facts, a line each: `field: one value, another value`; fields of fields are named by dots."""
     skipped = (*_NOT_HASHED, "fingerprint")
-    one, other = ({key: value for key, value in facts.items() if key not in skipped} for facts in (first, second))
+    one, other = (
+        {key: value for key, value in {**_ONCE_ONLY, **facts}.items() if key not in skipped} for facts in (first, second)
+    )
     return [f"{key}: {_short(a)}, {_short(b)}" for key, a, b in _differing(one, other)]
 
 

@@ -16,6 +16,8 @@ from PIL import Image
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
+from fashion_ml.models.stable_diffusion import prompt_embeddings
+from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import Bar
 from fashion_ml.runtime.seeding import derive_seed
@@ -111,9 +113,10 @@ class ImageFolder:
         return sorted(path for path in self.folder.rglob("*.png") if not path.name.startswith("."))
 
 
-def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str) -> str:
-    """What decides the images: `model` (base and LoRA), prompts, seeds, sizes and sampler."""
+def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str, text: TextSettings = USUAL) -> str:
+    """What decides the images: `model` (base and LoRA), prompts and how they are read, seeds, sizes and sampler."""
     facts = {
+        **text.unusual(),  # nothing at the usual settings: images from before there were others are found again
         "model": model,
         "jobs": [asdict(job) for job in jobs],
         "steps": settings.num_inference_steps,
@@ -126,17 +129,29 @@ def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str) -> str
 
 @torch.no_grad()
 def generate(
-    pipeline: Any, jobs: Sequence[Job], settings: Evaluation, kept: ImageFolder | None = None, progress: Bar | None = None
+    pipeline: Any,
+    jobs: Sequence[Job],
+    settings: Evaluation,
+    kept: ImageFolder | None = None,
+    progress: Bar | None = None,
+    *,
+    text: TextSettings = USUAL,
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there."""
+    """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there.
+
+    At the usual settings of `text` diffusers reads the prompts, otherwise it is given what they are read as.
+    """
     for batch in batches_of(jobs, settings.batch_size):
         part = [jobs[index] for index in batch]
         found = [kept.load(job) if kept else None for job in part]
         pictures = [picture for picture in found if picture is not None]
         if len(pictures) < len(part):
             width, height = part[0].size
+            prompts = [job.prompt for job in part]
+            read = prompt_embeddings(pipeline, prompts, [""] * len(prompts), text) if text.unusual() else {}
             pictures = pipeline(
-                [job.prompt for job in part],
+                None if read else prompts,
+                **read,
                 height=height,
                 width=width,
                 num_inference_steps=settings.num_inference_steps,

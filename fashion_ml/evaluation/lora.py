@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,13 +35,14 @@ from fashion_ml.evaluation.figures import comparison_grid, save_curves, save_pic
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
 from fashion_ml.evaluation.instruments import device_of_evaluation, read_metric_suite
-from fashion_ml.evaluation.lora_pipeline import base_identity, put_lora, set_strength
+from fashion_ml.evaluation.lora_pipeline import base_identity, put_lora, set_strength, trained_with
 from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
-from fashion_ml.models.kohya_format import model_hash, read_metadata
+from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
+from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
 from fashion_ml.runtime.console import bar
 
 MAIN, BASE = "LoRA", "base"
@@ -143,12 +143,20 @@ class Plan:
     @property
     def key(self) -> str:
         """What decides the LoRA's images; the file's dates and ids do not."""
-        return generation_key(self.jobs, self.config.evaluation, f"{self._base} + {model_hash(self.lora.read_bytes())}")
+        return self._key(f"{self._base} + {model_hash(self.lora.read_bytes())}")
 
     @property
     def base_key(self) -> str:
         """What decides the base's images."""
-        return generation_key(self.jobs, self.config.evaluation, self._base)
+        return self._key(self._base)
+
+    @property
+    def text(self) -> TextSettings:
+        """How prompts are read."""
+        return TextSettings(**self.config.text_encoding())
+
+    def _key(self, model: str) -> str:
+        return generation_key(self.jobs, self.config.evaluation, model, self.text)
 
     @property
     def _base(self) -> str:
@@ -166,9 +174,11 @@ def plan_evaluation(
     """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
     settings = config.evaluation
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
+    check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     put_lora(pipeline, lora)
-    facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config)
+    text = TextSettings(**config.text_encoding())
+    facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config, text)
     kept = training if suite.measures(NEAREST) else ()
     return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 
@@ -187,7 +197,8 @@ def evaluate_lora(
     `folder` is `outputs/evaluations/<name of the file>` when not given; images that an evaluation with the same weights, prompts and seeds left
     there are used again. `training` is the training folder (`N_class` folders), for the nearness to its images. `settings` are those of
     `evaluation` by their names (`seed=1`, `images_per_reference=4`, `encoder=…`, `extra_metrics=[…]`), and others of a LoRA experiment that
-    count here (`prediction_type="v_prediction"`, `resolution=512`; the file's own where it says one). InputError with every problem at once.
+    count here (`prediction_type="v_prediction"`, `resolution=512`, `clip_skip=2`; the file's own where it says one). InputError with every
+    problem at once.
     """
     own = {f"evaluation.{name}" if name in Evaluation.model_fields else name: value for name, value in settings.items()}
     lora = Path(lora).expanduser()
@@ -197,7 +208,7 @@ def evaluate_lora(
     if place.exists() and not place.is_dir():
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
     folders = {"data.train_data_dir": str(training or "embedded"), "evaluation.references": str(references)}
-    config = load_config({"model.base": base, **folders, **_trained_sizes(lora), **own})
+    config = load_config({"model.base": base, **folders, **trained_with(lora), **own})
     extension = config.data.caption_extension
     found = read_references(folder_of(references, "references"), extension, config.evaluation.max_references)
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
@@ -206,22 +217,6 @@ def evaluate_lora(
     result = measure_lora(plan, place, place / "images" / "base")
     write_evaluation(result, place)
     return result
-
-
-def _trained_sizes(lora: Path) -> dict[str, Any]:
-    """The sizes of the training images as a LoRA file says them (kohya's metadata); empty where it says nothing."""
-    told = read_metadata(lora)
-    side = re.match(r"\((\d+), \1\)", told.get("ss_resolution", ""))
-    found: dict[str, Any] = {"data.resolution": int(side[1])} if side else {}
-    if told.get("ss_enable_bucket", "").lower() == "true":
-        sides = {
-            f"data.{name}": int(told[f"ss_{name}"])
-            for name in ("min_bucket_reso", "max_bucket_reso")
-            if told.get(f"ss_{name}", "").isdecimal()  # kohya writes None where buckets have no bound
-        }
-        no_upscale = told.get("ss_bucket_no_upscale", "").lower() == "true"
-        found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}
-    return found
 
 
 @dataclass(frozen=True)
@@ -294,18 +289,19 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
     kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, dict[str, Arm]()
     strengths = [value for value in settings.strengths if value not in (0, 1)]
     with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
-        made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress)
+        made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress, text=plan.text)
         sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True)
         plan.pipeline.disable_lora()
         with _base_images(plan, base_folder) as kept[BASE]:
-            made = generate(plan.pipeline, jobs, settings, kept[BASE], progress)
+            made = generate(plan.pipeline, jobs, settings, kept[BASE], progress, text=plan.text)
             sides[BASE] = measure_arm(made, references, of_job, suite)
         plan.pipeline.enable_lora()
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
             set_strength(plan.pipeline, value)
             strong = ImageFolder(folder / "images" / f"strength_{value:g}", f"{plan.key} at {value:g}")
-            curve[value] = measure_arm(generate(plan.pipeline, jobs, settings, strong, progress), references, of_job, suite)
+            made = generate(plan.pipeline, jobs, settings, strong, progress, text=plan.text)
+            curve[value] = measure_arm(made, references, of_job, suite)
         set_strength(plan.pipeline, 1.0)
     return _Arms(targets, references, sides, kept, curve)
 

@@ -1,14 +1,15 @@
-"""A base with a LoRA file on it: loading, the LoRA's strength, and what tells one base from another."""
+"""A base with a LoRA file on it: loading, the LoRA's strength, what tells one base from another, and how the file was trained."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.kohya_format import load_lora, spec_of
+from fashion_ml.models.kohya_format import load_lora, read_metadata, spec_of
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import find_base, quiet_libraries
 from fashion_ml.runtime.redact import first_line
@@ -57,3 +58,25 @@ def base_identity(base: str) -> str:
     files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
     found = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
+
+
+def trained_with(lora: Path) -> dict[str, Any]:
+    """How a LoRA was trained as its file says it (kohya's metadata): the images' sizes, how captions were read; empty where it says nothing."""
+    told = read_metadata(lora)
+    side = re.match(r"\((\d+), \1\)", told.get("ss_resolution", ""))
+    found: dict[str, Any] = {"data.resolution": int(side[1])} if side else {}
+    if told.get("ss_enable_bucket", "").lower() == "true":
+        sides = {
+            f"data.{name}": int(told[f"ss_{name}"])
+            for name in ("min_bucket_reso", "max_bucket_reso")
+            if told.get(f"ss_{name}", "").isdecimal()  # kohya writes None where buckets have no bound
+        }
+        no_upscale = told.get("ss_bucket_no_upscale", "").lower() == "true"
+        found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}
+    if told.get("ss_max_token_length", "") in ("150", "225"):
+        found["data.max_token_length"] = int(told["ss_max_token_length"])
+    if told.get("ss_clip_skip", "").isdecimal():
+        found["model.clip_skip"] = int(told["ss_clip_skip"])
+    if told.get("ss_weighted_captions") == "True":
+        found["data.weighted_captions"] = True
+    return found

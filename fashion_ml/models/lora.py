@@ -61,10 +61,11 @@ class LoraParameters:
         return [*self.unet, *self.text_encoder]
 
 
-def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int) -> LoraParameters:
+def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip: int | None = None) -> LoraParameters:
     """Put a LoRA on the UNet, and on the text encoder if the spec says so; only its parameters train afterwards.
 
-    A is Kaiming-uniform by `seed`, B is zero, so that the first output equals the base's. The global random state is untouched.
+    A is Kaiming-uniform by `seed`, B is zero, so that the first output equals the base's. The global random state is untouched. Layers of the
+    text encoder that `clip_skip` leaves out have a LoRA too, as in kohya's files, which stays as it is: nothing comes of it.
     """
     from diffusers.training_utils import cast_training_params
 
@@ -78,6 +79,9 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int) -> LoraPar
             torch.manual_seed(derive_seed(seed, purpose))
             model.add_adapter(_peft_config(spec, targets))
         cast_training_params(model, dtype=torch.float32)
+        if model is text_encoder and clip_skip is not None and clip_skip > 1:
+            layers = getattr(text_encoder, "text_model", text_encoder).encoder.layers
+            layers[1 - clip_skip :].requires_grad_(False)
         trained[index] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return LoraParameters(*trained)
 

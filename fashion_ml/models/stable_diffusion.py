@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file, read_header
+from fashion_ml.models.text_encoding import USUAL, TextSettings, encode_tokens, tokenize
 from fashion_ml.runtime.redact import first_line
 
 SAMPLER = "DDIMScheduler"
@@ -172,17 +173,27 @@ def encode_latents(pipeline: Any, batches: Iterable[Sequence[Image.Image]]) -> t
 
 
 @torch.no_grad()
-def encode_captions(pipeline: Any, captions: Sequence[str], batch_size: int = 32) -> torch.Tensor:
-    """Text embeddings (N, L, D) of the last hidden state, float32, on the CPU; L = 77 and D = 768 for SD 1.5."""
-    encoder, tokenizer = pipeline.text_encoder, pipeline.tokenizer
-    parts = []
+def encode_captions(
+    pipeline: Any, captions: Sequence[str], settings: TextSettings = USUAL, batch_size: int = 32
+) -> torch.Tensor:
+    """Text embeddings (N, L, D), float32, on the CPU; L = 77 (152, 227 for 150 and 225 tokens) and D = 768 for SD 1.5."""
+    encoder, parts = pipeline.text_encoder, []
     for first in range(0, len(captions), batch_size):
-        tokens = tokenizer(
-            list(captions[first : first + batch_size]),
-            padding="max_length",
-            truncation=True,
-            max_length=tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
-        parts.append(encoder(tokens.to(encoder.device)).last_hidden_state.float().cpu())
+        tokens = tokenize(pipeline.tokenizer, captions[first : first + batch_size], settings).to(encoder.device)
+        parts.append(encode_tokens(encoder, tokens, settings.clip_skip).float().cpu())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def prompt_embeddings(
+    pipeline: Any, prompts: Sequence[str], negative: Sequence[str], settings: TextSettings
+) -> dict[str, torch.Tensor]:
+    """What a diffusers pipeline is called with instead of prompts and negative prompts of the same number, by its arguments' names.
+
+    Both sides have one length and are encoded one after the other, as the pipeline does it itself: at the usual settings they are, bit for
+    bit, what it would have made.
+    """
+    encoder = pipeline.text_encoder
+    tokens = [tokenize(pipeline.tokenizer, texts, settings).to(encoder.device) for texts in (prompts, negative)]
+    embedded = [encode_tokens(encoder, part, settings.clip_skip) for part in tokens]
+    return {"prompt_embeds": embedded[0], "negative_prompt_embeds": embedded[1]}

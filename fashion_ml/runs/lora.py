@@ -86,6 +86,7 @@ def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     """The base in the precision of training, with everything checked that depends on it."""
     from fashion_ml.models.kohya_format import check_lora
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
+    from fashion_ml.models.text_encoding import check_clip_skip
     from fashion_ml.training.lora_loop import lora_spec
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.precision import DTYPES
@@ -93,6 +94,7 @@ def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     precision = DTYPES[config.training.mixed_precision]
     pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
     check_resolution(config.data.resolution, pipeline)
+    check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     check_optimizer(config.optimizer, accelerator.device)
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
@@ -232,6 +234,7 @@ def _sampler(
     if not config.training.sample_every:
         return None
     from fashion_ml.evaluation.generate import generate, jobs_of
+    from fashion_ml.models.text_encoding import TextSettings
 
     prompts = config.training.sample_prompts or tuple(item.caption for item in (inputs.references or inputs.items)[:_SAMPLES])
     wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
@@ -251,7 +254,8 @@ def _sampler(
         places = pipeline.vae.device, pipeline.text_encoder.device
         pipeline.to(accelerator.device)
         with accelerator.autocast():
-            made = [item for batch in generate(pipeline, jobs, settings) for item in zip(*batch, strict=True)]
+            batches = generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding()))
+            made = [item for batch in batches for item in zip(*batch, strict=True)]
         pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
         for index, picture in made:
             keep(picture, index, step)

@@ -17,6 +17,7 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import StepInputs
+from fashion_ml.models.text_encoding import CHUNK
 from fashion_ml.training.validation import Validation
 
 _OPTIMIZERS = {
@@ -121,8 +122,6 @@ _NOT_HERE: dict[str, Any] = {
     "ss_color_aug": False,
     "ss_random_crop": False,
     "ss_face_crop_aug_range": None,
-    "ss_clip_skip": None,
-    "ss_max_token_length": None,
     "ss_huber_scale": 1.0,
     "ss_noise_offset_random_strength": False,
     "ss_multires_noise_iterations": None,
@@ -198,6 +197,9 @@ def _data(config: LoraExperiment, inputs: StepInputs) -> dict[str, Any]:
         "ss_cache_latents": data.cache_latents,
         "ss_shuffle_caption": data.shuffle_caption,
         "ss_keep_tokens": data.keep_tokens,
+        "ss_max_token_length": data.max_token_length if data.max_token_length != CHUNK else None,
+        "ss_clip_skip": config.model.clip_skip,
+        "ss_weighted_captions": data.weighted_captions,
         "ss_caption_dropout_rate": data.caption_dropout_rate,
         "ss_flip_aug": data.flip_aug,
         "ss_validation_split": data.validation_split,

@@ -18,6 +18,7 @@ from fashion_ml.data.split import hold_out
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
+from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.validation import Validation
 
@@ -103,25 +104,15 @@ def batch_settings(config: LoraExperiment) -> BatchSettings:
 
 def _text_of(
     config: LoraExperiment, pipeline: Any, captions: Sequence[str], folder: Path | None
-) -> Callable[[Sequence[str]], torch.Tensor]:
-    """Token ids when the text encoder trains, else embeddings, cached."""
+) -> Callable[[Sequence[str]], torch.Tensor | Tokens]:
+    """Tokens when the text encoder trains, else embeddings, cached."""
+    settings = TextSettings(**config.text_encoding())
     if config.network.train_text_encoder:
-        tokenizer = pipeline.tokenizer
-
-        def tokens(wanted: Sequence[str]) -> torch.Tensor:
-            return tokenizer(
-                list(wanted),
-                padding="max_length",
-                truncation=True,
-                max_length=tokenizer.model_max_length,
-                return_tensors="pt",
-            ).input_ids
-
-        return tokens
+        return lambda wanted: tokenize(pipeline.tokenizer, wanted, settings)
     sha256 = weights_sha256(pipeline.text_encoder)
     if config.data.shuffle_caption:  # mixed captions are too many to keep, and seldom come again
-        return EncodedCaptions(pipeline, TensorCache(None, _MIXED_CAPTIONS), sha256).embeddings
-    encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256)
+        return EncodedCaptions(pipeline, TensorCache(None, _MIXED_CAPTIONS), sha256, settings).embeddings
+    encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256, settings)
     encoded.prepare([*captions, *([""] if config.data.caption_dropout_rate > 0 else [])])
     pipeline.text_encoder.to("cpu")
     return encoded.embeddings

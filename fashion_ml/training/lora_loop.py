@@ -29,6 +29,7 @@ from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.matmul_conv import use_small_convolutions
+from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import stop_between_steps
@@ -202,7 +203,9 @@ class _Lora:
 
     def __init__(self, config: LoraExperiment, pipeline: Any, accelerator: Any):
         self.config, self.pipeline, self.accelerator, self.spec = config, pipeline, accelerator, lora_spec(config)
-        self.parameters = add_lora(pipeline.unet, pipeline.text_encoder, self.spec, config.training.seed)
+        self.parameters = add_lora(
+            pipeline.unet, pipeline.text_encoder, self.spec, config.training.seed, config.model.clip_skip
+        )
         if config.network.network_weights:
             load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, self.spec)
         self.optimizer = accelerator.prepare(make_optimizer(config.optimizer, self.parameters, accelerator.device))
@@ -213,15 +216,18 @@ class _Lora:
         self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
         self._kind = pipeline.scheduler.config.prediction_type
 
-    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, *, plain: bool = False) -> torch.Tensor:
-        """The UNet's prediction (B, 4, h, w); `text` are embeddings, or token ids where the text encoder trains.
+    def predict(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor | Tokens, *, plain: bool = False
+    ) -> torch.Tensor:
+        """The UNet's prediction (B, 4, h, w); `text` are embeddings, or tokens where the text encoder trains.
 
         `plain` means neither compiled nor distributed.
         """
         unet, *text_encoder = self.trained if plain else self.models
         with self.accelerator.autocast():
-            hidden = text_encoder[0](text).last_hidden_state if text_encoder else text
-            return unet(noisy, timesteps, hidden).sample
+            if isinstance(text, Tokens):
+                text = encode_tokens(text_encoder[0], text, self.config.model.clip_skip)
+            return unet(noisy, timesteps, text).sample
 
     def loss_of(self, batch: Batch) -> torch.Tensor:
         """What a batch adds to total_loss, 0-d."""

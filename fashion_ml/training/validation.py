@@ -9,6 +9,7 @@ import torch
 
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.losses.diffusion import add_noise, per_image_mse, target_of
+from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.runtime.seeding import generator
 
 BANDS = 4
@@ -21,7 +22,7 @@ class Validation:
     def __init__(
         self,
         images: EncodedImages,
-        text_of: Callable[[Sequence[str]], torch.Tensor],
+        text_of: Callable[[Sequence[str]], torch.Tensor | Tokens],
         *,
         alphas_cumprod: torch.Tensor,
         prediction_type: str,
@@ -36,9 +37,7 @@ class Validation:
         ]
 
     @torch.no_grad()
-    def measure(
-        self, predict: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], device: Any
-    ) -> dict[str, float]:
+    def measure(self, predict: Callable[[torch.Tensor, torch.Tensor, Any], torch.Tensor], device: Any) -> dict[str, float]:
         """`val_loss`, the mean squared error over images and bands, and `val_loss_bands/tAAAA_BBBB` of each band.
 
         `predict(noisy, timesteps, text)` with (4, 4, h, w), (4,) and what `text_of` makes of one caption, four times.
@@ -49,7 +48,8 @@ class Validation:
             noise = torch.randn((BANDS, *self.images.latent_shape(index)), generator=draw)
             timesteps = torch.cat([torch.randint(low, high, (1,), generator=draw) for low, high in self.bands])
             latents = (self.images.moments(index)["mean"] * self._scaling).expand_as(noise)
-            text = self._text_of([item.caption]).expand(BANDS, *[-1] * (self._text_of([item.caption]).dim() - 1))
+            text = self._text_of([item.caption])
+            text = text.expand(BANDS) if isinstance(text, Tokens) else text.expand(BANDS, -1, -1)
             x, eps, t = latents.to(device), noise.to(device), timesteps.to(device)
             prediction = predict(add_noise(x, eps, self._abar, t), t, text.to(device))
             losses.append(per_image_mse(prediction, target_of(self._kind, x, eps, self._abar, t)))

@@ -233,7 +233,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "evaluation.max_references": (4, lambda runs: runs.full.table["reference"].nunique() == 4),
     "evaluation.images_per_reference": (1, lambda runs: len(runs.full.table) == 4),
     "evaluation.seed": (303, has_seeds),
-    "evaluation.num_inference_steps": (2, lambda runs: {call.steps for call in runs.full.calls} == {2}),
+    "evaluation.num_inference_steps": (14, lambda runs: {call.steps for call in runs.full.calls} == {14}),
     "evaluation.guidance_scale": (3.25, lambda runs: {call.guidance for call in runs.full.calls} == {3.25}),
     "evaluation.batch_size": (3, lambda runs: {len(call.prompts) for call in runs.full.measuring} == {3, 1}),
     "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),

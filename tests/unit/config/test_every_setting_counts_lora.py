@@ -126,7 +126,7 @@ def write(folder: Path, sizes: list[tuple[int, int]], seed: int) -> None:
     for number, (size, garment) in enumerate(zip(sizes, sample_garments(len(sizes), seed=seed), strict=True)):
         render(garment).resize(size, Image.Resampling.BICUBIC).save(place / f"{number}.png")
         (place / f"{number}.txt").write_text(f"{garment.caption()}, {WORDS}", encoding="utf-8")
-        (place / f"{number}.tags").write_text(f"tags of {garment.kind}", encoding="utf-8")
+        (place / f"{number}.tags").write_text(f"tags of ({garment.kind}:1.4)", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +194,15 @@ LORA: dict[str, Setting] = {
     "data.shuffle_caption": Setting(True, weights),
     "data.keep_tokens": Setting(10, weights, {"data.shuffle_caption": True}),
     "data.caption_dropout_rate": Setting(0.7, weights),
+    "data.max_token_length": Setting(150, weights),
+    "data.weighted_captions": Setting(True, weights, {"data.caption_extension": ".tags"}),
     "data.flip_aug": Setting(True, weights),
     "data.cache_latents": Setting(False, cached, {"data.cache_dir": "CACHE"}),
     "data.cache_dir": Setting("CACHE", cached),
     "data.on_bad_image": Setting("skip", lambda lora: lora.refused, {"data.train_data_dir": "MENDED"}),
     "data.validation_split": Setting(0.26, validations),
     "data.validation_seed": Setting(202, validations, HELD),
+    "model.clip_skip": Setting(2, weights),
     "network.rank": Setting(17, shapes),
     "network.alpha": Setting(1.5, weights),
     "network.feed_forward": Setting(True, shapes),
