@@ -30,6 +30,7 @@ for command in (
     sweep_worker,
     sweep_report,
     data.encode,
+    data.split,
     models.export,
     models.inspect,
     runs.doctor,
@@ -40,6 +41,7 @@ for command in (
 ):
     app.command(command.__name__.replace("_", "-"))(command)
 app.command("compare", cls=ComparisonCommand)(compare)
+app.command("data", cls=data.DataCommand)(data.data)
 _INTERRUPTED = 130
 
 

@@ -14,10 +14,14 @@ import torch
 from PIL import ImageOps
 
 from fashion_ml.data.folder_listing import list_folder, other_endings
-from fashion_ml.data.images import CaptionedImage, look_at_files
+from fashion_ml.data.images import CaptionedImage, ClassFolder, Reading, look_at_files
 from fashion_ml.data.latents import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
-from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.notices import DOMAINS, Kind, Notice, by_kind, line_of
 from fashion_ml.data.pictures import fit_square, load_picture
+from fashion_ml.data.split import alike
+from fashion_ml.data.summary import FolderSummary, summarise
+from fashion_ml.data.summary_lines import lines_of
+from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.models.vae import load_vae, vae_factor_of
@@ -42,6 +46,8 @@ class Encoded:
     """Latents of an earlier encoding that were removed: their images are gone, or are no longer mirrored."""
     latent_scale: float
     """Of the VAE: what training multiplies by."""
+    summary: FolderSummary
+    """What the images are."""
 
 
 def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: bool, packed: bool, device: str) -> Encoded:
@@ -51,12 +57,13 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     gone are removed, other domains of `out` stay. With `flips` mirrored images are encoded too
     (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once.
     """
-    items = _read(images)
+    items, reading = _read(images)
     vae = load_vae(vae_name, device)
     factor = vae_factor_of(vae)
     if size % (4 * factor):
         near = max(round(size / (4 * factor)), 1) * 4 * factor
         raise InputError(f"--size: {size} is not divisible by {4 * factor} (the VAE's factor {factor} x 4); use {near}")
+    summary = _summed_up(reading, size)
     facts = {
         "format": 1,
         "vae": vae_name,
@@ -95,18 +102,27 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     counts: dict[str, int] = {}
     for key in files:
         counts[key.split("/")[0]] = counts.get(key.split("/")[0], 0) + 1
-    return Encoded(out, counts, len(wanted), len(stale), float(vae.config.scaling_factor))
+    return Encoded(out, counts, len(wanted), len(stale), float(vae.config.scaling_factor), summary)
 
 
-def _read(images: Path) -> dict[str, list[CaptionedImage]]:
+def _summed_up(reading: Reading, size: int) -> FolderSummary:
+    """What there is, which is said."""
+    groups = [[reading.items[index] for index in group] for group in alike(reading.items, TensorCache(None, 64 << 20))]
+    summary = summarise(reading, [(size, size)] * len(reading.items), groups)
+    for line, important in lines_of([summary]):
+        warn(line.strip()) if important else say(line)
+    return summary
+
+
+def _read(images: Path) -> tuple[dict[str, list[CaptionedImage]], Reading]:
     if not images.is_dir():
         raise InputError(
             f"IMAGES_DIR: {str(images)!r} is no folder; give a folder that holds a folder of images for each domain"
         )
     found, problems, notices = {}, list[str](), list[Notice]()
-    whole = list_folder(images)
+    whole = list_folder(images, read_below=True)
     notices += [Notice(Kind.LOOSE, printable(path.name)) for path in whole.images]
-    notices += [one for one in whole.notices if one.kind is not Kind.NESTED]
+    notices += whole.notices
     for place in whole.folders:
         domain = printable(place.name)
         listing = list_folder(place, f"{domain}/")
@@ -123,17 +139,18 @@ def _read(images: Path) -> dict[str, list[CaptionedImage]]:
         items = [CaptionedImage(path, "", f"{domain}/{printable(path.name)}") for path in listing.images]
         if items:
             found[domain] = look_at_files(items, "IMAGES_DIR", problems)
-    said = [line_of(kind, some) for kind, some in by_kind(notices).items()]
+        elif not listing.notices:
+            notices.append(Notice(Kind.EMPTY_FOLDER, f"{domain}/"))
     if problems:
         raise InputError(problems)
     if not found:
-        instead = f" ({'; '.join(said)})" if said else ""
+        said = "; ".join(line_of(kind, some, DOMAINS) for kind, some in by_kind(notices).items())
+        instead = f" ({said})" if said else ""
         raise InputError(
             f"IMAGES_DIR: {str(images)!r} holds no folders of images{instead}; put each domain's images into a folder of its own"
         )
-    for line in said:
-        warn(line)
-    return found
+    folders = [ClassFolder(domain, "", 1, len(items)) for domain, items in found.items()]
+    return found, Reading(images, [item for items in found.values() for item in items], folders, notices, role=DOMAINS)
 
 
 def _jobs(items: dict[str, list[CaptionedImage]], flips: bool) -> Iterator[tuple[str, dict[str, Any], Path, bool]]:

@@ -31,8 +31,11 @@ class Listing:
     notices: list[Notice] = field(default_factory=list)
 
 
-def list_folder(folder: Path, prefix: str = "") -> Listing:
-    """Look at one folder, not into those inside; `prefix` stands before the names in the notices. OSError when it cannot be read."""
+def list_folder(folder: Path, prefix: str = "", *, read_below: bool = False) -> Listing:
+    """Look at one folder, not into those inside; `prefix` stands before the names in the notices.
+
+    Images in folders inside are noticed, unless they are `read_below`. OSError when the folder cannot be read.
+    """
     images, others, folders, notices = list[Path](), list[str](), list[Path](), list[Notice]()
     with os.scandir(folder) as entries:
         found = sorted(((folder / entry.name, entry) for entry in entries), key=lambda pair: pair[0])
@@ -53,7 +56,7 @@ def list_folder(folder: Path, prefix: str = "") -> Listing:
             notices.append(Notice(Kind.DANGLING, name))
         else:
             others.append(path.name)
-    for path in folders:
+    for path in folders if not read_below else ():
         inside = images_below(path)
         if inside:
             notices.append(Notice(Kind.NESTED, f"{prefix}{printable(path.name)}/", count_of(inside), inside))
@@ -71,8 +74,8 @@ def images_below(folder: Path) -> int:
 
 
 def count_of(images: int) -> str:
-    """`1 image`, `7 images`."""
-    return f"{images} image{'s' if images != 1 else ''}{' or more' if images >= _MOST_COUNTED else ''}"
+    """`1 image`, `1,234 images`."""
+    return f"{images:,} image{'s' if images != 1 else ''}"
 
 
 @dataclass(frozen=True)

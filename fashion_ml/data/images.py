@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
 from fashion_ml.data.image_index import Known, KnownImages
 from fashion_ml.data.near_duplicates import difference_hashes
-from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.notices import REFERENCES, TRAINING, Kind, Notice, by_kind, line_of
 from fashion_ml.data.pictures import IMAGE_ENDINGS, is_image, load_picture, open_picture
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, warn
@@ -68,12 +68,14 @@ class Reading:
     notices: list[Notice] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """A line for each image that was left out because it, or its caption, cannot be read."""
+    role: str = TRAINING
+    """What it is for: training, prior, references, domains."""
 
     def say_left_out(self) -> None:
         """Say what is not as it was meant, a line for each kind."""
         for kind, some in by_kind(self.notices).items():
             if kind.important:
-                warn(f"{printable(str(self.folder))}: {line_of(kind, some)}")
+                warn(f"{printable(str(self.folder))}: {line_of(kind, some, self.role)}")
 
 
 def read_training_folder(
@@ -151,16 +153,17 @@ def scan_references(
     *,
     field: str = "evaluation.references",
     skip: bool = False,
+    known: KnownImages | None = None,
 ) -> Reading:
     """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError as for training."""
     _check_folder(folder, field)
-    reading, bad = Reading(folder, []), list[Problem]()
+    reading, bad = Reading(folder, [], role=REFERENCES), list[Problem]()
     found = _read_folder(folder, "", caption_extension, None, 1, reading.notices, bad)[:limit]
     if not found and not bad:
         raise InputError(
             f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files with captions into it"
         )
-    readable = _check(found, field, bad, reading, None)
+    readable = _check(found, field, bad, reading, known)
     if not skip or not readable:
         _raise_all(reading.problems)
     reading.folders.append(ClassFolder("", "", 1, len(readable)))
@@ -257,7 +260,7 @@ def _as_found(item: CaptionedImage, found: Known) -> Looked:
 def _class_folders(reading: Reading, field: str) -> list[tuple[re.Match[str], Path]]:
     """The `N_class` folders, sorted; what else lies beside them is noticed. InputError when there is none."""
     folder, classes = reading.folder, []
-    listing = list_folder(folder)
+    listing = list_folder(folder, read_below=True)
     for path in listing.folders:
         match = _CLASS_FOLDER.fullmatch(path.name)
         if match:
@@ -270,7 +273,7 @@ def _class_folders(reading: Reading, field: str) -> list[tuple[re.Match[str], Pa
             f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); put the images into one, {example}"
         )
     reading.notices.extend(Notice(Kind.LOOSE, printable(path.name)) for path in listing.images)
-    reading.notices.extend(one for one in listing.notices if one.kind is not Kind.NESTED)
+    reading.notices.extend(listing.notices)
     return classes
 
 
@@ -318,11 +321,7 @@ def _counted(reading: Reading, items: list[CaptionedImage]) -> Reading:
 
 def _why_none(reading: Reading) -> str:
     """What there is instead of images that can be read, for a message."""
-    said = [
-        f"{sum(one.count for one in some)} {kind.what}: {some[0]}"
-        for kind, some in by_kind(reading.notices).items()
-        if kind.important
-    ]
+    said = [line_of(kind, some, reading.role) for kind, some in by_kind(reading.notices).items() if kind.important]
     return f" that can be read ({'; '.join(said)})" if said else ""
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fashion_ml.data.folder_listing import other_endings
+from fashion_ml.data.notices import Kind, Notice
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.printable import printable
@@ -197,6 +199,23 @@ def _domain_folders(folder: Path) -> list[Path]:
 
 def _latent_files(place: Path) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.suffix in _ENDINGS and not path.name.startswith("."))
+
+
+def left_out(folder: Path) -> list[Notice]:
+    """What lies in a folder of domains and is not read: loose latents, folders inside a domain's, files of other endings."""
+    notices = [Notice(Kind.LOOSE, printable(path.name)) for path in _latent_files(folder)]
+    for place in _domain_folders(folder):
+        name, latents = f"{printable(place.name)}/", len(_latent_files(place))
+        inside = sorted(path for path in place.iterdir() if path.is_dir())
+        below = [(path, sum(one.suffix in _ENDINGS for one in path.rglob("*"))) for path in inside]
+        notices += [
+            Notice(Kind.NESTED, f"{name}{printable(path.name)}/", f"{count} latents", count) for path, count in below if count
+        ]
+        others = [path.name for path in place.iterdir() if path.is_file() and path.suffix not in _ENDINGS]
+        notices += other_endings(sorted(others), name)
+        if not latents and not inside and not others:
+            notices.append(Notice(Kind.EMPTY_FOLDER, name))
+    return notices
 
 
 def _file_domains(folder: Path) -> list[Domain]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fashion_ml.data.buckets import Size
 from fashion_ml.data.images import CaptionedImage, ClassFolder, Reading
-from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.notices import Kind, Notice, by_kind, line_of, words_of
 from fashion_ml.runtime.printable import printable
 
 CountTokens = Callable[[str], int]
@@ -37,7 +37,7 @@ class FolderSummary:
     """What was read of one folder, and what is worth knowing about it."""
 
     role: str
-    """What it is for: training, prior, references, images."""
+    """What it is for: training, prior, references, domains."""
     folder: Path
     folders: tuple[ClassFolder, ...]
     images: int
@@ -58,7 +58,7 @@ class FolderSummary:
 
     def lines(self) -> list[tuple[str, bool]]:
         """A line for each kind that was noticed, and whether something is not as it was meant."""
-        return [(line_of(kind, some), kind.important) for kind, some in self.notices.items()]
+        return [(line_of(kind, some, self.role), kind.important) for kind, some in self.notices.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """For `summary.json`."""
@@ -77,8 +77,7 @@ class FolderSummary:
             "noticed": {
                 kind.key: {
                     "count": sum(one.count for one in some),
-                    "what": kind.what,
-                    "change": kind.change,
+                    **dict(zip(("what", "change"), words_of(kind, self.role), strict=True)),
                     "files": [{"name": one.name, "detail": one.detail} for one in some[:_NAMES]],
                 }
                 for kind, some in self.notices.items()
@@ -86,14 +85,14 @@ class FolderSummary:
         }
 
 
-def summarise(reading: Reading, role: str, sizes: Sequence[Size] = (), groups: Sequence[Sequence[int]] = ()) -> FolderSummary:
-    """The facts of what was read. `sizes` are those that its images are trained at, `groups` the indices of those that look alike."""
+def summarise(reading: Reading, sizes: Sequence[Size] = (), groups: Iterable[Sequence[CaptionedImage]] = ()) -> FolderSummary:
+    """The facts of what was read. `sizes` are those that its images are trained at, `groups` images that look alike, others among them."""
     items = reading.items
     missing = {one.name for one in reading.notices if one.kind is Kind.MISSING}
     of_files = [item for item in items if item.name not in missing]
     by_area = sorted((item.size for item in items), key=lambda size: (size[0] * size[1], size))
     summary = FolderSummary(
-        role,
+        reading.role,
         reading.folder,
         tuple(reading.folders),
         len(items),
@@ -121,15 +120,14 @@ def too_long(items: Iterable[CaptionedImage], count: CountTokens, limit: int) ->
 
 
 def leaks(
-    training: Sequence[CaptionedImage], references: Sequence[CaptionedImage], groups: Iterable[Sequence[int]]
+    training: Sequence[CaptionedImage], references: Sequence[CaptionedImage], groups: Iterable[Sequence[CaptionedImage]]
 ) -> list[Notice]:
-    """References that look like training images; `groups` are the indices, of the training images and then of the references, alike."""
+    """References that look like training images; `groups` are images alike."""
+    seen, held = {item.path for item in training}, {item.path for item in references}
     found = []
     for group in groups:
-        known = [training[index].name for index in group if index < len(training)]
-        if known:
-            names = [references[index - len(training)].name for index in group if index >= len(training)]
-            found += [Notice(Kind.LEAK, name, f"as {known[0]}") for name in names]
+        known = [item.name for item in group if item.path in seen]
+        found += [Notice(Kind.LEAK, item.name, f"as {known[0]}") for item in group if item.path in held and known]
     return found
 
 
@@ -163,7 +161,7 @@ def _shapes(items: Sequence[CaptionedImage], sizes: Sequence[Size]) -> Iterable[
                 Kind.TINY if scale > _TINY else Kind.UPSCALED, item.name, f"{item.size[0]} x {item.size[1]}, {scale:.1f} x"
             )
         if share > _CROPPED:
-            yield Notice(Kind.CROPPED, item.name, f"{share:.0%}")
+            yield Notice(Kind.CROPPED, item.name, f"{share * 100:.0f} %")
 
 
 def _identical(items: Sequence[CaptionedImage]) -> Iterable[Notice]:
@@ -177,12 +175,14 @@ def _identical(items: Sequence[CaptionedImage]) -> Iterable[Notice]:
             yield Notice(Kind.IDENTICAL, f'"{shown}"', f"{len(names)} images, first {names[0]}", len(names))
 
 
-def _alike(items: Sequence[CaptionedImage], groups: Iterable[Sequence[int]]) -> Iterable[Notice]:
+def _alike(items: Sequence[CaptionedImage], groups: Iterable[Sequence[CaptionedImage]]) -> Iterable[Notice]:
     """Copies of an image, and those that only look alike, each named with the first of its group."""
+    own = {item.path for item in items}
     for group in groups:
         first: dict[str, str] = {}
-        for index in group:
-            item = items[index]
+        for item in group:
+            if item.path not in own:
+                continue
             if item.sha256 in first:
                 yield Notice(Kind.COPIES, item.name, f"as {first[item.sha256]}")
             elif first:

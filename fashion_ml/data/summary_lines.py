@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fashion_ml.data.buckets import Size
+from fashion_ml.data.folder_listing import count_of
 from fashion_ml.data.notices import some_of
 from fashion_ml.data.summary import FolderSummary
 from fashion_ml.runtime.printable import printable
@@ -29,14 +30,14 @@ def _head(one: FolderSummary) -> str:
     named = [folder for folder in one.folders if folder.name]
     folders = f" in {len(named)} folder{'s' if len(named) > 1 else ''}" if named else ""
     captions = f", {one.captions:,} with a caption file" if one.captions else ""
-    return f"Data, {one.role}: {printable(str(one.folder))}: {one.images:,} images{epoch}{folders}{captions}"
+    return f"Data, {one.role}: {printable(str(one.folder))}: {count_of(one.images)}{epoch}{folders}{captions}"
 
 
 def _folders(one: FolderSummary) -> list[str]:
     named = sorted((folder for folder in one.folders if folder.name), key=lambda folder: -folder.images)
     shown = sorted(named[:_FOLDERS], key=lambda folder: folder.name)
     lines = [
-        f"{folder.name}: {folder.images:,} images x {folder.repeats}" + (f", class {folder.token!r}" if folder.token else "")
+        f"{folder.name}: {count_of(folder.images)} x {folder.repeats}" + (f", class {folder.token!r}" if folder.token else "")
         for folder in shown
     ]
     rest = named[_FOLDERS:]
@@ -49,9 +50,9 @@ def _sizes(one: FolderSummary) -> list[str]:
     small, middle, large = (_size(size) for size in one.sizes)
     text = f"sizes {small}" if small == large else f"sizes {small} to {large}, median {middle}"
     if one.buckets:
-        buckets = [f"{_size(bucket.size)} ({bucket.images:,} images)" for bucket in one.buckets]
+        buckets = [f"{_size(bucket.size)} ({count_of(bucket.images)})" for bucket in one.buckets]
         cropped = sum(bucket.cropped * bucket.images for bucket in one.buckets) / max(one.images, 1)
-        text += f"; used at {some_of(buckets, _BUCKETS)}, {cropped:.0%} cropped away on average"
+        text += f"; used at {some_of(buckets, _BUCKETS)}, {cropped * 100:.0f} % cropped away on average"
     return [text]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.data.folder_listing import list_folder, other_endings
 from fashion_ml.data.images import CaptionedImage, data_digest, look_at_files, read_training_folder
-from fashion_ml.data.notices import Kind, Notice, by_kind, line_of
+from fashion_ml.data.notices import Notice, by_kind, line_of
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
@@ -257,14 +257,17 @@ def _images(folder: Path, option: str, notices: list[Notice]) -> dict[str, Path]
     """The images of a folder by their names, accents in one spelling; what is no image, and is none of a picture's texts, is noticed."""
     if not folder.is_dir():
         raise InputError(f"{option}: {str(folder)!r} is no folder; give the folder of the images")
-    listing = list_folder(folder, f"{printable(folder.name)}/")
-    left_out = [one for one in listing.notices if one.kind is not Kind.NESTED]  # folders are named as such
-    left_out += other_endings(listing.others, f"{printable(folder.name)}/")
+    listing = list_folder(folder, f"{printable(folder.name)}/", read_below=True)  # folders inside are named as such
+    left_out = [*listing.notices, *other_endings(listing.others, f"{printable(folder.name)}/")]
     if not listing.images:
         instead = "; ".join(line_of(kind, some) for kind, some in by_kind(left_out).items())
         raise InputError(f"{option}: {str(folder)!r} holds no images{f' ({instead})' if instead else ''}")
     notices += left_out
-    return {composed(path.name): path for path in listing.images}
+    found: dict[str, Path] = {}
+    for path in listing.images:
+        name = composed(path.name)
+        found[path.name if name in found else name] = path  # a second spelling of one name is another file
+    return found
 
 
 def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path, names: Names) -> list[tuple[Path, Path]]:

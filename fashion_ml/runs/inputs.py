@@ -26,6 +26,7 @@ from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
+    from fashion_ml.data.summary import FolderSummary
     from fashion_ml.evaluation.measure import MetricSuite
 
 
@@ -41,6 +42,13 @@ class Sources:
     """None when nothing is to be evaluated."""
     readings: Mapping[str, Reading] = field(default_factory=dict)
     """What the folders hold that were read, by what they are for: training, prior, references."""
+
+    summary: tuple[FolderSummary, ...] = ()
+    """What is known of each of these folders, for training."""
+
+    def of(self, role: str) -> list[CaptionedImage]:
+        """The images of one of the `readings`."""
+        return {"training": self.items, "prior": self.prior, "references": self.references}[role]
 
     @cached_property
     def suite(self) -> MetricSuite | None:
@@ -59,16 +67,17 @@ def references_folder(config: LoraExperiment) -> Path | None:
     return folder_of(given, "references") if given else None
 
 
-def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sources:
+def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: bool = True) -> Sources:
     """Read and check every folder and the encoder. InputError with all problems at once.
 
-    Without `training_images` the prior images are not read, and it is no error when the training images are not there.
+    Without `training_images` the prior images are not read, and it is no error when the training images are not there. Without `tell`
+    whoever calls says what is left out.
     """
     from fashion_ml.models.stable_diffusion import find_base
 
     settings, data = config.evaluation, config.data
     extension, problems = data.caption_extension, list[str]()
-    skip, known, readings = data.on_bad_image == "skip", _known(config), dict[str, Reading]()
+    skip, known, readings = data.on_bad_image == "skip", known_images(config), dict[str, Reading]()
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -114,13 +123,13 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True) -> Sou
             suite_of = lambda: suite  # noqa: E731
     if problems:
         raise InputError(problems)
-    if is_main():
-        for reading in readings.values():
-            reading.say_left_out()
+    for reading in readings.values() if tell and is_main() else ():
+        reading.say_left_out()
     return Sources(items, prior, references, suite_of, readings)
 
 
-def _known(config: LoraExperiment) -> KnownImages | None:
+def known_images(config: LoraExperiment) -> KnownImages | None:
+    """What is known of image files already; None without data.cache_dir."""
     return KnownImages(Path(config.data.cache_dir).expanduser()) if config.data.cache_dir else None
 
 
@@ -130,7 +139,9 @@ def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
     if not any("training" in metric.needs for metric in measured):
         return []
     try:
-        return read_training_folder(training_folder(config), config.data.caption_extension, skipped=[], known=_known(config))
+        return read_training_folder(
+            training_folder(config), config.data.caption_extension, skipped=[], known=known_images(config)
+        )
     except InputError:
         say("The training images are not here, so the nearness to them is not measured")
         return []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.images import CaptionedImage, data_digest
+from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.run_folder import long_waits, shared_folder
@@ -43,12 +44,13 @@ def run_lora(
     if track and not resume:
         _make_ahead(config)
     accelerator = _accelerator(config.training.mixed_precision)
-    inputs = read_sources(config)
+    inputs = read_sources(config, tell=False)
     pipeline = [_checked_pipeline(config, accelerator)]
     resumed = earlier is not None
     if not accelerator.is_main_process:
         _train_along(config, pipeline.pop(), inputs, accelerator, resume=resumed)
         return None
+    inputs = summed_up(config, inputs, pipeline[0])
     digest = data_digest([*inputs.items, *inputs.prior])
     check_data(earlier, digest, expected_digest, "data.train_data_dir", "images or captions")
     return training_run(
@@ -136,6 +138,7 @@ def _train(
     from fashion_ml.training.lora_loop import Hooks, train_lora
     from fashion_ml.training.train_state import STATE, state_step
 
+    keep_summary(inputs.summary, inputs.items, folder, run)
     after = state_step(folder / STATE) if resume else 0
     with measurements(run, config, folder, after=after, too_large=_out_of_memory(config)) as write:
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import StarganExperiment, evaluated_again, flat
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_encoder
+from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.stargan_inputs import checked_vae, read_latent_set, stargan_inputs
@@ -62,10 +63,14 @@ def run_stargan(
     digest, count = latents.digest(), sum(len(part) for part in inputs.training)
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
 
+    def train(run: TrackedRun | None, folder: Path) -> TrainedStargan:
+        keep_facts(found, folder, run)
+        return _train(config, inputs, vae, folder, run, accelerator, resume=resumed)
+
     def evaluate(run: TrackedRun | None, folder: Path, trained: TrainedStargan) -> GanResult:
         return _evaluate(config, trained.path, inputs, vae, vae_sha256, encoder, run, folder / "evaluation")
 
-    facts = _latent_facts(latents, inputs)
+    facts, found = _latent_facts(latents, inputs), say_latents(latents, inputs.held)
     return training_run(
         config,
         About(config.model.vae, _what(config, latents, inputs), latents.folder, digest, count, facts),
@@ -73,7 +78,7 @@ def run_stargan(
         accelerator,
         new=new,
         track=track,
-        train=lambda run, folder: _train(config, inputs, vae, folder, run, accelerator, resume=resumed),
+        train=train,
         evaluate=evaluate if evaluation.enabled else None,
     )
 

@@ -107,6 +107,8 @@ def test_the_exact_set_of_artifacts(client: MlflowClient, training: Any):
     curves, report = (name for name in logs if "detailed" in name)
     assert artifacts(client, training.info.run_id) - {"source/uncommitted.diff"} == {
         "config.yaml",
+        "data/summary.json",
+        "data/contact_sheet.png",
         "lora/lora.safetensors",
         "training_logs/training_loss_log.txt",
         report,

@@ -83,7 +83,7 @@ def test_an_image_that_no_package_reads_here_is_named_with_the_package(
     (tmp_path / "1_x").mkdir()
     (tmp_path / "1_x" / f"b.{ending}").write_bytes(b"x")
     with pytest.raises(
-        InputError, match=rf"holds no images that can be read \(1 left out, for no package reads them here: .*{package}"
+        InputError, match=rf"holds no images that can be read \(1 image that nothing installed reads, left out: .*{package}"
     ):
         scanned(tmp_path)
     assert noticed(scanned(tmp_path, ["1_x/a.png"]), Kind.NEEDS_PACKAGE) == [(f"1_x/b.{ending}", package)]
@@ -130,15 +130,15 @@ def test_whoever_reads_a_folder_is_told_what_was_left_out(tmp_path: Path, caplog
     picture(tmp_path / "set" / "1_x" / "a.png")
     picture(tmp_path / "set" / "loose.png")
     read_training_folder(tmp_path / "set")
-    assert "1 left out, for they lie in no N_class folder: loose.png [move them into one, such as 1_dress]" in caplog.text
+    assert "1 image in no N_class folder, left out: loose.png [move them into one, such as 1_dress]" in caplog.text
     caplog.clear()
     picture(tmp_path / "references" / "a.png").with_suffix(".txt").write_text("", encoding="utf-8")
     read_references(tmp_path / "references")
-    assert "1 the caption file is empty and trained as that: a.txt" in caplog.text
+    assert "1 file with an empty caption, so the prompt is empty: a.txt" in caplog.text
 
 
 def test_a_line_names_three_and_counts_the_others(tmp_path: Path):
     reading = scanned(tmp_path, ["1_x/a.png", *(f"loose{index}.png" for index in range(5))])
     (line,) = (line_of(kind, some) for kind, some in by_kind(reading.notices).items() if kind is Kind.LOOSE)
-    assert line.startswith("5 left out")
+    assert line.startswith("5 images in no N_class folder")
     assert ": loose0.png, loose1.png, loose2.png and 2 more [" in line
