@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -11,3 +13,33 @@ class InputError(ValueError):
     def __init__(self, problems: str | Sequence[str]):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+@contextmanager
+def in_pythons_words(arguments: Mapping[str, str]) -> Iterator[None]:
+    """Around what a Python function does: its InputErrors name arguments where the command line's name options.
+
+    `arguments` are what some options and settings are called instead, such as `--new`: `new=True`; of others `--encoder NAME` becomes
+    `encoder="NAME"`, and an option alone its name.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError([_in_pythons_words(problem, arguments) for problem in error.problems]) from error
+
+
+_OPTION = r"(?<![\w'/-])--([a-z][\w-]*)"
+"""Not inside a file's name."""
+
+
+def _in_pythons_words(problem: str, arguments: Mapping[str, str]) -> str:
+    for name in sorted(arguments, key=len, reverse=True):
+        problem = re.sub(rf"(?<![\w'/.-]){re.escape(name)}(?![\w.-])", arguments[name], problem)
+    problem = re.sub(rf"{_OPTION} ([\w.]+)=VALUE", r'{"\2": VALUE}', problem)  # --set
+    problem = re.sub(rf"{_OPTION} (embedded|[a-z]+_[a-z]+|[\w.-]+/[\w.-]+)(?![\w/])", _assigned, problem)
+    return re.sub(_OPTION, lambda match: match[1].replace("-", "_"), problem)
+
+
+def _assigned(match: re.Match[str]) -> str:
+    name, value = match[1].replace("-", "_"), match[2]
+    return f'{name}=["{value}"]' if name == "without" else f'{name}="{value}"'

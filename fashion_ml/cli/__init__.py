@@ -31,6 +31,7 @@ for command in (
     sweep_report,
     data.encode,
     data.split,
+    data.caption,
     models.export,
     models.inspect,
     runs.doctor,

@@ -1,14 +1,20 @@
-"""`fashion-ml data`, `encode` and `embedded collection`."""
+"""`fashion-ml data`, `encode`, `caption` and `embedded collection`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fashion_ml.cli.options import KEYS, Config, Json, Set, assignments, check_json, option, say, write_json
+from fashion_ml.cli.options import KEYS, Config, Json, Set, assignments, check_json, option, say, table, write_json
 from fashion_ml.cli.setting_options import Offered, settings_command
+
+if TYPE_CHECKING:
+    from fashion_ml.runs.caption import Drafts
+
+_SHOWN = 20
 
 embedded_app = typer.Typer(help="The small world inside the package that needs no download.", **KEYS)
 
@@ -103,7 +109,10 @@ def embedded_collection(
     facts = {"folder": str(folder), "train": len(train), "references": len(references), "token": TOKEN}
     write_json(json, facts)
     say(f"{folder}: {len(train)} training images in {train[0].parent}, {len(references)} held-out references")
-    say(f"Next: fashion-ml train lora --train-data-dir {folder / 'train'} --references {folder / 'references'}")
+    say(
+        f"Next: fashion-ml train lora --config experiments/lora/embedded.yaml --train-data-dir {folder / 'train'} "
+        f"--references {folder / 'references'}"
+    )
 
 
 def encode(
@@ -137,3 +146,75 @@ def encode(
     say(f"{result.folder}: {counts}; {result.made} made now{removed}")
     experiment = "embedded.yaml" if vae == "embedded" else f"sd15_latent.yaml --latent_scale {result.latent_scale:g}"
     say(f"Next: fashion-ml train stargan --config experiments/stargan/{experiment} --latents-dir {result.folder} --vae {vae}")
+
+
+def caption(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images, or of N_class folders as for training.")],
+    encoder: Annotated[
+        str, option("--encoder", help="FashionCLIP, as for evaluations: patrickjohncyh/fashion-clip, or a folder.")
+    ] = "",
+    trigger: Annotated[str, option("--trigger", help="Word of the look to learn, added as `, WORD style`.")] = "",
+    margin: Annotated[
+        str, option("--margin", help="How far a label's probability must be above the next one's, 0 to 1; 0.3 by default.")
+    ] = "",
+    categories: Annotated[
+        str, option("--categories", help="Attributes to say, by comma; what it is, its colour and its pattern by default.")
+    ] = "",
+    attributes: Annotated[str, option("--attributes", help="YAML of attribute categories, as for evaluations.")] = "",
+    caption_extension: Annotated[str, option("--caption_extension", help="Ending of the caption files.")] = ".txt",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing, show what would be written.")] = False,
+    json: Json = "",
+) -> None:
+    """Draft captions for images that have none, such as "a red dotted dress, zarya style", from what the encoder is sure of."""
+    check_json(json)
+    from fashion_ml.errors import InputError
+    from fashion_ml.runs.caption import CATEGORIES, MARGIN, draft_captions
+
+    try:
+        least = float(margin) if margin else MARGIN
+    except ValueError:
+        raise InputError(f"--margin: {margin!r} is not accepted; give a number from 0 to below 1") from None
+    made = draft_captions(
+        directory.expanduser(),
+        encoder=encoder,
+        trigger=trigger,
+        margin=least,
+        attributes=attributes or "default",
+        categories=[name.strip() for name in categories.split(",") if name.strip()] or CATEGORIES,
+        caption_extension=caption_extension or ".txt",
+        dry_run=dry_run,
+    )
+    images = [{"image": one.name, "caption": one.caption or None, "attributes": one.attributes} for one in made.drafts]
+    facts = {"folder": str(directory), "encoder": encoder or "embedded", "margin": least, "dry_run": dry_run}
+    write_json(json, {**facts, "had_one": made.there, "left_alone": made.left, "images": images})
+    _report_drafts(made, least, dry_run)
+
+
+def _report_drafts(made: Drafts, margin: float, dry_run: bool) -> None:
+    """What was written, how sure each word is, and what was left alone."""
+
+    def sure(attributes: dict[str, tuple[str, float]]) -> str:
+        return ", ".join(
+            f"{name} {ahead:.2f}" if ahead >= margin else f"({label} {ahead:.2f})"
+            for name, (label, ahead) in attributes.items()
+        )
+
+    rows = [[one.name, one.caption or "nothing is sure", sure(one.attributes)] for one in made.drafts[:_SHOWN]]
+    if rows:
+        table(["image", "caption", "margin (left out)"], rows, left=3)
+    if len(made.drafts) > _SHOWN:
+        say(f"… and {len(made.drafts) - _SHOWN} more; --json FILE has all")
+    for category in made.drafts[0].attributes if made.drafts else ():
+        ahead = [one.attributes[category][1] for one in made.drafts]
+        said = sum(value >= margin for value in ahead)
+        say(f"{category}: sure of {said} of {len(ahead)}, median margin {median(ahead):.2f}; left out below {margin:g}")
+    for line in made.left:
+        say(f"Left alone  {line}")
+    verb = "would be written" if dry_run else "written"
+    unsure = len(made.drafts) - len(made.written)
+    say(
+        f"{len(made.written)} captions {verb}; {made.there} images had one"
+        + (f"; {unsure} of which nothing is sure" if unsure else "")
+    )
+    if made.written and not dry_run:
+        say("They are drafts: read them, and add what the look is about")

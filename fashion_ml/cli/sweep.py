@@ -34,9 +34,11 @@ def sweep(
 
     spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {"trials": trials})
+    from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.study import directions_of, hidden, planned, storage_url
 
     directions_of(loaded)  # refused before anything is made
+    check_base(loaded, base)
     url, launcher = storage_url(loaded, storage), launcher or "local"
     if launcher not in ("local", "ray"):
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
@@ -84,11 +86,13 @@ def sweep_worker(
 
     spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {})
+    from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.study import storage_url, study_folder
     from fashion_ml.sweep.worker import work
 
     limit = _whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
     deadline = None if limit is None else time.monotonic() + limit
+    check_base(loaded, base)
     say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
     work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 

@@ -64,8 +64,9 @@ def train_lora(
 ) -> None:
     """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run.
 
-    The experiment is a YAML file, experiments/lora/embedded.yaml when none is given; every setting in it has an option, in either spelling
-    (--flip_aug, --flip-aug), whose default is what a file without it has. A switch alone means true.
+    The experiment is a YAML file. Without one it is experiments/lora/embedded.yaml while nothing of your own is given, and
+    experiments/lora/sd15_fashion.yaml for a base or images of your own. Every setting in it has an option, in either spelling (--flip_aug,
+    --flip-aug), whose default is what a file without it has. A switch alone means true.
     """
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
     _train_lora(config, given, json, resume, new)
@@ -77,16 +78,19 @@ def demo(
     json: Json = "",
 ) -> None:
     """See the whole thing work: train a LoRA on the embedded default, measure it, show the run tree."""
-    _train_lora("", {"seed": seed, **assignments(set_)}, json)
+    from fashion_ml.config.shipped_files import default_experiment
+
+    _train_lora(str(default_experiment("experiments/lora/embedded.yaml")), {"seed": seed, **assignments(set_)}, json)
 
 
 def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str = "", new: bool = False) -> None:
     from fashion_ml.config import load_config
-    from fashion_ml.config.shipped_files import default_experiment, given_or_shipped
+    from fashion_ml.config.shipped_files import given_or_shipped
+    from fashion_ml.runs.without_config import lora_experiment
     from fashion_ml.runtime.console import say as tell
 
     check_json(json)
-    path = given_or_shipped(config) if config else default_experiment("experiments/lora/embedded.yaml")
+    path = given_or_shipped(config) if config else lora_experiment(overrides)
     experiment = load_config(path, overrides)
     tell(f"Loading {experiment.model.base} …")
     from fashion_ml.runs.lora import run_lora
@@ -123,15 +127,17 @@ def train_stargan(
 ) -> None:
     """Train a StarGAN v2 on VAE latents of several domains and measure it; everything in one MLflow run.
 
-    The experiment is a YAML file, experiments/stargan/embedded.yaml when none is given; every setting in it has an option, in either
-    spelling (--w_r1, --w-r1), whose default is what a file without it has. A switch alone means true.
+    The experiment is a YAML file. Without one it is experiments/stargan/embedded.yaml while nothing of your own is given, and
+    experiments/stargan/sd15_latent.yaml for a VAE or latents of your own. Every setting in it has an option, in either spelling (--w_r1,
+    --w-r1), whose default is what a file without it has. A switch alone means true.
     """
     check_json(json)
     from fashion_ml.config import load_config
-    from fashion_ml.config.shipped_files import default_experiment, given_or_shipped
+    from fashion_ml.config.shipped_files import given_or_shipped
+    from fashion_ml.runs.without_config import stargan_experiment
 
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
-    path = given_or_shipped(config) if config else default_experiment("experiments/stargan/embedded.yaml")
+    path = given_or_shipped(config) if config else stargan_experiment(given)
     experiment = load_config(path, given, kind="stargan")
     from fashion_ml.runs.stargan import run_stargan
 

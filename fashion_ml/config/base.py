@@ -21,6 +21,8 @@ def _split(value: object) -> object:
 
 ByComma = BeforeValidator(_split)
 """A list that may be given as text, `a,b`, as the command line does."""
+OrOne = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+"""A list of texts that may hold commas: a text alone is the only one."""
 ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fashion_ml.config.base import OLD_PATHS, Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.messages import problem
-from fashion_ml.config.settings import evaluation_settings, short_names
+from fashion_ml.config.settings import Setting, evaluation_settings, settings_of, short_names
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.errors import InputError
@@ -68,26 +68,25 @@ def load_experiment(
     source: str | Path | Mapping[str, Any] | Section, overrides: Mapping[str, Any], kind: type[Experiment]
 ) -> Experiment:
     """As load_config, for any class of experiment; what a config was not given goes on following what it follows."""
-    names = short_names(kind)
     if isinstance(source, kind):
         tree = source.model_dump(mode="json", exclude_unset=True)
     elif isinstance(source, Mapping):
-        tree = laid_over({}, source, names)
+        tree = laid_over({}, source, kind)
     elif isinstance(source, (str, Path)):
         tree = read_yaml(given_or_shipped(source))
     else:
         raise InputError(
             f"experiment: a {type(source).__name__} is none; give a {kind.__name__}, the path of a YAML file, or a mapping of settings"
         )
-    return checked(laid_over(tree, overrides, names), kind)
+    return checked(laid_over(tree, overrides, kind), kind)
 
 
-def laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A new tree of settings with others over it, as load_config takes them; `names` are the short ones and the paths they mean."""
-    result = _with_new_names(tree)
-    for name, value in _leaves(settings, "", names):
+def laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any], kind: type[Section]) -> dict[str, Any]:
+    """A new tree of the settings of a `kind` of config with others over it, as load_config takes them."""
+    result, known = _with_new_names(tree), {one.path: one for one in settings_of(kind)}
+    for name, value in _leaves(settings, "", short_names(kind)):
         if not (isinstance(value, str) and value == ""):
-            _put(result, name, value)
+            _put(result, name, _read(value, known.get(name)))
     return result
 
 
@@ -153,10 +152,13 @@ def evaluated_again(
     evaluation = kind.model_fields["evaluation"].annotation
     assert evaluation in (Evaluation, GanEvaluation)
     given = of_evaluation(settings, evaluation, f"{evaluation.whose} has")
-    own = checked(tree, kind).evaluation.model_dump(mode="json")
+    earlier = checked(tree, kind).evaluation
+    own = earlier.model_dump(mode="json")
     if "encoder" in given and "without" not in given:
         own.pop("without", None)
-    return checked({**tree, "evaluation": {**laid_over(own, given, {}), "enabled": True}}, kind)
+    if not earlier.enabled and own["encoder"] == evaluation.model_fields["encoder"].default:
+        own.pop("encoder")  # nobody asked for it: the training measured nothing
+    return checked({**tree, "evaluation": {**laid_over(own, given, evaluation), "enabled": True}}, kind)
 
 
 def of_evaluation(
@@ -173,7 +175,7 @@ def of_evaluation(
     if others:
         takes = ", ".join(one.key for one in there)
         raise InputError([f"evaluation.{name}: is not among these settings; {what} {takes}" for name in others])
-    return laid_over({}, {known[name]: value for name, value in given.items()}, {})
+    return laid_over({}, {known[name]: value for name, value in given.items()}, kind)
 
 
 def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
@@ -187,7 +189,7 @@ def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
 def to_yaml(config: Section) -> str:
     """The resolved experiment; loading it again gives an equal object, also in what follows another setting: such an alpha is left out."""
     tree = config.model_dump(mode="json")
-    if isinstance(config, LoraExperiment) and "alpha" not in config.network.model_fields_set:
+    if isinstance(config, LoraExperiment) and not config.network.alpha_is_given:
         del tree["network"]["alpha"]
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
@@ -205,12 +207,14 @@ def _walk(tree: Mapping[str, Any], prefix: str) -> Any:
             yield f"{prefix}{key}", value
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; InputError when it cannot be read or holds none."""
+def read_yaml(path: Path, what: str = "experiment") -> dict[str, Any]:
+    """The mapping in the YAML file of an experiment, or `what` else; InputError when it cannot be read or holds none."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"config: {str(path)!r} does not exist; give the path of an experiment YAML") from None
+        raise InputError(
+            f"config: {str(path)!r} does not exist; give the path of {'an' if what[0] in 'aeiou' else 'a'} {what} YAML"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config: {str(path)!r} cannot be read ({error}); give a YAML file in UTF-8") from None
     except yaml.YAMLError as error:
@@ -219,7 +223,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = getattr(error, "problem", None) or "syntax"
         raise InputError(f"config: {str(path)!r} is not YAML ({line}{reason}); mend that line") from None
     if not isinstance(tree, dict):
-        raise InputError(f"config: {str(path)!r} holds no settings; see experiments/lora/embedded.yaml for the form")
+        example = "sweeps/lora_rank_lr.yaml" if what == "sweep" else "experiments/lora/embedded.yaml"
+        raise InputError(f"config: {str(path)!r} holds no settings; see {example} for the form")
     return tree
 
 
@@ -229,9 +234,19 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
         below = tree.get(section)
         tree[section] = dict(below) if isinstance(below, dict) else {}
         tree = tree[section]
-    tree[key] = None if value == "null" else value
+    tree[key] = value
+
+
+def _read(value: Any, setting: Setting | None) -> Any:
+    """A value as the file would have it. Text means what its setting takes: `null` and brackets are words where words are meant."""
     if isinstance(value, PurePath):
-        tree[key] = str(value)
-    elif isinstance(value, str) and value.startswith("["):
+        return str(value)
+    if not isinstance(value, str):
+        return value
+    if value == "null" and (setting is None or setting.is_optional):
+        return None
+    if value.startswith("[") and (setting is None or setting.is_list):
         with suppress(yaml.YAMLError):  # then it is a text that begins with a bracket
-            tree[key] = yaml.safe_load(value)
+            found = yaml.load(value, Loader=yaml.BaseLoader)  # builds text alone, so that a prompt "no" or "1.0" stays itself
+            return found if isinstance(found, list) else value
+    return value

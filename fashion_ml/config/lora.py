@@ -13,6 +13,7 @@ from fashion_ml.config.base import (
     Model,
     Names,
     NotNegative,
+    OrOne,
     Positive,
     Rate,
     Section,
@@ -86,7 +87,7 @@ class Network(Section):
     rank: Annotated[Positive, Names("network_dim")] = 32
     """Rank r of the update; kohya's network_dim."""
     alpha: Annotated[Rate | None, Names("network_alpha")] = None
-    """The update is (alpha / r) * B @ A; kohya's network_alpha. Equal to the rank when not given."""
+    """The update is (alpha / r) * B @ A; kohya's network_alpha. Follows the rank when not given, so that its scale is 1."""
     feed_forward: bool = False
     """Also the feed-forward layers of the transformer blocks."""
     projections: bool = False
@@ -103,6 +104,11 @@ class Network(Section):
     """Scale by alpha / sqrt(r) (arXiv:2312.03732)."""
     network_weights: Text | None = None
     """Continue from this LoRA file in kohya's layout."""
+
+    @property
+    def alpha_is_given(self) -> bool:
+        """Whether alpha stands for itself and does not follow the rank."""
+        return "alpha" in self.model_fields_set
 
 
 class Optimizer(Section):
@@ -161,8 +167,8 @@ class Training(Section):
     """Optimiser steps between measurements of val_loss; every epoch when not given."""
     sample_every: Annotated[Positive | None, MayChange()] = None
     """Optimiser steps between sample images; none when not given."""
-    sample_prompts: Annotated[tuple[Text, ...], MayChange()] = ()
-    """Prompts of the sample images; the first four captions of the references when not given."""
+    sample_prompts: Annotated[tuple[Text, ...], OrOne, MayChange()] = ()
+    """Prompts of the sample images, one, or `["a red dress, new", "a hat"]`; the first four captions of the references when not given."""
     performance_check_interval: Annotated[Positive | None, MayChange()] = None
     """Every so many optimiser steps the evaluation images are really generated and measured; off when not given."""
 

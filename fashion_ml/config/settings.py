@@ -32,6 +32,11 @@ class Setting:
     """What it does: the field's docstring, on one line."""
     may_change: bool
     """Whether a run may be resumed with another value."""
+    is_text: bool
+    """Whether any words are a value of it, so that no word, nor a bracket, means something else."""
+    is_list: bool
+    is_optional: bool
+    """Whether `null` is a value of it: not given."""
 
     @property
     def section(self) -> str:
@@ -117,7 +122,19 @@ def _names(path: str, field: FieldInfo) -> tuple[str, ...]:
 def _setting(path: str, field: FieldInfo, schema: Mapping[str, Any], *, may_change: bool) -> Setting:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     text = " ".join((field.description or "").split())
-    return Setting(path, _names(path, field), _accepts(schema), _shown(default), field.is_required(), text, may_change)
+    kinds = schema.get("anyOf", [schema])
+    return Setting(
+        path=path,
+        names=_names(path, field),
+        accepts=_accepts(schema),
+        default=_shown(default),
+        required=field.is_required(),
+        help=text,
+        may_change=may_change,
+        is_text=any(kind.get("type") == "string" and not {"enum", "const"} & kind.keys() for kind in kinds),
+        is_list=any(kind.get("type") == "array" for kind in kinds),
+        is_optional=any(kind.get("type") == "null" for kind in kinds),
+    )
 
 
 def _shown(value: Any) -> str:

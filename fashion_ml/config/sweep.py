@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -197,7 +198,7 @@ def read_constraint(text: str) -> tuple[str, str, float]:
 def load_sweep(path: str | Path, overrides: Mapping[str, Any]) -> tuple[SweepSpec, Any]:
     """A sweep and its base experiment. InputError with every problem at once: of the sweep, then of the experiment and the space."""
     place = Path(path)
-    tree = {**read_yaml(place), **{key: value for key, value in overrides.items() if value not in ("", None)}}
+    tree = {**read_yaml(place, "sweep"), **{key: value for key, value in overrides.items() if value not in ("", None)}}
     spec = checked(tree, SweepSpec)
     return spec, base_experiment(spec, place)
 
@@ -236,7 +237,7 @@ def _text(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(str, value))}]"
+        return json.dumps(list(value), ensure_ascii=False)  # which is YAML too, and quotes what holds commas
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -44,6 +44,14 @@ def folder_of(given: str | Path, part: str) -> Path:
     return embedded_collection() / part if str(given) == "embedded" else Path(given).expanduser()
 
 
+def is_collection(given: str | Path) -> bool:
+    """Whether that is the embedded collection or a part of one that was written: `embedded`, or its folder `train` or `references`."""
+    try:
+        return str(given) == "embedded" or (Path(given).expanduser().absolute().parent / _MANIFEST).is_file()
+    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
+        return False
+
+
 def write_collection(folder: Path, *, size: int = 64) -> Path:
     """Write `train/10_zarya/` and `references/` (held out) into a new or empty folder; a collection already there is kept.
 

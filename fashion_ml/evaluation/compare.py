@@ -14,6 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import gains, means_by_reference, metrics_of, shown
 from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE, Measured
 from fashion_ml.evaluation.fingerprint import difference, noted_difference
+from fashion_ml.evaluation.toy import TOY
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.registry import LOSSES, TOTAL, better
 from fashion_ml.runtime.redact import first_line
@@ -63,7 +64,7 @@ class ComparisonResult:
     second: Evaluated
     differences: list[Difference]
     noted: list[str]
-    """Lines about versions of libraries that differ: no reason to refuse, but one to know."""
+    """Lines about a toy encoder and about versions of libraries that differ: no reason to refuse, but one to know."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -181,8 +182,10 @@ def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[D
 
 
 def noted(first: Evaluated, others: Sequence[Evaluated]) -> list[str]:
-    """Versions of libraries that differ from the first evaluation's, a line each: no reason to refuse, but one to know."""
-    return [
+    """What is no reason to refuse but one to know, a line each: an encoder that does not know what it sees, and versions of libraries that
+    differ from the first evaluation's."""
+    toys = [f"{one.run_id}: {one.facts[TOY]}" for one in (first, *others) if TOY in one.facts]
+    return toys + [
         f"{first.run_id} and {other.run_id} were measured with different versions, which is noted and refuses nothing; {line}"
         for other in others
         for line in noted_difference(first.facts, other.facts)

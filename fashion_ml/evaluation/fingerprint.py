@@ -10,6 +10,7 @@ from typing import Any
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage, data_digest
 from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.toy import TOY
 from fashion_ml.metrics.attributes import Attributes
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import Metric
@@ -18,8 +19,8 @@ from fashion_ml.runtime.provenance import installed_versions
 
 VERSIONS = "versions"
 """Noted facts: versions of libraries, which should not change a number. They are stored, and shown where they differ, and refuse nothing."""
-_NOT_HASHED = ("encoder", VERSIONS)
-"""The name of an encoder too: the same weights may be called differently on another machine."""
+_NOT_HASHED = ("encoder", VERSIONS, TOY)
+"""The name of an encoder too: the same weights may be called differently on another machine. And what is said of it, which is no setting."""
 _ONCE_ONLY: Mapping[str, Any] = USUAL.to_dict()
 """Facts that evaluations of earlier versions do not have, and the only value that they could have."""
 _CHOSEN = object()

@@ -20,12 +20,13 @@ from fashion_ml.data.images import CaptionedImage, data_digest, look_at_files, r
 from fashion_ml.data.notices import Notice, by_kind, line_of
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.embedded.collection import folder_of
-from fashion_ml.errors import InputError
+from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.aggregate import ends, shown, summarise
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, write_evaluation
 from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.toy import check_encoder, own_references, toy_facts, toy_sentence
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
@@ -114,6 +115,7 @@ class ImagesResult:
         }
 
 
+@in_pythons_words({})
 def evaluate_images(
     generated: str | Path,
     references: str | Path,
@@ -136,6 +138,7 @@ def evaluate_images(
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that the report is to be written to")
     csv_file = Path(pairs).expanduser() if pairs else None
     found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), csv_file, names=_ARGUMENTS)
+    check_encoder(checked, own_references(str(references)), refuse=True)
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)
     say_left_out(found)
@@ -217,6 +220,7 @@ def measure_images(
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
         "source": "images made elsewhere",
+        **toy_facts(settings, own_references(str(found.pairs[0][2].path.parent))),
     }
     table, embeddings, targets = _measure(found, suite)
     names = [item.name for _, _, item in found.pairs]
@@ -232,7 +236,7 @@ def measure_images(
         extra=extra,
     )
     sets = suite.measure_sets(_stacked(embeddings), _stacked([targets[index] for index in once if targets]))
-    return ImagesResult(facts, pairs, aggregates, sets, found, _sentence(aggregates, len(found.pairs)))
+    return ImagesResult(facts, pairs, aggregates, sets, found, _sentence(aggregates, len(found.pairs)) + toy_sentence(facts))
 
 
 def _measure(found: FoundPairs, suite: MetricSuite) -> tuple[pd.DataFrame, list[Any], list[Any]]:

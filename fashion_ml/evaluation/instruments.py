@@ -31,12 +31,17 @@ def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> Met
 
 def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:
     """The encoder of an evaluation, None when it is left out. InputError when it cannot be had."""
-    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
-
     if "fashion_clip" in without:
         return None
-    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
     try:
-        return load_fashion_clip(name, source, device_of_evaluation())
+        return load_encoder(name)
     except InputError as error:
         raise InputError([f"{problem} (or measure without: --without fashion_clip)" for problem in error.problems]) from error
+
+
+def load_encoder(name: str) -> FashionClip:
+    """The encoder of that name, `embedded` among them. InputError when it cannot be had."""
+    from fashion_ml.metrics.fashion_clip import embedded_source, load_fashion_clip
+
+    source = embedded_source(EMBEDDED_DIR) if name == "embedded" else name
+    return load_fashion_clip(name, source, device_of_evaluation())

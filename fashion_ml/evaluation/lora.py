@@ -19,7 +19,7 @@ from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage, read_references, read_training_folder
 from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.embedded.collection import folder_of
-from fashion_ml.errors import InputError
+from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.aggregate import (
     Comparison,
     compare,
@@ -37,6 +37,7 @@ from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generatio
 from fashion_ml.evaluation.instruments import device_of_evaluation, read_metric_suite
 from fashion_ml.evaluation.lora_pipeline import base_identity, put_lora, set_strength, trained_with
 from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
+from fashion_ml.evaluation.toy import check_encoder, own_of_lora, toy_facts, toy_sentence
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
@@ -179,10 +180,12 @@ def plan_evaluation(
     put_lora(pipeline, lora)
     text = TextSettings(**config.text_encoding())
     facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config, text)
+    facts |= toy_facts(settings, own_of_lora(config))
     kept = training if suite.measures(NEAREST) else ()
     return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
 
 
+@in_pythons_words({"model.base": "base", "data.train_data_dir": "training", "evaluation.references": "references"})
 def evaluate_lora(
     lora: str | Path,
     *,
@@ -209,6 +212,7 @@ def evaluate_lora(
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
     folders = {"data.train_data_dir": str(training or "embedded"), "evaluation.references": str(references)}
     config = load_config({"model.base": base, **folders, **trained_with(lora), **own})
+    check_encoder(config.evaluation, own_of_lora(config), refuse=base != "embedded")
     extension = config.data.caption_extension
     found = read_references(folder_of(references, "references"), extension, config.evaluation.max_references)
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
@@ -256,6 +260,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     scores = compare(arms.of_side[BASE].table, arms.of_side[MAIN].table, names, resamples=settings.resamples)
     seen = settings.references is None
     text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
+    text += toy_sentence(plan.facts)
     pairs = Pairs(
         tables={who: side.table for who, side in arms.of_side.items()},
         references=names,

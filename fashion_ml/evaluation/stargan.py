@@ -18,6 +18,7 @@ from fashion_ml.evaluation.aggregate import ends, shown, summarise
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.toy import toy_facts, toy_sentence
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
@@ -118,8 +119,9 @@ def measure_stargan(
     scale: float,
     *,
     vae_sha256: str,
+    own: Mapping[str, str] | None = None,
 ) -> GanResult:
-    """Translate, decode and measure. `networks` are the averaged ones, `scale` latent_scale.
+    """Translate, decode and measure. `networks` are the averaged ones, `scale` latent_scale, `own` what is not embedded (`own_of_stargan`).
 
     ssim and visual_loss are against the content, fashion_similarity and color_correlation against the reference; cycle_l1 and diversity are
     in scaled latents. Everything is over targets that are not the content's own domain; the grids show the own domain too.
@@ -142,13 +144,14 @@ def measure_stargan(
         picture_of=lambda who, index: pictures[who][measured[index]],
         extra={"target": targets},
     )
+    facts = _facts(settings, inputs, encoder, scale, vae_sha256) | toy_facts(settings, own or {})
     grids = {who: domain_grid(pictures, who, made.rows, domains) for who in (REFERENCE, LATENT)}
     return GanResult(
-        facts=_facts(settings, inputs, encoder, scale, vae_sha256),
+        facts=facts,
         pairs=pairs,
         scores=scores,
         by_target=by_target,
-        sentence=_sentence(scores, by_target, len(set(names)), len(domains)),
+        sentence=_sentence(scores, by_target, len(set(names)), len(domains)) + toy_sentence(facts),
         contents=len(set(names)),
         images=2 * len(names),
         figures=[

@@ -15,6 +15,7 @@ from fashion_ml.config import KINDS, Evaluation, of_evaluation, validate_evaluat
 from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
+from fashion_ml.evaluation.toy import check_encoder, own_references
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runtime.atomic_files import write_text
 
@@ -98,6 +99,7 @@ def run_images(
 
     settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
     found = find_pairs(generated, reference, pairs)
+    check_encoder(settings, own_references(str(reference)), refuse=True)
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     suite = read_metric_suite(settings)
     say_left_out(found)

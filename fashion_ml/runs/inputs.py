@@ -21,6 +21,7 @@ from fashion_ml.data.images import (
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
+from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
 from fashion_ml.metrics.registry import METRICS, asked_for
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say
@@ -113,19 +114,30 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         there = count_images(folder) if folder is not None and references else len(items)
         if references and there > settings.max_references:
             say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
-    suite_of: Callable[[], MetricSuite] | None = None
-    if measured:
-        suite_of = partial(read_metric_suite, settings, data.cache_dir)
-        ours = settings.encoder == "embedded" and settings.attributes == "default"
-        if not ours or any(metric.load and metric.switch in settings.extra_metrics for metric in METRICS):
-            # may not be there, which is to be said before a run begins
-            suite = attempt(suite_of, None)
-            suite_of = lambda: suite  # noqa: E731
+    # a hub is asked last: what is wrong here is said first, and at once
+    waits = not measured or (problems and _asks_the_network(settings.encoder))
+    suite_of = None if waits else attempt(lambda: _suite_of(config), None)
     if problems:
         raise InputError(problems)
     for reading in readings.values() if tell and is_main() else ():
         reading.say_left_out()
     return Sources(items, prior, references, suite_of, readings)
+
+
+def _suite_of(config: LoraExperiment) -> Callable[[], MetricSuite]:
+    """Makes the instruments of the evaluation; what may not be there is loaded now, for that is to be said before a run begins."""
+    settings = config.evaluation
+    check_encoder(settings, own_of_lora(config), refuse=config.model.base != EMBEDDED, quiet=not is_main())
+    make = partial(read_metric_suite, settings, config.data.cache_dir)
+    ours = settings.encoder == EMBEDDED and settings.attributes == "default"
+    if ours and not any(metric.load and metric.switch in settings.extra_metrics for metric in METRICS):
+        return make
+    suite = make()
+    return lambda: suite
+
+
+def _asks_the_network(encoder: str) -> bool:
+    return encoder.startswith("hf-hub:") or (encoder.count("/") == 1 and not Path(encoder).expanduser().exists())
 
 
 def known_images(config: LoraExperiment) -> KnownImages | None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.images import CaptionedImage, data_digest
+from fashion_ml.evaluation.toy import check_base
 from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
+from fashion_ml.runtime.console import say
 from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def run_lora(
     inputs = summed_up(config, inputs, pipeline[0])
     digest = data_digest([*inputs.items, *inputs.prior])
     check_data(earlier, digest, expected_digest, "data.train_data_dir", "images or captions")
+    _say_what_begins(config, inputs, pipeline[0], accelerator)
     return training_run(
         config,
         About(config.model.base, _what(config, len(inputs.items)), training_folder(config), digest, len(inputs.items)),
@@ -64,6 +67,15 @@ def run_lora(
         train=lambda run, folder: _train(config, pipeline.pop(), inputs, folder, run, accelerator, resume=resumed),
         evaluate=partial(_evaluate, config, inputs) if config.evaluation.enabled else None,
     )
+
+
+def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, accelerator: Any) -> None:
+    from fashion_ml.models.stable_diffusion import vae_factor
+    from fashion_ml.training.first_lines import lora_lines
+
+    check_base(config)
+    for line in lora_lines(config, inputs.items, vae_factor(pipeline), accelerator.num_processes):
+        say(line)
 
 
 def _check_precision(config: LoraExperiment) -> None:

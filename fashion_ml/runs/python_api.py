@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fashion_ml.config import LoraExperiment, StarganExperiment, load_experiment
+from fashion_ml.errors import in_pythons_words
 
 if TYPE_CHECKING:
     from fashion_ml.runs.lora import LoraOutcome
@@ -35,8 +36,9 @@ def train_lora(
     """
     from fashion_ml.runs.lora import run_lora
 
-    config = _config(experiment, overrides, folder, LoraExperiment)
-    outcome = run_lora(config, resume="latest" if resume else "", new=new, track=track)
+    with in_pythons_words(_words(folder)):
+        config = _config(experiment, overrides, folder, LoraExperiment)
+        outcome = run_lora(config, resume="latest" if resume else "", new=new, track=track)
     assert outcome is not None  # None is for the processes beside the main one, which only the command line has
     return outcome
 
@@ -53,10 +55,17 @@ def train_stargan(
     """As `train_lora`, for a StarGAN."""
     from fashion_ml.runs.stargan import run_stargan
 
-    config = _config(experiment, overrides, folder, StarganExperiment)
-    outcome = run_stargan(config, resume="latest" if resume else "", new=new, track=track)
+    with in_pythons_words(_words(folder)):
+        config = _config(experiment, overrides, folder, StarganExperiment)
+        outcome = run_stargan(config, resume="latest" if resume else "", new=new, track=track)
     assert outcome is not None
     return outcome
+
+
+def _words(folder: str | Path | None) -> dict[str, str]:
+    """What options of the command line are called here; a folder that was given is not called by its setting."""
+    place = {} if folder is None else {"output.output_dir": "folder"}
+    return {"--new": "new=True", "--resume": "resume=True", "--no-evaluate": '"evaluation.enabled": False', **place}
 
 
 def _config(

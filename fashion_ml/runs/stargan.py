@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import StarganExperiment, evaluated_again, flat
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_encoder
+from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_stargan
 from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.run_folder import long_waits, shared_folder
@@ -43,6 +44,7 @@ def run_stargan(
         make_ahead(collection=False)  # else it may end before it needs a store
     from accelerate import Accelerator
 
+    from fashion_ml.training.first_lines import stargan_lines
     from fashion_ml.training.precision import check_precision
 
     accelerator, resumed = Accelerator(kwargs_handlers=[long_waits()]), earlier is not None
@@ -55,7 +57,7 @@ def run_stargan(
         return None
     vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
     evaluation = config.evaluation
-    encoder = read_encoder(evaluation.encoder, evaluation.without) if evaluation.enabled else None
+    encoder = _checked_encoder(config) if evaluation.enabled else None
     if evaluation.enabled and not all(inputs.held):
         raise InputError(
             f"data.validation_split: {config.data.validation_split} holds out nothing to evaluate on; use 0.1, or --no-evaluate"
@@ -70,6 +72,8 @@ def run_stargan(
     def evaluate(run: TrackedRun | None, folder: Path, trained: TrainedStargan) -> GanResult:
         return _evaluate(config, trained.path, inputs, vae, vae_sha256, encoder, run, folder / "evaluation")
 
+    for line in stargan_lines(config, inputs, accelerator.num_processes):
+        say(line)
     facts, found = _latent_facts(latents, inputs), say_latents(latents, inputs.held)
     return training_run(
         config,
@@ -101,10 +105,16 @@ def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Pa
         latents = read_latent_set(config, str(accelerator.device))
         inputs = stargan_inputs(config, latents, accelerator)
         vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
-        encoder = read_encoder(config.evaluation.encoder, config.evaluation.without)
+        encoder = _checked_encoder(config)
         target = folder or (Path("outputs") / "evaluations" / run_id).absolute()
         run = attach(client, training)
         return _evaluate(config, path, inputs, vae, vae_sha256, encoder, run, target, adopt=True)
+
+
+def _checked_encoder(config: StarganExperiment) -> Any:
+    """The encoder, None without one. InputError when it cannot be had, or is a toy that nobody asked for."""
+    check_encoder(config.evaluation, own_of_stargan(config), refuse=config.model.vae != EMBEDDED)
+    return read_encoder(config.evaluation.encoder, config.evaluation.without)
 
 
 def _train(
@@ -241,7 +251,8 @@ def _measure(config: StarganExperiment, path: Path, inputs: GanInputs, vae: Any,
     for network in networks.named().values():
         network.to(device)
     settings, scale = config.evaluation, config.training.latent_scale
-    return measure_stargan(networks, inputs, vae, encoder, settings, scale, vae_sha256=vae_sha256)
+    own = own_of_stargan(config)
+    return measure_stargan(networks, inputs, vae, encoder, settings, scale, vae_sha256=vae_sha256, own=own)
 
 
 def _what(config: StarganExperiment, latents: LatentSet, inputs: GanInputs) -> str:

@@ -44,8 +44,9 @@ def test_every_entry_point_calls_a_command_with_options_it_has(name: str):
     assert set(re.findall(r"\{(\w+)\}", entry["command"])) == set(entry["parameters"])
 
 
-def test_the_default_config_exists():
-    assert (PROJECT / MLPROJECT["entry_points"]["train_lora"]["parameters"]["config"]["default"]).is_file()
+@pytest.mark.parametrize("name", ["train_lora", "train_stargan"])
+def test_without_a_config_the_command_decides_which_experiment_it_is(name: str):
+    assert MLPROJECT["entry_points"][name]["parameters"]["config"]["default"] == ""
 
 
 def test_conda_yaml_pins_every_dependency_at_the_tested_version_and_nothing_local():

@@ -90,7 +90,8 @@ def test_a_wheel_holds_every_file_of_the_package_and_the_folders_of_yaml_files(s
     }
     with zipfile.ZipFile(wheel) as archive:
         held = {name.partition(".data/data/")[2] or name for name in archive.namelist()}
-    assert {"share/fashion-ml/sweeps/lora_rank_lr.yaml", "share/fashion-ml/experiments/lora/embedded.yaml"} <= folders
+    shipped = ("sweeps/lora_rank_lr", "experiments/lora/embedded", "experiments/lora/sd15_fashion", "experiments/lora/sd15_8gb")
+    assert {f"share/fashion-ml/{name}.yaml" for name in shipped} <= folders
     assert {name for name in held if ".dist-info/" not in name} == package | folders
 
 

@@ -37,8 +37,14 @@ def kohya_folder(folder: Path) -> Path:
         (["--set", "network.rnk=4"], "network.rnk: unknown key; did you mean rank?"),
         (["--set", "rank"], "--set: 'rank' is not of the form a.b=c"),
         (["--config", "none.yaml"], "config: 'none.yaml' does not exist"),
-        (["--pretrained_model_name_or_path", "nonsense"], "model.base: 'nonsense' is not known; use embedded"),
-        (["--train_data_dir", "none"], "data.train_data_dir: 'none' does not exist; give the path of a folder"),
+        (
+            ["--pretrained_model_name_or_path", "nonsense", "--train_data_dir", "embedded", "--no-evaluate"],
+            "model.base: 'nonsense' is not known; use embedded",
+        ),
+        (
+            ["--base", "embedded", "--train_data_dir", "none"],
+            "data.train_data_dir: 'none' does not exist; give the path of a folder",
+        ),
         (["--references", "none"], "evaluation.references: 'none' does not exist"),
         (["--resolution", "72"], "data.resolution: 72 is not divisible by 32 (the VAE's factor 4 x 8); use 64 for this base"),
         (["--mixed-precision", "fp16"], "training.mixed_precision: fp16 needs a CUDA GPU"),
@@ -50,7 +56,10 @@ def kohya_folder(folder: Path) -> Path:
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
         (["--network_weights", "none.safetensors"], "network.network_weights: 'none.safetensors' cannot be read"),
         (["--optimizer_type", "prodigy"], "optimizer.optimizer_type: prodigy needs prodigyopt, which is not installed"),
-        (["--train_data_dir", "x" * 300], "cannot be read (File name too long); give the path of a folder"),
+        (
+            ["--base", "embedded", "--train_data_dir", "x" * 300],
+            "cannot be read (File name too long); give the path of a folder",
+        ),
         (["--output_name", "x" * 300], "output.output_name: 'xxx"),
         (["--output_dir", "x" * 300], "cannot be"),
         (["--bogus", "1"], "--bogus: no such option"),
@@ -102,7 +111,7 @@ def test_problems_of_settings_and_of_folders_are_listed_together(refused: Comman
 )
 def test_bad_training_folders(refused: Command, workdir: Path, make: Callable[[Path], object], said: str):
     make(workdir / "set")
-    (line,) = refused("train", "lora", "--train-data-dir", "set")
+    (line,) = refused("train", "lora", "--base", "embedded", "--train-data-dir", "set")
     assert said in line
 
 

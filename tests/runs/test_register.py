@@ -177,7 +177,8 @@ def test_measured_images_of_another_model_make_no_champion(own: Finished):
     images.mkdir()
     for number in range(2):
         Image.new("RGB", (64, 64), (90 * number, 40, 200)).save(images / f"{number}.png")
-    measured = ["evaluate", "images", "--generated", "images", "--reference", "images", "--run", run_id]
+    folders = ["--generated", "images", "--reference", "images"]
+    measured = ["evaluate", "images", *folders, "--run", run_id, "--encoder", "embedded"]
     result = fashion_ml(*measured, cwd=own.folder, uri=own.uri)
     assert result.returncode == 0, result.stderr
     register = ["register", run_id, "--name", "other", "--json", "o.json"]

@@ -61,6 +61,16 @@ def trained(place: Path) -> Finished:
     return Finished(place, facts, result.stdout, result.stderr, f"sqlite:///{place / 'mlflow.db'}")
 
 
+def test_a_run_says_at_its_start_what_decides_it_and_that_its_encoder_is_a_toy(trained: Finished):
+    said = trained.stderr.splitlines()
+    assert said[0].startswith("No --config, so the experiment is experiments/stargan/embedded.yaml")  # its VAE made the latents
+    assert any(line.startswith("VAE embedded, encoder embedded; 2 domains of latents 4 x 16 x 16; base_dim ") for line in said)
+    assert [line for line in said if " epochs of " in line and line.startswith("Learning rates ") and "; batch " in line]
+    assert [
+        line for line in said if "embedded is a toy that knows drawings of 64 pixels, and data.latents_dir is 'latents'" in line
+    ]
+
+
 def test_encoding_gives_the_unscaled_posterior_mean_and_a_manifest(place: Path):
     facts = json.loads((place / "encoded.json").read_text(encoding="utf-8"))
     assert facts["domains"] == {"plain": 8, "striped": 8}

@@ -103,6 +103,16 @@ class AttributeReader:
                 picture[category.name] = (category.labels[index], probability)
         return found
 
+    def margins(self, embeddings: torch.Tensor) -> list[dict[str, tuple[str, float]]]:
+        """For each picture and category the top label, and by how much its probability is above the next one's, in [0, 1]."""
+        found: list[dict[str, tuple[str, float]]] = [{} for _ in embeddings]
+        for category in self.attributes.categories:
+            two = (TEMPERATURE * embeddings @ self._texts[category.name].T).softmax(1).topk(2)
+            ahead = (two.values[:, 0] - two.values[:, 1]).tolist()
+            for picture, index, margin in zip(found, two.indices[:, 0].tolist(), ahead, strict=True):
+                picture[category.name] = (category.labels[index], margin)
+        return found
+
 
 def attribute_similarity(first: Labels, second: Labels) -> tuple[float, dict[str, float]]:
     """`fashion_attribute_similarity` of two pictures, in [0, 1], and by category whether the top labels agree (1 or 0).

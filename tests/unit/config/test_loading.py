@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_alpha_is_the_rank_unless_given(minimal: Path):
     assert load_config(minimal, {"rank": "8", "alpha": "1"}).network.alpha == 1
 
 
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("experiments/lora/*.yaml")), ids=lambda path: path.name)
+def test_alpha_of_every_shipped_experiment_follows_the_rank_also_over_its_resolved_yaml(path: Path, tmp_path: Path):
+    assert load_config(path, {"rank": 8}).network.alpha == 8
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(to_yaml(load_config(path)), encoding="utf-8")
+    assert load_config(resolved) == load_config(path)
+    assert load_config(resolved, {"rank": 8}).network.alpha == 8
+
+
+def test_an_alpha_of_the_users_own_file_stands(minimal: Path):
+    minimal.write_text("data: {train_data_dir: x}\nnetwork: {rank: 32, alpha: 16}\n", encoding="utf-8")
+    assert load_config(minimal, {"rank": 8}).network.alpha == 16
+    minimal.write_text(to_yaml(load_config(minimal)), encoding="utf-8")
+    assert load_config(minimal, {"rank": 8}).network.alpha == 16
+
+
 def test_an_empty_override_is_not_given(minimal: Path):
     assert load_config(minimal, {"rank": "", "lr": "", "steps": ""}) == load_config(minimal)
 
@@ -88,6 +105,53 @@ def test_overrides_are_python_values_text_or_nested_as_in_the_file(minimal: Path
     assert (config.loss.min_snr_gamma, config.output.output_dir) == (None, "out")
     assert config.training.sample_prompts == ("a", "[b]")
     assert config.data.train_data_dir == "photos"
+
+
+@pytest.mark.parametrize("words", ["null", "[draft]", "[a, b]", "[1, 2", "[x]: y", "a, b", "true", "7"])
+def test_words_stay_words_where_words_are_meant(minimal: Path, words: str):
+    names = ("name", "training_comment", "output_name", "train_data_dir", "evaluation.encoder", "tracking.experiment")
+    config = load_config(minimal, {**dict.fromkeys(names, words), "evaluation": {"attributes": words}})
+    found = (config.name, config.output.training_comment, config.output.output_name, config.data.train_data_dir)
+    assert (*found, config.evaluation.encoder, config.tracking.experiment, config.evaluation.attributes) == (words,) * 7
+    gan = load_config({}, {"name": words, "latents_dir": words, "vae": words}, kind="stargan")
+    assert (gan.name, gan.data.latents_dir, gan.model.vae) == (words,) * 3
+
+
+def test_null_takes_back_an_optional_setting_and_is_no_number(minimal: Path):
+    given = {"references": "photos", "output_dir": "[out]", "alpha": 3, "cache_dir": "[a, b]", "min_snr_gamma": 5}
+    config = load_config(given | {"train_data_dir": "x"})
+    assert (config.output.output_dir, config.data.cache_dir) == ("[out]", "[a, b]")
+    config = load_config(given | {"train_data_dir": "x"}, dict.fromkeys(given, "null"))
+    assert (config.evaluation.references, config.output.output_dir, config.data.cache_dir) == (None, None, None)
+    assert (config.network.alpha, config.loss.min_snr_gamma) == (32, None)
+    with pytest.raises(InputError, match=r"network\.rank: 'null' is not accepted; input should be a valid integer"):
+        load_config(given, {"rank": "null", "train_data_dir": "x"})
+
+
+@pytest.mark.parametrize(
+    ("given", "prompts"),
+    [
+        ("a red dress, zarya style", ("a red dress, zarya style",)),
+        ("[draft] a red dress", ("[draft] a red dress",)),
+        ("[a red dress, a hat]", ("a red dress", "a hat")),
+        ('["a red dress, zarya style", "[b]", "null", "1.0"]', ("a red dress, zarya style", "[b]", "null", "1.0")),
+        ("[no, 1.0, null]", ("no", "1.0", "null")),
+        ("null", ("null",)),
+    ],
+)
+def test_a_prompt_may_hold_commas_and_brackets(minimal: Path, given: str, prompts: tuple[str, ...]):
+    assert load_config(minimal, {"sample_prompts": given}).training.sample_prompts == prompts
+    minimal.write_text(
+        f"data: {{train_data_dir: x}}\ntraining: {{sample_prompts: {json.dumps(list(prompts))}}}\n", encoding="utf-8"
+    )
+    assert load_config(minimal).training.sample_prompts == prompts
+
+
+def test_lists_of_numbers_and_choices_are_read_from_the_command_line_in_both_forms(minimal: Path):
+    for text in ("[0, 0.5, 1]", "0,0.5,1"):
+        assert load_config(minimal, {"strengths": text}).evaluation.strengths == (0, 0.5, 1)
+    for text in ("[kid, lpips]", '["kid", "lpips"]', "kid,lpips"):
+        assert load_config(minimal, {"extra_metrics": text}).evaluation.extra_metrics == ("kid", "lpips")
 
 
 def test_an_experiment_can_be_a_mapping_by_short_names_paths_or_sections_and_is_not_changed(minimal: Path):

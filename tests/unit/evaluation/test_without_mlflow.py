@@ -52,7 +52,7 @@ for name, seed in (("a", 1), ("b", 2)):
     save_lora(Path(f"{name}.safetensors"), lora_tensors(base.unet, base.text_encoder, spec), {"ss_resolution": "(64, 64)"})
 first = evaluate_lora("a.safetensors", references="references", training="train", **few)
 second = evaluate_lora("b.safetensors", references="references", training="train", folder="second", **few)
-images = evaluate_images("generated", "references", folder="images", resamples=20)
+images = evaluate_images("generated", "references", folder="images", resamples=20, encoder="embedded")
 found = compare(first, "second")
 print(json.dumps({
     "sizes": first.facts["sizes"],
@@ -63,6 +63,7 @@ print(json.dumps({
     "pairs": images.table["name"].tolist(),
     "differences": [entry.metric for entry in found.differences],
     "sentence": found.sentence,
+    "noted": found.noted,
     "same": compare(first, "outputs/evaluations/a").sentence,
     "loaded": sorted(name for name in sys.modules if name.startswith("fashion_ml.tracking")),
 }))
@@ -99,6 +100,8 @@ def test_a_notebook_measures_and_compares_where_importing_mlflow_raises(place: P
     assert told["lora"]["references_seen_in_training"] is False
     assert "run_id" not in told["lora"]
     assert set(told["lora"]["kid"]) == {"kid", "base_kid", "gain_kid"}
+    assert all("The encoder was the embedded one, a toy" in told[one]["sentence"] for one in ("lora", "images"))
+    assert told["noted"][0].startswith("first: the embedded encoder is a toy that knows drawings of 64 pixels; data.train")
     assert told["pairs"] == ["look_0", "look_1", "look_2"]
     assert told["images"]["aggregates"]["ssim"]["mean"] > 0.5
     assert {"ssim", "weighted_total_loss"} <= set(told["differences"])
@@ -121,6 +124,21 @@ def test_results_that_were_measured_differently_are_refused_by_what_differs(plac
     assert same.to_dict()["compared"]["second"]["ssim"]["gain"]["mean"] == 0
     with pytest.raises(InputError, match="is no evaluation's folder"):
         compare(one, tmp_path)
+
+
+def test_the_toy_encoder_measures_own_images_only_for_those_who_name_it(place: Path, caplog: pytest.LogCaptureFixture):
+    refused = (
+        r"^evaluation\.encoder: embedded is a toy that knows drawings of 64 pixels, and the references are .*; give encoder="
+    )
+    with pytest.raises(InputError, match=refused) as caught:
+        evaluate_images(place / "generated", place / "references")
+    assert "--" not in str(caught.value)
+    assert 'without=["fashion_clip"]' in str(caught.value)
+    made = evaluate_images(place / "generated", place / "references", encoder="embedded", extra_metrics=[], resamples=20)
+    assert len([line for line in caplog.messages if "say nothing of photos" in line]) == 1
+    assert "toy_encoder" in made.facts
+    without = evaluate_images(place / "generated", place / "references", without="fashion_clip", extra_metrics=[], resamples=20)
+    assert "toy_encoder" not in without.facts
 
 
 def test_a_setting_that_there_is_not_and_a_file_that_there_is_not_are_one_line_each(place: Path, tmp_path: Path):

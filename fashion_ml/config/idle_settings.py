@@ -1,0 +1,148 @@
+"""Settings that were given and do nothing beside the others, or not what they are for: a line each, with what would make them count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fashion_ml.config.base import Section
+from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.config.stargan import StarganExperiment
+
+
+def idle_settings(config: LoraExperiment | StarganExperiment, steps_per_epoch: int) -> list[str]:
+    """Those of an experiment whose epoch has so many steps; a setting that has its default was not given."""
+    if isinstance(config, LoraExperiment):
+        return [*_of_images(config), *_of_training(config), *_of_the_length(config, steps_per_epoch), *_of_measuring(config)]
+    return [*_of_stargan(config, steps_per_epoch)]
+
+
+def _given(section: Section, *keys: str) -> list[tuple[str, Any]]:
+    """Those of a section's settings that are not their defaults, with their values."""
+    found = [(key, getattr(section, key)) for key in keys]
+    return [(key, value) for key, value in found if value != type(section).model_fields[key].get_default()]
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _idle(name: str, section: Section, *keys: str, without: str, what: str) -> Iterator[str]:
+    """A line for each of the settings that was given; `without` is what is missing, `what` makes them count."""
+    for key, value in _given(section, *keys):
+        yield f"{name}.{key}: {_shown(value)} does nothing {without}; {what}"
+
+
+def _of_images(config: LoraExperiment) -> Iterator[str]:
+    data = config.data
+    if not data.shuffle_caption:
+        yield from _idle(
+            "data", data, "keep_tokens", without="where captions are not mixed", what="add data.shuffle_caption true"
+        )
+    sides = ("bucket_no_upscale", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso")
+    if not data.enable_bucket:
+        yield from _idle("data", data, *sides, without="without buckets", what="add data.enable_bucket true")
+    elif (data.min_bucket_reso or 0) > data.resolution or (data.max_bucket_reso or data.resolution) < data.resolution:
+        low, high = data.min_bucket_reso or "half of it", data.max_bucket_reso or "twice of it"
+        yield (
+            f"data.enable_bucket: no bucket but the square is left, for data.resolution {data.resolution} is not between min_bucket_reso "
+            f"({low}) and max_bucket_reso ({high})"
+        )
+    if not data.validation_split:
+        what = "add data.validation_split 0.1"
+        yield from _idle("data", data, "validation_seed", without="where no image is held out", what=what)
+        yield from _idle("training", config.training, "validate_every_n_steps", without="where no image is held out", what=what)
+    if data.reg_data_dir is None:
+        what = "add data.reg_data_dir FOLDER"
+        yield from _idle("loss", config.loss, "prior_loss_weight", without="without prior images", what=what)
+
+
+def _of_training(config: LoraExperiment) -> Iterator[str]:
+    rates, training, loss = config.optimizer, config.training, config.loss
+    if rates.lr_scheduler != "polynomial":
+        what = "use optimizer.lr_scheduler polynomial"
+        yield from _idle("optimizer", rates, "lr_scheduler_power", without=f"with lr_scheduler {rates.lr_scheduler}", what=what)
+    if loss.loss_type == "l2":
+        what = "use loss.loss_type huber"
+        yield from _idle("loss", loss, "huber_c", "huber_schedule", without="with loss_type l2", what=what)
+    if training.save_every_n_steps is None and training.save_every_n_epochs is None:
+        what = "add training.save_every_n_steps"
+        yield from _idle("training", training, "save_last_n", without="where no file is kept on the way", what=what)
+    if not training.save_state:
+        what = "use training.save_state true"
+        yield from _idle("training", training, "save_state_minutes", without="where no state is saved", what=what)
+    if training.sample_every is None and training.sample_prompts:
+        yield "training.sample_prompts: no sample images are made; add training.sample_every, such as 100"
+    elif training.sample_every is not None and not training.sample_prompts:
+        of = "references" if config.evaluation.references and config.evaluation.enabled else "training images"
+        yield f"training.sample_every: sample images show the first four captions of the {of}; training.sample_prompts gives others"
+
+
+def _of_the_length(config: LoraExperiment, steps_per_epoch: int) -> Iterator[str]:
+    training, steps = config.training, config.training.max_train_steps
+    for key in ("save_every_n_steps", "sample_every", "validate_every_n_steps", "performance_check_interval"):
+        every = getattr(training, key)
+        if every is not None and every > steps:
+            yield f"training.{key}: {every} is beyond the training's {steps} steps, so it never comes; use at most {steps}"
+    epochs = steps / steps_per_epoch
+    for key, value in _given(training, "save_every_n_epochs"):
+        if value is not None and value > epochs:
+            yield (
+                f"training.{key}: {value} epochs are beyond the training's {epochs:.3g}, so it never comes; use fewer, or "
+                "training.save_every_n_steps"
+            )
+    yield from _warm_up(config, steps)
+
+
+def _warm_up(config: LoraExperiment | StarganExperiment, steps: int) -> Iterator[str]:
+    warm_up = config.optimizer.lr_warmup_steps
+    if warm_up >= steps:
+        yield (
+            f"optimizer.lr_warmup_steps: {warm_up} is no less than the training's {steps} steps, so the learning rate never gets to its "
+            "peak; use fewer"
+        )
+
+
+def _of_measuring(config: LoraExperiment) -> Iterator[str]:
+    settings = config.evaluation
+    if not settings.enabled and config.training.performance_check_interval is None:
+        keys = ("encoder", "without", "images_per_reference", "strengths", "attributes")
+        yield from _idle("evaluation", settings, *keys, without="where nothing is measured", what="use evaluation.enabled true")
+        return
+    if "fashion_clip" in settings.without:
+        what = "leave evaluation.without out"
+        yield from _idle("evaluation", settings, "encoder", "attributes", "weights", without="without fashion_clip", what=what)
+    elif "attributes" not in settings.extra_metrics:
+        what = "add attributes to evaluation.extra_metrics"
+        yield from _idle("evaluation", settings, "attributes", without="where no attributes are measured", what=what)
+
+
+def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str]:
+    loss, training, rates, settings = config.loss, config.training, config.optimizer, config.evaluation
+    if not loss.w_ds:
+        yield from _idle("loss", loss, "ds_margin", "ds_decay_epochs", without="where w_ds is 0", what="give loss.w_ds")
+    if not loss.w_r1:
+        yield from _idle("loss", loss, "r1_interval", without="where w_r1 is 0", what="give loss.w_r1")
+    if not loss.w_sty:
+        yield from _idle("loss", loss, "detach_style_target", without="where w_sty is 0", what="give loss.w_sty")
+    if rates.lr_g is not None and rates.lr_d is not None:
+        what = "leave optimizer.lr_g or optimizer.lr_d out"
+        yield from _idle("optimizer", rates, "learning_rate", without="where lr_g and lr_d are given", what=what)
+    if training.save_every_n_epochs is None:
+        what = "add training.save_every_n_epochs"
+        yield from _idle("training", training, "save_last_n", without="where no networks are kept on the way", what=what)
+    elif training.save_every_n_epochs > training.epochs:
+        every = training.save_every_n_epochs
+        yield f"training.save_every_n_epochs: {every} is beyond the training's {training.epochs} epochs, so it never comes"
+    if not training.save_state:
+        what = "use training.save_state true"
+        yield from _idle("training", training, "save_state_minutes", without="where no state is saved", what=what)
+    if not settings.enabled:
+        keys = ("encoder", "without", "contents_per_domain", "styles", "domain_prompt")
+        yield from _idle("evaluation", settings, *keys, without="where nothing is measured", what="use evaluation.enabled true")
+    elif "fashion_clip" in settings.without:
+        what = "leave evaluation.without out"
+        yield from _idle(
+            "evaluation", settings, "encoder", "domain_prompt", "weights", without="without fashion_clip", what=what
+        )
+    yield from _warm_up(config, training.epochs * steps_per_epoch)

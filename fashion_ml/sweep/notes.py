@@ -1,0 +1,27 @@
+"""What is to be known of a sweep before it begins: refused, or said in a line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fashion_ml.config import LoraExperiment, SweepSpec, short_names
+from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_of_stargan
+from fashion_ml.runtime.console import warn
+
+
+def check_base(spec: SweepSpec, base: Any) -> None:
+    """InputError when its trials would be measured by a toy encoder that nobody asked for; a warning for an alpha that stands still while
+    ranks are compared."""
+    if isinstance(base, LoraExperiment):
+        own, model = own_of_lora(base), base.model.base
+    else:
+        own, model = own_of_stargan(base), base.model.vae
+    if base.evaluation.enabled:
+        check_encoder(base.evaluation, own, refuse=model != EMBEDDED)
+    names = short_names(type(base))
+    searched = {names.get(name, name) for name in spec.search_space}
+    if "network.rank" in searched and "network.alpha" not in searched and base.network.alpha_is_given:
+        warn(
+            f"network.alpha: is fixed at {base.network.alpha:g} while network.rank is searched, so the scale alpha / rank differs between "
+            "trials and ranks are not compared alone; leave alpha out of the experiment and of settings, and it follows the rank"
+        )

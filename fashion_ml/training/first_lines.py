@@ -1,0 +1,89 @@
+"""What a training says of itself before it begins: what decides it, and how many epochs its steps are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fashion_ml.config import LoraExperiment, StarganExperiment
+from fashion_ml.config.idle_settings import idle_settings
+from fashion_ml.data.batch_sampler import StepPlan
+from fashion_ml.data.buckets import image_sizes
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.stargan_batches import GanInputs
+
+_TARGETS = ("feed_forward", "projections", "convolutions", "train_text_encoder")
+
+
+def step_plan(config: LoraExperiment, items: Sequence[CaptionedImage], factor: int, processes: int) -> StepPlan:
+    """How the steps of a training on these images are counted, as its loop does, for a VAE of that factor.
+
+    Images that validation holds out are not left out yet: which they are is only known when all have been looked at.
+    """
+    sizes = image_sizes([item.size for item in items], **config.data.bucketing(factor))
+    known = {size: number for number, size in enumerate(sorted(set(sizes)))}
+    training = config.training
+    return StepPlan(
+        tuple(item.repeats for item in items),
+        training.train_batch_size * processes,
+        training.gradient_accumulation_steps,
+        training.seed,
+        tuple(known[size] for size in sizes),
+    )
+
+
+def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: int, processes: int) -> list[str]:
+    """Base, encoder, rank, alpha, where; rates, resolution, batch, steps and epochs; then settings that do nothing, a line each."""
+    network, rates, data, training = config.network, config.optimizer, config.data, config.training
+    alpha = float(network.alpha or network.rank)
+    scale = alpha / network.rank**0.5 if network.use_rslora else alpha / network.rank
+    where = ["attention", *(name for name in _TARGETS if getattr(network, name))]
+    text_rate = f" (text encoder {rates.text_encoder_lr or rates.learning_rate:g})" if network.train_text_encoder else ""
+    plan = step_plan(config, items, factor, processes)
+    warm_up = f", {rates.lr_warmup_steps} steps of warm-up" if rates.lr_warmup_steps else ""
+    lora = f"LoRA rank {network.rank}, alpha {alpha:g} (scale {scale:g}) on {', '.join(where)}"
+    return [
+        f"Base {config.model.base}, encoder {_encoder(config)}; {lora}",
+        f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}; {data.resolution} px"
+        f"{' in buckets' if data.enable_bucket else ''}; {_batch(training.train_batch_size, training.gradient_accumulation_steps, processes)}; "
+        f"{_epochs(config, plan)}",
+        *idle_settings(config, plan.steps_per_epoch),
+    ]
+
+
+def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) -> list[str]:
+    """VAE, encoder, latents, sizes; rates, batch, steps and epochs; then settings that do nothing, a line each."""
+    rates, training, network = config.optimizer, config.training, config.network
+    shape = " x ".join(map(str, inputs.latents.shape))
+    per_epoch, given = inputs.steps_per_epoch, rates.learning_rate
+    return [
+        f"VAE {config.model.vae}, encoder {_encoder(config)}; {len(inputs.latents.domains)} domains of latents {shape}; base_dim "
+        f"{network.base_dim}, {network.n_res_blocks} residual blocks",
+        f"Learning rates {rates.lr_g or given:g} (G, E), {rates.lr_d or given:g} (D), {rates.lr_mapping:g} (F), {rates.lr_scheduler}; "
+        f"{_batch(training.batch_size, 1, processes)}; {training.epochs * per_epoch} steps = {training.epochs} epochs of {per_epoch} steps",
+        *idle_settings(config, per_epoch),
+    ]
+
+
+def _encoder(config: LoraExperiment | StarganExperiment) -> str:
+    evaluation = config.evaluation
+    checks = isinstance(config, LoraExperiment) and config.training.performance_check_interval is not None
+    if not (evaluation.enabled or checks):
+        return "none (not evaluated)"
+    return "none (without fashion_clip)" if "fashion_clip" in evaluation.without else evaluation.encoder
+
+
+def _batch(size: int, accumulation: int, processes: int) -> str:
+    parts = [str(size)]
+    if accumulation > 1:
+        parts.append(f"{accumulation} accumulated")
+    if processes > 1:
+        parts.append(f"{processes} processes")
+    total = size * accumulation * processes
+    return f"batch {' x '.join(parts)}" + (f" = {total}" if len(parts) > 1 else "")
+
+
+def _epochs(config: LoraExperiment, plan: StepPlan) -> str:
+    steps, held = config.training.max_train_steps, config.data.validation_split
+    per_epoch = max(plan.steps_per_epoch * (1 - held), 1)
+    about = "about " if held else ""
+    return f"{steps} steps = {about}{steps / per_epoch:.3g} epochs of {about}{per_epoch:.0f} steps"
