@@ -48,12 +48,15 @@ def data(
     check_json(json)
     from fashion_ml.data.contact_sheet import write_contact_sheet
     from fashion_ml.data.summary_lines import lines_of
+    from fashion_ml.errors import InputError
     from fashion_ml.runs.data_summary import facts_of, look_at_data
 
+    if contact_sheet and (Path(contact_sheet).is_dir() or not Path(contact_sheet).absolute().parent.is_dir()):
+        raise InputError(f"--contact-sheet: {contact_sheet!r} cannot be written; give a file in an existing folder")
     looked = look_at_data(directory, {**context.obj, **assignments(set_)}, config, references=references)
     for line, important in lines_of(looked.summaries):
         say(f"{'! ' if important else ''}{line}")
-    path = Path(contact_sheet or f"contact_sheet_{looked.folder.name}.png")
+    path = Path(contact_sheet or f"contact_sheet_{looked.folder.absolute().name}.png")
     say(f"Contact sheet: {write_contact_sheet(path, looked.items, str(looked.folder))}")
     write_json(json, facts_of(looked.summaries))
 

@@ -268,10 +268,10 @@ def _class_folders(reading: Reading, field: str) -> list[tuple[re.Match[str], Pa
         elif inside := images_below(path):
             reading.notices.append(Notice(Kind.UNNUMBERED, f"{printable(path.name)}/", count_of(inside), inside))
     if not classes:
-        example = f"for example {folder / '10_dress'}"
-        raise InputError(
-            f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); put the images into one, {example}"
-        )
+        fix = f"put the images into one, for example {str(folder / '10_dress')!r}"
+        if _CLASS_FOLDER.fullmatch(folder.absolute().name) and listing.images:
+            fix = f"it is one itself, so give the folder that it lies in, {str(folder.absolute().parent)!r}"
+        raise InputError(f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); {fix}")
     reading.notices.extend(Notice(Kind.LOOSE, printable(path.name)) for path in listing.images)
     reading.notices.extend(listing.notices)
     return classes

@@ -18,6 +18,7 @@ from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import StepInputs
 from fashion_ml.models.text_encoding import CHUNK
+from fashion_ml.runtime.printable import printable
 from fashion_ml.training.validation import Validation
 
 _OPTIMIZERS = {
@@ -32,7 +33,7 @@ def tag_frequency(items: Sequence[CaptionedImage]) -> dict[str, dict[str, int]]:
     """How often each comma-separated part of the captions occurs, by folder."""
     counts: dict[str, Counter[str]] = {}
     for item in items:
-        folder = counts.setdefault(item.path.parent.name, Counter())
+        folder = counts.setdefault(printable(item.path.parent.name), Counter())
         folder.update(tag.strip() for tag in item.caption.split(",") if tag.strip())
     return {folder: dict(counter) for folder, counter in counts.items()}
 
@@ -41,7 +42,7 @@ def dataset_dirs(items: Sequence[CaptionedImage]) -> dict[str, dict[str, int]]:
     """Repeats and number of images of each folder."""
     folders: dict[str, dict[str, int]] = {}
     for item in items:
-        entry = folders.setdefault(item.path.parent.name, {"n_repeats": item.repeats, "img_count": 0})
+        entry = folders.setdefault(printable(item.path.parent.name), {"n_repeats": item.repeats, "img_count": 0})
         entry["img_count"] += 1
     return folders
 

@@ -109,6 +109,15 @@ def test_data_looks_at_references_and_at_what_an_experiment_reads(workdir: Path,
     [
         (["data", "none"], "DIR: 'none' does not exist"),
         (["data"], "DIR: is not given"),
+        (["data", "train/1_x"], "it is one itself, so give the folder that it lies in, '"),
+        (["data", "train", "--contact-sheet", "flat"], "--contact-sheet: 'flat' cannot be written; give a file"),
+        (["data", "train", "--contact-sheet", "none/a.png"], "--contact-sheet: 'none/a.png' cannot be written; give a file"),
+        (["data", "flat/a.png"], "DIR: 'flat/a.png' is a file; give the path of a folder"),
+        (["data", "train", "--caption_extension", "txt"], "data.caption_extension: 'txt' is not accepted"),
+        (["data", "train", "--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
+        (["split", "train", "--references", "0"], "--references: 0 is not accepted; give how many to take, at least 1"),
+        (["split", "train", "--references", "1"], "--references: 1, but of 1 images at most 0 can be taken out"),
+        (["split", "train", "--out", "flat"], "already holds something; give a new folder"),
         (["data", "flat"], "DIR: 'flat' holds no folder named N_class"),
         (["data", "none", "--references"], "DIR: 'none' does not exist"),
         (["data", "flat", "--resolution", "0"], "data.resolution: '0' is not accepted"),
@@ -125,6 +134,7 @@ def test_data_looks_at_references_and_at_what_an_experiment_reads(workdir: Path,
 )
 def test_a_folder_that_cannot_be_used_is_one_line(refused: Command, workdir: Path, arguments: list[str], said: str):
     captioned(workdir / "flat" / "a.png")
+    captioned(workdir / "train" / "1_x" / "a.png")
     (workdir / "heic").mkdir()
     (workdir / "heic" / "a.jxl").write_bytes(b"x")
     (line,) = refused(*arguments)
