@@ -90,13 +90,13 @@ def _stargan(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int
 
     from fashion_ml.config import StarganExperiment
     from fashion_ml.deploy.lora_model import as_png
-    from fashion_ml.models.single_file import read_header
     from fashion_ml.models.vae import load_vae, vae_factor_of
+    from fashion_ml.runtime.weight_files import read_header
     from fashion_ml.tracking.queries import download
 
     config = _config(client, run_id, StarganExperiment, place)
     networks = download(client, run_id, f"stargan/{config.output.output_name}.safetensors", place)
-    facts = json.loads(read_header(networks)[1]["stargan"])
+    facts = json.loads(read_header(networks, "stargan").metadata["stargan"])
     size = facts["latent_shape"][1] * vae_factor_of(load_vae(config.model.vae))
     example = {"image": as_png(Image.new("RGB", (size, size), "white")), "domain": facts["domains"][0]}
     return {"networks": networks, "vae": config.model.vae, "size": size, "example": example}, config.training.epochs

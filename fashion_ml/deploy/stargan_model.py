@@ -86,12 +86,12 @@ class StarganModel:
 
     def _load(self) -> Any:
         if self._loaded is None:
-            from fashion_ml.models.single_file import read_header
             from fashion_ml.models.stargan import NetworkSizes, make_networks
             from fashion_ml.models.stargan_format import load_averages
             from fashion_ml.models.vae import load_vae
+            from fashion_ml.runtime.weight_files import read_header
 
-            facts = json.loads(read_header(self._weights)[1]["stargan"])
+            facts = json.loads(read_header(self._weights, "stargan").metadata["stargan"])
             networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))
             self._loaded = networks, load_vae(self._vae_name), facts
         return self._loaded

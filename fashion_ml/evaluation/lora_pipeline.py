@@ -9,35 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.kohya_format import load_lora, read_metadata, spec_of
+from fashion_ml.models.kohya_format import load_lora, read_lora, read_metadata, spec_of
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import find_base, quiet_libraries
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import WEIGHTS
 
 _LORA = (".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_A.weight", ".lora_A.default.weight")
 """How the first matrix of a module is called by kohya, diffusers and PEFT."""
 
 
 def put_lora(pipeline: Any, path: Path) -> None:
-    """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out.
 
+    InputError when the file is none, holds NaN, or has a module that the base does not have.
+    """
+    tensors = read_lora(path, "lora")
     try:
-        tensors = load_file(path)
-        if not any(name.endswith(_LORA) for name in tensors):
-            raise ValueError("it holds no LoRA")
         if any(name.endswith(".dora_scale") for name in tensors):
             spec = spec_of(tensors)
             add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
             load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
             return
         with quiet_libraries():
-            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            if path.suffix == ".safetensors":
+                pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+            else:  # diffusers takes another case of the ending for a pickled file
+                pipeline.load_lora_weights(tensors)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(
             f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
         ) from error
+    held = sum(name.endswith(_LORA) for name in tensors)
+    on = sum(hasattr(module, "lora_A") for model in (pipeline.unet, pipeline.text_encoder) for module in model.modules())
+    if on != held:
+        raise InputError(f"lora: {str(path)!r} has {held} modules, of which this base has {on}; use a LoRA trained on it")
 
 
 def set_strength(pipeline: Any, strength: float) -> None:
@@ -55,7 +61,7 @@ def base_identity(base: str) -> str:
     path = Path(find_base(base))
     if not path.exists():
         return base
-    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.suffix.lower() in WEIGHTS)
     found = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return f"{base} {hashlib.sha256(' '.join(found).encode()).hexdigest()}"
 

@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 
 from fashion_ml.errors import InputError
+from fashion_ml.metrics.open_clip_weights import check_tokenizer, load_open_clip
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import is_path, not_there, read_json
 from fashion_ml.runtime.weights_hash import weights_sha256
 
 FORMS = (
@@ -97,14 +99,17 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
 def _load(name: str, source: str) -> tuple[Any, Any, Any]:
     import open_clip
 
+    what = f"evaluation.encoder: {name!r}"
     if source.startswith(("local-dir:", "hf-hub:")):
         folder = Path(source.removeprefix("local-dir:")).expanduser()
-        if source.startswith("local-dir:") and not (folder / "open_clip_config.json").is_file():
-            raise InputError(f"evaluation.encoder: {name!r} holds no open_clip_config.json; {FORMS}")
         if source.startswith("local-dir:"):
+            if not folder.is_dir():
+                raise not_there(str(folder), "evaluation.encoder")
+            if not (folder / "open_clip_config.json").is_file():
+                raise InputError(f"{what} holds no open_clip_config.json; {FORMS}")
+            read_json(folder / "open_clip_config.json", "evaluation.encoder")
             source = f"local-dir:{folder}"
-        model = open_clip.create_model(source, require_pretrained=True)  # without it, missing weights are drawn at random
-        return model, _transform_of(model), open_clip.get_tokenizer(source)
+        return _of_open_clip(source, None, source, what)
     architecture, at, file = source.partition("@")
     if at:
         if architecture not in open_clip.list_models():
@@ -115,12 +120,23 @@ def _load(name: str, source: str) -> tuple[Any, Any, Any]:
                 else "python -c 'import open_clip; print(open_clip.list_models())' lists them"
             )
             raise InputError(f"evaluation.encoder: {architecture!r} is no architecture of open_clip; {hint}")
-        if not Path(file).expanduser().is_file():
+        path = Path(file).expanduser()
+        if not path.is_file():
             raise InputError(f"evaluation.encoder: {file!r} is not there; give the path of a weights file")
-        pretrained = str(Path(file).expanduser())
-        model = open_clip.create_model(architecture, pretrained=pretrained, weights_only=True, require_pretrained=True)
-        return model, _transform_of(model), open_clip.get_tokenizer(architecture)
-    return load_transformers_clip(_transformers_folder(name, source))
+        return _of_open_clip(architecture, path, architecture, what)
+    return load_transformers_clip(_transformers_folder(name, source), what)
+
+
+def _of_open_clip(source: str, file: Path | None, tokenizer_of: str, what: str) -> tuple[Any, Any, Any]:
+    import open_clip
+
+    model = load_open_clip(source, file, what)
+    try:
+        tokenizer = open_clip.get_tokenizer(tokenizer_of)
+    except Exception as error:  # of the hub's, the tokenizers' and open_clip's kinds
+        raise InputError(f"{what} has no tokenizer that can be read ({first_line(error)}); give its files too") from error
+    check_tokenizer(tokenizer, model, what)
+    return model, _transform_of(model), tokenizer
 
 
 def _transform_of(model: Any) -> Any:
@@ -134,7 +150,9 @@ def _transformers_folder(name: str, source: str) -> Path:
     folder = Path(source).expanduser()
     if is_transformers_clip(folder):
         return folder
-    if folder.exists() or not _HUB_ID.fullmatch(source) or source.startswith("."):
+    if not folder.exists() and is_path(source):
+        raise not_there(source, "evaluation.encoder")
+    if folder.exists() or not _HUB_ID.fullmatch(source):
         raise InputError(f"evaluation.encoder: {name!r} is not known; {FORMS}")
     from huggingface_hub import snapshot_download
 

@@ -9,10 +9,15 @@ from typing import Any
 
 import torch
 
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.clip_tokenizer import read_tokenizer
+from fashion_ml.runtime.loaded_weights import check_names, fill
+from fashion_ml.runtime.weight_files import find_weights
+
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 """open_clip's `quick_gelu` for each activation; a wrong one loads without complaint and gives other embeddings."""
 _OPENAI_MEAN, _OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_STEMS = ("model", "pytorch_model")
 _LEGACY_EOS = 2
 """In old configurations: the end is the largest token id."""
 
@@ -27,11 +32,11 @@ def is_transformers_clip(folder: Path) -> bool:
         return False
 
 
-def load_transformers_clip(folder: Path) -> tuple[Any, Any, Tokenize]:
-    """open_clip model (float32, CPU), image transform and tokenizer of a transformers folder.
+def load_transformers_clip(folder: Path, what: str = "evaluation.encoder") -> tuple[Any, Any, Tokenize]:
+    """open_clip model (float32, CPU), image transform and tokenizer of a transformers folder; `what` begins messages.
 
-    Width, depth, activation and layer-norm epsilon come from config.json, as transformers reads it. ValueError or OSError, naming what is
-    wrong, when something is missing or of a kind that open_clip cannot express.
+    Width, depth, activation and layer-norm epsilon come from config.json, as transformers reads it. InputError, naming what is wrong, when
+    weights or the tokenizer are missing or another model's; ValueError for a kind that open_clip cannot express.
     """
     import open_clip
     from transformers import CLIPConfig
@@ -63,8 +68,23 @@ def load_transformers_clip(folder: Path) -> tuple[Any, Any, Tokenize]:
         for module in tower.modules():
             if isinstance(module, torch.nn.LayerNorm):
                 module.eps = settings.layer_norm_eps
-    model.load_state_dict(open_clip_tensors(_read_weights(folder)))
-    return model, _preprocess(folder, vision.image_size), _tokenizer(folder, text)
+    tensors = find_weights(folder, _STEMS, "evaluation.encoder").read("evaluation.encoder")
+    found = check_names(_names(text.num_hidden_layers, vision.num_hidden_layers), tensors, what)
+    fill(model, open_clip_tensors({name: tensors[given] for name, given in found.items()}), what)
+    return model.float(), _preprocess(folder, vision.image_size), _tokenizer(folder, text, what)
+
+
+def _names(text_layers: int, vision_layers: int) -> list[str]:
+    """Transformers' names of all weights of a CLIP."""
+    parts = [*_LAYER, *(f"self_attn.{letter}_proj" for letter in "qkv")]
+    layers = {"text_model": text_layers, "vision_model": vision_layers}
+    return list(_WHOLE) + [
+        f"{tower}.encoder.layers.{number}.{part}.{kind}"
+        for tower, count in layers.items()
+        for number in range(count)
+        for part in parts
+        for kind in ("weight", "bias")
+    ]
 
 
 def open_clip_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -137,17 +157,6 @@ def _pooling(text: Any) -> dict[str, Any]:
     return {"pool_type": "eos", "eos_id": text.eos_token_id}
 
 
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    safe, pickled = (folder / name for name in _WEIGHTS)
-    if safe.is_file():
-        from safetensors.torch import load_file
-
-        return load_file(safe)
-    if pickled.is_file():
-        return torch.load(pickled, map_location="cpu", weights_only=True)
-    raise OSError(f"holds neither {' nor '.join(_WEIGHTS)}")
-
-
 def _preprocess(folder: Path, image_size: int) -> Any:
     import open_clip
 
@@ -157,17 +166,15 @@ def _preprocess(folder: Path, image_size: int) -> Any:
     return open_clip.image_transform(image_size, is_train=False, mean=tuple(mean), std=tuple(std), resize_mode="shortest")
 
 
-def _tokenizer(folder: Path, text: Any) -> Tokenize:
+def _tokenizer(folder: Path, text: Any, what: str) -> Tokenize:
     import open_clip
 
-    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        from transformers import CLIPTokenizer
-
-        own = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "merges.txt")):
+        own = read_tokenizer(folder, text, what)
     elif text.vocab_size == open_clip.SimpleTokenizer().vocab_size:
         return open_clip.SimpleTokenizer(context_length=text.max_position_embeddings)
     else:
-        raise OSError("holds no tokenizer (tokenizer.json, or vocab.json and merges.txt)")
+        raise InputError(f"{what} holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); download it again")
 
     def tokenize(texts: Sequence[str]) -> torch.Tensor:
         limit = text.max_position_embeddings

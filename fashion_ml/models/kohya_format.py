@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,15 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import TEXT_ENCODER, LoraSpec, modules_ending_in, unet_targets
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.loaded_weights import check_finite
+from fashion_ml.runtime.weight_files import is_safetensors, not_there, read_header, read_tensors
 
 _PARTS = ("lora_down.weight", "lora_up.weight", "alpha", "dora_scale")
 """What a module may have in a file; the first two it must have."""
+_OF_LORA = re.compile(r"lora|\.(hada|lokr|oft|boft)_\w+|\.diff(_b)?$|\.(up|down)\.weight$")
+_OF_BASE = re.compile(
+    r"(model\.diffusion_model|first_stage_model|cond_stage_model|(unet\.)?(down_blocks|conv_in)|(\w+\.)?text_model|encoder)\."
+)
 
 
 def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torch.Tensor]:
@@ -39,10 +46,8 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
 
     Another alpha in the file is folded into lora_up. InputError as check_lora.
     """
-    from safetensors.torch import load_file
-
     check_lora(path, unet, text_encoder, spec)
-    tensors = load_file(path)
+    tensors = read_tensors(path, "network.network_weights")
     for key, module in _lora_modules(unet, text_encoder if spec.train_text_encoder else None):
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
@@ -54,17 +59,30 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
             magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
 
 
+def read_lora(path: Path, field: str) -> dict[str, torch.Tensor]:
+    """The tensors of a LoRA's .safetensors file. InputError, naming `field`, when it is not there, no LoRA but a base, or holds NaN or Inf."""
+    if not path.is_file():
+        raise not_there(str(path), field)
+    what = f"{field}: {str(path)!r}"
+    if not is_safetensors(path):
+        raise InputError(f"{what} is no .safetensors file; such files can run code, convert it to .safetensors first")
+    shapes = read_header(path, field).shapes
+    if not any(_OF_LORA.search(name) for name in shapes):
+        base = next((name for name in shapes if _OF_BASE.match(name)), None)
+        raise InputError(
+            f"{what} is no LoRA" + (f" but a base model (it holds {base})" if base else "") + "; give a LoRA's file"
+        )
+    tensors = read_tensors(path, field)
+    check_finite(tensors, what)
+    return tensors
+
+
 def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is none in kohya's layout, or its
-    rank, targets, shapes or magnitudes differ. Only the file's header is read, and the models may or may not have their LoRA yet."""
-    from safetensors import SafetensorError, safe_open
-
+    rank, targets, shapes or magnitudes differ, or it holds NaN or Inf. The models may or may not have their LoRA yet."""
     name = f"network.network_weights: {str(path)!r}"
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{name} cannot be read ({error}); give a LoRA .safetensors file") from None
+    tensors = read_lora(path, "network.network_weights")
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     ranks = sorted({shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")})
     if not ranks:
         raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,59 +15,176 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.base_folder import empty_model
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.loaded_weights import check_finite, fill, fitted, spelled, unwrapped
+from fashion_ml.runtime.weight_files import read_header, read_tensors
 
 CONFIGS = Path(__file__).parent / "configs"
+_UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 _CROSS_ATTENTION_KEY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _WIDTHS = {768: "sd1", 1024: "sd2"}
+_XL = re.compile(r"conditioner\.embedders\.|model\.diffusion_model\.label_emb\.0\.0\.weight$")
+_FAMILIES = (
+    (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 checkpoint; this trainer is for SD 1.x and 2.x"),
+    (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux checkpoint; this trainer is for SD 1.x and 2.x"),
+    (r"(control_model|controlnet_\w+|input_hint_block)\.", "a ControlNet; give the base it belongs to"),
+    (r"(.*\.)?(lora_(A|B|up|down)|hada_w1_a|lokr_w1)\b", "a LoRA, not a base model; give the checkpoint it was trained on"),
+    (
+        r"(emb_params|string_to_param|clip_l|clip_g)$",
+        "a textual inversion, not a base model; give the checkpoint it was trained on",
+    ),
+    (r"(unet\.)?(down_blocks|mid_block|conv_in|time_embedding)\.", "the UNet of a diffusers folder alone; give the folder"),
+    (
+        r"(vae\.|first_stage_model\.)?(encoder\.(down|mid|conv_in)|decoder\.|quant_conv\.)",
+        "a VAE alone; give a complete checkpoint",
+    ),
+    (r"(\w+\.)?(text_model|embeddings|encoder\.layers)\.", "a text encoder alone; give a complete checkpoint"),
+)
+"""What else is passed around as a single file, by the beginning of a name in it, and what to give instead."""
+_NEVER_USED = re.compile(
+    r"(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus\w+|posterior_\w+|logvar|v_pred|ztsnr|edm_\w+|model_ema\.(decay|num_updates)|"
+    r"denoiser\..*|scale_factor|embedding_manager\..*)"
+)
+"""Tables of the noise schedule and markers, which every original checkpoint may have."""
 
 
 def load_single_file(path: Path, prediction_type: str | None = None) -> Any:
-    """The `StableDiffusionPipeline` of a `.safetensors` checkpoint, on the CPU.
+    """The `StableDiffusionPipeline` of a `.safetensors` checkpoint, on the CPU, in the file's precision.
 
     `prediction_type` None means: what the file says, else epsilon for SD 1.x and v_prediction for SD 2.x. InputError for SDXL, an
-    inpainting model, a file of another kind, or one that lacks VAE or text encoder.
+    inpainting model, a file of another kind, or one that lacks a weight, holds one of another shape, or NaN.
     """
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    shapes, metadata = read_header(path)
+    header = read_header(path, "model.base")
+    shapes = {unwrapped(name): shape for name, shape in header.shapes.items()}
     kind = checkpoint_kind(path, shapes)
-    folder = CONFIGS / kind
-    pipeline = StableDiffusionPipeline.from_single_file(
-        str(path), config=str(folder), tokenizer=clip_tokenizer(kind), local_files_only=True
-    )
-    wanted = prediction_type or stated_prediction_type(shapes, metadata)
+    what = f"model.base: {str(path)!r}"
+    _say_what_is_left(path, shapes)
+    parts = {part: _read_part(path, part, CONFIGS / kind, header.shapes, what) for part in ("unet", "vae", "text_encoder")}
+    scheduler = DDIMScheduler.from_config(json.loads((CONFIGS / kind / "scheduler" / "scheduler_config.json").read_bytes()))
+    wanted = prediction_type or stated_prediction_type(shapes, header.metadata)
     if wanted:
-        pipeline.scheduler.register_to_config(prediction_type=wanted)
-    return pipeline
+        scheduler.register_to_config(prediction_type=wanted)
+    return StableDiffusionPipeline(
+        **parts,
+        tokenizer=clip_tokenizer(kind),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
-def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Shapes by tensor name, and the metadata, of a `.safetensors` file; the tensors are not read. InputError if it is none."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > 100 << 20:
-                raise ValueError("the header is too long")
-            header = json.loads(file.read(length))
-            metadata = header.pop("__metadata__", {})
-            return {name: tuple(entry["shape"]) for name, entry in header.items()}, metadata
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise InputError(
-            f"model.base: {str(path)!r} is no .safetensors file ({error}); give a checkpoint in that form"
-        ) from None
+def load_single_vae(path: Path, what: str) -> Any:
+    """The VAE of a `.safetensors` file: of a whole checkpoint, or alone, in the original or in diffusers' layout. `what` begins the messages.
+
+    InputError when it holds none, or not every weight of it.
+    """
+    field = what.partition(":")[0]
+    shapes = read_header(path, field).shapes
+    names = [unwrapped(name) for name in shapes]
+    if any(name.startswith(_UNET) or _XL.match(name) for name in names):
+        checkpoint_kind(path, dict(zip(names, shapes.values(), strict=True)), field)
+        return _read_part(path, "vae", CONFIGS / "sd1", shapes, what)
+    if not any(spelled(name).startswith(("encoder.", "decoder.")) for name in names):
+        raise InputError(f"{what} holds no VAE; give a VAE, or a complete checkpoint of Stable Diffusion 1.x or 2.x")
+    return _read_part(path, "vae", CONFIGS / "sd1", shapes, what, alone=True)
 
 
-def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _read_part(path: Path, part: str, configs: Path, shapes: Mapping[str, Any], what: str, *, alone: bool = False) -> Any:
+    """One model with every weight from the file, whose names are `shapes`; `alone` means without the prefix of a whole checkpoint."""
+    prefix = {"unet": _UNET, "vae": _VAE, "text_encoder": _TEXT}[part]
+    model = empty_model(part, json.loads((configs / part / "config.json").read_bytes()), what)
+    # a name that begins as it should stays as it is, so that one weight under two names is noticed
+    names = {
+        name: (name if name.startswith(prefix) else unwrapped(name)).removeprefix(prefix)
+        for name in shapes
+        if alone or unwrapped(name).startswith(prefix)
+    }
+    tensors = {names[name]: tensor for name, tensor in read_tensors(path, what.partition(":")[0], list(names)).items()}
+    if part == "vae":
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(("loss.", "model_ema."))}
+    if part == "text_encoder" and any(name.startswith("model.transformer.resblocks.") for name in tensors):
+        tensors = _from_open_clip(tensors, model.config.num_hidden_layers, what)
+    if part == "text_encoder" or any(spelled(name).startswith("encoder.down_blocks.") for name in tensors):
+        fill(model, tensors, what)
+        return model
+    last = len(model.config.block_out_channels) - 1 if part == "vae" else 0
+    original = {name: _vae_name(name, last) if part == "vae" else _unet_name(name) for name in model.state_dict()}
+    wanted = {original[name]: tensor for name, tensor in model.state_dict().items()}
+    found = fitted(wanted, tensors, what, lambda name: prefix * (not alone) + name)
+    check_finite({prefix * (not alone) + name: tensor for name, tensor in found.items()}, what)
+    model.load_state_dict({name: found[original[name]] for name in original}, strict=True, assign=True)
+    return model
+
+
+def _say_what_is_left(path: Path, shapes: Mapping[str, Any]) -> None:
+    """Tensors outside of the three models: a second, averaged UNet, or what a training left there."""
+    left = [name for name in shapes if not name.startswith((_UNET, _VAE, _TEXT)) and not _NEVER_USED.fullmatch(name)]
+    averaged = [name for name in left if name.startswith("model_ema.")]
+    if averaged:
+        say(f"{path.name}: the averaged UNet in it (model_ema, {len(averaged)} tensors) is not read, the plain one is")
+    if len(left) > len(averaged):
+        other = [name for name in left if name not in set(averaged)]
+        say(
+            f"{path.name}: {len(other)} tensors in it belong to no part of Stable Diffusion and are not read (first {other[0]})"
+        )
+
+
+def _from_open_clip(tensors: Mapping[str, torch.Tensor], layers: int, what: str) -> dict[str, torch.Tensor]:
+    """The text encoder of SD 2.x, in open_clip's names, under transformers'; its last layer is not used and not read."""
+    renamed: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        short = name.removeprefix("model.")
+        if short in _OPEN_CLIP_WHOLE:
+            renamed[_OPEN_CLIP_WHOLE[short]] = tensor
+            continue
+        match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", short)
+        if match is None:
+            if short not in ("logit_scale", "text_projection", "attn_mask"):
+                renamed[name] = tensor
+            continue
+        number, rest = match.groups()
+        if int(number) >= layers:
+            continue
+        kind = rest.replace("in_proj_", "in_proj.").rpartition(".")[2]
+        stem = f"encoder.layers.{number}."
+        if rest.startswith("attn.in_proj_"):
+            if tensor.shape[0] % 3:
+                raise InputError(f"{what} holds {name} of {list(tensor.shape)}, not three matrices in one; give another file")
+            for letter, third in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[f"{stem}self_attn.{letter}_proj.{kind}"] = third
+        else:
+            renamed[f"{stem}{_OPEN_CLIP_LAYER.get(rest.rpartition('.')[0], rest.rpartition('.')[0])}.{kind}"] = tensor
+    return renamed
+
+
+_OPEN_CLIP_WHOLE = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_OPEN_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+
+
+def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], field: str = "model.base") -> str:
     """`sd1` or `sd2`; InputError that says what the file is, or what it lacks, otherwise."""
-    name = f"model.base: {str(path)!r}"
-    if (
-        any(key.startswith("conditioner.embedders.") for key in shapes)
-        or "model.diffusion_model.label_emb.0.0.weight" in shapes
-    ):
+    name = f"{field}: {str(path)!r}"
+    if any(_XL.match(key) for key in shapes):
         raise InputError(f"{name} is a Stable Diffusion XL checkpoint; this trainer is for SD 1.x and 2.x, choose one of those")
-    if any(".lora_down." in key or ".lora_A." in key for key in shapes):
-        raise InputError(f"{name} is a LoRA, not a base model; give the checkpoint it was trained on")
     if _CROSS_ATTENTION_KEY not in shapes:
+        for pattern, family in _FAMILIES:
+            if any(re.match(pattern, key) for key in shapes):
+                raise InputError(f"{name} is {family}")
         raise InputError(f"{name} holds no Stable Diffusion UNet in the original layout; give an SD 1.x or 2.x checkpoint")
     if shapes.get("model.diffusion_model.input_blocks.0.0.weight", (0, 4))[1] != 4:
         raise InputError(f"{name} is an inpainting or image-conditioned model; choose a plain text-to-image one")
@@ -76,7 +192,7 @@ def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if kind is None:
         width = shapes[_CROSS_ATTENTION_KEY][1]
         raise InputError(f"{name} has a text width of {width}, not 768 or 1024; choose an SD 1.x or 2.x checkpoint")
-    for prefix, part in (("first_stage_model.", "VAE"), ("cond_stage_model.", "text encoder")):
+    for prefix, part in ((_VAE, "VAE"), (_TEXT, "text encoder")):
         if not any(key.startswith(prefix) for key in shapes):
             raise InputError(f"{name} holds no {part} ({prefix}*); give a complete checkpoint, or a diffusers folder")
     return kind

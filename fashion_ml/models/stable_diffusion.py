@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,13 @@ from PIL import Image
 
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
-from fashion_ml.models.single_file import checkpoint_kind, load_single_file, read_header
+from fashion_ml.models.base_folder import check_folder, read_pipeline
+from fashion_ml.models.hub import download_pipeline
+from fashion_ml.models.single_file import checkpoint_kind, load_single_file
 from fashion_ml.models.text_encoding import USUAL, TextSettings, encode_tokens, tokenize
+from fashion_ml.runtime.loaded_weights import unwrapped
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there, read_header
 
 SAMPLER = "DDIMScheduler"
 """What every pipeline samples with (Song et al. 2020, arXiv:2010.02502)."""
@@ -25,21 +28,28 @@ _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def find_base(base: str) -> str:
-    """The folder, file or hub id that `base` names; InputError when it is none of the accepted forms."""
+    """The folder, file or hub id that `base` names, checked as far as names and shapes go. InputError when it is none of the accepted forms."""
     if base == "embedded":
         return str(EMBEDDED_DIR / "stable_diffusion")
-    path = Path(base).expanduser()
-    if path.is_dir():
-        _check_folder(base, path)
+    try:
+        path = Path(base).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
+        raise not_there(base, "model.base") from None
+    if is_folder:
+        check_folder(base, path)
         return str(path)
-    if path.is_file():
-        if path.suffix != ".safetensors":
+    if is_file:
+        if not is_safetensors(path):
             raise InputError(
                 f"model.base: {base!r} is no .safetensors file; such files can run code, convert it to .safetensors first"
             )
-        checkpoint_kind(path, read_header(path)[0])
+        shapes = read_header(path, "model.base").shapes
+        checkpoint_kind(path, {unwrapped(name): shape for name, shape in shapes.items()})
         return str(path)
-    if _HUB_ID.fullmatch(base) and not base.startswith((".", "~", "/")):
+    if is_path(base):
+        raise not_there(base, "model.base")
+    if _HUB_ID.fullmatch(base):
         return base
     raise InputError(
         f"model.base: {base!r} is not known; use embedded, an existing diffusers folder or .safetensors file, or a hub id (owner/name)"
@@ -87,37 +97,13 @@ def load_pipeline(
 
 
 def _from_file_or_folder(source: str, prediction_type: str | None) -> Any:
-    from diffusers import StableDiffusionPipeline
-
     path = Path(source)
     if path.is_file():
         return load_single_file(path, prediction_type)
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
-    if path.is_dir():
-        fp16 = any((path / "unet").glob("*.fp16.safetensors"))
-        plain = any((path / "unet").glob("diffusion_pytorch_model.safetensors"))
-        variant = "fp16" if fp16 and not plain else None
-        return StableDiffusionPipeline.from_pretrained(source, local_files_only=True, variant=variant, **options)
-    try:
-        return StableDiffusionPipeline.from_pretrained(source, use_safetensors=True, **options)
-    except (OSError, ValueError):  # some repositories hold half precision only
-        return StableDiffusionPipeline.from_pretrained(source, use_safetensors=True, variant="fp16", **options)
-
-
-def _check_folder(base: str, path: Path) -> None:
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise InputError(f"model.base: {base!r} holds no model_index.json; give the folder of a diffusers pipeline")
-    try:
-        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"model.base: {str(index)!r} cannot be read ({error}); give the folder of a diffusers pipeline"
-        ) from None
-    if "XL" in kind:
-        raise InputError(
-            f"model.base: {base!r} is a Stable Diffusion XL pipeline; this trainer is for SD 1.x and 2.x, choose one of those"
-        )
+    if not path.is_dir():
+        path = download_pipeline(source)
+        check_folder(source, path)
+    return read_pipeline(path)
 
 
 @contextmanager
@@ -145,12 +131,18 @@ def vae_factor(pipeline: Any) -> int:
 
 
 def check_resolution(resolution: int, pipeline: Any) -> None:
-    """InputError unless the resolution is a multiple of the VAE's factor x 8."""
+    """InputError unless the resolution is a multiple of the VAE's factor x 8, and leaves the UNet's deepest level something to normalise."""
     step = vae_factor(pipeline) * 8
     if resolution % step:
         near = max(round(resolution / step), 1) * step
         raise InputError(
             f"data.resolution: {resolution} is not divisible by {step} (the VAE's factor {step // 8} x 8); use {near} for this base"
+        )
+    unet = pipeline.unet.config
+    side = resolution // (vae_factor(pipeline) * 2 ** (len(unet.block_out_channels) - 1))
+    if side**2 * unet.block_out_channels[-1] // unet.norm_num_groups <= 1:
+        raise InputError(
+            f"data.resolution: {resolution} leaves one number for a group of this base's deepest normalisation; use {2 * resolution}"
         )
 
 

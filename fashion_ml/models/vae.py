@@ -11,15 +11,18 @@ from PIL import Image
 
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
-from fashion_ml.models.single_file import CONFIGS, load_single_file, read_header
+from fashion_ml.models.base_folder import read_model
+from fashion_ml.models.hub import download_vae
+from fashion_ml.models.single_file import load_single_vae
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there
 
 FORMS = "use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file"
 
 
 def load_vae(name: str, device: torch.device | str = "cpu") -> Any:
-    """A frozen float32 `AutoencoderKL` in evaluation mode. InputError, naming the setting, when it cannot be had."""
+    """A frozen float32 `AutoencoderKL` in evaluation mode, every weight from its file. InputError, naming the setting, if it cannot be had."""
     try:
         with quiet_libraries():
             vae = _load(name)
@@ -31,26 +34,22 @@ def load_vae(name: str, device: torch.device | str = "cpu") -> Any:
 
 
 def _load(name: str) -> Any:
-    from diffusers import AutoencoderKL
-
     path = EMBEDDED_DIR / "stable_diffusion" if name == "embedded" else Path(name).expanduser()
+    if path.is_file():
+        if not is_safetensors(path):
+            raise InputError(f"model.vae: {name!r} is no .safetensors file; such files can run code, convert it first")
+        return load_single_vae(path, f"model.vae: {name!r}")
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
-        if not (folder / "config.json").is_file():
-            raise InputError(f"model.vae: {name!r} holds no VAE (no config.json); {FORMS}")
-        variant = None if (folder / "diffusion_pytorch_model.safetensors").is_file() else "fp16"
-        return AutoencoderKL.from_pretrained(str(folder), local_files_only=True, variant=variant)
-    if path.is_file():
-        shapes, _ = read_header(path)
-        if any(key.startswith("model.diffusion_model.") for key in shapes):
-            return load_single_file(path).vae
-        return AutoencoderKL.from_single_file(str(path), config=str(CONFIGS / "sd1" / "vae"), local_files_only=True)
-    if "/" not in name or name.startswith((".", "/", "~")):
+    elif is_path(name):
+        raise not_there(name, "model.vae")
+    elif "/" not in name:
         raise InputError(f"model.vae: {name!r} is not known; {FORMS}")
-    try:
-        return AutoencoderKL.from_pretrained(name, subfolder="vae")
-    except (OSError, ValueError):  # a repository of the VAE alone
-        return AutoencoderKL.from_pretrained(name)
+    else:
+        folder = download_vae(name)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model.vae: {name!r} holds no VAE (no config.json); {FORMS}")
+    return read_model(folder, "vae", f"model.vae: {str(folder)!r}")[0]
 
 
 def vae_factor_of(vae: Any) -> int:

@@ -74,6 +74,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     Without `training_images` the prior images are not read, and it is no error when the training images are not there. Without `tell`
     whoever calls says what is left out.
     """
+    from fashion_ml.models.kohya_format import read_lora
     from fashion_ml.models.stable_diffusion import find_base
 
     settings, data = config.evaluation, config.data
@@ -100,6 +101,8 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         return read(role, lambda: scan_training_folder(folder, extension, field=field, skip=skip, known=known))
 
     attempt(lambda: find_base(config.model.base), None)
+    if training_images and config.network.network_weights:
+        attempt(lambda: read_lora(Path(config.network.network_weights or "").expanduser(), "network.network_weights"), None)
     items = read_classes("training", training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
     prior = read_classes("prior", Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
     references: list[CaptionedImage] = []

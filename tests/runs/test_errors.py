@@ -48,13 +48,13 @@ def kohya_folder(folder: Path) -> Path:
         (["--references", "none"], "evaluation.references: 'none' does not exist"),
         (["--resolution", "72"], "data.resolution: 72 is not divisible by 32 (the VAE's factor 4 x 8); use 64 for this base"),
         (["--mixed-precision", "fp16"], "training.mixed_precision: fp16 needs a CUDA GPU"),
-        (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'local-dir:none' holds no open_clip_config.json"),
+        (["--set", "evaluation.encoder=local-dir:none"], "evaluation.encoder: 'none' is not there; give an existing path"),
         (
             ["--set", "evaluation.encoder=nonsense"],
             "evaluation.encoder: 'nonsense' is not known; use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER",
         ),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
-        (["--network_weights", "none.safetensors"], "network.network_weights: 'none.safetensors' cannot be read"),
+        (["--network_weights", "none.safetensors"], "network.network_weights: 'none.safetensors' is not there"),
         (["--optimizer_type", "prodigy"], "optimizer.optimizer_type: prodigy needs prodigyopt, which is not installed"),
         (
             ["--base", "embedded", "--train_data_dir", "x" * 300],

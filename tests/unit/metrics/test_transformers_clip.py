@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from fashion_ml.embedded import EMBEDDED_DIR
@@ -151,8 +155,107 @@ def test_an_encoder_without_weights_is_an_error_and_not_a_random_one(tmp_path: P
     for path in source.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match=r"evaluation\.encoder: 'local-dir:.*' cannot be loaded"):
+    with pytest.raises(InputError, match=r"evaluation\.encoder: '.*' holds no weights \(open_clip_model\.safetensors\)"):
         load_fashion_clip(f"local-dir:{tmp_path}", f"local-dir:{tmp_path}")
+
+
+def edited(path: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path)
+
+
+LOST = "text_model.encoder.layers.1.self_attn.k_proj.bias"
+UNFIT: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
+    "one lost": (
+        lambda t: {n: x for n, x in t.items() if n != LOST},
+        rf"lacks 1 of its \d+ weights \({re.escape(LOST)}\): half a download",
+    ),
+    "an unknown wrapper": (lambda t: {f"clip.{n}": x for n, x in t.items()}, r"a wrapper put 'clip\.' before the names"),
+    "NaN": (
+        lambda t: {**t, LOST: t[LOST] * float("nan")},
+        r"holds NaN or Inf in transformer\.resblocks\.1\.attn\.in_proj_bias \(32 numbers\)",
+    ),
+    "another shape": (
+        lambda t: {**t, "visual_projection.weight": torch.zeros(8, 48)},
+        r"another shape, visual\.proj: \[48, 8\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_an_encoder_in_transformers_form_has_every_weight_from_its_file(kind: str, tmp_path: Path):
+    change, says = UNFIT[kind]
+    save(tmp_path, "gelu", SMALL)
+    edited(tmp_path / "model.safetensors", change)
+    with pytest.raises(InputError, match=rf"^evaluation\.encoder: 'mine' .*{says}"):
+        load_fashion_clip("mine", str(tmp_path))
+
+
+def test_an_encoder_saved_inside_wrappers_gives_the_same_embeddings(tmp_path: Path):
+    model = save(tmp_path, "gelu", SMALL)
+    edited(tmp_path / "model.safetensors", lambda t: {f"module._orig_mod.{name}": tensor for name, tensor in t.items()})
+    assert max(both(tmp_path, model)) < 1e-5
+
+
+def test_a_tokenizer_of_another_vocabulary_is_not_the_encoders(tmp_path: Path):
+    save(tmp_path, "gelu", SMALL)
+    for path in (EMBEDDED_DIR / "stable_diffusion" / "tokenizer").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="'mine' knows 658 tokens, and the text encoder 49408: it is another model's"):
+        load_fashion_clip("mine", str(tmp_path))
+    for name in ("merges.txt", "tokenizer.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=r"'mine' lacks merges\.txt \(or tokenizer\.json\)"):
+        load_fashion_clip("mine", str(tmp_path))
+
+
+BIAS = "visual.layer1.0.bn1.running_mean"
+OPEN_CLIP: dict[str, tuple[Callable[[Path], object], str]] = {
+    "one lost": (
+        lambda folder: edited(folder / "open_clip_model.safetensors", lambda t: {n: x for n, x in t.items() if n != BIAS}),
+        rf"lacks 1 of its \d+ weights \({re.escape(BIAS)}\)",
+    ),
+    "NaN": (
+        lambda folder: edited(folder / "open_clip_model.safetensors", lambda t: {**t, BIAS: t[BIAS] * float("nan")}),
+        rf"holds NaN or Inf in {re.escape(BIAS)}",
+    ),
+    "fewer places, which open_clip would resize": (
+        lambda folder: edited(
+            folder / "open_clip_model.safetensors", lambda t: {**t, "positional_embedding": t["positional_embedding"][:16]}
+        ),
+        r"another shape, positional_embedding: \[16, 128\]",
+    ),
+    "a web page": (
+        lambda folder: (folder / "open_clip_model.safetensors").write_text("<html>"),
+        "open_clip_model.safetensors' is an HTML page",
+    ),
+    "no tokenizer": (
+        lambda folder: [
+            (folder / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+        ],
+        "(has no tokenizer that can be read|has a tokenizer of .* tokens and a text encoder of 658)",
+    ),
+    "half a configuration": (
+        lambda folder: (folder / "open_clip_config.json").write_text('{"model_cfg": '),
+        "open_clip_config.json' cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OPEN_CLIP)
+def test_an_encoder_in_open_clips_form_has_every_weight_from_its_file(kind: str, tmp_path: Path):
+    change, says = OPEN_CLIP[kind]
+    folder = shutil.copytree(EMBEDDED_DIR / "fashion_clip", tmp_path / "clip")
+    change(folder)
+    with pytest.raises(InputError, match=rf"^evaluation\.encoder: .*{says}"):
+        load_fashion_clip(f"local-dir:{folder}", f"local-dir:{folder}")
+
+
+@pytest.mark.parametrize(
+    "source", ["local-dir:/none/there", "models/clip/none", "./none", "clip.safetensors", "ViT-B-32@none.pt"]
+)
+def test_an_encoder_that_is_not_there_is_said_without_asking_the_network(source: str):
+    with pytest.raises(InputError, match=r"^evaluation\.encoder: '.*' is not there"):
+        load_fashion_clip(source, source)
 
 
 def test_equal_embeddings_have_a_cosine_of_exactly_one():

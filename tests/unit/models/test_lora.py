@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.lora_pipeline import put_lora
 from fashion_ml.models.kohya_format import (
     check_lora,
     legacy_hash,
@@ -232,3 +234,46 @@ def test_a_file_of_half_precision_keeps_its_alphas_exact(tmp_path: Path):
     found = load_file(tmp_path / "lora.safetensors")
     assert found["lora_unet_x.lora_down.weight"].dtype == torch.bfloat16
     assert torch.equal(found["lora_unet_x.alpha"], torch.tensor(16.1))
+
+
+def test_nan_in_a_lora_is_said_before_it_is_used(tmp_path: Path):
+    pipeline, spec = load_pipeline("embedded"), LoraSpec(rank=2, alpha=2)
+    add_lora(pipeline.unet, None, spec, seed=0)
+    tensors = lora_tensors(pipeline.unet, None, spec)
+    name = next(name for name in tensors if name.endswith("lora_up.weight"))
+    save_lora(tmp_path / "nan.safetensors", {**tensors, name: tensors[name] * float("nan")}, {})
+    says = rf"nan\.safetensors' holds NaN or Inf in {re.escape(name)} \({tensors[name].numel()} numbers\)"
+    with pytest.raises(InputError, match=rf"network\.network_weights: '.*{says}"):
+        check_lora(tmp_path / "nan.safetensors", pipeline.unet, None, spec)
+    with pytest.raises(InputError, match=rf"lora: '.*{says}"):
+        put_lora(load_pipeline("embedded"), tmp_path / "nan.safetensors")
+
+
+def test_a_base_given_as_a_lora_and_a_file_that_is_none_are_named(tmp_path: Path):
+    pipeline = load_pipeline("embedded")
+    for tensors, says in (
+        ({"model.diffusion_model.out.2.bias": torch.ones(4)}, r"is no LoRA but a base model \(it holds model\.diffusion_model"),
+        ({"x": torch.ones(1)}, "is no LoRA; give a LoRA's file"),
+    ):
+        save_file(tensors, tmp_path / "x.safetensors")
+        with pytest.raises(InputError, match=rf"network\.network_weights: '.*' {says}"):
+            check_lora(tmp_path / "x.safetensors", pipeline.unet, None, LoraSpec(rank=2, alpha=2))
+        with pytest.raises(InputError, match=rf"lora: '.*' {says}"):
+            put_lora(pipeline, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=r"lora: '.*y\.safetensors' is not there; did you mean 'x\.safetensors' beside it\?"):
+        put_lora(pipeline, tmp_path / "xy.safetensors")
+
+
+def test_a_module_of_a_lora_that_the_base_does_not_have_is_not_left_out_in_silence(tmp_path: Path):
+    pipeline, spec = load_pipeline("embedded"), LoraSpec(rank=2, alpha=2)
+    add_lora(pipeline.unet, None, spec, seed=0)
+    tensors = lora_tensors(pipeline.unet, None, spec)
+    first = next(iter(tensors)).partition(".")[0]
+    strange = {
+        name.replace("down_blocks_0", "down_blocks_7"): x.clone() for name, x in tensors.items() if name.startswith(f"{first}.")
+    }
+    save_lora(tmp_path / "more.safetensors", {**tensors, **strange}, {})
+    with pytest.raises(InputError, match=r"lora: '.*more\.safetensors' (has \d+ modules, of which this base has|does not fit)"):
+        put_lora(load_pipeline("embedded"), tmp_path / "more.safetensors")
+    save_lora(tmp_path / "whole.SAFETENSORS", tensors, {})
+    put_lora(load_pipeline("embedded"), tmp_path / "whole.SAFETENSORS")

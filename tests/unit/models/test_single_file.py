@@ -117,6 +117,6 @@ def test_a_file_of_another_kind_is_refused_in_one_sentence(tensors: dict[str, to
 
 
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path):
-    (tmp_path / "x.safetensors").write_bytes(b"PK\x03\x04 not this at all")
+    (tmp_path / "x.safetensors").write_bytes(b"\x00\xff\x03\x04 not this at all")
     with pytest.raises(InputError, match=r"is no \.safetensors file"):
         load_single_file(tmp_path / "x.safetensors")

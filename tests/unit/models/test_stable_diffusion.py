@@ -29,13 +29,12 @@ def test_resolution_must_divide_by_the_factor_times_eight(pipeline):  # type: ig
         check_resolution(72, pipeline)
 
 
-@pytest.mark.parametrize("base", ["nonsense", "./none", "a/b/c", "~/nowhere"])
-def test_an_unknown_base_is_one_line(base: str):
+def test_an_unknown_base_is_one_line():
     with pytest.raises(
         InputError,
-        match=r"model\.base: .* is not known; use embedded, an existing diffusers folder or \.safetensors file, or a hub id",
+        match=r"model\.base: 'nonsense' is not known; use embedded, an existing diffusers folder or \.safetensors file, or a hub id",
     ):
-        find_base(base)
+        find_base("nonsense")
 
 
 def test_a_folder_that_is_no_pipeline_is_told(tmp_path: Path):

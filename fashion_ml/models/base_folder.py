@@ -1,0 +1,156 @@
+"""A diffusers folder as a Stable Diffusion base: whether it is one, what it lacks, and each part with every weight from its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.clip_tokenizer import read_tokenizer
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.loaded_weights import fill
+from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import WeightFiles, find_weights, read_json
+
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+"""What is used of a pipeline; others, such as a safety checker, need not be there."""
+_STEMS = {"unet": ("diffusion_pytorch_model",), "vae": ("diffusion_pytorch_model",), "text_encoder": ("model", "pytorch_model")}
+_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+_FOREIGN = (("XL", "Stable Diffusion XL"), ("Diffusion3", "Stable Diffusion 3"), ("Flux", "Flux"))
+_LOOKED_AT = 2000
+"""Most folders and files that are looked through for the right one."""
+
+
+def check_folder(base: str, path: Path) -> None:
+    """InputError, naming the right folder near it if there is one, unless it is a Stable Diffusion pipeline with all parts that are used."""
+    name = f"model.base: {base!r}"
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise InputError(f"{name} holds no model_index.json; {_nearest(path)}")
+    listed = read_json(index, "model.base")
+    kind = listed.get("_class_name", "")
+    kind = str(kind[-1] if isinstance(kind, list) and kind else kind)
+    for mark, family in _FOREIGN:
+        if mark in kind:
+            raise InputError(f"{name} is a {family} pipeline ({kind}); this trainer is for SD 1.x and 2.x, choose one of those")
+    missing = [part for part in _PARTS if not (path / part).is_dir() or not any((path / part).iterdir())]
+    unlisted = [part for part in missing if part not in listed]
+    if "unet" in unlisted or "text_encoder" in unlisted:
+        raise InputError(f"{name} is a {kind or 'pipeline'} without {unlisted[0]}; choose one of Stable Diffusion 1.x or 2.x")
+    if missing:
+        raise InputError(f"{name} lacks {', '.join(missing)} (not there, or empty): half a download; download it again")
+
+
+def _nearest(path: Path) -> str:
+    inside = next((one for one in _folders(path) if (one / "model_index.json").is_file()), None)
+    if inside is not None:
+        return f"the pipeline is {str(inside)!r}, give that"
+    if (path.absolute().parent / "model_index.json").is_file():
+        return f"it is a part of the pipeline {str(path.parent)!r}, give that"
+    if (path / "unet").is_dir():
+        return "half a download: get that file too"
+    files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".safetensors")
+    if files:
+        return f"for a single-file checkpoint give the file itself, such as {str(files[0])!r}"
+    return "give the folder of a diffusers pipeline"
+
+
+def _folders(path: Path, depth: int = 3) -> Iterator[Path]:
+    """The folders below, the nearer ones first (a hub cache has three levels)."""
+    level = [path]
+    for _ in range(depth):
+        level = [one for folder in level for one in islice(sorted(folder.iterdir()), _LOOKED_AT) if one.is_dir()][:_LOOKED_AT]
+        yield from level
+
+
+def read_pipeline(path: Path) -> Any:
+    """The `StableDiffusionPipeline` of a folder, on the CPU, in the precision of its files. InputError when a part is not as it should be."""
+    from diffusers import StableDiffusionPipeline
+
+    models, files = {}, {}
+    for part in _STEMS:
+        models[part], files[part] = read_model(path / part, part, f"model.base: {str(path / part)!r}")
+    variants = {part: found.variant for part, found in files.items() if found.variant}
+    if variants:
+        said = ", ".join(f"{part} {variant}" for part, variant in variants.items())
+        say(f"{path.name}: loaded from the variant that is there ({said})")
+    tokenizer = read_tokenizer(path / "tokenizer", models["text_encoder"].config, f"model.base: {str(path / 'tokenizer')!r}")
+    return StableDiffusionPipeline(
+        **models,
+        tokenizer=tokenizer,
+        scheduler=_scheduler(path / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def read_model(folder: Path, part: str, what: str) -> tuple[Any, WeightFiles]:
+    """The `unet`, `vae` or `text_encoder` in a folder of its own, and the files it came from; `what` begins the messages. InputError."""
+    field = what.partition(":")[0]
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{what} holds no config.json; download it again")
+    config = read_json(folder / "config.json", field)
+    files = find_weights(folder, _STEMS[part], field)
+    model = empty_model(part, config, what)
+    fill(model, files.read(field), what)
+    return model, files
+
+
+def empty_model(part: str, config: Mapping[str, Any], what: str) -> Any:
+    """A model by its configuration, its weights on the meta device: none is drawn, each is to come from a file. InputError for another kind."""
+    import diffusers
+    from accelerate import init_empty_weights
+
+    kind, wanted = str(config.get("_class_name", "")), _CLASSES.get(part, "")
+    try:
+        if wanted:
+            if kind and kind != wanted:
+                raise InputError(f"{what} is a {kind}, not {wanted}; choose a base of Stable Diffusion 1.x or 2.x")
+            with init_empty_weights():
+                return getattr(diffusers, wanted).from_config(dict(config))
+        return _empty_text_encoder(config, what)
+    except InputError:
+        raise
+    except Exception as error:  # each library has its own errors for a configuration it cannot build
+        raise InputError(
+            f"{what} has a config.json that describes no model ({first_line(error)}); download it again"
+        ) from error
+
+
+def _empty_text_encoder(config: Mapping[str, Any], what: str) -> Any:
+    from accelerate import init_empty_weights
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    kind = str(config.get("model_type") or (config.get("architectures") or [""])[0])
+    if kind and not kind.lower().startswith("clip"):
+        raise InputError(f"{what} is a {kind}, not a CLIP text encoder; choose a base of Stable Diffusion 1.x or 2.x")
+    text = config.get("text_config") if kind == "clip" else None
+    with init_empty_weights():
+        return CLIPTextModel(CLIPTextConfig.from_dict(dict(text or config)))
+
+
+def _scheduler(folder: Path) -> Any:
+    import diffusers
+
+    path = folder / "scheduler_config.json"
+    if not path.is_file():
+        raise InputError(
+            f"model.base: {str(folder)!r} holds no scheduler_config.json, which says how the base adds noise; download it again"
+        )
+    config = read_json(path, "model.base")
+    kind = getattr(diffusers, str(config.get("_class_name", "DDIMScheduler")), None)
+    if kind is None or not hasattr(kind, "add_noise"):
+        raise InputError(
+            f"model.base: {str(path)!r} names {config.get('_class_name')!r}, which adds no noise as Stable Diffusion does"
+        )
+    return kind.from_config(config)
+
+
+def check_no_meta(model: Any) -> None:
+    """AssertionError when a weight or buffer was not filled: our own invariant, for `fill` names what a file lacks."""
+    assert not any(tensor.device == torch.device("meta") for tensor in (*model.parameters(), *model.buffers()))

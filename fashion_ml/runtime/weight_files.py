@@ -1,0 +1,241 @@
+"""Files of weights: which of a folder are a model's, what is in one, and what one that cannot be read really is."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import struct
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.redact import first_line
+
+_LONGEST_HEADER = 100 << 20
+"""Bytes; what safetensors itself allows."""
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+WEIGHTS = (".safetensors", ".bin")
+"""What the weights of a folder end with, in lower case."""
+_ENDINGS = (".safetensors", ".sft", ".gguf", ".json", ".yaml", *_PICKLED)
+_AGAIN = "download it again"
+_VARIANT = r"(?:\.(?P<variant>[\w-]+))?"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a `.safetensors` file says of itself."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """By tensor name."""
+    metadata: dict[str, str]
+
+
+def is_safetensors(path: Path) -> bool:
+    """By the name's ending, in any case."""
+    return path.suffix.lower() == ".safetensors"
+
+
+def what_it_is(path: Path) -> str:
+    """What a file is that should hold weights and does not, with the fix; an empty text when nothing is recognised.
+
+    Empty files, git-lfs pointers, web pages and error texts saved in its place, archives, and `.safetensors` files that end early.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError:
+        return ""
+    if not size:
+        return f"is empty; {_AGAIN}"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer, not the weights; run git lfs pull in its folder, or download the file itself"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is an HTML page, not the weights (a download that wanted a login or a licence); download it while logged in"
+    if start.startswith(b"GGUF"):
+        return "is a quantised GGUF file; give the weights in half or full precision as .safetensors"
+    if is_safetensors(path) and start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return "is a pickled PyTorch file named .safetensors; such files can run code, convert it to .safetensors first"
+    text = start.partition(b"\n")[0][:60].decode("ascii", "replace").strip()
+    if path.suffix != ".json" and text.isprintable() and "\ufffd" not in text:
+        return f"is a text that begins {text!r}, not the weights; {_AGAIN}"
+    return _ends_early(path, start, size) if is_safetensors(path) else ""
+
+
+def _ends_early(path: Path, start: bytes, size: int) -> str:
+    if len(start) < 8:
+        return f"ends after {size} bytes (half a download); {_AGAIN}"
+    (length,) = struct.unpack("<Q", start[:8])
+    if length > _LONGEST_HEADER:
+        return ""
+    if 8 + length > size:
+        return f"ends within its header (half a download); {_AGAIN}"
+    try:
+        with path.open("rb") as file:
+            file.seek(8)
+            header = json.loads(file.read(length))
+        whole = (
+            8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return ""
+    return f"ends after {size} of {whole} bytes (half a download); {_AGAIN}" if size < whole else ""
+
+
+def read_header(path: Path, field: str) -> Header:
+    """Names and shapes of a `.safetensors` file, without its tensors. InputError, beginning with `field`, if it is none or ends early."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LONGEST_HEADER:
+                raise ValueError("the header is too long")
+            header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        if size < 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0):
+            raise ValueError("it ends early")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        really = what_it_is(path)
+        raise InputError(
+            f"{field}: {str(path)!r} "
+            + (really or f"is no .safetensors file ({first_line(error)}); give a checkpoint in that form")
+        ) from None
+    return Header(shapes, metadata)
+
+
+def read_tensors(path: Path, field: str, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` or pickled file by name, all or those of `names`, on the CPU; InputError if it cannot be read.
+
+    Pickled files are read without running code, and a `state_dict` inside them is what counts.
+    """
+    from safetensors import safe_open
+
+    try:
+        if is_safetensors(path):
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = found.get("state_dict", found)
+        return {
+            name: tensor
+            for name, tensor in found.items()
+            if isinstance(tensor, torch.Tensor) and (names is None or name in names)
+        }
+    except Exception as error:  # unpickling raises errors of its own kinds
+        really = what_it_is(path) or f"cannot be read ({first_line(error)}); {_AGAIN}"
+        raise InputError(f"{field}: {str(path)!r} {really}") from None
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files that a model of a folder is in."""
+
+    paths: tuple[Path, ...]
+    """One, or the shards."""
+    variant: str
+    """`fp16` and the like; empty for the plain one."""
+
+    def read(self, field: str) -> dict[str, torch.Tensor]:
+        """The tensors of all of them by name. InputError as `read_tensors`."""
+        tensors: dict[str, torch.Tensor] = {}
+        for path in self.paths:
+            tensors |= read_tensors(path, field)
+        return tensors
+
+
+def find_weights(folder: Path, stems: Collection[str], field: str) -> WeightFiles:
+    """The weights of a model's folder: the plain `.safetensors` first, then a variant of it, then pickled files, each whole or in shards.
+
+    `stems` are the names without ending, such as `diffusion_pytorch_model`. InputError, saying what is there instead, when there are none
+    or a shard is missing.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    stem = "|".join(map(re.escape, stems))
+    whole = re.compile(rf"(?:{stem}){_VARIANT}\.(?P<ending>safetensors|bin)", re.IGNORECASE)
+    index = re.compile(rf"(?:{stem})\.(?P<ending>safetensors|bin)\.index{_VARIANT}\.json")
+    other_index = re.compile(rf"(?:{stem}){_VARIANT}\.(?P<ending>safetensors|bin)\.index\.json")
+    found = []
+    for name in names:
+        for sharded, pattern in ((False, whole), (True, index), (True, other_index)):
+            match = pattern.fullmatch(name)
+            if match:
+                variant = match["variant"] or ""
+                found.append(
+                    (match["ending"].lower() != "safetensors", variant != "", variant != "fp16", sharded, name, variant)
+                )
+                break
+    if not found:
+        raise InputError(f"{field}: {str(folder)!r} {_instead(names, next(iter(stems)))}")
+    *_, sharded, name, variant = min(found)
+    paths = _shards(folder, folder / name, field) if sharded else (folder / name,)
+    return WeightFiles(paths, variant)
+
+
+def _instead(names: list[str], stem: str) -> str:
+    shards = [name for name in names if re.search(r"-\d{5}-of-\d{5}\.", name)]
+    others = [name for name in names if Path(name).suffix.lower() in (".safetensors", ".msgpack", ".h5", ".onnx", *_PICKLED)]
+    wanted = f"{stem}.safetensors"
+    if shards:
+        return f"holds shards ({shards[0]}, …) without the index that names them ({wanted}.index.json); {_AGAIN}"
+    if others:
+        return f"holds no {wanted}, but {', '.join(others[:3])}; give the weights under that name"
+    return f"holds no weights ({wanted}): half a download; {_AGAIN}"
+
+
+def _shards(folder: Path, index: Path, field: str) -> tuple[Path, ...]:
+    named = read_json(index, field).get("weight_map")
+    if not isinstance(named, dict):
+        raise InputError(f"{field}: {str(index)!r} names no shards (weight_map); {_AGAIN}")
+    paths = tuple(folder / Path(str(name)).name for name in sorted(set(named.values())))
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or not paths:
+        first = f", first {missing[0]}" if missing else ""
+        raise InputError(f"{field}: {str(folder)!r} lacks {len(missing)} of its {len(paths)} shards{first}; {_AGAIN}")
+    return paths
+
+
+def read_json(path: Path, field: str) -> dict[str, Any]:
+    """The object in a JSON file. InputError, saying what it is instead, if it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found.items()
+    except (OSError, ValueError, AttributeError) as error:
+        really = what_it_is(path) or f"cannot be read ({first_line(error)}); {_AGAIN}"
+        raise InputError(f"{field}: {str(path)!r} {really}") from None
+    return found
+
+
+def is_path(given: str) -> bool:
+    """Whether a text can only mean a file or folder, and no hub id: by its ending, its separators, a drive letter, or more than one slash."""
+    return (
+        given.startswith((".", "~", "/"))
+        or "\\" in given
+        or re.match(r"[A-Za-z]:", given) is not None
+        or given.count("/") > 1
+        or given.endswith("/")
+        or Path(given).suffix.lower() in _ENDINGS
+    )
+
+
+def not_there(given: str, field: str) -> InputError:
+    """The error for a path that names nothing, with the nearest name beside it."""
+    if "://" in given:
+        tail = re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", given)
+        return InputError(f"{field}: {given!r} is an address; give " + (f"the hub id {tail[1]}" if tail else "a local path"))
+    path, beside, there = Path(given), dict[str, str](), True
+    with suppress(OSError, RuntimeError):  # a name that is too long, an unknown ~user
+        path = path.expanduser()
+        there = path.parent.is_dir()
+        beside = {one.stem: one.name for one in path.parent.iterdir()} if there else {}
+    near = difflib.get_close_matches(path.stem, beside, n=1)
+    return InputError(
+        f"{field}: {given!r} is not there{'' if there else f' (nor is {str(path.parent)!r})'}; "
+        + (f"did you mean {beside[near[0]]!r} beside it?" if near else "give an existing path")
+    )
