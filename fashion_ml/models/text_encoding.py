@@ -96,7 +96,8 @@ def check_clip_skip(clip_skip: int | None, text_encoder: Any) -> None:
 def tokenize(tokenizer: Any, captions: Sequence[str], settings: TextSettings) -> Tokens:
     """Captions cut to max_token_length and split into chunks of 75, each between BOS and EOS and padded, as kohya's trainer does.
 
-    Padding is the tokenizer's: EOS for SD 1.x, `!` for SD 2.x. Chunks behind the end of a caption hold padding alone.
+    Padding is the tokenizer's: EOS for SD 1.x, `!` for SD 2.x. There a chunk that begins with `!` begins with EOS instead, and one that ends in
+    `!` has no EOS: kohya takes it for padding, which it is but for captions with a `!?` just there.
     """
     inner = tokenizer.model_max_length - 2
     found = [_tokens_of(tokenizer, caption, settings.weighted_captions) for caption in captions]
@@ -141,7 +142,8 @@ def _weighted(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     before = hidden.float().mean(dim=(1, 2), keepdim=True)
     weighted = hidden * weights.to(hidden.dtype)
     after = weighted.float().mean(dim=(1, 2), keepdim=True)
-    return weighted * (before / after).to(hidden.dtype)
+    scale = torch.where(after == 0, 1.0, before / after)  # a text encoder that was never trained can have means of 0
+    return weighted * scale.to(hidden.dtype)
 
 
 def _tokens_of(tokenizer: Any, caption: str, weighted: bool) -> tuple[list[int], list[float]]:
@@ -157,8 +159,14 @@ def _tokens_of(tokenizer: Any, caption: str, weighted: bool) -> tuple[list[int],
 def _chunks(tokenizer: Any, ids: list[int], settings: TextSettings, inner: int) -> list[list[int]]:
     """`settings.chunks` rows of `inner` + 2 token ids."""
     bos, eos, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    parts = [ids[first : first + inner] for first in range(0, settings.chunks * inner, inner)]
-    return [[bos, *part, eos, *[pad] * (inner - len(part))] for part in parts]
+    room = settings.chunks * inner
+    body = (ids[:room] + [eos] + [pad] * room)[:room]
+    parts = [body[first : first + inner] for first in range(0, room, inner)]
+    end = eos if len(ids) >= room else pad
+    ends = [end if part[-1] in (eos, pad) else eos for part in parts]
+    if settings.chunks > 1:
+        parts = [[eos, *part[1:]] if part[0] == pad else part for part in parts]
+    return [[bos, *part, last] for part, last in zip(parts, ends, strict=True)]
 
 
 def weighted_pieces(caption: str) -> list[tuple[str, float]]:

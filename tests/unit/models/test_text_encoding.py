@@ -96,6 +96,12 @@ def test_75_tokens_without_clip_skip_are_the_tokenizers_own(kind: str):
     assert ours.weights is None
 
 
+def test_an_exclamation_mark_at_the_edge_of_a_chunk_is_padding_to_sd2_as_it_is_to_kohya():
+    """`!?` is two tokens of which the first is 0, the padding; as a caption's first it becomes EOS, as the 75th it leaves no EOS behind it."""
+    tokens = tokenize(clip_tokenizer("sd2"), ["!? " + "red " * 80, "red " * 74 + "!?"], TextSettings(150))
+    assert tokens.ids[:, 0, [1, 75, 76]].tolist() == [[49407, 736, 49407], [736, 0, 0]]
+
+
 def test_at_the_usual_settings_prompts_are_to_the_bit_what_diffusers_makes_of_them():
     pipeline = load_pipeline("embedded")
     prompts = ["a red dress", "a blue hat, zarya style", "a (green) [skirt]"]
