@@ -21,6 +21,7 @@ from fashion_ml.errors import InputError
 _FOLDERS = (
     ("data", "train_data_dir"),
     ("data", "reg_data_dir"),
+    ("data", "masks_dir"),
     ("data", "latents_dir"),
     ("evaluation", "references"),
 )

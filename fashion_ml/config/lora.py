@@ -56,6 +56,11 @@ class Data(Section):
     kohya's trainer."""
     weighted_captions: bool = False
     """Read `(red:1.2)`, `(red)` and `[red]` in captions and prompts as weights, as the WebUIs do; brackets are text otherwise."""
+    masks: Literal["alpha", "folder", "garment"] | None = None
+    """What of the images counts: what their alpha channel shows, the white of a mask of the same name in `masks_dir`, or the garment where the
+    backdrop is even. An image without a mask counts whole; what lies outside counts `loss.unmasked_weight`."""
+    masks_dir: Text | None = None
+    """Folder of masks for `masks: folder`: `10_dress/a.*` or `a.*` for `10_dress/a.png`, white what counts."""
     flip_aug: bool = False
     """Mirror half of the images."""
     cache_latents: Annotated[bool, MayChange()] = True
@@ -68,6 +73,14 @@ class Data(Section):
     """Share of the images held out for val_loss; near-duplicates stay on one side."""
     validation_seed: Annotated[int, Field(ge=0)] = 0
     """Decides which images are held out, and their fixed noise."""
+
+    @model_validator(mode="after")
+    def _masks_have_their_folder(self) -> Data:
+        if self.masks == "folder" and self.masks_dir is None:
+            raise ValueError("masks: folder needs data.masks_dir; give the folder that holds the masks")
+        if self.masks_dir is not None and self.masks != "folder":
+            raise ValueError("masks_dir is given, but masks is not folder; add data.masks folder, or leave it out")
+        return self
 
     def bucketing(self, factor: int) -> dict[str, Any]:
         """The arguments of `image_sizes` for a VAE of that factor."""
@@ -191,6 +204,9 @@ class Loss(Section):
     prior_loss_weight: NotNegative = 1.0
     """Weight of the prior images' loss when data.reg_data_dir is given."""
 
+    unmasked_weight: Share = 0.0
+    """What the error outside the masks of `data.masks` counts for; 1 is as without masks."""
+
     @model_validator(mode="after")
     def _one_weighting(self) -> Loss:
         if self.min_snr_gamma is not None and self.debiased_estimation:
@@ -236,6 +252,12 @@ class LoraExperiment(Section):
             "clip_skip": self.model.clip_skip,
             "weighted_captions": self.data.weighted_captions,
         }
+
+    @model_validator(mode="after")
+    def _masks_that_count(self) -> LoraExperiment:
+        if self.loss.unmasked_weight != 0 and self.data.masks is None:
+            raise ValueError("loss.unmasked_weight is given, but there are no masks; add data.masks alpha, folder or garment")
+        return self
 
     @model_validator(mode="after")
     def _rates_that_count(self) -> LoraExperiment:

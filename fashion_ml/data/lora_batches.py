@@ -10,7 +10,8 @@ import torch
 from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.captions import seen_caption
 from fashion_ml.data.encoded_images import EncodedImages
-from fashion_ml.losses.diffusion import loss_shares, offset_noise
+from fashion_ml.data.masks import EncodedMasks
+from fashion_ml.losses.diffusion import loss_shares, mask_weights, offset_noise
 from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.runtime.seeding import generator
 
@@ -29,6 +30,8 @@ class BatchSettings:
     caption_dropout_rate: float = 0.0
     noise_offset: float = 0.0
     prior_loss_weight: float = 1.0
+    unmasked_weight: float = 0.0
+    """Weight of what lies outside the masks."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Batch:
     """What `text_of` makes of the captions: embeddings (B, L, D), or tokens."""
     share: torch.Tensor
     """(B,): the sum of share * loss over a step's batches and processes is total_loss."""
+    weights: torch.Tensor | None = None
+    """(B, 1, h, w), each image's of mean 1: what its cells count for; None where no image has a mask."""
 
 
 class StepInputs:
@@ -61,10 +66,12 @@ class StepInputs:
         timesteps: int,
         process: int = 0,
         processes: int = 1,
+        masks: EncodedMasks | None = None,
     ):
+        """`masks` are those of `images`; prior images count whole."""
         self._settings, self._text_of, self._scaling, self._timesteps = settings, text_of, scaling, timesteps
         self._process, self._processes = process, processes
-        self.images, self.prior = images, prior
+        self.images, self.prior, self._masks = images, prior, masks
         self.plan = self._plan(images, "order")
         self._prior_plan = self._plan(prior, "prior order") if prior is not None else None
 
@@ -125,7 +132,17 @@ class StepInputs:
             timesteps=timesteps[own],
             text=self._text_of([captions[row] for row in own]),
             share=torch.full((len(own),), weight),
+            weights=self._weights(images, [(batch[row], mirrored[row]) for row in own]),
         )
+
+    def _weights(self, images: EncodedImages, rows: Sequence[tuple[int, bool]]) -> torch.Tensor | None:
+        if self._masks is None or images is not self.images:
+            return None
+        found = [self._masks.mask(index, mirrored) for index, mirrored in rows]
+        if all(mask is None for mask in found):
+            return None
+        whole = torch.ones(1, *images.latent_shape(rows[0][0])[1:])
+        return torch.stack([mask_weights(whole if mask is None else mask, self._settings.unmasked_weight) for mask in found])
 
 
 _PURPOSES = ("latent", "noise", "timestep", "mirror", "caption", "offset")

@@ -95,8 +95,8 @@ def fit_square(picture: Image.Image, resolution: int) -> Image.Image:
     return fit(picture, (resolution, resolution))
 
 
-def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled (Lanczos) so that it covers width x height, then cropped at the centre to exactly that."""
+def fit(picture: Image.Image, size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """Scaled so that it covers width x height, then cropped at the centre to exactly that."""
     if picture.size == size:
         return picture
-    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS, centering=(0.5, 0.5))
+    return ImageOps.fit(picture, size, resampling, centering=(0.5, 0.5))

@@ -45,20 +45,35 @@ def target_of(
     raise ValueError(f"prediction_type: {prediction_type!r} is not known; epsilon and v_prediction are")
 
 
-def per_image_mse(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of each image in float32; (B, C, h, w) twice -> (B,)."""
-    return (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
+def mask_weights(mask: torch.Tensor, unmasked_weight: float) -> torch.Tensor:
+    """Weights of the cells of one image, of mean 1: the mask in [0, 1] with `unmasked_weight` where it is 0; any shape, not 0 all over.
+
+    The mean of 1 lets every image count alike, however small a part of it is masked.
+    """
+    weights = unmasked_weight + (1 - unmasked_weight) * mask
+    return weights / weights.mean()
 
 
-def per_image_huber(prediction: torch.Tensor, target: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+def per_image_mse(prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean squared error of each image in float32; (B, C, h, w) twice -> (B,). `weights` (B, 1, h, w) are of mean 1."""
+    return _weighted_mean((prediction.float() - target.float()).square(), weights)
+
+
+def _weighted_mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    return (values if weights is None else values * weights).mean(dim=(1, 2, 3))
+
+
+def per_image_huber(
+    prediction: torch.Tensor, target: torch.Tensor, c: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Pseudo-Huber loss 2c (sqrt(d^2 + c^2) - c) of each image in float32; (B, C, h, w) twice and c (B,) > 0 -> (B,).
 
-    d^2 for d much smaller than c, 2c|d| for d much larger. Khrapov et al. 2024, arXiv:2403.16728.
+    `weights` as for the squared error. d^2 for d much smaller than c, 2c|d| for d much larger. Khrapov et al. 2024, arXiv:2403.16728.
     """
     squared = (prediction.float() - target.float()).square()
     c = c.float()[:, None, None, None]
     # d^2 / (sqrt(d^2 + c^2) + c) is sqrt(d^2 + c^2) - c without the cancellation at small d
-    return (2 * c * squared / ((squared + c * c).sqrt() + c)).mean(dim=(1, 2, 3))
+    return _weighted_mean(2 * c * squared / ((squared + c * c).sqrt() + c), weights)
 
 
 def huber_c(schedule: str, c: float, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from fashion_ml.data.images import (
     scan_references,
     scan_training_folder,
 )
+from fashion_ml.data.masks import Masks, find_masks
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
@@ -43,6 +44,8 @@ class Sources:
     """None when nothing is to be evaluated."""
     readings: Mapping[str, Reading] = field(default_factory=dict)
     """What the folders hold that were read, by what they are for: training, prior, references."""
+    masks: Masks | None = None
+    """Of the training images; None where none are asked for."""
 
     summary: tuple[FolderSummary, ...] = ()
     """What is known of each of these folders, for training."""
@@ -105,6 +108,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         attempt(lambda: read_lora(Path(config.network.network_weights or "").expanduser(), "network.network_weights"), None)
     items = read_classes("training", training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
     prior = read_classes("prior", Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
+    masks = attempt(lambda: find_masks(data.masks, data.masks_dir, items), None) if items and training_images else None
     references: list[CaptionedImage] = []
     measured = settings.enabled or config.training.performance_check_interval is not None
     if measured:
@@ -124,7 +128,9 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         raise InputError(problems)
     for reading in readings.values() if tell and is_main() else ():
         reading.say_left_out()
-    return Sources(items, prior, references, suite_of, readings)
+    if masks and is_main():
+        masks.say_unused()
+    return Sources(items, prior, references, suite_of, readings, masks)
 
 
 def _suite_of(config: LoraExperiment) -> Callable[[], MetricSuite]:

@@ -54,6 +54,7 @@ def run_lora(
         return None
     inputs = summed_up(config, inputs, pipeline[0])
     digest = data_digest([*inputs.items, *inputs.prior])
+    digest = inputs.masks.digest(digest) if inputs.masks else digest
     check_data(earlier, digest, expected_digest, "data.train_data_dir", "images or captions")
     _say_what_begins(config, inputs, pipeline[0], accelerator)
     return training_run(

@@ -14,6 +14,7 @@ from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import BatchSettings, StepInputs
+from fashion_ml.data.masks import EncodedMasks, find_masks
 from fashion_ml.data.split import hold_out
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
@@ -52,6 +53,7 @@ def prepare_inputs(
         for part in parts
     )
     assert images is not None
+    masks, held_masks = _masks(config, items, (images, validated), vae_factor(pipeline), accelerator)
     captions = [item.caption for part in parts for item in part]
     with accelerator.main_process_first():
         for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
@@ -70,6 +72,7 @@ def prepare_inputs(
         timesteps=len(scheduler.alphas_cumprod),
         process=accelerator.process_index,
         processes=accelerator.num_processes,
+        masks=masks,
     )
     if validated is None:
         return inputs, None
@@ -80,8 +83,29 @@ def prepare_inputs(
         prediction_type=scheduler.config.prediction_type,
         scaling=scaling,
         seed=data.validation_seed,
+        masks=held_masks,
     )
     return inputs, validation
+
+
+def _masks(
+    config: LoraExperiment,
+    items: Sequence[CaptionedImage],
+    parts: Sequence[EncodedImages | None],
+    factor: int,
+    accelerator: Any,
+) -> list[EncodedMasks | None]:
+    """The masks of each part of the images; None where none are asked for."""
+    data = config.data
+    masks = find_masks(data.masks, data.masks_dir, items)
+    if masks is None:
+        return [None] * len(parts)
+    folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
+    cache = TensorCache(folder, _BESIDE_FOLDER if folder else None)
+    found = [EncodedMasks(masks, part.items, part.sizes, factor, cache) if part else None for part in parts]
+    if accelerator.is_main_process and found[0] is not None:
+        found[0].prepare("find masks")
+    return found
 
 
 def _split(config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path | None) -> tuple[Sequence[int], Sequence[int]]:

@@ -40,7 +40,7 @@ from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.train_state import TrainState
 from fashion_ml.training.training_log import LossSeries, StepRows, TrainingLog
-from fashion_ml.training.validation import Validation
+from fashion_ml.training.validation import MASKED, Validation
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TrainedLora:
     val_loss: float | None
     """The last one measured; None without validation."""
     best_step: int | None
-    """The step of the lowest val_loss, whose weights are in `best.safetensors`; None without validation."""
+    """The step of the lowest val_loss, with masks val_loss_masked, whose weights are in `best.safetensors`; None without validation."""
     steps_now: int
     """Steps trained by this process; 0 when a training that was complete only went on to its evaluation."""
     seconds: float
@@ -235,10 +235,11 @@ class _Lora:
         x, eps, t = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
         prediction = self.predict(add_noise(x, eps, abar, t), t, batch.text.to(device))
         target = target_of(kind, x, eps, abar, t)
+        weights = None if batch.weights is None else batch.weights.to(device)
         if loss.loss_type == "huber":
-            losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t))
+            losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t), weights)
         else:
-            losses = per_image_mse(prediction, target)
+            losses = per_image_mse(prediction, target, weights)
         if loss.min_snr_gamma is not None:
             losses = losses * min_snr_weight(snr(abar, t), loss.min_snr_gamma, kind)
         if loss.debiased_estimation:
@@ -298,7 +299,8 @@ class _Measuring:
                 state.base = self._measure()
 
     def validation(self, due: bool) -> dict[str, float]:
-        """val_loss and its bands, val_loss_base and val_loss_gain; empty when it is not time or there is nothing held out."""
+        """val_loss and its bands, val_loss_base and val_loss_gain, with masks the same of what they show as val_loss_masked…; empty when it is
+        not time or there is nothing held out. The best weights are those of the lowest val_loss_masked where there is one."""
         training, step = self._lora.config.training, self._state.step
         if training.validate_every_n_steps is not None:
             due = step % training.validate_every_n_steps == 0 or step == training.max_train_steps
@@ -306,10 +308,11 @@ class _Measuring:
             return {}
         with self._evaluating():
             values = self._measure()
-        self._checkpoints.best(values["val_loss"])
+        self._checkpoints.best(values.get(MASKED, values["val_loss"]))
         self._state.val_loss = values["val_loss"]
-        base = self._state.base["val_loss"]
-        return {**values, "val_loss_base": base, "val_loss_gain": base - values["val_loss"]}
+        base = {name: self._state.base[name] for name in ("val_loss", MASKED) if name in values}
+        gains = {f"{name}_gain": value - values[name] for name, value in base.items()}
+        return {**values, **{f"{name}_base": value for name, value in base.items()}, **gains}
 
     def images(self) -> dict[str, float]:
         """Sample images and performance checks; the image losses of a check, empty otherwise."""

@@ -75,10 +75,13 @@ class Trainings:
     def __init__(self, folder: Path):
         self.folder, self._made = folder, dict[str, Lora]()
         train_images, self.prior, self.mended = (folder / name for name in ("train", "prior", "mended"))
+        self.left, self.top = folder / "left", folder / "top"
         write(train_images, SIZES, seed=3)
         write(self.prior, SIZES[:2], seed=4)
         write(self.mended, SIZES[:1], seed=5)
         (self.mended / "1_x" / "bad.png").write_bytes(b"no image")
+        write_masks(self.left, width=0.5, height=1)
+        write_masks(self.top, width=1, height=0.5)
         self.base = {
             "data.train_data_dir": str(train_images),
             "data.resolution": 32,
@@ -89,7 +92,13 @@ class Trainings:
         }
 
     def __call__(self, changes: Mapping[str, Any]) -> Lora:
-        places = {"PRIOR": self.prior, "MENDED": self.mended, "CACHE": self.folder / f"cache{len(self._made)}"}
+        places = {
+            "PRIOR": self.prior,
+            "MENDED": self.mended,
+            "LEFT": self.left,
+            "TOP": self.top,
+            "CACHE": self.folder / f"cache{len(self._made)}",
+        }
         tree = {key: str(places[value]) if value in list(places) else value for key, value in {**self.base, **changes}.items()}
         if tree.get("network.network_weights") == "TRAINED":
             tree["network.network_weights"] = str(self({}).file)
@@ -127,6 +136,15 @@ def write(folder: Path, sizes: list[tuple[int, int]], seed: int) -> None:
         render(garment).resize(size, Image.Resampling.BICUBIC).save(place / f"{number}.png")
         (place / f"{number}.txt").write_text(f"{garment.caption()}, {WORDS}", encoding="utf-8")
         (place / f"{number}.tags").write_text(f"tags of ({garment.kind}:1.4)", encoding="utf-8")
+
+
+def write_masks(folder: Path, width: float, height: float) -> None:
+    """White so far from the left and the top."""
+    folder.mkdir()
+    for number, size in enumerate(SIZES):
+        mask = Image.new("L", size)
+        mask.paste(255, (0, 0, int(size[0] * width), int(size[1] * height)))
+        mask.save(folder / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +213,8 @@ LORA: dict[str, Setting] = {
     "data.keep_tokens": Setting(10, weights, {"data.shuffle_caption": True}),
     "data.caption_dropout_rate": Setting(0.7, weights),
     "data.max_token_length": Setting(150, weights),
+    "data.masks": Setting("garment", weights),
+    "data.masks_dir": Setting("TOP", weights, {"data.masks": "folder", "data.masks_dir": "LEFT"}),
     "data.weighted_captions": Setting(True, weights, {"data.caption_extension": ".tags"}),
     "data.flip_aug": Setting(True, weights),
     "data.cache_latents": Setting(False, cached, {"data.cache_dir": "CACHE"}),
@@ -242,6 +262,7 @@ LORA: dict[str, Setting] = {
     "loss.min_snr_gamma": Setting(0.33, weights),
     "loss.debiased_estimation": Setting(True, weights),
     "loss.noise_offset": Setting(0.06, weights),
+    "loss.unmasked_weight": Setting(0.15, weights, {"data.masks": "garment"}),
     "loss.prior_loss_weight": Setting(0.8, weights, {"data.reg_data_dir": "PRIOR"}),
     "output.output_name": Setting("other", files),
     "output.save_precision": Setting("fp16", dtypes),

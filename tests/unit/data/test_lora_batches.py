@@ -100,3 +100,32 @@ def test_timesteps_are_drawn_over_all_of_them():
     found = torch.cat([batch.timesteps for step in range(1, 200) for batch in inputs().batches(step)])
     assert found.min() < 25
     assert 975 <= found.max() < 1000
+
+
+class Halves:
+    """The left half of every image but the third is masked."""
+
+    def mask(self, index: int, mirrored: bool) -> torch.Tensor | None:
+        cells = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+        return None if index == 2 else cells.flip(2) if mirrored else cells
+
+
+def test_weights_follow_the_mirroring_and_images_without_a_mask_and_prior_images_count_whole():
+    """A mirrored image has latents of the other sign here, and its masked half is the right one: 1 and 0.25 over their mean."""
+    steps = inputs(prior=[1, 2], flip_aug=True, unmasked_weight=0.25)
+    steps._masks = Halves()  # type: ignore[assignment]
+    seen = set()
+    for step in range(1, 13):
+        batch, prior = steps.batches(step)
+        assert prior.weights is None
+        assert batch.weights is not None
+        for row, weights in enumerate(batch.weights):
+            image, mirrored = int(batch.text[row, 0]), batch.latents[row].mean().item() < -0.1  # type: ignore[index]
+            left, right = weights[0, 0].tolist()
+            seen.add((image, mirrored))
+            if image == 2:
+                assert (left, right) == (1, 1)
+            elif image:
+                assert (left, right) == pytest.approx((0.4, 1.6) if mirrored else (1.6, 0.4))
+    assert {(1, True), (1, False), (2, True), (3, False)} <= seen
+    assert all(batch.weights is None for batch in inputs().batches(1))

@@ -10,6 +10,7 @@ from fashion_ml.losses.diffusion import (
     debiased_weight,
     huber_c,
     loss_shares,
+    mask_weights,
     min_snr_weight,
     offset_noise,
     per_image_huber,
@@ -133,3 +134,21 @@ def test_offset_noise_moves_whole_channels():
     result = offset_noise(torch.ones(1, 4, 3, 3), shift, 0.1)
     torch.testing.assert_close(result[0, :, 0, 0], torch.tensor([1.2, 1, 1, 1]))
     assert (result[0, 0] == result[0, 0, 0, 0]).all()
+
+
+def test_cells_outside_a_mask_count_what_they_are_said_to_and_images_count_alike():
+    """Errors 1, 2, 3, 4 on four cells, the mask on the first. Alone: 1. With 0.25 outside: weights 1, .25, .25, .25 of mean .4375, so
+    (1 + .25 (4 + 9 + 16)) / 4 / .4375 = 8.25 / 1.75."""
+    errors, mask = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 2, 2), torch.tensor([1.0, 0, 0, 0]).view(1, 2, 2)
+    target = torch.zeros_like(errors)
+    for outside, expected in ((0.0, 1.0), (0.25, 8.25 / 1.75), (1.0, 30 / 4)):
+        weights = mask_weights(mask, outside)
+        assert weights.mean().item() == pytest.approx(1)
+        assert per_image_mse(errors, target, weights[None]).item() == pytest.approx(expected)
+
+
+def test_huber_weighs_cells_as_the_squared_error_does():
+    errors, c = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(0)) * 1e-3, torch.tensor([0.5, 0.5])
+    weights = mask_weights(torch.tensor([[1.0, 0], [0.5, 0]]), 0.1).expand(2, 1, 2, 2)
+    found = per_image_huber(errors, torch.zeros_like(errors), c, weights)  # far below c it is the square
+    torch.testing.assert_close(found, per_image_mse(errors, torch.zeros_like(errors), weights), rtol=1e-4, atol=0)

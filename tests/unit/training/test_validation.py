@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fashion_ml.data.images import CaptionedImage
-from fashion_ml.training.validation import Validation
+from fashion_ml.runtime.seeding import generator
+from fashion_ml.training.validation import MASKED, Validation
 
 ITEMS = [replace(CaptionedImage(Path(f"{name}.png"), name, f"{name}.png"), sha256=name * 64) for name in "abc"]
 
@@ -69,3 +70,18 @@ def test_measuring_keeps_no_gradients():
 def predicted(x: torch.Tensor) -> torch.Tensor:
     assert not x.requires_grad
     return x
+
+
+def test_val_loss_is_of_whole_images_with_masks_too_and_the_masked_one_of_what_they_show():
+    """The prediction is 0 and the target the noise: inside the mask is the mean square of the noise there; b has no mask."""
+    mask = torch.tensor([[[1.0, 0], [0, 0]]])
+    plain, masked = a_validation(ITEMS), a_validation(ITEMS)
+    masked._masks = SimpleNamespace(mask=lambda index: None if index == 1 else mask)  # type: ignore[assignment]
+    noisy, _, whole = shown(plain)
+    found = shown(masked)[2]
+    assert {name: value for name, value in found.items() if name != MASKED} == whole
+    noise = [generator(0, f"validation {item.sha256}") for item in ITEMS]
+    drawn = [torch.randn((4, 4, 2, 2), generator=draw) for draw in noise]
+    inside = torch.stack([drawn[index][:, :, 0, 0].square().mean() for index in (0, 2)]).mean().item()
+    assert found[MASKED] == pytest.approx(inside, rel=1e-5)
+    assert len(noisy) == 3
