@@ -43,7 +43,8 @@ def data(
 ) -> None:
     """Say what a folder of images holds and what a training would make of it, and draw it on a contact sheet; nothing is trained.
 
-    Settings are those of a training. Without --config and --base images and captions are looked at as Stable Diffusion 1.5 takes them.
+    Settings are those of a training, and so is the experiment without --config: images of your own are looked at as
+    experiments/lora/sd15_fashion.yaml takes them.
     """
     check_json(json)
     from fashion_ml.data.contact_sheet import write_contact_sheet
@@ -141,6 +142,10 @@ def encode(
     side = size or ("64" if vae == "embedded" else "512")
     if not side.isdecimal() or int(side) < 1:
         raise InputError(f"--size: {size!r} is not accepted; give a whole number of pixels, such as 512")
+    if vae == "embedded":
+        from fashion_ml.runtime.console import warn
+
+        warn("--vae: embedded is a toy that knows drawings of 64 pixels; for photos give that of your checkpoint")
     result = encode_folder(images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device_of_evaluation())
     facts = {"folder": str(result.folder), "domains": result.domains, "made": result.made, "removed": result.removed}
     write_json(json, facts | {"data": result.summary.to_dict()})

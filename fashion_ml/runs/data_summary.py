@@ -141,11 +141,12 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     from fashion_ml.data.images import scan_references, scan_training_folder
     from fashion_ml.embedded.collection import folder_of
     from fashion_ml.runs.inputs import Sources, known_images, references_folder
+    from fashion_ml.runs.without_config import lora_experiment
 
     if not directory and not config:
         raise InputError("DIR: is not given; give a folder of N_class folders, or an experiment by --config")
     given = {**settings, **({"data.train_data_dir": directory} if directory else {})}
-    experiment = load_config(given_or_shipped(config), given) if config else load_config({}, given)
+    experiment = load_config(given_or_shipped(config) if config else lora_experiment(given), given)
     data, field = experiment.data, "DIR" if directory else "data.train_data_dir"
     folder, known = folder_of(data.train_data_dir, "references" if references else "train"), known_images(experiment)
     readings: dict[str, Reading] = {}
@@ -163,7 +164,7 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
         readings["references"] = scan_references(held, data.caption_extension, experiment.evaluation.max_references, skip=True)
     images = {role: reading.items for role, reading in readings.items()}
     sources = Sources(images.get("training", []), images.get("prior", []), images.get("references", []), None, readings)
-    ours = experiment.model.base == "embedded" and (bool(config) or "model.base" in settings)
+    ours = experiment.model.base == "embedded"
     summaries = summarise_sources(experiment, sources, 4 if ours else 8, _tokenizer(ours))
     return LookedAt(folder, summaries, next(iter(readings.values())).items)
 

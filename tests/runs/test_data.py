@@ -58,7 +58,19 @@ EVERYTHING = (
 
 
 def test_a_training_says_it_all_and_keeps_it_with_its_run(workdir: Path, messy: Path):
-    options = ["--train-data-dir", "train", "--steps", "1", "--rank", "2", "--resolution", "64", "--no-evaluate"]
+    options = [
+        "--base",
+        "embedded",
+        "--train-data-dir",
+        "train",
+        "--steps",
+        "1",
+        "--rank",
+        "2",
+        "--resolution",
+        "64",
+        "--no-evaluate",
+    ]
     code, said = run(workdir, "train", "lora", *options, "--output-dir", "out")
     assert code == 0, said
     assert [line for line in EVERYTHING if line not in said] == []
@@ -151,7 +163,7 @@ def test_split_makes_folders_that_a_training_and_its_evaluation_take(workdir: Pa
     assert code == 0, said
     facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))
     assert len(facts["chosen"]) == 3
-    folders = ["--train-data-dir", facts["train_data_dir"], "--references", facts["references"]]
+    folders = ["--base", "embedded", "--train-data-dir", facts["train_data_dir"], "--references", facts["references"]]
     code, said = run(workdir, "train", "lora", *folders, "--steps", "1", "--resolution", "64", "--no-evaluate")
     assert code == 0, said
     assert "references that look like training images" not in said
@@ -185,7 +197,8 @@ def test_evaluate_images_pairs_names_of_any_spelling_and_names_what_it_leaves_ou
         for name in (unicodedata.normalize(form, "é"), NAME, "plain"):
             picture(workdir / folder / f"{name}.png", (64, 64), seed=len(name))
     (workdir / "made" / "x.psd").write_bytes(b"x")
-    code, said = run(workdir, "evaluate", "images", "--generated", "made", "--reference", "held", "--json", "facts.json")
+    words = ("--generated", "made", "--reference", "held", "--encoder", "embedded", "--json", "facts.json")
+    code, said = run(workdir, "evaluate", "images", *words)
     assert code == 0, said
     assert "1 file of other endings, not read: made/*.psd" in said
     facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))

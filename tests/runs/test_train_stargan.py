@@ -46,6 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     draw(folder / "images")
     result = run(folder, "encode", "images", "latents", "--json", "encoded.json")
     assert result.returncode == 0, result.stderr
+    assert "WARNING: --vae: embedded is a toy that knows drawings of 64 pixels" in result.stderr
     return folder
 
 
