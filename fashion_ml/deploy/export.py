@@ -11,6 +11,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.console import say
 
 FORMATS = ("kohya", "diffusers", "merged")
 _GROUPS = (
@@ -32,6 +33,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
     import yaml
 
     from fashion_ml.config import validate
+    from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.store import find_run, open_tracking
 
@@ -51,6 +53,9 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
                 target.write_bytes(lora.read_bytes())
         else:
             _with_base(lora, config.model.base, config.model.prediction_type, form, output)
+            told = ", ".join(f"{name} {value}" for name, value in TextSettings(**config.text_encoding()).unusual().items())
+            if told:
+                say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
     return output
 
 

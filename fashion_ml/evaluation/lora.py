@@ -44,7 +44,7 @@ from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
 from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
-from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.console import bar, say
 
 MAIN, BASE = "LoRA", "base"
 _MEMORISED = 4
@@ -218,6 +218,8 @@ def evaluate_lora(
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
     suite = read_metric_suite(config.evaluation, config.data.cache_dir)
     plan = plan_evaluation(config, lora, found, known, suite, device_of_evaluation())
+    if read := plan.text.unusual():
+        say(f"Prompts are read with {', '.join(f'{name} {value}' for name, value in read.items())}")
     result = measure_lora(plan, place, place / "images" / "base")
     write_evaluation(result, place)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 
 from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
 from fashion_ml.data.images import read_training_folder
-from fashion_ml.data.tensor_cache import TensorCache
+from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.text_encoding import TextSettings
 from tests.unit.training.setup import write_images
 
 
@@ -57,3 +59,16 @@ def test_one_cache_gives_each_caption_and_text_encoder_its_own_embeddings(pipeli
     assert not torch.equal(first, second)
     EncodedCaptions(pipeline, cache, "f").prepare(["a red dress"])
     assert len(cache._memory) == 3
+
+
+def test_captions_read_otherwise_have_keys_of_their_own_and_the_usual_ones_those_of_before(pipeline: Any):
+    """A cache from before there were lengths and clip skip: two parts in the key."""
+    cache, caption = TensorCache(), "a (red:1.3) dress"
+    old = key_of(caption=hashlib.sha256(caption.encode()).hexdigest(), text_encoder="e")
+    cache.put(old, {"text": torch.ones(32, 64)})
+    assert EncodedCaptions(pipeline, cache, "e", TextSettings(75, 1)).embeddings([caption]).eq(1).all()
+    others = [TextSettings(150), TextSettings(clip_skip=2), TextSettings(weighted_captions=True)]
+    found = [EncodedCaptions(pipeline, cache, "e", settings).embeddings([caption]) for settings in others]
+    assert [part.shape[1] for part in found] == [62, 32, 32]
+    assert not torch.equal(found[1], found[2])
+    assert len(cache._memory) == 4

@@ -25,6 +25,7 @@ from fashion_ml.metrics.attributes import Attributes, Category
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import Metric
 from fashion_ml.metrics.registry import metric_of
+from fashion_ml.models.text_encoding import USUAL, TextSettings
 
 
 def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path):
@@ -39,6 +40,7 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
         attributes: str | None = None,
         categories: tuple[str, ...] = ("kind",),
         steps_offset: int = 1,
+        text: TextSettings = USUAL,
         extra: tuple[str, ...] = (),
         **settings: object,
     ) -> str:
@@ -51,7 +53,7 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
         references = [CaptionedImage(tmp_path / "a.png", caption, "a.png")]
         return fingerprint(
             evaluation_facts(
-                checked, references, suite, [(size, size)], sampler, {"steps_offset": steps_offset, "_class_name": name}
+                checked, references, suite, [(size, size)], sampler, {"steps_offset": steps_offset, "_class_name": name}, text
             )
         )
 
@@ -64,6 +66,9 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
         mark(attributes="f00"),
         mark(attributes="f00", categories=("kind", "colour")),
         mark(steps_offset=0),
+        mark(text=TextSettings(150)),
+        mark(text=TextSettings(clip_skip=2)),
+        mark(text=TextSettings(weighted_captions=True)),
         mark(extra=("ciede2000",)),
         mark(seed=1),
         mark(images_per_reference=3),
@@ -74,6 +79,13 @@ def test_everything_that_changes_a_score_changes_the_fingerprint(tmp_path: Path)
     assert len({mark(), *changed}) == len(changed) + 1
     assert mark() == mark(batch_size=9)  # changes speed, not numbers
     assert mark() == mark(name="local-dir:/models/clip")  # the same weights at another place
+
+
+def test_evaluations_from_before_captions_could_be_read_otherwise_still_compare():
+    before, usual, other = {"seed": 1}, {"seed": 1, **USUAL.to_dict()}, {"seed": 1, **TextSettings(150, 2).to_dict()}
+    assert fingerprint(before) == fingerprint(usual) != fingerprint(other)
+    assert difference(before, usual) == []
+    assert difference(before, other) == ["clip_skip: 1, 2", "max_token_length: 75, 150"]
 
 
 def test_what_differs_is_named():

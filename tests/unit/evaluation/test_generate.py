@@ -15,6 +15,8 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.generate import ImageFolder, Job, batches_of, generate, generation_key, image_seed, jobs_of
+from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.text_encoding import TextSettings
 
 JOBS = [Job(number, f"j{number}", f"prompt {number}", 100 + number, (32, 32 + 32 * (number % 2))) for number in range(5)]
 
@@ -23,7 +25,9 @@ def test_everything_that_changes_an_image_changes_the_key():
     def key(jobs: list[Job] = JOBS, model: str = "base", **settings: Any) -> str:
         return generation_key(jobs, Evaluation(**settings), model)
 
+    texts = [TextSettings(150), TextSettings(clip_skip=2), TextSettings(weighted_captions=True)]
     changed = [
+        *(generation_key(JOBS, Evaluation(), "base", text) for text in texts),
         key(model="base + lora"),
         key(num_inference_steps=9),
         key(guidance_scale=3.0),
@@ -33,6 +37,7 @@ def test_everything_that_changes_an_image_changes_the_key():
     ]
     assert len({key(), *changed}) == len(changed) + 1
     assert key() == key(resamples=7, seed=3)  # measured otherwise; the jobs hold the seeds
+    assert key() == generation_key(JOBS, Evaluation(), "base", TextSettings(75, 1))  # images from before are found again
 
 
 def test_every_reference_has_its_jobs_with_seeds_of_its_own_name():
@@ -95,3 +100,12 @@ def test_images_of_another_key_are_cleared_and_files_of_others_are_not(tmp_path:
     with pytest.raises(InputError, match="holds files that no evaluation made"):
         ImageFolder(tmp_path / "mine", "key")
     assert (tmp_path / "mine" / "photo.png").exists()
+
+
+def test_other_lengths_and_clip_skip_make_other_images_of_the_same_prompts_and_seeds():
+    """Two of one size at once; the same as if the pipeline got the embeddings by hand."""
+    pipeline, settings, jobs = load_pipeline("embedded"), Evaluation(num_inference_steps=2, guidance_scale=3.0), JOBS[:3]
+    texts = [TextSettings(), TextSettings(150), TextSettings(clip_skip=2)]
+    made = [[p.tobytes() for _, part in generate(pipeline, jobs, settings, text=text) for p in part] for text in texts]
+    assert len({tuple(images) for images in made}) == 3
+    assert made[0] == [p.tobytes() for _, part in generate(pipeline, jobs, settings, text=TextSettings(75, 1)) for p in part]

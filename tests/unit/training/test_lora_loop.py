@@ -256,3 +256,23 @@ def test_an_image_that_changes_while_the_training_runs_is_an_error_and_not_a_wro
     items[0].path.write_bytes(items[1].path.read_bytes())
     with pytest.raises(InputError, match=r"^data.train_data_dir: .*a\.png' was changed while the training ran"):
         prepare_inputs(config, pipeline, items, [], Accelerator(cpu=True))
+
+
+def test_a_text_encoder_that_learns_long_weighted_captions_behind_clip_skip_goes_on_bit_for_bit(tmp_path: Path):
+    """Two layers, of which clip skip 2 reads the first: the second's LoRA is in the file, as in kohya's, and its B stays 0."""
+    sections: dict[str, Any] = {
+        "model": {"clip_skip": 2},
+        "data": {"max_token_length": 150, "weighted_captions": True, "validation_split": 0.4},
+        "network": {"train_text_encoder": True},
+        "optimizer": {"learning_rate": 1e-2},
+    }
+    write_images(tmp_path / "images", count=4)
+    for path in (tmp_path / "images").rglob("*.txt"):
+        path.write_text(f"({path.read_text(encoding='utf-8')}:1.2), " * 6, encoding="utf-8")
+    config = experiment(tmp_path / "images", **sections)
+    whole = train(config, tmp_path / "whole")
+    train(experiment(tmp_path / "images", **sections, training={"max_train_steps": 2}), tmp_path / "parts")
+    again = train(config, tmp_path / "parts", resume=True)
+    assert same(whole.result.path, again.result.path)
+    ups = {name: t for name, t in load_file(whole.result.path).items() if name.startswith("lora_te_") and "lora_up" in name}
+    assert [any(bool(t.any()) for name, t in ups.items() if f"_layers_{layer}_" in name) for layer in (0, 1)] == [True, False]
