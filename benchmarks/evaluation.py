@@ -141,7 +141,7 @@ def outside_share(count: int, side: int) -> tuple[float, float]:
                 place / "generated",
                 place / "reference",
                 pairs=pairs,
-                overrides={},
+                overrides={"encoder": "embedded"},
                 training=None,
                 run_id="",
                 folder=None,
