@@ -15,6 +15,7 @@ from tests.runs.command import Command, fashion_ml
 from tests.unit.data.folders import CP950, picture
 
 NAME = os.fsdecode(CP950)
+EMBEDDED = ["--config", "experiments/lora/embedded.yaml", "--steps", "1", "--rank", "2", "--no-evaluate"]
 CLEAN = "%ACv%B8%CB"
 """What the name is where only UTF-8 is taken."""
 
@@ -58,20 +59,7 @@ EVERYTHING = (
 
 
 def test_a_training_says_it_all_and_keeps_it_with_its_run(workdir: Path, messy: Path):
-    options = [
-        "--base",
-        "embedded",
-        "--train-data-dir",
-        "train",
-        "--steps",
-        "1",
-        "--rank",
-        "2",
-        "--resolution",
-        "64",
-        "--no-evaluate",
-    ]
-    code, said = run(workdir, "train", "lora", *options, "--output-dir", "out")
+    code, said = run(workdir, "train", "lora", *EMBEDDED, "--train-data-dir", "train", "--output-dir", "out")
     assert code == 0, said
     assert [line for line in EVERYTHING if line not in said] == []
     assert "1 caption longer than the model reads, cut: 2_x/a.png (" in said
@@ -163,8 +151,8 @@ def test_split_makes_folders_that_a_training_and_its_evaluation_take(workdir: Pa
     assert code == 0, said
     facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))
     assert len(facts["chosen"]) == 3
-    folders = ["--base", "embedded", "--train-data-dir", facts["train_data_dir"], "--references", facts["references"]]
-    code, said = run(workdir, "train", "lora", *folders, "--steps", "1", "--resolution", "64", "--no-evaluate")
+    folders = ["--train-data-dir", facts["train_data_dir"], "--references", facts["references"]]
+    code, said = run(workdir, "train", "lora", *EMBEDDED, *folders)
     assert code == 0, said
     assert "references that look like training images" not in said
 
