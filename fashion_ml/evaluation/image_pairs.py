@@ -112,6 +112,7 @@ class ImagesResult:
             "fingerprint": {"sha256": self.fingerprint, **self.facts},
             "unpaired": {"generated": self.found.unpaired_generated, "reference": self.found.unpaired_references},
             "unreadable": self.found.unreadable,
+            "left_out": {kind.key: [str(one) for one in some] for kind, some in by_kind(self.found.notices).items()},
         }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.data.notices import DOMAINS, REFERENCES, Kind, by_kind, line_of, some_of
+from fashion_ml.data.notices import DOMAINS, REFERENCES, TRAINING, Kind, Notice, by_kind, line_of, some_of
 from fashion_ml.data.summary_lines import lines_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
@@ -56,6 +56,10 @@ def summarise_sources(config: LoraExperiment, sources: Sources, factor: int, tok
         sizes = image_sizes([item.size for item in reading.items], **bucketing)
         summary = summarise(reading, sizes, groups)
         summary = summary.plus(too_long(reading.items, count, limit))
+        if reading.role == TRAINING and sources.masks is not None and sources.masks.files:
+            summary = summary.plus(
+                Notice(Kind.MASKLESS, one.name) for one in sources.items if one.name not in sources.masks.files
+            )
         if reading.role == REFERENCES:
             summary = summary.plus(leaks(sources.items, reading.items, groups))
         summaries.append(summary)

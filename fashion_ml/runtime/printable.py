@@ -9,7 +9,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def printable(name: str) -> str:
-    """The name with `%XX` for each byte that is not UTF-8 (a zip made under Windows in Taiwan leaves CP950); others stay as they are."""
+    """The name with `~XX` for each byte that is not UTF-8 (a zip made under Windows in Taiwan leaves CP950); others stay as they are.
+
+    A tilde, for MLflow finds no artifact whose name has a per cent sign.
+    """
     return name if name.isascii() else _SURROGATE.sub(_escaped, name)
 
 
@@ -25,4 +28,4 @@ def composed(name: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return f"%{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"%u{code:04X}"
+    return f"~{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"~u{code:04X}"

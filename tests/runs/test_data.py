@@ -16,7 +16,7 @@ from tests.unit.data.folders import CP950, picture
 
 NAME = os.fsdecode(CP950)
 EMBEDDED = ["--config", "experiments/lora/embedded.yaml", "--steps", "1", "--rank", "2", "--no-evaluate"]
-CLEAN = "%ACv%B8%CB"
+CLEAN = "~ACv~B8~CB"
 """What the name is where only UTF-8 is taken."""
 
 
@@ -185,10 +185,11 @@ def test_evaluate_images_pairs_names_of_any_spelling_and_names_what_it_leaves_ou
         for name in (unicodedata.normalize(form, "é"), NAME, "plain"):
             picture(workdir / folder / f"{name}.png", (64, 64), seed=len(name))
     (workdir / "made" / "x.psd").write_bytes(b"x")
-    words = ("--generated", "made", "--reference", "held", "--encoder", "embedded", "--json", "facts.json")
-    code, said = run(workdir, "evaluate", "images", *words)
+    options = ["--generated", "made", "--reference", "held", "--encoder", "embedded", "--json", "facts.json"]
+    code, said = run(workdir, "evaluate", "images", *options)
     assert code == 0, said
     assert "1 file of other endings, not read: made/*.psd" in said
     facts = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))
     assert [pair["name"] for pair in facts["pairs"]][-1] in (CLEAN, "é", "é")
     assert len(facts["pairs"]) == 3
+    assert facts["left_out"] == {"unknown_endings": ["made/*.psd (1)"]}
