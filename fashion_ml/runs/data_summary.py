@@ -143,6 +143,7 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     from fashion_ml.config import load_config
     from fashion_ml.config.shipped_files import given_or_shipped
     from fashion_ml.data.images import scan_references, scan_training_folder
+    from fashion_ml.data.masks import find_masks
     from fashion_ml.embedded.collection import folder_of
     from fashion_ml.runs.inputs import Sources, known_images, references_folder
     from fashion_ml.runs.without_config import lora_experiment
@@ -167,7 +168,8 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     if held is not None:
         readings["references"] = scan_references(held, data.caption_extension, experiment.evaluation.max_references, skip=True)
     images = {role: reading.items for role, reading in readings.items()}
-    sources = Sources(images.get("training", []), images.get("prior", []), images.get("references", []), None, readings)
+    masks = find_masks(data.masks, data.masks_dir, images.get("training", []))
+    sources = Sources(images.get("training", []), images.get("prior", []), images.get("references", []), None, readings, masks)
     ours = experiment.model.base == "embedded"
     summaries = summarise_sources(experiment, sources, 4 if ours else 8, _tokenizer(ours))
     return LookedAt(folder, summaries, next(iter(readings.values())).items)

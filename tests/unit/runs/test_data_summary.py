@@ -9,7 +9,7 @@ import pytest
 from fashion_ml.config import load_config
 from fashion_ml.data.notices import Kind
 from fashion_ml.models.single_file import clip_tokenizer
-from fashion_ml.runs.data_summary import summarise_sources
+from fashion_ml.runs.data_summary import look_at_data, summarise_sources
 from fashion_ml.runs.inputs import read_sources
 from tests.unit.data.folders import picture
 
@@ -63,6 +63,9 @@ def test_images_without_a_mask_are_named(folder: Path):
     picture(folder / "masks" / "a.png", (64, 64), seed=5)
     found = summaries(folder, masks="folder", masks_dir=str(folder / "masks"))
     assert found["training"][Kind.MASKLESS] == ["1_x/b.png"]
+    given = {"data.masks": "folder", "data.masks_dir": str(folder / "masks"), "model.base": "embedded"}
+    (alone,) = look_at_data(str(folder / "train"), given, "", references=False).summaries
+    assert [notice.name for notice in alone.notices[Kind.MASKLESS]] == ["1_x/b.png"]
 
 
 def test_buckets_lessen_what_is_cropped(folder: Path):
