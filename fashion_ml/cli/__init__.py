@@ -13,6 +13,7 @@ import typer
 
 from fashion_ml.cli import data, models, runs
 from fashion_ml.cli.evaluate import ComparisonCommand, compare, evaluate_app
+from fashion_ml.cli.kohya_options import import_
 from fashion_ml.cli.options import KEYS
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
@@ -41,6 +42,7 @@ for command in (
     runs.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)
+app.command("import")(import_)
 app.command("compare", cls=ComparisonCommand)(compare)
 app.command("data", cls=data.DataCommand)(data.data)
 _INTERRUPTED = 130

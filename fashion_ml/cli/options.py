@@ -43,11 +43,11 @@ def option(*names: str, help: str) -> Any:
 
 
 def settings_given(
-    given: Mapping[str, str], set_: list[str] | None, *, no_evaluate: bool, resume: str, new: bool
-) -> dict[str, str]:
+    given: Mapping[str, Any], set_: list[str] | None, *, no_evaluate: bool, resume: str, new: bool
+) -> dict[str, Any]:
     """The settings that a training command was given, by options and over these by --set; InputError for contradictions."""
     if no_evaluate:
-        if given.get("evaluation.enabled", "").lower() in ("true", "1", "yes"):
+        if str(given.get("evaluation.enabled", "")).lower() in ("true", "1", "yes"):
             raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")
         given = {**given, "evaluation.enabled": "false"}
     if resume and new:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from typer.core import TyperCommand
 
@@ -30,10 +30,26 @@ class Offered:
         return self.setting.names or (self.setting.path,)
 
 
-def settings_command(read: Callable[[], Sequence[Offered]]) -> type[TyperCommand]:
+class Foreign(Protocol):
+    """Options of another program that a command takes as well."""
+
+    def takes(self, name: str, following: str) -> bool:
+        """Whether an option is one of them; `following` is the word behind it."""
+
+    def take(self, name: str, values: list[str]) -> None:
+        """Keep what one of them was given."""
+
+    def names(self) -> Collection[str]:
+        """All of them, for finding what was meant."""
+
+    def settled(self) -> tuple[dict[str, Any], list[str]]:
+        """The settings by path that they are here, and a line for each that has no equal; says what is not needed."""
+
+
+def settings_command(read: Callable[[], Sequence[Offered]], foreign: Callable[[], Foreign] | None = None) -> type[TyperCommand]:
     """A class of commands that take the settings of `read()` as options; they come to the command as `context.obj`, path -> text.
 
-    `read` is called when such a command is parsed or explained, not before: it imports the config.
+    `read` and `foreign` are called when such a command is parsed or explained, not before: they import the config.
     """
 
     class SettingsCommand(TyperCommand):
@@ -45,8 +61,12 @@ def settings_command(read: Callable[[], Sequence[Offered]]) -> type[TyperCommand
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             """InputError with a line for each option that there is not."""
-            given, rest, problems = _taken(args, read(), self.get_params(ctx))
+            others = foreign() if foreign is not None else None
+            given, rest, problems = _taken(args, read(), self.get_params(ctx), others)
             rest = super().parse_args(ctx, rest)  # --help ends here
+            if others is not None:
+                settings, without = others.settled()
+                given, problems = {**settings, **given}, problems + without
             if problems:
                 raise InputError(problems)
             ctx.obj = given
@@ -64,15 +84,18 @@ def settings_command(read: Callable[[], Sequence[Offered]]) -> type[TyperCommand
 
 
 def _taken(
-    arguments: Sequence[str], offered: Sequence[Offered], params: Sequence[Any]
-) -> tuple[dict[str, str], list[str], list[str]]:
-    """Settings by path, what else was given, and what is wrong. A setting's value is what follows; a switch alone means true."""
+    arguments: Sequence[str], offered: Sequence[Offered], params: Sequence[Any], foreign: Foreign | None
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Settings by path, what else was given, and what is wrong. A setting's value is what follows; a switch alone means true.
+
+    What `foreign` takes goes there with all the words that follow.
+    """
     settings = {name: one.setting for one in offered for name in (*one.names, one.setting.path)}
     alone = {
         _name(option): bool(param.is_flag) for param in params for option in param.opts if _is_own(option, param, settings)
     }
     takes_words = any(param.param_type_name == "argument" for param in params)
-    given: dict[str, str] = {}
+    given: dict[str, Any] = {}
     others: list[str] = []
     problems: list[str] = []
     rest = list(arguments)
@@ -85,6 +108,9 @@ def _taken(
             if not equals and not alone[name] and rest:
                 others.append(rest.pop(0))
             continue
+        if foreign and option.startswith("--") and foreign.takes(name, value if equals else "".join(rest[:1])):
+            foreign.take(name, [value] if equals else _values(rest))
+            continue
         if not option.startswith("--"):
             if takes_words:
                 others.append(word)
@@ -95,7 +121,9 @@ def _taken(
         if not equals and followed:
             value = rest.pop(0)
         if setting is None:
-            problems.append(f"{option}: no such option; {_hint(name, settings, alone)}")
+            problems.append(
+                f"{option}: no such option; {_hint(name, settings, [*alone, *(foreign.names() if foreign else ())])}"
+            )
         elif not equals and not followed and not setting.is_switch:
             problems.append(f"{option}: needs a value ({setting.accepts})")
         else:
@@ -111,7 +139,15 @@ def _name(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
 
 
-def _hint(name: str, settings: Mapping[str, Setting], alone: Mapping[str, bool]) -> str:
+def _values(rest: list[str]) -> list[str]:
+    """The words up to the next option, taken from the rest."""
+    values = []
+    while rest and not rest[0].startswith("--"):
+        values.append(rest.pop(0))
+    return values
+
+
+def _hint(name: str, settings: Mapping[str, Setting], alone: Collection[str]) -> str:
     """What an option that there is not may mean."""
     from fashion_ml.config.messages import did_you_mean
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fashion_ml.cli.evaluate import report_evaluation
+from fashion_ml.cli.kohya_options import KohyaOptions, kohya_experiment
 from fashion_ml.cli.options import (
     KEYS,
     Config,
@@ -52,7 +54,11 @@ def _by_section(settings: Sequence[Setting]) -> list[Offered]:
     return offered + [Offered(one, "tracking") for one in settings if not one.section]  # the run's name
 
 
-@train_app.command("lora", cls=settings_command(_of_lora))
+def _kohya() -> KohyaOptions:
+    return KohyaOptions()
+
+
+@train_app.command("lora", cls=settings_command(_of_lora, _kohya))
 def train_lora(
     context: typer.Context,
     config: Config = "",
@@ -61,15 +67,27 @@ def train_lora(
     no_evaluate: NoEvaluate = False,
     set_: Set = None,
     json: Json = "",
+    dataset_config: Annotated[str, option("--dataset_config", help="kohya's data set file, TOML or JSON.")] = "",
+    config_file: Annotated[
+        str, option("--config_file", help="Options of kohya's train_network.py, TOML, or JSON of kohya_ss.")
+    ] = "",
 ) -> None:
     """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run.
 
     The experiment is a YAML file. Without one it is experiments/lora/embedded.yaml while nothing of your own is given, and
     experiments/lora/sd15_fashion.yaml for a base or images of your own. Every setting in it has an option, in either spelling (--flip_aug,
-    --flip-aug), whose default is what a file without it has. A switch alone means true.
+    --flip-aug), whose default is what a file without it has. A switch alone means true. Files and
+    options of kohya's sd-scripts are read as they are.
     """
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
-    _train_lora(config, given, json, resume, new)
+    if dataset_config or config_file:
+        from fashion_ml.config.shipped_files import given_or_shipped
+
+        path = given_or_shipped(config) if config else None
+        settings = kohya_experiment(path, dataset_config, config_file, given)
+        _train_lora(path or settings, {**settings, **given} if path else given, json, resume, new)
+    else:
+        _train_lora(config, given, json, resume, new)
 
 
 def demo(
@@ -83,15 +101,18 @@ def demo(
     _train_lora(str(default_experiment("experiments/lora/embedded.yaml")), {"seed": seed, **assignments(set_)}, json)
 
 
-def _train_lora(config: str, overrides: dict[str, str], json: str, resume: str = "", new: bool = False) -> None:
+def _train_lora(
+    config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], json: str, resume: str = "", new: bool = False
+) -> None:
+    """Of a YAML file, or of settings; of nothing the default experiment."""
     from fashion_ml.config import load_config
     from fashion_ml.config.shipped_files import given_or_shipped
     from fashion_ml.runs.without_config import lora_experiment
     from fashion_ml.runtime.console import say as tell
 
     check_json(json)
-    path = given_or_shipped(config) if config else lora_experiment(overrides)
-    experiment = load_config(path, overrides)
+    source = given_or_shipped(config) if isinstance(config, str) and config else config
+    experiment = load_config(source or lora_experiment(overrides), overrides)
     tell(f"Loading {experiment.model.base} …")
     from fashion_ml.runs.lora import run_lora
 

@@ -16,6 +16,7 @@ from fashion_ml.config.loading import (
 from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment, Optimizer
 from fashion_ml.config.settings import Setting, evaluation_settings, settings_of, short_names
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
+from fashion_ml.config.subsets import Subset
 from fashion_ml.config.sweep import EXPERIMENTS, KINDS, Dimension, SweepSpec, as_overrides, load_sweep, read_constraint
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Section",
     "Setting",
     "StarganExperiment",
+    "Subset",
     "SweepSpec",
     "as_overrides",
     "checked",

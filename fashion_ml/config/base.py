@@ -12,6 +12,24 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _steps_or_share(value: object) -> object:
+    """A whole number of steps, or a share of all of them; text is read as what it looks like."""
+    try:
+        found = float(str(value))
+    except ValueError:
+        found = -1.0
+    if isinstance(value, bool) or not (0 <= found < 1 or (found.is_integer() and found > 0)):
+        raise ValueError(f"{value!r} is not accepted; give a whole number of steps, or a share of all steps below 1")
+    return int(found) if found.is_integer() else found
+
+
+WarmUp = Annotated[
+    Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)],
+    BeforeValidator(_steps_or_share),
+]
+Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -25,6 +43,24 @@ OrOne = BeforeValidator(lambda value: [value] if isinstance(value, str) else val
 """A list of texts that may hold commas: a text alone is the only one."""
 ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
+
+
+def _side(value: object) -> object:
+    """`512,512` and [512, 512] are 512."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and len(parts) == 2:
+        first, second = (str(part).strip() for part in parts)
+        if first != second:
+            raise ValueError(f"{first} x {second} is no square; give one side, and enable_bucket for images of other shapes")
+        return first
+    return value
+
+
+SquareSide = BeforeValidator(_side)
+"""One side, which may be given twice, as kohya's `512,512`."""
+AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+"""Choices that may be spelt in any case, as kohya's `AdamW8bit`."""
+Schedule = BeforeValidator(lambda value: value.lower().replace("_with_warmup", "") if isinstance(value, str) else value)
 
 
 class Names:
@@ -146,10 +182,15 @@ class Evaluation(Section):
         return given
 
 
+_LOGGERS = BeforeValidator(
+    lambda value: {"wandb": "mlflow", "all": "tensorboard"}.get(value, value) if isinstance(value, str) else value
+)
+
+
 class Tracking(Section):
     """MLflow."""
 
     experiment: Annotated[Text, Names(own=False)] = "fashion_ml"
     """Experiment that a new run goes to; `mlflow run` brings its own."""
-    log_with: Literal["mlflow", "tensorboard"] = "mlflow"
-    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder, beside MLflow."""
+    log_with: Annotated[Literal["mlflow", "tensorboard"], _LOGGERS] = "mlflow"
+    """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder, beside MLflow, which kohya's `wandb` means."""

@@ -35,9 +35,12 @@ def _idle(name: str, section: Section, *keys: str, without: str, what: str) -> I
 
 def _of_images(config: LoraExperiment) -> Iterator[str]:
     data = config.data
-    if not data.shuffle_caption:
+    if not data.shuffle_caption and not data.caption_tag_dropout_rate:
+        what = "add data.shuffle_caption true"
+        yield from _idle("data", data, "keep_tokens", "caption_separator", without="where captions are not mixed", what=what)
+    if data.enable_wildcard:
         yield from _idle(
-            "data", data, "keep_tokens", without="where captions are not mixed", what="add data.shuffle_caption true"
+            "data", data, "caption_lines", without="where one line is drawn", what="leave data.enable_wildcard out"
         )
     sides = ("bucket_no_upscale", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso")
     if not data.enable_bucket:
@@ -52,7 +55,7 @@ def _of_images(config: LoraExperiment) -> Iterator[str]:
         what = "add data.validation_split 0.1"
         yield from _idle("data", data, "validation_seed", without="where no image is held out", what=what)
         yield from _idle("training", config.training, "validate_every_n_steps", without="where no image is held out", what=what)
-    if data.reg_data_dir is None:
+    if data.reg_data_dir is None and not any(subset.is_reg for subset in data.subsets):
         what = "add data.reg_data_dir FOLDER"
         yield from _idle("loss", config.loss, "prior_loss_weight", without="without prior images", what=what)
 
@@ -62,6 +65,11 @@ def _of_training(config: LoraExperiment) -> Iterator[str]:
     if rates.lr_scheduler != "polynomial":
         what = "use optimizer.lr_scheduler polynomial"
         yield from _idle("optimizer", rates, "lr_scheduler_power", without=f"with lr_scheduler {rates.lr_scheduler}", what=what)
+    if rates.lr_scheduler != "cosine_with_restarts":
+        what = "use optimizer.lr_scheduler cosine_with_restarts"
+        yield from _idle(
+            "optimizer", rates, "lr_scheduler_num_cycles", without=f"with lr_scheduler {rates.lr_scheduler}", what=what
+        )
     if loss.loss_type == "l2":
         what = "use loss.loss_type huber"
         yield from _idle("loss", loss, "huber_c", "huber_schedule", without="with loss_type l2", what=what)

@@ -84,11 +84,20 @@ def load_experiment(
 
 def laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any], kind: type[Section]) -> dict[str, Any]:
     """A new tree of the settings of a `kind` of config with others over it, as load_config takes them."""
-    result, known = _with_new_names(tree), {one.path: one for one in settings_of(kind)}
+    result, known, given = _with_new_names(tree), {one.path: one for one in settings_of(kind)}, set[str]()
     for name, value in _leaves(settings, "", short_names(kind)):
         if not (isinstance(value, str) and value == ""):
             _put(result, name, _read(value, known.get(name)))
+            given.add(name)
+    if "training.max_train_steps" in given and "training.max_train_epochs" not in given:
+        _forget(result, "training", "max_train_epochs")  # steps that are asked for count, not the epochs of the file
     return result
+
+
+def _forget(tree: dict[str, Any], section: str, key: str) -> None:
+    below = tree.get(section)
+    if isinstance(below, Mapping) and key in below:
+        tree[section] = {name: value for name, value in below.items() if name != key}
 
 
 def _with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +205,7 @@ def to_yaml(config: Section) -> str:
 
 
 def flat(config: Section) -> dict[str, Any]:
-    """Dotted keys to values, such as `network.rank`; values that were not given are left out."""
+    """Dotted keys to values, such as `network.rank` or `data.subsets.0.image_dir`; values that were not given are left out."""
     return dict(_walk(config.model_dump(mode="json"), ""))
 
 
@@ -204,6 +213,8 @@ def _walk(tree: Mapping[str, Any], prefix: str) -> Any:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _walk(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            yield from _walk({str(index): one for index, one in enumerate(value)}, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", value
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from fashion_ml.config.base import (
+    AnyCase,
+    Betas,
+    ByComma,
     Evaluation,
     FileName,
     MayChange,
@@ -16,23 +20,29 @@ from fashion_ml.config.base import (
     OrOne,
     Positive,
     Rate,
+    Schedule,
     Section,
     Share,
+    SquareSide,
     Text,
     Tracking,
+    WarmUp,
 )
 from fashion_ml.config.settings import short_names
+from fashion_ml.config.subsets import Subset
 
 
 class Data(Section):
     """What is learnt from."""
 
-    train_data_dir: Text
-    """A folder of kohya-style folders `N_class`, or `embedded` for the collection inside the package."""
+    train_data_dir: Text | None
+    """A folder of kohya-style folders `N_class`, or `embedded` for the collection inside the package; may be left out beside subsets."""
+    subsets: tuple[Subset, ...] = ()
+    """Folders with settings of their own, beside train_data_dir or instead of it; kohya's `[[datasets.subsets]]`."""
     reg_data_dir: Text | None = None
     """Images of the class in general, for prior preservation; a folder of the same form."""
-    resolution: Positive = 512
-    """Side of the square training images, pixels, or of the square whose area buckets keep to; a multiple of 8 x the VAE's factor."""
+    resolution: Annotated[Positive, SquareSide] = 512
+    """Side of the square images, pixels (`512,512` is 512), or of the square whose area buckets keep to; a multiple of 8 x the VAE's."""
     enable_bucket: bool = False
     """Train each image in the bucket of the nearest aspect ratio instead of cropping it to a square."""
     bucket_no_upscale: bool = False
@@ -45,10 +55,24 @@ class Data(Section):
     """Longest side of a bucket, pixels; twice the resolution when not given."""
     caption_extension: Annotated[str, Field(pattern=r"^\.[^/\\]+$")] = ".txt"
     """Ending of the caption file beside each image; without one the class in the folder's name is the caption."""
+    caption_lines: Literal["first", "all"] = "first"
+    """What of a caption file of several lines is the caption; with enable_wildcard one of them is drawn each time instead."""
+    caption_prefix: Text | None = None
+    """Words before every caption, in training, validation and evaluation, a space between."""
+    caption_suffix: Text | None = None
+    """Words behind every caption, likewise."""
+    caption_separator: Text = ","
+    """What parts a caption into its parts."""
     shuffle_caption: bool = False
     """Mix the comma-separated parts of a caption anew each time it is seen."""
     keep_tokens: Annotated[int, Field(ge=0)] = 0
-    """So many parts at the front stay where they are."""
+    """So many parts at the front stay where they are, and are never dropped."""
+    keep_tokens_separator: Text | None = None
+    """Parts before this mark, such as `|||`, and behind a second one stay in place and are never dropped; keep_tokens does not count then."""
+    secondary_separator: Text | None = None
+    """Between parts that are mixed and dropped as one, such as `;;;`; becomes caption_separator in the end."""
+    enable_wildcard: bool = False
+    """Draw one of `{a|b}` each time, and one line of a caption of several; `{{` and `}}` are braces. Evaluation takes the first."""
     caption_dropout_rate: Share = 0.0
     """Share of images that are seen with an empty caption."""
     max_token_length: Annotated[int, Field(ge=75, le=225, multiple_of=75)] = 75
@@ -61,6 +85,10 @@ class Data(Section):
     backdrop is even. An image without a mask counts whole; what lies outside counts `loss.unmasked_weight`."""
     masks_dir: Text | None = None
     """Folder of masks for `masks: folder`: `10_dress/a.*` or `a.*` for `10_dress/a.png`, white what counts."""
+    caption_dropout_every_n_epochs: Annotated[int, Field(ge=0)] = 0
+    """In every nth epoch all captions are empty; 0 is never."""
+    caption_tag_dropout_rate: Share = 0.0
+    """Share of a caption's parts that are left out each time, beside those that are kept in place."""
     flip_aug: bool = False
     """Mirror half of the images."""
     cache_latents: Annotated[bool, MayChange()] = True
@@ -80,6 +108,18 @@ class Data(Section):
             raise ValueError("masks: folder needs data.masks_dir; give the folder that holds the masks")
         if self.masks_dir is not None and self.masks != "folder":
             raise ValueError("masks_dir is given, but masks is not folder; add data.masks folder, or leave it out")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _subsets_may_stand_alone(cls, given: Any) -> Any:
+        alone = isinstance(given, Mapping) and given.get("subsets") and "train_data_dir" not in given
+        return {**given, "train_data_dir": None} if alone else given
+
+    @model_validator(mode="after")
+    def _some_images(self) -> Data:
+        if self.train_data_dir is None and all(subset.is_reg for subset in self.subsets):
+            raise ValueError("train_data_dir is null and there are no subsets to train on; give one of them")
         return self
 
     def bucketing(self, factor: int) -> dict[str, Any]:
@@ -107,6 +147,10 @@ class Network(Section):
     """Also proj_in and proj_out around the transformer blocks; with feed_forward these are kohya's 192 modules of SD 1.5."""
     convolutions: bool = False
     """Also the 3 x 3 convolutions."""
+    conv_rank: Annotated[Positive | None, Names("conv_dim")] = None
+    """Rank of these convolutions; that of the other modules when not given. kohya's conv_dim."""
+    conv_alpha: Rate | None = None
+    """Alpha of these convolutions; their rank when conv_rank is given, else alpha."""
     train_text_encoder: bool = False
     """Also attention and feed-forward of the text encoder; then caption embeddings are not cached."""
     dropout: Annotated[Share, Names("network_dropout", own=False)] = 0.0
@@ -123,11 +167,17 @@ class Network(Section):
         """Whether alpha stands for itself and does not follow the rank."""
         return "alpha" in self.model_fields_set
 
+    @model_validator(mode="after")
+    def _convolutions_that_train(self) -> Network:
+        if not self.convolutions and (self.conv_rank is not None or self.conv_alpha is not None):
+            raise ValueError("conv_rank and conv_alpha are of convolutions, which do not train; add convolutions true")
+        return self
+
 
 class Optimizer(Section):
     """The optimiser and its learning-rate schedule."""
 
-    optimizer_type: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = "adamw"
+    optimizer_type: Annotated[Literal["adamw", "adamw8bit", "adafactor", "prodigy"], AnyCase] = "adamw"
     """The optimiser; adamw8bit and prodigy need the extra `gpu`."""
     learning_rate: Annotated[Rate, Names("lr", "unet_lr")] = 5e-5
     """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
@@ -135,14 +185,27 @@ class Optimizer(Section):
     """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of the LoRA weights."""
+    betas: Annotated[Betas | None, ByComma] = None
+    """Decay of the means of gradients and of their squares; the optimiser's own (0.9, 0.999) when not given. Adafactor has none."""
     max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this L2 norm; 0 turns clipping off."""
-    lr_scheduler: Literal["constant", "cosine", "linear", "polynomial"] = "constant"
-    """Shape after the warm-up; cosine and linear end at 0, polynomial at 1e-7."""
+    lr_scheduler: Annotated[
+        Literal["constant", "cosine", "linear", "polynomial", "cosine_with_restarts"],
+        Schedule,
+    ] = "constant"
+    """Shape after the warm-up; cosine and linear end at 0, polynomial at 1e-7. kohya's constant_with_warmup is constant."""
+    lr_scheduler_num_cycles: Positive = 1
+    """How often cosine_with_restarts goes down from the peak."""
     lr_scheduler_power: Rate = 1.0
     """Power of the polynomial schedule."""
-    lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Optimiser steps of linear warm-up."""
+    lr_warmup_steps: WarmUp = 0
+    """Optimiser steps of linear warm-up; below 1, such as 0.05, that share of all steps."""
+
+    @model_validator(mode="after")
+    def _betas_of_those_that_have_them(self) -> Optimizer:
+        if self.betas is not None and self.optimizer_type == "adafactor":
+            raise ValueError("betas: adafactor has none; leave them out, or use adamw")
+        return self
 
 
 class Training(Section):
@@ -150,6 +213,8 @@ class Training(Section):
 
     max_train_steps: Annotated[Positive, Names("steps"), MayChange()] = 200
     """Optimiser steps."""
+    max_train_epochs: Annotated[Positive | None, MayChange()] = None
+    """Passes over all images with their repeats; decides the optimiser steps instead of max_train_steps when given."""
     train_batch_size: Positive = 1
     """Images in one forward pass of one process."""
     gradient_accumulation_steps: Positive = 1

@@ -11,6 +11,7 @@ from fashion_ml.config.base import Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.settings import Setting, evaluation_settings, settings_of
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
+from fashion_ml.config.subsets import Subset
 from fashion_ml.config.sweep import Dimension, Objective, SweepSpec
 
 PLACE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -48,6 +49,9 @@ def _experiment(title: str, kind: type[Section]) -> Iterator[str]:
         if found:
             yield f"### {section}\n\n{_about(field.annotation)}\n"
             yield from _table(found, names=True)
+        if section == "data" and kind is LoraExperiment:
+            yield f"### data.subsets, each\n\n{_about(Subset)}\n"
+            yield from _table(settings_of(Subset))
 
 
 def _again() -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from fashion_ml.data.captions import CaptionSettings
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
 from fashion_ml.data.image_index import Known, KnownImages
 from fashion_ml.data.near_duplicates import difference_hashes
@@ -44,6 +45,14 @@ class CaptionedImage:
     """Of the file's bytes."""
     hashes: tuple[int, ...] = ()
     """Difference hashes of 64 bits of the picture and of its mirror image, for finding near-duplicates."""
+    captions: CaptionSettings | None = None
+    """How its caption is seen; as those of all images when None."""
+    flip_aug: bool | None = None
+    """Whether it may be mirrored; as all images when None."""
+
+    def may_mirror(self, others: bool) -> bool:
+        """Whether it may be mirrored where `others` says so for the images without a setting of their own."""
+        return others if self.flip_aug is None else self.flip_aug
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +165,26 @@ def scan_references(
     known: KnownImages | None = None,
 ) -> Reading:
     """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError as for training."""
+    return scan_folder(folder, caption_extension, None, 1, field=field, skip=skip, known=known, limit=limit, role=REFERENCES)
+
+
+def scan_folder(
+    folder: Path,
+    caption_extension: str,
+    class_token: str | None,
+    repeats: int,
+    *,
+    prefix: str = "",
+    field: str,
+    skip: bool = False,
+    known: KnownImages | None = None,
+    limit: int | None = None,
+    role: str = TRAINING,
+) -> Reading:
+    """The images directly in one folder, sorted by name, `prefix` before it; those without a caption have `class_token`, or are a problem."""
     _check_folder(folder, field)
-    reading, bad = Reading(folder, [], role=REFERENCES), list[Problem]()
-    found = _read_folder(folder, "", caption_extension, None, 1, reading.notices, bad)[:limit]
+    reading, bad = Reading(folder, [], role=role), list[Problem]()
+    found = _read_folder(folder, prefix, caption_extension, class_token, repeats, reading.notices, bad)[:limit]
     if not found and not bad:
         raise InputError(
             f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files with captions into it"
@@ -166,7 +192,7 @@ def scan_references(
     readable = _check(found, field, bad, reading, known)
     if not skip or not readable:
         _raise_all(reading.problems)
-    reading.folders.append(ClassFolder("", "", 1, len(readable)))
+    reading.folders.append(ClassFolder(prefix[:-1], class_token or "", repeats, len(readable)))
     return _counted(reading, readable)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from fashion_ml.data.batch_sampler import StepPlan
-from fashion_ml.data.captions import seen_caption
+from fashion_ml.data.captions import CaptionSettings, seen_caption
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.masks import EncodedMasks
 from fashion_ml.losses.diffusion import loss_shares, mask_weights, offset_noise
@@ -25,9 +25,8 @@ class BatchSettings:
     """Images in one forward pass of one process."""
     gradient_accumulation_steps: int = 1
     flip_aug: bool = False
-    shuffle_caption: bool = False
-    keep_tokens: int = 0
-    caption_dropout_rate: float = 0.0
+    captions: CaptionSettings = field(default_factory=CaptionSettings)
+    """Of images that bring none of their own."""
     noise_offset: float = 0.0
     prior_loss_weight: float = 1.0
     unmasked_weight: float = 0.0
@@ -94,25 +93,23 @@ class StepInputs:
         prior_count = sum(len(batch) for _, batch in prior_parts)
         shares = loss_shares(count, prior_count, self._settings.prior_loss_weight)
         draws = {purpose: generator(self._settings.seed, purpose, step) for purpose in _PURPOSES}
+        epoch = self.plan.epoch(step)
         for images, batch in parts:
-            yield self._batch(images, batch, shares[0], draws)
+            yield self._batch(images, batch, shares[0], draws, epoch)
         for images, batch in prior_parts:
-            yield self._batch(images, batch, shares[1], draws)
+            yield self._batch(images, batch, shares[1], draws, epoch)
 
-    def _batch(self, images: EncodedImages, batch: Sequence[int], share: float, draws: dict[str, torch.Generator]) -> Batch:
+    def _batch(
+        self, images: EncodedImages, batch: Sequence[int], share: float, draws: dict[str, torch.Generator], epoch: int
+    ) -> Batch:
         """Draw for the whole batch, image by image, then keep the rows of this process."""
-        settings = self._settings
+        settings, items = self._settings, [images.items[index] for index in batch]
         shape = images.latent_shape(batch[0])
-        mirrored = [settings.flip_aug and torch.rand((), generator=draws["mirror"]).item() < 0.5 for _ in batch]
+        mirrored = [
+            item.may_mirror(settings.flip_aug) and torch.rand((), generator=draws["mirror"]).item() < 0.5 for item in items
+        ]
         captions = [
-            seen_caption(
-                images.items[index].caption,
-                shuffle=settings.shuffle_caption,
-                keep_tokens=settings.keep_tokens,
-                dropout_rate=settings.caption_dropout_rate,
-                generator=draws["caption"],
-            )
-            for index in batch
+            seen_caption(item.caption, item.captions or settings.captions, draws["caption"], epoch=epoch) for item in items
         ]
         drawn = torch.stack([torch.randn(shape, generator=draws["latent"]) for _ in batch])
         noise = torch.stack([torch.randn(shape, generator=draws["noise"]) for _ in batch])

@@ -59,7 +59,12 @@ class Kind(Enum):
         "write one, or remove the file for the class",
         True,
     )
-    LINES = "captions_of_several_lines", "captions of several lines, all of them trained", "keep one line in each file", True
+    LINES = (
+        "captions_of_several_lines",
+        "captions of several lines, of which the first is used",
+        "data.caption_lines, data.enable_wildcard",
+        True,
+    )
     BOM = "captions_with_a_bom", "captions with a byte order mark, left away, while others have none", "nothing to do", False
     ODD = (
         "captions_with_odd_characters",
@@ -70,7 +75,7 @@ class Kind(Enum):
     SYNTAX = (
         "captions_in_prompt_syntax",
         "captions with weights or brackets of a prompt, trained as letters",
-        "data.weighted_captions",
+        "data.enable_wildcard, data.weighted_captions",
         True,
     )
     TOO_LONG = "captions_too_long", "captions longer than the model reads, cut", "shorten them, or data.max_token_length", True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def _with_base(lora: Path, base: str, prediction_type: str | None, form: str, ou
     pipeline = load_pipeline(base, prediction_type=prediction_type)
     spec = spec_of(load_file(lora))
     # alpha equal to the rank: the true scale moves into lora_up, and readers that know no alpha are right too
-    spec = replace(spec, alpha=float(spec.rank))
+    spec = spec.with_alpha_of_rank()
     add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
     load_lora(lora, pipeline.unet, pipeline.text_encoder, spec)
     with quiet_libraries():

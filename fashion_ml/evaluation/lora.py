@@ -45,6 +45,7 @@ from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.training.subset_images import as_prompts, with_lines
 
 MAIN, BASE = "LoRA", "base"
 _MEMORISED = 4
@@ -215,6 +216,7 @@ def evaluate_lora(
     check_encoder(config.evaluation, own_of_lora(config), refuse=base != "embedded")
     extension = config.data.caption_extension
     found = read_references(folder_of(references, "references"), extension, config.evaluation.max_references)
+    found = as_prompts(with_lines(found, config.data), config.data)
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
     suite = read_metric_suite(config.evaluation, config.data.cache_dir)
     plan = plan_evaluation(config, lora, found, known, suite, device_of_evaluation())

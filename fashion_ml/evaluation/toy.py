@@ -23,7 +23,7 @@ TOY = "toy_encoder"
 
 def own_of_lora(config: LoraExperiment) -> dict[str, str]:
     """What of base, training images and references is not embedded: setting -> value."""
-    given = {"model.base": config.model.base, "data.train_data_dir": config.data.train_data_dir}
+    given = {"model.base": config.model.base, **_images_of(config)}
     if config.evaluation.references is not None:
         given["evaluation.references"] = config.evaluation.references
     return {
@@ -31,6 +31,14 @@ def own_of_lora(config: LoraExperiment) -> dict[str, str]:
         for name, value in given.items()
         if not (value == EMBEDDED or (name != "model.base" and is_collection(value)))
     }
+
+
+def _images_of(config: LoraExperiment) -> dict[str, str]:
+    """What is learnt from, by its setting; of subsets alone the first folder."""
+    data = config.data
+    if data.train_data_dir is not None:
+        return {"data.train_data_dir": data.train_data_dir}
+    return {"data.subsets": next(subset.image_dir for subset in data.subsets if not subset.is_reg)}
 
 
 def own_of_stargan(config: StarganExperiment) -> dict[str, str]:
@@ -60,17 +68,17 @@ def check_encoder(settings: Evaluation | GanEvaluation, own: Mapping[str, str], 
 
 def check_base(config: LoraExperiment) -> None:
     """A warning where own images train the embedded base, and one where references of the embedded collection measure what they train."""
-    data, evaluation = config.data.train_data_dir, config.evaluation
+    ((name, data),), evaluation = _images_of(config).items(), config.evaluation
     if is_collection(data):
         return
     if config.model.base == EMBEDDED:
         warn(
-            f"model.base: embedded is a toy that draws garments of 64 pixels, and data.train_data_dir is {data!r}; for a LoRA that is of use "
+            f"model.base: embedded is a toy that draws garments of 64 pixels, and {name} is {data!r}; for a LoRA that is of use "
             "set model.base to your checkpoint (--pretrained_model_name_or_path)"
         )
     if evaluation.enabled and evaluation.references is not None and is_collection(evaluation.references):
         warn(
-            f"evaluation.references: {evaluation.references!r} are drawings of the embedded collection, and data.train_data_dir is {data!r}; "
+            f"evaluation.references: {evaluation.references!r} are drawings of the embedded collection, and {name} is {data!r}; "
             "give references of your own (--references FOLDER, or null for the training images)"
         )
 

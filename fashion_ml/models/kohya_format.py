@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.lora import TEXT_ENCODER, LoraSpec, modules_ending_in, unet_targets
+from fashion_ml.models.lora import TEXT_ENCODER, LoraSpec, is_convolution, modules_ending_in, unet_targets
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.weight_files import is_safetensors, not_there, read_header, read_tensors
@@ -33,7 +33,7 @@ def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torc
     for name, module in _lora_modules(unet, text_encoder if spec.train_text_encoder else None):
         tensors[f"{name}.lora_down.weight"] = _plain(module.lora_A["default"].weight)
         tensors[f"{name}.lora_up.weight"] = _plain(module.lora_B["default"].weight)
-        tensors[f"{name}.alpha"] = torch.tensor(float(spec.file_alpha))
+        tensors[f"{name}.alpha"] = torch.tensor(float(spec.file_alpha(is_convolution(module))))
         if spec.use_dora:
             magnitude = _plain(module.lora_magnitude_vector["default"].weight)
             tensors[f"{name}.dora_scale"] = magnitude.reshape(-1, *[1] * (module.get_base_layer().weight.dim() - 1))
@@ -53,7 +53,7 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
         alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
         a.copy_(down.view_as(a))
-        b.copy_(up.view_as(b) * (alpha / spec.file_alpha))
+        b.copy_(up.view_as(b) * (alpha / spec.file_alpha(is_convolution(module))))
         if spec.use_dora:
             magnitude = module.lora_magnitude_vector["default"].weight
             magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
@@ -83,7 +83,7 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
     name = f"network.network_weights: {str(path)!r}"
     tensors = read_lora(path, "network.network_weights")
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    ranks = sorted({shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")})
+    ranks = {shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")}
     if not ranks:
         raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")
     names = {key.partition(".")[0] for key in shapes}
@@ -99,12 +99,7 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
         down, up = shapes[f"{module}.lora_down.weight"], shapes[f"{module}.lora_up.weight"]
         if (math.prod(down[1:]), up[0]) != (math.prod(weight[1:]), weight[0]):
             raise InputError(f"{name} was made for another base ({module} has other shapes); choose the base it was trained on")
-    if len(ranks) > 1:
-        raise InputError(
-            f"{name} has modules of ranks {', '.join(map(str, ranks))}, and here all have one; give a file of one rank"
-        )
-    if ranks != [spec.rank]:
-        raise InputError(f"network.rank: {spec.rank}, but {str(path)!r} has rank {ranks[0]}; set it to {ranks[0]}")
+    _check_ranks(path, spec, shapes, {module for module, weight in weights.items() if weight[2:] == (3, 3)})
     magnitudes = {key.partition(".")[0] for key in shapes if key.endswith(".dora_scale")}
     if spec.use_dora and magnitudes != names:
         raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
@@ -112,22 +107,51 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
         raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
 
 
+def _check_ranks(path: Path, spec: LoraSpec, shapes: Mapping[str, tuple[int, ...]], convolutions: set[str]) -> None:
+    for setting, is_conv, asked in (("network.rank", False, spec.rank), ("network.conv_rank", True, spec.rank_of(True))):
+        ranks = sorted({
+            shape[0]
+            for key, shape in shapes.items()
+            if key.endswith(".lora_down.weight") and (key.partition(".")[0] in convolutions) == is_conv
+        })  # fmt: skip
+        if len(ranks) > 1:
+            kind = "convolutions" if is_conv else "modules"
+            listed = ", ".join(map(str, ranks))
+            raise InputError(
+                f"network.network_weights: {str(path)!r} has {kind} of ranks {listed}, and here all have one; give a file of one rank"
+            )
+        if ranks and ranks != [asked]:
+            raise InputError(f"{setting}: {asked}, but {str(path)!r} has rank {ranks[0]}; set it to {ranks[0]}")
+
+
 def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
     """The LoRA that a file in kohya's layout holds, from its names and shapes. ValueError when it is none, or ranks are mixed."""
-    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(".lora_down.weight")}
-    alphas = {tensor.item() for name, tensor in tensors.items() if name.endswith(".alpha")}
-    if not ranks:
+    downs = {name.split(".")[0]: tensor for name, tensor in tensors.items() if name.endswith(".lora_down.weight")}
+    if not downs:
         raise ValueError("holds no LoRA in kohya's layout")
-    if len(ranks) > 1 or len(alphas) > 1:
-        raise ValueError(f"holds modules of different rank or alpha (ranks {sorted(ranks)}, alphas {sorted(alphas)})")
-    rank, names = ranks.pop(), {name.split(".")[0] for name in tensors}
+    convolutions = {name for name, tensor in downs.items() if tuple(tensor.shape[2:]) == (3, 3)}
+    sizes = []
+    for part in (downs.keys() - convolutions, convolutions):
+        ranks = {downs[name].shape[0] for name in part}
+        alphas = {tensors[f"{name}.alpha"].item() for name in part if f"{name}.alpha" in tensors}
+        if len(ranks) > 1 or len(alphas) > 1:
+            raise ValueError(f"holds modules of different rank or alpha (ranks {sorted(ranks)}, alphas {sorted(alphas)})")
+        rank = next(iter(ranks), None)
+        sizes.append((rank, alphas.pop() if alphas else rank))
+    (rank, alpha), of_convolutions = sizes[0] if sizes[0][0] is not None else sizes[1], sizes[1]
+    assert rank is not None
+    assert alpha is not None
+    own = convolutions and of_convolutions != (rank, alpha)
+    names = {name.split(".")[0] for name in tensors}
 
     def has(part: str) -> bool:
         return any(part in name for name in names if name.startswith("lora_unet_"))
 
     return LoraSpec(
         rank=rank,
-        alpha=alphas.pop() if alphas else float(rank),
+        alpha=float(alpha),
+        conv_rank=of_convolutions[0] if own else None,
+        conv_alpha=of_convolutions[1] if own else None,
         feed_forward=has("_ff_net_"),
         projections=has("_proj_in"),
         convolutions=has("_conv"),

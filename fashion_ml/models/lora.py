@@ -6,7 +6,8 @@ Hu et al. 2021, arXiv:2106.09685: the update of a weight is (alpha / r) * B @ A,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ class LoraSpec:
     projections: bool = False
     convolutions: bool = False
     """The 3 x 3 convolutions of residual blocks and of down- and upsampling."""
+    conv_rank: int | None = None
+    """Of these convolutions; `rank` when None."""
+    conv_alpha: float | None = None
+    """Of these convolutions; their rank when None and conv_rank is given, else `alpha`."""
     train_text_encoder: bool = False
     dropout: float = 0.0
     """Share of inputs dropped before lora_down while training."""
@@ -42,10 +47,24 @@ class LoraSpec:
     use_rslora: bool = False
     """Scale alpha / sqrt(r) instead of alpha / r. Kalajdzievski 2023, arXiv:2312.03732."""
 
-    @property
-    def file_alpha(self) -> float:
+    def rank_of(self, convolution: bool) -> int:
+        """The rank of a 3 x 3 convolution, or of another module."""
+        return self.conv_rank if convolution and self.conv_rank is not None else self.rank
+
+    def alpha_of(self, convolution: bool) -> float:
+        """The alpha of a 3 x 3 convolution, or of another module."""
+        if not convolution or (self.conv_alpha is None and self.conv_rank is None):
+            return self.alpha
+        return float(self.rank_of(True)) if self.conv_alpha is None else self.conv_alpha
+
+    def file_alpha(self, convolution: bool) -> float:
         """The alpha that a file carries, so that readers, who divide by r, get the scale that was trained with."""
-        return self.alpha * math.sqrt(self.rank) if self.use_rslora else self.alpha
+        alpha = self.alpha_of(convolution)
+        return alpha * math.sqrt(self.rank_of(convolution)) if self.use_rslora else alpha
+
+    def with_alpha_of_rank(self) -> LoraSpec:
+        """The same with every alpha equal to its rank."""
+        return replace(self, alpha=float(self.rank), conv_alpha=None if self.conv_rank is None else float(self.conv_rank))
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,9 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
         model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, purpose))
-            model.add_adapter(_peft_config(spec, targets))
+            model.add_adapter(
+                _peft_config(spec, targets, [name for name in targets if is_convolution(model.get_submodule(name))])
+            )
         cast_training_params(model, dtype=torch.float32)
         if model is text_encoder and clip_skip is not None and clip_skip > 1:
             layers = getattr(text_encoder, "text_model", text_encoder).encoder.layers
@@ -86,9 +107,16 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
     return LoraParameters(*trained)
 
 
-def _peft_config(spec: LoraSpec, targets: list[str]) -> Any:
+def is_convolution(module: Any) -> bool:
+    """Whether a module, with a LoRA or without, is a 3 x 3 convolution."""
+    return getattr(getattr(module, "base_layer", module), "kernel_size", None) == (3, 3)
+
+
+def _peft_config(spec: LoraSpec, targets: list[str], convolutions: list[str]) -> Any:
     from peft import LoraConfig
 
+    differs = spec.conv_rank is not None or spec.conv_alpha is not None
+    own = [f"^{re.escape(name)}$" for name in convolutions] if differs else []
     return LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -97,6 +125,8 @@ def _peft_config(spec: LoraSpec, targets: list[str]) -> Any:
         use_dora=spec.use_dora,
         use_rslora=spec.use_rslora,
         init_lora_weights=True,
+        rank_pattern=dict.fromkeys(own, spec.rank_of(True)),
+        alpha_pattern=dict.fromkeys(own, spec.alpha_of(True)),
     )
 
 
@@ -109,8 +139,7 @@ def unet_targets(unet: Any, spec: LoraSpec) -> list[str]:
         targets += [name for name in modules_ending_in(unet, PROJECTIONS) if ".attentions." in name]
     if spec.convolutions:
         modules = dict(unet.named_modules())
-        plain = {name: getattr(modules[name], "base_layer", modules[name]) for name in modules_ending_in(unet, CONVOLUTIONS)}
-        targets += [name for name, module in plain.items() if getattr(module, "kernel_size", None) == (3, 3)]
+        targets += [name for name in modules_ending_in(unet, CONVOLUTIONS) if is_convolution(modules[name])]
     return targets
 
 

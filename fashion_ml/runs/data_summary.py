@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
 
 _FOLDER, _ARTIFACTS = "data_summary", "data"
+_FOLDERS = ("training", "prior", "references")
+"""What is read by the settings of all data; a subset has its own."""
 _MEMORY = 64 << 20
 """Bytes of thumbnails that are kept in memory."""
 
@@ -44,6 +46,7 @@ def summarise_sources(config: LoraExperiment, sources: Sources, factor: int, tok
     from fashion_ml.data.summary import leaks, summarise, too_long
     from fashion_ml.data.tensor_cache import TensorCache
     from fashion_ml.models.text_encoding import token_counter, token_limit
+    from fashion_ml.training.subset_images import as_prompts
 
     cache = Path(config.data.cache_dir).expanduser() if config.data.cache_dir else None
     readings = [replace(_as_used(reading, sources.of(role), config), role=role) for role, reading in sources.readings.items()]
@@ -55,10 +58,10 @@ def summarise_sources(config: LoraExperiment, sources: Sources, factor: int, tok
     for reading in readings:
         sizes = image_sizes([item.size for item in reading.items], **bucketing)
         summary = summarise(reading, sizes, groups)
-        summary = summary.plus(too_long(reading.items, count, limit))
-        if reading.role == TRAINING and sources.masks is not None and sources.masks.files:
+        summary = summary.plus(too_long(as_prompts(reading.items, config.data), count, limit))
+        if reading.role.startswith(TRAINING) and sources.masks is not None and sources.masks.files:
             summary = summary.plus(
-                Notice(Kind.MASKLESS, one.name) for one in sources.items if one.name not in sources.masks.files
+                Notice(Kind.MASKLESS, one.name) for one in reading.items if one.name not in sources.masks.files
             )
         if reading.role == REFERENCES:
             summary = summary.plus(leaks(sources.items, reading.items, groups))
@@ -145,20 +148,24 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     from fashion_ml.data.images import scan_references, scan_training_folder
     from fashion_ml.data.masks import find_masks
     from fashion_ml.embedded.collection import folder_of
-    from fashion_ml.runs.inputs import Sources, known_images, references_folder
+    from fashion_ml.runs.inputs import Sources, known_images, references_folder, training_folder
     from fashion_ml.runs.without_config import lora_experiment
+    from fashion_ml.training.subset_images import as_meant, scan_subsets
 
     if not directory and not config:
         raise InputError("DIR: is not given; give a folder of N_class folders, or an experiment by --config")
     given = {**settings, **({"data.train_data_dir": directory} if directory else {})}
     experiment = load_config(given_or_shipped(config) if config else lora_experiment(given), given)
     data, field = experiment.data, "DIR" if directory else "data.train_data_dir"
-    folder, known = folder_of(data.train_data_dir, "references" if references else "train"), known_images(experiment)
+    given_folder, known = data.train_data_dir, known_images(experiment)
+    folder = folder_of(given_folder, "references" if references else "train") if given_folder else training_folder(experiment)
     readings: dict[str, Reading] = {}
     if references:
         readings["references"] = scan_references(folder, data.caption_extension, field=field, skip=True, known=known)
-    else:
+    elif given_folder:
         readings["training"] = scan_training_folder(folder, data.caption_extension, field=field, skip=True, known=known)
+    if not directory:
+        readings |= {f"training {name}": reading for name, reading in scan_subsets(data, prior=False, known=known).items()}
     if not directory and data.reg_data_dir:
         prior = Path(data.reg_data_dir).expanduser()
         readings["prior"] = scan_training_folder(
@@ -167,9 +174,12 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     held = references_folder(experiment) if not directory else None
     if held is not None:
         readings["references"] = scan_references(held, data.caption_extension, experiment.evaluation.max_references, skip=True)
-    images = {role: reading.items for role, reading in readings.items()}
-    masks = find_masks(data.masks, data.masks_dir, images.get("training", []))
-    sources = Sources(images.get("training", []), images.get("prior", []), images.get("references", []), None, readings, masks)
+    readings = {role: reading if role not in _FOLDERS else as_meant(reading, data) for role, reading in readings.items()}
+    training, prior_items, references_items = (
+        [item for role, reading in readings.items() if role.startswith(start) for item in reading.items] for start in _FOLDERS
+    )
+    masks = find_masks(data.masks, data.masks_dir, training)
+    sources = Sources(training, prior_items, references_items, None, readings, masks)
     ours = experiment.model.base == "embedded"
     summaries = summarise_sources(experiment, sources, 4 if ours else 8, _tokenizer(ours))
     return LookedAt(folder, summaries, next(iter(readings.values())).items)

@@ -19,6 +19,7 @@ from fashion_ml.data.images import (
     scan_training_folder,
 )
 from fashion_ml.data.masks import Masks, find_masks
+from fashion_ml.data.notices import REFERENCES
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
@@ -26,6 +27,7 @@ from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
 from fashion_ml.metrics.registry import METRICS, asked_for
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say
+from fashion_ml.training.subset_images import as_meant, as_prompts, scan_subsets, subsets_folder, with_lines
 
 if TYPE_CHECKING:
     from fashion_ml.data.summary import FolderSummary
@@ -52,7 +54,7 @@ class Sources:
 
     def of(self, role: str) -> list[CaptionedImage]:
         """The images of one of the `readings`."""
-        return {"training": self.items, "prior": self.prior, "references": self.references}[role]
+        return self.references if role == REFERENCES else list(self.readings[role].items)
 
     @cached_property
     def suite(self) -> MetricSuite | None:
@@ -62,7 +64,8 @@ class Sources:
 
 def training_folder(config: LoraExperiment) -> Path:
     """Where the training images lie; for `embedded` the collection, which is written below `outputs/` when it is not there yet."""
-    return folder_of(config.data.train_data_dir, "train")
+    given = config.data.train_data_dir
+    return folder_of(given, "train") if given else subsets_folder(config.data.subsets)
 
 
 def references_folder(config: LoraExperiment) -> Path | None:
@@ -92,22 +95,21 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
             return default
 
     def read(role: str, scan: Callable[[], Reading]) -> list[CaptionedImage]:
-        reading = attempt(scan, None)
-        if reading is None:
-            return []
-        readings[role] = reading
-        return list(reading.items)
+        found = attempt(scan, None)
+        readings.update({role: as_meant(found, data)} if found is not None else {})
+        return list(readings[role].items) if found is not None else []
 
     def read_classes(role: str, folder: Path | None, field: str) -> list[CaptionedImage]:
-        if folder is None or not training_images:
-            return []
-        return read(role, lambda: scan_training_folder(folder, extension, field=field, skip=skip, known=known))
+        scan = partial(scan_training_folder, caption_extension=extension, field=field, skip=skip, known=known)
+        found = read(role, partial(scan, folder)) if folder else []
+        subsets = attempt(lambda: scan_subsets(data, prior=role == "prior", known=known), {})
+        readings.update({f"{role} {name}": reading for name, reading in subsets.items()})
+        return [*found, *(item for reading in subsets.values() for item in reading.items)]
 
     attempt(lambda: find_base(config.model.base), None)
     if training_images and config.network.network_weights:
         attempt(lambda: read_lora(Path(config.network.network_weights or "").expanduser(), "network.network_weights"), None)
-    items = read_classes("training", training_folder(config), "data.train_data_dir") if training_images else _if_there(config)
-    prior = read_classes("prior", Path(data.reg_data_dir).expanduser() if data.reg_data_dir else None, "data.reg_data_dir")
+    items, prior = _trained_on(config, read_classes) if training_images else (_if_there(config), [])
     masks = attempt(lambda: find_masks(data.masks, data.masks_dir, items), None) if items and training_images else None
     references: list[CaptionedImage] = []
     measured = settings.enabled or config.training.performance_check_interval is not None
@@ -118,6 +120,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
             if folder is not None
             else _spread(items, settings.max_references)
         )
+        references = as_prompts(references, data)
         there = count_images(folder) if folder is not None and references else len(items)
         if references and there > settings.max_references:
             say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
@@ -131,6 +134,17 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     if masks and is_main():
         masks.say_unused()
     return Sources(items, prior, references, suite_of, readings, masks)
+
+
+def _trained_on(
+    config: LoraExperiment, read_classes: Callable[[str, Path | None, str], list[CaptionedImage]]
+) -> tuple[list[CaptionedImage], list[CaptionedImage]]:
+    """The training and the prior images."""
+    train, reg = config.data.train_data_dir, config.data.reg_data_dir
+    return (
+        read_classes("training", folder_of(train, "train") if train else None, "data.train_data_dir"),
+        read_classes("prior", Path(reg).expanduser() if reg else None, "data.reg_data_dir"),
+    )
 
 
 def _suite_of(config: LoraExperiment) -> Callable[[], MetricSuite]:
@@ -159,10 +173,13 @@ def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
     measured = asked_for(["lora"], config.evaluation.extra_metrics, encoder="fashion_clip" not in config.evaluation.without)
     if not any("training" in metric.needs for metric in measured):
         return []
+    data, known, train = config.data, known_images(config), config.data.train_data_dir
     try:
-        return read_training_folder(
-            training_folder(config), config.data.caption_extension, skipped=[], known=known_images(config)
+        found = (
+            read_training_folder(folder_of(train, "train"), data.caption_extension, skipped=[], known=known) if train else []
         )
+        subsets = scan_subsets(data, prior=False, known=known)
+        return [*with_lines(found, data), *(item for reading in subsets.values() for item in reading.items)]
     except InputError:
         say("The training images are not here, so the nearness to them is not measured")
         return []

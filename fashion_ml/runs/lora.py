@@ -19,6 +19,7 @@ from fashion_ml.runs.training_run import About, Outcome, begin, check_data, meas
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.parent_process import report
+from fashion_ml.training.subset_images import as_prompts
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -41,6 +42,8 @@ def run_lora(
     `expected_digest` the data must be those of an earlier run. Without `track` all files are written, and MLflow is neither imported nor
     told anything.
     """
+    from fashion_ml.training.lora_inputs import with_steps
+
     _check_precision(config)
     earlier = begin(config, resume=resume, new=new)
     if track and not resume:
@@ -48,6 +51,7 @@ def run_lora(
     accelerator = _accelerator(config.training.mixed_precision)
     inputs = read_sources(config, tell=False)
     pipeline = [_checked_pipeline(config, accelerator)]
+    config = with_steps(config, pipeline[0], inputs.items, accelerator.num_processes)
     resumed = earlier is not None
     if not accelerator.is_main_process:
         _train_along(config, pipeline.pop(), inputs, accelerator, resume=resumed)
@@ -89,10 +93,9 @@ def _check_precision(config: LoraExperiment) -> None:
 
 def _make_ahead(config: LoraExperiment) -> None:
     """Start what a first training needs in a process of its own, and import what takes longest while it works."""
-    embedded = config.data.train_data_dir == "embedded"
-    known = (config.model.base == "embedded" or is_there(config.model.base)) and (
-        embedded or is_there(config.data.train_data_dir)
-    )
+    folder = config.data.train_data_dir
+    embedded = folder == "embedded"
+    known = (config.model.base == "embedded" or is_there(config.model.base)) and (embedded or not folder or is_there(folder))
     if known and make_ahead(collection=embedded):  # what is not known may be an error, which needs no store
         from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
 
@@ -184,11 +187,12 @@ def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, imag
     if not trained.steps_now and any(logs.glob("lora_detailed_training_report_*.json")):  # it was written before the stop
         return
     measured = {"total_loss": trained.total_loss, **trained.image_losses}
+    folder = config.data.train_data_dir or training_folder(config)
     write_training_report(
         logs,
         {name: Series(*series.as_lists()) for name, series in measured.items()},
         total_steps=config.training.max_train_steps,
-        description=f"LoRA rank {config.network.rank} on {config.model.base}, {images} images of {config.data.train_data_dir}",
+        description=f"LoRA rank {config.network.rank} on {config.model.base}, {images} images of {folder}",
         now=datetime.now(),
     )
 
@@ -252,7 +256,8 @@ def _sampler(
     from fashion_ml.evaluation.generate import generate, jobs_of
     from fashion_ml.models.text_encoding import TextSettings
 
-    prompts = config.training.sample_prompts or tuple(item.caption for item in (inputs.references or inputs.items)[:_SAMPLES])
+    shown = inputs.references[:_SAMPLES] or as_prompts(inputs.items[:_SAMPLES], config.data)
+    prompts = config.training.sample_prompts or tuple(item.caption for item in shown)
     wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
     settings = config.evaluation.model_copy(update={"images_per_reference": 1})
     jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))

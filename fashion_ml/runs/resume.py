@@ -29,6 +29,7 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
     if found is None:
         raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
     before = _config_of(found.path, type(config))
+    config = _with_length(config, before)
     if found.finished and _length(before) >= _length(config):
         field = config.length_field.rpartition(".")[2]
         raise InputError(
@@ -54,6 +55,20 @@ def _config_of(folder: Path, kind: type[Experiment]) -> Experiment:
         return checked(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), kind)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"resume: {str(folder / CONFIG)!r} cannot be read ({error}); start over with --new") from None
+
+
+def _with_length(config: Experiment, before: Experiment) -> Experiment:
+    """The experiment with the steps that its epochs mean for the run to resume, whose data and batches are the same.
+
+    InputError when that run counts steps.
+    """
+    epochs, earlier = (flat(one).get("training.max_train_epochs") for one in (config, before))
+    if epochs is None:
+        return config
+    if earlier is None:
+        raise InputError("training.max_train_epochs: given, but the run to resume counts steps; give max_train_steps")
+    training = config.training.model_copy(update={"max_train_steps": _length(before) // earlier * epochs})
+    return config.model_copy(update={"training": training})
 
 
 def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) -> None:

@@ -37,9 +37,12 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
     alpha = float(network.alpha or network.rank)
     scale = alpha / network.rank**0.5 if network.use_rslora else alpha / network.rank
     where = ["attention", *(name for name in _TARGETS if getattr(network, name))]
+    if network.conv_rank is not None:
+        where[where.index("convolutions")] += f" (rank {network.conv_rank}, alpha {network.conv_alpha or network.conv_rank:g})"
     text_rate = f" (text encoder {rates.text_encoder_lr or rates.learning_rate:g})" if network.train_text_encoder else ""
     plan = step_plan(config, items, factor, processes)
-    warm_up = f", {rates.lr_warmup_steps} steps of warm-up" if rates.lr_warmup_steps else ""
+    steps = f"{rates.lr_warmup_steps * 100:g} % of the" if rates.lr_warmup_steps < 1 else rates.lr_warmup_steps
+    warm_up = f", {steps} steps of warm-up" if rates.lr_warmup_steps else ""
     lora = f"LoRA rank {network.rank}, alpha {alpha:g} (scale {scale:g}) on {', '.join(where)}"
     return [
         f"Base {config.model.base}, encoder {_encoder(config)}; {lora}",

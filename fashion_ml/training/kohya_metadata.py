@@ -17,6 +17,7 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import StepInputs
+from fashion_ml.models.lora import LoraSpec
 from fashion_ml.models.text_encoding import CHUNK
 from fashion_ml.runtime.printable import printable
 from fashion_ml.training.validation import Validation
@@ -118,8 +119,6 @@ _NOT_HERE: dict[str, Any] = {
     "ss_fp8_base_unet": False,
     "ss_lowram": False,
     "ss_resize_interpolation": "lanczos",
-    "ss_caption_dropout_every_n_epochs": 0,
-    "ss_caption_tag_dropout_rate": 0.0,
     "ss_color_aug": False,
     "ss_random_crop": False,
     "ss_face_crop_aug_range": None,
@@ -202,6 +201,8 @@ def _data(config: LoraExperiment, inputs: StepInputs) -> dict[str, Any]:
         "ss_clip_skip": config.model.clip_skip,
         "ss_weighted_captions": data.weighted_captions,
         "ss_caption_dropout_rate": data.caption_dropout_rate,
+        "ss_caption_dropout_every_n_epochs": data.caption_dropout_every_n_epochs,
+        "ss_caption_tag_dropout_rate": data.caption_tag_dropout_rate,
         "ss_flip_aug": data.flip_aug,
         "ss_validation_split": data.validation_split,
         "ss_validation_seed": data.validation_seed,
@@ -216,7 +217,8 @@ def _network_args(config: LoraExperiment) -> dict[str, Any]:
     network = config.network
     found: dict[str, Any] = {}
     if network.convolutions:
-        found |= {"conv_dim": network.rank, "conv_alpha": network.alpha}
+        spec = LoraSpec(rank=network.rank, alpha=float(network.alpha or network.rank), conv_rank=network.conv_rank)
+        found |= {"conv_dim": spec.rank_of(True), "conv_alpha": network.conv_alpha or spec.alpha_of(True)}
     if network.use_dora:
         found["use_dora"] = True
     if network.use_rslora:

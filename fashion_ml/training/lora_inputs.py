@@ -11,6 +11,7 @@ import torch
 
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.buckets import image_sizes
+from fashion_ml.data.captions import plain_caption
 from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import BatchSettings, StepInputs
@@ -21,6 +22,8 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
 from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
 from fashion_ml.runtime.weights_hash import weights_sha256
+from fashion_ml.training.first_lines import step_plan
+from fashion_ml.training.subset_images import as_prompts, caption_settings
 from fashion_ml.training.validation import Validation
 
 _BESIDE_FOLDER = 64 << 20
@@ -44,7 +47,7 @@ def prepare_inputs(
     kept, held = _split(config, items, folder)
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
     vae_sha256 = weights_sha256(pipeline.vae)
-    parts = ([items[i] for i in kept], prior_items, [items[i] for i in held])
+    parts = ([items[i] for i in kept], prior_items, as_prompts([items[i] for i in held], data))
     bucketing = data.bucketing(vae_factor(pipeline))
     images, prior, validated = (
         EncodedImages(pipeline, part, image_sizes([item.size for item in part], **bucketing), latents, vae_sha256)
@@ -54,12 +57,12 @@ def prepare_inputs(
     )
     assert images is not None
     masks, held_masks = _masks(config, items, (images, validated), vae_factor(pipeline), accelerator)
-    captions = [item.caption for part in parts for item in part]
     with accelerator.main_process_first():
         for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
             if encoded is not None:
-                encoded.prepare(f"encode {name}", mirrored=data.flip_aug and encoded is not validated)
-        text_of = _text_of(config, pipeline, captions, folder)
+                mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
+                encoded.prepare(f"encode {name}", mirrored=mirrored)
+        text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder)
     if latents is not None:
         pipeline.vae.to("cpu")
     scheduler, scaling = pipeline.scheduler, pipeline.vae.config.scaling_factor
@@ -108,6 +111,17 @@ def _masks(
     return found
 
 
+def with_steps(config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], processes: int) -> LoraExperiment:
+    """The experiment with the optimiser steps that training.max_train_epochs means for these images; the same where that is not given."""
+    training, data = config.training, config.data
+    if training.max_train_epochs is None:
+        return config
+    kept, _ = _split(config, items, Path(data.cache_dir).expanduser() if data.cache_dir else None)
+    plan = step_plan(config, [items[i] for i in kept], vae_factor(pipeline), processes)
+    steps = training.max_train_epochs * plan.steps_per_epoch
+    return config.model_copy(update={"training": training.model_copy(update={"max_train_steps": steps})})
+
+
 def _split(config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path | None) -> tuple[Sequence[int], Sequence[int]]:
     """Which of the items are trained on, and which are held out."""
     data = config.data
@@ -123,20 +137,23 @@ def _split(config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path
 def batch_settings(config: LoraExperiment) -> BatchSettings:
     """What decides the batches of an experiment, each setting by its name."""
     given = {**config.training.model_dump(), **config.data.model_dump(), **config.loss.model_dump()}
+    given["captions"] = caption_settings(config.data)
     return BatchSettings(**{field.name: given[field.name] for field in fields(BatchSettings)})
 
 
 def _text_of(
-    config: LoraExperiment, pipeline: Any, captions: Sequence[str], folder: Path | None
+    config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], folder: Path | None
 ) -> Callable[[Sequence[str]], torch.Tensor | Tokens]:
     """Tokens when the text encoder trains, else embeddings, cached."""
     settings = TextSettings(**config.text_encoding())
     if config.network.train_text_encoder:
         return lambda wanted: tokenize(pipeline.tokenizer, wanted, settings)
     sha256 = weights_sha256(pipeline.text_encoder)
-    if config.data.shuffle_caption:  # mixed captions are too many to keep, and seldom come again
+    seen_as = [item.captions or caption_settings(config.data) for item in items]
+    if any(one.is_drawn for one in seen_as):  # mixed captions are too many to keep, and seldom come again
         return EncodedCaptions(pipeline, TensorCache(None, _MIXED_CAPTIONS), sha256, settings).embeddings
     encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256, settings)
-    encoded.prepare([*captions, *([""] if config.data.caption_dropout_rate > 0 else [])])
+    captions = [plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)]
+    encoded.prepare([*captions, *([""] if any(one.may_be_empty for one in seen_as) else [])])
     pipeline.text_encoder.to("cpu")
     return encoded.embeddings

@@ -257,6 +257,7 @@ class _Lora:
                 total_steps=self.config.training.max_train_steps,
                 peak=group["peak"],
                 power=settings.lr_scheduler_power,
+                cycles=settings.lr_scheduler_num_cycles,
             )
 
     def rate(self) -> float:

@@ -24,8 +24,10 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
         groups.append({"params": parameters.text_encoder, "lr": text_rate, "peak": text_rate})
     check_optimizer(settings, device)
     kind, decay = settings.optimizer_type, settings.weight_decay
+    more: dict[str, Any] = {"betas": settings.betas} if settings.betas is not None else {}
     if kind == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # one pass over the weights, on CPUs too
+        # fused: one pass over the weights, on CPUs too
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True, **more)
     if kind == "adafactor":
         from transformers.optimization import Adafactor
 
@@ -33,10 +35,10 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
     if kind == "prodigy":
         from prodigyopt import Prodigy
 
-        return Prodigy(groups, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True)
+        return Prodigy(groups, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True, **more)
     from bitsandbytes.optim import AdamW8bit
 
-    return AdamW8bit(groups, lr=rate, weight_decay=decay)
+    return AdamW8bit(groups, lr=rate, weight_decay=decay, **more)
 
 
 def check_optimizer(settings: Optimizer, device: torch.device) -> None:

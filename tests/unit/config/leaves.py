@@ -39,7 +39,7 @@ def _sections(annotation: Any, alone: bool = True) -> Iterator[tuple[type[Sectio
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree of settings from dotted names."""
+    """A tree of settings from dotted names; `subsets.*.image_dir` is that of the only one."""
     tree: dict[str, Any] = {}
     for name, value in dotted.items():
         *sections, key = name.split(".")
@@ -47,7 +47,13 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
         for section in sections:
             place = place.setdefault(section, {})
         place[key] = value
-    return tree
+    return _listed(tree)
+
+
+def _listed(tree: dict[str, Any]) -> Any:
+    """What is below `*` is the only one of a list."""
+    plain = {key: _listed(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return [plain["*"]] if set(plain) == {"*"} else plain
 
 
 def repeated(values: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from fashion_ml.config import LoraExperiment, flat, to_yaml, validate
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import read_loss_log
+from tests.unit.config.caption_settings import caption_settings, write_captions
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 from tests.unit.config.test_every_setting_counts_evaluation import WHOLE
 from tests.unit.training.setup import Trained, train
@@ -74,11 +75,13 @@ class Trainings:
 
     def __init__(self, folder: Path):
         self.folder, self._made = folder, dict[str, Lora]()
-        train_images, self.prior, self.mended = (folder / name for name in ("train", "prior", "mended"))
+        train_images, self.prior, self.mended, self.lines = (folder / name for name in ("train", "prior", "mended", "lines"))
         self.left, self.top = folder / "left", folder / "top"
         write(train_images, SIZES, seed=3)
         write(self.prior, SIZES[:2], seed=4)
         write(self.mended, SIZES[:1], seed=5)
+        write(self.lines, SIZES[:2], seed=6)
+        write_captions(self.lines / "1_x")
         (self.mended / "1_x" / "bad.png").write_bytes(b"no image")
         write_masks(self.left, width=0.5, height=1)
         write_masks(self.top, width=1, height=0.5)
@@ -92,13 +95,9 @@ class Trainings:
         }
 
     def __call__(self, changes: Mapping[str, Any]) -> Lora:
-        places = {
-            "PRIOR": self.prior,
-            "MENDED": self.mended,
-            "LEFT": self.left,
-            "TOP": self.top,
-            "CACHE": self.folder / f"cache{len(self._made)}",
-        }
+        places = {"PRIOR": self.prior, "MENDED": self.mended, "LINES": self.lines, "SUBSET": self.lines / "1_x"}
+        places |= {"LEFT": self.left, "TOP": self.top}
+        places["CACHE"] = self.folder / f"cache{len(self._made)}"
         tree = {key: str(places[value]) if value in list(places) else value for key, value in {**self.base, **changes}.items()}
         if tree.get("network.network_weights") == "TRAINED":
             tree["network.network_weights"] = str(self({}).file)
@@ -223,11 +222,14 @@ LORA: dict[str, Setting] = {
     "data.validation_split": Setting(0.26, validations),
     "data.validation_seed": Setting(202, validations, HELD),
     "model.clip_skip": Setting(2, weights),
+    **caption_settings(weights),
     "network.rank": Setting(17, shapes),
     "network.alpha": Setting(1.5, weights),
     "network.feed_forward": Setting(True, shapes),
     "network.projections": Setting(True, shapes),
     "network.convolutions": Setting(True, shapes),
+    "network.conv_rank": Setting(21, shapes, {"network.convolutions": True}),
+    "network.conv_alpha": Setting(22.5, weights, {"network.convolutions": True}),
     "network.train_text_encoder": Setting(True, shapes),
     "network.dropout": Setting(0.35, weights),
     "network.use_dora": Setting(True, shapes),
@@ -237,11 +239,14 @@ LORA: dict[str, Setting] = {
     "optimizer.learning_rate": Setting(0.003, weights),
     "optimizer.text_encoder_lr": Setting(0.0007, weights, {"network.train_text_encoder": True}),
     "optimizer.weight_decay": Setting(0.4, weights),
+    "optimizer.betas": Setting((0.5, 0.8), weights),
     "optimizer.max_grad_norm": Setting(1e-9, weights),
     "optimizer.lr_scheduler": Setting("cosine", weights),
     "optimizer.lr_scheduler_power": Setting(2.5, weights, {"optimizer.lr_scheduler": "polynomial"}),
+    "optimizer.lr_scheduler_num_cycles": Setting(23, weights, {"optimizer.lr_scheduler": "cosine_with_restarts"}),
     "optimizer.lr_warmup_steps": Setting(15, weights),
     "training.max_train_steps": Setting(6, weights),
+    "training.max_train_epochs": Setting(24, logged_steps),
     "training.train_batch_size": Setting(20, weights),
     "training.gradient_accumulation_steps": Setting(18, weights),
     "training.gradient_checkpointing": Setting(True, lambda lora: lora.result.pipeline.unet.is_gradient_checkpointing),
@@ -288,7 +293,7 @@ def test_every_setting_changes_what_is_trained_or_the_files_or_says_why_not(leaf
 def test_the_tables_name_no_setting_that_is_gone_and_no_two_have_one_value():
     assert {*LORA, *WHOLE, *CHANGES_NOTHING, *SEPARATE} <= set(leaves(LoraExperiment))
     values = {leaf: setting.value for leaf, setting in LORA.items()} | {leaf: value for leaf, (value, _) in WHOLE.items()}
-    assert repeated({leaf: value for leaf, value in values.items() if value not in ("PRIOR", "CACHE")}) == []
+    assert repeated({leaf: value for leaf, value in values.items() if value not in ("PRIOR", "CACHE", "SUBSET")}) == []
 
 
 def test_what_was_not_changed_gives_the_same_bits(trainings: Trainings, tmp_path: Path):

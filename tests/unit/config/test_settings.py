@@ -118,7 +118,7 @@ SAVING = ["save_every_n_epochs", "save_last_n", "save_state", "save_state_minute
     [
         (
             LoraExperiment,
-            ["name", "data.cache_latents", "data.cache_dir", "training.max_train_steps"]
+            ["name", "data.cache_latents", "data.cache_dir", "training.max_train_steps", "training.max_train_epochs"]
             + [f"training.{name}" for name in (*SAVING, "compile", "save_every_n_steps", "log_every", "sample_every")]
             + ["training.sample_prompts", "training.performance_check_interval"],
         ),

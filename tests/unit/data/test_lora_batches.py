@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from fashion_ml.data.captions import CaptionSettings
+from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import Batch, BatchSettings, StepInputs
 
 
@@ -14,7 +18,7 @@ class Encoded:
     """Encoded images without pictures: the latents of image i are all i, with a deviation of 1/8."""
 
     def __init__(self, repeats: Sequence[int], caption: str = "a, b, c, d"):
-        self.items = [Item(count, f"{caption} {index}") for index, count in enumerate(repeats)]
+        self.items = [item(count, f"{caption} {index}") for index, count in enumerate(repeats)]
 
     def latent_shape(self, index: int) -> tuple[int, int, int]:
         return 4, 2, 2
@@ -27,9 +31,8 @@ class Encoded:
         return {"mean": torch.full((4, 2, 2), value), "std": torch.full((4, 2, 2), 0.125)}
 
 
-class Item:
-    def __init__(self, repeats: int, caption: str):
-        self.repeats, self.caption = repeats, caption
+def item(repeats: int, caption: str) -> CaptionedImage:
+    return CaptionedImage(Path("x.png"), caption, "x.png", repeats)
 
 
 def text_of(captions: Sequence[str]) -> torch.Tensor:
@@ -52,7 +55,7 @@ def inputs(process: int = 0, processes: int = 1, *, prior: Sequence[int] = (), s
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_the_rows_of_two_processes_are_those_of_one_with_the_same_global_batch(step: int):
     """Every row once: row r goes to process r modulo 2, with the noise, timestep and caption that it has in one process."""
-    settings = {"flip_aug": True, "noise_offset": 0.1, "caption_dropout_rate": 0.3, "prior": [1, 2]}
+    settings = {"flip_aug": True, "noise_offset": 0.1, "captions": CaptionSettings(caption_dropout_rate=0.3), "prior": [1, 2]}
     whole = list(inputs(**settings).batches(step))  # type: ignore[arg-type]
     parts = [list(inputs(process, 2, **settings).batches(step)) for process in (0, 1)]  # type: ignore[arg-type]
     for one, *shared in zip(whole, *parts, strict=True):
@@ -129,3 +132,23 @@ def test_weights_follow_the_mirroring_and_images_without_a_mask_and_prior_images
                 assert (left, right) == pytest.approx((0.4, 1.6) if mirrored else (1.6, 0.4))
     assert {(1, True), (1, False), (2, True), (3, False)} <= seen
     assert all(batch.weights is None for batch in inputs().batches(1))
+
+
+def test_an_image_is_seen_by_its_own_settings_and_another_by_those_of_all():
+    """Of batches of one image: the first image is always empty and never mirrored, the second always whole and half the times mirrored."""
+    images = Encoded([1, 1])
+    images.items[0] = replace(images.items[0], captions=CaptionSettings(caption_dropout_rate=1.0), flip_aug=False)
+    steps = StepInputs(BatchSettings(flip_aug=True), images, None, text_of, scaling=1, timesteps=9)  # type: ignore[arg-type]
+    seen = [batch for step in range(1, 41) for batch in steps.batches(step)]
+    assert sorted({batch.text.item() for batch in seen}) == [-1.0, 1.0]
+    centres = [batch.latents.mean().item() for batch in seen if batch.text.item() == 1]
+    assert 4 < sum(centre < 0 for centre in centres) < 16  # of 20
+    assert all(abs(batch.latents.mean().item()) < 0.5 for batch in seen if batch.text.item() == -1)
+
+
+def test_every_nth_epoch_is_seen_without_captions_by_the_prior_too():
+    """Two images an epoch in batches of one: steps 3 and 4 are the second epoch."""
+    settings = BatchSettings(captions=CaptionSettings(caption_dropout_every_n_epochs=2))
+    steps = StepInputs(settings, Encoded([1, 1]), Encoded([1, 1]), text_of, scaling=1, timesteps=9)  # type: ignore[arg-type]
+    empty = [[batch.text.item() == -1 for batch in steps.batches(step)] for step in range(1, 7)]
+    assert empty == [[False, False]] * 2 + [[True, True]] * 2 + [[False, False]] * 2

@@ -103,3 +103,15 @@ def test_the_path_of_a_state_means_its_run(tmp_path: Path):
     assert find_run_to_resume(str(run.path / "state" / "training_state.safetensors"), asked()) == run
     with pytest.raises(InputError, match="no run has begun in"):
         find_run_to_resume(str(tmp_path), asked())
+
+
+def test_epochs_mean_the_steps_that_they_meant_and_may_grow(tmp_path: Path):
+    """The run of 2 epochs had 20 steps, so 3 epochs are 30."""
+    run = left(tmp_path / "run", finished=False, training__max_train_epochs=2)
+    assert find_run_to_resume(str(run.path), asked(training__max_train_epochs=2)) == run
+    assert find_run_to_resume(str(run.path), asked(training__max_train_epochs=3)) == run
+    with pytest.raises(InputError, match=r"training\.max_train_steps: 10, but the run to resume has 20"):
+        find_run_to_resume(str(run.path), asked(training__max_train_epochs=1))
+    counted = left(tmp_path / "counted", finished=False)
+    with pytest.raises(InputError, match=r"training\.max_train_epochs: given, but the run to resume counts steps"):
+        find_run_to_resume(str(counted.path), asked(training__max_train_epochs=3))

@@ -14,7 +14,7 @@ from fashion_ml.data.lora_batches import StepInputs
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.runs.inputs import read_sources
-from fashion_ml.training.lora_inputs import prepare_inputs
+from fashion_ml.training.lora_inputs import prepare_inputs, with_steps
 from fashion_ml.training.lora_loop import Hooks, TrainedLora, train_lora
 
 
@@ -58,6 +58,7 @@ def train(
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
     pipeline = load_pipeline("embedded")
     sources = read_sources(config)
+    config = with_steps(config, pipeline, sources.items, accelerator.num_processes)
     inputs, validation = prepare_inputs(config, pipeline, sources.items, sources.prior, accelerator)
     rows = [] if rows is None else rows
     hooks = Hooks(

@@ -28,3 +28,20 @@ def test_polynomial_equals_diffusers_at_every_step(power: float):
         assert 3e-4 * factor == pytest.approx(reference.get_last_lr()[0], rel=1e-6)
         optimizer.step()
         reference.step()
+
+
+@pytest.mark.parametrize("cycles", [1, 3])
+def test_restarts_equal_diffusers_at_every_step(cycles: int):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = get_scheduler("cosine_with_restarts", optimizer, num_warmup_steps=2, num_training_steps=14, num_cycles=cycles)
+    for step in range(1, 15):
+        factor = lr_factor(step, shape="cosine_with_restarts", warmup_steps=2, total_steps=14, cycles=cycles)
+        assert factor == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+def test_a_warm_up_below_one_is_a_share_of_all_steps_rounded_down():
+    """0.25 of 10 steps are 2, so the rate is whole from the third step on."""
+    found = [lr_factor(step, shape="constant", warmup_steps=0.25, total_steps=10) for step in range(1, 5)]
+    assert found == [0, 0.5, 1, 1]

@@ -1,0 +1,126 @@
+"""Options of kohya's sd-scripts on this command line, and `fashion-ml import`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fashion_ml.cli.options import say
+from fashion_ml.errors import InputError
+
+
+class KohyaOptions:
+    """What `train lora` was given of sd-scripts' options that are no settings of this project."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Any] = {}
+
+    def takes(self, name: str, following: str) -> bool:
+        """Whether it is one of them: no setting has its name, or its value is a file of prompts."""
+        from fashion_ml.config import SHORT_NAMES
+        from fashion_ml.config.kohya.options import known_options
+
+        if name == "sample_prompts":
+            return following.lower().endswith(".txt")
+        return name in known_options() and name not in SHORT_NAMES
+
+    def take(self, name: str, values: list[str]) -> None:
+        """As argparse would: a flag alone is true."""
+        listed = name.endswith("_args")
+        self._given[name] = values if listed else " ".join(values) if values else True
+
+    def names(self) -> Collection[str]:
+        """All that sd-scripts has."""
+        from fashion_ml.config.kohya.options import known_options
+
+        return known_options()
+
+    def settled(self) -> tuple[dict[str, Any], list[str]]:
+        """The settings by path, and a line for each option without an equal; what is not needed is said."""
+        if not self._given:
+            return {}, []
+        from fashion_ml.config.kohya.convert import equal_of
+        from fashion_ml.runtime.console import say as tell
+
+        try:
+            equal = equal_of(self._given, defaults=False)
+        except InputError as error:
+            return {}, [f"--{problem}" for problem in error.problems]
+        say_not_needed(equal.not_needed, dashes="--")
+        for note in equal.nearly:
+            tell(f"--{note}")
+        return equal.settings, [f"--{note}; leave it out" for note in equal.notes]
+
+
+def say_not_needed(options: Mapping[str, str], dashes: str = "") -> None:
+    """A line for each reason why some options change nothing."""
+    from fashion_ml.runtime.console import say as tell
+
+    for reason in dict.fromkeys(options.values()):
+        names = [f"{dashes}{name}" for name, why in options.items() if why == reason]
+        tell(f"{', '.join(names)}: {reason}")
+
+
+def kohya_experiment(config: Path | None, dataset_config: str, config_file: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of sd-scripts' files, by path: over a `config` what they say, alone the equal experiment. What has no equal is said.
+
+    Options that were `given` decide: a training folder stands instead of the files' subsets, and evaluation is on when it is asked about.
+    """
+    from fashion_ml.config.kohya.experiment import imported
+    from fashion_ml.runtime.console import say as tell
+    from fashion_ml.runtime.console import warn
+
+    equal = imported([], dataset_config=dataset_config, config_file=config_file, defaults=config is None)
+    settings = dict(equal.settings)
+    for note in equal.notes:
+        warn(f"has no equal here: {note}")
+    for note in equal.nearly:
+        tell(f"not quite the same here: {note}")
+    say_not_needed(equal.not_needed)
+    names = {name for name, value in given.items() if value != ""}
+    if any(name.startswith("evaluation.") for name in names):
+        settings.pop("evaluation.enabled", None)
+    if "data.train_data_dir" in names and settings.pop("data.subsets", None):
+        tell("--train_data_dir stands instead of the subsets of the data set file")
+    return settings
+
+
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|COMMAND…",
+            help="TOML or JSON of sd-scripts or kohya_ss, a shell script, or a command line in quotes; several are laid over each other.",
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="Write the YAML there and not to stdout.")] = "",
+) -> None:
+    """Write the experiment YAML that is equal to a training of kohya's sd-scripts, and say what has no equal here and why.
+
+    sd-scripts' own defaults are written where this project has others, so that the experiment is the same one.
+    """
+    from fashion_ml.config.kohya.experiment import as_yaml, checked_equal, imported
+    from fashion_ml.runtime.atomic_files import write_text
+    from fashion_ml.runtime.console import say as tell
+    from fashion_ml.runtime.console import warn
+
+    equal = checked_equal(imported(sources))
+    text = as_yaml(equal, sources)
+    for note in equal.notes:
+        warn(f"has no equal here: {note}")
+    for note in equal.nearly:
+        tell(f"not quite the same here: {note}")
+    say_not_needed(equal.not_needed)
+    if not out:
+        say(text.rstrip("\n"))
+        return
+    if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
+        raise InputError(f"--out: {out!r} cannot be written; give a file in an existing folder")
+    if Path(out).exists():
+        raise InputError(f"--out: {out!r} is there already; give another name, or remove it")
+    write_text(Path(out), text)
+    say(f"{out}: fashion-ml train lora --config {shlex.quote(out)}")

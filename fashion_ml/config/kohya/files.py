@@ -1,0 +1,142 @@
+"""Files and command lines of sd-scripts and kohya_ss: read into options by their names, and into a data set."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config.kohya.options import known_options
+from fashion_ml.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_LISTS = frozenset(
+    {"network_args", "optimizer_args", "lr_scheduler_args", "base_weights", "base_weights_multiplier", "text_encoder_lr"}
+)
+"""Options that take several words."""
+_SCRIPT = re.compile(r"[\w./\\:-]*\.py$")
+_SET = re.compile(r"^\s*(?:export\s+|set\s+)?([A-Za-z_]\w*)=(.*?)\s*$")
+_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|%(\w+)%")
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The mapping in a TOML or JSON file. InputError when it cannot be read or holds none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: does not exist; give the path of a TOML or JSON file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a TOML or JSON file in UTF-8") from None
+    try:
+        tree = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except ValueError as error:  # both kinds of syntax errors
+        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
+        raise InputError(f"{path}: is not {kind} ({error}); mend that line") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: holds no settings; give a file of sd-scripts or kohya_ss")
+    return tree
+
+
+def is_data_set(tree: Mapping[str, Any]) -> bool:
+    """Whether a file is what `--dataset_config` takes, and not options."""
+    return isinstance(tree.get("datasets"), list)
+
+
+def flat_options(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in a file; its sections mean nothing, as in sd-scripts."""
+    options: dict[str, Any] = {}
+    for name, value in tree.items():
+        options |= value if isinstance(value, Mapping) else {name: value}
+    return options
+
+
+def is_command(text: str) -> bool:
+    """Whether a text is a command line and not the name of a file."""
+    return " --" in text or text.startswith("--") or "train_network.py" in text.split()
+
+
+def read_script(path: Path) -> str:
+    """The text of a shell script. InputError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a shell script in UTF-8") from None
+
+
+def command_words(text: str) -> tuple[str, list[str]]:
+    """The script of sd-scripts that a shell script or command line starts, and the words behind it.
+
+    Lines that end in a backslash (or `^`, or a backtick) go on; variables that the text sets are put in. InputError when no
+    script is started.
+    """
+    lines = re.sub(r"[\\^`][ \t]*\r?\n", " ", text).splitlines()
+    variables: dict[str, str] = {}
+    for line in lines:
+        line = _VARIABLE.sub(lambda found: variables.get(next(filter(None, found.groups())), found[0]), line)
+        assigned = _SET.match(line)
+        if assigned and " --" not in line:
+            variables[assigned[1]] = assigned[2].strip("\"'")
+            continue
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise InputError(f"the command line cannot be read ({error}): {line.strip()[:80]}") from None
+        script = next((index for index, word in enumerate(words) if _SCRIPT.fullmatch(word)), None)
+        if script is not None:
+            return words[script], words[script + 1 :]
+        if words and words[0].startswith("--"):
+            return "train_network.py", words
+    raise InputError(
+        "no line starts a script of sd-scripts; give one such as: accelerate launch train_network.py --network_dim 8"
+    )
+
+
+def options_of(words: Sequence[str]) -> dict[str, Any]:
+    """The options of a command line: a flag alone is true, and the beginning of a name may stand for it, as argparse reads them.
+
+    InputError with a line for each option that sd-scripts does not have.
+    """
+    options: dict[str, Any] = {}
+    problems, rest = list[str](), list(words)
+    while rest:
+        word, equals, text = rest.pop(0).partition("=")
+        values = [text] if equals else []
+        while not equals and rest and not rest[0].startswith("--"):
+            values.append(rest.pop(0))
+        if not word.startswith("--"):
+            problems.append(f"{word}: was not expected here; options begin with --")
+            continue
+        name = full_name(word.lstrip("-").replace("-", "_"))
+        if name not in known_options():
+            problems.append(f"{word}: sd-scripts has no such option{nearest(name)}")
+        elif name in _LISTS:
+            options[name] = values
+        else:
+            options[name] = " ".join(values) if values else True
+    if problems:
+        raise InputError(problems)
+    return options
+
+
+def full_name(name: str) -> str:
+    """The option that a name is the only beginning of; else the name itself."""
+    if name in known_options():
+        return name
+    longer = [one for one in known_options() if one.startswith(name)]
+    return longer[0] if len(longer) == 1 else name
+
+
+def nearest(name: str) -> str:
+    """`; did you mean x?`, or nothing where no option is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, sorted(known_options()), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,137 @@
+"""The network and the optimiser of sd-scripts' options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config.kohya.values import assignments_of, is_nothing, is_true, number
+
+if TYPE_CHECKING:
+    from fashion_ml.config.kohya.convert import Equal
+
+OPTIMIZERS = {
+    "": "adamw",
+    "adamw": "adamw",
+    "adamw8bit": "adamw8bit",
+    "adafactor": "adafactor",
+    "prodigy": "prodigy",
+    "pagedadamw": "adamw",
+    "pagedadamw32bit": "adamw",
+    "pagedadamw8bit": "adamw8bit",
+}
+"""Names in lower case; the paged ones differ in where their state lies, not in what they do."""
+SCHEDULES = {name: name for name in ("constant", "cosine", "linear", "polynomial", "cosine_with_restarts")}
+SCHEDULES["constant_with_warmup"] = "constant"
+_OWN = {
+    "prodigy": {"use_bias_correction": "true", "safeguard_warmup": "true", "decouple": "true"},
+    "adafactor": {"relative_step": "false", "scale_parameter": "false", "warmup_init": "false"},
+}
+"""How these two always run here."""
+_THEIRS = {
+    "prodigy": "use_bias_correction=False safeguard_warmup=False",
+    "adafactor": "relative_step=True scale_parameter=True",
+}
+"""How they run in sd-scripts when nothing is said."""
+
+
+def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
+    """Which modules train, and how strongly."""
+    settings, module = result.settings, str(given.get("network_module", "networks.lora"))
+    args = assignments_of("network_args", given.get("network_args", []))
+    if module == "lycoris.kohya" and args.pop("algo", "lora").lower() in ("lora", "locon"):
+        preset = args.pop("preset", "full")
+        reason = "a plain LoRA as by networks.lora; LyCORIS chooses the modules by its preset"
+        result.note("network_module", f"{module} preset={preset}", reason, in_part=True)
+    elif module != "networks.lora":
+        result.note("network_module", module, "the networks are LoRA and DoRA; a LoRA of the same rank is written")
+    if not is_nothing(args.get("conv_dim")):
+        settings["network.convolutions"] = True
+        settings["network.conv_rank"] = int(number("network_args conv_dim", args["conv_dim"]))
+        settings["network.conv_alpha"] = number("network_args conv_alpha", args.get("conv_alpha", 1))
+        reason = (
+            "its 3 x 3 convolutions train; sd-scripts trains time projections and 1 x 1 shortcuts of residual blocks as well"
+        )
+        result.note("network_args conv_dim", args["conv_dim"], reason, in_part=True)
+        if settings["network.conv_alpha"] <= 0:
+            raise ValueError(f"network_args: conv_alpha {args['conv_alpha']} is not above 0; give it")
+    if is_true(args.get("dora_wd")):
+        settings["network.use_dora"] = True
+    for name, value in args.items():
+        if name not in ("conv_dim", "conv_alpha", "dora_wd") and not is_nothing(value):
+            result.note(f"network_args {name}", value, "the LoRA has rank, alpha and dropout, the same in all blocks")
+    _rates(given, result, defaults)
+
+
+def _rates(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
+    """In sd-scripts unet_lr and text_encoder_lr stand over learning_rate, and the text encoder trains unless it is told not to."""
+    settings = result.settings
+    rate = given.get("learning_rate", settings.get("optimizer.learning_rate"))
+    unet, text = given.get("unet_lr"), given.get("text_encoder_lr")
+    only_unet = is_true(given.get("network_train_unet_only")) or (text is not None and number("text_encoder_lr", text) == 0)
+    if unet is not None and number("unet_lr", unet) == 0:
+        result.note("unet_lr", unet, "the UNet always trains; learning_rate is written")
+        unet = None
+    if unet is not None or "learning_rate" in given:
+        settings["optimizer.learning_rate"] = number("learning_rate", rate if unet is None else unet)
+    if only_unet:
+        settings["network.train_text_encoder"] = False
+        return
+    of_text = text if text is not None else rate if unet is not None and rate is not None else None
+    if of_text is not None and defaults and number("text_encoder_lr", of_text) != settings["optimizer.learning_rate"]:
+        settings["optimizer.text_encoder_lr"] = number("text_encoder_lr", of_text)
+    elif text is not None and not defaults:
+        settings |= {"network.train_text_encoder": True, "optimizer.text_encoder_lr": number("text_encoder_lr", text)}
+
+
+def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
+    """The optimiser with its arguments, and the schedule."""
+    settings, asked = (
+        result.settings,
+        str(given.get("optimizer_type", "AdamW8bit" if is_true(given.get("use_8bit_adam")) else "")),
+    )
+    kind = OPTIMIZERS.get(asked.lower().rpartition(".")[2])
+    if kind is None:
+        kind = "prodigy" if asked.lower().startswith("dadapt") else "adamw"
+        hint = "finds its rate as well" if kind == "prodigy" else "wants a learning rate of its own"
+        result.note(
+            "optimizer_type",
+            asked,
+            f"the optimisers are adamw, adamw8bit, adafactor and prodigy; {kind} is written, which {hint}",
+        )
+    if asked:
+        settings["optimizer.optimizer_type"] = kind
+    if defaults and kind in _THEIRS:
+        settings["optimizer.weight_decay"] = 0.0
+    args = assignments_of("optimizer_args", given.get("optimizer_args", []))
+    for name, value in args.items():
+        if name == "weight_decay":
+            settings["optimizer.weight_decay"] = number("optimizer_args weight_decay", value)
+        elif name == "betas":
+            settings["optimizer.betas"] = [number("optimizer_args betas", part) for part in value.strip("()[] ").split(",")]
+        elif _OWN.get(kind, {}).get(name) != value.lower():
+            result.note(f"optimizer_args {name}", value, f"{kind} has weight_decay and betas here")
+    own = _OWN.get(kind, {})
+    if defaults and own and not any(name in args for name in own):
+        always = " ".join(f"{name}={value.title()}" for name, value in own.items())
+        result.note(
+            "optimizer_type", asked, f"sd-scripts runs it with {_THEIRS[kind]} unless told, and here it is always {always}"
+        )
+    if kind == "prodigy" and settings.get("optimizer.text_encoder_lr") not in (None, settings.get("optimizer.learning_rate")):
+        rate = settings.pop("optimizer.text_encoder_lr")
+        result.note("text_encoder_lr", rate, "prodigy takes one learning rate for all")
+    _schedule(given, result)
+
+
+def _schedule(given: Mapping[str, Any], result: Equal) -> None:
+    asked = str(given.get("lr_scheduler", "constant"))
+    shape = SCHEDULES.get(asked.lower())
+    if shape is None:
+        shape = "constant"
+        result.note("lr_scheduler", asked, f"the schedules are {', '.join(sorted(SCHEDULES))}; constant is written")
+    if "lr_scheduler" in given:
+        result.settings["optimizer.lr_scheduler"] = shape
+    if shape != "cosine_with_restarts":
+        result.settings.pop("optimizer.lr_scheduler_num_cycles", None)  # forms give it always
+    if shape != "polynomial":
+        result.settings.pop("optimizer.lr_scheduler_power", None)

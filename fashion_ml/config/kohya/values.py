@@ -1,0 +1,61 @@
+"""Values of sd-scripts' options, as files, forms and command lines spell them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value says that something is not wanted: nothing, false, 0, or an empty list, as text too."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("", "none", "false", "no", "0", "0.0", "[]")
+    return not value
+
+
+def is_true(value: Any) -> bool:
+    """Whether a switch is on, as a flag alone, in a file or as text."""
+    return value is True or str(value).strip().lower() in ("true", "1", "yes")
+
+
+def whole(given: Mapping[str, Any], name: str) -> int:
+    """A whole number; 0 when it is not given. ValueError when it is none."""
+    value = given.get(name)
+    if is_nothing(value):
+        return 0
+    return int(number(name, value))
+
+
+def number(name: str, value: Any) -> float:
+    """A number. ValueError that names the option when it is none."""
+    if isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {value!r} is no number; write one") from None
+
+
+def side_of(name: str, value: Any) -> tuple[int, int]:
+    """Width and height of `512`, `512,640` or `[512, 640]`. ValueError when it is none of these."""
+    parts = list(value) if isinstance(value, (list, tuple)) else str(value).replace("x", ",").split(",")
+    try:
+        sides = [int(float(part)) for part in parts]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError(f"{name}: {value!r} is no size; write 512 or 512,512")
+    return sides[0], sides[-1]
+
+
+def assignments_of(name: str, value: Any) -> dict[str, str]:
+    """What `--network_args "conv_dim=4" "conv_alpha=1"` gives: a list, or all in one text. ValueError for what is not of the form a=b."""
+    words: Sequence[str] = (
+        shlex.split(value) if isinstance(value, str) else [word for one in value for word in shlex.split(str(one))]
+    )
+    wrong = [word for word in words if "=" not in word.strip("=")]
+    if wrong:
+        raise ValueError(f"{name}: {wrong[0]!r} is not of the form key=value; write for example conv_dim=4")
+    pairs = (word.split("=", 1) for word in words)
+    return {key.strip(): text.strip().strip("\"'") for key, text in pairs}
