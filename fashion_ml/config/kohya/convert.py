@@ -56,7 +56,7 @@ def equal_of(options: Mapping[str, Any], *, defaults: bool) -> Equal:
         elif name in SAME and not (name in NULLABLE and is_nothing(value)):
             result.settings[SAME[name]] = _plain(value)
     problems = []
-    for convert in (_resolution, network_settings, optimizer_settings, _length, _loss, _saving, _samples, _output):
+    for convert in (_resolution, network_settings, optimizer_settings, _length, _loss, _masks, _saving, _samples, _output):
         try:
             convert(given, result, defaults)
         except ValueError as error:
@@ -126,6 +126,22 @@ def _loss(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     if "loss.min_snr_gamma" in result.settings and is_true(given.get("debiased_estimation_loss")):
         result.settings.pop("loss.debiased_estimation")
         result.note("debiased_estimation_loss", True, "weights by the timestep as min_snr_gamma does, which is kept")
+
+
+def _masks(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
+    """Outside of a mask nothing counts there."""
+    folder = given.get("conditioning_data_dir")
+    masked = {"data.masks": "alpha"} if is_true(given.get("alpha_mask")) else {}
+    if not masked and is_true(given.get("masked_loss")) and folder:
+        masked = {"data.masks": "folder", "data.masks_dir": str(folder)}
+    if masked:
+        result.settings |= {**masked, "loss.unmasked_weight": 0.0}
+        reason = (
+            "an image's weights are scaled to a mean of 1, so that small masks count as much as large ones; there they are not"
+        )
+        result.note("masked_loss", True, reason, in_part=True)
+    elif folder or is_true(given.get("masked_loss")):
+        result.note("masked_loss", True, "needs a conditioning_data_dir of masks, or alpha_mask; give data.masks")
 
 
 def _saving(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:

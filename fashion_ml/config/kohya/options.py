@@ -96,6 +96,9 @@ CONVERTED: dict[str, str] = {
     "wandb_run_name": "name",
     "cache_latents": "data.cache_latents",
     "cache_latents_to_disk": "data.cache_dir",
+    "alpha_mask": "data.masks",
+    "masked_loss": "data.masks",
+    "conditioning_data_dir": "data.masks_dir",
 }
 """Options whose values are read in `convert.py`, and where they go."""
 
@@ -162,8 +165,6 @@ NO_EQUAL: dict[str, str] = {
     "vae": "the base's own VAE is used; put the other one into the base",
     "in_json": "captions are files beside the images",
     "metadata_file": "captions are files beside the images",
-    "conditioning_data_dir": "there is no ControlNet and no mask of another folder by this option",
-    "masked_loss": "masks are asked for by data.masks",
     "dataset_class": "code from elsewhere is not run",
     "color_aug": "colours are what is learnt and measured here; they are not changed",
     "face_crop_aug_range": "images are cropped at their centre",
@@ -205,7 +206,6 @@ NO_EQUAL: dict[str, str] = {
     "initial_epoch": "--resume goes on where a run was stopped",
     "initial_step": "--resume goes on where a run was stopped",
     "skip_until_initial_step": "--resume goes on where a run was stopped",
-    "alpha_mask": "transparent images are put on white",
     "deepspeed": "there is no DeepSpeed; a LoRA's states are small",
     "base_model": "the bases are Stable Diffusion 1.x and 2.x; give one by --base",
 }
