@@ -109,9 +109,9 @@ def test_overrides_are_python_values_text_or_nested_as_in_the_file(minimal: Path
 
 @pytest.mark.parametrize("words", ["null", "[draft]", "[a, b]", "[1, 2", "[x]: y", "a, b", "true", "7"])
 def test_words_stay_words_where_words_are_meant(minimal: Path, words: str):
-    names = ("name", "training_comment", "output_name", "train_data_dir", "evaluation.encoder", "tracking.experiment")
+    names = ("name", "training_comment", "output_name", "model.base", "evaluation.encoder", "tracking.experiment")
     config = load_config(minimal, {**dict.fromkeys(names, words), "evaluation": {"attributes": words}})
-    found = (config.name, config.output.training_comment, config.output.output_name, config.data.train_data_dir)
+    found = (config.name, config.output.training_comment, config.output.output_name, config.model.base)
     assert (*found, config.evaluation.encoder, config.tracking.experiment, config.evaluation.attributes) == (words,) * 7
     gan = load_config({}, {"name": words, "latents_dir": words, "vae": words}, kind="stargan")
     assert (gan.name, gan.data.latents_dir, gan.model.vae) == (words,) * 3
