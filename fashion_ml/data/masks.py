@@ -36,8 +36,8 @@ class Masks:
 
     kind: str
     """`alpha`, `folder` or `garment`."""
-    files: Mapping[str, Path] = field(default_factory=dict)
-    """For `folder`: the mask of each image that has one, by the image's name."""
+    files: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    """For `folder`: the mask of each image that has one and the SHA-256 of its bytes, by the image's name."""
     unused: tuple[str, ...] = ()
     """For `folder`: names of masks that belong to no image."""
 
@@ -48,8 +48,7 @@ class Masks:
         if self.kind == "garment":
             found = garment_mask(load_picture(item.path))
             return None if found is None else Image.fromarray(found.astype(np.uint8) * 255)
-        path = self.files.get(item.name)
-        return None if path is None else _read(path, item.size)
+        return _read(self.files[item.name][0], item.size) if item.name in self.files else None
 
     def say_unused(self) -> None:
         """Say which masks belong to no image."""
@@ -61,16 +60,15 @@ class Masks:
         if not self.files:
             return images
         digest = hashlib.sha256(images.encode())
-        for name, path in sorted(self.files.items()):
-            digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        for name, (_, sha256) in sorted(self.files.items()):
+            digest.update(f"{name}\0{sha256}\n".encode())
         return digest.hexdigest()
 
     def key(self, item: CaptionedImage) -> dict[str, object]:
         """What decides an image's mask, beside the image."""
         if self.kind == "garment":
             return {"mask": "garment", **PARAMETERS}
-        path = self.files.get(item.name)
-        return {"mask": self.kind, "file": hashlib.sha256(path.read_bytes()).hexdigest() if path else ""}
+        return {"mask": self.kind, "file": self.files[item.name][1] if item.name in self.files else ""}
 
 
 def find_masks(kind: str | None, masks_dir: str | Path | None, items: Sequence[CaptionedImage]) -> Masks | None:
@@ -87,25 +85,26 @@ def find_masks(kind: str | None, masks_dir: str | Path | None, items: Sequence[C
     if not folder.is_dir():
         raise InputError(f"{_FIELD}: {str(folder)!r} is no folder; give the folder that holds the masks")
     there = {_spelt(path.relative_to(folder).with_suffix("").as_posix()): path for path in _images(folder)}
-    files, problems = {}, list[str]()
+    files, problems = dict[str, tuple[Path, str]](), list[str]()
     for item in items:
         stem = _spelt(item.path.stem)
         path = there.get(_spelt(f"{item.path.parent.name}/") + stem) or there.get(stem)
         if path is None:
             continue
-        files[item.name] = path
         try:
             _read(path, item.size)
+            files[item.name] = path, hashlib.sha256(path.read_bytes()).hexdigest()
         except InputError as error:
             problems.extend(error.problems)
-    if not files:
+    if not files and not problems:
         example = f"{items[0].path.stem}.png" if items else "a.png"
         raise InputError(
             f"{_FIELD}: {str(folder)!r} holds no mask of any image; name masks as their images, {example} for the first"
         )
     if problems:
         raise InputError(problems)
-    return Masks(kind, files, tuple(sorted(path.name for path in set(there.values()) - set(files.values()))))
+    used = {path for path, _ in files.values()}
+    return Masks(kind, files, tuple(sorted(path.name for path in set(there.values()) - used)))
 
 
 class EncodedMasks:

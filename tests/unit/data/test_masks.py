@@ -132,11 +132,13 @@ def test_an_edited_mask_is_another_one_in_the_cache_and_in_the_digest(tmp_path: 
     cache = TensorCache(tmp_path / "cache")
     before, digest = EncodedMasks(masks, [item], [(64, 64)], FACTOR, cache).mask(0), masks.digest("d")
     ImageOps.invert(bright((64, 64))).save(tmp_path / "masks" / "a.png")
-    after = EncodedMasks(masks, [item], [(64, 64)], FACTOR, cache).mask(0)
+    edited = find_masks("folder", tmp_path / "masks", [item])
+    assert edited is not None
+    after = EncodedMasks(edited, [item], [(64, 64)], FACTOR, cache).mask(0)
     assert before is not None
     assert after is not None
     assert not torch.equal(before, after)
-    assert masks.digest("d") != digest
+    assert edited.digest("d") != digest
     assert Masks("alpha").digest("d") == "d"
 
 
