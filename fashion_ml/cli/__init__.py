@@ -90,6 +90,17 @@ def _check_names(arguments: list[str]) -> None:
         raise InputError(problems)
 
 
+def _store_problem(error: Exception) -> str | None:
+    """One line for a tracking store that goes away, or does not allow something, in the middle of a command."""
+    if not type(error).__module__.startswith("mlflow."):
+        return None
+    from fashion_ml.tracking.sender import is_temporary
+    from fashion_ml.tracking.store import store_uri
+    from fashion_ml.tracking.store_checks import FIELD, is_refusal, what_is_wrong
+
+    return f"{FIELD}: {what_is_wrong(store_uri(), error)}" if is_temporary(error) or is_refusal(error) else None
+
+
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -117,7 +128,7 @@ def main() -> None:
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
         code = _INTERRUPTED
     except Exception as error:
-        storage = _storage_problem(error)
+        storage = _storage_problem(error) or _store_problem(error)
         if storage:
             typer.echo(f"error: {storage}", err=True)
             sys.exit(2)

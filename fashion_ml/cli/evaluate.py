@@ -73,7 +73,7 @@ ComparisonCommand = settings_command(_of_comparisons)
 @evaluate_app.command("run", cls=settings_command(_of_runs))
 def evaluate_run(
     context: typer.Context,
-    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training run, or the folder of one, which may be offline.")],
     checkpoints: Annotated[str, option("--checkpoints", help="last, best, all, or the name of a kept LoRA file.")] = "last",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
     set_: Set = None,
@@ -86,10 +86,10 @@ def evaluate_run(
     check_json(json)
     overrides = {**context.obj, **assignments(set_)}
     from fashion_ml.runs.evaluate import run_evaluation
-    from fashion_ml.tracking.store import kind_of
+    from fashion_ml.runs.trained_run import kind_of_training
 
     folder = Path(output_dir).absolute() if output_dir else None
-    if kind_of(run_id) == "train_stargan":
+    if kind_of_training(run_id) == "train_stargan":
         from fashion_ml.cli.train import report_stargan
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
@@ -115,7 +115,9 @@ def evaluate_images(
     training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
     run: Annotated[str, option("--run", help="Attach to this training run, whose eval/… it becomes.")] = "",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
-    experiment: Annotated[str, option("--experiment", help="MLflow experiment of a run of its own.")] = "fashion_ml",
+    experiment: Annotated[
+        str, option("--experiment", help="MLflow experiment of a run of its own; fashion_ml by default.")
+    ] = "",
     set_: Set = None,
     json: Json = "",
 ) -> None:
@@ -140,7 +142,7 @@ def evaluate_images(
         training=Path(training) if training else None,
         run_id=run,
         folder=Path(output_dir).absolute() if output_dir else None,
-        experiment=experiment or "fashion_ml",
+        experiment=experiment,
     )
     write_json(json, result.to_dict())
     left_out = len(result.found.unreadable), len(result.found.unpaired_generated), len(result.found.unpaired_references)
@@ -156,7 +158,7 @@ def evaluate_images(
 def compare(
     context: typer.Context,
     run_ids: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B …", help="Training or evaluation runs.")],
-    experiment: Annotated[str, option("--experiment", help="MLflow experiment of the report.")] = "fashion_ml",
+    experiment: Annotated[str, option("--experiment", help="MLflow experiment of the report; fashion_ml by default.")] = "",
     set_: Set = None,
     json: Json = "",
 ) -> None:
@@ -167,7 +169,7 @@ def compare(
     check_json(json)
     from fashion_ml.runs.compare import run_comparison
 
-    result = run_comparison(run_ids, experiment or "fashion_ml", {**context.obj, **assignments(set_)})
+    result = run_comparison(run_ids, experiment, {**context.obj, **assignments(set_)})
     write_json(json, result.to_dict())
     _report_comparison(result)
 

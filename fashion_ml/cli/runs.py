@@ -62,15 +62,16 @@ def reproduce(
 
 def sync(
     run_dirs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN_DIR]…", help="Folders of runs; all below outputs/ when not given.")
+        list[Path] | None, typer.Argument(metavar="[RUN_DIR]…", help="Folders of runs, or above them; outputs/ when not given.")
     ] = None,
     json: Json = "",
 ) -> None:
-    """Send to the tracking store what runs logged while it was away; each point arrives once, however often this is called."""
+    """Send to the tracking store what runs logged while it was away or offline; each point arrives once, however often this is called."""
     check_json(json)
-    from fashion_ml.runs.sync import sync_folders, unsent
+    from fashion_ml.runs.sync import folders_of, sync_folders, unsent
 
-    folders = [path.absolute() for path in run_dirs or unsent(Path("outputs"))]
+    given = [folder for path in run_dirs or () for folder in folders_of(path)]
+    folders = [path.absolute() for path in (given if run_dirs else unsent(Path("outputs")))]
     done = []
     for one in sync_folders(folders, _SYNC_SECONDS):
         done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})

@@ -105,7 +105,7 @@ def _train_lora(
     config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], json: str, resume: str = "", new: bool = False
 ) -> None:
     """Of a YAML file, or of settings; of nothing the default experiment."""
-    from fashion_ml.config import load_config
+    from fashion_ml.config import LoraExperiment, load_config, paths_given
     from fashion_ml.config.shipped_files import given_or_shipped
     from fashion_ml.runs.without_config import lora_experiment
     from fashion_ml.runtime.console import say as tell
@@ -116,7 +116,7 @@ def _train_lora(
     tell(f"Loading {experiment.model.base} …")
     from fashion_ml.runs.lora import run_lora
 
-    outcome = run_lora(experiment, resume=resume, new=new)
+    outcome = run_lora(experiment, resume=resume, new=new, chosen=paths_given(overrides, LoraExperiment))
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())
@@ -127,13 +127,25 @@ def _report_lora(outcome: LoraOutcome) -> None:
     series, trained = outcome.trained.total_loss, outcome.trained
     say(f"Trained {series.steps[-1]} steps in {trained.seconds:.0f} s: total_loss {series.values[-1]:.4f} at the last step")
     say(f"LoRA      {trained.path}")
-    say(f"Run       {outcome.run_id}")
-    say("See it    fashion-ml ui        (or: mlflow ui), then open the experiment's runs")
+    _report_run(outcome)
     if outcome.evaluation is None:
-        say(f"Not evaluated, so there are no image metrics. Next: fashion-ml evaluate run {outcome.run_id}")
+        say(f"Not evaluated, so there are no image metrics. Next: fashion-ml evaluate run {_given_again(outcome)}")
         return
     say(f"Grid      {outcome.folder / 'evaluation' / 'grid.png'}")
     report_evaluation(outcome.evaluation)
+
+
+def _report_run(outcome: LoraOutcome | StarganOutcome) -> None:
+    say(f"Run       {outcome.run_id}")
+    if outcome.offline:
+        say(f"Send it   fashion-ml sync {outcome.folder}        (where the tracking store can be reached)")
+        return
+    say("See it    fashion-ml ui        (or: mlflow ui), then open the experiment's runs")
+
+
+def _given_again(outcome: LoraOutcome | StarganOutcome) -> str:
+    """What later commands find a run by: its id, and offline its folder."""
+    return str(outcome.folder) if outcome.offline else outcome.run_id
 
 
 @train_app.command("stargan", cls=settings_command(_of_stargan))
@@ -153,7 +165,7 @@ def train_stargan(
     --w-r1), whose default is what a file without it has. A switch alone means true.
     """
     check_json(json)
-    from fashion_ml.config import load_config
+    from fashion_ml.config import StarganExperiment, load_config, paths_given
     from fashion_ml.config.shipped_files import given_or_shipped
     from fashion_ml.runs.without_config import stargan_experiment
 
@@ -162,7 +174,7 @@ def train_stargan(
     experiment = load_config(path, given, kind="stargan")
     from fashion_ml.runs.stargan import run_stargan
 
-    outcome = run_stargan(experiment, resume=resume, new=new)
+    outcome = run_stargan(experiment, resume=resume, new=new, chosen=paths_given(given, StarganExperiment))
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())
@@ -173,10 +185,9 @@ def _report_trained(outcome: StarganOutcome) -> None:
     trained, last = outcome.trained, outcome.trained.epochs[-1]
     say(f"Trained {trained.steps} steps in {trained.seconds:.0f} s: d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}")
     say(f"Networks  {trained.path}")
-    say(f"Run       {outcome.run_id}")
-    say("See it    fashion-ml ui        (or: mlflow ui), then open the experiment's runs")
+    _report_run(outcome)
     if outcome.evaluation is None:
-        say(f"Not evaluated. Next: fashion-ml evaluate run {outcome.run_id}")
+        say(f"Not evaluated. Next: fashion-ml evaluate run {_given_again(outcome)}")
         return
     say(f"Grids     {outcome.folder / 'evaluation' / 'grid_reference.png'}, grid_latent.png")
     report_stargan(outcome.evaluation)

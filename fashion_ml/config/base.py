@@ -191,6 +191,10 @@ class Tracking(Section):
     """MLflow."""
 
     experiment: Annotated[Text, Names(own=False)] = "fashion_ml"
-    """Experiment that a new run goes to; `mlflow run` brings its own."""
+    """Experiment that a new run goes to. On the command line it comes before MLFLOW_EXPERIMENT_NAME and MLFLOW_EXPERIMENT_ID, in the file after
+    them; `mlflow run` brings its own."""
     log_with: Annotated[Literal["mlflow", "tensorboard"], _LOGGERS] = "mlflow"
     """`tensorboard` also writes TensorBoard files, into `tensorboard/` of the output folder, beside MLflow, which kohya's `wandb` means."""
+    offline: bool = False
+    """Train and evaluate without any server, on a node without a network, say: everything is kept in the run's folder until `fashion-ml sync`
+    sends it."""

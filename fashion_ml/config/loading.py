@@ -121,6 +121,11 @@ def _leaves(settings: Mapping[str, Any], prefix: str, names: Mapping[str, str]) 
             yield path, value
 
 
+def paths_given(settings: Mapping[str, Any], kind: type[Section]) -> frozenset[str]:
+    """The paths of the settings that are given, by any of their names; empty text is not given."""
+    return frozenset(path for path, value in _leaves(settings, "", short_names(kind)) if value != "")
+
+
 def validate(tree: Mapping[str, Any]) -> LoraExperiment:
     """The checked LoRA experiment of a plain nested mapping; InputError with every problem at once."""
     return checked(tree, LoraExperiment)

@@ -298,8 +298,8 @@ class LoraExperiment(Section):
     length_field: ClassVar[str] = "training.max_train_steps"
     """The setting that may grow when a run is resumed."""
 
-    name: Annotated[Text, MayChange()] = "lora"
-    """Name of the run."""
+    name: Annotated[Text, MayChange(), Names("run_name")] = "lora"
+    """Name of the run. On the command line it comes before what `mlflow run --run-name` says, in the file after that."""
     model: Model = Model()
     data: Data
     network: Network = Field(default=Network(), validate_default=True)  # for its alpha

@@ -112,9 +112,9 @@ def _is_section(field: FieldInfo) -> bool:
 
 
 def _names(path: str, field: FieldInfo) -> tuple[str, ...]:
-    if path.count(".") != 1:  # a setting of no section or deeper in one is called by its path
-        return ()
     given = next((one for one in field.metadata if isinstance(one, Names)), Names())
+    if path.count(".") != 1:  # a setting of no section or deeper in one is called by its path
+        return (path, *given.others) if given.others else ()
     own = (path.partition(".")[2],) if given.own else ()
     return (*own, *given.others)
 

@@ -178,8 +178,8 @@ class StarganExperiment(Section):
     length_field: ClassVar[str] = "training.epochs"
     """The setting that may grow when a run is resumed."""
 
-    name: Annotated[Text, MayChange()] = "stargan"
-    """Name of the run."""
+    name: Annotated[Text, MayChange(), Names("run_name")] = "stargan"
+    """Name of the run. On the command line it comes before what `mlflow run --run-name` says, in the file after that."""
     model: Vae = Vae()
     data: Latents = Latents()
     network: GanNetwork = GanNetwork()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fashion_ml.config import KINDS, Evaluation, of_evaluation, validate_evaluation
+from fashion_ml.config.base import Tracking
 from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
@@ -44,11 +45,12 @@ class Compared:
         return {"run_id": self.run_id, **to_dict(self.first, self.differences, self.noted)}
 
 
-def run_comparison(run_ids: Sequence[str], experiment: str, settings: Mapping[str, Any] | None = None) -> Compared:
+def run_comparison(run_ids: Sequence[str], experiment: str = "", settings: Mapping[str, Any] | None = None) -> Compared:
     """Compare the evaluations of runs (training runs, meaning their latest evaluation, or evaluation runs) with the first, and log a report.
 
-    `settings` are evaluation settings that matter to a comparison: `resamples`; the first evaluation's when not given. InputError when a
-    run has no evaluation, when one is named twice, or when they were measured differently.
+    `settings` are evaluation settings that matter to a comparison: `resamples`; the first evaluation's when not given. `experiment` is that of
+    the report, else what MLflow's environment says. InputError when a run has no evaluation, when one is named twice, or when they were
+    measured differently.
     """
     from fashion_ml.evaluation.compare import difference_table, differences, noted, refuse_different
     from fashion_ml.tracking.run import open_run
@@ -66,7 +68,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str, settings: Mapping[st
     resamples = given.resamples if "resamples" in given.model_fields_set else int(first.facts.get("resamples", 2000))
     found = {other.run_id: differences(first, other, resamples=resamples) for other in others}
     tags = {"kind": "comparison", "eval_fingerprint": str(first.facts["fingerprint"])}
-    with open_run("comparison", tags, experiment=experiment) as run:
+    with open_run("comparison", tags, **_experiment(experiment)) as run:
         result = Compared(run.run_id, first, others, found, noted(first, others))
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "comparison.json"
@@ -111,7 +113,7 @@ def run_images(
             raise InputError(f"--run: run {run_id} is no training run; give the id of one")
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
-    with open_run("evaluation of images", tags, experiment=experiment, parent=parent, adopt=True) as run:
+    with open_run("evaluation of images", tags, parent=parent, adopt=True, **_experiment(experiment)) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
         result = measure_images(found, settings, suite, known)
         log_facts(run, result.facts)
@@ -121,6 +123,11 @@ def run_images(
     if parent is not None:
         roll_up(parent, result.run_id, result.fingerprint, result.headline(), None, result.sentence)
     return result
+
+
+def _experiment(given: str) -> dict[str, Any]:
+    """The experiment of a report of its own, for `open_run`."""
+    return {"experiment": given or Tracking().experiment, "chosen": {"tracking.experiment"} if given else ()}
 
 
 def evaluated(client: Any, run_id: str) -> Evaluated:

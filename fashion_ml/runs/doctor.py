@@ -100,7 +100,10 @@ def _tracking() -> Finding:
 def _runs() -> Finding:
     from fashion_ml.tracking.queries import running
 
-    dead, others = running()
+    try:
+        dead, others = running()
+    except InputError:
+        return Finding("runs", "note", "not looked at, for the tracking store cannot be used")
     found = f"{len(others)} running" if others else "none running"
     if dead:
         fix = "mark them as killed: fashion-ml doctor --close-runs (a training that is to go on is resumed all the same)"

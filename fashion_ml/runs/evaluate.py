@@ -12,6 +12,7 @@ from fashion_ml.config import LoraExperiment, evaluated_again, flat
 from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
+from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 
@@ -59,7 +60,7 @@ def evaluate_trained(
         "references_seen_in_training": str(seen).lower(),
     }
     source = references_folder(config) or training_folder(config)
-    earlier = _unfinished(folder, plan)
+    earlier = _unfinished(folder, plan, training)
     with open_run("evaluation", tags, parent=training, adopt=adopt, resume=earlier) as run:
         if earlier:
             say(f"Going on with evaluation {earlier}")
@@ -125,25 +126,17 @@ def run_evaluation(
     `checkpoints` is `last`, `best`, a file's name, or `all`: then the best by weighted_total_loss is tagged on the training run, and its
     report shows the three image losses over the checkpoints' steps.
     """
-    import yaml
-
-    from fashion_ml.tracking.queries import download
-    from fashion_ml.tracking.run import attach
-    from fashion_ml.tracking.store import find_run, open_tracking
-
-    client = open_tracking()
-    training = find_run(client, run_id)
-    if training.data.tags.get("kind") != "train_lora":
-        kind = training.data.tags.get("kind", "none")
-        raise InputError(f"run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run")
-    root = folder or (Path("outputs") / "evaluations" / run_id).absolute()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        tree = yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8"))
-        config: LoraExperiment = evaluated_again(tree, overrides, LoraExperiment)
-        files = _checkpoints(client, run_id, config, checkpoints, place)
+    with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
+        place, run = Path(temporary), training.run
+        if training.kind != "train_lora":
+            kind = training.kind or "none"
+            raise InputError(
+                f"run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run"
+            )
+        root = evaluation_folder(run, folder)
+        config: LoraExperiment = evaluated_again(config_of(training, place), overrides, LoraExperiment)
+        files = _checkpoints(training, config, checkpoints, place)
         inputs = read_sources(config, training_images=config.evaluation.references is None)
-        run = attach(client, training)
         results: dict[int, EvaluationResult] = {}
         for number, (step, path) in enumerate(files, 1):
             if len(files) > 1:
@@ -153,10 +146,15 @@ def run_evaluation(
             )
         if checkpoints == "all":
             _tag_best(run, files, results)
-        logs = place / "logs"
-        if _bring_report(client, run_id, logs):
+        logs = _report_folder(training, place)
+        if logs is not None:
             complete_training_report(run, logs, results)
     return list(results.values())
+
+
+def evaluation_folder(run: TrackedRun, given: Path | None) -> Path:
+    """Where an evaluation of a run that is there already puts its files: the given folder, else one below `outputs/evaluations`."""
+    return given or (Path("outputs") / "evaluations" / run.run_id).absolute()
 
 
 def complete_training_report(run: TrackedRun | None, logs: Path, results: Mapping[int, EvaluationResult]) -> None:
@@ -177,7 +175,7 @@ def complete_training_report(run: TrackedRun | None, logs: Path, results: Mappin
             run.log_file(path, "training_logs")
 
 
-def _unfinished(folder: Path, plan: Plan) -> str:
+def _unfinished(folder: Path, plan: Plan, training: TrackedRun) -> str:
     """The id of the run of an evaluation of the same weights and settings that did not end in this folder; empty without one."""
     from fashion_ml.tracking.store import find_run, open_tracking
 
@@ -190,22 +188,22 @@ def _unfinished(folder: Path, plan: Plan) -> str:
     if not same:
         return ""
     try:
-        return run_id if find_run(open_tracking(), run_id).info.lifecycle_stage == "active" else ""
+        client = training.client if training.offline else open_tracking()
+        return run_id if find_run(client, run_id).info.lifecycle_stage == "active" else ""
     except InputError:  # it was made in another store
         return ""
 
 
-def _checkpoints(client: Any, run_id: str, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
+def _checkpoints(training: TrainedRun, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
     """The LoRA files to evaluate and their steps, in the order of these, one for each step."""
     from fashion_ml.models.kohya_format import read_metadata
-    from fashion_ml.tracking.queries import download
 
     last = config.output.output_name
     if wanted != "all":
         name = {"last": last, "best": "best"}.get(wanted, wanted.removesuffix(".safetensors"))
-        path = download(client, run_id, f"lora/{name}.safetensors", place)
+        path = training.bring(f"lora/{name}.safetensors", place)
         return [(_step(read_metadata(path), config), path)]
-    folder = download(client, run_id, "lora", place)
+    folder = training.bring("lora", place)
     files = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stem != "best", path.stem == last))
     by_step = {_step(read_metadata(path), config): path for path in files}  # best gives way to the file of the same step
     return sorted(by_step.items())
@@ -228,13 +226,15 @@ def _tag_best(run: TrackedRun, files: list[tuple[int, Path]], results: Mapping[i
         say(f"Best by weighted_total_loss: {dict(files)[step].name} (step {step}, {scored[step]:.4f})")
 
 
-def _bring_report(client: Any, run_id: str, logs: Path) -> bool:
-    """Copy the training's newest JSON report into `logs`; False when the run has none."""
-    names = [item.path for item in client.list_artifacts(run_id, "training_logs")]
-    reports = sorted(name for name in names if name.endswith(".json"))
-    if not reports:
-        return False
+def _report_folder(training: TrainedRun, place: Path) -> Path | None:
+    """Where the training's newest JSON report is, to be completed: its own folder offline, else a copy; None when the run has none."""
+    names = sorted(name for name in training.files("training_logs") if name.endswith(".json"))
+    if not names:
+        return None
+    path = training.bring(f"training_logs/{names[-1]}", place)
+    if training.run.offline:
+        return path.parent
+    logs = place / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    path = Path(client.download_artifacts(run_id, reports[-1], str(logs)))
     path.replace(logs / path.name)
-    return True
+    return logs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.run_folder import long_waits, shared_folder
-from fashion_ml.runs.training_run import About, Outcome, begin, check_data, measurements, training_run
+from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.parent_process import report
@@ -33,18 +33,26 @@ LoraOutcome = Outcome["TrainedLora", "EvaluationResult"]
 
 
 def run_lora(
-    config: LoraExperiment, *, resume: str = "", new: bool = False, expected_digest: str = "", track: bool = True
+    config: LoraExperiment,
+    *,
+    resume: str = "",
+    new: bool = False,
+    expected_digest: str = "",
+    track: bool = True,
+    chosen: Collection[str] = (),
 ) -> LoraOutcome | None:
     """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
 
     `resume` (`latest`, or an output folder) goes on with an unfinished run, `new` moves what is in the output folder aside. Under
     `accelerate launch` only the main process opens a run and returns an outcome; the others train along and return None. With
     `expected_digest` the data must be those of an earlier run. Without `track` all files are written, and MLflow is neither imported nor
-    told anything.
+    told anything. `chosen` are the paths of settings that were given to the command itself: `name` and `tracking.experiment` among them come
+    before what MLflow's environment says.
     """
     from fashion_ml.training.lora_inputs import with_steps
 
     _check_precision(config)
+    config = in_experiment(config, chosen) if track else config
     earlier = begin(config, resume=resume, new=new)
     if track and not resume:
         _make_ahead(config)
@@ -68,6 +76,7 @@ def run_lora(
         accelerator,
         new=new,
         track=track,
+        chosen=chosen,
         # popped, so that it leaves memory before the evaluation loads its own
         train=lambda run, folder: _train(config, pipeline.pop(), inputs, folder, run, accelerator, resume=resumed),
         evaluate=partial(_evaluate, config, inputs) if config.evaluation.enabled else None,
@@ -96,7 +105,9 @@ def _make_ahead(config: LoraExperiment) -> None:
     folder = config.data.train_data_dir
     embedded = folder == "embedded"
     known = (config.model.base == "embedded" or is_there(config.model.base)) and (embedded or not folder or is_there(folder))
-    if known and make_ahead(collection=embedded):  # what is not known may be an error, which needs no store
+    if known and make_ahead(
+        collection=embedded, store=not config.tracking.offline
+    ):  # what is not known may be an error, which needs no store
         from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
 
 

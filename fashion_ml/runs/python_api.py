@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fashion_ml.config import LoraExperiment, StarganExperiment, load_experiment
+from fashion_ml.config import LoraExperiment, StarganExperiment, load_experiment, paths_given
 from fashion_ml.errors import in_pythons_words
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def train_lora(
 
     with in_pythons_words(_words(folder)):
         config = _config(experiment, overrides, folder, LoraExperiment)
-        outcome = run_lora(config, resume="latest" if resume else "", new=new, track=track)
+        chosen = paths_given(overrides or {}, LoraExperiment)
+        outcome = run_lora(config, resume="latest" if resume else "", new=new, track=track, chosen=chosen)
     assert outcome is not None  # None is for the processes beside the main one, which only the command line has
     return outcome
 
@@ -57,7 +58,8 @@ def train_stargan(
 
     with in_pythons_words(_words(folder)):
         config = _config(experiment, overrides, folder, StarganExperiment)
-        outcome = run_stargan(config, resume="latest" if resume else "", new=new, track=track)
+        chosen = paths_given(overrides or {}, StarganExperiment)
+        outcome = run_stargan(config, resume="latest" if resume else "", new=new, track=track, chosen=chosen)
     assert outcome is not None
     return outcome
 

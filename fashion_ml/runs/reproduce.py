@@ -53,6 +53,7 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
         raise InputError(f"run_id: run {run_id} is {status}; only a finished run has all its numbers")
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
+    tree["tracking"] = {**tree.get("tracking", {}), "offline": False}  # its numbers are compared in the store
     tree["output"] = {**tree.get("output", {}), "output_dir": str(folder) if folder else None}
     digest = run.data.tags.get("data_digest", "")
     after = _train(checked(tree, KINDS[kind]), digest)

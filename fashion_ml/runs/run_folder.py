@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -31,8 +32,8 @@ class RunFolder:
     finished: bool
 
 
-def read_run_folder(path: Path) -> RunFolder | None:
-    """What is in a folder; None when no run has begun there. InputError when its note is damaged."""
+def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "start over with --new") -> RunFolder | None:
+    """What is in a folder that stands in `field`; None when no run has begun there. InputError with a `fix` when its note is damaged."""
     note = path / NOTE
     if not note.is_file():
         return None
@@ -40,7 +41,7 @@ def read_run_folder(path: Path) -> RunFolder | None:
         content = json.loads(note.read_text(encoding="utf-8"))
         return RunFolder(path, **{key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")})
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"output.output_dir: {str(note)!r} is damaged ({error}); start over with --new") from None
+        raise InputError(f"{field}: {str(note)!r} is damaged ({error}); {fix}") from None
 
 
 def write_run_folder(folder: RunFolder, config: Experiment | None = None) -> None:
@@ -60,6 +61,10 @@ def check_output_folder(config: Experiment, new: bool) -> None:
         return
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output.output_dir: {str(folder)!r} is a file; give the path of a folder")
+    above = next(one for one in folder.absolute().parents if one.exists())
+    if not folder.exists() and not (above.is_dir() and os.access(above, os.W_OK)):
+        why = "read-only" if above.is_dir() else "a file"
+        raise InputError(f"output.output_dir: {str(folder)!r} cannot be made, {str(above)!r} is {why}; give another path")
     if new:
         return
     found = read_run_folder(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_encoder
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_stargan
 from fashion_ml.runs.data_summary import keep_facts, say_latents
-from fashion_ml.runs.evaluate import roll_up
+from fashion_ml.runs.evaluate import evaluation_folder, roll_up
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.stargan_inputs import checked_vae, read_latent_set, stargan_inputs
-from fashion_ml.runs.training_run import About, Outcome, begin, check_data, measurements, training_run
+from fashion_ml.runs.trained_run import config_of, trained_run
+from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 
@@ -32,16 +33,23 @@ StarganOutcome = Outcome["TrainedStargan", "GanResult"]
 
 
 def run_stargan(
-    config: StarganExperiment, *, resume: str = "", new: bool = False, expected_digest: str = "", track: bool = True
+    config: StarganExperiment,
+    *,
+    resume: str = "",
+    new: bool = False,
+    expected_digest: str = "",
+    track: bool = True,
+    chosen: Collection[str] = (),
 ) -> StarganOutcome | None:
     """Train, and evaluate if that is on. InputError for everything a user can mend, before a run exists where that is possible.
 
-    `resume`, `new`, `expected_digest` and `track` as for a LoRA. Under `accelerate launch` processes beside the main one train along and
-    return None.
+    `resume`, `new`, `expected_digest`, `track` and `chosen` as for a LoRA. Under `accelerate launch` processes beside the main one train
+    along and return None.
     """
+    config = in_experiment(config, chosen) if track else config
     earlier = begin(config, resume=resume, new=new)
     if track and not resume and (config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)):
-        make_ahead(collection=False)  # else it may end before it needs a store
+        make_ahead(collection=False, store=not config.tracking.offline)  # else it may end before it needs a store
     from accelerate import Accelerator
 
     from fashion_ml.training.first_lines import stargan_lines
@@ -58,10 +66,8 @@ def run_stargan(
     vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
     evaluation = config.evaluation
     encoder = _checked_encoder(config) if evaluation.enabled else None
-    if evaluation.enabled and not all(inputs.held):
-        raise InputError(
-            f"data.validation_split: {config.data.validation_split} holds out nothing to evaluate on; use 0.1, or --no-evaluate"
-        )
+    if evaluation.enabled:
+        _check_held_out(config, inputs)
     digest, count = latents.digest(), sum(len(part) for part in inputs.training)
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
 
@@ -82,33 +88,34 @@ def run_stargan(
         accelerator,
         new=new,
         track=track,
+        chosen=chosen,
         train=train,
         evaluate=evaluate if evaluation.enabled else None,
     )
 
 
+def _check_held_out(config: StarganExperiment, inputs: GanInputs) -> None:
+    if not all(inputs.held):
+        raise InputError(
+            f"data.validation_split: {config.data.validation_split} holds out nothing to evaluate on; use 0.1, or --no-evaluate"
+        )
+
+
 def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Path | None) -> GanResult:
     """Evaluate the networks of a finished StarGAN training again, as a new child of it; `overrides` change its evaluation settings."""
-    import yaml
     from accelerate import Accelerator
 
-    from fashion_ml.tracking.queries import download
-    from fashion_ml.tracking.run import attach
-    from fashion_ml.tracking.store import find_run, open_tracking
-
-    client, accelerator = open_tracking(), Accelerator()
-    training = find_run(client, run_id)
-    with tempfile.TemporaryDirectory() as temporary:
-        tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
-        config: StarganExperiment = evaluated_again(tree, overrides, StarganExperiment)
-        path = download(client, run_id, f"stargan/{config.output.output_name}.safetensors", Path(temporary))
+    accelerator = Accelerator()
+    with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
+        place = Path(temporary)
+        config: StarganExperiment = evaluated_again(config_of(training, place), overrides, StarganExperiment)
+        path = training.bring(f"stargan/{config.output.output_name}.safetensors", place)
         latents = read_latent_set(config, str(accelerator.device))
         inputs = stargan_inputs(config, latents, accelerator)
         vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
         encoder = _checked_encoder(config)
-        target = folder or (Path("outputs") / "evaluations" / run_id).absolute()
-        run = attach(client, training)
-        return _evaluate(config, path, inputs, vae, vae_sha256, encoder, run, target, adopt=True)
+        target = evaluation_folder(training.run, folder)
+        return _evaluate(config, path, inputs, vae, vae_sha256, encoder, training.run, target, adopt=True)
 
 
 def _checked_encoder(config: StarganExperiment) -> Any:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from fashion_ml.config import EXPERIMENTS, flat
+from fashion_ml.config import EXPERIMENTS, LoraExperiment, StarganExperiment, flat
 from fashion_ml.errors import InputError
 from fashion_ml.runs.resume import find_run_to_resume
 from fashion_ml.runs.run_folder import (
@@ -53,6 +54,7 @@ class Weights(Facts, Protocol):
 
 Trained = TypeVar("Trained", bound=Weights)
 Result = TypeVar("Result", bound=Facts)
+E = TypeVar("E", LoraExperiment, StarganExperiment)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Outcome(Generic[Trained, Result]):
     trained: Trained
     evaluation: Result | None
     """None when evaluation was switched off: then there are no image metrics anywhere."""
+    offline: bool = False
+    """Whether the run waits in its folder to be sent, under an id of its own until then."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same facts as printed, for `--json`; not measured is null."""
@@ -98,6 +102,10 @@ def begin(config: Experiment, *, resume: str, new: bool) -> RunFolder | None:
     if resume and new:
         raise InputError("new: contradicts resume; give one of them")
     check_tensorboard(config.tracking.log_with)
+    if config.tracking.offline and os.environ.get("MLFLOW_RUN_ID"):
+        raise InputError(
+            "tracking.offline: true, but MLFLOW_RUN_ID names a run that a store has made already, as mlflow run and sweeps do; leave one out"
+        )
     if resume:
         return find_run_to_resume(resume, config)
     if is_main():
@@ -121,10 +129,13 @@ def training_run(
     *,
     new: bool,
     track: bool,
+    chosen: Collection[str],
     train: Callable[[TrackedRun | None, Path], Trained],
     evaluate: Callable[[TrackedRun | None, Path, Trained], Result] | None,
 ) -> Outcome[Trained, Result]:
     """Make way if `new`, open the run or go on with `earlier`, note everything that says what it is, train, and measure what came out.
+
+    `chosen` are the paths of settings that the user gave to the command itself.
 
     `train(run, folder)` and `evaluate(run, folder, trained)` are the trainer's; without `track` their run is None and nothing imports
     MLflow. Only the main process is here; the others wait to be told the folder.
@@ -132,10 +143,14 @@ def training_run(
     aside = move_aside(config) if new else None
     if aside:
         say(f"What was in {config.output.output_dir} is now in {aside}")
-    with _opened(config, about, earlier) if track else nullcontext() as run:
+    if track and earlier and not config.tracking.offline:
+        earlier = _online(earlier)
+    with _opened(config, about, earlier, chosen) if track else nullcontext() as run:
         note = _note(config, about, earlier, run)
         folder = shared_folder(note.path, accelerator)
         say((f"Run {note.run_id}, files in" if run else "Files in") + f" {folder}" + (", going on" if earlier else ""))
+        if run and run.offline:
+            say(f"Offline: all of it is kept there, until it is sent by: fashion-ml sync {folder}")
         write_run_folder(note, config)
         if run:
             _describe(run, config, about, folder, fresh=not (earlier and earlier.run_id))
@@ -151,10 +166,12 @@ def training_run(
             except Exception:
                 say(
                     f"It is trained and saved: {trained.path}"
-                    + (f". Measure it by: fashion-ml evaluate run {run.run_id}" if run else "")
+                    + (f". Measure it by: fashion-ml evaluate run {folder if run.offline else run.run_id}" if run else "")
                 )
                 raise
-        outcome = Outcome(note.run_id, run.experiment_id if run else "", folder, trained, result)
+        outcome = Outcome(
+            note.run_id, run.experiment_id if run else "", folder, trained, result, run is not None and run.offline
+        )
         write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
     return outcome
@@ -165,8 +182,25 @@ def algorithm_of(config: Experiment) -> str:
     return next(name for name, kind in EXPERIMENTS.items() if isinstance(config, kind))
 
 
-def _opened(config: Experiment, about: About, earlier: RunFolder | None) -> AbstractContextManager[TrackedRun]:
-    from fashion_ml.tracking.run import open_run
+def in_experiment(config: E, chosen: Collection[str]) -> E:
+    """The config with the experiment that MLFLOW_EXPERIMENT_NAME says, where the command itself was given none."""
+    from fashion_ml.tracking.environment import experiment_named
+
+    name = experiment_named(config.tracking.experiment, chosen)
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"experiment": name})})
+
+
+def _online(earlier: RunFolder) -> RunFolder:
+    """The run to go on with, in the store where it was offline so far."""
+    from fashion_ml.runs.sync import into_store
+
+    return into_store(earlier)
+
+
+def _opened(
+    config: Experiment, about: About, earlier: RunFolder | None, chosen: Collection[str]
+) -> AbstractContextManager[TrackedRun]:
+    from fashion_ml.tracking.run import open_offline_run, open_run
 
     algorithm = algorithm_of(config)
     tags = {
@@ -176,19 +210,28 @@ def _opened(config: Experiment, about: About, earlier: RunFolder | None) -> Abst
         "data_digest": about.digest,
     }
     going_on = earlier if earlier and earlier.run_id else None  # a folder without a run becomes that of a new one
+    if config.tracking.offline:
+        from fashion_ml.tracking.offline_client import pending_id
+
+        run_id = going_on.run_id if going_on else pending_id()
+        folder = earlier.path if earlier else run_folder(config, run_id)
+        where = config.tracking.experiment
+        return open_offline_run(config.name, tags, folder, run_id, experiment=where, chosen=chosen, resume=going_on is not None)
     return open_run(
         config.name,
         tags,
         experiment=config.tracking.experiment,
         resume=going_on.run_id if going_on else "",
         spool=going_on.path if going_on else None,
+        chosen=chosen,
     )
 
 
 def _note(config: Experiment, about: About, earlier: RunFolder | None, run: TrackedRun | None) -> RunFolder:
     """Whose folder it is. Without tracking it stays that of the run it was begun by, if there is one."""
-    if run is None:
+    if run is None or run.offline:
         run_id, uri = (earlier.run_id, earlier.tracking_uri) if earlier else ("", "")
+        run_id = run.run_id if run else run_id
     else:
         from fashion_ml.tracking.store import shown_uri, store_uri
 
@@ -199,7 +242,7 @@ def _note(config: Experiment, about: About, earlier: RunFolder | None, run: Trac
 
 def _describe(run: TrackedRun, config: Experiment, about: About, folder: Path, *, fresh: bool) -> None:
     """Everything that is known before training."""
-    if fresh:
+    if fresh and not run.offline:
         run.spool_to(folder)
     versions = {f"versions.{name}": found for name, found in installed_versions().items()}
     run.log_params({**flat(config), **versions, **about.params})

@@ -1,6 +1,6 @@
 """What the first training in a folder needs and takes seconds to make, made by a process of its own while this one imports torch.
 
-`python -m fashion_ml.runs.warm_start [collection]` is that process: the embedded collection, then the tables of a new sqlite store.
+`python -m fashion_ml.runs.warm_start [collection] [store]` is that process: the embedded collection, then the tables of a new sqlite store.
 Nothing depends on it: whoever needs one of them first makes it, and the other process waits at its lock.
 """
 
@@ -16,15 +16,16 @@ from urllib.parse import unquote
 from fashion_ml.embedded.collection import collection_folder, embedded_collection
 
 
-def make_ahead(*, collection: bool) -> bool:
-    """Start that process if the store's sqlite file, or the `collection` where that is wanted, is not there yet, and go on.
+def make_ahead(*, collection: bool, store: bool = True) -> bool:
+    """Start that process if the store's sqlite file, or the `collection`, is wanted and not there yet, and go on.
 
     Returns whether it draws the collection, which takes two seconds: time to import something.
     """
     if not is_main():
         return False
     wanted = ["collection"] if collection and not collection_folder().exists() else []
-    if wanted or _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):
+    wanted += ["store"] if store and _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")) else []
+    if wanted:
         with suppress(OSError):
             subprocess.Popen(
                 [sys.executable, "-m", "fashion_ml.runs.warm_start", *wanted],
@@ -33,7 +34,7 @@ def make_ahead(*, collection: bool) -> bool:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C stops the training, not half a store
             )
-    return bool(wanted)
+    return "collection" in wanted
 
 
 def is_main() -> bool:
@@ -50,7 +51,9 @@ def is_there(given: str) -> bool:
 
 
 def _is_new_store(uri: str) -> bool:
-    if uri.startswith("sqlite:///"):
+    if os.environ.get("MLFLOW_RUN_ID"):  # then a store has made that run
+        return False
+    if uri.startswith("sqlite:///"):  # others have no lock to wait at
         return not Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).exists()
     return not uri and not Path("mlflow.db").exists() and not Path("mlruns").exists()  # MLflow takes one of these by default
 
@@ -60,7 +63,7 @@ def _main(wanted: list[str]) -> None:
 
     if "collection" in wanted:
         embedded_collection()
-    if _is_new_store(os.environ.get("MLFLOW_TRACKING_URI", "")):  # others have no lock to wait at
+    if "store" in wanted:
         open_tracking()
 
 

@@ -52,16 +52,20 @@ def run_sweep(
     """
     import optuna
 
+    from fashion_ml.tracking.environment import check_environment
     from fashion_ml.tracking.queries import close_dead_runs
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
+    if base.tracking.offline:
+        raise InputError("tracking.offline: true, but a sweep needs its store to go on; set it to false in the base experiment")
+    check_environment()
     folder = study_folder(spec)
-    folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
     place = (spec_path, url, folder, workers, deadline)
     team = _team(launcher, *place) if workers != 0 else None  # first: without a cluster no study is begun
     study = open_study(spec, base, url, create=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tags = {"kind": "sweep", "algorithm": spec.trainer, "sweep": spec.name}
     states = optuna.trial.TrialState
     with open_run(spec.name, tags, experiment=base.tracking.experiment, resume=run_of(study)) as run:

@@ -28,6 +28,16 @@ def image_files(picture: Any, key: str, step: int, milliseconds: int) -> dict[st
     return {f"{stem}.png": picture, f"{stem}+compressed.webp": picture.resize((width, height))}
 
 
+def is_generated_name(name: str) -> bool:
+    """Whether MLflow itself has made up the name of a run, such as `adorable-mouse-123`, because nobody gave one."""
+    from mlflow.utils import name_utils
+
+    first, _, rest = name.partition("-")
+    noun, _, number = rest.rpartition("-")
+    words = [{word.lower() for word in getattr(name_utils, f"_GENERATOR_{kind}", ())} for kind in ("PREDICATES", "NOUNS")]
+    return number.isdecimal() and first in words[0] and noun in words[1]
+
+
 def tables_value(artifact: str) -> str:
     """The value of TABLES_TAG for a run with one table."""
     return json.dumps([{"path": artifact, "type": "table"}])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from fashion_ml.tracking.ui_views import VIEWS, View, tag_of
 if TYPE_CHECKING:
     pass
 from fashion_ml.runtime.redact import first_line
-from fashion_ml.tracking.run import AWAY_SECONDS, PARENT_TAG, PROCESS_TAG, TrackedRun, attach
+from fashion_ml.tracking.offline_client import OfflineClient
+from fashion_ml.tracking.run import AWAY_SECONDS, PROCESS_TAG, TrackedRun, attach, runs_below
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
 
 
@@ -30,11 +32,22 @@ def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
         ) from error
 
 
+@contextmanager
+def kept_run(folder: Path, run_id: str) -> Iterator[TrackedRun]:
+    """The offline run of a folder, to log more to it. InputError while another process does."""
+    client = OfflineClient(folder)
+    try:
+        yield TrackedRun(client, run_id, "")
+    finally:
+        client.close(0)
+
+
 def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
     """The finished child run of a kind with the tag `step`, or None; None too while a spooled run's store is away."""
-    query = f"tags.`{PARENT_TAG}` = '{parent.run_id}' and tags.kind = '{kind}' and tags.step = '{step}' and attributes.status = 'FINISHED'"
+    wanted = {"kind": kind, "step": str(step)}
     try:
-        return next(iter(parent.client.search_runs([parent.experiment_id], query, max_results=1)), None)
+        there = runs_below(parent)
+        return next((one for one in there if one.info.status == "FINISHED" and wanted.items() <= one.data.tags.items()), None)
     except Exception as error:
         if not (parent.spooled and is_temporary(error)):
             raise
@@ -43,8 +56,7 @@ def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
 
 def delete_children(parent: TrackedRun) -> None:
     """Delete the runs below a run: what goes on makes them again."""
-    query = f"tags.`{PARENT_TAG}` = '{parent.run_id}'"
-    for run in parent.client.search_runs([parent.experiment_id], query, max_results=1000):
+    for run in runs_below(parent):
         parent.client.delete_run(run.info.run_id)
 
 
@@ -73,8 +85,7 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
 
 def close_if_dead(run: TrackedRun, *, finished: bool) -> bool:
     """End a run, and those below it, whose process has ended without ending them: as FINISHED where its files say so; whether it was."""
-    below = run.client.search_runs([run.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'", max_results=1000)
-    for child in below:
+    for child in runs_below(run):
         close_if_dead(attach(run.client, child), finished=False)
     found = run.client.get_run(run.run_id)
     dead = found.info.status == "RUNNING" and is_gone(found.data.tags.get(PROCESS_TAG, "")) is True

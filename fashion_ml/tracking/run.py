@@ -24,9 +24,13 @@ from fashion_ml.tracking.spooled_client import SpooledClient
 if TYPE_CHECKING:
     import pandas as pd
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.environment import RUN, Chosen, experiment_id, name_for, run_to_adopt, wanted_experiment
+from fashion_ml.tracking.known_runs import PARENT_TAG
+from fashion_ml.tracking.offline_client import OfflineClient
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
+from fashion_ml.tracking.store_checks import asked
 
-PARENT_TAG, PROCESS_TAG = "mlflow.parentRunId", "process"
+PROCESS_TAG = "process"
 _NOTE, _WHAT = "mlflow.note.content", "description"
 _BATCH, AWAY_SECONDS = 500, 30.0
 
@@ -36,7 +40,8 @@ class TrackedRun:
 
     def __init__(self, client: Any, run_id: str, experiment_id: str, *, fresh: bool = False):
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
-        self.adopted = False
+        self.adopted = ""
+        """The name of a run that `mlflow run` has made and that was taken over; empty for others."""
         self._params: dict[str, str] | None = {} if fresh else None
         self._spool_folder: Path | None = None
         self._metrics: list[Any] = []
@@ -53,16 +58,29 @@ class TrackedRun:
             folder,
         )
 
+    def kept_in(self, folder: Path) -> None:
+        """An offline run: its client keeps everything in this folder, until `close_spool`."""
+        self._spool_folder = folder
+
     @property
     def spooled(self) -> bool:
         """Whether this run logs through a spool, its own or that of the run above it."""
         return isinstance(self.client, SpooledClient)
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is sent, so that everything is kept for `fashion-ml sync`."""
+        return isinstance(self.client, OfflineClient)
 
     def close_spool(self) -> None:
         """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
         if self._spool_folder is None:
             return
         spooled, folder, sent = self.client, self._spool_folder, False
+        if self.offline:
+            spooled.close(0)
+            self._spool_folder = None
+            return
         try:
             sent = spooled.close(AWAY_SECONDS)
         except (OSError, InputError) as error:  # a full disk, say: what was logged is in the spool all the same
@@ -108,7 +126,7 @@ class TrackedRun:
 
     def latest_points(self, prefix: str) -> tuple[set[str], int | None]:
         """The metrics of a prefix and the last step of any of them; None without one."""
-        if not self.spooled:
+        if not self.spooled or self.offline:
             self._last |= {metric.key: metric.step for metric in self.client.get_run(self.run_id).data.to_proto().metrics}
         steps = {key: step for key, step in self._last.items() if key.startswith(prefix)}
         return set(steps), max(steps.values()) if steps else None
@@ -191,7 +209,7 @@ class TrackedRun:
 
     def conclude(self, verdict: str) -> None:
         """Put what came out below what the run is."""
-        what = self._what if self.spooled else self.client.get_run(self.run_id).data.tags.get(_WHAT, "")
+        what = self._what if self.spooled and not self.offline else self.client.get_run(self.run_id).data.tags.get(_WHAT, "")
         self.note(f"{what}\n\n{verdict}" if what else verdict)
 
     def note(self, text: str) -> None:
@@ -211,7 +229,7 @@ class TrackedRun:
 
     def close_child(self, run_id: str, status: str, why: str) -> None:
         """End a run below this one that another process was to end, and those below it, with the reason as a tag; ended ones stay."""
-        for below in self.client.search_runs([self.experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1000):
+        for below in runs_below(self, run_id):
             self.close_child(below.info.run_id, "KILLED", why)
         if self.client.get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
             self.client.set_tag(run_id, "error", without_credentials(why)[:500])
@@ -234,31 +252,59 @@ def open_run(
     adopt: bool = False,
     resume: str = "",
     spool: Path | None = None,
+    chosen: Chosen = (),
 ) -> Iterator[TrackedRun]:
     """The run for a block of work: FINISHED at its end, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
     The run that `mlflow run` made (MLFLOW_RUN_ID) is taken over instead of making a second one: by a run without a parent,
-    and with `adopt` by a child. With `resume` the run of that id goes on; metric points that it has already are not logged again,
-    nor those that wait in its `spool`, the folder of an earlier part, which are sent first. A spool is closed at the end.
+    and with `adopt` by a child. `chosen` says whether `name` and `tracking.experiment` were given to the command itself: then they come
+    before what MLflow's environment says. InputError when the store does not take the run.
+
+    With `resume` the run of that id goes on; metric points that it has already are not logged again, nor those that wait in its `spool`, the
+    folder of an earlier part, which are sent first. A spool is closed at the end.
     """
     if resume:
         run = _to_resume(resume, parent.client if parent else None)
         if spool is not None:
             run.spool_to(spool)
             run.client.spool.flush(AWAY_SECONDS)
-    elif parent and not (adopt and "MLFLOW_RUN_ID" in os.environ):
+    elif parent and not (adopt and os.environ.get(RUN) and not parent.offline):
         run = parent.child(name, tags)
     else:
-        run = _own_run(experiment, name, {**tags, **({PARENT_TAG: parent.run_id} if parent else {})})
+        run = _own_run(experiment, name, {**tags, **({PARENT_TAG: parent.run_id} if parent else {})}, chosen)
+    below = {PARENT_TAG: parent.run_id} if parent and not resume else {}
+    with _until_its_end(run, {**tags, **below}, resume=bool(resume)):
+        yield run
+
+
+@contextmanager
+def open_offline_run(
+    name: str, tags: Mapping[str, str], folder: Path, run_id: str, *, experiment: str, chosen: Chosen, resume: bool
+) -> Iterator[TrackedRun]:
+    """As `open_run`, without any store: the run `run_id` is kept in the spool of its folder, from which `fashion-ml sync` sends it.
+
+    With `resume` it goes on, whether it was sent in between or not.
+    """
+    client = OfflineClient(folder)
+    if not resume:
+        client.create_root(run_id, name, {**_source_tags(), **tags}, wanted_experiment(experiment, chosen))
+    run = TrackedRun(client, run_id, "", fresh=not resume)
+    run.kept_in(folder)
+    with _until_its_end(run, tags, resume=resume):
+        yield run
+
+
+@contextmanager
+def _until_its_end(run: TrackedRun, tags: Mapping[str, str], *, resume: bool) -> Iterator[None]:
+    """Around the work of a run, which is new, adopted or goes on by `resume`."""
     try:
         if resume or run.adopted:  # else it was made with name and tags
-            run.client.update_run(run.run_id, status="RUNNING", name=None if resume else name)
-            below = {PARENT_TAG: parent.run_id} if parent and not resume else {}
-            run.set_tags({**tags, PROCESS_TAG: own_process(), **below})
+            run.client.update_run(run.run_id, status="RUNNING", name=None if resume else run.adopted)
+            run.set_tags({**tags, PROCESS_TAG: own_process()})
         if resume:
             run.forget_error()
             run.skip_what_is_there()
-        yield run
+        yield
         run.finish()
     except (KeyboardInterrupt, SystemExit):
         with suppress(Exception):
@@ -286,38 +332,29 @@ def _end(run: TrackedRun, status: str) -> None:
 
 def _to_resume(run_id: str, client: Any) -> TrackedRun:
     client = client or open_tracking()
-    info = find_run(client, run_id).info
+    info = find_run(client, run_id, "resume", "set MLFLOW_TRACKING_URI to the store of that run, or start over by --new").info
+    if info.lifecycle_stage != "active":
+        raise InputError(f"resume: the run {run_id} was deleted in MLflow; restore it there, or start over by --new")
     run = TrackedRun(client, info.run_id, info.experiment_id)
-    made = os.environ.pop("MLFLOW_RUN_ID", None)
+    made = os.environ.pop(RUN, None)
     if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
         note = {"kind": "resume", "resumed_run_id": run_id, _NOTE: f"Goes on with run {run_id}."}
         TrackedRun(client, made, "").set_tags(note)
     return run
 
 
-def _own_run(experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
+def _own_run(experiment: str, name: str, tags: Mapping[str, str], chosen: Chosen) -> TrackedRun:
     """The run that `mlflow run` made, as it is, or a new one of that name with these tags."""
     client = open_tracking()
-    adopted = os.environ.pop("MLFLOW_RUN_ID", None)
-    if adopted:
-        info = client.get_run(adopted).info
-        run = TrackedRun(client, adopted, info.experiment_id)
-        run.adopted = True
+    made = run_to_adopt(client)
+    if made is not None:
+        run = TrackedRun(client, made.info.run_id, made.info.experiment_id)
+        run.adopted = name_for(made, name, chosen)
         return run
-    info = client.create_run(_experiment_id(client, experiment), run_name=name, tags={**_source_tags(), **tags}).info
+    place = experiment_id(client, experiment, chosen)
+    with asked(store_uri()):
+        info = client.create_run(place, run_name=name, tags={**_source_tags(), **tags}).info
     return TrackedRun(client, info.run_id, info.experiment_id, fresh=True)
-
-
-def _experiment_id(client: Any, name: str) -> str:
-    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if given:
-        return given
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return client.create_experiment(name)
-    if found.lifecycle_stage != "active":
-        raise InputError(f"tracking.experiment: {name!r} was deleted in MLflow; restore it or choose another name")
-    return found.experiment_id
 
 
 def _source_tags() -> dict[str, str]:
@@ -328,6 +365,14 @@ def _source_tags() -> dict[str, str]:
         tags["mlflow.user"] = getpass.getuser()
     commit = git_commit()
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+
+
+def runs_below(run: TrackedRun, run_id: str = "") -> list[Any]:
+    """The runs below a run, or below another one of its experiment, newest first; at most 1,000."""
+    if run.offline:
+        return list(run.client.below(run_id or run.run_id))
+    query = f"tags.`{PARENT_TAG}` = '{run_id or run.run_id}'"
+    return list(run.client.search_runs([run.experiment_id], query, max_results=1000))
 
 
 def note_of(run: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.spool import Operation, RetryLater
 
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
@@ -71,8 +72,9 @@ class Sender:
         real = operation
         if names and operation["do"] != "create":
             real = json.loads(PENDING.sub(lambda match: names.get(match[0], match[0]), json.dumps(operation)))
+            real |= {"path": operation["path"]} if "path" in operation else {}  # files keep their names
         try:
-            _perform(self._client, real, names)
+            _perform(self._client, real, names, self._folder.absolute().parent)
         except Exception as error:
             temporary = is_temporary(error)
             if temporary and not self._is_stuck(operation, real["run"]):
@@ -155,7 +157,33 @@ def _joined(operations: Sequence[Operation]) -> Iterator[Operation]:
         yield {"do": "batch", "run": operations[0]["run"], "metrics": metrics[first : first + _METRICS_AT_ONCE]}
 
 
-def _perform(client: Any, operation: Operation, names: dict[str, str]) -> None:
+def run_of_key(client: Any, pending: str) -> Any | None:
+    """The run that was made from a pending id, in any experiment; None without one."""
+    there = [one.experiment_id for one in client.search_experiments(max_results=1000)]
+    return next(iter(client.search_runs(there, f"tags.`{KEY_TAG}` = '{pending}'", max_results=1)), None)
+
+
+def made_run(client: Any, operation: Operation, names: dict[str, str]) -> str:
+    """The store's id of a run that was made without it: of the one with that key, else of a new one."""
+    tags = {key: names.get(value, value) for key, value in operation["tags"].items()}
+    tags[KEY_TAG] = operation["run"]
+    experiment = operation["experiment"] or client.get_run(tags[PARENT_TAG]).info.experiment_id
+    made = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{operation['run']}'", max_results=1)
+    if made:
+        return str(made[0].info.run_id)
+    new = client.create_run(experiment, start_time=operation["start"], run_name=operation["name"], tags=tags)
+    return str(new.info.run_id)
+
+
+def _is_there(path: Path, folder: Path) -> bool:
+    """Whether what was logged by its path is still there to be sent; said where only it is gone from the run's folder."""
+    gone = folder.is_dir() and path.is_relative_to(folder) and not path.exists()
+    if gone:
+        say(f"{path} is no longer there and is left out; a training removes checkpoints beyond training.save_last_n")
+    return not gone
+
+
+def _perform(client: Any, operation: Operation, names: dict[str, str], below: Path) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     run = operation["run"]
@@ -168,9 +196,11 @@ def _perform(client: Any, operation: Operation, names: dict[str, str]) -> None:
                 tags=[RunTag(key, value) for key, value in operation.get("tags", ())],
             )
         case "file":
-            client.log_artifact(run, operation["path"], operation["folder"])
+            if _is_there(path := below / operation["path"], below):
+                client.log_artifact(run, str(path), operation["folder"])
         case "folder":
-            client.log_artifacts(run, operation["path"], operation["folder"])
+            if _is_there(path := below / operation["path"], below):
+                client.log_artifacts(run, str(path), operation["folder"])
         case "text":
             client.log_text(run, operation["text"], operation["artifact"])
         case "inputs":
@@ -180,16 +210,15 @@ def _perform(client: Any, operation: Operation, names: dict[str, str]) -> None:
             ]
             client.log_inputs(run, datasets)
         case "create":
-            query = f"tags.`{KEY_TAG}` = '{run}'"
-            made = client.search_runs([operation["experiment"]], query, max_results=1)
-            tags = {key: names.get(value, value) for key, value in operation["tags"].items()}
-            tags[KEY_TAG] = run
-            if not made:
-                found = client.create_run(
-                    operation["experiment"], start_time=operation["start"], run_name=operation["name"], tags=tags
-                )
-                made = [found]
-            names[run] = made[0].info.run_id
+            if run not in names:
+                names[run] = made_run(client, operation, names)
+        case "begin":
+            client.update_run(run, status="RUNNING")
+        case "untag":
+            if operation["key"] in client.get_run(run).data.tags:
+                client.delete_tag(run, operation["key"])
+        case "delete":
+            client.delete_run(run)
         case "end":
             client.set_terminated(run, operation["status"], end_time=operation["end"])
 

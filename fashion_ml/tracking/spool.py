@@ -3,11 +3,14 @@
 Each line is one operation (JSON), made by `spooled_client.py` and performed by `sender.py`: `do` says what, `run` on which run.
 
     batch    metrics [key, value, time in ms, step], params and tags [key, value]
-    file     path of a file, folder of the artifacts it goes to; folder: the same for all files of a folder
+    file     path of a file (from the run's folder, where it is in that), folder of the artifacts it goes to
+    folder   the same for all files of a folder
     text     text, artifact
     inputs   datasets, each with its tags
-    create   a run: experiment, name, start, tags; the run's name here is one of our own until the store has answered
-    end      status, end in ms
+    create   a run: experiment (empty: that of the run above it), name, start, tags; the run's name here is one of our own until the
+             store has answered. The run of an offline training says the experiment it wants: named, chosen, and its id where that is known
+    begin    a run that had ended goes on; end: status, end in ms
+    untag    key of a tag that goes; delete: the run goes
 
 `position.json` beside it says how far they were sent, and what the receiver answered to those that ask
 for a name. An operation may be sent again after a crash between the sending and that note, so operations must be idempotent.
@@ -40,13 +43,13 @@ class RetryLater(Exception):  # noqa: N818 (it is no error of anyone here)
 
 
 class Spool:
-    """The file `operations.jsonl` in a folder, and its sender.
+    """The file `operations.jsonl` in a folder, and its sender; without one everything is kept for a later opening.
 
     `write` costs one small write to a file that is open; it is on the disk within a second. One process at a time has a spool open. InputError
     when another one has.
     """
 
-    def __init__(self, folder: Path, send: Send, say: Callable[[str], None], where: str):
+    def __init__(self, folder: Path, send: Send | None, say: Callable[[str], None], where: str):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._send, self._say, self._where = folder, send, say, where
         self._lock = FileLock(folder / "lock", timeout=0)
@@ -56,7 +59,7 @@ class Spool:
             raise InputError(
                 f"RUN_DIR: {str(folder.parent)!r} is still being written by its training; wait for its end"
             ) from None
-        self._path, self._note = folder / "operations.jsonl", folder / "position.json"
+        self._path = folder / "operations.jsonl"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._written = _cut_to_whole_lines(self._file)
         sent, self.names = read_position(folder)
@@ -85,7 +88,7 @@ class Spool:
     def remember(self) -> None:
         """Note how far things were sent, and the names; by any thread."""
         with self._note_lock:
-            write_text(self._note, json.dumps({"sent": self._sent, "names": self.names}) + "\n")
+            note_position(self.folder, self._sent, self.names)
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything is sent, or until the receiver has not taken anything for so many seconds; whether everything was."""
@@ -110,7 +113,7 @@ class Spool:
             if self._dirty and time.monotonic() - synced > _SYNC_SECONDS:
                 self._dirty, synced = False, time.monotonic()
                 os.fsync(self._file)
-            if not self.waiting or time.monotonic() < again:
+            if self._send is None or not self.waiting or time.monotonic() < again:
                 self._closing.wait(_IDLE_SECONDS if self.waiting or not self._dirty else _IDLE_SECONDS / 2)
                 continue
             try:
@@ -124,6 +127,7 @@ class Spool:
                 self.away, again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
 
     def _send_some(self) -> None:
+        assert self._send is not None
         content = os.pread(self._file, _CHUNK, self._sent)
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:  # a line longer than a chunk
@@ -134,6 +138,11 @@ class Spool:
         self._sent += len(whole)
         self.remember()
         self._progress = time.monotonic()
+
+
+def note_position(folder: Path, sent: int, names: dict[str, str]) -> None:
+    """Note how many bytes of a spool were sent, and the receiver's names."""
+    write_text(folder / "position.json", json.dumps({"sent": sent, "names": names}) + "\n")
 
 
 def read_position(folder: Path) -> tuple[int, dict[str, str]]:

@@ -29,6 +29,10 @@ class SpooledClient:
         self.sender = Sender(client, folder / FOLDER)
         self.spool = Spool(folder / FOLDER, self.sender, say, where)
 
+    def write(self, operation: Operation) -> None:
+        """Append an operation."""
+        self.spool.write(operation)
+
     def close(self, seconds: float) -> bool:
         """Send what waits and once more what was refused, and end; whether the store has all of it."""
         try:
@@ -52,23 +56,28 @@ class SpooledClient:
             operation["params"] = [[p.key, p.value] for p in params]
         if tags:
             operation["tags"] = [[t.key, t.value] for t in tags]
-        self.spool.write(operation)
+        self.write(operation)
 
     def set_tag(self, run_id: str, key: str, value: Any) -> None:
         """As `MlflowClient.set_tag`."""
-        self.spool.write({"do": "batch", "run": run_id, "tags": [[key, str(value)]]})
+        self.write({"do": "batch", "run": run_id, "tags": [[key, str(value)]]})
 
     def log_artifact(self, run_id: str, path: str, folder: str | None = None) -> None:
         """As `MlflowClient.log_artifact`; the file is read when it is sent."""
-        self.spool.write({"do": "file", "run": run_id, "path": str(Path(path).absolute()), "folder": folder})
+        self.write({"do": "file", "run": run_id, "path": self._place(path), "folder": folder})
 
     def log_artifacts(self, run_id: str, folder: str, name: str | None = None) -> None:
         """As `MlflowClient.log_artifacts`; the files are read when they are sent."""
-        self.spool.write({"do": "folder", "run": run_id, "path": str(Path(folder).absolute()), "folder": name})
+        self.write({"do": "folder", "run": run_id, "path": self._place(folder), "folder": name})
+
+    def _place(self, path: str) -> str:
+        """A path as it is noted: below the run's folder from there, for that may be moved before it is sent."""
+        whole, folder = Path(path).absolute(), self.spool.folder.absolute().parent
+        return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(whole)
 
     def log_text(self, run_id: str, text: str, artifact: str) -> None:
         """As `MlflowClient.log_text`."""
-        self.spool.write({"do": "text", "run": run_id, "text": text, "artifact": artifact})
+        self.write({"do": "text", "run": run_id, "text": text, "artifact": artifact})
 
     def log_image(self, run_id: str, picture: Any, key: str, step: int) -> None:
         """As `MlflowClient.log_image` with a key: the two files that the UI's step slider reads, named once."""
@@ -82,7 +91,7 @@ class SpooledClient:
     def log_inputs(self, run_id: str, datasets: Sequence[Any]) -> None:
         """As `MlflowClient.log_inputs`."""
         plain = [{"dataset": dict(d.dataset), "tags": [[tag.key, tag.value] for tag in d.tags]} for d in datasets]
-        self.spool.write({"do": "inputs", "run": run_id, "datasets": plain})
+        self.write({"do": "inputs", "run": run_id, "datasets": plain})
 
     def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> Any:
         """As `MlflowClient.create_run`; while the store is away the run has a pending id, which becomes a real one when it is sent."""
@@ -100,7 +109,7 @@ class SpooledClient:
                 if not is_temporary(error):
                     raise
         marked = {**tags, KEY_TAG: pending}
-        self.spool.write(
+        self.write(
             {"do": "create", "run": pending, "experiment": experiment_id, "name": run_name, "tags": marked, "start": start}
         )
         info = RunInfo(
@@ -117,7 +126,7 @@ class SpooledClient:
 
     def set_terminated(self, run_id: str, status: str = "FINISHED") -> None:
         """As `MlflowClient.set_terminated`."""
-        self.spool.write({"do": "end", "run": run_id, "status": status, "end": int(clock() * 1000)})
+        self.write({"do": "end", "run": run_id, "status": status, "end": int(clock() * 1000)})
 
     def get_run(self, run_id: str) -> Any:
         """As `MlflowClient.get_run`, with the real id where it is known by now."""

@@ -2,74 +2,64 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.redact import first_line, without_credentials
-from fashion_ml.tracking.sender import is_temporary
+from fashion_ml.tracking.sender import PENDING, is_temporary, run_of_key
+from fashion_ml.tracking.store_checks import (
+    FIELD,
+    check_uri,
+    meant_by_mlflow_run,
+    sqlite_file,
+    what_is_wrong,
+    with_whole_path,
+)
 
-if TYPE_CHECKING:
-    pass
+_answered: set[str] = set()
+"""Stores that have answered a question of this process."""
 
 
 def open_tracking() -> Any:
-    """The MLflow client of the configured store (`MLFLOW_TRACKING_URI`, else `mlflow.db` in the working folder)."""
+    """The MLflow client of the configured store (`MLFLOW_TRACKING_URI`, else `mlflow.db` in the working folder).
+
+    InputError when it cannot be used: it does not answer, wants other credentials, is none, cannot be written.
+    """
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    for name in ("mlflow.store.db.utils", "mlflow.utils.databricks_utils"):
+        logging.getLogger(name).setLevel(logging.WARNING if name.endswith("db.utils") else logging.ERROR)
     import mlflow
 
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        _check_server(uri)
+    uri = store_uri()
+    check_uri(uri)
     try:
         with _first_use(uri):
-            return mlflow.MlflowClient()
+            client = mlflow.MlflowClient(uri)
+        if uri not in _answered:
+            client.search_experiments(max_results=1)
+            _answered.add(uri)
     except Exception as error:
-        raise InputError(
-            f"MLFLOW_TRACKING_URI: {shown_uri(uri)!r} cannot be used ({first_line(error)[:200]}); {_store_fix(uri)}"
-        ) from error
-
-
-def _store_fix(uri: str) -> str:
-    if uri.startswith("sqlite:///"):
-        return f"move {uri.removeprefix('sqlite:///')} aside, or bring back a copy of it; a new one is made"
-    return "mend it, or unset MLFLOW_TRACKING_URI for a local store"
+        raise InputError(f"{FIELD}: {what_is_wrong(uri, error)}") from error
+    return client
 
 
 @contextmanager
 def _first_use(uri: str) -> Iterator[None]:
     """One process at a time, so that two that start together do not both make the tables of a new sqlite store."""
-    if not uri.startswith("sqlite:///"):
+    file = sqlite_file(uri)
+    if file is None or not os.access(file.absolute().parent, os.W_OK):
         yield
         return
-    from urllib.parse import unquote
-
     from filelock import FileLock
 
-    with FileLock(f"{unquote(uri.removeprefix('sqlite:///'))}.lock", timeout=120):
+    with FileLock(f"{file}.lock", timeout=120):
         yield
-
-
-def _check_server(uri: str) -> None:
-    """InputError at once when nothing answers; MLflow itself would go on trying for minutes."""
-    from urllib.error import HTTPError
-    from urllib.parse import urlsplit
-    from urllib.request import urlopen
-
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    try:
-        urlopen(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health", timeout=10).close()
-    except HTTPError:
-        return  # something answers: let MLflow say what is wrong
-    except OSError as error:
-        raise InputError(
-            f"MLFLOW_TRACKING_URI: {shown_uri(uri)!r} does not answer ({error}); start that server, or unset it for a local store"
-        ) from error
 
 
 def shown_uri(uri: str) -> str:
@@ -78,14 +68,27 @@ def shown_uri(uri: str) -> str:
 
 
 def store_uri() -> str:
-    """Where runs are kept."""
+    """Where runs are kept; of an sqlite store with its whole path, wherever it was given.
+
+    Under `mlflow run DIR` a relative path means what it meant where that was called. It is noted in the environment for the processes
+    that this one starts.
+    """
     import mlflow
 
-    return mlflow.get_tracking_uri()
+    uri, run_id = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_RUN_ID")
+    meant = meant_by_mlflow_run(uri, run_id) if run_id else uri
+    if meant != uri:
+        os.environ["MLFLOW_TRACKING_URI"] = meant
+    with suppress(OSError):  # the working folder is gone
+        return with_whole_path(meant, Path.cwd())
+    return meant
 
 
-def find_run(client: Any, run_id: str) -> Any:
-    """The MLflow run of an id; InputError when there is none in the store."""
+_COPY = "copy the id from the run's page, or set MLFLOW_TRACKING_URI"
+
+
+def find_run(client: Any, run_id: str, field: str = "run_id", fix: str = _COPY) -> Any:
+    """The MLflow run of an id that stands in `field`; InputError with a `fix` when there is none in the store."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -93,13 +96,13 @@ def find_run(client: Any, run_id: str) -> Any:
     except MlflowException as error:
         if is_temporary(error):
             raise InputError(
-                f"MLFLOW_TRACKING_URI: {shown_uri(store_uri())!r} does not answer ({first_line(error)[:200]}); try again when it does"
+                f"{FIELD}: {shown_uri(store_uri())!r} does not answer ({first_line(error)[:200]}); try again when it does"
             ) from None
-        raise InputError(
-            f"run_id: {run_id!r} is not in {shown_uri(store_uri())}; copy the id from the run's page, or set MLFLOW_TRACKING_URI"
-        ) from None
-
-
-def kind_of(run_id: str) -> str:
-    """The tag `kind` of a run, empty without one; InputError when the store has no such run."""
-    return find_run(open_tracking(), run_id).data.tags.get("kind", "")
+        if error.error_code == "PERMISSION_DENIED":
+            raise InputError(f"{FIELD}: {what_is_wrong(store_uri(), error)}") from None
+        if PENDING.fullmatch(run_id) and getattr(client, "direct", client) is not None:  # its name before it was sent
+            found = run_of_key(client, run_id)
+            if found is not None:
+                return found
+            fix = "it was made offline: send it by fashion-ml sync, or give its folder instead of its id"
+        raise InputError(f"{field}: {run_id!r} is not in {shown_uri(store_uri())}; {fix}") from None

@@ -75,8 +75,10 @@ def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
     assert FEW
     parameters = ["-P", f"config={config}", "-P", "rank=8", "-P", "steps=4", "-P", f"output_dir={workdir / 'out'}"]
     command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "train_lora", "--env-manager", "local", *parameters]
+    command += ["--run-name", "mine"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(command, cwd=workdir, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}  # seen from where it is called
+    result = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
@@ -84,6 +86,8 @@ def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
     kinds = {run.data.tags.get("kind"): run for run in runs.values()}
     assert len(runs) == 5  # training, evaluation, three metrics: no second training run
     training = kinds["train_lora"]
+    assert training.info.run_name == "mine"
+    assert not (PROJECT / "mlflow.db").exists()
     assert training.data.tags["mlflow.project.entryPoint"] == "train_lora"
     assert training.data.params["network.rank"] == "8"
     assert kinds["evaluation"].data.tags["mlflow.parentRunId"] == training.info.run_id

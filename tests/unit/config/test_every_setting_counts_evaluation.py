@@ -113,7 +113,7 @@ class Runs:
     @property
     def full(self) -> Whole:
         """Everything at the values of the table, but for what would switch the rest off."""
-        apart = ("model.", "evaluation.without", "training.mixed_precision", "evaluation.enabled")
+        apart = ("model.", "evaluation.without", "training.mixed_precision", "evaluation.enabled", "tracking.offline")
         given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
         return self(evaluation__enabled=True, training__sample_every=1, **given)
 
@@ -258,6 +258,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         "tensorboard",
         lambda runs: (runs.full.folder / "tensorboard").is_dir() and not (runs().folder / "tensorboard").exists(),
     ),
+    "tracking.offline": (True, lambda runs: runs(tracking__offline=True).outcome.run_id.startswith("pending-")),
 }
 
 

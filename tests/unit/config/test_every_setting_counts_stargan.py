@@ -261,7 +261,7 @@ class Runs:
     @property
     def full(self) -> Whole:
         """Everything that does not change the training at the values of the table."""
-        apart = ("data.", "training.", "evaluation.without", "evaluation.enabled")
+        apart = ("data.", "training.", "evaluation.without", "evaluation.enabled", "tracking.offline")
         given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
         return self(evaluation__enabled=True, **given)
 
@@ -351,6 +351,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         "tensorboard",
         lambda runs: (runs.full.folder / "tensorboard").is_dir() and not (runs().folder / "tensorboard").exists(),
     ),
+    "tracking.offline": (True, lambda runs: runs(tracking__offline=True).outcome.run_id.startswith("pending-")),
 }
 
 

@@ -34,6 +34,14 @@ def client(tmp_path: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
 
 
+def test_names_that_mlflow_makes_up_are_told_from_those_of_people(client: MlflowClient):
+    made = [client.create_run("0").info.run_name for _ in range(20)]
+    assert all(private.is_generated_name(str(name)) for name in made), moved("names of an adjective, a noun and a number")
+    assert not any(
+        private.is_generated_name(name) for name in ("", "zarya", "red-dress-12", "clean-gull", "clean-gull-x", "a-b-c")
+    )
+
+
 @pytest.mark.parametrize(
     "name", [private.view_tag(""), "deflate;", private.IMAGES_TAG, private.TABLES_TAG, *LINK_NAMES, *CHART_NAMES]
 )

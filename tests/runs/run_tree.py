@@ -1,0 +1,47 @@
+"""What a store holds of a run and of the runs below it, in a form that two stores can be compared by."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mlflow import MlflowClient
+
+PARENT = "mlflow.parentRunId"
+OWN = ("process", "spool.key", PARENT, "eval.run_id", "training_seconds", "mlflow.runName", "source.changed")
+"""Tags that differ between two runs of the same settings."""
+
+
+def tree(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    """Name, status, tags, params, points, artifacts, data sets of a run, and the same of those below it."""
+    run = client.get_run(run_id)
+    below = client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run_id}'", order_by=["start_time"])
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "tags": {key: value for key, value in run.data.tags.items() if key not in OWN},
+        "params": {key: value for key, value in run.data.params.items() if not key.startswith(("output.", "tracking."))},
+        "points": {key: sorted((p.step, p.value) for p in client.get_metric_history(run_id, key)) for key in run.data.metrics},
+        "artifacts": sorted(artifacts(client, run_id)),
+        "data": [(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in run.inputs.dataset_inputs],
+        "below": [tree(client, child.info.run_id) for child in below],
+    }
+
+
+def leaves(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Every fact of a tree alone, with the run that it is of, so that a difference can be read."""
+    own = [(found["name"], key, value) for key, value in found.items() if key != "below"]
+    return [*own, *(leaf for below in found["below"] for leaf in leaves(below))]
+
+
+def artifacts(client: MlflowClient, run_id: str, folder: str = "") -> list[str]:
+    """The paths of all artifacts; of pictures and reports without the times in their names."""
+    found = []
+    for item in client.list_artifacts(run_id, folder or None):
+        if item.is_dir:
+            found += artifacts(client, run_id, item.path)
+        elif "+step+" in item.path:
+            found.append("+".join(item.path.split("+")[:3]))
+        else:
+            found.append(re.sub(r"_\d{8}_\d{6}", "", item.path))
+    return found

@@ -1,0 +1,246 @@
+"""Training and evaluating without any server, and sending all of it later: once, as a tree, whatever is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+
+from tests.runs.command import FEW, SHORT, Command, Finished, fashion_ml
+from tests.runs.run_tree import artifacts, leaves, tree
+from tests.runs.test_sweep import SPEC
+
+NOWHERE = "http://127.0.0.1:9"
+"""A store that answers nobody: whoever asks it fails."""
+TINY = ["--steps", "4", "--rank", "2", "--set", "training.log_every=1", "--offline", "--output-dir", "out"]
+
+
+def train(workdir: Path, *arguments: str, trainer: str = "lora") -> str:
+    result = fashion_ml("train", trainer, *arguments, cwd=workdir, uri=NOWHERE)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def sync(workdir: Path, *folders: str, code: int = 0) -> str:
+    result = fashion_ml("sync", *folders, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert result.returncode == code, result.stderr
+    return result.stdout + result.stderr
+
+
+def note(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def runs(client: MlflowClient) -> list[Any]:
+    return list(client.search_runs([one.experiment_id for one in client.search_experiments()]))
+
+
+def assert_each_point_once(client: MlflowClient) -> None:
+    for run in runs(client):
+        for key in run.data.metrics:
+            steps = Counter(point.step for point in client.get_metric_history(run.info.run_id, key))
+            again = key.startswith("eval/")  # a later evaluation of the same step
+            assert again or set(steps.values()) == {1}, (run.info.run_name, key, steps)
+
+
+def forget_that_it_was_sent(folder: Path, *, made: bool) -> None:
+    """As a crash leaves it: after the run was made and before that was noted, or in the middle of the sending."""
+    names = json.loads((folder / "spool" / "position.json").read_text(encoding="utf-8"))["names"]
+    kept = {} if made else names
+    (folder / "spool" / "position.json").write_text(json.dumps({"sent": 0, "names": kept}), encoding="utf-8")
+    if made:
+        pending = next(key for key, value in names.items() if value == note(folder)["run_id"])
+        (folder / "run.json").write_text(json.dumps({**note(folder), "run_id": pending}), encoding="utf-8")
+
+
+@pytest.fixture
+def client(workdir: Path) -> MlflowClient:
+    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def test_an_offline_training_that_is_sent_is_the_tree_that_a_store_has_of_it(
+    finished: Finished, workdir: Path, client: MlflowClient
+):
+    said = train(workdir, *SHORT, *FEW, "--offline", "--json", "facts.json")
+    folder = Path(json.loads((workdir / "facts.json").read_text(encoding="utf-8"))["output_dir"])
+    assert f"fashion-ml sync {folder}" in said
+    assert note(folder)["run_id"].startswith("pending-")
+    assert runs(client) == []
+
+    moved = workdir / "elsewhere"  # as after a copy from the cluster
+    shutil.copytree(folder, moved)
+    shutil.rmtree(folder)
+    assert "everything is in the store" in sync(workdir, "elsewhere")
+    known = note(moved)
+    assert known["tracking_uri"] == os.environ["MLFLOW_TRACKING_URI"]
+    sent, online = tree(client, known["run_id"]), tree(MlflowClient(finished.uri), str(finished.facts["run_id"]))
+    for got, wanted in zip(leaves(sent), leaves(online), strict=True):
+        assert got == wanted
+    assert [one["name"] for one in sent["below"]] == ["evaluation"]
+    evaluation = client.get_run(client.get_run(known["run_id"]).data.tags["eval.run_id"])
+    assert evaluation.data.tags["mlflow.parentRunId"] == known["run_id"]
+
+    began = client.get_run(known["run_id"]).info
+    written = [json.loads(line) for line in (moved / "spool" / "operations.jsonl").read_text(encoding="utf-8").splitlines()]
+    times = {(key, step): time for one in written for key, _, time, step in one.get("metrics", ())}
+    assert began.start_time == written[0]["start"]
+    points = client.get_metric_history(known["run_id"], "total_loss")
+    assert [point.timestamp for point in points] == [times["total_loss", point.step] for point in points]
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["run made, not noted", "some sent, not noted"])
+def test_an_interrupted_sync_sends_no_point_and_makes_no_run_twice(workdir: Path, client: MlflowClient, made: bool):
+    train(workdir, *TINY, "--no-evaluate")
+    sync(workdir, "out")
+    before = tree(client, note(workdir / "out")["run_id"])
+    for _ in range(2):
+        forget_that_it_was_sent(workdir / "out", made=made)
+        sync(workdir, ".")  # a folder above it
+        assert "everything is in the store" in sync(workdir, "out")
+    assert len(runs(client)) == 1
+    assert tree(client, note(workdir / "out")["run_id"]) == before
+    assert_each_point_once(client)
+
+
+def test_a_run_goes_on_offline_before_and_after_it_was_sent_and_then_in_the_store(workdir: Path, client: MlflowClient):
+    few = ("--max_references", "2", "--num_inference_steps", "1", "--images_per_reference", "1", "--resamples", "10")
+    train(workdir, *TINY, *few, "--sample_every", "2")
+    first = note(workdir / "out")["run_id"]
+    train(workdir, *TINY, *few, "--sample_every", "2", "--steps", "6", "--resume")
+    assert note(workdir / "out")["run_id"] == first
+    sync(workdir, "out")
+    run_id = note(workdir / "out")["run_id"]
+    train(workdir, *TINY, *few, "--sample_every", "2", "--steps", "8", "--resume", "--no-evaluate")
+    assert len(client.get_metric_history(run_id, "total_loss")) == 6
+    more = (*TINY, *few, "--sample_every", "2", "--steps", "10", "--resume", "--no-evaluate", "--offline", "false")
+    result = fashion_ml("train", "lora", *more, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert result.returncode == 0, result.stderr
+    run = client.get_run(run_id)
+    assert [point.step for point in client.get_metric_history(run_id, "total_loss")] == list(range(1, 11))
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+    found = tree(client, run_id)
+    assert [one["params"]["training.max_train_steps"] for one in found["below"]] == ["4", "6"]
+    assert [one["status"] for one in found["below"]] == ["FINISHED"] * 2
+    pictures = [one for one in found["artifacts"] if one.startswith("images/sample_0+")]
+    assert {one.split("+")[2] for one in pictures} == {"2", "4", "6", "8", "10"}
+    assert len(pictures) == 10  # each with its small one
+    assert_each_point_once(client)
+
+
+def test_what_is_measured_again_from_an_offline_folder_is_sent_with_it(workdir: Path, client: MlflowClient):
+    train(workdir, *TINY, "--no-evaluate")
+    again = ("--max_references", "2", "--num_inference_steps", "1", "--images_per_reference", "1", "--resamples", "10")
+    for seed in ("1", "2"):
+        result = fashion_ml("evaluate", "run", "out", *again, "--seed", seed, cwd=workdir, uri=NOWHERE)
+        assert result.returncode == 0, result.stderr
+    pending = note(workdir / "out")["run_id"]
+    sync(workdir, "out")
+    training = client.get_run(note(workdir / "out")["run_id"])
+    found = [one for one in runs(client) if one.data.tags.get("kind") == "evaluation"]
+    seeds = {one.data.params["evaluation.seed"]: one for one in found}
+    assert set(seeds) == {"1", "2"}
+    for one in found:  # the second wrote the same files as the first, before that was sent
+        assert "fingerprint.json" in artifacts(client, one.info.run_id)
+        path = client.download_artifacts(one.info.run_id, "fingerprint.json")
+        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+        assert facts["fingerprint"] == one.data.tags["eval_fingerprint"]
+    assert training.data.tags["eval.run_id"] == seeds["2"].info.run_id
+    assert training.data.metrics["eval/color_loss"] == seeds["2"].data.metrics["color_loss"]
+    result = fashion_ml("evaluate", "run", pending, *again, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert result.returncode == 0, result.stderr  # its old name is known
+
+
+def test_a_stargan_trains_and_is_measured_offline(workdir: Path, client: MlflowClient):
+    draw = torch.Generator().manual_seed(0)
+    for domain in ("a", "b"):
+        (workdir / "latents" / domain).mkdir(parents=True)
+        for index in range(8):
+            torch.save(torch.randn(4, 8, 8, generator=draw), workdir / "latents" / domain / f"{index}.pt")
+    (workdir / "stargan.yaml").write_text("model: {vae: embedded}\ndata: {validation_split: 0.25}\n", encoding="utf-8")
+    sizes = (
+        *("--config", "stargan.yaml"),
+        "--base_dim",
+        "8",
+        "--n_res_blocks",
+        "2",
+        "--d_layers",
+        "1",
+        "--epochs",
+        "1",
+        "--epoch_size",
+        "8",
+        "--batch_size",
+        "4",
+    )
+    train(workdir, "--latents_dir", "latents", *sizes, "--offline", "--output-dir", "out", trainer="stargan")
+    result = fashion_ml("evaluate", "run", "out", cwd=workdir, uri=NOWHERE)
+    assert result.returncode == 0, result.stderr
+    assert "Nothing waits" in sync(workdir)  # of what is below outputs/
+    assert "everything is in the store" in sync(workdir, "out")
+    found = tree(client, note(workdir / "out")["run_id"])
+    assert [one["name"] for one in found["below"]] == ["evaluation", "evaluation"]
+    assert {one["status"] for one in [found, *found["below"]]} == {"FINISHED"}
+    assert "stargan/stargan.safetensors" in found["artifacts"]
+    assert any("grid_" in name for name in found["artifacts"])
+    assert_each_point_once(client)
+
+
+def test_a_killed_offline_training_is_ended_when_it_is_sent(workdir: Path, client: MlflowClient):
+    train(workdir, *TINY, "--no-evaluate")
+    path = workdir / "out" / "spool" / "operations.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"do":"end"' not in line) + '{"do":"batch","ru', encoding="utf-8")
+    (workdir / "out" / "run.json").write_text(json.dumps({**note(workdir / "out"), "finished": False}), encoding="utf-8")
+    assert "its process had been killed: ended now" in sync(workdir, "out")
+    assert client.get_run(note(workdir / "out")["run_id"]).info.status == "KILLED"
+
+
+def test_the_experiment_is_what_the_training_was_given_else_what_the_sync_is(workdir: Path, client: MlflowClient):
+    train(workdir, *TINY, "--no-evaluate", "--tracking.experiment", "given", "--run-name", "mine")
+    train(workdir, *TINY, "--no-evaluate", "--output-dir", "other")
+    result = fashion_ml(
+        "sync", "out", "other", cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"], MLFLOW_EXPERIMENT_NAME="of_the_shell"
+    )
+    assert result.returncode == 0, result.stderr
+    names = {one.experiment_id: one.name for one in client.search_experiments()}
+    assert {(one.info.run_name, names[one.info.experiment_id]) for one in runs(client)} == {
+        ("mine", "given"),
+        ("zarya", "of_the_shell"),
+    }
+
+
+def test_an_offline_run_stays_with_the_store_it_was_first_sent_to(workdir: Path, refused: Command):
+    train(workdir, *TINY, "--no-evaluate")
+    sync(workdir, "out")
+    result = fashion_ml("sync", "out", cwd=workdir, uri=f"sqlite:///{workdir / 'other.db'}")
+    assert (result.returncode, result.stderr.count("error: ")) == (2, 1)
+    assert "set MLFLOW_TRACKING_URI to that" in result.stderr
+
+
+def test_a_run_that_was_not_sent_is_named_as_such(workdir: Path, refused: Command):
+    train(workdir, *TINY, "--no-evaluate")
+    for command in (("export", "lora.safetensors"), ("reproduce",), ("register", "--name", "x")):
+        (line,) = refused(command[0], note(workdir / "out")["run_id"], *command[1:])
+        assert "it was made offline: send it by fashion-ml sync" in line
+
+
+def test_offline_contradicts_a_run_that_a_store_has_made_and_a_sweep(
+    workdir: Path, refused: Command, monkeypatch: pytest.MonkeyPatch
+):
+    spec = {**SPEC, "settings": {"tracking.offline": True}}
+    (workdir / "sweep.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    (line,) = refused("sweep", "sweep.yaml", "--trials", "1")
+    assert line.startswith("error: tracking.offline: true, but a sweep needs its store")
+    assert not (workdir / "outputs" / "sweeps").exists()
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    (line,) = refused("train", "lora", "--offline")
+    assert line.startswith("error: tracking.offline: true, but MLFLOW_RUN_ID names a run")

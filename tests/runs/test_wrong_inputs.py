@@ -1,0 +1,60 @@
+"""Wrong inputs over all commands: one line that names what is wrong and the fix, exit code 2, no traceback, no run, nothing left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+
+from tests.runs.command import Command
+from tests.runs.test_sweep import SPEC
+
+NO_RUN = "0" * 32
+DRAWN = "outputs/embedded_"
+"""What the package draws for any command that asks for it, and keeps."""
+TABLE = dict(
+    line.split(" | ") for line in Path(__file__).with_name("wrong_inputs.txt").read_text(encoding="utf-8").splitlines()
+)
+"""Command, and how its line of error begins."""
+
+
+@pytest.fixture
+def prepared(workdir: Path) -> Path:
+    """A working folder with things that are not what they should be."""
+    texts = {
+        "broken.yaml": "a: [b\nc: d",
+        "list.yaml": "- 1\n- 2\n",
+        "text.txt": "some text\n",
+        "text.safetensors": "some text\n",
+        "good.yaml": yaml.safe_dump(SPEC),
+        "metric.yaml": yaml.safe_dump({**SPEC, "objectives": [{"metric": "beauty"}], "confirm": {"best": 0}}),
+    }
+    for name, text in texts.items():
+        (workdir / name).write_text(text, encoding="utf-8")
+    (workdir / "latin.yaml").write_bytes("name: caf\xe9\n".encode("latin-1"))
+    (workdir / "empty").mkdir()
+    for name, size in (("a/x", 64), ("b/y", 64)):
+        path = workdir / "pictures" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (size, size), "red").save(path)
+    (workdir / "damaged").mkdir()
+    (workdir / "damaged" / "run.json").write_text('{"run_id": ', encoding="utf-8")
+    return workdir
+
+
+@pytest.mark.parametrize("command", TABLE)
+def test_a_wrong_input_is_one_line(refused: Command, prepared: Path, command: str):
+    before = {path.relative_to(prepared) for path in prepared.rglob("*")}
+    words = ["" if word == "''" else word.replace("NO_RUN", NO_RUN) for word in command.split()]
+    lines = refused(*words)
+    assert len(lines) == 1
+    line = lines[0].removeprefix("error: ")
+    assert line.startswith(TABLE[command].strip().replace("NO_RUN", NO_RUN))
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    assert not client.search_runs([one.experiment_id for one in client.search_experiments()])
+    made = {path.relative_to(prepared) for path in prepared.rglob("*")} - before
+    assert not {path for path in made if path.suffix != ".lock" and not str(path).startswith(DRAWN)} - {Path("outputs")}
