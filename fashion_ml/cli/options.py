@@ -34,6 +34,9 @@ Resume = Annotated[
     ),
 ]
 New = Annotated[bool, typer.Option("--new", help="Start over; what is in the output folder is moved aside.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, say what would be done and needed; no run, no file.")
+]
 NoEvaluate = Annotated[bool, typer.Option("--no-evaluate", help="Do not evaluate after training.")]
 
 

@@ -13,6 +13,7 @@ from fashion_ml.cli.kohya_options import KohyaOptions, kohya_experiment
 from fashion_ml.cli.options import (
     KEYS,
     Config,
+    DryRun,
     Json,
     New,
     NoEvaluate,
@@ -31,6 +32,7 @@ from fashion_ml.cli.setting_options import Offered, settings_command
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
     from fashion_ml.evaluation.stargan import GanResult
+    from fashion_ml.runs.dry_run import DryRun as DryRunResult
     from fashion_ml.runs.lora import LoraOutcome
     from fashion_ml.runs.stargan import StarganOutcome
 
@@ -65,6 +67,7 @@ def train_lora(
     resume: Resume = "",
     new: New = False,
     no_evaluate: NoEvaluate = False,
+    dry_run: DryRun = False,
     set_: Set = None,
     json: Json = "",
     dataset_config: Annotated[str, option("--dataset_config", help="kohya's data set file, TOML or JSON.")] = "",
@@ -80,14 +83,15 @@ def train_lora(
     options of kohya's sd-scripts are read as they are.
     """
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
+    _check_dry_run(dry_run, resume)
     if dataset_config or config_file:
         from fashion_ml.config.shipped_files import given_or_shipped
 
         path = given_or_shipped(config) if config else None
         settings = kohya_experiment(path, dataset_config, config_file, given)
-        _train_lora(path or settings, {**settings, **given} if path else given, json, resume, new)
+        _train_lora(path or settings, {**settings, **given} if path else given, json, resume, new, dry_run=dry_run)
     else:
-        _train_lora(config, given, json, resume, new)
+        _train_lora(config, given, json, resume, new, dry_run=dry_run)
 
 
 def demo(
@@ -101,8 +105,28 @@ def demo(
     _train_lora(str(default_experiment("experiments/lora/embedded.yaml")), {"seed": seed, **assignments(set_)}, json)
 
 
+def _check_dry_run(dry_run: bool, resume: str) -> None:
+    from fashion_ml.errors import InputError
+
+    if dry_run and resume:
+        raise InputError("--dry-run: contradicts --resume, whose run has begun; give one of them")
+
+
+def _report_dry_run(dry: DryRunResult, json: str) -> None:
+    write_json(json, dry.to_dict())
+    for line in dry.lines:
+        say(line)
+    say("Nothing was trained and nothing written (--dry-run)")
+
+
 def _train_lora(
-    config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], json: str, resume: str = "", new: bool = False
+    config: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    json: str,
+    resume: str = "",
+    new: bool = False,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Of a YAML file, or of settings; of nothing the default experiment."""
     from fashion_ml.config import LoraExperiment, load_config, paths_given
@@ -114,6 +138,11 @@ def _train_lora(
     source = given_or_shipped(config) if isinstance(config, str) and config else config
     experiment = load_config(source or lora_experiment(overrides), overrides)
     tell(f"Loading {experiment.model.base} …")
+    if dry_run:
+        from fashion_ml.runs.dry_run import dry_run_lora
+
+        _report_dry_run(dry_run_lora(experiment, new=new), json)
+        return
     from fashion_ml.runs.lora import run_lora
 
     outcome = run_lora(experiment, resume=resume, new=new, chosen=paths_given(overrides, LoraExperiment))
@@ -155,6 +184,7 @@ def train_stargan(
     resume: Resume = "",
     new: New = False,
     no_evaluate: NoEvaluate = False,
+    dry_run: DryRun = False,
     set_: Set = None,
     json: Json = "",
 ) -> None:
@@ -171,7 +201,13 @@ def train_stargan(
 
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
     path = given_or_shipped(config) if config else stargan_experiment(given)
+    _check_dry_run(dry_run, resume)
     experiment = load_config(path, given, kind="stargan")
+    if dry_run:
+        from fashion_ml.runs.dry_run import dry_run_stargan
+
+        _report_dry_run(dry_run_stargan(experiment, new=new), json)
+        return
     from fashion_ml.runs.stargan import run_stargan
 
     outcome = run_stargan(experiment, resume=resume, new=new, chosen=paths_given(given, StarganExperiment))

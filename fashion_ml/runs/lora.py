@@ -51,14 +51,14 @@ def run_lora(
     """
     from fashion_ml.training.lora_inputs import with_steps
 
-    _check_precision(config)
+    check_mixed_precision(config)
     config = in_experiment(config, chosen) if track else config
     earlier = begin(config, resume=resume, new=new)
     if track and not resume:
         _make_ahead(config)
-    accelerator = _accelerator(config.training.mixed_precision)
+    accelerator = accelerator_for(config.training.mixed_precision)
     inputs = read_sources(config, tell=False)
-    pipeline = [_checked_pipeline(config, accelerator)]
+    pipeline = [checked_pipeline(config, accelerator)]
     config = with_steps(config, pipeline[0], inputs.items, accelerator.num_processes)
     resumed = earlier is not None
     if not accelerator.is_main_process:
@@ -92,7 +92,8 @@ def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, acc
         say(line)
 
 
-def _check_precision(config: LoraExperiment) -> None:
+def check_mixed_precision(config: LoraExperiment) -> None:
+    """InputError when the precision needs a GPU and there is none."""
     if config.training.mixed_precision == "fp16":  # accelerate's own error is a traceback
         from fashion_ml.evaluation.instruments import device_of_evaluation
         from fashion_ml.training.precision import check_precision
@@ -111,7 +112,7 @@ def _make_ahead(config: LoraExperiment) -> None:
         from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
 
 
-def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
+def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     """The base in the precision of training, with everything checked that depends on it."""
     from fashion_ml.models.kohya_format import check_lora
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
@@ -130,7 +131,8 @@ def _checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     return pipeline
 
 
-def _accelerator(precision: str) -> Any:
+def accelerator_for(precision: str) -> Any:
+    """Accelerate for a precision, whatever this process trained in before."""
     from accelerate import Accelerator
 
     from fashion_ml.training.accelerate_private import forget_precision

@@ -64,10 +64,7 @@ def run_stargan(
         _train_along(config, inputs, accelerator, resume=resumed)
         return None
     vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
-    evaluation = config.evaluation
-    encoder = _checked_encoder(config) if evaluation.enabled else None
-    if evaluation.enabled:
-        _check_held_out(config, inputs)
+    encoder = check_measuring(config, inputs)
     digest, count = latents.digest(), sum(len(part) for part in inputs.training)
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
 
@@ -90,7 +87,7 @@ def run_stargan(
         track=track,
         chosen=chosen,
         train=train,
-        evaluate=evaluate if evaluation.enabled else None,
+        evaluate=evaluate if config.evaluation.enabled else None,
     )
 
 
@@ -116,6 +113,15 @@ def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Pa
         encoder = _checked_encoder(config)
         target = evaluation_folder(training.run, folder)
         return _evaluate(config, path, inputs, vae, vae_sha256, encoder, training.run, target, adopt=True)
+
+
+def check_measuring(config: StarganExperiment, inputs: GanInputs) -> Any:
+    """The encoder of the evaluation, None without one. InputError when it cannot be had or nothing is held out to evaluate on."""
+    if not config.evaluation.enabled:
+        return None
+    encoder = _checked_encoder(config)
+    _check_held_out(config, inputs)
+    return encoder
 
 
 def _checked_encoder(config: StarganExperiment) -> Any:

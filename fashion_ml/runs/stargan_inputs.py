@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from fashion_ml.data.stargan_batches import GanInputs
 
 
-def read_latent_set(config: StarganExperiment, device: str) -> LatentSet:
-    """The latents of an experiment, `embedded` ones made where they are not there yet. InputError when the networks do not fit them."""
+def read_latent_set(config: StarganExperiment, device: str, outputs: Path = Path("outputs")) -> LatentSet:
+    """The latents of an experiment, `embedded` ones made in `outputs` if they are not there yet. InputError if networks do not fit them."""
     from fashion_ml.data.latents import read_latents
 
     given = config.data.latents_dir
-    folder = _embedded_latents(device) if given == "embedded" else Path(given).expanduser()
+    folder = _embedded_latents(device, outputs) if given == "embedded" else Path(given).expanduser()
     latents = read_latents(folder)
     if latents.shape[0] != config.network.latent_channels:
         raise InputError(
@@ -39,17 +39,29 @@ def read_latent_set(config: StarganExperiment, device: str) -> LatentSet:
     return latents
 
 
-def _embedded_latents(device: str) -> Path:
-    """The embedded domains, drawn and encoded below `outputs/` where they are not there yet."""
+def embedded_latents_are_there() -> bool:
+    """Whether an earlier training made the embedded domains' latents below `outputs/`."""
+    return (_embedded_place(Path("outputs")) / "packed.json").is_file()
+
+
+def _embedded_place(outputs: Path) -> Path:
+    from fashion_ml.embedded import EMBEDDED_DIR
+    from fashion_ml.embedded.domains import VERSION
+
+    weights = EMBEDDED_DIR / "stable_diffusion" / "vae" / "diffusion_pytorch_model.safetensors"
+    named = f"latents_{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"  # another VAE makes others
+    return (outputs / f"embedded_domains_v{VERSION}" / named).absolute()
+
+
+def _embedded_latents(device: str, outputs: Path) -> Path:
+    """The embedded domains, drawn and encoded below `outputs` where they are not there yet."""
     from filelock import FileLock
 
     from fashion_ml.data.encode_latents import encode_folder
-    from fashion_ml.embedded import EMBEDDED_DIR
-    from fashion_ml.embedded.domains import VERSION, write_domains
+    from fashion_ml.embedded.domains import write_domains
 
-    place = (Path("outputs") / f"embedded_domains_v{VERSION}").absolute()
-    weights = EMBEDDED_DIR / "stable_diffusion" / "vae" / "diffusion_pytorch_model.safetensors"
-    latents = place / f"latents_{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"  # another VAE makes others
+    latents = _embedded_place(outputs)
+    place = latents.parent
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "lock"):  # trials of a sweep begin together
         if not (latents / "packed.json").is_file():

@@ -44,7 +44,7 @@ def prepare_inputs(
     """
     data = config.data
     folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    kept, held = _split(config, items, folder)
+    kept, held = split_items(config, items, folder)
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
     vae_sha256 = weights_sha256(pipeline.vae)
     parts = ([items[i] for i in kept], prior_items, as_prompts([items[i] for i in held], data))
@@ -116,14 +116,16 @@ def with_steps(config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedI
     training, data = config.training, config.data
     if training.max_train_epochs is None:
         return config
-    kept, _ = _split(config, items, Path(data.cache_dir).expanduser() if data.cache_dir else None)
+    kept, _ = split_items(config, items, Path(data.cache_dir).expanduser() if data.cache_dir else None)
     plan = step_plan(config, [items[i] for i in kept], vae_factor(pipeline), processes)
     steps = training.max_train_epochs * plan.steps_per_epoch
     return config.model_copy(update={"training": training.model_copy(update={"max_train_steps": steps})})
 
 
-def _split(config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path | None) -> tuple[Sequence[int], Sequence[int]]:
-    """Which of the items are trained on, and which are held out."""
+def split_items(
+    config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path | None
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Which of the items are trained on, and which are held out; `folder` caches their looks. InputError when nothing can be held out."""
     data = config.data
     try:
         looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)

@@ -149,6 +149,26 @@ def train_lora(
     )
 
 
+def timed_steps(
+    config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, *, most: int, seconds: float
+) -> Iterator[float]:
+    """Train for a moment, and give the wall seconds of each step: at most so many, two at least, and no more when `seconds` are over."""
+    lora, began = _Lora(config, pipeline, accelerator), time.monotonic()
+    for step in range(1, most + 1):
+        started = time.monotonic()
+        for batch in inputs.batches(step):
+            accelerator.backward(lora.loss_of(batch))
+        accelerator.clip_grad_norm_(lora.parameters.all, lora.config.optimizer.max_grad_norm or math.inf).item()
+        lora.set_rates(step)
+        lora.optimizer.step()
+        lora.optimizer.zero_grad()
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize(accelerator.device)
+        yield time.monotonic() - started
+        if step > 1 and time.monotonic() - began > seconds:
+            return
+
+
 def _loop(
     lora: _Lora,
     inputs: StepInputs,

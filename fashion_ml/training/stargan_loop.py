@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.lr_schedule import lr_factor
+from fashion_ml.training.memory_estimate import MemoryEstimate, peak_of_steps
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 from fashion_ml.training.train_state import TrainState
@@ -115,6 +118,61 @@ def train_stargan(
         _loop(config, inputs, gan, hooks, means, log, checkpoints, state, accelerator)
         path = checkpoints.finish()
     return TrainedStargan(path, means.epochs, state.step, state.seconds, gan.networks.parameter_counts())
+
+
+@dataclass(frozen=True)
+class TimedSteps:
+    """Wall seconds of a few steps."""
+
+    plain: list[float]
+    """Steps without the gradient penalty, in their order."""
+    penalty_share: float
+    """What the penalty adds to a step in the mean over r1_interval steps."""
+
+
+def timed_gan_steps(config: StarganExperiment, inputs: GanInputs, accelerator: Any, *, most: int, seconds: float) -> TimedSteps:
+    """Train for a moment: two steps at least, at most so many, no more when `seconds` are over, and two with the gradient penalty."""
+    gan, weights, began = _Gan(config, len(inputs.latents.domains), accelerator), loss_weights(config), time.monotonic()
+
+    def timed(step: int, with_r1: bool) -> float:
+        started = time.monotonic()
+        fading = lambda_ds(1, config.loss.w_ds, config.loss.ds_decay_epochs)
+        gan.step(inputs.batch(step), weights, with_r1=with_r1, lambda_ds=fading)
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize(accelerator.device)
+        return time.monotonic() - started
+
+    plain: list[float] = []
+    while len(plain) < 2 or (len(plain) < most and time.monotonic() - began < seconds):
+        plain.append(timed(len(plain) + 1, with_r1=False))
+    if not weights.r1:
+        return TimedSteps(plain, 0.0)
+    penalised = [timed(len(plain) + more, with_r1=True) for more in (1, 2)]  # the first one chooses kernels
+    return TimedSteps(plain, max(penalised[1] - min(plain), 0.0) / weights.r1_interval)
+
+
+def stargan_memory(config: StarganExperiment, inputs: GanInputs) -> MemoryEstimate:
+    """What a step with the gradient penalty needs, run without numbers; fp16 counts as bf16, which is as large."""
+    training = config.training
+    half = "bf16" if training.mixed_precision == "fp16" else training.mixed_precision
+    plain = config.model_copy(update={"training": training.model_copy(update={"mixed_precision": half, "compile": False})})
+    gan = _Gan(plain, len(inputs.latents.domains), SimpleNamespace(device=torch.device("cpu"), num_processes=1))
+    sample, weights = inputs.batch(1), loss_weights(config)
+
+    def make(new: dict[int, Any]) -> Callable[[], None]:
+        for optimizer in gan.optimizers.values():
+            for group in optimizer.param_groups:
+                group["params"] = [new[id(weight)] for weight in group["params"]]
+        shapes = {field.name: getattr(sample, field.name) for field in fields(GanBatch)}
+        batch = GanBatch(**{name: torch.zeros(tuple(one.shape), dtype=one.dtype) for name, one in shapes.items()})
+
+        def step() -> None:
+            gan.step(batch, weights, with_r1=weights.r1 > 0, lambda_ds=config.loss.w_ds)
+
+        return step
+
+    models = [*gan.networks.named().values(), *(average.network for average in gan.averages.values())]
+    return peak_of_steps(models, make, autocast=half != "no")
 
 
 def _loop(

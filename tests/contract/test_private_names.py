@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fashion_ml"
-ADAPTERS = ("sweep/optuna_private.py", "tracking/mlflow_private.py", "training/accelerate_private.py")
+ADAPTERS = (
+    "sweep/optuna_private.py",
+    "tracking/mlflow_private.py",
+    "training/accelerate_private.py",
+    "training/torch_private.py",
+)
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
 PUBLIC = {"torch._foreach_lerp_"}
 """Listed in PyTorch's documentation in spite of its name."""

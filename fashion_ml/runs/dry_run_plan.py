@@ -1,0 +1,113 @@
+"""What a training would keep and measure, in words and counts, from its settings alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fashion_ml.config import LoraExperiment, StarganExperiment
+from fashion_ml.metrics.registry import asked_for
+
+
+def kept_files(config: LoraExperiment | StarganExperiment, steps: int, per_epoch: int, held_out: int = 0) -> dict[str, Any]:
+    """The files of weights that stay, as the checkpoint manager counts them, and when a state is written."""
+    training = config.training
+    by_step, by_epoch = getattr(training, "save_every_n_steps", None), training.save_every_n_epochs
+    checks = getattr(training, "performance_check_interval", None)
+    found = {step for step in range(1, steps) if (by_step and step % by_step == 0) or (checks and step % checks == 0)}
+    epochs = [step for step in range(1, steps) if by_epoch and step % per_epoch == 0 and (step // per_epoch) % by_epoch == 0]
+    between = len(found) + len(epochs)
+    return {
+        "final": f"{config.output.output_name}.safetensors",
+        "best": "best.safetensors" if held_out and isinstance(config, LoraExperiment) else None,
+        "between": between,
+        "stay": between if training.save_last_n is None else min(between, training.save_last_n),
+        "state_minutes": training.save_state_minutes if training.save_state else None,
+    }
+
+
+def kept_line(kept: dict[str, Any]) -> str:
+    """The same as a line."""
+    said = [kept["final"]]
+    if kept["best"]:
+        said.append(f"{kept['best']} (lowest val_loss)")
+    if kept["between"]:
+        some = "" if kept["stay"] == kept["between"] else f", of which the latest {kept['stay']} stay (training.save_last_n)"
+        said.append(f"{kept['between']} files in between{some}")
+    state = kept["state_minutes"]
+    said.append(f"a state every {state:g} min for --resume" if state else "no state, so no --resume (training.save_state)")
+    return f"Kept: {', '.join(said)}"
+
+
+def measured_lora(config: LoraExperiment, references: int, held_out: int, per_epoch: int) -> dict[str, Any]:
+    """Evaluation, checks, samples and validation: how often and how many images."""
+    training, evaluation, steps = config.training, config.evaluation, config.training.max_train_steps
+    encoder = "fashion_clip" not in evaluation.without
+    images = references * evaluation.images_per_reference
+    every, checks = training.validate_every_n_steps or per_epoch, training.performance_check_interval
+    times = len([step for step in range(1, steps + 1) if step % every == 0 or step == steps]) if held_out else 0
+    metrics = [metric.name for metric in asked_for(["lora"], evaluation.extra_metrics, encoder=encoder)]
+    final = evaluation.enabled and bool(checks) and steps % (checks or 1) == 0
+    return {
+        "evaluation": {
+            "references": references,
+            "images": images * (1 + len(set(evaluation.strengths) - {0.0, 1.0})),
+            "images_of_the_base": images,
+            "sampler_steps": evaluation.num_inference_steps,
+            "encoder": evaluation.encoder if encoder else None,
+            "metrics": metrics,
+        }
+        if evaluation.enabled
+        else None,
+        "performance_checks": steps // checks - final if checks else 0,
+        "samples": steps // training.sample_every if training.sample_every else 0,
+        "validation": {"images": held_out, "times": times},
+    }
+
+
+def measured_lora_lines(measured: dict[str, Any]) -> list[str]:
+    """The same, a line each."""
+    lines = []
+    found = measured["evaluation"]
+    if found:
+        lines.append(
+            f"Evaluation: {found['references']} references, {found['images']} images with the LoRA and {found['images_of_the_base']} without, "
+            f"{found['sampler_steps']} sampler steps each; encoder {found['encoder'] or 'none'}; {', '.join(found['metrics'])}"
+        )
+    else:
+        lines.append("Evaluation: none (evaluation.enabled)")
+    times, images = measured["validation"]["times"], measured["validation"]["images"]
+    lines.append(
+        f"On the way: val_loss {f'{times} times on {images} images held out' if images else 'not (data.validation_split)'}, "
+        f"performance checks {measured['performance_checks'] or 'none (training.performance_check_interval)'}, "
+        f"samples {measured['samples'] or 'none (training.sample_every)'}"
+    )
+    return lines
+
+
+def measured_stargan(config: StarganExperiment, held_out: dict[str, int]) -> dict[str, Any]:
+    """Evaluation and grids."""
+    evaluation, every = config.evaluation, config.training.grid_every_n_epochs
+    encoder = "fashion_clip" not in evaluation.without
+    return {
+        "evaluation": {
+            "contents": sum(min(count, evaluation.contents_per_domain) for count in held_out.values()),
+            "domains": len(held_out),
+            "styles": evaluation.styles,
+            "encoder": evaluation.encoder if encoder else None,
+        }
+        if evaluation.enabled
+        else None,
+        "grids": -(-config.training.epochs // every),
+    }
+
+
+def measured_stargan_line(measured: dict[str, Any]) -> str:
+    """The same as a line."""
+    found = measured["evaluation"]
+    said = (
+        f"{found['contents']} held-out contents to the other of {found['domains']} domains, by reference and {found['styles']} latent styles; "
+        f"encoder {found['encoder'] or 'none'}"
+        if found
+        else "none (evaluation.enabled)"
+    )
+    return f"Evaluation: {said}. Grids: {measured['grids']}"

@@ -1,0 +1,124 @@
+"""`--dry-run`: all that a training checks, what it would do, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fashion_ml.config import load_config
+from fashion_ml.embedded.collection import write_collection
+from fashion_ml.runs.dry_run import Timing, dry_run_lora
+from fashion_ml.runs.dry_run_plan import kept_files, measured_lora
+
+
+def dry(place: Path, kind: str, *arguments: str) -> tuple[int, str, dict[str, Any]]:
+    """Exit code, output and facts of a dry run in a working folder of its own, and that the folder stays empty."""
+    work = place / "work"
+    work.mkdir()
+    facts = place / "facts.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "fashion_ml", "train", kind, "--dry-run", "--json", str(facts), *arguments],
+        cwd=work,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert not list(work.iterdir()), "nothing is written: no run, no store, no collection"
+    return done.returncode, done.stdout + done.stderr, json.loads(facts.read_text("utf-8")) if facts.exists() else {}
+
+
+def test_a_dry_run_says_what_a_training_would_do_and_leaves_no_file(tmp_path: Path):
+    images = write_collection(tmp_path / "images")
+    code, said, facts = dry(
+        tmp_path, "lora", "--config", "experiments/lora/embedded.yaml", "--train-data-dir", str(images / "train"), "--references",
+        str(images / "references"), "--steps", "100", "--train-batch-size", "2", "--validation-split", "0.1", "--save-every-n-steps", "30",
+        "--save-last-n", "2", "--output-dir", "kept", "--cache-dir", "cache",
+    )  # fmt: skip
+    assert code == 0, said
+    assert facts["data"]["training"]["images"] == 48
+    held = facts["measured"]["validation"]["images"]
+    assert 1 <= held <= 10
+    assert facts["steps_per_epoch"] == (48 - held) * 10 // 2  # ten repeats, batches of two
+    assert facts["kept"] == {
+        "final": "lora.safetensors",
+        "best": "best.safetensors",
+        "between": 3,
+        "stay": 2,
+        "state_minutes": 5.0,
+    }
+    assert facts["measured"]["evaluation"]["references"] == 24
+    assert 2 <= facts["time"]["steps"] + 1 <= 8
+    assert facts["time"]["training_seconds"] == pytest.approx(100 * facts["time"]["step_seconds"])
+    assert 0 < facts["memory"]["weights_gib"] < facts["memory"]["peak_gib"] < 1
+    assert "3 files in between, of which the latest 2 stay (training.save_last_n)" in said
+    assert "Nothing was trained and nothing written (--dry-run)" in said
+
+
+def test_a_stargan_is_dry_run_too(tmp_path: Path):
+    code, said, facts = dry(tmp_path, "stargan", "--epochs", "4", "--grid-every-n-epochs", "2")
+    assert code == 0, said
+    assert facts["steps"] == 4 * facts["steps_per_epoch"]
+    assert facts["measured"]["grids"] == 2
+    assert facts["data"]["latents"] == {"dotted": 240, "plain": 240, "striped": 240}
+    assert 0 < facts["memory"]["peak_gib"] < 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--resume"], "--dry-run: contradicts --resume"),
+        (["--train-data-dir", "none"], "data.train_data_dir: 'none' does not exist"),
+        (["--pretrained-model-name-or-path", "a/b.safetensors"], "model.base: 'a/b.safetensors' is not there"),
+        (["--resolution", "72"], "data.resolution: 72 is not divisible by 32"),
+        (["--optimizer-type", "prodigy"], "optimizer.optimizer_type: prodigy needs prodigyopt, which is not installed"),
+    ],
+)
+def test_what_a_training_refuses_a_dry_run_refuses(arguments: list[str], says: str, tmp_path: Path):
+    code, said, _ = dry(tmp_path, "lora", "--config", "experiments/lora/embedded.yaml", *arguments)
+    assert code == 2
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_an_output_folder_is_checked_and_stays_as_it_is(tmp_path: Path):
+    place = tmp_path / "out"
+    place.mkdir()
+    (place / "lora.safetensors").write_bytes(b"mine")
+    config = load_config("experiments/lora/embedded.yaml", {"output.output_dir": str(place)})
+    with pytest.raises(ValueError, match=r"output\.output_dir: .*lora\.safetensors"):
+        dry_run_lora(config)
+    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("lora.safetensors", b"mine")]
+    shutil.rmtree(place)
+
+
+def test_time_is_that_of_the_steps_after_the_warm_up():
+    """The first of 9 s does not count: the median of 1, 3 and 2 s is 2 s; with 0.5 s for the penalty 100 steps are 250 s."""
+    timing = Timing.of([9.0, 1.0, 3.0, 2.0], 100, "cpu", 0.5)
+    assert (timing.steps, timing.step_seconds, timing.training_seconds) == (3, 2.5, 250.0)
+
+
+def test_files_are_counted_as_the_checkpoint_manager_keeps_them():
+    """Of 100 steps of 10 an epoch: epochs 3, 6 and 9 end at 30, 60 and 90; every 25 steps at 25, 50 and 75, for 100 is the last; checks every
+    50 write the file of step 50, which is there already."""
+    config = load_config(
+        {
+            "data": {"train_data_dir": "embedded"},
+            "training": {"max_train_steps": 100, "save_every_n_epochs": 3, "save_every_n_steps": 25},
+        }
+    )
+    assert kept_files(config, 100, 10)["between"] == 6
+    checked = load_config(
+        {
+            "data": {"train_data_dir": "embedded"},
+            "training": {"max_train_steps": 100, "save_every_n_epochs": None, "performance_check_interval": 50},
+        }
+    )
+    assert kept_files(checked, 100, 10)["between"] == 1
+    assert measured_lora(checked, 3, 0, 10)["performance_checks"] == 1  # at the last step the evaluation measures
