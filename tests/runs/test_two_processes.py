@@ -51,7 +51,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
 GAN = [
     *("train", "stargan", "--base_dim", "8", "--n_res_blocks", "2", "--d_layers", "1", "--mapping_hidden_dim", "16"),
     *("--epochs", "1", "--epoch_size", "8", "--r1_interval", "2", "--learning_rate", "1e-3"),
-    *("--no-evaluate", "--latents-dir", "latents"),
+    *("--no-evaluate", "--latents-dir", "latents", "--vae", "embedded"),
 ]
 
 
