@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fashion_ml.config.base import Section
-from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.config.lora import Data, LoraExperiment
 from fashion_ml.config.stargan import StarganExperiment
+from fashion_ml.config.subsets import Subset
 
 
 def idle_settings(config: LoraExperiment | StarganExperiment, steps_per_epoch: int) -> list[str]:
@@ -35,9 +36,12 @@ def _idle(name: str, section: Section, *keys: str, without: str, what: str) -> I
 
 def _of_images(config: LoraExperiment) -> Iterator[str]:
     data = config.data
-    if not data.shuffle_caption and not data.caption_tag_dropout_rate:
-        what = "add data.shuffle_caption true"
-        yield from _idle("data", data, "keep_tokens", "caption_separator", without="where captions are not mixed", what=what)
+    yield from _of_captions(data)
+    if data.masks is not None and config.loss.unmasked_weight == 1:
+        yield (
+            f"data.masks: {data.masks} changes nothing in training with loss.unmasked_weight 1, which is as without masks; use less than 1, "
+            "such as 0.3"
+        )
     if data.enable_wildcard:
         yield from _idle(
             "data", data, "caption_lines", without="where one line is drawn", what="leave data.enable_wildcard out"
@@ -58,6 +62,29 @@ def _of_images(config: LoraExperiment) -> Iterator[str]:
     if data.reg_data_dir is None and not any(subset.is_reg for subset in data.subsets):
         what = "add data.reg_data_dir FOLDER"
         yield from _idle("loss", config.loss, "prior_loss_weight", without="without prior images", what=what)
+
+
+def _of_captions(data: Data) -> Iterator[str]:
+    """What is about the parts of captions, where these are neither mixed nor dropped: in no folder, or in one with settings of its own."""
+    what = "add {}.shuffle_caption true"
+
+    def not_mixed(name: str, section: Data | Subset) -> Iterator[str]:
+        yield from _idle(
+            name, section, "keep_tokens", "caption_separator", without="where captions are not mixed", what=what.format(name)
+        )
+        for key, value in _given(section, "keep_tokens_separator", "secondary_separator"):
+            yield f"{name}.{key}: {value} is no more than taken out where captions are not mixed; {what.format(name)}"
+
+    def is_mixed(subset: Subset) -> bool:
+        shuffled = data.shuffle_caption if subset.shuffle_caption is None else subset.shuffle_caption
+        dropped = data.caption_tag_dropout_rate if subset.caption_tag_dropout_rate is None else subset.caption_tag_dropout_rate
+        return shuffled or dropped > 0
+
+    if not data.shuffle_caption and not data.caption_tag_dropout_rate and not any(map(is_mixed, data.subsets)):
+        yield from not_mixed("data", data)
+    for index, subset in enumerate(data.subsets):
+        if not is_mixed(subset):
+            yield from not_mixed(f"data.subsets.{index}", subset)
 
 
 def _of_training(config: LoraExperiment) -> Iterator[str]:

@@ -121,8 +121,11 @@ def _loss(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         result.note("loss_type", kind, "the losses are l2 and huber; l2 is written")
     if kind != "huber" and defaults:
         result.settings.pop("loss.huber_c", None), result.settings.pop("loss.huber_schedule", None)
-    if is_true(given.get("v_parameterization")):
-        result.settings["model.prediction_type"] = "v_prediction"
+    by_v = is_true(given.get("v_parameterization"))
+    if by_v or is_true(
+        given.get("v2")
+    ):  # a single file of version 2 says nothing of it, and this project takes it for one of 768 pixels
+        result.settings["model.prediction_type"] = "v_prediction" if by_v else "epsilon"
     if "loss.min_snr_gamma" in result.settings and is_true(given.get("debiased_estimation_loss")):
         result.settings.pop("loss.debiased_estimation")
         result.note("debiased_estimation_loss", True, "weights by the timestep as min_snr_gamma does, which is kept")
@@ -140,8 +143,12 @@ def _masks(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
             "an image's weights are scaled to a mean of 1, so that small masks count as much as large ones; there they are not"
         )
         result.note("masked_loss", True, reason, in_part=True)
-    elif folder or is_true(given.get("masked_loss")):
+    elif is_true(given.get("masked_loss")):
         result.note("masked_loss", True, "needs a conditioning_data_dir of masks, or alpha_mask; give data.masks")
+    elif folder:
+        result.note(
+            "conditioning_data_dir", folder, "masks count with masked_loss alone; give data.masks folder with data.masks_dir"
+        )
 
 
 def _saving(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
@@ -184,9 +191,8 @@ def _output(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     if name:
         result.settings["output.output_name"] = name
     if given.get("output_dir"):
-        result.settings["output.output_dir"] = (
-            f"{str(given['output_dir']).rstrip('/')}/{name or 'last'}" if defaults else given["output_dir"]
-        )
+        folder = str(given["output_dir"]).rstrip("/\\")
+        result.settings["output.output_dir"] = f"{folder}/{name or 'last'}" if defaults else given["output_dir"]
     run = given.get("wandb_run_name") or name
     if run:
         result.settings["name"] = run

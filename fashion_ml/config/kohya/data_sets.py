@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PureWindowsPath
 from typing import Any
 
 from fashion_ml.config.kohya.options import NEUTRAL, NO_EQUAL, NOT_NEEDED, known_options
@@ -14,6 +15,8 @@ _NAMES = {"batch_size": "train_batch_size"}
 _OF_SUBSETS = frozenset(Subset.model_fields) - {"image_dir", "is_reg"}
 _ONLY_THERE = frozenset({"num_repeats", "class_tokens"})
 """What has no place for all subsets together."""
+_OF_MASKS = ("alpha_mask", "conditioning_data_dir")
+"""What has a place for all of them alone."""
 
 
 def data_set(tree: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
@@ -28,6 +31,7 @@ def data_set(tree: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[d
         shared |= {name: value for name, value in _without_subsets(one).items() if name not in _OF_SUBSETS}
     subsets, notes = list[dict[str, Any]](), _differences(sets, general)
     seen: set[str] = set()
+    masks: dict[str, dict[str, Any]] = {name: {} for name in _OF_MASKS}
     for number, one in enumerate(sets):
         for subset in one.get("subsets", []):
             place = str(subset.get("image_dir", ""))
@@ -43,7 +47,17 @@ def data_set(tree: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[d
             above = shared if len(sets) == 1 else {**general, **_without_subsets(one)}
             subsets.append(_subset(subset, above, own=one if len(sets) > 1 else {}))
             notes += _notes(subset, place)
+            for name, values in masks.items() if is_nothing(subset.get("is_reg")) else ():
+                values[place] = subset.get(name, above.get(name))
     options = {_NAMES.get(name, name): value for name, value in shared.items() if name not in _ONLY_THERE}
+    for name, values in masks.items():
+        options.pop(name, None)
+        value = _one_for_all(values)
+        if value is not None:
+            options[name] = value
+        elif any(not is_nothing(one) for one in values.values()):
+            said = ", ".join(f"{place} {one}" for place, one in values.items())
+            notes.append(f"{name} of each subset ({said}): all images have masks of one kind in one folder; give data.masks")
     unknown = sorted(name for name in options if name not in known_options())
     notes += [f"{name} {options.pop(name)}: no option of a data set" for name in unknown]
     return options, subsets, notes
@@ -81,10 +95,29 @@ def _subset(subset: Mapping[str, Any], above: Mapping[str, Any], own: Mapping[st
     return {name: value for name, value in found.items() if value is not None and value != ""}
 
 
+def _one_for_all(values: Mapping[str, Any]) -> Any:
+    """The value that all subsets have, by their folders; of folders of masks called as these the one that they lie in; else None."""
+    if any(is_nothing(value) for value in values.values()):
+        return None
+    if len({str(value) for value in values.values()}) == 1:
+        return next(iter(values.values()))
+    folders = {PureWindowsPath(str(value)): PureWindowsPath(place) for place, value in values.items()}
+    alike = len({str(folder.parent) for folder in folders}) == 1 and all(
+        one.name == place.name for one, place in folders.items()
+    )
+    return next(iter(folders)).parent.as_posix() if alike else None
+
+
 def _notes(subset: Mapping[str, Any], place: str) -> list[str]:
     notes = []
     for name, value in subset.items():
-        if name in Subset.model_fields or name in NOT_NEEDED or is_nothing(value) or value in NEUTRAL.get(name, ()):
+        if (
+            name in Subset.model_fields
+            or name in _OF_MASKS
+            or name in NOT_NEEDED
+            or is_nothing(value)
+            or value in NEUTRAL.get(name, ())
+        ):
             continue
         notes.append(f"{place} {name} {value}: {NO_EQUAL.get(name, 'no option of a subset')}")
     return notes

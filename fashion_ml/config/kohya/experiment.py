@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -75,7 +75,7 @@ def _read_source(source: str, read: Read, *, as_options: bool = False) -> None:
     if as_options and path.suffix.lower() not in (".toml", ".json"):
         path = path.with_name(f"{path.name}.toml")  # sd-scripts leaves the ending out
     if path.suffix.lower() in (".sh", ".bat", ".cmd", ".ps1", ".txt"):
-        _read_command(read_script(path), read)
+        _read_command(read_script(path), read, path.suffix)
         return
     tree = read_tree(path)
     if is_data_set(tree):
@@ -89,9 +89,10 @@ def _read_source(source: str, read: Read, *, as_options: bool = False) -> None:
     _add_files(options, read)
 
 
-def _read_command(text: str, read: Read) -> None:
-    script, words = command_words(text)
-    kind = next((model for start, model in _SCRIPTS.items() if Path(script).name.startswith(start)), "")
+def _read_command(text: str, read: Read, ending: str = "") -> None:
+    script, words, notes = command_words(text, ending)
+    read.notes += notes
+    kind = next((model for start, model in _SCRIPTS.items() if PureWindowsPath(script).name.startswith(start)), "")
     if kind:
         read.notes.append(f"{script}: trains {kind}, and the base here is Stable Diffusion 1.x or 2.x; give --base")
     elif "train_network" not in script:

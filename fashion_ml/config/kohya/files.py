@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fashion_ml.config.kohya.options import known_options
+from fashion_ml.config.kohya.shell import lines_of
 from fashion_ml.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -22,9 +21,6 @@ _LISTS = frozenset(
     {"network_args", "optimizer_args", "lr_scheduler_args", "base_weights", "base_weights_multiplier", "text_encoder_lr"}
 )
 """Options that take several words."""
-_SCRIPT = re.compile(r"[\w./\\:-]*\.py$")
-_SET = re.compile(r"^\s*(?:export\s+|set\s+)?([A-Za-z_]\w*)=(.*?)\s*$")
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|%(\w+)%")
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -71,29 +67,21 @@ def read_script(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error}); give a shell script in UTF-8") from None
 
 
-def command_words(text: str) -> tuple[str, list[str]]:
-    """The script of sd-scripts that a shell script or command line starts, and the words behind it.
+def command_words(script: str, ending: str = "") -> tuple[str, list[str], list[str]]:
+    """The script of sd-scripts that a shell script or command line starts, the words behind it, and a line for each thing in it that is not
+    known before the shell runs.
 
-    Lines that end in a backslash (or `^`, or a backtick) go on; variables that the text sets are put in. InputError when no
-    script is started.
+    It is read as the shell of its file's `ending` reads it, without one as the shell that it looks like. InputError when no script is started.
     """
-    lines = re.sub(r"[\\^`][ \t]*\r?\n", " ", text).splitlines()
-    variables: dict[str, str] = {}
-    for line in lines:
-        line = _VARIABLE.sub(lambda found: variables.get(next(filter(None, found.groups())), found[0]), line)
-        assigned = _SET.match(line)
-        if assigned and " --" not in line:
-            variables[assigned[1]] = assigned[2].strip("\"'")
+    for line in lines_of(script, ending):
+        words = line.words
+        place = next((index for index, word in enumerate(words) if word.endswith(".py")), None)
+        if place is None and not (words and words[0].startswith("--")):
             continue
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:
-            raise InputError(f"the command line cannot be read ({error}): {line.strip()[:80]}") from None
-        script = next((index for index, word in enumerate(words) if _SCRIPT.fullmatch(word)), None)
-        if script is not None:
-            return words[script], words[script + 1 :]
-        if words and words[0].startswith("--"):
-            return "train_network.py", words
+        if not line.ends:
+            raise InputError(f"the command line cannot be read (a quotation does not end): {' '.join(words)[:80]}")
+        notes = [f"{one}: known only while the script runs, so it is left out; write its value" for one in line.unknown]
+        return ("train_network.py", words, notes) if place is None else (words[place], words[place + 1 :], notes)
     raise InputError(
         "no line starts a script of sd-scripts; give one such as: accelerate launch train_network.py --network_dim 8"
     )

@@ -84,6 +84,7 @@ CONVERTED: dict[str, str] = {
     "use_8bit_adam": "optimizer.optimizer_type",
     "lr_scheduler": "optimizer.lr_scheduler",
     "loss_type": "loss.loss_type",
+    "v2": "model.prediction_type",
     "v_parameterization": "model.prediction_type",
     "save_last_n_epochs": "training.save_last_n",
     "save_last_n_steps": "training.save_last_n",
@@ -123,7 +124,6 @@ _WORDS = {
     "ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic",
 }
 NOT_NEEDED: dict[str, str] = {name: reason for reason, names in _WORDS.items() for name in names.split()} | {
-    "v2": "not needed: the base says which version of Stable Diffusion it is",
     "use_safetensors": "not needed: LoRAs are .safetensors",
     "dynamo_backend": "torch.compile's default is used, where training.compile is on",
     "sample_sampler": "sample images are made by DDIM, as those of the evaluation",

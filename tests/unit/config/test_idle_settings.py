@@ -20,6 +20,35 @@ EPOCH = 50
             "data.keep_tokens: 2 does nothing where captions are not mixed; add data.shuffle",
             {"shuffle_caption": True},
         ),
+        (
+            {"secondary_separator": ";;;"},
+            "data.secondary_separator: ;;; is no more than taken out where captions are not mixed; add",
+            {"caption_tag_dropout_rate": 0.1},
+        ),
+        (
+            {"keep_tokens_separator": "|||"},
+            "data.keep_tokens_separator: ||| is no more than taken out where",
+            {"data.subsets": [{"image_dir": "y", "shuffle_caption": True}]},
+        ),
+        ({"keep_tokens": 2}, "data.keep_tokens: 2 does", {"data.subsets": [{"image_dir": "y", "shuffle_caption": True}]}),
+        (
+            {"data.subsets": [{"image_dir": "y", "keep_tokens": 1}]},
+            "data.subsets.0.keep_tokens: 1 does nothing where captions are not mixed; add data.subsets.0.shuffle_caption true",
+            {"shuffle_caption": True},
+        ),
+        (
+            {
+                "shuffle_caption": True,
+                "data.subsets": [{"image_dir": "y", "shuffle_caption": False, "secondary_separator": ";"}],
+            },
+            "data.subsets.0.secondary_separator: ; is no more than taken out where captions are not mixed",
+            {"caption_tag_dropout_rate": 0.1},
+        ),
+        (
+            {"masks": "alpha", "unmasked_weight": 1},
+            "data.masks: alpha changes nothing in training with loss.unmasked_weight 1",
+            {"unmasked_weight": 0.5},
+        ),
         ({"min_bucket_reso": 64}, "data.min_bucket_reso: 64 does nothing without buckets", {"enable_bucket": True}),
         ({"max_bucket_reso": 1024}, "data.max_bucket_reso: 1024 does nothing without buckets", {"enable_bucket": True}),
         ({"bucket_no_upscale": True}, "data.bucket_no_upscale: true does nothing", {"enable_bucket": True}),

@@ -160,6 +160,11 @@ def test_rates_go_where_they_go_there(options: dict[str, Any], rates: tuple[Any,
         ({"masked_loss": True, "conditioning_data_dir": "m"}, {"data.masks": "folder", "data.masks_dir": "m"}, "masked_loss: "),
         ({"masked_loss": True}, {"data.masks": None}, "masked_loss: "),
         ({"v_parameterization": True}, {"model.prediction_type": "v_prediction"}, ""),
+        ({"v2": True, "v_parameterization": True}, {"model.prediction_type": "v_prediction"}, ""),
+        ({"v2": True}, {"model.prediction_type": "epsilon"}, ""),
+        ({"v2": "true", "v_parameterization": "false"}, {"model.prediction_type": "epsilon"}, ""),
+        ({"v2": False}, {"model.prediction_type": None}, ""),
+        ({"conditioning_data_dir": "m"}, {"data.masks": None}, "conditioning_data_dir m: "),
     ],
 )  # fmt: skip
 def test_an_option_without_an_equal_is_noted_with_the_reason_and_others_are_not(

@@ -95,6 +95,39 @@ def test_of_several_data_sets_the_first_decides_what_all_share_and_a_folder_coun
     ]
 
 
+def of_masks(tmp_path: Path, general: str, *subsets: str) -> tuple[Any, ...]:
+    places = "".join(
+        f"[[datasets.subsets]]\nimage_dir = 'photos/{name}'\n{text}\n" for name, text in zip("abc", subsets, strict=False)
+    )
+    data = written(tmp_path / "data.toml", f"[general]\n{general}\n[[datasets]]\nresolution = 64\n{places}")
+    equal = imported(["train_network.py --masked_loss --seed 1"], dataset_config=data)
+    masks = tuple(equal.settings.get(f"data.{name}") for name in ("masks", "masks_dir"))
+    return (*masks, [note.partition(":")[0] for note in equal.notes])
+
+
+@pytest.mark.parametrize(
+    ("general", "subsets", "found"),
+    [
+        ("", ["conditioning_data_dir = 'm'", "conditioning_data_dir = 'm'"], ("folder", "m", [])),
+        ("", ["conditioning_data_dir = 'm/a'", "conditioning_data_dir = 'm/b'"], ("folder", "m", [])),
+        ("", ["alpha_mask = true", "alpha_mask = true", "is_reg = true"], ("alpha", None, [])),
+        ("alpha_mask = true", ["", ""], ("alpha", None, [])),
+        ("alpha_mask = true", ["", "alpha_mask = false"], (None, None, ["alpha_mask of each subset (photos/a True, photos/b False)"])),
+        ("", ["conditioning_data_dir = 'x'", ""], (None, None, ["conditioning_data_dir of each subset (photos/a x, photos/b None)"])),
+        (
+            "",
+            ["conditioning_data_dir = 'x'", "conditioning_data_dir = 'y'"],
+            (None, None, ["conditioning_data_dir of each subset (photos/a x, photos/b y)"]),
+        ),
+    ],
+)  # fmt: skip
+def test_masks_of_subsets_are_those_of_all_images_where_they_agree_and_one_line_where_they_do_not(
+    tmp_path: Path, general: str, subsets: list[str], found: tuple[Any, ...]
+):
+    masks, folder, notes = of_masks(tmp_path, general, *subsets)
+    assert (masks, folder, [note for note in notes if not note.startswith("masked_loss")]) == found
+
+
 SCRIPT = """#!/bin/bash
 # train_network.py --network_dim 1
 export MODEL="/models/v1 5.safetensors"
@@ -107,7 +140,8 @@ accelerate launch --num_cpu_threads_per_process 1 \\
 
 
 def test_a_shell_script_gives_the_options_of_its_training_with_its_variables_put_in():
-    script, words = command_words(SCRIPT)
+    script, words, notes = command_words(SCRIPT)
+    assert notes == []
     assert script == "sd-scripts/train_network.py"
     assert options_of(words) == {
         "pretrained_model_name_or_path": "/models/v1 5.safetensors",
@@ -202,3 +236,93 @@ def test_files_of_sd_scripts_are_the_experiment_and_options_stand_over_them(tmp_
     assert not {"evaluation.enabled", "data.subsets"} & over.keys()
     steps = load_config({**alone, "data.train_data_dir": "embedded"}, {"steps": "5"}).training
     assert (steps.max_train_steps, steps.max_train_epochs) == (5, None)
+
+
+BAT = r"""@echo off
+rem train_network.py --network_dim 1
+set DATA=C:\data\my photos
+set "OUT=D:\out\new"
+set NAME=zarya
+call venv\Scripts\activate.bat
+accelerate launch --num_cpu_threads_per_process 1 "C:\kohya ss\sd-scripts\train_network.py" ^
+  --train_data_dir="%DATA%" ^
+  --output_dir=%OUT% --logging_dir=.\logs\10 ^
+  --output_name %name% --network_args "conv_dim=4" ^
+  --reg_data_dir "%~dp0reg" --xformers > log.txt 2>&1
+pause
+"""
+POWERSHELL = r"""# settings
+$pretrained_model = ".\models\v1-5.safetensors" # base
+$train_data_dir = "C:\data\dress"
+[int]$network_dim = 32
+$Env:HF_HOME = "huggingface"
+$ext_args = [System.Collections.ArrayList]::new()
+if ($lowram) { [void]$ext_args.Add("--lowram") }
+python -m accelerate.commands.launch "./scripts/train_network.py" `
+  --pretrained_model_name_or_path=$pretrained_model `
+  --train_data_dir="$train_data_dir\" `
+  --network_dim=$network_dim --output_name "a_$($network_dim)" `
+  --learning_rate=$lr --xformers $ext_args
+Write-Output "it's done"
+"""
+LISTS = r"""#!/bin/sh
+lr="1e-4" # of the UNet
+dir=C:\data\dress
+extra=(); [ "$lowram" ] && extra+=("--lowram")
+EXTRA="--xformers --cache_latents"
+accelerate launch train_network.py --train_data_dir=$dir --reg_data_dir D:\reg --unet_lr=$lr --network_dim ${DIM:-16} \
+  $EXTRA --output_name "$1" --seed $(date +%s) --lowram ${extra[@]} 2>&1 | tee log.txt
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "unknown"),
+    [
+        (
+            "t.bat",
+            BAT,
+            {
+                "train_data_dir": r"C:\data\my photos", "output_dir": r"D:\out\new", "logging_dir": r".\logs\10",
+                "output_name": "zarya", "network_args": ["conv_dim=4"], "xformers": True,
+            },
+            ["--reg_data_dir %~dp0"],
+        ),
+        (
+            "t.ps1",
+            POWERSHELL,
+            {
+                "pretrained_model_name_or_path": r".\models\v1-5.safetensors", "train_data_dir": "C:\\data\\dress\\",
+                "network_dim": "32", "output_name": "a_32", "xformers": True,
+            },
+            ["--learning_rate=$lr", "$ext_args"],
+        ),
+        (
+            "t.sh",
+            LISTS,
+            {
+                "train_data_dir": r"C:\data\dress", "reg_data_dir": r"D:\reg", "unet_lr": "1e-4", "network_dim": "16", "xformers": True,
+                "cache_latents": True, "lowram": True,
+            },
+            ["--output_name $1", "--seed $(date +%s)", "${extra[@]}"],
+        ),
+    ],
+)  # fmt: skip
+def test_scripts_are_read_as_their_shell_reads_them_and_what_it_works_out_itself_is_named(
+    name: str, text: str, options: dict[str, Any], unknown: list[str]
+):
+    for ending in (Path(name).suffix, ".txt"):  # in a .txt, or as a command line, its text tells which shell it is for
+        _, words, notes = command_words(text, ending)
+        assert options_of(words) == options
+        assert [note.partition(":")[0] for note in notes] == unknown
+
+
+def test_a_command_line_of_windows_on_one_line_keeps_its_backslashes():
+    for quote in ("", '"'):
+        command = rf"accelerate launch .\train_network.py --train_data_dir={quote}C:\data\10_dress{quote} --in_json=\\nas\x"
+        script, words, _ = command_words(command)
+        assert (script, options_of(words)) == (
+            r".\train_network.py",
+            {"train_data_dir": r"C:\data\10_dress", "in_json": r"\\nas\x"},
+        )
+    with pytest.raises(InputError, match="a quotation does not end"):
+        command_words('train_network.py --output_name "zarya')
