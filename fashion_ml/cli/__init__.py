@@ -61,6 +61,8 @@ def _with_latest(arguments: list[str]) -> list[str]:
 def _storage_problem(error: Exception) -> str | None:
     """One line for a path or a disk that no setting's own check has met."""
     number, place = getattr(error, "errno", None), getattr(error, "filename", None)
+    if isinstance(error, RuntimeError) and str(error) == "Could not determine home directory.":
+        return "path: one that was given begins with ~ and the name of no user of this machine; write it out"
     if "database or disk is full" in str(error):
         return "MLFLOW_TRACKING_URI: the disk of the tracking store is full; free space and go on with --resume"
     if number in (errno.ENOSPC, errno.EDQUOT):

@@ -69,8 +69,10 @@ def kohya_experiment(config: Path | None, dataset_config: str, config_file: str,
     """The settings of sd-scripts' files, by path: over a `config` what they say, alone the equal experiment. What has no equal is said.
 
     Options that were `given` decide: a training folder stands instead of the files' subsets, and evaluation is on when it is asked about.
+    Subsets stand instead of the folders of a `config`, as in sd-scripts.
     """
-    from fashion_ml.config.kohya.experiment import imported
+    from fashion_ml.config import SHORT_NAMES
+    from fashion_ml.config.kohya.experiment import as_not_told, imported
     from fashion_ml.runtime.console import say as tell
     from fashion_ml.runtime.console import warn
 
@@ -81,11 +83,17 @@ def kohya_experiment(config: Path | None, dataset_config: str, config_file: str,
     for note in equal.nearly:
         tell(f"not quite the same here: {note}")
     say_not_needed(equal.not_needed)
-    names = {name for name, value in given.items() if value != ""}
+    names = {SHORT_NAMES.get(name.replace("-", "_"), name) for name, value in given.items() if value != ""}
+    if config is None:
+        tell(as_not_told(equal))
     if any(name.startswith("evaluation.") for name in names):
         settings.pop("evaluation.enabled", None)
     if "data.train_data_dir" in names and settings.pop("data.subsets", None):
         tell("--train_data_dir stands instead of the subsets of the data set file")
+    if config is not None and settings.get("data.subsets"):
+        for path in sorted({"data.train_data_dir", "data.reg_data_dir"} - names):
+            settings[path] = None
+        tell(f"The subsets of {dataset_config or config_file} stand instead of the folders of {config}")
     return settings
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from typer.core import TyperCommand
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import warn
 
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
@@ -96,6 +97,7 @@ def _taken(
     }
     takes_words = any(param.param_type_name == "argument" for param in params)
     given: dict[str, Any] = {}
+    names: dict[str, str] = {}
     others: list[str] = []
     problems: list[str] = []
     rest = list(arguments)
@@ -127,7 +129,11 @@ def _taken(
         elif not equals and not followed and not setting.is_switch:
             problems.append(f"{option}: needs a value ({setting.accepts})")
         else:
-            given[setting.path] = value if equals or followed else "true"
+            wanted = value if equals or followed else "true"
+            before = names.setdefault(setting.path, option)
+            if _name(before) != name and given[setting.path] != wanted:
+                warn(f"{option} {wanted} counts: {before} {given[setting.path]} is the same setting ({setting.path})")
+            given[setting.path] = wanted
     return given, others, problems
 
 

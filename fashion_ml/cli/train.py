@@ -78,17 +78,21 @@ def train_lora(
     """Train a LoRA, generate with it and without it, measure both; everything in one MLflow run.
 
     The experiment is a YAML file. Without one it is experiments/lora/embedded.yaml while nothing of your own is given, and
-    experiments/lora/sd15_fashion.yaml for a base or images of your own. Every setting in it has an option, in either spelling (--flip_aug,
-    --flip-aug), whose default is what a file without it has. A switch alone means true. Files and
+    experiments/lora/sd15_fashion.yaml for a base or images of your own, of which only what you name is fetched. Every setting in it has an
+    option, in either spelling (--flip_aug, --flip-aug), whose default is what a file without it has. A switch alone means true. Files and
     options of kohya's sd-scripts are read as they are.
     """
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
     _check_dry_run(dry_run, resume)
     if dataset_config or config_file:
+        from fashion_ml.config import LoraExperiment, paths_given
         from fashion_ml.config.shipped_files import given_or_shipped
+        from fashion_ml.errors import InputError
 
         path = given_or_shipped(config) if config else None
         settings = kohya_experiment(path, dataset_config, config_file, given)
+        if not path and "model.base" not in {*settings, *paths_given(given, LoraExperiment)}:
+            raise InputError("model.base: the files of sd-scripts name no pretrained_model_name_or_path; give --base")
         _train_lora(path or settings, {**settings, **given} if path else given, json, resume, new, dry_run=dry_run)
     else:
         _train_lora(config, given, json, resume, new, dry_run=dry_run)
@@ -131,12 +135,14 @@ def _train_lora(
     """Of a YAML file, or of settings; of nothing the default experiment."""
     from fashion_ml.config import LoraExperiment, load_config, paths_given
     from fashion_ml.config.shipped_files import given_or_shipped
-    from fashion_ml.runs.without_config import lora_experiment
+    from fashion_ml.runs.without_config import check_named, lora_experiment
     from fashion_ml.runtime.console import say as tell
 
     check_json(json)
     source = given_or_shipped(config) if isinstance(config, str) and config else config
     experiment = load_config(source or lora_experiment(overrides), overrides)
+    if not source:
+        check_named(experiment, overrides)
     tell(f"Loading {experiment.model.base} …")
     if dry_run:
         from fashion_ml.runs.dry_run import dry_run_lora
@@ -191,18 +197,20 @@ def train_stargan(
     """Train a StarGAN v2 on VAE latents of several domains and measure it; everything in one MLflow run.
 
     The experiment is a YAML file. Without one it is experiments/stargan/embedded.yaml while nothing of your own is given, and
-    experiments/stargan/sd15_latent.yaml for a VAE or latents of your own. Every setting in it has an option, in either spelling (--w_r1,
-    --w-r1), whose default is what a file without it has. A switch alone means true.
+    experiments/stargan/sd15_latent.yaml for a VAE or latents of your own, of which only what you name is fetched. Every setting in it has an
+    option, in either spelling (--w_r1, --w-r1), whose default is what a file without it has. A switch alone means true.
     """
     check_json(json)
     from fashion_ml.config import StarganExperiment, load_config, paths_given
     from fashion_ml.config.shipped_files import given_or_shipped
-    from fashion_ml.runs.without_config import stargan_experiment
+    from fashion_ml.runs.without_config import check_named, stargan_experiment
 
     given = settings_given(context.obj, set_, no_evaluate=no_evaluate, resume=resume, new=new)
     path = given_or_shipped(config) if config else stargan_experiment(given)
     _check_dry_run(dry_run, resume)
     experiment = load_config(path, given, kind="stargan")
+    if not config:
+        check_named(experiment, given)
     if dry_run:
         from fashion_ml.runs.dry_run import dry_run_stargan
 

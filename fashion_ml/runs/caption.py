@@ -87,8 +87,6 @@ def draft_captions(
     result = Drafts()
     waiting = list(_without_caption(folder, caption_extension, result))
     if not waiting:
-        if not result.there and not result.left:
-            raise InputError(f"DIR: {str(folder)!r} holds no images, neither itself nor in folders named N_class")
         return result
     clip = load_encoder(encoder or EMBEDDED)
     read = read_attributes(default_attributes(clip.name) if attributes == "default" else Path(attributes).expanduser())
@@ -147,9 +145,12 @@ def _without_caption(folder: Path, extension: str, result: Drafts) -> Iterator[t
         for path in top.folders
         if path not in places and images_below(path)
     ]
-    for place in places or [folder]:
+    listings = {place: list_folder(place) for place in places or [folder]}
+    if not any(listing.images for listing in listings.values()):
+        there = f" ({result.left[0]})" if result.left else ""
+        raise InputError(f"DIR: {str(folder)!r} holds no images, neither itself nor in folders named N_class{there}")
+    for place, listing in listings.items():
         prefix = f"{printable(place.name)}/" if places else ""
-        listing = list_folder(place)
         files, taken = CaptionFiles(frozenset(listing.others), extension), set[Path]()
         for path in listing.images:
             target, name = path.with_suffix(extension), prefix + printable(path.name)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.config import SHORT_NAMES, STARGAN_SHORT_NAMES
+from fashion_ml.config import SHORT_NAMES, STARGAN_SHORT_NAMES, LoraExperiment, StarganExperiment
 from fashion_ml.config.shipped_files import default_experiment
 from fashion_ml.embedded.collection import is_collection
+from fashion_ml.errors import InputError
+from fashion_ml.runs.warm_start import is_there
 from fashion_ml.runtime.console import say
 
 _EMBEDDED = "embedded"
@@ -35,6 +37,35 @@ def stargan_experiment(given: Mapping[str, Any]) -> Path:
     latents = settings.get("data.latents_dir", _EMBEDDED)
     vae = settings.get("model.vae") or _vae_of(latents)
     return _taken(_STARGAN, told=latents != _EMBEDDED) if vae == _EMBEDDED else _taken(_STARGAN_SD15, told=True)
+
+
+def check_named(experiment: LoraExperiment | StarganExperiment, given: Mapping[str, Any]) -> None:
+    """InputError for a base, a VAE or an encoder of an experiment taken without --config that would be fetched though nobody named it.
+
+    `given` are the settings of the command, by path or short name. Data that are not there are left to what reads them, which is before
+    anything is fetched.
+    """
+    evaluation = experiment.evaluation
+    if isinstance(experiment, LoraExperiment):
+        names, path, value, data = SHORT_NAMES, "model.base", experiment.model.base, experiment.data.train_data_dir
+        measured = evaluation.enabled or experiment.training.performance_check_interval is not None
+    else:
+        names, path, value, data = STARGAN_SHORT_NAMES, "model.vae", experiment.model.vae, experiment.data.latents_dir
+        measured = evaluation.enabled
+    if data not in (None, _EMBEDDED) and not (is_there(data) and Path(data).expanduser().is_dir()):
+        return
+    settings, why = _by_path(given, names), "is not given, and nothing is fetched that nobody named"
+    problems = []
+    if value != _EMBEDDED and path not in settings:
+        problems.append(
+            f"{path}: {why}; give --{path.partition('.')[2]} with a folder, a .safetensors file, or a hub id ({value})"
+        )
+    if measured and evaluation.encoder != _EMBEDDED and not {"evaluation.encoder", "evaluation.without"} & settings.keys():
+        problems.append(
+            f"evaluation.encoder: {why}; give --encoder with local-dir:FOLDER or a hub id ({evaluation.encoder}), or --without fashion_clip"
+        )
+    if problems:
+        raise InputError(problems)
 
 
 def _by_path(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

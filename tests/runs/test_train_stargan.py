@@ -239,7 +239,7 @@ def test_killed_and_resumed_is_as_if_never_stopped(trained: Finished):
         (["--latents-dir", "none"], "data.latents_dir: 'none' does not exist; make it: fashion-ml encode"),
         (["--set", "loss.w_cyk=1"], "loss.w_cyk: unknown key; did you mean w_cyc?"),
         (["--latent_scale", "0.18215"], "but these latents' VAE has"),
-        (["--vae", "nonsense"], "model.vae: 'nonsense' is not known"),
+        (["--vae", "nonsense", "--no-evaluate"], "model.vae: 'nonsense' is not known"),
         (["--validation_split", "0"], "holds out nothing to evaluate on"),
         (["--mixed_precision", "fp16"], "fp16 needs a CUDA GPU"),
         (["--d_layers", "9"], "network.d_layers: 9 halvings do not fit latents of 16 x 16; use at most 4"),

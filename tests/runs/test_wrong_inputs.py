@@ -31,14 +31,19 @@ def prepared(workdir: Path) -> Path:
         "text.txt": "some text\n",
         "text.safetensors": "some text\n",
         "good.yaml": yaml.safe_dump(SPEC),
+        "self.toml": 'config_file = "self"\n',
+        "inf.toml": "[train]\nsave_last_n_epochs = inf\n",
+        "sets.toml": "[[datasets]]\nsubsets = 3\n",
+        "data.toml": '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set/1_x"\n',
+        "broken.toml": "[train\n",
         "metric.yaml": yaml.safe_dump({**SPEC, "objectives": [{"metric": "beauty"}], "confirm": {"best": 0}}),
     }
     for name, text in texts.items():
         (workdir / name).write_text(text, encoding="utf-8")
     (workdir / "latin.yaml").write_bytes("name: caf\xe9\n".encode("latin-1"))
     (workdir / "empty").mkdir()
-    for name, size in (("a/x", 64), ("b/y", 64)):
-        path = workdir / "pictures" / f"{name}.png"
+    for name, size in (("pictures/a/x", 64), ("pictures/b/y", 64), ("set/1_x/x", 64)):
+        path = workdir / f"{name}.png"
         path.parent.mkdir(parents=True)
         Image.new("RGB", (size, size), "red").save(path)
     (workdir / "damaged").mkdir()

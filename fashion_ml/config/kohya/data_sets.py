@@ -65,7 +65,8 @@ def data_set(tree: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[d
 
 def _check_form(general: Any, sets: Any, file: str) -> None:
     wrong = not isinstance(general, Mapping) or not sets or not all(isinstance(one, Mapping) for one in sets)
-    if wrong or not all(isinstance(one, Mapping) for part in sets for one in part.get("subsets", [])):
+    below = [] if wrong else [part.get("subsets", []) for part in sets]
+    if wrong or not all(isinstance(part, list) and all(isinstance(one, Mapping) for one in part) for part in below):
         raise InputError(f"{file}: has not the form of a data set file; it needs [[datasets]] with [[datasets.subsets]]")
     if not any(part.get("subsets") for part in sets):
         raise InputError(f"{file}: has no [[datasets.subsets]]; add one with the image_dir of a folder of images")

@@ -41,7 +41,8 @@ class Read:
     options: dict[str, Any] = field(default_factory=dict)
     subsets: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
+    open: list[Path] = field(default_factory=list)
+    """Files that name the one that is read, from the outermost."""
 
 
 def imported(sources: Sequence[str], *, dataset_config: str = "", config_file: str = "", defaults: bool = True) -> Equal:
@@ -72,8 +73,18 @@ def _read_source(source: str, read: Read, *, as_options: bool = False) -> None:
     if not as_options and is_command(source):
         _read_command(source, read)
         return
-    if as_options and path.suffix.lower() not in (".toml", ".json"):
+    if as_options and path.name and path.suffix.lower() not in (".toml", ".json"):
         path = path.with_name(f"{path.name}.toml")  # sd-scripts leaves the ending out
+    if path.absolute() in read.open:
+        raise InputError(f"config_file: {str(path)!r} is named by a file that it names; leave config_file out of it")
+    read.open.append(path.absolute())
+    try:
+        _read_file(path, read)
+    finally:
+        read.open.pop()
+
+
+def _read_file(path: Path, read: Read) -> None:
     if path.suffix.lower() in (".sh", ".bat", ".cmd", ".ps1", ".txt"):
         _read_command(read_script(path), read, path.suffix)
         return
@@ -135,6 +146,14 @@ def checked_equal(equal: Equal) -> Equal:
     return replace(equal, settings=settings)
 
 
+def as_not_told(equal: Equal) -> str:
+    """A sentence of what sd-scripts does when nothing is said, where this project does something else."""
+    theirs = [
+        f"{path} {value}" for path, value in DEFAULTS.items() if equal.settings.get(path, ...) == value and value is not False
+    ]
+    return f"As in sd-scripts when it is not told, where this project has other defaults: {', '.join(theirs)}"
+
+
 def _at(tree: Any, path: str) -> Any:
     for part in path.split("."):
         tree = tree[part]
@@ -159,10 +178,7 @@ def as_yaml(equal: Equal, sources: Sequence[str]) -> str:
     lines.append(
         "# Nothing is measured in sd-scripts, so evaluation is off; turn it on with references and an encoder of your own."
     )
-    theirs = [
-        f"{path} {value}" for path, value in DEFAULTS.items() if equal.settings.get(path, ...) == value and value is not False
-    ]
-    lines.append(f"# As in sd-scripts when it is not told, where this project has other defaults: {', '.join(theirs)}.")
+    lines.append(f"# {as_not_told(equal)}.")
     if equal.all_notes:
         lines += ["# Has no equal here, or one in part:", *(f"# - {note}" for note in equal.all_notes)]
     if equal.not_needed:

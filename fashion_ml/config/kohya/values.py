@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,9 +33,12 @@ def number(name: str, value: Any) -> float:
     if isinstance(value, (list, tuple)) and value:
         value = value[0]
     try:
-        return float(value)
+        found = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: {value!r} is no number; write one") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"{name}: {value!r} is no number; write one")
+    return found
 
 
 def side_of(name: str, value: Any) -> tuple[int, int]:

@@ -326,3 +326,34 @@ def test_a_command_line_of_windows_on_one_line_keeps_its_backslashes():
         )
     with pytest.raises(InputError, match="a quotation does not end"):
         command_words('train_network.py --output_name "zarya')
+
+
+def test_subsets_stand_instead_of_the_folders_of_a_config(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    data = written(tmp_path / "data.toml", DATA)
+    config = tmp_path / "ours.yaml"
+    with caplog.at_level("INFO", logger="fashion_ml"):
+        settings = kohya_experiment(config, data, "", {})
+    assert (settings["data.train_data_dir"], settings["data.reg_data_dir"]) == (None, None)
+    assert f"The subsets of {data} stand instead of the folders of {config}" in caplog.text
+    given = kohya_experiment(config, data, "", {"reg_data_dir": "reg"})
+    assert given["data.train_data_dir"] is None
+    assert "data.reg_data_dir" not in given
+
+
+def test_what_sd_scripts_does_untold_is_said_where_it_is_not_what_is_done_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    data = written(tmp_path / "data.toml", DATA)
+    with caplog.at_level("INFO", logger="fashion_ml"):
+        settings = kohya_experiment(None, data, "", {"base": "embedded"})
+    assert "As in sd-scripts when it is not told, where this project has other defaults: " in caplog.text
+    assert f"network.rank {settings['network.rank']}" in caplog.text
+
+
+def test_of_two_names_of_a_setting_the_last_counts_and_is_said(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("WARNING", logger="fashion_ml"):
+        assert parsed("--unet_lr", "1e-4", "--learning_rate", "1e-3") == {"optimizer.learning_rate": "1e-3"}
+    assert "--learning_rate 1e-3 counts: --unet_lr 1e-4 is the same setting (optimizer.learning_rate)" in caplog.text
+    caplog.clear()
+    assert parsed("--unet_lr", "1e-4", "--lr", "1e-4", "--rank", "4", "--rank", "8")["network.rank"] == "8"
+    assert "counts" not in caplog.text

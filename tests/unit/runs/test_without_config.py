@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fashion_ml.runs.without_config import lora_experiment, stargan_experiment
+from fashion_ml.config import load_config
+from fashion_ml.errors import InputError
+from fashion_ml.runs.without_config import check_named, lora_experiment, stargan_experiment
 
 
 @pytest.mark.parametrize(
@@ -50,3 +53,45 @@ def test_latents_are_trained_with_the_recipe_of_the_vae_that_made_them(tmp_path:
     assert found == {"toy": "embedded.yaml", "photos": "sd15_latent.yaml", "none": "sd15_latent.yaml"}
     assert stargan_experiment({}).name == "embedded.yaml"
     assert stargan_experiment({"latents_dir": "latents", "vae": "embedded"}).name == "embedded.yaml"
+
+
+NAMED = {"base": "/models/sd15", "encoder": "local-dir:/models/clip"}
+
+
+@pytest.mark.parametrize(
+    ("given", "asked_for"),
+    [
+        ({}, ["model.base", "evaluation.encoder"]),
+        ({"base": "/models/sd15"}, ["evaluation.encoder"]),
+        ({"model.base": "owner/name", "evaluation.encoder": "owner/clip"}, []),
+        (NAMED, []),
+        ({"base": "/models/sd15", "without": "fashion_clip"}, []),
+        ({"base": "/models/sd15", "evaluate": "false"}, []),
+        ({"base": "/models/sd15", "evaluate": "false", "performance_check_interval": "5"}, ["evaluation.encoder"]),
+        ({"base": "embedded"}, []),
+    ],
+)
+def test_nothing_is_fetched_that_nobody_named(tmp_path: Path, given: dict[str, str], asked_for: list[str]):
+    (tmp_path / "10_dress").mkdir()
+    settings = {"train_data_dir": str(tmp_path), **given}
+    experiment = load_config(lora_experiment(settings), settings)
+    assert asked(lambda: check_named(experiment, settings)) == asked_for
+
+
+@pytest.mark.parametrize(
+    ("given", "asked_for"),
+    [({}, ["model.vae", "evaluation.encoder"]), ({"vae": "owner/vae", "evaluate": "false"}, []), ({"vae": "embedded"}, [])],
+)
+def test_no_vae_is_fetched_that_nobody_named(tmp_path: Path, given: dict[str, str], asked_for: list[str]):
+    settings = {"latents_dir": str(tmp_path), **given}
+    experiment = load_config(stargan_experiment(settings), settings, kind="stargan")
+    assert asked(lambda: check_named(experiment, settings)) == asked_for
+
+
+def asked(check: Callable[[], None]) -> list[str]:
+    """The settings that an error asks for."""
+    try:
+        check()
+    except InputError as error:
+        return [problem.partition(":")[0] for problem in error.problems]
+    return []
