@@ -84,7 +84,8 @@ class Data(Section):
     """What of the images counts: what their alpha channel shows, the white of a mask of the same name in `masks_dir`, or the garment where the
     backdrop is even. An image without a mask counts whole; what lies outside counts `loss.unmasked_weight`."""
     masks_dir: Text | None = None
-    """Folder of masks for `masks: folder`: `10_dress/a.*` or `a.*` for `10_dress/a.png`, white what counts."""
+    """Folder of masks for `masks: folder`: `10_dress/a.*`, `a.*`, or with the whole name `a.png.*` for `10_dress/a.png`, white what counts. One
+    that may be of two different images is an error."""
     caption_dropout_every_n_epochs: Annotated[int, Field(ge=0)] = 0
     """In every nth epoch all captions are empty; 0 is never."""
     caption_tag_dropout_rate: Share = 0.0

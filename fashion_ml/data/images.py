@@ -100,10 +100,7 @@ def read_training_folder(
     With a list `skipped`, unreadable images and captions are left out and described there instead of an InputError.
     """
     reading = scan_training_folder(folder, caption_extension, field=field, skip=skipped is not None, known=known)
-    if skipped is not None:
-        skipped += reading.problems
-    reading.say_left_out()
-    return reading.items
+    return _items(reading, skipped)
 
 
 def scan_training_folder(
@@ -149,6 +146,11 @@ def read_references(
 ) -> list[CaptionedImage]:
     """The images directly in `folder`, as `scan_references` finds them; says what was left out. `skipped` as for training."""
     reading = scan_references(folder, caption_extension, limit, skip=skipped is not None)
+    return _items(reading, skipped)
+
+
+def _items(reading: Reading, skipped: list[str] | None) -> list[CaptionedImage]:
+    """Its images; what was left out is said, and goes into a list `skipped`."""
     if skipped is not None:
         skipped += reading.problems
     reading.say_left_out()

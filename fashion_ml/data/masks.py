@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +26,15 @@ from fashion_ml.data.pictures import fit, is_image, load_picture
 from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.garment_mask import PARAMETERS, garment_mask
-from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.console import bar, warn
 
 _FIELD = "data.masks_dir"
 _RATIO = 0.02
 """A mask may have another aspect ratio than its image by this share: one of other pixels is scaled, not bent."""
-_NAMED = 3
+_NAMED, _MANY = 3, 100
+"""Masks that are named, and that take so long to make that it is shown: some 17 ms each at 1024 pixels."""
+_TURNED = range(5, 9)
+"""EXIF orientations that lay an image on its side."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Masks:
     """For `folder`: the mask of each image that has one and the SHA-256 of its bytes, by the image's name."""
     unused: tuple[str, ...] = ()
     """For `folder`: names of masks that belong to no image."""
+    cache: TensorCache = field(default_factory=TensorCache, compare=False)
+    """Where masks are kept at the size of latents, so that each is made once."""
 
     def read(self, item: CaptionedImage) -> Image.Image | None:
         """8-bit grey at the size of the image, white what counts; None where the image has none."""
@@ -71,31 +80,32 @@ class Masks:
         return {"mask": self.kind, "file": self.files[item.name][1] if item.name in self.files else ""}
 
 
-def find_masks(kind: str | None, masks_dir: str | Path | None, items: Sequence[CaptionedImage]) -> Masks | None:
-    """The masks of these images; None where none are asked for.
+def find_masks(
+    kind: str | None, masks_dir: str | Path | None, items: Sequence[CaptionedImage], cache: TensorCache | None = None
+) -> Masks | None:
+    """The masks of these images; None where none are asked for. They are made later, at the size of latents, and kept in the `cache`.
 
-    In a folder the mask of `10_dress/a.png` is `10_dress/a.*` or `a.*`. InputError, with every problem at once, for a folder that is not there
-    or has no mask of any image, and for masks that cannot be read, are black all over, or have another shape than their image.
+    In a folder the mask of `10_dress/a.png` is `a.png`, `a.png.*` or `a.*` in its folder `10_dress/`, else in itself. InputError, with every
+    problem at once, for a folder that is not there or has no mask of any image, for masks that may be of several images, images that may have
+    several masks, and masks that cannot be opened or have another shape than their image.
     """
     if kind is None:
         return None
+    kept = cache if cache is not None else TensorCache()
     if kind != "folder" or masks_dir is None:
-        return Masks(kind)
+        return Masks(kind, cache=kept)
     folder = Path(masks_dir).expanduser()
     if not folder.is_dir():
         raise InputError(f"{_FIELD}: {str(folder)!r} is no folder; give the folder that holds the masks")
-    there = {_spelt(path.relative_to(folder).with_suffix("").as_posix()): path for path in _images(folder)}
-    files, problems = dict[str, tuple[Path, str]](), list[str]()
+    there = list(_images(folder))
+    mask_of, problems = _paired(folder, there, items)
+    files = dict[str, tuple[Path, str]]()
     for item in items:
-        stem = _spelt(item.path.stem)
-        path = there.get(_spelt(f"{item.path.parent.name}/") + stem) or there.get(stem)
-        if path is None:
-            continue
-        try:
-            _read(path, item.size)
-            files[item.name] = path, hashlib.sha256(path.read_bytes()).hexdigest()
-        except InputError as error:
-            problems.extend(error.problems)
+        if item.name in mask_of:
+            try:
+                files[item.name] = mask_of[item.name], _checked(mask_of[item.name], item.size)
+            except InputError as error:
+                problems.extend(error.problems)
     if not files and not problems:
         example = f"{items[0].path.stem}.png" if items else "a.png"
         raise InputError(
@@ -104,38 +114,103 @@ def find_masks(kind: str | None, masks_dir: str | Path | None, items: Sequence[C
     if problems:
         raise InputError(problems)
     used = {path for path, _ in files.values()}
-    return Masks(kind, files, tuple(sorted(path.name for path in set(there.values()) - used)))
+    unused = sorted(path.relative_to(folder).as_posix() for path in there if path not in used)
+    return Masks(kind, files, tuple(unused), kept)
+
+
+def _paired(folder: Path, there: Sequence[Path], items: Sequence[CaptionedImage]) -> tuple[dict[str, Path], list[str]]:
+    """The mask of each image that has one, by the image's name, and what cannot be told apart: a line for each kind."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_name = {_spelt(path.relative_to(folder).as_posix()): path for path in there}
+    for path in there:
+        by_stem[_spelt(path.relative_to(folder).with_suffix("").as_posix())].append(path)
+    found, several = dict[str, Path](), list[str]()
+    images_of: dict[Path, dict[str, str]] = defaultdict(dict)
+    for item in items:
+        above = dict.fromkeys([item.name.rpartition("/")[0], item.path.parent.name, ""])
+        for place in (_spelt(f"{one}/" if one else "") for one in above):
+            name, stem = place + _spelt(item.path.name), place + _spelt(item.path.stem)
+            masks = [by_name[name]] if name in by_name else by_stem.get(name) or by_stem.get(stem) or []
+            if len(masks) > 1:
+                several.append(f"{item.name} ({', '.join(path.name for path in masks)})")
+            elif masks:
+                found[item.name] = masks[0]
+                images_of[masks[0]].setdefault(item.sha256 or item.name, item.name)
+            if masks:
+                break
+    shared = [f"{path.name} of {' and '.join(images.values())}" for path, images in images_of.items() if len(images) > 1]
+    problems = []
+    if several:
+        problems.append(f"{_FIELD}: {len(several)} images have several masks: {_some(several)}; keep one of each")
+    if shared:
+        problems.append(
+            f"{_FIELD}: {len(shared)} masks would be of several images: {_some(shared)}; put masks into folders called as those of their "
+            "images, or call them as the whole file, a.jpg.png for a.jpg"
+        )
+    return found, problems
+
+
+def _checked(path: Path, size: tuple[int, int]) -> str:
+    """The SHA-256 of a mask file that is of its image's shape by its head."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as file:
+            width, height = file.size[::-1] if file.getexif().get(0x0112) in _TURNED else file.size
+    except Exception as error:  # decoders raise what they like on broken files
+        raise InputError(f"{_FIELD}: mask {str(path)!r} cannot be read ({error}); replace or remove it") from None
+    if abs(width * size[1] / (height * size[0]) - 1) > _RATIO:
+        raise InputError(
+            f"{_FIELD}: mask {str(path)!r} has {width} x {height} pixels and its image {size[0]} x {size[1]}; "
+            "make one of the image's shape"
+        )
+    return hashlib.sha256(content).hexdigest()
 
 
 class EncodedMasks:
     """The masks of images by index, at the size of their latents."""
 
-    def __init__(
-        self, masks: Masks, items: Sequence[CaptionedImage], sizes: Sequence[tuple[int, int]], factor: int, cache: TensorCache
-    ):
-        self._masks, self._items, self._sizes, self._factor, self._cache = masks, items, sizes, factor, cache
+    def __init__(self, masks: Masks, items: Sequence[CaptionedImage], sizes: Sequence[tuple[int, int]], factor: int):
+        self._masks, self._items, self._sizes, self._factor = masks, items, sizes, factor
 
     def mask(self, index: int, mirrored: bool = False) -> torch.Tensor | None:
         """(1, h, w), float32 in [0, 1], 1 what counts; None where the image has no mask, or nothing of it is in the crop."""
-        item, size = self._items[index], self._sizes[index]
-        key = key_of(image=item.sha256, size=size, factor=self._factor, **self._masks.key(item))
-        found = self._cache.get(key) or self._cache.put(key, {"mask": self._encode(item, size)})
+        key, cache = self._key(index), self._masks.cache
+        found = cache.get(key) or cache.put(key, {"mask": self._encode(self._items[index], self._sizes[index])})
         cells = found["mask"].float() / 255
         if not cells.any():
             return None
         return (cells.flip(1) if mirrored else cells)[None]
 
-    def prepare(self, label: str) -> None:
-        """Find every mask, with a progress bar, and say how many images have one."""
-        without, count = [], len(self._items)
-        with bar(label, count) as progress:
-            for index, item in enumerate(self._items):
-                if self.mask(index) is None:
-                    without.append(item.name)
-                progress.advance()
-        rest = f"; those without count whole: {_some(without)}" if without else ""
-        tell = warn if len(without) == count else say
-        tell(f"Masks (data.masks {self._masks.kind}): {count - len(without)} of {count} images have one{rest}")
+    def prepare(self) -> list[str]:
+        """Make every mask, with a progress bar where that takes long; returns the names of the images without one.
+
+        InputError, with every problem at once, for masks that cannot be read or are black all over.
+        """
+        cache, problems = self._masks.cache, list[str]()
+        new = [index for index in range(len(self._items)) if self._key(index) not in cache]
+
+        def encode(index: int) -> torch.Tensor | InputError:
+            try:
+                return self._encode(self._items[index], self._sizes[index])
+            except InputError as error:
+                return error
+
+        shown = bar("find masks", len(new)) if len(new) >= _MANY else nullcontext()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, shown as progress:
+            for index, found in zip(new, pool.map(encode, new), strict=True):
+                if isinstance(found, InputError):
+                    problems += found.problems
+                else:
+                    cache.put(self._key(index), {"mask": found})
+                if progress is not None:
+                    progress.advance()
+        if problems:
+            raise InputError(problems)
+        return [item.name for index, item in enumerate(self._items) if self.mask(index) is None]
+
+    def _key(self, index: int) -> str:
+        item = self._items[index]
+        return key_of(image=item.sha256, size=self._sizes[index], factor=self._factor, **self._masks.key(item))
 
     def _encode(self, item: CaptionedImage, size: tuple[int, int]) -> torch.Tensor:
         """(h, w), uint8: the mean of each cell's pixels; zeros without a mask."""
@@ -150,10 +225,10 @@ class EncodedMasks:
 def alpha_of(content: bytes) -> Image.Image | None:
     """The alpha channel of an image file, 8-bit, after its EXIF turn; None where there is none, or all of it is opaque."""
     with Image.open(io.BytesIO(content)) as file:
+        if file.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in file.info:
+            return None  # by its head, before it is decoded
         picture = ImageOps.exif_transpose(file)
         picture.load()
-    if picture.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in picture.info:
-        return None
     alpha = picture.convert("RGBA").getchannel("A")
     return None if alpha.getextrema()[0] == 255 else alpha
 
@@ -168,11 +243,6 @@ def _read(path: Path, size: tuple[int, int]) -> Image.Image:
     if mask.getextrema()[1] == 0:
         raise InputError(
             f"{_FIELD}: mask {str(path)!r} is black all over; paint white what counts, or remove it and the whole image counts"
-        )
-    if abs(mask.width * size[1] / (mask.height * size[0]) - 1) > _RATIO:
-        raise InputError(
-            f"{_FIELD}: mask {str(path)!r} has {mask.width} x {mask.height} pixels and its image {size[0]} x {size[1]}; "
-            "make one of the image's shape"
         )
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 

@@ -79,7 +79,7 @@ class Kind(Enum):
         True,
     )
     TOO_LONG = "captions_too_long", "captions longer than the model reads, cut", "shorten them, or data.max_token_length", True
-    MASKLESS = "images_without_a_mask", "images without a mask, which count whole", "data.masks_dir", False
+    MASKLESS = "images_without_a_mask", "images without a mask, which count whole", "data.masks", False
     IDENTICAL = "captions_identical", "images with a caption that others have too", "write what differs", False
     LEAK = "references_in_training", "references that look like training images", "take others out: fashion-ml split", True
     COPIES = "exact_duplicates", "copies of the same bytes", "remove them; N of N_class repeats", True

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fashion_ml.data.images import CaptionedImage, load_unchanged
 from fashion_ml.data.near_duplicates import look_of, near_duplicates
 from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.console import Bar, bar
 
-_MANY = 1000
-"""Images that take so long to look at that it is shown."""
+_MANY, _MANY_OPENED = 1000, 100
+"""Images that take so long to look at that it is shown, and to open."""
 
 
 def hold_out(
@@ -95,5 +96,18 @@ def _found_alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[li
             hashes[row] = items[index].hashes or look(index)["hashes"].numpy().view(np.uint64)
             if progress is not None and not items[index].hashes:
                 progress.advance()
-    groups = near_duplicates(hashes, lambda row: look(alone[row])["thumbnail"].numpy())
+    with ExitStack() as stack:
+        shown: list[Bar] = []
+
+        def thumbnail(row: int) -> NDArray[np.uint8]:
+            if key_of(near_duplicates=1, image=items[alone[row]].sha256) not in cache:
+                opened.append(row)
+                if len(opened) == _MANY_OPENED:
+                    shown.append(stack.enter_context(bar("compare near-duplicates", len(alone), len(opened))))
+                elif shown:
+                    shown[0].advance()
+            return look(alone[row])["thumbnail"].numpy()
+
+        opened: list[int] = []
+        groups = near_duplicates(hashes, thumbnail)
     return sorted(sorted(index for row in group for index in copies[items[alone[row]].sha256]) for group in groups)

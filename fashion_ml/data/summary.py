@@ -50,11 +50,18 @@ class FolderSummary:
     buckets: tuple[Bucket, ...]
     """The sizes of training, the most frequent one first; empty where images are not trained or encoded."""
     notices: Mapping[Kind, tuple[Notice, ...]] = field(default_factory=dict)
+    masks: tuple[str, int] | None = None
+    """Where masks are from, `alpha`, `folder` or `garment`, and how many images have one; None where none are asked for."""
 
     def plus(self, notices: Iterable[Notice]) -> FolderSummary:
         """With more that was noticed."""
         all_ = [*(one for some in self.notices.values() for one in some), *notices]
         return replace(self, notices={kind: tuple(some) for kind, some in by_kind(all_).items()})
+
+    def with_masks(self, kind: str, without: Sequence[str]) -> FolderSummary:
+        """With how many images have a mask; those named `without` have none."""
+        found = self.plus(Notice(Kind.MASKLESS, name) for name in without)
+        return replace(found, masks=(kind, self.images - len(without)))
 
     def lines(self) -> list[tuple[str, bool]]:
         """A line for each kind that was noticed, and whether something is not as it was meant."""
@@ -74,6 +81,7 @@ class FolderSummary:
             "buckets": [
                 {"size": list(one.size), "images": one.images, "cropped_share": round(one.cropped, 4)} for one in self.buckets
             ],
+            **({"masks": {"from": self.masks[0], "images": self.masks[1]}} if self.masks else {}),
             "noticed": {
                 kind.key: {
                     "count": sum(one.count for one in some),

@@ -21,6 +21,9 @@ def lines_of(summaries: Iterable[FolderSummary]) -> list[tuple[str, bool]]:
     for one in summaries:
         lines.append((_head(one), False))
         lines += [(f"{_INDENT}{line}", False) for line in [*_folders(one), *_sizes(one)]]
+        if one.masks is not None:
+            kind, count = one.masks
+            lines.append((f"{_INDENT}masks (data.masks {kind}): {count:,} of {count_of(one.images)} have one", count == 0))
         lines += [(f"{_INDENT}{line}", important) for line, important in one.lines()]
     return lines
 

@@ -102,6 +102,10 @@ def inspect_lora(path: Path) -> dict[str, Any]:
 
     from fashion_ml.models.kohya_format import read_metadata
 
+    if path.is_dir():
+        inside = sorted(one.name for one in path.iterdir() if one.suffix.lower() == ".safetensors")
+        hint = f"{str(path / inside[0])!r}" if inside else "a LoRA's .safetensors file"
+        raise InputError(f"file: {str(path)!r} is a folder; give {hint}")
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())

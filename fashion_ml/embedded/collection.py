@@ -16,7 +16,7 @@ TOKEN = "zarya"
 TRAINING_IMAGES, REFERENCES, REPEATS = 48, 24, 10
 _TRAINING_SEED, _REFERENCE_SEED = 501, 907
 VERSION = 1
-_MANIFEST = "collection.json"
+_MANIFEST, _PARTS = "collection.json", ("train", "references")
 
 
 def collection_folder() -> Path:
@@ -45,10 +45,23 @@ def folder_of(given: str | Path, part: str) -> Path:
 
 
 def is_collection(given: str | Path) -> bool:
-    """Whether that is the embedded collection or a part of one that was written: `embedded`, or its folder `train` or `references`."""
+    """Whether that is the embedded collection or a part of one that was written: `embedded`, or its folder `train` or `references`.
+
+    What lies beside a `collection.json` of another kind, or is another folder beside ours, is someone's own.
+    """
+    if str(given) == "embedded":
+        return True
     try:
-        return str(given) == "embedded" or (Path(given).expanduser().absolute().parent / _MANIFEST).is_file()
-    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
+        place = Path(given).expanduser().absolute()
+        note = json.loads((place.parent / _MANIFEST).read_text(encoding="utf-8"))
+        return place.name in _PARTS and note == _facts(note["size"])
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+    ):  # a name that is too long, an unknown ~user, another note
         return False
 
 
@@ -57,13 +70,7 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
 
     A new folder appears complete or not at all. InputError when it holds something else.
     """
-    facts: dict[str, object] = {
-        "collection": TOKEN,
-        "version": VERSION,
-        "size": size,
-        "training": TRAINING_IMAGES,
-        "references": REFERENCES,
-    }
+    facts = _facts(size)
     folder = folder.absolute()  # "." has no name
     if _holds(folder, facts):
         return folder
@@ -86,6 +93,17 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
     return folder
 
 
+def _facts(size: object) -> dict[str, object]:
+    """What the manifest says."""
+    return {
+        "collection": TOKEN,
+        "version": VERSION,
+        "size": size,
+        "training": TRAINING_IMAGES,
+        "references": REFERENCES,
+    }
+
+
 def _move(new: Path, folder: Path) -> None:
     """Rename a folder; into an empty one, which may be someone's working folder, its content with the manifest last."""
     if not folder.exists():
@@ -96,8 +114,10 @@ def _move(new: Path, folder: Path) -> None:
 
 
 def _holds(folder: Path, facts: dict[str, object]) -> bool:
-    manifest = folder / _MANIFEST
-    return manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")) == facts
+    try:
+        return bool(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")) == facts)
+    except (OSError, ValueError):  # none, or someone's own
+        return False
 
 
 def _write_part(folder: Path, count: int, seed: int, size: int) -> None:

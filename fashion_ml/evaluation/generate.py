@@ -20,6 +20,7 @@ from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import Bar
+from fashion_ml.runtime.printable import storable
 from fashion_ml.runtime.seeding import derive_seed
 
 _KEY = "generation.json"
@@ -32,7 +33,7 @@ class Job:
     reference: int
     """Index of the reference."""
     name: str
-    """File name without an ending; different for every job."""
+    """File name without an ending, as MLflow's stores take it; different for every job."""
     prompt: str
     seed: int
     size: tuple[int, int]
@@ -51,7 +52,7 @@ def jobs_of(references: Sequence[CaptionedImage], settings: Evaluation, sizes: S
     return [
         Job(
             number,
-            f"{names[number]}_{index}",
+            storable(f"{names[number]}_{index}"),
             reference.caption,
             image_seed(settings.seed, reference.name, index),
             sizes[number],

@@ -11,6 +11,8 @@ import pandas as pd
 
 from fashion_ml.evaluation.artifacts import Pairs, write_evaluation
 from fashion_ml.evaluation.fingerprint import fingerprint
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.printable import storable
 from fashion_ml.tracking.run import TrackedRun, open_run
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ def log_lora(run: TrackedRun, result: EvaluationResult, folder: Path) -> Evaluat
     for strength, means in result.curve.items():
         run.log_metrics({f"strength/{metric}": mean for metric, mean in means.items()}, step=round(100 * strength))
     result = log_evaluation(run, result, folder)
+    odd = [name for name in dict.fromkeys(result.pairs.references) if storable(name) != name]
+    if odd:
+        say(f"Images of {len(odd)} references are called {storable(odd[0])} and so on: MLflow does not give back {odd[0]}")
     for name, kept in result.generated.items():
         log_images(run, kept, f"images/{name.lower()}")
     return result

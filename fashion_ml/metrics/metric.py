@@ -60,6 +60,11 @@ class Metric:
     """The module of this package whose PARAMETERS decide the numbers."""
 
     @property
+    def title(self) -> str:
+        """Its name for people; of a family what all its columns are called like."""
+        return f"{self.name}<category>" if self.family else self.name
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Version and parameters: everything about the formula that its numbers depend on, for the fingerprint."""
         found: dict[str, Any] = {"version": self.version}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.data.notices import DOMAINS, REFERENCES, TRAINING, Kind, Notice, by_kind, line_of, some_of
+from fashion_ml.data.notices import DOMAINS, REFERENCES, TRAINING, Kind, by_kind, line_of, some_of
 from fashion_ml.data.summary_lines import lines_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _FOLDER, _ARTIFACTS = "data_summary", "data"
 _FOLDERS = ("training", "prior", "references")
 """What is read by the settings of all data; a subset has its own."""
-_MEMORY = 64 << 20
-"""Bytes of thumbnails that are kept in memory."""
 
 
 def summed_up(config: LoraExperiment, sources: Sources, pipeline: Any) -> Sources:
@@ -42,16 +40,15 @@ def summed_up(config: LoraExperiment, sources: Sources, pipeline: Any) -> Source
 def summarise_sources(config: LoraExperiment, sources: Sources, factor: int, tokenizer: Any) -> tuple[FolderSummary, ...]:
     """The summary of each folder that was read, for a base whose VAE has that factor."""
     from fashion_ml.data.buckets import image_sizes
+    from fashion_ml.data.masks import EncodedMasks
     from fashion_ml.data.split import alike
     from fashion_ml.data.summary import leaks, summarise, too_long
-    from fashion_ml.data.tensor_cache import TensorCache
     from fashion_ml.models.text_encoding import token_counter, token_limit
     from fashion_ml.training.subset_images import as_prompts
 
-    cache = Path(config.data.cache_dir).expanduser() if config.data.cache_dir else None
     readings = [replace(_as_used(reading, sources.of(role), config), role=role) for role, reading in sources.readings.items()]
     images = [item for reading in readings for item in reading.items]
-    groups = [[images[index] for index in group] for group in alike(images, TensorCache(cache, _MEMORY)) if len(group) > 1]
+    groups = [[images[index] for index in group] for group in alike(images, sources.looks) if len(group) > 1]
     weighted, bucketing = config.data.weighted_captions, config.data.bucketing(factor)
     count, limit = token_counter(tokenizer, weighted_captions=weighted), token_limit(tokenizer, config.data.max_token_length)
     summaries = []
@@ -59,10 +56,9 @@ def summarise_sources(config: LoraExperiment, sources: Sources, factor: int, tok
         sizes = image_sizes([item.size for item in reading.items], **bucketing)
         summary = summarise(reading, sizes, groups)
         summary = summary.plus(too_long(as_prompts(reading.items, config.data), count, limit))
-        if reading.role.startswith(TRAINING) and sources.masks is not None and sources.masks.files:
-            summary = summary.plus(
-                Notice(Kind.MASKLESS, one.name) for one in reading.items if one.name not in sources.masks.files
-            )
+        if reading.role.startswith(TRAINING) and sources.masks is not None:
+            encoded = EncodedMasks(sources.masks, reading.items, sizes, factor)
+            summary = summary.with_masks(sources.masks.kind, encoded.prepare())
         if reading.role == REFERENCES:
             summary = summary.plus(leaks(sources.items, reading.items, groups))
         summaries.append(summary)
@@ -150,6 +146,7 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     from fashion_ml.embedded.collection import folder_of
     from fashion_ml.runs.inputs import Sources, known_images, references_folder, training_folder
     from fashion_ml.runs.without_config import lora_experiment
+    from fashion_ml.training.lora_inputs import small_cache
     from fashion_ml.training.subset_images import as_meant, scan_subsets
 
     if not directory and not config:
@@ -178,8 +175,11 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     training, prior_items, references_items = (
         [item for role, reading in readings.items() if role.startswith(start) for item in reading.items] for start in _FOLDERS
     )
-    masks = find_masks(data.masks, data.masks_dir, training)
-    sources = Sources(training, prior_items, references_items, None, readings, masks)
+    looks = small_cache(experiment)
+    masks = find_masks(data.masks, data.masks_dir, training, looks)
+    sources = Sources(training, prior_items, references_items, None, readings, masks, looks)
+    if masks is not None:
+        masks.say_unused()
     ours = experiment.model.base == "embedded"
     summaries = summarise_sources(experiment, sources, 4 if ours else 8, _tokenizer(ours))
     return LookedAt(folder, summaries, next(iter(readings.values())).items)

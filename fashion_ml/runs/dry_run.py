@@ -99,10 +99,10 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False) -> DryRun:
         accelerator = accelerator_for(config.training.mixed_precision)
         sources = read_sources(config, tell=False)
         pipeline = checked_pipeline(config, accelerator)
-        config = with_steps(config, pipeline, sources.items, accelerator.num_processes)
+        config = with_steps(config, pipeline, sources.items, accelerator.num_processes, sources.looks)
         sources = summed_up(config, sources, pipeline)
         check_base(config)
-        kept, held = split_items(config, sources.items, None)
+        kept, held = split_items(config, sources.items, sources.looks)
         factor, steps, processes = vae_factor(pipeline), config.training.max_train_steps, accelerator.num_processes
         per_epoch = step_plan(config, [sources.items[index] for index in kept], factor, processes).steps_per_epoch
         files = kept_files(config, steps, per_epoch, len(held))
@@ -154,7 +154,7 @@ def _lora_steps(
     training = config.training
     enough = training.train_batch_size * training.gradient_accumulation_steps * _STEPS
     some = config.model_copy(update={"data": config.data.model_copy(update={"validation_split": 0.0})})
-    inputs, _ = prepare_inputs(some, pipeline, items[:enough], sources.prior[:enough], accelerator)
+    inputs, _ = prepare_inputs(some, pipeline, items[:enough], sources.prior[:enough], accelerator, masks=sources.masks)
     batches = list(inputs.batches(1))
     largest = max(batches, key=lambda batch: batch.latents.numel())
     text = largest.text.ids if isinstance(largest.text, Tokens) else largest.text

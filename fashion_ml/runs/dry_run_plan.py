@@ -45,7 +45,7 @@ def measured_lora(config: LoraExperiment, references: int, held_out: int, per_ep
     images = references * evaluation.images_per_reference
     every, checks = training.validate_every_n_steps or per_epoch, training.performance_check_interval
     times = len([step for step in range(1, steps + 1) if step % every == 0 or step == steps]) if held_out else 0
-    metrics = [metric.name for metric in asked_for(["lora"], evaluation.extra_metrics, encoder=encoder)]
+    metrics = [metric.title for metric in asked_for(["lora"], evaluation.extra_metrics, encoder=encoder)]
     final = evaluation.enabled and bool(checks) and steps % (checks or 1) == 0
     return {
         "evaluation": {

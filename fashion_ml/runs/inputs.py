@@ -20,6 +20,7 @@ from fashion_ml.data.images import (
 )
 from fashion_ml.data.masks import Masks, find_masks
 from fashion_ml.data.notices import REFERENCES
+from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
@@ -27,6 +28,7 @@ from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
 from fashion_ml.metrics.registry import METRICS, asked_for
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say
+from fashion_ml.training.lora_inputs import small_cache
 from fashion_ml.training.subset_images import as_meant, as_prompts, scan_subsets, subsets_folder, with_lines
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class Sources:
     """What the folders hold that were read, by what they are for: training, prior, references."""
     masks: Masks | None = None
     """Of the training images; None where none are asked for."""
-
+    looks: TensorCache = field(default_factory=TensorCache)
+    """What images look like and which are near-duplicates, so that each is looked at once."""
     summary: tuple[FolderSummary, ...] = ()
     """What is known of each of these folders, for training."""
 
@@ -86,6 +89,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     settings, data = config.evaluation, config.data
     extension, problems = data.caption_extension, list[str]()
     skip, known, readings = data.on_bad_image == "skip", known_images(config), dict[str, Reading]()
+    looks = small_cache(config)
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -110,7 +114,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     if training_images and config.network.network_weights:
         attempt(lambda: read_lora(Path(config.network.network_weights or "").expanduser(), "network.network_weights"), None)
     items, prior = _trained_on(config, read_classes) if training_images else (_if_there(config), [])
-    masks = attempt(lambda: find_masks(data.masks, data.masks_dir, items), None) if items and training_images else None
+    masks = attempt(lambda: find_masks(data.masks, data.masks_dir, items, looks), None) if items and training_images else None
     references: list[CaptionedImage] = []
     measured = settings.enabled or config.training.performance_check_interval is not None
     if measured:
@@ -133,7 +137,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         reading.say_left_out()
     if masks and is_main():
         masks.say_unused()
-    return Sources(items, prior, references, suite_of, readings, masks)
+    return Sources(items, prior, references, suite_of, readings, masks, looks)
 
 
 def _trained_on(

@@ -59,7 +59,7 @@ def run_lora(
     accelerator = accelerator_for(config.training.mixed_precision)
     inputs = read_sources(config, tell=False)
     pipeline = [checked_pipeline(config, accelerator)]
-    config = with_steps(config, pipeline[0], inputs.items, accelerator.num_processes)
+    config = with_steps(config, pipeline[0], inputs.items, accelerator.num_processes, inputs.looks)
     resumed = earlier is not None
     if not accelerator.is_main_process:
         _train_along(config, pipeline.pop(), inputs, accelerator, resume=resumed)
@@ -163,7 +163,6 @@ def _train(
     *,
     resume: bool,
 ) -> TrainedLora:
-    from fashion_ml.training.lora_inputs import prepare_inputs
     from fashion_ml.training.lora_loop import Hooks, train_lora
     from fashion_ml.training.train_state import STATE, state_step
 
@@ -185,13 +184,20 @@ def _train(
             check=lambda step, path: _check_performance(config, path, inputs, run, folder, step),
             sample=_sampler(config, pipeline, inputs, run, folder, accelerator),
         )
-        steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
+        steps, validation = _prepared(config, pipeline, inputs, accelerator)
         trained = train_lora(config, pipeline, steps, validation, folder, hooks, accelerator, resume=resume)
     _write_report(config, trained, folder / "training_logs", len(inputs.items))
     if run:
         tags = {"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"}
         run.set_tags(tags | ({"best_step": str(trained.best_step)} if trained.best_step else {}))
     return trained
+
+
+def _prepared(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerator: Any) -> Any:
+    """The inputs of every step, and the validation."""
+    from fashion_ml.training.lora_inputs import prepare_inputs
+
+    return prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator, masks=inputs.masks, looks=inputs.looks)
 
 
 def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, images: int) -> None:
@@ -212,11 +218,10 @@ def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, imag
 
 def _train_along(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerator: Any, *, resume: bool) -> None:
     """What a process beside the main one does: the same steps on its share of every batch."""
-    from fashion_ml.training.lora_inputs import prepare_inputs
     from fashion_ml.training.lora_loop import Hooks, train_lora
 
     folder = shared_folder(None, accelerator)
-    steps, validation = prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator)
+    steps, validation = _prepared(config, pipeline, inputs, accelerator)
     train_lora(config, pipeline, steps, validation, folder, Hooks(rows=lambda rows: None), accelerator, resume=resume)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,10 @@ def plan_split(folder: Path, out: Path | None, count: int, seed: int, *, move: b
     beside = [index for one in chosen for index in group_of[one.index] if index != one.index]
     names = Counter(Path(items[one.index].name).stem for one in chosen)
     targets = [_target(items[one.index], REFERENCES, names) for one in chosen]
-    taken = [_taken(items[one.index], target, extension) for one, target in zip(chosen, targets, strict=True)]
-    taken += [_taken(items[index], Path(ALIKE) / items[index].name, extension) for index in beside]
+    places = {items[index].path.parent for index in (*(one.index for one in chosen), *beside)}
+    files = {place: CaptionFiles(frozenset(list_folder(place).others), extension) for place in places}
+    taken = [_taken(items[one.index], target, files) for one, target in zip(chosen, targets, strict=True)]
+    taken += [_taken(items[index], Path(ALIKE) / items[index].name, files) for index in beside]
     return Split(
         folder,
         place,
@@ -117,9 +119,9 @@ def _target(item: CaptionedImage, folder: str, names: Counter[str]) -> Path:
     return Path(folder) / (f"{path.parent.name}_{path.name}" if twice else path.name)
 
 
-def _taken(item: CaptionedImage, target: Path, extension: str) -> Taken:
+def _taken(item: CaptionedImage, target: Path, files: Mapping[Path, CaptionFiles]) -> Taken:
     folder = item.path.parent
-    caption = CaptionFiles(frozenset(list_folder(folder).others), extension).of(item.path.name)
+    caption = files[folder].of(item.path.name)
     return Taken(item.path, folder / caption if caption else None, item.caption, target)
 
 

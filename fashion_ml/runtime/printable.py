@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LOST = re.compile(r"[%#?\\]|(?<![^/]) ")
 
 
 def printable(name: str) -> str:
@@ -14,6 +15,12 @@ def printable(name: str) -> str:
     A tilde, for MLflow finds no artifact whose name has a per cent sign.
     """
     return name if name.isascii() else _SURROGATE.sub(_escaped, name)
+
+
+def storable(name: str) -> str:
+    """A path whose parts MLflow's stores give back: `~25` for a per cent sign, which they decode, likewise for `#`, `?` and backslashes, where
+    their addresses end, and for a space in front, which they strip."""
+    return _LOST.sub(lambda found: f"~{ord(found[0]):02X}", name)
 
 
 def is_printable(name: str) -> bool:

@@ -15,7 +15,7 @@ from fashion_ml.data.captions import plain_caption
 from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import BatchSettings, StepInputs
-from fashion_ml.data.masks import EncodedMasks, find_masks
+from fashion_ml.data.masks import EncodedMasks, Masks, find_masks
 from fashion_ml.data.split import hold_out
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
@@ -37,14 +37,18 @@ def prepare_inputs(
     items: Sequence[CaptionedImage],
     prior_items: Sequence[CaptionedImage],
     accelerator: Any,
+    *,
+    masks: Masks | None = None,
+    looks: TensorCache | None = None,
 ) -> tuple[StepInputs, Validation | None]:
     """Split, encode what is to be cached, and return the inputs of every step and the validation, if images are held out.
 
-    Encoders that are not needed any more leave the GPU. InputError when nothing can be held out.
+    `masks` are those of the images, looked for here when they are not given; `looks` is what is known of near-duplicates. Encoders that are
+    not needed any more leave the GPU. InputError when nothing can be held out.
     """
     data = config.data
     folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    kept, held = split_items(config, items, folder)
+    kept, held = split_items(config, items, looks)
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
     vae_sha256 = weights_sha256(pipeline.vae)
     parts = ([items[i] for i in kept], prior_items, as_prompts([items[i] for i in held], data))
@@ -56,8 +60,14 @@ def prepare_inputs(
         for part in parts
     )
     assert images is not None
-    masks, held_masks = _masks(config, items, (images, validated), vae_factor(pipeline), accelerator)
+    found = masks or find_masks(data.masks, data.masks_dir, items, small_cache(config))
+    of_images, of_held = (
+        EncodedMasks(found, part.items, part.sizes, vae_factor(pipeline)) if found and part else None
+        for part in (images, validated)
+    )
     with accelerator.main_process_first():
+        for encoded_masks in filter(None, (of_images, of_held)):
+            encoded_masks.prepare()
         for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
             if encoded is not None:
                 mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
@@ -75,7 +85,7 @@ def prepare_inputs(
         timesteps=len(scheduler.alphas_cumprod),
         process=accelerator.process_index,
         processes=accelerator.num_processes,
-        masks=masks,
+        masks=of_images,
     )
     if validated is None:
         return inputs, None
@@ -86,50 +96,38 @@ def prepare_inputs(
         prediction_type=scheduler.config.prediction_type,
         scaling=scaling,
         seed=data.validation_seed,
-        masks=held_masks,
+        masks=of_held,
     )
     return inputs, validation
 
 
-def _masks(
-    config: LoraExperiment,
-    items: Sequence[CaptionedImage],
-    parts: Sequence[EncodedImages | None],
-    factor: int,
-    accelerator: Any,
-) -> list[EncodedMasks | None]:
-    """The masks of each part of the images; None where none are asked for."""
-    data = config.data
-    masks = find_masks(data.masks, data.masks_dir, items)
-    if masks is None:
-        return [None] * len(parts)
-    folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
-    cache = TensorCache(folder, _BESIDE_FOLDER if folder else None)
-    found = [EncodedMasks(masks, part.items, part.sizes, factor, cache) if part else None for part in parts]
-    if accelerator.is_main_process and found[0] is not None:
-        found[0].prepare("find masks")
-    return found
+def small_cache(config: LoraExperiment) -> TensorCache:
+    """For what is small and costs a look at each image: masks, and what near-duplicates are found by; in data.cache_dir if there is one."""
+    folder = Path(config.data.cache_dir).expanduser() if config.data.cache_dir else None
+    return TensorCache(folder, _BESIDE_FOLDER if folder else None)
 
 
-def with_steps(config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], processes: int) -> LoraExperiment:
+def with_steps(
+    config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], processes: int, looks: TensorCache | None = None
+) -> LoraExperiment:
     """The experiment with the optimiser steps that training.max_train_epochs means for these images; the same where that is not given."""
-    training, data = config.training, config.data
+    training = config.training
     if training.max_train_epochs is None:
         return config
-    kept, _ = split_items(config, items, Path(data.cache_dir).expanduser() if data.cache_dir else None)
+    kept, _ = split_items(config, items, looks)
     plan = step_plan(config, [items[i] for i in kept], vae_factor(pipeline), processes)
     steps = training.max_train_epochs * plan.steps_per_epoch
     return config.model_copy(update={"training": training.model_copy(update={"max_train_steps": steps})})
 
 
 def split_items(
-    config: LoraExperiment, items: Sequence[CaptionedImage], folder: Path | None
+    config: LoraExperiment, items: Sequence[CaptionedImage], looks: TensorCache | None
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Which of the items are trained on, and which are held out; `folder` caches their looks. InputError when nothing can be held out."""
+    """Which of the items are trained on, and which are held out; `looks` keeps what is known of them. InputError when nothing can be held
+    out."""
     data = config.data
     try:
-        looks = TensorCache(folder, _BESIDE_FOLDER if folder else None)
-        return hold_out(items, data.validation_split, data.validation_seed, looks)
+        return hold_out(items, data.validation_split, data.validation_seed, looks if looks is not None else small_cache(config))
     except InputError:
         raise
     except ValueError as error:

@@ -15,43 +15,6 @@ _NAMES = {
     "lora_network_weights": "network_weights",
     "stop_text_encoder_training_pct": "stop_text_encoder_training",
 }
-_OF_TYPES = frozenset(
-    [
-        "LyCORIS_preset",
-        "bypass_mode",
-        "block_alphas",
-        "block_dims",
-        "block_lr_zero_threshold",
-        "constrain",
-        "conv_alphas",
-        "conv_block_alphas",
-        "conv_block_dims",
-        "conv_dims",
-        "decompose_both",
-        "dora_wd",
-        "down_lr_weight",
-        "factor",
-        "loraplus_lr_ratio",
-        "loraplus_text_encoder_lr_ratio",
-        "loraplus_unet_lr_ratio",
-        "mid_lr_weight",
-        "module_dropout",
-        "rank_dropout",
-        "rank_dropout_scale",
-        "rescaled",
-        "train_norm",
-        "train_on_input",
-        "unit",
-        "up_lr_weight",
-        "use_cp",
-        "use_scalar",
-        "use_tucker",
-        "LoRA_type",
-        "conv_dim",
-        "conv_alpha",
-    ]
-)
-"""Fields that the network's type decides about."""
 _ARGUMENTS = frozenset(
     [
         "block_alphas",
@@ -69,7 +32,31 @@ _ARGUMENTS = frozenset(
         "up_lr_weight",
     ]
 )
-"""Those of them that the GUI hands on for a plain LoRA."""
+"""Fields that the GUI hands on for a plain LoRA."""
+_OF_TYPES = _ARGUMENTS | frozenset(
+    [
+        "LyCORIS_preset",
+        "bypass_mode",
+        "constrain",
+        "conv_alphas",
+        "conv_dims",
+        "decompose_both",
+        "dora_wd",
+        "factor",
+        "rank_dropout_scale",
+        "rescaled",
+        "train_norm",
+        "train_on_input",
+        "unit",
+        "use_cp",
+        "use_scalar",
+        "use_tucker",
+        "LoRA_type",
+        "conv_dim",
+        "conv_alpha",
+    ]
+)
+"""Those and others that the network's type decides about."""
 _OF_OTHER_MODELS = frozenset(
     [
         "ae",

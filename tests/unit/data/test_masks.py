@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_the_mask_of_a_picture_that_is_white_where_its_mask_is_stays_what_is_whi
     item, masks = written(tmp_path, kind, size, turned)
     shown = fit(load_rgb(item.path), trained_at)
     expected = cells_of(ImageOps.mirror(shown) if mirrored else shown)
-    found = EncodedMasks(masks, [item], [trained_at], FACTOR, TensorCache()).mask(0, mirrored)
+    found = EncodedMasks(masks, [item], [trained_at], FACTOR).mask(0, mirrored)
     assert found is not None
     assert found.shape == (1, *expected.shape)
     assert (found[0] - expected).abs().max() < 0.12  # Lanczos overshoots where the mask does not
@@ -86,7 +87,7 @@ def test_a_mask_of_more_pixels_or_of_another_ending_or_in_a_class_folder_is_foun
     (tmp_path / "other" / "1_x").mkdir(parents=True)
     bright((128, 128)).save(tmp_path / "other" / "1_x" / "a.webp", lossless=True)
     other = find_masks("folder", tmp_path / "other", [item])
-    first, second = (EncodedMasks(m, [item], [(64, 64)], FACTOR, TensorCache()).mask(0) for m in (plain, other))  # type: ignore[arg-type]
+    first, second = (EncodedMasks(m, [item], [(64, 64)], FACTOR).mask(0) for m in (plain, other))  # type: ignore[arg-type]
     assert first is not None
     assert second is not None
     assert (first - second).abs().max() < 0.1
@@ -100,28 +101,28 @@ def test_an_image_without_a_mask_counts_whole_and_how_many_have_one_is_said(tmp_
     bright((64, 64)).save(tmp_path / "masks" / "z.png")
     masks = find_masks("folder", tmp_path / "masks", items)
     assert masks is not None
-    encoded = EncodedMasks(masks, items, [(64, 64)] * 5, FACTOR, TensorCache())
+    encoded = EncodedMasks(masks, items, [(64, 64)] * 5, FACTOR)
     assert [encoded.mask(index) is None for index in range(5)] == [True, False, True, True, True]
+    without = encoded.prepare()
     with caplog.at_level("INFO", logger="fashion_ml"):
-        encoded.prepare("find masks")
         masks.say_unused()
-    assert "Masks (data.masks folder): 1 of 5 images have one; those without count whole: 2_x/a.png, 2_x/c.png" in caplog.text
+    assert without == [items[index].name for index in (0, 2, 3, 4)]
     assert "1 masks belong to no image: z.png" in caplog.text
 
 
 def test_opaque_pictures_have_no_mask_and_nothing_left_of_one_in_the_crop_is_none(tmp_path: Path):
     item, masks = written(tmp_path, "folder", (64, 64))
-    assert EncodedMasks(Masks("alpha"), [item], [(64, 64)], FACTOR, TensorCache()).mask(0) is None
+    assert EncodedMasks(Masks("alpha"), [item], [(64, 64)], FACTOR).mask(0) is None
     edge = Image.new("L", (64, 64), 0)
     edge.paste(255, (0, 0, 4, 64))
     edge.save(tmp_path / "masks" / "a.png")
-    assert EncodedMasks(masks, [item], [(16, 64)], FACTOR, TensorCache()).mask(0) is None
+    assert EncodedMasks(masks, [item], [(16, 64)], FACTOR).mask(0) is None
 
 
 def test_the_garment_is_found_before_an_even_backdrop(tmp_path: Path):
     write_images(tmp_path, count=6)
     items = read_training_folder(tmp_path)
-    encoded = EncodedMasks(Masks("garment"), items, [(64, 64)] * 6, FACTOR, TensorCache())
+    encoded = EncodedMasks(Masks("garment"), items, [(64, 64)] * 6, FACTOR)
     found = [mask for index in range(6) if (mask := encoded.mask(index)) is not None]
     assert found
     assert all(0.05 < mask.mean() < 0.9 for mask in found)
@@ -130,11 +131,12 @@ def test_the_garment_is_found_before_an_even_backdrop(tmp_path: Path):
 def test_an_edited_mask_is_another_one_in_the_cache_and_in_the_digest(tmp_path: Path):
     item, masks = written(tmp_path, "folder", (64, 64))
     cache = TensorCache(tmp_path / "cache")
-    before, digest = EncodedMasks(masks, [item], [(64, 64)], FACTOR, cache).mask(0), masks.digest("d")
+    masks = replace(masks, cache=cache)
+    before, digest = EncodedMasks(masks, [item], [(64, 64)], FACTOR).mask(0), masks.digest("d")
     ImageOps.invert(bright((64, 64))).save(tmp_path / "masks" / "a.png")
-    edited = find_masks("folder", tmp_path / "masks", [item])
+    edited = find_masks("folder", tmp_path / "masks", [item], cache)
     assert edited is not None
-    after = EncodedMasks(edited, [item], [(64, 64)], FACTOR, cache).mask(0)
+    after = EncodedMasks(edited, [item], [(64, 64)], FACTOR).mask(0)
     assert before is not None
     assert after is not None
     assert not torch.equal(before, after)
@@ -160,7 +162,73 @@ def test_masks_that_cannot_be_meant_are_refused(mask: Image.Image | bytes | None
     elif mask is not None:
         mask.save(path)
     with pytest.raises(InputError, match=message):
-        find_masks("folder", tmp_path / "masks", [item])
+        EncodedMasks(find_masks("folder", tmp_path / "masks", [item]), [item], [(64, 64)], FACTOR).prepare()  # type: ignore[arg-type]
+
+
+def images_of(place: Path, *names: str) -> list[CaptionedImage]:
+    """Images that differ, below `images/`."""
+    for number, name in enumerate(names):
+        path = place / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (40 * number, 90, 200)).save(path)
+    return read_training_folder(place / "images")
+
+
+def masks_of(place: Path, items: list[CaptionedImage], *names: str) -> dict[str, str]:
+    for name in names:
+        path = place / "masks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bright((64, 64)).save(path)
+    found = find_masks("folder", place / "masks", items)
+    assert found is not None
+    return {name: path.relative_to(place / "masks").as_posix() for name, (path, _) in found.files.items()}
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        (
+            ["1_x/a.png", "2_y/a.png"],
+            ["a.png"],
+            r"1 masks would be of several images: a\.png of 1_x/a\.png and 2_y/a\.png; put masks",
+        ),
+        (["1_x/a.png", "1_x/a.jpg"], ["1_x/a.webp"], r"a\.webp of 1_x/a\.jpg and 1_x/a\.png; .*a\.jpg\.png for a\.jpg"),
+        (["1_x/a.png", "1_x/a.jpg"], ["a.png"], r"a\.png of 1_x/a\.jpg and 1_x/a\.png"),
+        (["1_x/a.jpg"], ["a.png", "a.webp"], r"1 images have several masks: 1_x/a\.jpg \(a\.png, a\.webp\); keep one"),
+    ],
+)
+def test_a_mask_that_may_be_of_two_images_and_two_masks_of_one_image_are_refused(
+    images: list[str], masks: list[str], message: str, tmp_path: Path
+):
+    with pytest.raises(InputError, match=message):
+        masks_of(tmp_path, images_of(tmp_path, *images), *masks)
+
+
+def test_of_masks_of_one_name_that_of_the_images_folder_and_then_of_its_whole_name_is_taken(tmp_path: Path):
+    items = images_of(tmp_path, "1_x/a.png", "2_y/a.png", "2_y/b.png", "2_y/b.jpg", "2_y/c.jpg")
+    found = masks_of(tmp_path, items, "1_x/a.png", "a.webp", "b.png", "2_y/b.jpg.png", "2_y/c.jpg", "2_y/c.png")
+    assert found == {
+        "1_x/a.png": "1_x/a.png", "2_y/a.png": "a.webp", "2_y/b.png": "b.png", "2_y/b.jpg": "2_y/b.jpg.png", "2_y/c.jpg": "2_y/c.jpg",
+    }  # fmt: skip
+
+
+def test_copies_of_an_image_may_share_its_mask(tmp_path: Path):
+    items = images_of(tmp_path, "1_x/a.png")
+    (tmp_path / "images" / "2_y").mkdir()
+    (tmp_path / "images" / "2_y" / "a.png").write_bytes(items[0].path.read_bytes())
+    assert len(masks_of(tmp_path, read_training_folder(tmp_path / "images"), "a.png")) == 2
+
+
+def test_a_mask_is_made_once_in_threads_or_not_and_remembered_in_the_folder(tmp_path: Path):
+    item, _ = written(tmp_path, "folder", (64, 64))
+    masks = find_masks("folder", tmp_path / "masks", [item], TensorCache(tmp_path / "cache"))
+    assert masks is not None
+    first = EncodedMasks(masks, [item], [(64, 64)], FACTOR)
+    assert first.prepare() == []
+    (tmp_path / "masks" / "a.png").write_bytes(b"gone")  # whoever opens it again fails
+    assert first.mask(0) is not None
+    again = EncodedMasks(replace(masks, cache=TensorCache(tmp_path / "cache")), [item], [(64, 64)], FACTOR)
+    assert again.prepare() == []
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):

@@ -50,6 +50,12 @@ def test_every_reference_has_its_jobs_with_seeds_of_its_own_name():
     assert [(job.prompt, job.size) for job in jobs[2::2]] == [("caption of a.jpg", (64, 32)), ("caption of b.png", (32, 64))]
 
 
+def test_images_are_called_so_that_their_artifacts_can_be_fetched():
+    (job,) = jobs_of([CaptionedImage(Path("a.png"), "a", "1_50%_off/a#1.png")], Evaluation(images_per_reference=1), [(8, 8)])
+    assert job.name == "1_50~25_off/a~231_0"
+    assert job.seed == image_seed(Evaluation().seed, "1_50%_off/a#1.png", 0)  # that of its reference as it is called
+
+
 def test_a_batch_holds_one_size_and_no_more_than_asked_for():
     assert batches_of(JOBS, 2) == [[0, 2], [4], [1, 3]]
 

@@ -72,3 +72,11 @@ def test_alpha_of_convolutions_follows_their_rank_or_the_others_alpha():
     specs = [LoraSpec(rank=4, alpha=1.0, convolutions=True, conv_rank=rank, conv_alpha=alpha) for rank, alpha in given]
     assert [(spec.rank_of(True), spec.alpha_of(True)) for spec in specs] == [(4, 1.0), (2, 2.0), (4, 3.0), (2, 3.0)]
     assert all((spec.rank_of(False), spec.alpha_of(False)) == (4, 1.0) for spec in specs)
+
+
+def test_inspecting_a_folder_names_the_file_inside(tmp_path: Path):
+    with pytest.raises(InputError, match=r"is a folder; give a LoRA's \.safetensors file"):
+        inspect_lora(tmp_path)
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(InputError, match=r"is a folder; give '.*a\.safetensors'"):
+        inspect_lora(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fashion_ml.embedded.collection import is_collection
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.attributes import Category, default_attributes, read_attributes
 from fashion_ml.metrics.attributes.wording import caption_of
@@ -26,6 +27,20 @@ def unnamed(collection: Path, tmp_path: Path) -> Path:
     for path in copy.rglob("*.txt"):
         path.unlink()
     return copy / "train"
+
+
+def test_only_what_the_package_wrote_is_its_collection(collection: Path, tmp_path: Path):
+    own = tmp_path / "own"
+    (own / "train" / "1_x").mkdir(parents=True)
+    assert is_collection("embedded")
+    assert is_collection(collection / "train")
+    assert not is_collection(collection)
+    for note in ('{"albums": []}', "[1]", "no JSON", '{"collection": "zarya", "size": 64}'):
+        (own / "collection.json").write_text(note, encoding="utf-8")
+        assert not is_collection(own / "train")
+    shutil.copy(collection / "collection.json", own)
+    assert is_collection(own / "train")
+    assert not is_collection(own / "photos")
 
 
 @pytest.mark.parametrize(

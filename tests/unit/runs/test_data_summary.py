@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fashion_ml.config import load_config
 from fashion_ml.data.notices import Kind
+from fashion_ml.data.summary_lines import lines_of
 from fashion_ml.models.single_file import clip_tokenizer
-from fashion_ml.runs.data_summary import look_at_data, summarise_sources
+from fashion_ml.runs.data_summary import facts_of, look_at_data, summarise_sources
 from fashion_ml.runs.inputs import read_sources
 from tests.unit.data.folders import picture
 
@@ -66,6 +68,26 @@ def test_images_without_a_mask_are_named(folder: Path):
     given = {"data.masks": "folder", "data.masks_dir": str(folder / "masks"), "model.base": "embedded"}
     (alone,) = look_at_data(str(folder / "train"), given, "", references=False).summaries
     assert [notice.name for notice in alone.notices[Kind.MASKLESS]] == ["1_x/b.png"]
+
+
+def test_the_summary_counts_the_masks_of_every_kind(folder: Path):
+    """Of two images one has half its alpha, and one a shape before an even backdrop."""
+    image = picture(folder / "train" / "1_x" / "a.png", (64, 64), seed=9)
+    with Image.open(image) as file:
+        shown = file.convert("RGB")
+    shown.paste((240, 240, 240), (0, 0, 64, 64))
+    shown.paste((160, 20, 30), (16, 16, 48, 56))
+    shown.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    shown.save(image)
+    picture(folder / "masks" / "1_x" / "b.png", (64, 64), seed=5)
+    for kind, without in (("alpha", ["1_x/b.png"]), ("garment", ["1_x/b.png"]), ("folder", ["1_x/a.png"])):
+        given = {"data.masks": kind, "model.base": "embedded"}
+        given |= {"data.masks_dir": str(folder / "masks")} if kind == "folder" else {}
+        looked = look_at_data(str(folder / "train"), given, "", references=False).summaries
+        facts = facts_of(looked)["training"]
+        assert facts["masks"] == {"from": kind, "images": 1}
+        assert [one["name"] for one in facts["noticed"]["images_without_a_mask"]["files"]] == without
+        assert (f"  masks (data.masks {kind}): 1 of 2 images have one", False) in lines_of(looked)
 
 
 def test_buckets_lessen_what_is_cropped(folder: Path):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from fashion_ml.runtime.printable import composed, is_printable, printable
+from fashion_ml.runtime.printable import composed, is_printable, printable, storable
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,22 @@ def test_only_bytes_that_are_not_utf8_are_written_as_numbers(raw: bytes, shown: 
     assert printable(name) == shown
     assert is_printable(name) == (name == shown)
     printable(name).encode()
+
+
+def test_names_come_back_from_mlflows_store(tmp_path: Path):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'store.db'}")
+    run = client.create_run(client.create_experiment("names", artifact_location=str(tmp_path / "store"))).info.run_id
+    for name in ("x/a.png", "50%_off/a%20b.png", "1_x/a#1.png", "why?/a?.png", " a/ b.png", "x/a 衣.png", "x/a\\b.png"):
+        path = tmp_path / storable(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name, encoding="utf-8")
+        folder = f"images/{path.parent.relative_to(tmp_path).as_posix()}"
+        client.log_artifact(run, str(path), folder)
+        got = client.download_artifacts(run, f"{folder}/{path.name}", str(tmp_path))
+        assert Path(got).read_text(encoding="utf-8") == name
+    assert storable("10_dress/a b~.png") == "10_dress/a b~.png"
 
 
 def test_an_accent_is_one_character_whichever_way_it_was_spelt():
