@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from fashion_ml.config.kohya.shell import words_of
 
 
 def is_nothing(value: Any) -> bool:
@@ -55,9 +56,7 @@ def side_of(name: str, value: Any) -> tuple[int, int]:
 
 def assignments_of(name: str, value: Any) -> dict[str, str]:
     """What `--network_args "conv_dim=4" "conv_alpha=1"` gives: a list, or all in one text. ValueError for what is not of the form a=b."""
-    words: Sequence[str] = (
-        shlex.split(value) if isinstance(value, str) else [word for one in value for word in shlex.split(str(one))]
-    )
+    words = [word for one in ([value] if isinstance(value, str) else value) for word in words_of(str(one)).words]
     wrong = [word for word in words if "=" not in word.strip("=")]
     if wrong:
         raise ValueError(f"{name}: {wrong[0]!r} is not of the form key=value; write for example conv_dim=4")
