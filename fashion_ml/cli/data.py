@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -95,7 +96,8 @@ def split(
     if not dry_run:
         carry_out(planned, move=move, extension=extension)
     write_json(json, to_dict(planned))
-    say(f"Next: fashion-ml train lora --train-data-dir {planned.train} --references {planned.references}")
+    train, held = (shlex.quote(str(path)) for path in (planned.train, planned.references))
+    say(f"Next: fashion-ml train lora --train-data-dir {train} --references {held}")
     if dry_run:
         say("Nothing was written (--dry-run)")
 
@@ -114,8 +116,8 @@ def embedded_collection(
     write_json(json, facts)
     say(f"{folder}: {len(train)} training images in {train[0].parent}, {len(references)} held-out references")
     say(
-        f"Next: fashion-ml train lora --config experiments/lora/embedded.yaml --train-data-dir {folder / 'train'} "
-        f"--references {folder / 'references'}"
+        f"Next: fashion-ml train lora --config experiments/lora/embedded.yaml --train-data-dir {shlex.quote(str(folder / 'train'))} "
+        f"--references {shlex.quote(str(folder / 'references'))}"
     )
 
 
@@ -153,7 +155,8 @@ def encode(
     removed = f", {result.removed} removed" if result.removed else ""
     say(f"{result.folder}: {counts}; {result.made} made now{removed}")
     experiment = "embedded.yaml" if vae == "embedded" else f"sd15_latent.yaml --latent_scale {result.latent_scale:g}"
-    say(f"Next: fashion-ml train stargan --config experiments/stargan/{experiment} --latents-dir {result.folder} --vae {vae}")
+    latents = f"--latents-dir {shlex.quote(str(result.folder))} --vae {shlex.quote(vae)}"
+    say(f"Next: fashion-ml train stargan --config experiments/stargan/{experiment} {latents}")
 
 
 def caption(

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from fashion_ml.runtime.printable import storable
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -43,6 +45,16 @@ OrOne = BeforeValidator(lambda value: [value] if isinstance(value, str) else val
 """A list of texts that may hold commas: a text alone is the only one."""
 ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
+
+
+def _given_back(name: str) -> str:
+    if storable(name) != name:
+        raise ValueError(f"{name!r} is a name that MLflow's stores do not give back; leave out %, #, ? and a space in front")
+    return name
+
+
+ArtifactName = Annotated[FileName, AfterValidator(_given_back)]
+"""The name of a file that is fetched from a run."""
 
 
 def _side(value: object) -> object:

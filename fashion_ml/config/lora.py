@@ -9,10 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from fashion_ml.config.base import (
     AnyCase,
+    ArtifactName,
     Betas,
     ByComma,
     Evaluation,
-    FileName,
     MayChange,
     Model,
     Names,
@@ -285,7 +285,7 @@ class Output(Section):
 
     output_dir: Text | None = None
     """Folder of this run's files; `outputs/<output_name>/<run id>` when not given."""
-    output_name: FileName = "lora"
+    output_name: ArtifactName = "lora"
     """The LoRA is written to `<output_name>.safetensors`."""
     save_precision: Literal["float", "fp16", "bf16"] = "float"
     """Precision of the LoRA's numbers in the file."""

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from fashion_ml.config.base import (
+    ArtifactName,
     ByComma,
-    FileName,
     MayChange,
     Names,
     NotNegative,
@@ -168,7 +168,7 @@ class GanOutput(Section):
 
     output_dir: Text | None = None
     """Folder of this run's files; `outputs/<output_name>/<run id>` when not given."""
-    output_name: FileName = "stargan"
+    output_name: ArtifactName = "stargan"
     """Networks are written to `<output_name>.safetensors`."""
 
 

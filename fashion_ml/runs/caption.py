@@ -146,6 +146,12 @@ def _without_caption(folder: Path, extension: str, result: Drafts) -> Iterator[t
         if path not in places and images_below(path)
     ]
     listings = {place: list_folder(place) for place in places or [folder]}
+    result.left += [
+        f"{printable(place.name)}/{printable(path.name)}/ is not looked into ({images_below(path)} images); move them up"
+        for place, listing in listings.items()
+        for path in (listing.folders if places else ())
+        if images_below(path)
+    ]
     if not any(listing.images for listing in listings.values()):
         there = f" ({result.left[0]})" if result.left else ""
         raise InputError(f"DIR: {str(folder)!r} holds no images, neither itself nor in folders named N_class{there}")

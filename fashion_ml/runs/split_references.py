@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -88,6 +89,9 @@ def carry_out(split: Split, *, move: bool, extension: str) -> None:
 
     InputError when it cannot be written; then everything is where it was.
     """
+    fixed = sorted({str(one.image.parent) for one in split.taken if not os.access(one.image.parent, os.W_OK)}) if move else []
+    if fixed:
+        raise InputError(f"--move: {fixed[0]!r} cannot be written, so nothing can leave it; leave --move out, and it is copied")
     try:
         split.out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{split.out.name}.", dir=split.out.parent) as name:

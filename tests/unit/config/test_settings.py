@@ -131,3 +131,10 @@ def test_a_run_may_be_resumed_with_another_length_and_with_what_decides_nothing_
 ):
     rest = [one.path for one in settings_of(kind) if one.section in ("evaluation", "output", "tracking")]
     assert {one.path for one in settings_of(kind) if one.may_change} == {*free, *rest}
+
+
+@pytest.mark.parametrize("name", ["50%_off", "a#1", "why?", " a"])
+@pytest.mark.parametrize("kind", ["lora", "stargan"])
+def test_a_name_of_weights_that_mlflow_would_not_give_back_is_refused(name: str, kind: str):
+    with pytest.raises(InputError, match=r"output\.output_name: .* is a name that MLflow's stores do not give back"):
+        load_config({"data.train_data_dir": "embedded"} if kind == "lora" else {}, {"output_name": name}, kind=kind)  # type: ignore[call-overload]

@@ -43,6 +43,21 @@ def test_only_what_the_package_wrote_is_its_collection(collection: Path, tmp_pat
     assert not is_collection(own / "photos")
 
 
+def test_images_in_folders_inside_a_class_folder_are_named(unnamed: Path):
+    (folder,) = unnamed.iterdir()
+    (folder / "more").mkdir()
+    images = sorted(folder.glob("*.png"))
+    for path in images[1:]:
+        path.rename(folder / "more" / path.name)
+    images[0].with_suffix(".txt").write_text("a dress", encoding="utf-8")
+    line = f"{folder.name}/more/ is not looked into (47 images); move them up"
+    made = draft_captions(unnamed)
+    assert (made.drafts, made.there, made.left) == ([], 1, [line])
+    images[0].unlink()
+    with pytest.raises(InputError, match=re.escape(f"holds no images, neither itself nor in folders named N_class ({line})")):
+        draft_captions(unnamed)
+
+
 @pytest.mark.parametrize(
     ("labels", "caption"),
     [

@@ -156,3 +156,26 @@ def test_where_it_cannot_be_written_everything_stays(tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match="cannot be written"):
         carry_out(planned, move=True, extension=".txt")
     assert files(tmp_path) == before
+
+
+def test_nothing_is_moved_out_of_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = folder_of(tmp_path / "set")
+    before = files(folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # the tests' user may write everywhere
+    with pytest.raises(InputError, match=r"--move: '.*' cannot be written, so nothing can leave it"):
+        split(folder, move=True)
+    assert files(folder) == before
+    assert not (tmp_path / "set_split").exists()
+
+
+def test_a_folder_is_listed_once_however_many_of_its_images_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = folder_of(tmp_path / "set")
+    listed = list[object]()
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(path), scandir(path))[1])
+    counts = []
+    for count in (4, 8):
+        listed.clear()
+        plan_split(folder, None, count, 0, move=False, extension=".txt")
+        counts.append(len(listed))
+    assert counts[0] == counts[1]
