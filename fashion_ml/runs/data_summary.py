@@ -141,48 +141,54 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     """The summary of a folder, or of those that an experiment reads. Broken images are left out and named. InputError for a wrong folder."""
     from fashion_ml.config import load_config
     from fashion_ml.config.shipped_files import given_or_shipped
-    from fashion_ml.data.images import scan_references, scan_training_folder
     from fashion_ml.data.masks import find_masks
-    from fashion_ml.embedded.collection import folder_of
-    from fashion_ml.runs.inputs import Sources, known_images, references_folder, training_folder
+    from fashion_ml.runs.inputs import Sources
     from fashion_ml.runs.without_config import lora_experiment
     from fashion_ml.training.lora_inputs import small_cache
-    from fashion_ml.training.subset_images import as_meant, scan_subsets
 
     if not directory and not config:
         raise InputError("DIR: is not given; give a folder of N_class folders, or an experiment by --config")
     given = {**settings, **({"data.train_data_dir": directory} if directory else {})}
     experiment = load_config(given_or_shipped(config) if config else lora_experiment(given), given)
-    data, field = experiment.data, "DIR" if directory else "data.train_data_dir"
-    given_folder, known = data.train_data_dir, known_images(experiment)
-    folder = folder_of(given_folder, "references" if references else "train") if given_folder else training_folder(experiment)
-    readings: dict[str, Reading] = {}
-    if references:
-        readings["references"] = scan_references(folder, data.caption_extension, field=field, skip=True, known=known)
-    elif given_folder:
-        readings["training"] = scan_training_folder(folder, data.caption_extension, field=field, skip=True, known=known)
-    if not directory:
-        readings |= {f"training {name}": reading for name, reading in scan_subsets(data, prior=False, known=known).items()}
-    if not directory and data.reg_data_dir:
-        prior = Path(data.reg_data_dir).expanduser()
-        readings["prior"] = scan_training_folder(
-            prior, data.caption_extension, field="data.reg_data_dir", skip=True, known=known
-        )
-    held = references_folder(experiment) if not directory else None
-    if held is not None:
-        readings["references"] = scan_references(held, data.caption_extension, experiment.evaluation.max_references, skip=True)
-    readings = {role: reading if role not in _FOLDERS else as_meant(reading, data) for role, reading in readings.items()}
-    training, prior_items, references_items = (
+    data = experiment.data
+    folder, readings = _readings(experiment, "DIR" if directory else "", references=references)
+    training, prior, held = (
         [item for role, reading in readings.items() if role.startswith(start) for item in reading.items] for start in _FOLDERS
     )
     looks = small_cache(experiment)
     masks = find_masks(data.masks, data.masks_dir, training, looks)
-    sources = Sources(training, prior_items, references_items, None, readings, masks, looks)
+    sources = Sources(training, prior, held, None, readings, masks, looks)
     if masks is not None:
         masks.say_unused()
     ours = experiment.model.base == "embedded"
     summaries = summarise_sources(experiment, sources, 4 if ours else 8, _tokenizer(ours))
     return LookedAt(folder, summaries, next(iter(readings.values())).items)
+
+
+def _readings(config: LoraExperiment, field: str, *, references: bool) -> tuple[Path, dict[str, Reading]]:
+    """The folder that is looked at, and what was read by what it is for: all that the experiment reads, with a `field` that folder alone."""
+    from fashion_ml.data.images import scan_references, scan_training_folder
+    from fashion_ml.embedded.collection import folder_of
+    from fashion_ml.runs.inputs import known_images, references_folder, training_folder
+    from fashion_ml.training.subset_images import as_meant, scan_subsets
+
+    data, known = config.data, known_images(config)
+    readings: dict[str, Reading] = {}
+    given, extension, named = data.train_data_dir, data.caption_extension, field or "data.train_data_dir"
+    folder = folder_of(given, "references" if references else "train") if given else training_folder(config)
+    if references:
+        readings["references"] = scan_references(folder, extension, field=named, skip=True, known=known)
+    elif given:
+        readings["training"] = scan_training_folder(folder, extension, field=named, skip=True, known=known)
+    if not field:
+        readings |= {f"training {name}": reading for name, reading in scan_subsets(data, prior=False, known=known).items()}
+    if not field and data.reg_data_dir:
+        prior = Path(data.reg_data_dir).expanduser()
+        readings["prior"] = scan_training_folder(prior, extension, field="data.reg_data_dir", skip=True, known=known)
+    held = references_folder(config) if not field else None
+    if held is not None:
+        readings["references"] = scan_references(held, extension, config.evaluation.max_references, skip=True)
+    return folder, {role: reading if role not in _FOLDERS else as_meant(reading, data) for role, reading in readings.items()}
 
 
 def _tokenizer(ours: bool) -> Any:

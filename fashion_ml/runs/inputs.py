@@ -87,9 +87,8 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     from fashion_ml.models.stable_diffusion import find_base
 
     settings, data = config.evaluation, config.data
-    extension, problems = data.caption_extension, list[str]()
+    extension, problems, looks = data.caption_extension, list[str](), small_cache(config)
     skip, known, readings = data.on_bad_image == "skip", known_images(config), dict[str, Reading]()
-    looks = small_cache(config)
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:

@@ -75,30 +75,42 @@ def prepare_inputs(
         text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder)
     if latents is not None:
         pipeline.vae.to("cpu")
-    scheduler, scaling = pipeline.scheduler, pipeline.vae.config.scaling_factor
     inputs = StepInputs(
         batch_settings(config),
         images,
         prior,
         text_of,
-        scaling=scaling,
-        timesteps=len(scheduler.alphas_cumprod),
+        scaling=pipeline.vae.config.scaling_factor,
+        timesteps=len(pipeline.scheduler.alphas_cumprod),
         process=accelerator.process_index,
         processes=accelerator.num_processes,
         masks=of_images,
     )
-    if validated is None:
-        return inputs, None
-    validation = Validation(
-        validated,
-        text_of,
-        alphas_cumprod=scheduler.alphas_cumprod.to(accelerator.device),
-        prediction_type=scheduler.config.prediction_type,
-        scaling=scaling,
-        seed=data.validation_seed,
-        masks=of_held,
+    validation = (
+        _validation(config, pipeline, validated, text_of, of_held, accelerator.device) if validated is not None else None
     )
     return inputs, validation
+
+
+def _validation(
+    config: LoraExperiment,
+    pipeline: Any,
+    held: EncodedImages,
+    text_of: Callable[[Sequence[str]], torch.Tensor | Tokens],
+    masks: EncodedMasks | None,
+    device: torch.device,
+) -> Validation:
+    """The losses of the images that are held out."""
+    scheduler = pipeline.scheduler
+    return Validation(
+        held,
+        text_of,
+        alphas_cumprod=scheduler.alphas_cumprod.to(device),
+        prediction_type=scheduler.config.prediction_type,
+        scaling=pipeline.vae.config.scaling_factor,
+        seed=config.data.validation_seed,
+        masks=masks,
+    )
 
 
 def small_cache(config: LoraExperiment) -> TensorCache:
