@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,19 +68,32 @@ def sync(
 ) -> None:
     """Send to the tracking store what runs logged while it was away or offline; each point arrives once, however often this is called."""
     check_json(json)
-    from fashion_ml.runs.sync import folders_of, sync_folders, unsent
+    from fashion_ml.errors import InputError
+    from fashion_ml.runs.sync import NotSynced, folders_of, sync_folders, unsent
 
-    given = [folder for path in run_dirs or () for folder in folders_of(path)]
-    folders = [path.absolute() for path in (given if run_dirs else unsent(Path("outputs")))]
-    done = []
-    for one in sync_folders(folders, _SYNC_SECONDS):
+    problems: list[str] = []
+    folders = [] if run_dirs else unsent(Path("outputs"))
+    for path in run_dirs or ():
+        try:
+            folders += folders_of(path)
+        except InputError as error:
+            problems += error.problems
+    done, waiting = list[dict[str, Any]](), False
+    for one in sync_folders([path.absolute() for path in folders], _SYNC_SECONDS) if folders else ():
+        if isinstance(one, NotSynced):
+            problems += one.why.problems
+            done.append({"folder": str(one.folder), "run_id": None, "sent": False, "ended": False})
+            continue
+        waiting |= not one.sent
         done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})
         what = "everything is in the store" if one.sent else "NOT all sent: the store is away or refuses some; call this again"
         say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: ended now" if one.ended else ""))
-    if not folders:
+    if not folders and not problems:
         say("Nothing waits to be sent.")
     write_json(json, {"synced": done})
-    if not all(one["sent"] for one in done):
+    if problems:  # said last, when the others are sent
+        raise InputError(problems)
+    if waiting:
         raise typer.Exit(1)
 
 

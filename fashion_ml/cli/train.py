@@ -147,7 +147,7 @@ def _train_lora(
     if dry_run:
         from fashion_ml.runs.dry_run import dry_run_lora
 
-        _report_dry_run(dry_run_lora(experiment, new=new), json)
+        _report_dry_run(dry_run_lora(experiment, new=new, chosen=paths_given(overrides, LoraExperiment)), json)
         return
     from fashion_ml.runs.lora import run_lora
 
@@ -214,7 +214,7 @@ def train_stargan(
     if dry_run:
         from fashion_ml.runs.dry_run import dry_run_stargan
 
-        _report_dry_run(dry_run_stargan(experiment, new=new), json)
+        _report_dry_run(dry_run_stargan(experiment, new=new, chosen=paths_given(given, StarganExperiment)), json)
         return
     from fashion_ml.runs.stargan import run_stargan
 

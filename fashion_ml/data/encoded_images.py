@@ -81,9 +81,9 @@ class EncodedImages:
 
 
 class EncodedCaptions:
-    """Embeddings of captions from the frozen text encoder."""
+    """Embeddings of captions from the frozen text encoder; without a cache each is encoded whenever it is asked for."""
 
-    def __init__(self, pipeline: Any, cache: TensorCache, text_encoder_sha256: str, settings: TextSettings = USUAL):
+    def __init__(self, pipeline: Any, cache: TensorCache | None, text_encoder_sha256: str, settings: TextSettings = USUAL):
         self._pipeline, self._cache, self._encoder, self._settings = pipeline, cache, text_encoder_sha256, settings
 
     def embeddings(self, captions: Sequence[str]) -> torch.Tensor:
@@ -91,7 +91,9 @@ class EncodedCaptions:
         return torch.stack([self._embedding(caption) for caption in captions])
 
     def prepare(self, captions: Sequence[str]) -> None:
-        """Encode every different caption, with a progress bar."""
+        """Encode every different caption, with a progress bar; nothing without a cache."""
+        if self._cache is None:
+            return
         missing = [caption for caption in sorted(set(captions)) if self._key(caption) not in self._cache]
         with bar("encode captions", len(missing)) as progress:
             for caption in missing:
@@ -99,11 +101,14 @@ class EncodedCaptions:
                 progress.advance()
 
     def _embedding(self, caption: str) -> torch.Tensor:
+        if self._cache is None:
+            return self._encode(caption)
         key = self._key(caption)
-        found = self._cache.get(key)
-        if found is None:
-            found = self._cache.put(key, {"text": encode_captions(self._pipeline, [caption], self._settings)[0]})
+        found = self._cache.get(key) or self._cache.put(key, {"text": self._encode(caption)})
         return found["text"]
+
+    def _encode(self, caption: str) -> torch.Tensor:
+        return encode_captions(self._pipeline, [caption], self._settings)[0]
 
     def _key(self, caption: str) -> str:
         """Of the usual settings none is in it, so that caches from before there were such settings still serve."""

@@ -51,6 +51,9 @@ class Batch:
     """(B, 1, h, w), each image's of mean 1: what its cells count for; None where no image has a mask."""
 
 
+_Part = tuple[EncodedImages, list[int]]
+
+
 class StepInputs:
     """The batches of every step for one process; all processes together see what one process alone would see."""
 
@@ -87,9 +90,8 @@ class StepInputs:
 
     def batches(self, step: int) -> Iterator[Batch]:
         """The part of this process in each forward pass of an optimiser step; first the images, then those of the prior."""
-        parts = [(self.images, batch) for batch in self.plan.batches(step)]
+        parts, prior_parts = self._parts(step)
         count = sum(len(batch) for _, batch in parts)
-        prior_parts = [(self.prior, b) for b in self._prior_plan.batches(step)] if self.prior and self._prior_plan else []
         prior_count = sum(len(batch) for _, batch in prior_parts)
         shares = loss_shares(count, prior_count, self._settings.prior_loss_weight)
         draws = {purpose: generator(self._settings.seed, purpose, step) for purpose in _PURPOSES}
@@ -98,6 +100,21 @@ class StepInputs:
             yield self._batch(images, batch, shares[0], draws, epoch)
         for images, batch in prior_parts:
             yield self._batch(images, batch, shares[1], draws, epoch)
+
+    def shapes(self, step: int) -> list[tuple[int, int, int, int]]:
+        """The shape of the latents of each of these batches, without any being encoded."""
+        parts, prior_parts = self._parts(step)
+        return [
+            (max(-(-(len(batch) - self._process) // self._processes), 1), *images.latent_shape(batch[0]))
+            for images, batch in (*parts, *prior_parts)
+        ]
+
+    def _parts(self, step: int) -> tuple[list[_Part], list[_Part]]:
+        """The indices of each forward pass of all processes: the images', then those of the prior."""
+        parts = [(self.images, batch) for batch in self.plan.batches(step)]
+        if self.prior is None or self._prior_plan is None:
+            return parts, []
+        return parts, [(self.prior, batch) for batch in self._prior_plan.batches(step)]
 
     def _batch(
         self, images: EncodedImages, batch: Sequence[int], share: float, draws: dict[str, torch.Generator], epoch: int

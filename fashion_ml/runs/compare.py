@@ -96,12 +96,15 @@ def run_images(
     """Measure images made elsewhere against references: a run of its own, or below the run `run_id`, whose `eval/…` it then becomes."""
     from fashion_ml.evaluation.image_pairs import find_pairs, measure_images, say_left_out
     from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
+    from fashion_ml.tracking.environment import experiment_to_use
     from fashion_ml.tracking.run import attach, open_run
     from fashion_ml.tracking.store import find_run, open_tracking
 
     settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
     found = find_pairs(generated, reference, pairs)
     check_encoder(settings, own_references(str(reference)), refuse=True)
+    if not run_id:
+        experiment_to_use(_experiment(experiment)["experiment"], _experiment(experiment)["chosen"])
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     suite = read_metric_suite(settings)
     say_left_out(found)

@@ -7,11 +7,10 @@ folder that goes away.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
@@ -24,42 +23,13 @@ from fashion_ml.runs.dry_run_plan import (
     measured_stargan,
     measured_stargan_line,
 )
-from fashion_ml.runs.training_run import begin
+from fashion_ml.runs.dry_run_time import SECONDS, STEPS, Sizes, Timing, timed
+from fashion_ml.runs.training_run import begin, in_experiment
 
 if TYPE_CHECKING:
     from fashion_ml.data.images import CaptionedImage
     from fashion_ml.runs.inputs import Sources
     from fashion_ml.training.memory_estimate import MemoryEstimate
-
-_STEPS, _SECONDS, _WARM_UP = 8, 20.0, 1
-"""Steps that are really trained at most, the seconds after which no other is begun, and how many of the first do not count."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a few real steps took."""
-
-    step_seconds: float
-    """Median of the steps that count; of a StarGAN with its share of the gradient penalty, which few steps compute."""
-    steps: int
-    """How many count; those before them, in which memory is taken and kernels are chosen, do not."""
-    training_seconds: float
-    """Of all steps of the training, and of nothing else."""
-    device: str
-
-    @classmethod
-    def of(cls, seconds: Sequence[float], total: int, device: str, more: float = 0.0) -> Timing:
-        """For a training of `total` steps, which take `more` seconds each, in the mean, than those that were measured."""
-        counted = seconds[_WARM_UP:]
-        each = median(counted) + more
-        return cls(each, len(counted), each * total, device)
-
-    def line(self) -> str:
-        """The estimate, and from what."""
-        return (
-            f"Time: about {_duration(self.training_seconds)} for the steps alone on {self.device}, {self.step_seconds:.3g} s each (median of "
-            f"{self.steps} real steps after {_WARM_UP} that does not count); encoding, saving, samples and evaluation come on top"
-        )
 
 
 @dataclass(frozen=True)
@@ -76,13 +46,7 @@ class DryRun:
         return {**self.facts, "time": dict(vars(self.timing)), "memory": self.memory.to_dict()}
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def dry_run_lora(given: LoraExperiment, *, new: bool = False) -> DryRun:
+def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection[str] = ()) -> DryRun:
     """Check all of a LoRA experiment, say its data, train a few steps that leave nothing, and return what a training would do. InputError."""
     from fashion_ml.evaluation.toy import check_base
     from fashion_ml.models.stable_diffusion import vae_factor
@@ -91,11 +55,11 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False) -> DryRun:
     from fashion_ml.runs.lora import accelerator_for, check_mixed_precision, checked_pipeline
     from fashion_ml.training.first_lines import lora_lines, step_plan
     from fashion_ml.training.lora_inputs import split_items, with_steps
-    from fashion_ml.training.lora_memory import lora_memory
 
     with _without_files(given) as config:
         check_mixed_precision(config)
         begin(config, resume="", new=new)
+        in_experiment(config, chosen, make=False)
         accelerator = accelerator_for(config.training.mixed_precision)
         sources = read_sources(config, tell=False)
         pipeline = checked_pipeline(config, accelerator)
@@ -108,8 +72,9 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False) -> DryRun:
         files = kept_files(config, steps, per_epoch, len(held))
         measured = measured_lora(config, len(sources.references), len(held), per_epoch)
         begins = lora_lines(config, sources.items, factor, processes)
-        timing, latents, text = _lora_steps(config, pipeline, sources, [sources.items[index] for index in kept], accelerator)
-        memory = lora_memory(config, pipeline, latents, text)
+        timing, memory, largest = _steps_and_memory(
+            config, pipeline, sources, [sources.items[index] for index in kept], accelerator
+        )
     facts = {
         "data": facts_of(sources.summary),
         "steps": steps,
@@ -122,7 +87,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False) -> DryRun:
     lines += [
         *measured_lora_lines(measured),
         timing.line(),
-        _memory_line(memory, f"batch of {latents[0]} latents {_by(latents[1:])}"),
+        _memory_line(memory, largest),
     ]
     return DryRun(facts, lines, timing, memory)
 
@@ -143,25 +108,26 @@ def _without_files(config: LoraExperiment) -> Iterator[LoraExperiment]:
         yield config.model_copy(update={"data": data, "evaluation": evaluation})
 
 
-def _lora_steps(
+def _steps_and_memory(
     config: LoraExperiment, pipeline: Any, sources: Sources, items: Sequence[CaptionedImage], accelerator: Any
-) -> tuple[Timing, tuple[int, ...], tuple[int, ...]]:
-    """Train a few steps on as many images as they need; also the shapes of a whole batch's latents and text."""
+) -> tuple[Timing, MemoryEstimate, str]:
+    """What a few steps take, on as many of the training's images as they need; what the largest batch needs, and that batch in words."""
     from fashion_ml.models.text_encoding import Tokens
-    from fashion_ml.training.lora_inputs import prepare_inputs
-    from fashion_ml.training.lora_loop import timed_steps
+    from fashion_ml.training.lora_inputs import needed_encoders, prepare_inputs
+    from fashion_ml.training.lora_memory import lora_memory
 
-    training = config.training
-    enough = training.train_batch_size * training.gradient_accumulation_steps * _STEPS
     some = config.model_copy(update={"data": config.data.model_copy(update={"validation_split": 0.0})})
-    inputs, _ = prepare_inputs(some, pipeline, items[:enough], sources.prior[:enough], accelerator, masks=sources.masks)
-    batches = list(inputs.batches(1))
-    largest = max(batches, key=lambda batch: batch.latents.numel())
-    text = largest.text.ids if isinstance(largest.text, Tokens) else largest.text
-    seconds = list(timed_steps(some, pipeline, inputs, accelerator, most=_STEPS, seconds=_SECONDS))
-    timing = Timing.of(seconds, training.max_train_steps, str(accelerator.device.type))
-    size = training.train_batch_size
-    return timing, (size, *largest.latents.shape[1:]), (size, *text.shape[1:])
+    inputs, _ = prepare_inputs(some, pipeline, items, sources.prior, accelerator, masks=sources.masks, ahead=False)
+    sizes = Sizes.of(inputs, config.training.max_train_steps)
+    text = next(inputs.batches(sizes.spread()[0])).text
+    of_text = (text.ids if isinstance(text, Tokens) else text).shape[1:]
+    timing = timed(some, pipeline, inputs, accelerator, sizes)
+    rows, latents = sizes.largest[0], sizes.largest
+    needed = needed_encoders(config, [*items, *sources.prior])
+    memory = lora_memory(config, pipeline, latents, (rows, *of_text), needed)
+    beside = [name for name in needed if not (name == "text_encoder" and config.network.train_text_encoder)]
+    kept = f" beside the {' and the '.join(sorted(beside)).replace('vae', 'VAE').replace('_', ' ')}" if beside else ""
+    return timing, memory, f"largest batch, {rows} latents {_by(latents[1:])}{kept}; {config.optimizer.optimizer_type}"
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -172,11 +138,12 @@ def _memory_line(memory: MemoryEstimate, batch: str) -> str:
     gib = memory.to_dict()
     return (
         f"GPU memory: about {gib['peak_gib']:.2f} GiB at the peak of a training step ({batch}; weights {gib['weights_gib']:.2f}, optimiser's "
-        f"states {gib['states_gib']:.2f}), an estimate from one step without numbers; CUDA itself takes some 0.5 GiB more"
+        f"states {gib['states_gib']:.2f}), an estimate from a step without numbers. Not in it: CUDA itself (some 0.5 GiB); encoding ahead, "
+        "samples and evaluation, which take turns with training"
     )
 
 
-def dry_run_stargan(config: StarganExperiment, *, new: bool = False) -> DryRun:
+def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Collection[str] = ()) -> DryRun:
     """Check all of a StarGAN experiment, say its data, train a few steps that leave nothing; return what a training would do. InputError."""
     from accelerate import Accelerator
 
@@ -188,6 +155,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False) -> DryRun:
     from fashion_ml.training.stargan_loop import stargan_memory, timed_gan_steps
 
     begin(config, resume="", new=new)
+    in_experiment(config, chosen, make=False)
     accelerator = Accelerator()
     check_precision(config.training.mixed_precision, accelerator.device.type)
     with tempfile.TemporaryDirectory() as name:
@@ -201,7 +169,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False) -> DryRun:
         files = kept_files(config, epochs * per_epoch, per_epoch)
         held = {domain.name: len(some) for domain, some in zip(latents.domains, inputs.held, strict=True)}
         measured = measured_stargan(config, held)
-        timed = timed_gan_steps(config, inputs, accelerator, most=_STEPS, seconds=_SECONDS)
+        timed = timed_gan_steps(config, inputs, accelerator, most=STEPS, seconds=SECONDS)
         memory = stargan_memory(config, inputs)
         lines = stargan_lines(config, inputs, accelerator.num_processes)
     timing = Timing.of(timed.plain, epochs * per_epoch, str(accelerator.device.type), timed.penalty_share)

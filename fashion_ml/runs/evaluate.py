@@ -12,6 +12,7 @@ from fashion_ml.config import LoraExperiment, evaluated_again, flat
 from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
+from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
@@ -135,6 +136,7 @@ def run_evaluation(
             )
         root = evaluation_folder(run, folder)
         config: LoraExperiment = evaluated_again(config_of(training, place), overrides, LoraExperiment)
+        check_hub(config)
         files = _checkpoints(training, config, checkpoints, place)
         inputs = read_sources(config, training_images=config.evaluation.references is None)
         results: dict[int, EvaluationResult] = {}

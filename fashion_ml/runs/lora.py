@@ -52,8 +52,8 @@ def run_lora(
     from fashion_ml.training.lora_inputs import with_steps
 
     check_mixed_precision(config)
-    config = in_experiment(config, chosen) if track else config
     earlier = begin(config, resume=resume, new=new)
+    config = in_experiment(config, chosen, earlier) if track else config
     if track and not resume:
         _make_ahead(config)
     accelerator = accelerator_for(config.training.mixed_precision)

@@ -14,6 +14,7 @@ from fashion_ml.evaluation.instruments import read_encoder
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_stargan
 from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
+from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.stargan_inputs import checked_vae, read_latent_set, stargan_inputs
 from fashion_ml.runs.trained_run import config_of, trained_run
@@ -46,8 +47,8 @@ def run_stargan(
     `resume`, `new`, `expected_digest`, `track` and `chosen` as for a LoRA. Under `accelerate launch` processes beside the main one train
     along and return None.
     """
-    config = in_experiment(config, chosen) if track else config
     earlier = begin(config, resume=resume, new=new)
+    config = in_experiment(config, chosen, earlier) if track else config
     if track and not resume and (config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)):
         make_ahead(collection=False, store=not config.tracking.offline)  # else it may end before it needs a store
     from accelerate import Accelerator
@@ -106,6 +107,7 @@ def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Pa
     with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
         place = Path(temporary)
         config: StarganExperiment = evaluated_again(config_of(training, place), overrides, StarganExperiment)
+        check_hub(config)
         path = training.bring(f"stargan/{config.output.output_name}.safetensors", place)
         latents = read_latent_set(config, str(accelerator.device))
         inputs = stargan_inputs(config, latents, accelerator)

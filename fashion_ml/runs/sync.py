@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import NOTE, RunFolder, read_run_folder, write_run_folder
 from fashion_ml.tracking.environment import experiment_for
-from fashion_ml.tracking.offline_client import end_what_is_left, is_pending, root_of
+from fashion_ml.tracking.offline_client import end_what_is_left, is_pending, operations, root_of
 from fashion_ml.tracking.offline_send import first_operation, make_in_store
 from fashion_ml.tracking.queries import close_if_dead
 from fashion_ml.tracking.run import attach
@@ -28,6 +29,14 @@ class Synced:
     """Whether everything has reached the store."""
     ended: bool
     """Whether the run, whose process had been killed, was ended now: FINISHED where it had done everything, else KILLED."""
+
+
+@dataclass(frozen=True)
+class NotSynced:
+    """A folder of which nothing was sent."""
+
+    folder: Path
+    why: InputError
 
 
 def unsent(below: Path) -> list[Path]:
@@ -49,7 +58,10 @@ def folders_of(given: Path) -> list[Path]:
 
 
 def _unfinished(folder: Path) -> bool:
-    note = read_run_folder(folder)
+    try:
+        note = read_run_folder(folder)
+    except InputError:
+        return True  # damaged, which is said when it is to be sent
     if note is None or note.finished or _place(note) != shown_uri(store_uri()):
         return False
     try:
@@ -64,20 +76,28 @@ def _place(note: RunFolder) -> str:
     return with_whole_path(note.tracking_uri, Path.cwd())
 
 
-def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced]:
+def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Synced | NotSynced]:
     """Send the rest of each folder to the store that its run is in, and end runs whose process is gone; an offline run is made there first.
 
-    InputError for a folder that is no run's, for one whose run is in another store, and while its training still writes.
+    A folder that is no run's, that is damaged, whose run is in another store, or whose training still writes, is given as NotSynced, and the
+    others go on. InputError when the store cannot be used.
     """
-    store = shown_uri(store_uri())
-    notes = [_note_to_send(folder, store) for folder in folders]
     client = open_tracking()
-    for note in notes:
-        ended = root_of(note.path) is not None and end_what_is_left(note.path, finished=note.finished)
-        here = into_store(note)
-        sent = send_rest(here.path, client, f"The tracking store {store}", seconds)
-        ended |= sent and close_if_dead(attach(client, find_run(client, here.run_id)), finished=here.finished)
-        yield Synced(here.path, here.run_id, sent, ended)
+    for folder in folders:
+        try:
+            yield _sync(folder, client, seconds)
+        except InputError as error:
+            yield NotSynced(folder, error)
+
+
+def _sync(folder: Path, client: Any, seconds: float) -> Synced:
+    store = shown_uri(store_uri())
+    note = _note_to_send(folder, store)
+    ended = root_of(note.path) is not None and end_what_is_left(note.path, finished=note.finished)
+    here = into_store(note)
+    sent = send_rest(here.path, client, f"The tracking store {store}", seconds)
+    ended |= sent and close_if_dead(attach(client, find_run(client, here.run_id)), finished=here.finished)
+    return Synced(here.path, here.run_id, sent, ended)
 
 
 def _note_to_send(folder: Path, store: str) -> RunFolder:
@@ -88,6 +108,8 @@ def _note_to_send(folder: Path, store: str) -> RunFolder:
         raise InputError(f"RUN_DIR: {str(folder)!r} was trained without tracking; there is nothing to send")
     if note.tracking_uri and _place(note) != store:
         raise InputError(f"RUN_DIR: the run of {str(folder)!r} is in {note.tracking_uri}; set MLFLOW_TRACKING_URI to that")
+    for _ in operations(folder):  # a damaged line is said before anything is sent
+        pass
     if is_pending(note.run_id):
         first_operation(folder)
     return note

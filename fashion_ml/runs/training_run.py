@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from fashion_ml.config import EXPERIMENTS, LoraExperiment, StarganExperiment, flat
 from fashion_ml.errors import InputError
+from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.resume import find_run_to_resume
 from fashion_ml.runs.run_folder import (
     FACTS,
@@ -102,6 +103,7 @@ def begin(config: Experiment, *, resume: str, new: bool) -> RunFolder | None:
     if resume and new:
         raise InputError("new: contradicts resume; give one of them")
     check_tensorboard(config.tracking.log_with)
+    check_hub(config)
     if config.tracking.offline and os.environ.get("MLFLOW_RUN_ID"):
         raise InputError(
             "tracking.offline: true, but MLFLOW_RUN_ID names a run that a store has made already, as mlflow run and sweeps do; leave one out"
@@ -153,7 +155,7 @@ def training_run(
             say(f"Offline: all of it is kept there, until it is sent by: fashion-ml sync {folder}")
         write_run_folder(note, config)
         if run:
-            _describe(run, config, about, folder, fresh=not (earlier and earlier.run_id))
+            _describe(run, config, about, folder, chosen, fresh=not (earlier and earlier.run_id))
         try:
             trained = train(run, folder)
         finally:
@@ -182,12 +184,32 @@ def algorithm_of(config: Experiment) -> str:
     return next(name for name, kind in EXPERIMENTS.items() if isinstance(config, kind))
 
 
-def in_experiment(config: E, chosen: Collection[str]) -> E:
-    """The config with the experiment that MLFLOW_EXPERIMENT_NAME says, where the command itself was given none."""
+def in_experiment(config: E, chosen: Collection[str], earlier: RunFolder | None = None, *, make: bool = True) -> E:
+    """The config with the name of the experiment that its run is in, as MLflow's environment, or the run that goes on, decides.
+
+    The store is asked, for one that cannot be used is to be said before anything slow; not where the run is offline. InputError. Without
+    `make` no store is made.
+    """
     from fashion_ml.tracking.environment import experiment_named
 
-    name = experiment_named(config.tracking.experiment, chosen)
+    given = config.tracking.experiment
+    if config.tracking.offline or not is_main():
+        name = experiment_named(given, chosen)
+    else:
+        name = _asked_experiment(given, chosen, earlier, make=make)
     return config.model_copy(update={"tracking": config.tracking.model_copy(update={"experiment": name})})
+
+
+def _asked_experiment(given: str, chosen: Collection[str], earlier: RunFolder | None, *, make: bool) -> str:
+    from fashion_ml.tracking.environment import experiment_of, experiment_to_use
+    from fashion_ml.tracking.offline_client import is_pending
+    from fashion_ml.tracking.run import run_to_resume
+    from fashion_ml.tracking.store import open_tracking
+
+    if earlier is None or not earlier.run_id or is_pending(earlier.run_id):
+        return experiment_to_use(given, chosen, make=make)
+    client = open_tracking()
+    return experiment_of(client, run_to_resume(client, earlier.run_id))
 
 
 def _online(earlier: RunFolder) -> RunFolder:
@@ -240,12 +262,18 @@ def _note(config: Experiment, about: About, earlier: RunFolder | None, run: Trac
     return RunFolder(place, run_id, uri, about.digest, finished=False)
 
 
-def _describe(run: TrackedRun, config: Experiment, about: About, folder: Path, *, fresh: bool) -> None:
+def _describe(run: TrackedRun, config: Experiment, about: About, folder: Path, chosen: Collection[str], *, fresh: bool) -> None:
     """Everything that is known before training."""
+    from fashion_ml.tracking.environment import wanted_experiment
+
     if fresh and not run.offline:
         run.spool_to(folder)
     versions = {f"versions.{name}": found for name, found in installed_versions().items()}
-    run.log_params({**flat(config), **versions, **about.params})
+    params = {**flat(config), **versions, **about.params}
+    by_id = wanted_experiment(config.tracking.experiment, chosen)["id"] if run.offline else ""
+    run.log_params(
+        params | ({"tracking.experiment": f"MLFLOW_EXPERIMENT_ID {by_id}"} if by_id else {})
+    )  # its name is the store's
     run.log_file(folder / "config.yaml")
     run.log_dataset(about.data, about.digest, "training", about.count)
     run.log_source()

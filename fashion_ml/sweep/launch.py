@@ -52,14 +52,14 @@ def run_sweep(
     """
     import optuna
 
-    from fashion_ml.tracking.environment import check_environment
+    from fashion_ml.tracking.environment import experiment_to_use
     from fashion_ml.tracking.queries import close_dead_runs
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
     if base.tracking.offline:
         raise InputError("tracking.offline: true, but a sweep needs its store to go on; set it to false in the base experiment")
-    check_environment()
+    experiment_to_use(base.tracking.experiment, ())
     folder = study_folder(spec)
     deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
     place = (spec_path, url, folder, workers, deadline)

@@ -12,7 +12,7 @@ from typing import Any
 from fashion_ml.errors import InputError
 from fashion_ml.tracking.mlflow_private import is_generated_name
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
-from fashion_ml.tracking.store_checks import asked
+from fashion_ml.tracking.store_checks import asked, check_uri, sqlite_file
 
 RUN, EXPERIMENT, EXPERIMENT_NAME = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"
 Chosen = Collection[str]
@@ -24,11 +24,36 @@ def experiment_named(name: str, chosen: Chosen) -> str:
     return name if "tracking.experiment" in chosen else os.environ.get(EXPERIMENT_NAME) or name
 
 
-def check_environment() -> None:
-    """InputError for a store that cannot be used, and for a run or an experiment of MLflow's variables that cannot: before anything is made."""
+def experiment_to_use(name: str, chosen: Chosen, *, make: bool = True) -> str:
+    """The name of the experiment that a new run goes to, asked before anything slow. Nothing is made in a store that is there.
+
+    Of an sqlite store that is not there yet only the place is checked, unless MLflow's variables name something in it: then it is made, but
+    not without `make`. InputError for a store that cannot be used, and for a run or an experiment of those variables, or of that name, that
+    cannot.
+    """
+    file, make = sqlite_file(uri := store_uri()), make and bool(os.environ.get(RUN) or os.environ.get(EXPERIMENT))
+    if not make and file is not None and not file.exists():
+        check_uri(uri)
+        return experiment_named(name, chosen)
     client = open_tracking()
-    if _run_of_environment(client) is None and os.environ.get(EXPERIMENT):
-        _by_id(client, os.environ[EXPERIMENT], os.environ.get(EXPERIMENT_NAME))
+    run, given, named = _run_of_environment(client), os.environ.get(EXPERIMENT), os.environ.get(EXPERIMENT_NAME)
+    if run is not None:
+        return experiment_of(client, run)
+    if "tracking.experiment" not in chosen and given:
+        found = client.get_experiment(_by_id(client, given, named))
+        return str(found.name)
+    wanted = experiment_named(name, chosen)
+    with asked(uri):
+        known = client.get_experiment_by_name(wanted)
+    if known is not None:
+        _check_active(known, "tracking.experiment" if "tracking.experiment" in chosen or not named else EXPERIMENT_NAME)
+    return wanted
+
+
+def experiment_of(client: Any, run: Any) -> str:
+    """The name of the experiment that an MLflow run is in."""
+    with asked(store_uri()):
+        return str(client.get_experiment(run.info.experiment_id).name)
 
 
 def run_to_adopt(client: Any) -> Any | None:
@@ -121,6 +146,10 @@ def _by_name(client: Any, name: str, field: str) -> str:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 found = client.get_experiment_by_name(name)  # another process has just made it
-    if found.lifecycle_stage != "active":
-        raise InputError(f"{field}: {name!r} was deleted in MLflow; restore it or choose another name")
+    _check_active(found, field)
     return str(found.experiment_id)
+
+
+def _check_active(experiment: Any, field: str) -> None:
+    if experiment.lifecycle_stage != "active":
+        raise InputError(f"{field}: {experiment.name!r} was deleted in MLflow; restore it or choose another name")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -14,7 +13,7 @@ from typing import Any
 from fashion_ml.runtime.console import say
 from fashion_ml.tracking.known_runs import PARENT_TAG, KnownRuns
 from fashion_ml.tracking.sender import KEY_TAG, PENDING
-from fashion_ml.tracking.spool import Operation, Spool
+from fashion_ml.tracking.spool import Operation, Spool, read_operations
 from fashion_ml.tracking.spooled_client import FOLDER, SpooledClient
 
 ENDED = "its process ended without ending the run"
@@ -113,13 +112,9 @@ class OfflineClient(SpooledClient):
 
 
 def operations(folder: Path) -> Iterator[Operation]:
-    """What the spool of a run's folder holds, sent or not; a last line that is cut is left out."""
+    """What the spool of a run's folder holds, sent or not. InputError where a line before the last is damaged."""
     path = folder / FOLDER / "operations.jsonl"
-    if path.is_file():
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield json.loads(line)
+    return read_operations(path) if path.is_file() else iter(())
 
 
 def root_of(folder: Path) -> Operation | None:

@@ -330,11 +330,17 @@ def _end(run: TrackedRun, status: str) -> None:
         run.close_spool()
 
 
+def run_to_resume(client: Any, run_id: str) -> Any:
+    """The MLflow run that `--resume` goes on with. InputError when the store has none of that id, or it was deleted."""
+    run = find_run(client, run_id, "resume", "set MLFLOW_TRACKING_URI to the store of that run, or start over by --new")
+    if run.info.lifecycle_stage != "active":
+        raise InputError(f"resume: the run {run_id} was deleted in MLflow; restore it there, or start over by --new")
+    return run
+
+
 def _to_resume(run_id: str, client: Any) -> TrackedRun:
     client = client or open_tracking()
-    info = find_run(client, run_id, "resume", "set MLFLOW_TRACKING_URI to the store of that run, or start over by --new").info
-    if info.lifecycle_stage != "active":
-        raise InputError(f"resume: the run {run_id} was deleted in MLflow; restore it there, or start over by --new")
+    info = run_to_resume(client, run_id).info
     run = TrackedRun(client, info.run_id, info.experiment_id)
     made = os.environ.pop(RUN, None)
     if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on

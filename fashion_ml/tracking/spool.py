@@ -22,7 +22,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ class Spool:
             ) from None
         self._path = folder / "operations.jsonl"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._written = _cut_to_whole_lines(self._file)
+        self._written, cut = _cut_to_whole_lines(self._file)
+        if cut:
+            say(f"{self._path}: the last line is damaged, as a crash leaves it, and is left out ({cut} bytes)")
         sent, self.names = read_position(folder)
         self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
         self._write_lock, self._note_lock = threading.Lock(), threading.Lock()
@@ -140,6 +142,34 @@ class Spool:
         self._progress = time.monotonic()
 
 
+def read_operations(path: Path) -> Iterator[Operation]:
+    """What a spool's file holds, sent or not; a last line that a crash left half written, or without sense, is left out.
+
+    InputError, naming the line, where another one is damaged.
+    """
+    with path.open("rb") as file:
+        damaged = 0
+        for number, line in enumerate(file, 1):
+            if damaged:
+                raise InputError(
+                    f"RUN_DIR: line {damaged} of {str(path)!r} is damaged; bring back a copy of it, or take that line out to send the rest"
+                )
+            operation = _whole(line)
+            if operation is None:
+                damaged = number
+            else:
+                yield operation
+
+
+def _whole(line: bytes) -> Operation | None:
+    """The operation of a line; None where it is damaged."""
+    try:
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def note_position(folder: Path, sent: int, names: dict[str, str]) -> None:
     """Note how many bytes of a spool were sent, and the receiver's names."""
     write_text(folder / "position.json", json.dumps({"sent": sent, "names": names}) + "\n")
@@ -154,17 +184,24 @@ def read_position(folder: Path) -> tuple[int, dict[str, str]]:
         return 0, {}
 
 
-def _cut_to_whole_lines(file: int) -> int:
-    """Cut a last line that a crash left half written; the size in bytes."""
+def _cut_to_whole_lines(file: int) -> tuple[int, int]:
+    """Cut a last line that a crash left half written, or without sense; the size in bytes, and how many were cut."""
     size = os.fstat(file).st_size
-    end = size
+    end = _behind_line(file, size)
+    last = _behind_line(file, end - 1) if end else 0
+    if end and _whole(os.pread(file, end - last, last)) is None:
+        end = last
+    if end < size:
+        os.ftruncate(file, end)
+    return end, size - end
+
+
+def _behind_line(file: int, end: int) -> int:
+    """Where the last line feed before `end` is, behind it; 0 without one."""
     while end > 0:
         start = max(end - _CHUNK, 0)
         found = os.pread(file, end - start, start).rfind(b"\n")
         if found >= 0:
-            end = start + found + 1
-            break
+            return start + found + 1
         end = start
-    if end < size:
-        os.ftruncate(file, end)
-    return end
+    return 0

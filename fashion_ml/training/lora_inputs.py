@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,15 @@ def prepare_inputs(
     *,
     masks: Masks | None = None,
     looks: TensorCache | None = None,
+    ahead: bool = True,
 ) -> tuple[StepInputs, Validation | None]:
     """Split, encode what is to be cached, and return the inputs of every step and the validation, if images are held out.
 
     `masks` are those of the images, looked for here when they are not given; `looks` is what is known of near-duplicates. Encoders that are
-    not needed any more leave the GPU. InputError when nothing can be held out.
+    not needed any more leave the GPU. Not `ahead` each thing is encoded when a step asks for it, and again only where a training would do that
+    too. InputError when nothing can be held out.
     """
-    data = config.data
+    data, needed = config.data, needed_encoders(config, [*items, *prior_items])
     folder = Path(data.cache_dir).expanduser() if data.cache_dir else None
     kept, held = split_items(config, items, looks)
     latents = TensorCache(folder, _BESIDE_FOLDER if folder else None) if data.cache_latents else None
@@ -69,12 +71,12 @@ def prepare_inputs(
         for encoded_masks in filter(None, (of_images, of_held)):
             encoded_masks.prepare()
         for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
-            if encoded is not None:
+            if encoded is not None and ahead:
                 mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
                 encoded.prepare(f"encode {name}", mirrored=mirrored)
-        text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder)
-    if latents is not None:
-        pipeline.vae.to("cpu")
+        text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder, needed, ahead=ahead)
+    for name in {"vae", "text_encoder"} - needed if ahead else ():
+        getattr(pipeline, name).to("cpu")
     inputs = StepInputs(
         batch_settings(config),
         images,
@@ -86,10 +88,9 @@ def prepare_inputs(
         processes=accelerator.num_processes,
         masks=of_images,
     )
-    validation = (
-        _validation(config, pipeline, validated, text_of, of_held, accelerator.device) if validated is not None else None
-    )
-    return inputs, validation
+    if validated is None:
+        return inputs, None
+    return inputs, _validation(config, pipeline, validated, text_of, of_held, accelerator.device)
 
 
 def _validation(
@@ -153,19 +154,36 @@ def batch_settings(config: LoraExperiment) -> BatchSettings:
     return BatchSettings(**{field.name: given[field.name] for field in fields(BatchSettings)})
 
 
+def needed_encoders(config: LoraExperiment, items: Sequence[CaptionedImage]) -> frozenset[str]:
+    """Which of `vae` and `text_encoder` every step needs, so that they stay on the GPU: one that trains, one whose results are not kept.
+
+    `items` are the images and prior images. Captions that are drawn anew each time are too many to keep, and seldom come again.
+    """
+    drawn = any((item.captions or caption_settings(config.data)).is_drawn for item in items)
+    by_name = {"vae": not config.data.cache_latents, "text_encoder": config.network.train_text_encoder or drawn}
+    return frozenset(name for name, wanted in by_name.items() if wanted)
+
+
 def _text_of(
-    config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], folder: Path | None
+    config: LoraExperiment,
+    pipeline: Any,
+    items: Sequence[CaptionedImage],
+    folder: Path | None,
+    needed: Collection[str],
+    *,
+    ahead: bool,
 ) -> Callable[[Sequence[str]], torch.Tensor | Tokens]:
     """Tokens when the text encoder trains, else embeddings, cached."""
     settings = TextSettings(**config.text_encoding())
     if config.network.train_text_encoder:
         return lambda wanted: tokenize(pipeline.tokenizer, wanted, settings)
     sha256 = weights_sha256(pipeline.text_encoder)
-    seen_as = [item.captions or caption_settings(config.data) for item in items]
-    if any(one.is_drawn for one in seen_as):  # mixed captions are too many to keep, and seldom come again
-        return EncodedCaptions(pipeline, TensorCache(None, _MIXED_CAPTIONS), sha256, settings).embeddings
+    if "text_encoder" in needed:
+        cache = TensorCache(None, _MIXED_CAPTIONS) if ahead else None
+        return EncodedCaptions(pipeline, cache, sha256, settings).embeddings
     encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256, settings)
-    captions = [plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)]
-    encoded.prepare([*captions, *([""] if any(one.may_be_empty for one in seen_as) else [])])
-    pipeline.text_encoder.to("cpu")
+    if ahead:
+        seen_as = [item.captions or caption_settings(config.data) for item in items]
+        captions = [plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)]
+        encoded.prepare([*captions, *([""] if any(one.may_be_empty for one in seen_as) else [])])
     return encoded.embeddings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -150,11 +150,11 @@ def train_lora(
 
 
 def timed_steps(
-    config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, *, most: int, seconds: float
-) -> Iterator[float]:
-    """Train for a moment, and give the wall seconds of each step: at most so many, two at least, and no more when `seconds` are over."""
-    lora, began = _Lora(config, pipeline, accelerator), time.monotonic()
-    for step in range(1, most + 1):
+    config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, steps: Iterable[int]
+) -> Iterator[tuple[int, float]]:
+    """Train on what these steps see, in this order, and give each with its wall seconds; nothing is saved."""
+    lora = _Lora(config, pipeline, accelerator)
+    for step in steps:
         started = time.monotonic()
         for batch in inputs.batches(step):
             accelerator.backward(lora.loss_of(batch))
@@ -164,9 +164,7 @@ def timed_steps(
         lora.optimizer.zero_grad()
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize(accelerator.device)
-        yield time.monotonic() - started
-        if step > 1 and time.monotonic() - began > seconds:
-            return
+        yield step, time.monotonic() - started
 
 
 def _loop(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,18 +18,22 @@ from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.training.lora_loop import lora_spec
 from fashion_ml.training.memory_estimate import MemoryEstimate, checkpointed, peak_of_steps
+from fashion_ml.training.optimizers import state_bytes
 from fashion_ml.training.precision import DTYPES
 
 
-def lora_memory(config: LoraExperiment, pipeline: Any, latents: Sequence[int], text: Sequence[int]) -> MemoryEstimate:
+def lora_memory(
+    config: LoraExperiment, pipeline: Any, latents: Sequence[int], text: Sequence[int], needed: Collection[str] = ()
+) -> MemoryEstimate:
     """What a LoRA step needs for a batch of these shapes: latents (B, 4, h, w), and embeddings (B, L, D) or, if the text encoder trains, token
-    ids (B, n, 77). With AdamW's states, whatever the optimiser. VAE and text encoder count where they stay on the GPU."""
+    ids (B, n, 77). `needed` are the encoders that stay on the GPU (`needed_encoders`); the VAE encodes one image at a time."""
     training, network, dtype = config.training, config.network, DTYPES[config.training.mixed_precision]
     with quiet_libraries():
         unet = empty_model("unet", pipeline.unet.config, "model.base").to(dtype)
     text_encoder = empty_model("text_encoder", pipeline.text_encoder.config.to_dict(), "model.base").float()
     add_lora(unet, text_encoder, lora_spec(config), 0, config.model.clip_skip)
     models = [unet, text_encoder] if network.train_text_encoder else [unet]
+    shapes = [tuple(one.shape) for model in models for one in model.parameters() if one.requires_grad]
     mixed = dtype != torch.float32
     for model in models:
         model.train()
@@ -52,10 +57,34 @@ def lora_memory(config: LoraExperiment, pipeline: Any, latents: Sequence[int], t
 
         return step
 
-    stay = [] if config.data.cache_latents else [pipeline.vae]
-    stay += [pipeline.text_encoder] if config.data.shuffle_caption and not network.train_text_encoder else []
-    beside = sum(weight.numel() * weight.element_size() for model in stay for weight in model.parameters())
-    return peak_of_steps(models, make, autocast=mixed, beside=beside)
+    kind = config.optimizer.optimizer_type
+    other = state_bytes(kind, shapes) - state_bytes("adamw", shapes)
+    stay = set(needed) - ({"text_encoder"} if network.train_text_encoder else set())  # that one is counted in the step
+    beside = sum(weight.numel() * weight.element_size() for name in stay for weight in getattr(pipeline, name).parameters())
+    found = peak_of_steps(models, make, autocast=mixed, beside=beside)
+    found = replace(found, peak=found.peak + other, states=found.states + other)
+    if "vae" in stay:  # what it needs for itself comes before the step's own, beside weights and states
+        found = replace(found, peak=max(found.peak, found.weights + found.states + _encoding(pipeline.vae, latents[2:])))
+    return found
+
+
+def _encoding(vae: Any, cells: Sequence[int]) -> int:
+    """Bytes that encoding one image of so many latent cells takes at its peak, without the weights."""
+    with quiet_libraries():
+        model = empty_model("vae", vae.config, "model.base").float().eval().requires_grad_(False)
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def make(_: dict[int, Any]) -> Callable[[], None]:
+        image = torch.empty(1, 3, cells[0] * factor, cells[1] * factor)
+
+        def step() -> None:
+            with torch.no_grad():
+                model.encode(image)
+
+        return step
+
+    found = peak_of_steps([model], make, autocast=False)
+    return found.peak - found.weights
 
 
 def _checkpoint(model: Any, function: partial[Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -54,3 +56,27 @@ def check_optimizer(settings: Optimizer, device: torch.device) -> None:
         ) from error
     if kind == "adamw8bit" and device.type != "cuda":
         raise InputError("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw")
+
+
+_SMALL, _BLOCK_8BIT = 4096, 256
+"""bitsandbytes: numbers below which a tensor's states stay in 32 bits, and numbers that share a scale."""
+
+
+def state_bytes(kind: str, shapes: Iterable[Sequence[int]]) -> int:
+    """Bytes of an optimiser's states for float32 weights of these shapes, without its counters.
+
+    AdamW: two means. AdamW8bit: the same in bytes with a float32 scale for each block, small tensors in float32 (bitsandbytes'
+    `init_state`). Adafactor: a mean of squares for each row and each column, of vectors for each number (Shazeer and Stern
+    2018, arXiv:1804.04235). Prodigy: two means, a sum and the first weights (Mishchenko and Defazio 2023, arXiv:2306.06101).
+    """
+    found = 0
+    for shape in shapes:
+        count = math.prod(shape)
+        if kind == "adafactor":
+            row_and_column = math.prod(shape[:-1]) + math.prod([*shape[:-2], *shape[-1:]])
+            found += 4 * (row_and_column if len(shape) > 1 else count)
+        elif kind == "adamw8bit" and count >= _SMALL:
+            found += 2 * (count + 4 * -(-count // _BLOCK_8BIT))
+        else:
+            found += 4 * count * (4 if kind == "prodigy" else 2)
+    return found

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fashion_ml.config import load_config
 from fashion_ml.embedded.collection import write_collection
-from fashion_ml.runs.dry_run import Timing, dry_run_lora
+from fashion_ml.runs.dry_run import dry_run_lora
 from fashion_ml.runs.dry_run_plan import kept_files, measured_lora
+from fashion_ml.runs.dry_run_time import Sizes, Timing
 
 
 def dry(place: Path, kind: str, *arguments: str) -> tuple[int, str, dict[str, Any]]:
@@ -102,6 +104,57 @@ def test_time_is_that_of_the_steps_after_the_warm_up():
     """The first of 9 s does not count: the median of 1, 3 and 2 s is 2 s; with 0.5 s for the penalty 100 steps are 250 s."""
     timing = Timing.of([9.0, 1.0, 3.0, 2.0], 100, "cpu", 0.5)
     assert (timing.steps, timing.step_seconds, timing.training_seconds) == (3, 2.5, 250.0)
+
+
+def test_time_is_weighted_by_how_often_each_size_comes():
+    """Sizes 100 take 1 s and 300 take 3 s (the first of each does not count): 200 lies between, 400 is a third more than 300. Of four steps of
+    these sizes one takes (1 + 2 + 3 + 4) / 4 = 2.5 s in the mean, and 40 of them 100 s."""
+    timing = Timing.over({300: [9.0, 3.0], 100: [9.0, 1.0]}, [100, 200, 300, 400], 40, "cpu")
+    assert (timing.step_seconds, timing.training_seconds, timing.steps, timing.sizes) == (2.5, 100.0, 2, 2)
+    assert Timing.over({100: [1.0]}, [50, 50], 2, "cpu").training_seconds == 1.0
+
+
+def test_a_step_near_the_mean_the_largest_and_the_smallest_are_timed():
+    assert Sizes([5, 9, 6, 1, 9], (1, 4, 1, 1)).spread() == [3, 2, 4]
+    assert Sizes([5, 5], (1, 4, 1, 1)).spread() == [1]
+
+
+def pictures(place: Path, sizes: list[tuple[int, int]]) -> Path:
+    """A training folder of one class, named in this order."""
+    (place / "1_dress").mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        Image.effect_noise(size, 60).convert("RGB").save(place / "1_dress" / f"{number:02}.png")
+    return place
+
+
+def test_memory_is_that_of_the_largest_bucket_wherever_its_images_stand(tmp_path: Path):
+    """Twelve small pictures come first; at 128 px one of 128 x 128 has 16 times as many cells as each of them, one alone in its bucket makes a
+    batch of one, and all sizes have their part in the time."""
+    images = pictures(tmp_path / "images", [(32, 32)] * 12 + [(128, 128)] * 3 + [(96, 128)])
+    common = ("--set", "data.enable_bucket=true", "--set", "data.bucket_no_upscale=true", "--no-evaluate", "--steps", "30",
+              "--config", "experiments/lora/embedded.yaml", "--resolution", "128", "--train-data-dir", str(images))  # fmt: skip
+    code, said, facts = dry(tmp_path, "lora", *common, "--train-batch-size", "2")
+    assert code == 0, said
+    assert "largest batch, 2 latents 4 x 32 x 32; adamw" in said
+    assert facts["time"]["sizes"] == 3
+    assert "weighted by how often each comes" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("data.shuffle_caption=true", " beside the text encoder; "),
+        ("data.caption_tag_dropout_rate=0.2", " beside the text encoder; "),
+        ("data.enable_wildcard=true", " beside the text encoder; "),
+        ("data.caption_dropout_rate=0.2", "16; adamw"),  # empty captions are encoded once
+        ("data.cache_latents=false", " beside the VAE; "),
+    ],
+)
+def test_what_stays_on_the_gpu_in_a_training_is_counted(setting: str, says: str, collection: Path, tmp_path: Path):
+    place = ("--config", "experiments/lora/embedded.yaml", "--train-data-dir", str(collection / "train"))
+    code, said, _ = dry(tmp_path, "lora", *place, "--no-evaluate", "--set", setting)
+    assert code == 0, said
+    assert says in said
 
 
 def test_files_are_counted_as_the_checkpoint_manager_keeps_them():

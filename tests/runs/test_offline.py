@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +248,50 @@ def test_offline_contradicts_a_run_that_a_store_has_made_and_a_sweep(
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     (line,) = refused("train", "lora", "--offline")
     assert line.startswith("error: tracking.offline: true, but MLFLOW_RUN_ID names a run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (
+            ("lora", "--pretrained-model-name-or-path", "owner/base", "--encoder", "hf-hub:owner/clip"),
+            ["model.base: 'owner/base' is", "evaluation.encoder: 'hf-hub:owner/clip' is"],
+        ),
+        (("lora", "--encoder", "owner/clip", "--dry-run"), ["evaluation.encoder: 'owner/clip' is"]),
+        (("stargan", "--vae", "owner/vae", "--no-evaluate"), ["model.vae: 'owner/vae' is"]),
+    ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else "",
+)
+def test_offline_hub_ids_that_are_not_in_the_cache_are_refused_before_the_network_is_asked(
+    arguments: tuple[str, ...], named: list[str], workdir: Path
+):
+    """A server of one's own stands for the hub: whoever asks it is noted."""
+    asked = list[str]()
+    with hub(asked) as endpoint:
+        result = fashion_ml(
+            *("train", *arguments, "--offline"), cwd=workdir, uri=NOWHERE, HF_ENDPOINT=endpoint, HF_HOME=str(workdir / "hf")
+        )
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert (result.returncode, len(lines)) == (2, len(named)), result.stderr
+    for line, name in zip(lines, named, strict=True):
+        assert line.startswith(f"error: {name}")
+        assert "not in this machine's hub cache, and offline nothing is fetched" in line
+    assert asked == []
+
+
+@contextmanager
+def hub(asked: list[str]) -> Iterator[str]:
+    """The address of a hub that has nothing and notes what it is asked."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        request.send_error(404)
+
+    methods = {"do_GET": answer, "do_HEAD": answer, "log_message": lambda *_: None}
+    server = HTTPServer(("127.0.0.1", 0), type("Handler", (BaseHTTPRequestHandler,), methods))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

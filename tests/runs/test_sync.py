@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from fashion_ml.runs.run_folder import RunFolder, write_run_folder
 from fashion_ml.runs.sync import unsent
 from fashion_ml.runtime.process_id import own_process
+from fashion_ml.tracking.offline_client import pending_id
+from fashion_ml.tracking.run import open_offline_run, open_run
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
 from tests.runs.command import fashion_ml
 
@@ -50,3 +60,93 @@ def test_a_damaged_note_of_a_spool_is_no_obstacle(workdir: Path):
     assert result.returncode == 0, result.stderr
     points = MlflowClient(store_uri()).get_metric_history(run_id, "total_loss")
     assert [point.value for point in points] == [0.5]
+
+
+def offline(folder: Path, points: int = 3) -> Path:
+    """A training's folder with an evaluation below it, kept offline, as a training leaves it; `points` of each metric."""
+    run_id = pending_id()
+    folder.mkdir(parents=True)
+    (folder / "lora.safetensors").write_bytes(b"weights")
+    tags = {"kind": "train_lora"}
+    with open_offline_run(folder.name, tags, folder, run_id, experiment="fashion_ml", chosen=(), resume=False) as run:
+        for step in range(points):
+            run.log_metrics({"total_loss": 1 / (step + 1)}, step=step)
+            run.flush()
+        run.log_file(folder / "lora.safetensors", "lora")
+        with open_run("evaluation", {"kind": "evaluation"}, parent=run) as below:
+            below.log_metrics({"color_loss": 0.25})
+    write_run_folder(RunFolder(folder, run_id, "", "digest", finished=True))
+    return folder
+
+
+def sync(*folders: Path, code: int = 0) -> str:
+    result = fashion_ml("sync", *map(str, folders), cwd=Path.cwd(), uri=store_uri())
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stdout + result.stderr
+
+
+def runs_of(client: MlflowClient, kind: str) -> list[str]:
+    there = [one.experiment_id for one in client.search_experiments()]
+    return [run.info.run_id for run in client.search_runs(there, f"tags.kind = '{kind}'")]
+
+
+def test_a_sync_that_is_killed_in_the_middle_goes_on_with_every_point_once(workdir: Path):
+    folder, points = offline(workdir / "out", 7000), 7000
+    command = [sys.executable, "-m", "fashion_ml", "sync", str(folder)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store_uri()}
+    process = subprocess.Popen(command, env=environment, cwd=workdir, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    size, sent, limit = (folder / "spool" / "operations.jsonl").stat().st_size, 0, time.monotonic() + 120
+    while not sent and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+        note = folder / "spool" / "position.json"
+        sent = json.loads(note.read_text())["sent"] if note.is_file() else 0
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 0 < sent < size, "killed in the middle"
+    assert "everything is in the store" in sync(folder)
+    client = MlflowClient(store_uri())
+    (training,), (evaluation,) = runs_of(client, "train_lora"), runs_of(client, "evaluation")
+    there = client._tracking_client.store.get_metric_history(training, "total_loss")
+    assert Counter(point.step for point in there) == dict.fromkeys(range(points), 1)
+    assert client.get_run(evaluation).data.tags["mlflow.parentRunId"] == training
+    assert {client.get_run(one).info.status for one in (training, evaluation)} == {"FINISHED"}
+    assert [item.path for item in client.list_artifacts(training, "lora")] == ["lora/lora.safetensors"]
+
+
+def test_a_folder_that_cannot_be_sent_is_said_last_and_the_others_are_sent(workdir: Path):
+    first, other, damaged, last = (offline(workdir / "runs" / name) for name in ("a", "b", "c", "d"))
+    note = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**note, "tracking_uri": "sqlite:////elsewhere/mlflow.db"}))
+    (damaged / "run.json").write_text('{"run_id": "pend')
+    said = sync(first, workdir / "none", other, damaged, last, code=2)
+    assert said.count("everything is in the store") == 2
+    assert len(runs_of(MlflowClient(store_uri()), "train_lora")) == 2
+    for part in ("none' does not exist", "b' is in sqlite:////elsewhere/mlflow.db; set MLFLOW", "run.json' is damaged"):
+        assert part in said
+    assert sync(workdir / "runs", code=2).count("error: ") == 2  # found below a folder
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"do":"batch","ru', '{"do":"batch","ru\n', "\0\0\0\0\n"], ids=["cut", "half a line", "zeros"]
+)
+def test_a_damaged_last_line_is_left_out_and_said(workdir: Path, damage: str):
+    folder = offline(workdir / "out")
+    with (folder / "spool" / "operations.jsonl").open("a") as file:
+        file.write(damage)
+    said = sync(folder)
+    assert "the last line is damaged, as a crash leaves it, and is left out" in said
+    assert "everything is in the store" in said
+
+
+def test_a_damaged_line_in_the_middle_is_one_line_and_nothing_is_sent(workdir: Path):
+    folder = offline(workdir / "out")
+    path = folder / "spool" / "operations.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
+    said = sync(folder, code=2)
+    assert f"RUN_DIR: line 2 of {str(path)!r} is damaged; bring back a copy of it" in said
+    assert runs_of(MlflowClient(store_uri()), "train_lora") == []
+    result = fashion_ml("evaluate", "run", str(folder), cwd=workdir, uri=store_uri())
+    assert (result.returncode, result.stderr.count("error: ")) == (2, 1)
+    assert "line 2 of" in result.stderr

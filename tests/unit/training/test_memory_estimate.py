@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch.nn import functional
 
 from fashion_ml.config import load_config
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.lora import LoraParameters
 from fashion_ml.models.single_file import CONFIGS
 from fashion_ml.training.lora_memory import lora_memory
-from fashion_ml.training.memory_estimate import GIB, AsOnCuda, checkpointed, peak_of_steps
+from fashion_ml.training.memory_estimate import GIB, AsOnCuda, MemoryEstimate, checkpointed, peak_of_steps
+from fashion_ml.training.optimizers import make_optimizer, state_bytes
 from fashion_ml.training.torch_private import LiveBytes
 
 LIBRARIES = 40 << 20
@@ -83,21 +85,24 @@ def test_what_checkpoints_compute_again_is_in_the_same_precision():
     assert x.grad is not None
 
 
-def estimate(batch: int, precision: str, **training: Any) -> float:
-    """GiB for SD 1.5's structure at 512 px, rank 16 on attention."""
+def estimate(
+    batch: int, precision: str, needed: Collection[str] = (), optimizer: str = "adamw", **training: Any
+) -> MemoryEstimate:
+    """For SD 1.5's structure at 512 px, rank 16 on attention."""
     config = load_config(
         {
             "data": {"train_data_dir": "embedded"},
             "network": {"rank": 16},
+            "optimizer": {"optimizer_type": optimizer},
             "training": {"mixed_precision": precision, "train_batch_size": batch, **training},
             "evaluation": {"enabled": False},
         }
     )
     parts = {
         part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")), "base")
-        for part in ("unet", "text_encoder")
+        for part in ("unet", "text_encoder", "vae")
     }
-    return lora_memory(config, SimpleNamespace(**parts, vae=None), (batch, 4, 64, 64), (batch, 77, 768)).peak / GIB
+    return lora_memory(config, SimpleNamespace(**parts), (batch, 4, 64, 64), (batch, 77, 768), needed)
 
 
 MEASURED = {
@@ -112,5 +117,38 @@ MEASURED = {
 
 @pytest.mark.parametrize(("batch", "precision", "checkpointing"), [(1, "bf16", False), (8, "bf16", True), (1, "no", False)])
 def test_the_estimate_is_within_a_twentieth_of_what_a_gpu_measured(batch: int, precision: str, checkpointing: bool):
-    found = estimate(batch, precision, gradient_checkpointing=checkpointing)
+    found = estimate(batch, precision, gradient_checkpointing=checkpointing).peak / GIB
     assert found == pytest.approx(MEASURED[batch, precision, checkpointing], rel=0.05)
+
+
+def test_what_stays_on_the_gpu_and_the_optimisers_own_states_are_counted():
+    """SD 1.5: the text encoder has 123,060,480 weights and the VAE 83,653,863, in float32; the LoRA of rank 16 3,188,736 in 256 tensors."""
+    plain = estimate(1, "bf16", gradient_checkpointing=True)
+    assert plain.states == pytest.approx(2 * 4 * 3_188_736, rel=0.01)
+    texts = estimate(1, "bf16", ["text_encoder"], gradient_checkpointing=True)
+    assert texts.peak - plain.peak == 4 * 123_060_480
+    everything = estimate(1, "bf16", ["text_encoder", "vae"], "prodigy", gradient_checkpointing=True)
+    assert everything.states - plain.states == 2 * 4 * 3_188_736
+    # a float32 image of 512 px and its 128 channels of features, of which several live at once, beside weights and states
+    features = 128 * 512 * 512 * 4
+    encoding = everything.peak - everything.weights - everything.states
+    assert 3 * features < encoding < 12 * features
+    assert everything.weights - texts.weights == 4 * 83_653_863
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adafactor"])
+def test_the_bytes_of_states_are_those_that_the_optimiser_really_makes(kind: str):
+    config = load_config({"data": {"train_data_dir": "embedded"}, "optimizer": {"optimizer_type": kind}})
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in ((64, 80), (80, 64), (8, 16, 3, 3), (24,))]
+    optimizer = make_optimizer(config.optimizer, LoraParameters(weights, []), torch.device("cpu"))
+    sum(one.square().sum() for one in weights).backward()
+    optimizer.step()
+    made = [one for state in optimizer.state.values() for one in state.values() if isinstance(one, torch.Tensor) and one.dim()]
+    assert state_bytes(kind, [one.shape for one in weights]) == sum(one.numel() * 4 for one in made)
+
+
+def test_states_of_optimisers_that_need_a_gpu_are_counted_by_hand():
+    """8 bits: 64 x 64 numbers in two bytes and a float32 for each of 2 x 16 blocks; 4,095 numbers stay in float32. Prodigy: four of each."""
+    assert state_bytes("adamw8bit", [(64, 64)]) == 2 * 4096 + 2 * 16 * 4
+    assert state_bytes("adamw8bit", [(4095,)]) == 2 * 4 * 4095
+    assert state_bytes("prodigy", [(64, 64)]) == 4 * 4 * 4096
