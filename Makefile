@@ -2,7 +2,7 @@
 # make docs: docs/settings.md from the fields of the config.
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (a quarter of an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
-# make test-full: also Stable Diffusion 1.5 at its real size, and a sweep on a cluster of Ray (minutes, 12 GiB).
+# make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST = .venv-lowest
@@ -21,7 +21,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	command -v uv >/dev/null && uv pip install --python $(BIN)/python $(WANTED) || { \
+	command -v uv >/dev/null && uv pip install --compile-bytecode --python $(BIN)/python $(WANTED) || { \
 	$(BIN)/python -m pip install --quiet --upgrade pip && \
 	$(BIN)/python -m pip install --progress-bar off $(WANTED); }
 	touch $(STAMP)

@@ -19,6 +19,7 @@ settings.register_profile("here", deadline=None)  # a busy machine is slow, not 
 settings.load_profile("here")
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # two test processes, each on a core of its own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
 for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 
@@ -43,10 +44,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded collection, drawn once: drawing it takes seconds."""
-    from fashion_ml.embedded.collection import write_collection
+    """The embedded collection, drawn once, in a folder that is named as one below outputs/: drawing it takes seconds."""
+    from fashion_ml.embedded.collection import collection_folder, write_collection
 
-    return write_collection(tmp_path_factory.mktemp("drawn") / "collection")
+    return write_collection(tmp_path_factory.mktemp("drawn") / collection_folder().name)
 
 
 @pytest.fixture

@@ -59,11 +59,11 @@ def _is_new_store(uri: str) -> bool:
 
 
 def _main(wanted: list[str]) -> None:
-    from fashion_ml.tracking.store import open_tracking
-
     if "collection" in wanted:
         embedded_collection()
     if "store" in wanted:
+        from fashion_ml.tracking.store import open_tracking
+
         open_tracking()
 
 

@@ -12,9 +12,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subp
     os.environ.update({"MLFLOW_TRACKING_URI": uri, **environment})
     os.chdir(cwd)
     sys.argv = ["fashion-ml", *arguments]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process of its own; a test process may ignore it
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -93,6 +95,26 @@ def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subp
         for number, handler in before[3].items():
             signal.signal(number, handler)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def once(holds: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
+    """While a command runs in this process, another thread acts as soon as something holds, and not if it never does."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            if holds():
+                act()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def free_port() -> int:

@@ -13,12 +13,11 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from fashion_ml import cli
-from fashion_ml.embedded.collection import VERSION
 from tests.runs.command import FEW, SHORT, Command, Finished, copied, in_own_process
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collection: Path) -> Finished:
     """`fashion-ml train lora`, a few steps on the embedded default, with a small evaluation, in a process of its own.
 
     All test processes share one such training; each gets the folder and its store as a copy.
@@ -29,6 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Fin
         if not (made / "facts.json").exists():
             made.mkdir()
             shutil.copy(empty_store, made / "mlflow.db")
+            shutil.copytree(collection, made / "outputs" / collection.name)
             uri = f"sqlite:///{made / 'mlflow.db'}"
             result = in_own_process("train", "lora", *SHORT, *FEW, "--json", "facts.json", cwd=made, uri=uri)
             assert result.returncode == 0, result.stderr
@@ -40,9 +40,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Fin
 
 
 @pytest.fixture
-def refused(workdir: Path, collection: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def workdir(workdir: Path, collection: Path) -> Path:
+    """A working folder with a store and the embedded collection, which would else be drawn anew in each."""
+    shutil.copytree(collection, workdir / "outputs" / collection.name)
+    return workdir
+
+
+@pytest.fixture
+def refused(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command line in this process, expects exit code 2, returns the error lines."""
-    shutil.copytree(collection, workdir / "outputs" / f"embedded_collection_v{VERSION}")
 
     def run(*arguments: str) -> list[str]:
         monkeypatch.setattr(sys, "argv", ["fashion-ml", *arguments])

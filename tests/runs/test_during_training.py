@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ WATCHED = [
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Finished:
+def watched(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collection: Path) -> Finished:
     folder = tmp_path_factory.mktemp("watched")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    shutil.copytree(collection, folder / "outputs" / collection.name)
     result = fashion_ml("train", "lora", *SHORT, *FEW, *WATCHED, "--json", "facts.json", cwd=folder, uri=uri)
     assert result.returncode == 0, result.stderr
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))

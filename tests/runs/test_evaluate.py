@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -225,36 +220,3 @@ def test_all_checkpoints_become_curves_and_the_best_is_tagged(lab: Finished, ano
     assert points[50] not in (points[0], points[100])
     assert len({one["metrics"]["ssim"]["base"]["mean"] for one in evaluations}) == 1  # one base for all
     assert "strength_curve.png" in {item.path for item in client.list_artifacts(last["run_id"])}
-
-
-def test_a_killed_evaluation_goes_on_where_it_stopped(lab: Finished, another: dict[str, Any], tmp_path: Path):
-    shutil.copy(lab.folder / "mlflow.db", tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    command = [sys.executable, "-m", "fashion_ml", "evaluate", "run", another["run_id"], "--images_per_reference", "40"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env={**environment(), "MLFLOW_TRACKING_URI": uri}, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 200
-    while len(made := list((tmp_path / "outputs").rglob("images/lora/*.png"))) < 8:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    made = list((tmp_path / "outputs").rglob("images/lora/*.png"))
-    assert len(made) < 80
-    times = {path: path.stat().st_mtime_ns for path in made}
-    result = fashion_ml(*command[3:], "--json", "facts.json", cwd=tmp_path, uri=uri)
-    assert result.returncode == 0, result.stderr
-    assert "Going on with evaluation" in result.stderr
-    assert {path: path.stat().st_mtime_ns for path in made} == times
-    facts = json.loads((tmp_path / "facts.json").read_text(encoding="utf-8"))
-    client = MlflowClient(uri)
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.kind = 'evaluation'")
-    assert sum(run.data.params.get("evaluation.images_per_reference") == "40" for run in runs) == 1
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert facts["images"] == 80
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}

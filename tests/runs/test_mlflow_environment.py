@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from fashion_ml.embedded.collection import VERSION
 from tests.runs.command import fashion_ml, free_port
 
 SECRET = "verysecret"
@@ -70,7 +69,6 @@ def contact(workdir: Path, collection: Path) -> Callable[..., str]:
     """Runs a command that asks a store, expects one line of error and exit code 2, and nothing left; returns the line."""
     from fashion_ml.runs.run_folder import RunFolder, write_run_folder
 
-    shutil.copytree(collection, workdir / "outputs" / f"embedded_collection_v{VERSION}")
     shutil.copytree(collection / "references", workdir / "a")
     (workdir / "run").mkdir()
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_ml.reports.loss_log import read_loss_log
-from tests.runs.command import fashion_ml
+from tests.runs.command import fashion_ml, once
 
 SETTINGS = [
     *("--steps", "24", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2"),
@@ -34,14 +34,18 @@ def run_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
+def reached(workdir: Path, step: int) -> bool:
+    log = workdir / "out" / "training_logs" / "training_loss_log.txt"
+    return log.exists() and any(row.step >= step for row in read_loss_log(log))
+
+
 def killed_at(workdir: Path, step: int, *arguments: str) -> None:
     """Start or go on with the training in `workdir/out`, and kill it as soon as the loss log has a row of `step`."""
     command = [sys.executable, "-m", "fashion_ml", "train", "lora", *SETTINGS, "--output-dir", "out", *arguments]
     with (workdir / "stderr.txt").open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(command, cwd=workdir, stdout=subprocess.DEVNULL, stderr=errors)
-    log = workdir / "out" / "training_logs" / "training_loss_log.txt"
     deadline = time.monotonic() + 200
-    while not (log.exists() and any(row.step >= step for row in read_loss_log(log))):
+    while not reached(workdir, step):
         assert process.poll() is None, (workdir / "stderr.txt").read_text(encoding="utf-8")
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -52,19 +56,18 @@ def killed_at(workdir: Path, step: int, *arguments: str) -> None:
 SHOWN = ["--log_with", "tensorboard", "--sample_every", "3", "--set", "evaluation.num_inference_steps=1"]
 
 
-def test_killed_three_times_and_resumed_is_as_if_never_stopped(workdir: Path):
-    check_killed_and_resumed(workdir, SHOWN)
+def test_killed_and_resumed_is_as_if_never_stopped(workdir: Path):
+    check_killed_and_resumed(workdir, SHOWN, kills=[10])
 
 
-def check_killed_and_resumed(workdir: Path, extra: list[str]) -> None:
-    """A training killed three times against one that was never stopped: weights, points, logs, files."""
+def check_killed_and_resumed(workdir: Path, extra: list[str], kills: list[int]) -> None:
+    """A training killed at some steps against one that was never stopped: weights, points, logs, files."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
     whole = fashion_ml("train", "lora", *SETTINGS, *extra, "--output-dir", "whole", cwd=workdir, uri=uri)
     assert whole.returncode == 0, whole.stderr
 
-    killed_at(workdir, 4, *extra)
-    killed_at(workdir, 10, *extra, "--resume")
-    killed_at(workdir, 18, *extra, "--resume")
+    for number, step in enumerate(kills):
+        killed_at(workdir, step, *extra, *(["--resume"] if number else []))
     refused = fashion_ml("train", "lora", *SETTINGS, *extra, "--output-dir", "out", cwd=workdir, uri=uri)
     assert refused.returncode == 2
     assert "holds an unfinished run; go on with it by --resume, or start over by --new" in refused.stderr
@@ -95,7 +98,9 @@ def check_killed_and_resumed(workdir: Path, extra: list[str]) -> None:
 
 def test_other_settings_are_refused_by_name_and_new_moves_the_old_run_aside(workdir: Path):
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    killed_at(workdir, 4)
+    with once(lambda: reached(workdir, 4), lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        stopped = fashion_ml("train", "lora", *SETTINGS, "--steps", "1000", "--output-dir", "out", cwd=workdir, uri=uri)
+    assert stopped.returncode == 130, stopped.stderr
     before = run_of(workdir / "out")["run_id"]
     other = fashion_ml("train", "lora", *SETTINGS, "--output-dir", "out", "--resume", "--rank", "8", cwd=workdir, uri=uri)
     assert other.returncode == 2

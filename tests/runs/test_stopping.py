@@ -1,12 +1,13 @@
-"""Ctrl-C, SIGTERM and a full disk: the run says so, and what was written is kept."""
+"""Ctrl-C, SIGTERM and a full disk: the run says so, and what was written is kept. In processes of their own: tests/full."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,40 +16,37 @@ from safetensors.torch import load_file
 
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.reports.loss_log import read_loss_log
-from tests.runs.command import FEW, fashion_ml
+from tests.runs.command import FEW, fashion_ml, once
+
+TRAIN = ("train", "lora", *FEW, "--steps", "10000", "--output-dir", "out")
+TOO_LARGE = ("--steps", "1", "--rank", "256", "--no-evaluate")
 
 
-def start(workdir: Path, *arguments: str, limit: str = "") -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "fashion_ml",
-        "train",
-        "lora",
-        *FEW,
-        "--steps",
-        "100000",
-        "--output-dir",
-        "out",
-        *arguments,
-    ]
-    if limit:
-        command = ["bash", "-c", f'trap "" XFSZ; ulimit -f {limit}; exec "$@"', "bash", *command]
-    return subprocess.Popen(command, cwd=workdir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def stopped(workdir: Path, *arguments: str, number: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """A training in this process that is sent a signal when it has made some steps, or some images of its evaluation."""
+    images = workdir / "out" / "evaluation" / "images" / "lora"
+
+    def far_enough() -> bool:
+        return len(list(images.glob("*.png"))) >= 4 if arguments else has_rows(workdir)
+
+    with once(far_enough, lambda: os.kill(os.getpid(), number)):
+        return fashion_ml(*TRAIN, *arguments, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+
+
+def has_rows(workdir: Path) -> bool:
+    log = workdir / "out" / "training_logs" / "training_loss_log.txt"
+    return log.exists() and len(read_loss_log(log)) >= 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_stopped_run_is_killed_with_its_log_and_weights_kept(workdir: Path, number: signal.Signals):
-    process = start(workdir)
-    log = workdir / "out" / "training_logs" / "training_loss_log.txt"
-    deadline = time.monotonic() + 200
-    while not (log.exists() and len(read_loss_log(log)) >= 3):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    result = stopped(workdir, number=number)
+    check_stopped(workdir, result.returncode, result.stderr)
+
+
+def check_stopped(workdir: Path, code: int, errors: str) -> None:
+    """What a training that was stopped between two steps has said and left."""
+    assert code == 130, errors
     assert errors.rstrip().endswith("Stopped. A run that had begun is marked KILLED; its log and files are kept.")
     assert "Traceback" not in errors
 
@@ -56,7 +54,7 @@ def test_a_stopped_run_is_killed_with_its_log_and_weights_kept(workdir: Path, nu
     steps = int(path.stem.removeprefix("lora-step"))
     assert read_metadata(path)["ss_steps"] == str(steps)
     assert load_file(path)
-    assert read_loss_log(log)[-1].step <= steps
+    assert read_loss_log(workdir / "out" / "training_logs" / "training_loss_log.txt")[-1].step <= steps
     assert not (workdir / "out" / "lora.safetensors").exists()
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
@@ -69,26 +67,18 @@ def test_a_stopped_run_is_killed_with_its_log_and_weights_kept(workdir: Path, nu
 
 
 def test_a_training_that_is_stopped_while_it_is_evaluated_repeats_nothing(workdir: Path):
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    few = ["--steps", "3", "--set", "evaluation.images_per_reference=20", "--set", "evaluation.batch_size=1"]
-    process = start(workdir, *few)
-    deadline = time.monotonic() + 200
+    few = ["--steps", "3", "--set", "evaluation.images_per_reference=6", "--set", "evaluation.batch_size=1"]
+    first = stopped(workdir, *few, number=signal.SIGTERM)
+    assert first.returncode == 130, first.stderr
     images = workdir / "out" / "evaluation" / "images" / "lora"
-    while len(list(images.glob("*.png"))) < 4:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
     times = {path: path.stat().st_mtime_ns for path in images.glob("*.png")}
-    assert 4 <= len(times) < 40
-    client = MlflowClient(uri)
+    assert 4 <= len(times) < 12
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     experiments = [e.experiment_id for e in client.search_experiments()]
     (training,) = client.search_runs(experiments, "tags.kind = 'train_lora'")
     assert training.info.status == "KILLED"
 
-    arguments = [*FEW, "--output-dir", "out", *few, "--resume"]
-    resumed = fashion_ml("train", "lora", *arguments, cwd=workdir, uri=uri)
+    resumed = fashion_ml(*TRAIN, *few, "--resume", cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
     assert resumed.returncode == 0, resumed.stderr
     assert "Going on with evaluation" in resumed.stderr
     assert {path: path.stat().st_mtime_ns for path in times} == times
@@ -100,11 +90,27 @@ def test_a_training_that_is_stopped_while_it_is_evaluated_repeats_nothing(workdi
     assert len(list((workdir / "out" / "training_logs").glob("*report*.json"))) == 1
 
 
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No larger file can be written by this process (in bytes)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_file_that_does_not_fit_on_the_disk_fails_the_run_in_one_line(workdir: Path):
     """Files may be 3 MB at most: the tracking store fits, a LoRA of rank 256 does not."""
-    process = start(workdir, "--steps", "1", "--rank", "256", "--no-evaluate", limit="3000")
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 2, errors
+    with files_of_at_most(3000 * 1024):
+        result = fashion_ml(*TRAIN, *TOO_LARGE, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    check_failed(workdir, result.returncode, result.stderr)
+
+
+def check_failed(workdir: Path, code: int, errors: str) -> None:
+    """What a training has said and left whose weights could not be written."""
+    assert code == 2, errors
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert "output.output_dir: lora.safetensors" in line
     assert "Traceback" not in errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,11 @@ def written(folder: Path, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Finished:
+def swept(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collection: Path) -> Finished:
     folder = tmp_path_factory.mktemp("swept")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    shutil.copytree(collection, folder / "outputs" / collection.name)
     written(folder)
     result = fashion_ml("sweep", "sweep.yaml", "--workers", "2", "--json", "facts.json", cwd=folder, uri=uri)
     assert result.returncode == 0, result.stderr + result.stdout

@@ -1,25 +1,24 @@
-"""Trainings beside a real MLflow server on PostgreSQL that dies or stays away (in tests/full: that comes back): no point is lost or double."""
+"""A training beside a real MLflow server on PostgreSQL that stays away (in tests/full: that comes back): no point is lost or double."""
 
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 from mlflow import MlflowClient
 
-from tests.runs.command import fashion_ml
-from tests.runs.tracking_server import PASSWORD, Server, assert_stored_once, begin, points, wait_for_steps
+from tests.runs.command import fashion_ml, once
+from tests.runs.tracking_server import LONG, PASSWORD, Server, assert_stored_once, steps_spooled
 
 
 def test_a_server_that_stays_away_is_told_and_sync_sends_the_rest(server: Server, workdir: Path):
     """With an evaluation, whose runs do not exist yet for anyone but the spool."""
     more = ("--steps", "40", "--set", "evaluation.max_references=2", "--set", "evaluation.num_inference_steps=1")
-    process = begin(workdir, server.uri, *more, "--set", "evaluation.images_per_reference=1")
-    wait_for_steps(workdir, 10, process)
-    server.kill()
-    assert process.wait(300) == 0, (workdir / "log.txt").read_text(encoding="utf-8")
-    said = (workdir / "log.txt").read_text(encoding="utf-8")
+    few = (*LONG, *more, "--set", "evaluation.images_per_reference=1", "--output-dir", "out")
+    with once(lambda: steps_spooled(workdir) >= 10, server.kill):
+        trained = fashion_ml("train", "lora", *few, cwd=workdir, uri=server.uri)
+    assert trained.returncode == 0, trained.stderr
+    said = trained.stderr + trained.stdout
     assert f"fashion-ml sync {workdir / 'out'}" in said
     assert PASSWORD not in said
     server.start()
@@ -40,25 +39,3 @@ def test_a_server_that_stays_away_is_told_and_sync_sends_the_rest(server: Server
     assert sorted(child.info.run_name for child in below) == ["color", "fashion_clip", "ssim"]
     assert {child.info.status for child in below} == {"FINISHED"}
     assert "report.html" in {item.path for item in client.list_artifacts(evaluation.info.run_id)}
-
-
-def test_a_killed_trainings_points_are_sent_by_sync_and_its_run_is_ended(server: Server, workdir: Path):
-    process = begin(workdir, server.uri, "--no-evaluate")
-    wait_for_steps(workdir, 10, process)
-    server.kill()
-    wait_for_steps(workdir, 40, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with (workdir / "out" / "spool" / "operations.jsonl").open("ab") as file:
-        file.write(b'{"do":"batch","run":"x","metr')  # as a crash in the middle of a line leaves it
-    server.start()
-    result = fashion_ml("sync", cwd=workdir, uri=server.uri)
-    assert result.returncode == 0, result.stderr
-    assert "Nothing waits" in result.stdout  # outputs/ is empty: the folder was given
-    result = fashion_ml("sync", "out", cwd=workdir, uri=server.uri)
-    assert result.returncode == 0, result.stderr
-    assert "its process had been killed: ended now" in result.stdout
-    run_id = json.loads((workdir / "out" / "run.json").read_text(encoding="utf-8"))["run_id"]
-    assert MlflowClient(server.uri).get_run(run_id).info.status == "KILLED"
-    assert len(points(workdir)["total_loss"]) >= 30
-    assert_stored_once(workdir, server.uri)

@@ -43,11 +43,16 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A folder with images of two domains, encoded, and a store."""
     folder = tmp_path_factory.mktemp("stargan")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    encode(folder)
+    return folder
+
+
+def encode(folder: Path) -> None:
+    """Draw images of two domains into a folder, and encode them."""
     draw(folder / "images")
     result = run(folder, "encode", "images", "latents", "--json", "encoded.json")
     assert result.returncode == 0, result.stderr
     assert "WARNING: --vae: embedded is a toy that knows drawings of 64 pixels" in result.stderr
-    return folder
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -186,50 +191,47 @@ def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Fi
     )
 
 
-def test_killed_and_resumed_is_as_if_never_stopped(trained: Finished):
-    """kill -9 in the third epoch, with a state after each epoch."""
+def test_killed_and_resumed_is_as_if_never_stopped(place: Path):
+    check_killed_and_resumed(place, epochs=16, kills=[3])
+
+
+def check_killed_and_resumed(folder: Path, epochs: int, kills: list[int]) -> None:
+    """kill -9 after some epochs, with a state after each, against a training that was never stopped."""
     settings = [
-        *TINY,
-        "--latents-dir",
-        "latents",
-        "--epochs",
-        "40",
-        "--save_every_n_epochs",
-        "1",
-        "--save_last_n",
-        "1",
-        "--no-evaluate",
+        *(*TINY, "--latents-dir", "latents", "--epochs", str(epochs)),
+        *("--save_every_n_epochs", "1", "--save_last_n", "1", "--no-evaluate"),
     ]
-    whole = run(trained.folder, "train", "stargan", *settings, "--output-dir", "whole", "--json", "whole.json")
+    whole = run(folder, "train", "stargan", *settings, "--output-dir", "whole", "--json", "whole.json")
     assert whole.returncode == 0, whole.stderr
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
     command = [sys.executable, "-m", "fashion_ml", "train", "stargan", *settings, "--output-dir", "parts"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": trained.uri, "OMP_NUM_THREADS": "1"}
-    for epoch in (3, 17):
-        more = ["--resume"] if epoch > 3 else []
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
+    for number, epoch in enumerate(kills):
+        more = ["--resume"] if number else []
         process = subprocess.Popen(
-            [*command, *more], cwd=trained.folder, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [*command, *more], cwd=folder, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        log, deadline = trained.folder / "parts" / "training_logs" / "training_log.jsonl", time.monotonic() + 200
+        log, deadline = folder / "parts" / "training_logs" / "training_log.jsonl", time.monotonic() + 200
         while not (log.exists() and len(read_epochs(log)) >= epoch):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    result = run(trained.folder, "train", "stargan", *settings, "--output-dir", "parts", "--resume", "--json", "parts.json")
+    result = run(folder, "train", "stargan", *settings, "--output-dir", "parts", "--resume", "--json", "parts.json")
     assert result.returncode == 0, result.stderr
-    first, second = (load_file(trained.folder / part / "stargan.safetensors") for part in ("whole", "parts"))
+    first, second = (load_file(folder / part / "stargan.safetensors") for part in ("whole", "parts"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    logs = [read_epochs(trained.folder / part / "training_logs" / "training_log.jsonl") for part in ("whole", "parts")]
+    logs = [read_epochs(folder / part / "training_logs" / "training_log.jsonl") for part in ("whole", "parts")]
     assert logs[0] == logs[1]
-    client = MlflowClient(trained.uri)
+    client = MlflowClient(uri)
     points = []
     for part in ("whole", "parts"):
-        run_id = json.loads((trained.folder / f"{part}.json").read_text(encoding="utf-8"))["run_id"]
+        run_id = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))["run_id"]
         names = client.get_run(run_id).data.metrics
         points.append({name: sorted((p.step, p.value) for p in client.get_metric_history(run_id, name)) for name in names})
     assert points[0] == points[1]
-    assert [step for step, _ in points[0]["d_loss"]] == list(range(1, 41))
+    assert [step for step, _ in points[0]["d_loss"]] == list(range(1, epochs + 1))
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,26 @@
-"""Training from Python in a process that has no MLflow: importing it raises."""
+"""Training from Python and the uses of docs/python.md, in one process that has no MLflow: importing it raises."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+from fashion_ml.embedded.garments import render, sample_garments
+from tests.conftest import PROJECT
+
+NO_MLFLOW = 'import json, os, sys\n\nsys.modules["mlflow"] = None  # importing it raises\n'
 LORA = """
-import json, sys
-sys.modules["mlflow"] = None
+os.chdir("../lora")
 from fashion_ml.config import load_config
 from fashion_ml.runs.lora import run_lora
 given = {"train_data_dir": "embedded", "resolution": 64, "rank": 2, "sample_every": 2, "output_dir": "out"}
@@ -22,47 +30,86 @@ two = run_lora(load_config({}, {**given, "max_train_steps": 4}), track=False, re
 print(json.dumps([one.to_dict(), two.to_dict()]))
 """
 STARGAN = """
-import json, sys
-sys.modules["mlflow"] = None
-from fashion_ml.config import load_config
+os.chdir("../stargan")
 from fashion_ml.runs.stargan import run_stargan
 given = {"latents_dir": "latents", "base_dim": 8, "n_res_blocks": 2, "d_layers": 1, "epochs": 1, "epoch_size": 8, "batch_size": 4}
 print(json.dumps([run_stargan(load_config({}, given, kind="stargan"), track=False).to_dict()]))
 """
 
 
-def outcomes(script: str, folder: Path) -> list[dict[str, object]]:
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=os.environ, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@dataclass(frozen=True)
+class Done:
+    """What the process left in its three folders, and said."""
+
+    place: Path
+    said: list[str]
+
+    def outcomes(self, line: int) -> list[dict[str, Any]]:
+        return list(json.loads(self.said[line]))
 
 
-def test_a_lora_trains_and_goes_on_without_mlflow_and_leaves_all_its_files(tmp_path: Path):
-    one, two = outcomes(LORA, tmp_path)
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, collection: Path) -> Done:
+    """The page as it stands, then two LoRA trainings, then a StarGAN's: one process, for its imports take longest."""
+    place = tmp_path_factory.mktemp("untracked")
+    for name in ("page", "lora"):
+        shutil.copytree(collection, place / name / "outputs" / collection.name)
+    for folder, side in (("references", 96), ("generated", 64)):
+        (place / "page" / folder).mkdir()
+        for index, garment in enumerate(sample_garments(6, seed=4)):
+            render(garment, 96).resize((side, side)).save(place / "page" / folder / f"look_{index}.png")
+    draw = torch.Generator().manual_seed(0)
+    for domain in ("a", "b"):
+        (place / "stargan" / "latents" / domain).mkdir(parents=True)
+        for index in range(8):
+            torch.save(torch.randn(4, 8, 8, generator=draw), place / "stargan" / "latents" / domain / f"{index}.pt")
+    (place / "script.py").write_text("\n".join([NO_MLFLOW, *uses(), LORA, STARGAN]), encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "../script.py"], cwd=place / "page", env=os.environ, capture_output=True, text=True, check=False, timeout=500
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return Done(place, ended.stdout.splitlines())
+
+
+def uses() -> list[str]:
+    page = (PROJECT / "docs" / "python.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_five_uses_of_the_page_run_where_mlflow_cannot_be_imported(done: Done):
+    assert len(uses()) == 1 + 5  # the logging, and the uses
+    folder = done.place / "page"
+    assert "8 0.0" in done.said[0]  # rank, learning rate
+    assert any("weighted_total_loss" in line for line in done.said[:-2])
+    assert (folder / "looks" / "first" / "lora.safetensors").is_file()
+    assert (folder / "scores.csv").is_file()
+
+
+def test_a_lora_trains_and_goes_on_without_mlflow_and_leaves_all_its_files(done: Done):
+    one, two = done.outcomes(-2)
     assert (one["run_id"], one["steps"], two["steps"]) == ("", 2, 4)
     assert "color_loss" in str(two["evaluation"])
-    folder = tmp_path / "out"
+    folder = done.place / "lora" / "out"
     assert {"report.html", "per_image.csv", "grid.png"} <= {path.name for path in (folder / "evaluation").iterdir()}
     note = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert (note["run_id"], note["tracking_uri"], note["finished"]) == ("", "", True)
     assert json.loads((folder / "facts.json").read_text(encoding="utf-8")) == two
     assert {"config.yaml", "lora.safetensors", "samples", "state", "training_logs"} <= {path.name for path in folder.iterdir()}
     assert len(list((folder / "samples").glob("sample_0_*.png"))) == 2
-    assert not list(tmp_path.glob("ml*"))
 
 
-def test_a_stargan_trains_without_mlflow_into_a_folder_of_its_own(tmp_path: Path):
-    draw = torch.Generator().manual_seed(0)
-    for domain in ("a", "b"):
-        (tmp_path / "latents" / domain).mkdir(parents=True)
-        for index in range(8):
-            torch.save(torch.randn(4, 8, 8, generator=draw), tmp_path / "latents" / domain / f"{index}.pt")
-    (only,) = outcomes(STARGAN, tmp_path)
+def test_a_stargan_trains_without_mlflow_into_a_folder_of_its_own(done: Done):
+    (only,) = done.outcomes(-1)
     folder = Path(str(only["output_dir"]))
-    assert (only["run_id"], folder.parent, folder.name[:10]) == ("", tmp_path / "outputs" / "stargan", "untracked_")
+    assert (only["run_id"], folder.parent, folder.name[:10]) == (
+        *("", done.place / "stargan" / "outputs" / "stargan"),
+        "untracked_",
+    )
     assert (folder / "stargan.safetensors").is_file()
     assert list((folder / "grids").glob("*.png"))
     assert only["evaluation"]
     assert (folder / "evaluation" / "report.html").is_file()
+
+
+def test_no_store_is_made_by_any_of_them(done: Done):
+    assert not [path for path in done.place.rglob("ml*") if path.name.startswith(("mlflow.db", "mlruns"))]

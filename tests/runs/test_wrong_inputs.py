@@ -10,6 +10,7 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
+from fashion_ml.embedded import domains
 from tests.runs.command import Command
 from tests.runs.test_sweep import SPEC
 
@@ -23,8 +24,9 @@ TABLE = dict(
 
 
 @pytest.fixture
-def prepared(workdir: Path) -> Path:
+def prepared(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with things that are not what they should be."""
+    monkeypatch.setattr(domains, "PICTURES", 4)  # of 240: drawing and encoding those takes half a minute
     texts = {
         "broken.yaml": "a: [b\nc: d",
         "list.yaml": "- 1\n- 2\n",

@@ -80,9 +80,13 @@ def points(folder: Path) -> dict[str, list[tuple[int, int, float]]]:
     return found
 
 
+def steps_spooled(folder: Path) -> int:
+    return sum("metrics" in operation for operation in spooled(folder))
+
+
 def wait_for_steps(folder: Path, count: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 200
-    while sum("metrics" in operation for operation in spooled(folder)) < count:
+    while steps_spooled(folder) < count:
         assert process.poll() is None, (folder / "log.txt").read_text(encoding="utf-8")
         assert time.monotonic() < deadline
         time.sleep(0.1)
