@@ -91,6 +91,8 @@ def read_latents(folder: Path) -> LatentSet:
     InputError where the packed form is damaged or lists other latents than the single files beside it, and, naming every file, for what
     cannot be read or is no latent, for NaN or infinite numbers, mixed sizes, sides that are not divisible by 4, and fewer than two domains.
     """
+    if folder.is_file():
+        raise InputError(f"{_FIELD}: {str(folder)!r} is a file; give the folder that fashion-ml encode wrote")
     if not folder.is_dir():
         raise InputError(f"{_FIELD}: {str(folder)!r} does not exist; make it: fashion-ml encode IMAGES_DIR {folder}")
     manifest = _manifest(folder / MANIFEST)

@@ -225,13 +225,20 @@ def is_path(given: str) -> bool:
 
 
 def not_there(given: str, field: str) -> InputError:
-    """The error for a path that names nothing, with the nearest name beside it."""
+    """The error for a path that names nothing, with the nearest name beside it, or a folder in a file's place, or the reverse."""
     if "://" in given:
         tail = re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", given)
         return InputError(f"{field}: {given!r} is an address; give " + (f"the hub id {tail[1]}" if tail else "a local path"))
     path, beside, there = Path(given), dict[str, str](), True
     with suppress(OSError, RuntimeError):  # a name that is too long, an unknown ~user
         path = path.expanduser()
+        if path.is_dir():
+            names = sorted(one.name for one in path.iterdir() if is_safetensors(one))
+            return InputError(
+                f"{field}: {given!r} is a folder; give a file" + (f", such as {names[0]!r} inside" if names else "")
+            )
+        if path.is_file():
+            return InputError(f"{field}: {given!r} is a file; give the folder that holds it")
         there = path.parent.is_dir()
         beside = {one.stem: one.name for one in path.parent.iterdir()} if there else {}
     near = difflib.get_close_matches(path.stem, beside, n=1)
