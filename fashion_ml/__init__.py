@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fashion_ml.errors import InputError
     from fashion_ml.evaluation.compare import compare
     from fashion_ml.evaluation.image_pairs import evaluate_images
-    from fashion_ml.evaluation.lora import evaluate_lora
+    from fashion_ml.evaluation.lora_file import evaluate_lora
     from fashion_ml.runs.python_api import train_lora, train_stargan
 
 __all__ = [
@@ -31,7 +31,7 @@ _WHERE = {
     "InputError": "fashion_ml.errors",
     "compare": "fashion_ml.evaluation.compare",
     "evaluate_images": "fashion_ml.evaluation.image_pairs",
-    "evaluate_lora": "fashion_ml.evaluation.lora",
+    "evaluate_lora": "fashion_ml.evaluation.lora_file",
     "load_config": "fashion_ml.config",
     "train_lora": "fashion_ml.runs.python_api",
     "train_stargan": "fashion_ml.runs.python_api",

@@ -48,6 +48,12 @@ def _of_runs() -> list[Offered]:
     ]
 
 
+def _of_files() -> list[Offered]:
+    from fashion_ml.runs.evaluate_file import settings_of_file
+
+    return [Offered(one, one.section) for one in settings_of_file()]
+
+
 def _of_images() -> list[Offered]:
     from fashion_ml.config import Evaluation
 
@@ -104,6 +110,34 @@ def evaluate_run(
     for one in results:
         say(f"Run       {one.run_id}")
         report_evaluation(one)
+
+
+@evaluate_app.command("lora", cls=settings_command(_of_files))
+def evaluate_lora(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="LoRA of kohya's trainers (LoRA, LoCon, LoHa, LoKr), diffusers, PEFT or LyCORIS.")
+    ],
+    training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
+    output_dir: Annotated[str, option("--output-dir", help="Folder for the files; below outputs/evaluations by default.")] = "",
+    experiment: Annotated[str, option("--experiment", help="MLflow experiment of the run; fashion_ml by default.")] = "",
+    set_: Set = None,
+    json: Json = "",
+) -> None:
+    """Measure a LoRA file that was trained anywhere against its base, in a run of its own; killed and started again, it goes on.
+
+    What the file's metadata say of its training (resolution, clip skip) counts where nothing else is given. What cannot be applied whole is
+    refused by name.
+    """
+    check_json(json)
+    from fashion_ml.runs.evaluate_file import evaluate_file
+
+    settings = {**context.obj, **assignments(set_)}
+    folder = Path(output_dir).absolute() if output_dir else None
+    result = evaluate_file(file.expanduser(), settings, training=training, folder=folder, experiment=experiment)
+    write_json(json, result.to_dict())
+    say(f"Run       {result.run_id}")
+    report_evaluation(result)
 
 
 @evaluate_app.command("images", cls=settings_command(_of_images))

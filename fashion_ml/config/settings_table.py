@@ -58,11 +58,13 @@ def _again() -> Iterator[str]:
     yield "## Evaluating again\n"
     yield (
         "These commands take settings of `evaluation` by their own names, `--seed 3`, or by `--set evaluation.seed=3`. What is not given "
-        "is, for `evaluate run`, as in the training run, and for `compare` as in the first evaluation.\n"
+        "is, for `evaluate run`, as in the training run, and for `compare` as in the first evaluation. "
+        "`evaluate lora` also takes those of a training that decide its images, such as `--base`, `--resolution` and `--clip_skip`.\n"
     )
     rows = (
         ("evaluate run` of a LoRA", evaluation_settings(Evaluation)),
         ("evaluate run` of a StarGAN", evaluation_settings(GanEvaluation)),
+        ("evaluate lora`", evaluation_settings(Evaluation)),
         ("evaluate images`", evaluation_settings(Evaluation, Evaluation.of_images)),
         ("compare`", evaluation_settings(Evaluation, Evaluation.of_comparison)),
     )

@@ -14,12 +14,11 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from fashion_ml.config import Evaluation, LoraExperiment, load_config
+from fashion_ml.config import LoraExperiment
 from fashion_ml.data.buckets import image_sizes
-from fashion_ml.data.images import CaptionedImage, read_references, read_training_folder
+from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import fit, load_picture
-from fashion_ml.embedded.collection import folder_of
-from fashion_ml.errors import InputError, in_pythons_words
+from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
     Comparison,
     compare,
@@ -30,22 +29,21 @@ from fashion_ml.evaluation.aggregate import (
     shown,
     to_dict,
 )
-from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent, write_evaluation
+from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_curves, save_picture
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
-from fashion_ml.evaluation.instruments import device_of_evaluation, read_metric_suite
-from fashion_ml.evaluation.lora_pipeline import base_identity, put_lora, set_strength, trained_with
+from fashion_ml.evaluation.lora_pipeline import base_identity
 from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
-from fashion_ml.evaluation.toy import check_encoder, own_of_lora, toy_facts, toy_sentence
+from fashion_ml.evaluation.toy import own_of_lora, toy_facts, toy_sentence
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
+from fashion_ml.models.applied_lora import AppliedLora, apply_lora
 from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
-from fashion_ml.runtime.console import bar, say
-from fashion_ml.training.subset_images import as_prompts, with_lines
+from fashion_ml.runtime.console import bar
 
 MAIN, BASE = "LoRA", "base"
 _MEMORISED = 4
@@ -133,6 +131,8 @@ class Plan:
     """For memorisation; empty when they are not to be looked at."""
     suite: MetricSuite
     pipeline: Any
+    applied: AppliedLora
+    """The LoRA on the pipeline."""
     jobs: list[Job]
     sizes: list[tuple[int, int]]
     facts: dict[str, Any]
@@ -178,53 +178,12 @@ def plan_evaluation(
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
-    put_lora(pipeline, lora)
+    applied = apply_lora(pipeline, lora)
     text = TextSettings(**config.text_encoding())
     facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config, text)
     facts |= toy_facts(settings, own_of_lora(config))
     kept = training if suite.measures(NEAREST) else ()
-    return Plan(config, lora, references, kept, suite, pipeline, jobs_of(references, settings, sizes), sizes, facts)
-
-
-@in_pythons_words({"model.base": "base", "data.train_data_dir": "training", "evaluation.references": "references"})
-def evaluate_lora(
-    lora: str | Path,
-    *,
-    base: str = "embedded",
-    references: str | Path = "embedded",
-    training: str | Path | None = None,
-    folder: str | Path | None = None,
-    **settings: Any,
-) -> EvaluationResult:
-    """Measure a LoRA file against its base on references with captions, without MLflow; the report is written to `folder` too.
-
-    `folder` is `outputs/evaluations/<name of the file>` when not given; images that an evaluation with the same weights, prompts and seeds left
-    there are used again. `training` is the training folder (`N_class` folders), for the nearness to its images. `settings` are those of
-    `evaluation` by their names (`seed=1`, `images_per_reference=4`, `encoder=…`, `extra_metrics=[…]`), and others of a LoRA experiment that
-    count here (`prediction_type="v_prediction"`, `resolution=512`, `clip_skip=2`; the file's own where it says one). InputError with every
-    problem at once.
-    """
-    own = {f"evaluation.{name}" if name in Evaluation.model_fields else name: value for name, value in settings.items()}
-    lora = Path(lora).expanduser()
-    if not lora.is_file():
-        raise InputError(f"lora: {str(lora)!r} is no file; give a LoRA's .safetensors file")
-    place = (Path(folder).expanduser() if folder else Path("outputs") / "evaluations" / lora.stem).absolute()
-    if place.exists() and not place.is_dir():
-        raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
-    folders = {"data.train_data_dir": str(training or "embedded"), "evaluation.references": str(references)}
-    config = load_config({"model.base": base, **folders, **trained_with(lora), **own})
-    check_encoder(config.evaluation, own_of_lora(config), refuse=base != "embedded")
-    extension = config.data.caption_extension
-    found = read_references(folder_of(references, "references"), extension, config.evaluation.max_references)
-    found = as_prompts(with_lines(found, config.data), config.data)
-    known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
-    suite = read_metric_suite(config.evaluation, config.data.cache_dir)
-    plan = plan_evaluation(config, lora, found, known, suite, device_of_evaluation())
-    if read := plan.text.unusual():
-        say(f"Prompts are read with {', '.join(f'{name} {value}' for name, value in read.items())}")
-    result = measure_lora(plan, place, place / "images" / "base")
-    write_evaluation(result, place)
-    return result
+    return Plan(config, lora, references, kept, suite, pipeline, applied, jobs_of(references, settings, sizes), sizes, facts)
 
 
 @dataclass(frozen=True)
@@ -300,18 +259,17 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
     with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress, text=plan.text)
         sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True)
-        plan.pipeline.disable_lora()
+        plan.applied.set_strength(0)
         with _base_images(plan, base_folder) as kept[BASE]:
             made = generate(plan.pipeline, jobs, settings, kept[BASE], progress, text=plan.text)
             sides[BASE] = measure_arm(made, references, of_job, suite)
-        plan.pipeline.enable_lora()
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
-            set_strength(plan.pipeline, value)
+            plan.applied.set_strength(value)
             strong = ImageFolder(folder / "images" / f"strength_{value:g}", f"{plan.key} at {value:g}")
             made = generate(plan.pipeline, jobs, settings, strong, progress, text=plan.text)
             curve[value] = measure_arm(made, references, of_job, suite)
-        set_strength(plan.pipeline, 1.0)
+        plan.applied.set_strength(1.0)
     return _Arms(targets, references, sides, kept, curve)
 
 

@@ -1,4 +1,4 @@
-"""A base with a LoRA file on it: loading, the LoRA's strength, what tells one base from another, and how the file was trained."""
+"""What tells one base from another, and how a LoRA file was trained."""
 
 from __future__ import annotations
 
@@ -8,51 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.errors import InputError
-from fashion_ml.models.kohya_format import load_lora, read_lora, read_metadata, spec_of
-from fashion_ml.models.lora import add_lora
-from fashion_ml.models.stable_diffusion import find_base, quiet_libraries
-from fashion_ml.runtime.redact import first_line
+from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.models.stable_diffusion import find_base
 from fashion_ml.runtime.weight_files import WEIGHTS
-
-_LORA = (".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_A.weight", ".lora_A.default.weight")
-"""How the first matrix of a module is called by kohya, diffusers and PEFT."""
-
-
-def put_lora(pipeline: Any, path: Path) -> None:
-    """The LoRA file on the pipeline: through diffusers, as users load it, but for DoRA, whose magnitudes diffusers leaves out.
-
-    InputError when the file is none, holds NaN, or has a module that the base does not have.
-    """
-    tensors = read_lora(path, "lora")
-    try:
-        if any(name.endswith(".dora_scale") for name in tensors):
-            spec = spec_of(tensors)
-            add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
-            load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
-            return
-        with quiet_libraries():
-            if path.suffix == ".safetensors":
-                pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-            else:  # diffusers takes another case of the ending for a pickled file
-                pipeline.load_lora_weights(tensors)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"lora: {str(path)!r} does not fit this base ({first_line(error)}); use a LoRA trained on it"
-        ) from error
-    held = sum(name.endswith(_LORA) for name in tensors)
-    on = sum(hasattr(module, "lora_A") for model in (pipeline.unet, pipeline.text_encoder) for module in model.modules())
-    if on != held:
-        raise InputError(f"lora: {str(path)!r} has {held} modules, of which this base has {on}; use a LoRA trained on it")
-
-
-def set_strength(pipeline: Any, strength: float) -> None:
-    """Scale the update of every LoRA layer; 0 is the base, 1 the LoRA as it was trained."""
-    for model in (pipeline.unet, pipeline.text_encoder):
-        for module in model.modules():
-            if hasattr(module, "set_scale") and hasattr(module, "lora_A"):
-                for adapter in module.lora_A:
-                    module.set_scale(adapter, strength)
 
 
 @lru_cache(maxsize=8)

@@ -68,7 +68,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str = "", settings: Mappi
     resamples = given.resamples if "resamples" in given.model_fields_set else int(first.facts.get("resamples", 2000))
     found = {other.run_id: differences(first, other, resamples=resamples) for other in others}
     tags = {"kind": "comparison", "eval_fingerprint": str(first.facts["fingerprint"])}
-    with open_run("comparison", tags, **_experiment(experiment)) as run:
+    with open_run("comparison", tags, **report_experiment(experiment)) as run:
         result = Compared(run.run_id, first, others, found, noted(first, others))
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "comparison.json"
@@ -116,7 +116,7 @@ def run_images(
             raise InputError(f"--run: run {run_id} is no training run; give the id of one")
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
-    with open_run("evaluation of images", tags, parent=parent, adopt=True, **_experiment(experiment)) as run:
+    with open_run("evaluation of images", tags, parent=parent, adopt=True, **report_experiment(experiment)) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
         result = measure_images(found, settings, suite, known)
         log_facts(run, result.facts)
@@ -128,7 +128,7 @@ def run_images(
     return result
 
 
-def _experiment(given: str) -> dict[str, Any]:
+def report_experiment(given: str) -> dict[str, Any]:
     """The experiment of a report of its own, for `open_run`."""
     return {"experiment": given or Tracking().experiment, "chosen": {"tracking.experiment"} if given else ()}
 

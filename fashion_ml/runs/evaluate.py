@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult, Plan
     from fashion_ml.tracking.run import TrackedRun
 
-_NOTE = "evaluation_run.json"
+NOTE = "evaluation_run.json"
+"""Says which run an evaluation in a folder is, what it measures, and whether it has ended."""
 
 
 def evaluate_trained(
@@ -61,20 +62,20 @@ def evaluate_trained(
         "references_seen_in_training": str(seen).lower(),
     }
     source = references_folder(config) or training_folder(config)
-    earlier = _unfinished(folder, plan, training)
+    earlier = unfinished(folder, plan, training.client if training.offline else None)
     with open_run("evaluation", tags, parent=training, adopt=adopt, resume=earlier) as run:
         if earlier:
             say(f"Going on with evaluation {earlier}")
             delete_children(run)
         note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
-        write_text(folder / _NOTE, json.dumps({**note, "finished": False}) + "\n")
+        write_text(folder / NOTE, json.dumps({**note, "finished": False}) + "\n")
         run.log_params(flat(config))
         if not earlier:
             run.log_dataset(source, digest, "evaluation", len(inputs.references))
         log_facts(run, plan.facts)
         result = log_lora(run, measure_lora(plan, folder, base_folder), folder)
     roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
-    write_text(folder / _NOTE, json.dumps({**note, "finished": True}) + "\n")
+    write_text(folder / NOTE, json.dumps({**note, "finished": True}) + "\n")
     return result
 
 
@@ -177,12 +178,15 @@ def complete_training_report(run: TrackedRun | None, logs: Path, results: Mappin
             run.log_file(path, "training_logs")
 
 
-def _unfinished(folder: Path, plan: Plan, training: TrackedRun) -> str:
-    """The id of the run of an evaluation of the same weights and settings that did not end in this folder; empty without one."""
+def unfinished(folder: Path, plan: Plan, client: Any = None) -> str:
+    """The id of the run of an evaluation of the same weights and settings that did not end in this folder; empty without one.
+
+    `client` is that of an offline run; the configured store's otherwise.
+    """
     from fashion_ml.tracking.store import find_run, open_tracking
 
     try:
-        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         same = (note["fingerprint"], note["key"], note["finished"]) == (plan.fingerprint, plan.key, False)
         run_id = str(note["run_id"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -190,8 +194,7 @@ def _unfinished(folder: Path, plan: Plan, training: TrackedRun) -> str:
     if not same:
         return ""
     try:
-        client = training.client if training.offline else open_tracking()
-        return run_id if find_run(client, run_id).info.lifecycle_stage == "active" else ""
+        return run_id if find_run(client or open_tracking(), run_id).info.lifecycle_stage == "active" else ""
     except InputError:  # it was made in another store
         return ""
 

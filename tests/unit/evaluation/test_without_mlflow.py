@@ -18,7 +18,7 @@ from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Evaluated, compare
 from fashion_ml.evaluation.image_pairs import evaluate_images
-from fashion_ml.evaluation.lora import evaluate_lora
+from fashion_ml.evaluation.lora_file import evaluate_lora
 
 NO_MLFLOW = """
 import sys
@@ -39,7 +39,7 @@ import json
 from pathlib import Path
 from fashion_ml.evaluation.compare import compare
 from fashion_ml.evaluation.image_pairs import evaluate_images
-from fashion_ml.evaluation.lora import evaluate_lora
+from fashion_ml.evaluation.lora_file import evaluate_lora
 from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
@@ -162,17 +162,18 @@ def test_a_setting_that_there_is_not_and_a_file_that_there_is_not_are_one_line_e
         evaluate_lora(taken, folder=taken)
 
 
+MODULE = "lora_unet_down_blocks_0_resnets_0_conv1"
+
+
 @pytest.mark.parametrize(
     ("tensors", "why"),
     [
-        ({"lora_unet_foo.lora_down.weight": torch.zeros(2, 4)}, r"does not fit this base \(.*lora_up"),
+        ({f"{MODULE}.lora_down.weight": torch.zeros(2, 4)}, "holds only down of the module of .*no whole LoRA"),
         ({"unet.conv_in.weight": torch.zeros(2, 4)}, "is no LoRA but a base model"),
-        (
-            {"lora_unet_foo.lora_down.weight": torch.zeros(2, 4), "lora_unet_foo.dora_scale": torch.zeros(4)},
-            r"does not fit this base \(",
-        ),
+        ({f"{MODULE}.dora_scale": torch.zeros(4)}, "holds only dora_scale of the module of "),
+        ({"lora_unet_foo.lora_down.weight": torch.zeros(2, 4)}, r"does not fit this base \(which has none of its modules"),
     ],
-    ids=["half a LoRA", "something else", "half a DoRA"],
+    ids=["half a LoRA", "something else", "half a DoRA", "another base"],
 )
 def test_a_file_that_holds_no_whole_lora_is_one_line(tensors: dict[str, torch.Tensor], why: str, tmp_path: Path):
     path = tmp_path / "some.safetensors"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fashion_ml.deploy.export import inspect_lora
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.lora_pipeline import put_lora
+from fashion_ml.models.applied_lora import apply_lora
 from fashion_ml.models.kohya_format import check_lora, load_lora, lora_tensors, save_lora, spec_of
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
@@ -52,7 +52,7 @@ def test_the_file_has_the_rank_and_the_alpha_of_each_kind(written: tuple[Path, t
 def test_diffusers_and_a_continued_training_compute_what_was_trained(written: tuple[Path, torch.Tensor]):
     path, expected = written
     evaluated, continued = load_pipeline("embedded"), load_pipeline("embedded")
-    put_lora(evaluated, path)
+    apply_lora(evaluated, path)
     assert torch.allclose(said(evaluated), expected, atol=1e-5)
     again = LoraSpec(rank=4, alpha=4.0, convolutions=True, conv_rank=2)
     add_lora(continued.unet, continued.text_encoder, again, seed=2)

@@ -1,0 +1,94 @@
+"""`fashion-ml evaluate lora`: a LoRA file that nobody trained here, measured in a run of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config import LoraExperiment, evaluation_settings, settings_of
+from fashion_ml.config.base import Evaluation
+from fashion_ml.data.images import data_digest
+from fashion_ml.errors import InputError
+from fashion_ml.runs.evaluate import NOTE, unfinished
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import say
+
+if TYPE_CHECKING:
+    from fashion_ml.config import Setting
+    from fashion_ml.evaluation.lora import EvaluationResult
+
+_OF_IMAGES = (
+    "model.base",
+    "model.prediction_type",
+    "model.clip_skip",
+    "data.resolution",
+    "data.enable_bucket",
+    "data.bucket_no_upscale",
+    "data.bucket_reso_steps",
+    "data.min_bucket_reso",
+    "data.max_bucket_reso",
+    "data.caption_extension",
+    "data.caption_prefix",
+    "data.caption_suffix",
+    "data.max_token_length",
+    "data.weighted_captions",
+)
+"""Settings of a training that decide something of an evaluation too."""
+
+
+def settings_of_file() -> list[Setting]:
+    """What a file can be measured with: the evaluation's settings, and those of a training that decide its images."""
+    return [*(one for one in settings_of(LoraExperiment) if one.path in _OF_IMAGES), *evaluation_settings(Evaluation)]
+
+
+def evaluate_file(
+    lora: Path, settings: Mapping[str, Any], *, training: str, folder: Path | None, experiment: str
+) -> EvaluationResult:
+    """Measure a LoRA file against its base in a run of its own; killed and started again, it goes on where it stopped.
+
+    `settings` by name or path, among them `model.base` (embedded when not given) and `evaluation.references`, which a base of one's own needs.
+    """
+    from fashion_ml.evaluation.log_evaluation import log_facts, log_lora
+    from fashion_ml.evaluation.lora_file import plan_file
+    from fashion_ml.runs.compare import report_experiment
+    from fashion_ml.tracking.queries import delete_children
+    from fashion_ml.tracking.run import attach, open_run
+    from fashion_ml.tracking.store import find_run, open_tracking
+
+    others, base, references = _checked(settings)
+    client = open_tracking()
+    file = plan_file(lora, base=base, references=references, training=training or None, folder=folder, settings=others)
+    plan, place = file.plan, file.place
+    digest = data_digest(plan.references)
+    tags = {"kind": "evaluation", "algorithm": "lora", "source": "file", "base_model": base, "data_digest": digest, **file.tags}
+    earlier = unfinished(place, plan)
+    if earlier:
+        say(f"Going on with evaluation {earlier}")
+        delete_children(attach(client, find_run(client, earlier)))
+    with open_run(f"evaluation of {lora.name}", tags, resume=earlier, adopt=True, **report_experiment(experiment)) as run:
+        note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
+        write_text(place / NOTE, json.dumps({**note, "finished": False}) + "\n")
+        run.log_params({"lora.path": str(lora.absolute()), "model.base": base, "evaluation.references": references})
+        if not earlier:
+            run.log_dataset(plan.references[0].path.parent, digest, "evaluation", len(plan.references))
+        log_facts(run, plan.facts)
+        result = log_lora(run, file.measure(), place)
+    write_text(place / NOTE, json.dumps({**note, "finished": True}) + "\n")
+    return result
+
+
+def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """The settings but base and references, and these two. InputError for settings that decide nothing here."""
+    known = {name: one.path for one in settings_of_file() for name in (*one.names, one.path)}
+    given = {name.replace("-", "_"): value for name, value in settings.items() if value != ""}
+    others = [name for name in given if name not in known]
+    if others:
+        raise InputError([f"{name}: decides nothing where a file is measured (--help shows what does)" for name in others])
+    paths = {known[name]: value for name, value in given.items()}
+    base = str(paths.pop("model.base", "embedded"))
+    references = paths.pop("evaluation.references", "embedded" if base == "embedded" else None)
+    if references is None:
+        raise InputError("evaluation.references: is not given; give a folder of pictures with captions (--references FOLDER)")
+    return paths, base, str(references)
