@@ -104,7 +104,8 @@ def run_images(
     found = find_pairs(generated, reference, pairs)
     check_encoder(settings, own_references(str(reference)), refuse=True)
     if not run_id:
-        experiment_to_use(_experiment(experiment)["experiment"], _experiment(experiment)["chosen"])
+        reports = report_experiment(experiment)
+        experiment_to_use(reports["experiment"], reports["chosen"])
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     suite = read_metric_suite(settings)
     say_left_out(found)

@@ -53,12 +53,14 @@ def evaluate_file(
     from fashion_ml.evaluation.log_evaluation import log_facts, log_lora
     from fashion_ml.evaluation.lora_file import plan_file
     from fashion_ml.runs.compare import report_experiment
+    from fashion_ml.tracking.environment import experiment_to_use
     from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import attach, open_run
     from fashion_ml.tracking.store import find_run, open_tracking
 
     others, base, references = _checked(settings)
-    client = open_tracking()
+    reports = report_experiment(experiment)
+    experiment_to_use(reports["experiment"], reports["chosen"])
     file = plan_file(lora, base=base, references=references, training=training or None, folder=folder, settings=others)
     plan, place = file.plan, file.place
     digest = data_digest(plan.references)
@@ -66,8 +68,9 @@ def evaluate_file(
     earlier = unfinished(place, plan)
     if earlier:
         say(f"Going on with evaluation {earlier}")
+        client = open_tracking()
         delete_children(attach(client, find_run(client, earlier)))
-    with open_run(f"evaluation of {lora.name}", tags, resume=earlier, adopt=True, **report_experiment(experiment)) as run:
+    with open_run(f"evaluation of {lora.name}", tags, resume=earlier, adopt=True, **reports) as run:
         note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
         write_text(place / NOTE, json.dumps({**note, "finished": False}) + "\n")
         run.log_params({"lora.path": str(lora.absolute()), "model.base": base, "evaluation.references": references})
