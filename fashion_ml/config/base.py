@@ -43,7 +43,7 @@ ByComma = BeforeValidator(_split)
 """A list that may be given as text, `a,b`, as the command line does."""
 OrOne = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 """A list of texts that may hold commas: a text alone is the only one."""
-ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "lpips"]
+ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "prompts", "diversity", "lpips"]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
 
 
@@ -138,7 +138,15 @@ class Evaluation(Section):
     """Generating with the LoRA and without it, and measuring both against references."""
 
     whose: ClassVar[str] = "a LoRA's evaluation"
-    of_images: ClassVar[tuple[str, ...]] = ("encoder", "without", "extra_metrics", "attributes", "weights", "resamples")
+    of_images: ClassVar[tuple[str, ...]] = (
+        "encoder",
+        "without",
+        "extra_metrics",
+        "attributes",
+        "trigger",
+        "weights",
+        "resamples",
+    )
     """What decides something where the images are made already."""
     of_comparison: ClassVar[tuple[str, ...]] = ("resamples",)
     """What decides something where the images are measured already."""
@@ -170,9 +178,16 @@ class Evaluation(Section):
         "ciede2000",
         "kid",
         "memorisation",
+        "prompts",
+        "diversity",
     )
     """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
-    nearness to training images, and `lpips` where its weights are."""
+    nearness to training images, whether images show their prompts, how much seeds differ, and `lpips` where its weights are."""
+    trigger: Text = "auto"
+    """The words that call the learnt look, `zarya style`; prompts are compared with images without them. `auto` takes the parts that all
+    captions have between commas (it says which), `none` is for captions without one."""
+    token_free_base: bool = False
+    """The base is given its prompts without the trigger, a word that it never saw."""
     attributes: Text = "default"
     """YAML of attribute categories; `default` is the one that comes with the package."""
     strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=4)], ...], ByComma] = ()

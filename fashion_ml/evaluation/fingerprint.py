@@ -21,7 +21,7 @@ VERSIONS = "versions"
 """Noted facts: versions of libraries, which should not change a number. They are stored, and shown where they differ, and refuse nothing."""
 _NOT_HASHED = ("encoder", VERSIONS, TOY)
 """The name of an encoder too: the same weights may be called differently on another machine. And what is said of it, which is no setting."""
-_ONCE_ONLY: Mapping[str, Any] = USUAL.to_dict()
+_ONCE_ONLY: Mapping[str, Any] = {**USUAL.to_dict(), "token_free_base": False}
 """Facts that evaluations of earlier versions do not have, and the only value that they could have."""
 _CHOSEN = object()
 _PACKAGES = {"torch": "torch", "diffusers": "diffusers", "open_clip": "open_clip_torch"}

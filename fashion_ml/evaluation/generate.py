@@ -6,11 +6,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from fashion_ml.config import Evaluation
@@ -112,6 +114,18 @@ class ImageFolder:
     def files(self) -> list[Path]:
         """The images there are, sorted."""
         return sorted(path for path in self.folder.rglob("*.png") if not path.name.startswith("."))
+
+
+@contextmanager
+def shared_images(cache_dir: str | None, own: Path, key: str) -> Iterator[ImageFolder]:
+    """The folder of the base's images: `own`, or with `evaluation.cache_dir` one that runs share, for this process alone while it fills it."""
+    if cache_dir is None:
+        yield ImageFolder(own, key)
+        return
+    folder = Path(cache_dir).expanduser() / f"base_{key[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        yield ImageFolder(folder, key)
 
 
 def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str, text: TextSettings = USUAL) -> str:

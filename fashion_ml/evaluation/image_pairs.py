@@ -24,8 +24,10 @@ from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.aggregate import ends, shown, summarise
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, write_evaluation
 from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
+from fashion_ml.evaluation.image_prompts import measure_prompts, read_prompts
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.obedience import held_to_dict
 from fashion_ml.evaluation.toy import check_encoder, own_references, toy_facts, toy_sentence
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.nearest import nearest
@@ -69,6 +71,8 @@ class ImagesResult:
     sentence: str
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
+    held_against: Mapping[str, Interval] = field(default_factory=dict)
+    """What real pictures and chance get, by name in MLflow: `reference_prompt_similarity`, `prompt_retrieval_chance`, …"""
 
     @property
     def fingerprint(self) -> str:
@@ -85,12 +89,12 @@ class ImagesResult:
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow."""
-        means = {name: interval.mean for name, interval in self.scores.items()}
+        means = {name: interval.mean for name, interval in (*self.scores.items(), *self.held_against.items())}
         return {**means, **self.sets}
 
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow; empty with one reference."""
-        return ends(self.scores.items())
+        return ends([*self.scores.items(), *self.held_against.items()])
 
     def content(self) -> ReportContent:
         """What the reports say."""
@@ -109,6 +113,7 @@ class ImagesResult:
             "sentence": self.sentence,
             "pairs": rows,
             "aggregates": aggregates,
+            "held_against": held_to_dict(self.held_against),
             "fingerprint": {"sha256": self.fingerprint, **self.facts},
             "unpaired": {"generated": self.found.unpaired_generated, "reference": self.found.unpaired_references},
             "unreadable": self.found.unreadable,
@@ -223,11 +228,15 @@ def measure_images(
         "source": "images made elsewhere",
         **toy_facts(settings, own_references(str(found.pairs[0][2].path.parent))),
     }
+    prompts = read_prompts([item for _, _, item in found.pairs], settings, suite, training)
+    facts |= prompts.facts()
     table, embeddings, targets = _measure(found, suite)
     names = [item.name for _, _, item in found.pairs]
     extra = {"generated": [made.name for _, made, _ in found.pairs], **_memorisation(table, embeddings, training, suite)}
-    aggregates = summarise(table, names, resamples=settings.resamples)
     once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
+    of_references = _stacked([targets[index] for index in once if targets])
+    held = measure_prompts(table, embeddings, names, of_references, prompts, suite, settings.resamples)
+    aggregates = summarise(table, names, resamples=settings.resamples)
     pairs = Pairs(
         tables={MAIN: table},
         references=names,
@@ -236,8 +245,9 @@ def measure_images(
         picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
         extra=extra,
     )
-    sets = suite.measure_sets(_stacked(embeddings), _stacked([targets[index] for index in once if targets]))
-    return ImagesResult(facts, pairs, aggregates, sets, found, _sentence(aggregates, len(found.pairs)) + toy_sentence(facts))
+    sets = suite.measure_sets(_stacked(embeddings), of_references)
+    text = _sentence(aggregates, len(found.pairs)) + toy_sentence(facts)
+    return ImagesResult(facts, pairs, aggregates, sets, found, text, held_against=held)
 
 
 def _measure(found: FoundPairs, suite: MetricSuite) -> tuple[pd.DataFrame, list[Any], list[Any]]:

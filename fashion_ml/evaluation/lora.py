@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock
 from PIL import Image
 
 from fashion_ml.config import LoraExperiment
@@ -22,23 +20,27 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
     Comparison,
     compare,
+    ends,
     headline,
     intervals,
-    metrics_of,
     sentence,
     shown,
     to_dict,
 )
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
-from fashion_ml.evaluation.figures import comparison_grid, save_curves, save_picture
+from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
-from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of
+from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of, shared_images
 from fashion_ml.evaluation.lora_pipeline import base_identity
 from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
+from fashion_ml.evaluation.obedience import Asked, held_to_dict, measure_obedience
+from fashion_ml.evaluation.strengths import draw_strengths, means_of
 from fashion_ml.evaluation.toy import own_of_lora, toy_facts, toy_sentence
+from fashion_ml.evaluation.trigger import Wording, wording_of
+from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.picture import Picture
-from fashion_ml.metrics.registry import LOSSES, METRICS, NEAREST, better
+from fashion_ml.metrics.registry import METRICS, NEAREST, PROMPT_SIMILARITY, better
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
 from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
@@ -69,6 +71,8 @@ class EvaluationResult:
     """The references were the training images."""
     generated: Mapping[str, ImageFolder]
     """The images, by side: `LoRA` and `base`."""
+    held_against: Mapping[str, Interval] = field(default_factory=dict)
+    """What real pictures and chance get, by name in MLflow: `reference_prompt_similarity`, `prompt_retrieval_chance`, …"""
     curve: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
     """Means by LoRA strength; empty when no other strength was asked for."""
     figures: Sequence[Figure] = ()
@@ -87,11 +91,11 @@ class EvaluationResult:
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow, and the distances of the sets."""
-        return {**headline(self.scores), **self.sets}
+        return {**headline(self.scores), **self.sets, **{name: one.mean for name, one in self.held_against.items()}}
 
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow; empty with one reference."""
-        return intervals(self.scores)
+        return {**intervals(self.scores), **ends(self.held_against.items())}
 
     def content(self) -> ReportContent:
         """What the reports say."""
@@ -117,6 +121,7 @@ class EvaluationResult:
             "references_seen_in_training": self.seen_in_training,
             "metrics": to_dict(self.scores),
             **{name: _three(self.sets, name) for name in _OF_SETS},
+            "held_against": held_to_dict(self.held_against),
         }
 
 
@@ -135,6 +140,7 @@ class Plan:
     """The LoRA on the pipeline."""
     jobs: list[Job]
     sizes: list[tuple[int, int]]
+    wording: Wording
     facts: dict[str, Any]
 
     @property
@@ -143,22 +149,27 @@ class Plan:
         return fingerprint(self.facts)
 
     @property
+    def base_jobs(self) -> list[Job]:
+        """What the base is given, the same seeds."""
+        return [replace(job, prompt=self.wording.of_base(job.prompt)) for job in self.jobs]
+
+    @property
     def key(self) -> str:
         """What decides the LoRA's images; the file's dates and ids do not."""
-        return self._key(f"{self._base} + {model_hash(self.lora.read_bytes())}")
+        return self._key(self.jobs, f"{self._base} + {model_hash(self.lora.read_bytes())}")
 
     @property
     def base_key(self) -> str:
         """What decides the base's images."""
-        return self._key(self._base)
+        return self._key(self.base_jobs, self._base)
 
     @property
     def text(self) -> TextSettings:
         """How prompts are read."""
         return TextSettings(**self.config.text_encoding())
 
-    def _key(self, model: str) -> str:
-        return generation_key(self.jobs, self.config.evaluation, model, self.text)
+    def _key(self, jobs: Sequence[Job], model: str) -> str:
+        return generation_key(jobs, self.config.evaluation, model, self.text)
 
     @property
     def _base(self) -> str:
@@ -182,8 +193,12 @@ def plan_evaluation(
     text = TextSettings(**config.text_encoding())
     facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config, text)
     facts |= toy_facts(settings, own_of_lora(config))
+    read, captions = suite.measures(PROMPT_SIMILARITY), [reference.caption for reference in references]
+    wording = wording_of(settings, captions, lora, weighted=text.weighted_captions, read=read)
+    facts |= wording.facts(read=read)
     kept = training if suite.measures(NEAREST) else ()
-    return Plan(config, lora, references, kept, suite, pipeline, applied, jobs_of(references, settings, sizes), sizes, facts)
+    jobs = jobs_of(references, settings, sizes)
+    return Plan(config, lora, references, kept, suite, pipeline, applied, jobs, sizes, wording, facts)
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,11 @@ class _Arms:
     of_side: dict[str, Arm]
     kept: dict[str, ImageFolder]
     of_strength: dict[float, Arm]
+
+    @property
+    def all(self) -> list[Arm]:
+        """Every arm once; those of strength 0 and 1 are the sides."""
+        return [*self.of_side.values(), *(arm for value, arm in self.of_strength.items() if value not in (0, 1))]
 
 
 def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResult:
@@ -214,12 +234,14 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     names = [plan.references[job.reference].name for job in jobs]
     extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
     figures: list[Figure] = []
+    asked = Asked(names, [job.reference for job in jobs], plan.wording.plain)
+    held = measure_obedience(arms.all, asked, _stacked(arms.references), plan.suite, settings.resamples)
     if plan.training:
         extra["nearest_training_image"], figure = _memorisation(plan, arms)
         figures.append(figure)
-    curve = {value: _means(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
+    curve = {value: means_of(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
     if curve:
-        figures.append(Figure("LoRA strength", "strength_curve.png", partial(_draw_strengths, curve)))
+        figures.append(Figure("LoRA strength", "strength_curve.png", partial(draw_strengths, curve)))
     scores = compare(arms.of_side[BASE].table, arms.of_side[MAIN].table, names, resamples=settings.resamples)
     seen = settings.references is None
     text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
@@ -243,6 +265,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
         images=len(jobs),
         seen_in_training=seen,
         generated=arms.kept,
+        held_against=held,
         curve=curve,
         figures=figures,
     )
@@ -260,8 +283,8 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress, text=plan.text)
         sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True)
         plan.applied.set_strength(0)
-        with _base_images(plan, base_folder) as kept[BASE]:
-            made = generate(plan.pipeline, jobs, settings, kept[BASE], progress, text=plan.text)
+        with shared_images(settings.cache_dir, base_folder, plan.base_key) as kept[BASE]:
+            made = generate(plan.pipeline, plan.base_jobs, settings, kept[BASE], progress, text=plan.text)
             sides[BASE] = measure_arm(made, references, of_job, suite)
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
@@ -271,19 +294,6 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
             curve[value] = measure_arm(made, references, of_job, suite)
         plan.applied.set_strength(1.0)
     return _Arms(targets, references, sides, kept, curve)
-
-
-@contextmanager
-def _base_images(plan: Plan, own: Path) -> Iterator[ImageFolder]:
-    """The folder of the base's images: the run's own, or the shared one, for this process alone while it fills it."""
-    shared = plan.config.evaluation.cache_dir
-    if shared is None:
-        yield ImageFolder(own, plan.base_key)
-        return
-    folder = Path(shared).expanduser() / f"base_{plan.base_key[:16]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        yield ImageFolder(folder, plan.base_key)
 
 
 def _sets(suite: MetricSuite, sides: dict[str, Arm], references: Sequence[Picture]) -> dict[str, float]:
@@ -333,15 +343,6 @@ def _memorisation(plan: Plan, arms: _Arms) -> tuple[list[str], Figure]:
 
     names = [plan.training[place].name for place in places]
     return names, Figure("Nearest to a training image", "memorisation.png", draw)
-
-
-def _means(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    return {metric: float(table[metric].groupby(list(names)).mean().mean()) for metric in metrics_of(table)}
-
-
-def _draw_strengths(curve: Mapping[float, Mapping[str, float]], path: Path) -> None:
-    lines = {loss: [means[loss] for means in curve.values() if loss in means] for loss in LOSSES}
-    save_curves(path, list(curve), "LoRA strength", {loss: values for loss, values in lines.items() if values})
 
 
 def _made(kept: ImageFolder, job: Job) -> Image.Image:

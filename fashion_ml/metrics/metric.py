@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 By = Literal["lora", "images", "stargan", "latent"]
 """Evaluations: of a LoRA, of images made elsewhere, of a StarGAN guided by references, of one guided by latents (named `latent_…`)."""
-Need = Literal["reference", "content", "encoder", "texts", "mask", "training", "model"]
+Need = Literal["reference", "content", "encoder", "texts", "prompt", "mask", "training", "model"]
 """What a value is worked out from beside the picture: the reference, or of a StarGAN the content; the encoder; its embeddings of texts;
-where the garment is; the training images; a model of the metric's own (`load`)."""
+what was asked for; where the garment is; the training images; a model of the metric's own (`load`)."""
 Run = Literal["ssim", "fashion_clip", "color"]
 """The child runs of an evaluation."""
 

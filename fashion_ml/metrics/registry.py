@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ATTRIBUTE = "attribute_"
 NEAREST = "nearest_training_similarity"
 TOTAL = "weighted_total_loss"
+PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS = "prompt_similarity", "prompt_retrieval", "diversity_seeds"
 
 
 def _ssim(made: Picture, other: Picture, _: Any) -> float:
@@ -263,6 +264,38 @@ METRICS: tuple[Metric, ...] = (
         shown_in="fashion_clip",
         needs=("encoder", "training"),
         switch="memorisation",
+    ),
+    Metric(
+        PROMPT_SIMILARITY,
+        unit="cosine",
+        range="[-1, 1]",
+        better="higher",
+        description="of the image with its prompt without the trigger; beside it the references' own",
+        shown_in="fashion_clip",
+        needs=("encoder", "prompt"),
+        switch="prompts",
+        formula="prompt",
+    ),
+    Metric(
+        PROMPT_RETRIEVAL,
+        unit="share",
+        range="[0, 1]",
+        better="higher",
+        description="images whose own prompt is the nearest of all prompts of the evaluation; beside it chance and the references' own",
+        shown_in="fashion_clip",
+        needs=("encoder", "prompt"),
+        switch="prompts",
+        formula="prompt",
+    ),
+    Metric(
+        DIVERSITY_SEEDS,
+        unit="1 - cosine",
+        range="[0, 2]",
+        better="higher",
+        description="mean over pairs of seeds of one prompt; beside it that of different references; absent for one seed",
+        shown_in="fashion_clip",
+        needs=("encoder",),
+        switch="diversity",
     ),
     Metric(
         "domain_accuracy",

@@ -189,6 +189,13 @@ def has_columns(runs: Runs) -> bool:
     return (full, bare, kids) == ({*EXTRA} - {"kid"}, {"masked_color"}, (True, False))
 
 
+def base_goes_without(runs: Runs) -> bool:
+    """Of the garments' captions each was asked for as it is and, by the base, without its trigger."""
+    prompts = {prompt for call in runs.full.measuring for prompt in call.prompts}
+    captions = set(runs.full.table["caption"])
+    return prompts == captions | {caption.removeprefix("a ") for caption in captions} and len(prompts) > len(captions)
+
+
 def is_weighted(runs: Runs) -> bool:
     """weighted_total_loss is made of the three losses with the three weights of the table."""
     table = runs.full.table
@@ -243,6 +250,8 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     ),
     "evaluation.extra_metrics": (EXTRA, has_columns),
     "evaluation.attributes": ("ours.yaml", lambda runs: "attribute_ours" in runs.full.table),
+    "evaluation.trigger": ("a", lambda runs: runs.full.facts["trigger"] == "a"),
+    "evaluation.token_free_base": (True, base_goes_without),
     "evaluation.strengths": ([0.45], lambda runs: (runs.full.folder / "evaluation" / "images" / "strength_0.45").is_dir()),
     "evaluation.weights.visual_loss": (0.31, is_weighted),
     "evaluation.weights.fashion_clip_loss": (0.17, is_weighted),

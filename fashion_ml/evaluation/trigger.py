@@ -1,0 +1,142 @@
+"""The trigger: the words of a caption that call the look which a LoRA learnt, and that its base never saw."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config import Evaluation
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.errors import InputError
+from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.models.text_encoding import weighted_pieces
+from fashion_ml.runtime.console import say
+
+AUTO, NONE = "auto", "none"
+_PARTS = re.compile(r"[,，]")
+_CLASS = re.compile(r"\d+_(.+)")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The captions of an evaluation's references, and what is taken out of them for whom."""
+
+    trigger: str
+    """Empty where none is known."""
+    plain: Sequence[str]
+    """As an encoder of texts reads them, without the trigger."""
+    token_free_base: bool = False
+
+    def of_base(self, prompt: str) -> str:
+        """What the base is given for a prompt."""
+        return without_trigger(prompt, self.trigger) if self.token_free_base else prompt
+
+    def facts(self, *, read: bool) -> dict[str, Any]:
+        """What of it decides numbers: the trigger where it is taken out of any prompt, for the encoder (`read`) or for the base."""
+        trigger = {"trigger": self.trigger or None} if read or self.token_free_base else {}
+        return {**trigger, "token_free_base": self.token_free_base}
+
+
+def wording_of(settings: Evaluation, captions: Sequence[str], lora: Path, *, weighted: bool, read: bool) -> Wording:
+    """The wording of captions for the evaluation of a LoRA file, whose metadata name the classes that it was trained on.
+
+    With `read`, or a token-free base, it says which trigger is taken. InputError where a token-free base has no trigger to go without.
+    """
+    trigger = find_trigger(settings.trigger, captions, classes_of(read_metadata(lora)))
+    if read or settings.token_free_base:
+        say_trigger(settings.trigger, trigger, captions, needed=settings.token_free_base)
+    return Wording(trigger, plain_prompts(captions, trigger, weighted=weighted), settings.token_free_base)
+
+
+def find_trigger(setting: str, captions: Sequence[str], classes: Iterable[str] = ()) -> str:
+    """The trigger of captions; empty where there is none. `setting` is `evaluation.trigger`: `auto`, `none`, or the words themselves.
+
+    `auto` takes the parts, by commas, that different captions all have: of these the ones that name a class of the training folders (`zarya`
+    of `10_zarya`), all of them where none does. Where no part is shared it takes the first word of a class of several words (`sks` of
+    `10_sks dress`) if that is in every caption. A part that is a whole caption's only word tells nothing, so one caption has no trigger.
+    """
+    if setting != AUTO:
+        return "" if setting == NONE else setting
+    different = list(dict.fromkeys(captions))
+    if len(different) < 2:
+        return ""
+    split = [[part.strip() for part in _PARTS.split(caption) if part.strip()] for caption in different]
+    known = [{part.casefold() for part in parts} for parts in split]
+    shared = [part for part in dict.fromkeys(split[0]) if all(part.casefold() in parts for parts in known)]
+    names = [name.split() for name in classes if name.split()]
+    named = [part for part in shared if any(_holds(part, words[0]) for words in names)]
+    if shared:
+        return ", ".join(named or shared)
+    first = [words[0] for words in names if len(words) > 1]
+    return next((word for word in first if all(_holds(caption, word) for caption in different)), "")
+
+
+def classes_of(metadata: Mapping[str, str]) -> list[str]:
+    """The classes of the folders that a LoRA file says it was trained on (kohya's `ss_tag_frequency`, keys `N_class`)."""
+    try:
+        folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
+    except ValueError:
+        return []
+    found = [_CLASS.fullmatch(str(name)) for name in folders] if isinstance(folders, dict) else []
+    return [match[1] for match in found if match]
+
+
+def classes_of_folders(items: Iterable[CaptionedImage]) -> list[str]:
+    """The classes of the `N_class` folders that images lie in."""
+    found = [_CLASS.fullmatch(name) for name in dict.fromkeys(item.path.parent.name for item in items)]
+    return [match[1] for match in found if match]
+
+
+def without_trigger(caption: str, trigger: str) -> str:
+    """The caption without the trigger's parts: a part between commas that is one goes with its comma, elsewhere the words alone go.
+
+    >>> without_trigger("a red dress, zarya style", "zarya style")
+    'a red dress'
+    """
+    for part in (one.strip() for one in _PARTS.split(trigger)):
+        if not part:
+            continue
+        kept = _PARTS.sub(",", caption).split(",")
+        marks = [*_PARTS.findall(caption), ""]
+        pieces = [(text, mark) for text, mark in zip(kept, marks, strict=True) if text.strip().casefold() != part.casefold()]
+        caption = "".join(text + mark for text, mark in pieces).strip().rstrip(",，").strip()
+        caption = re.sub(r"\s{2,}", " ", _words(part).sub(" ", caption)).strip() if _holds(caption, part) else caption
+    return re.sub(r"\s+([,，])", r"\1", caption)
+
+
+def plain_prompts(captions: Sequence[str], trigger: str, *, weighted: bool = False) -> list[str]:
+    """Captions as an encoder of texts should read them: without the trigger and, where they are `weighted`, without brackets and weights."""
+    if weighted:
+        captions = ["".join(text for text, _ in weighted_pieces(caption)) for caption in captions]
+    return [without_trigger(caption, trigger) for caption in captions]
+
+
+def say_trigger(setting: str, trigger: str, captions: Collection[str], *, needed: bool = False) -> None:
+    """Say which words are taken for the trigger, and what changes it. InputError where it is `needed` and there is none."""
+    inside = sum(without_trigger(caption, trigger) != caption for caption in captions) if trigger else 0
+    if needed and not inside:
+        why = f"{trigger!r} is in no caption" if trigger else "no trigger is known"
+        raise InputError(
+            f"evaluation.token_free_base: {why}, so the base would get the same captions; give evaluation.trigger, the words that call the look"
+        )
+    if trigger and inside < len(captions):
+        say(
+            f"Trigger {trigger!r} (evaluation.trigger) is in {inside} of {len(captions)} captions; prompts are compared with images without it"
+        )
+    elif trigger and setting == AUTO:
+        say(f"Trigger {trigger!r}, which all captions have; prompts are compared with images without it (evaluation.trigger)")
+    elif not trigger and setting == AUTO:
+        say("No words that all captions share, so no trigger is known; evaluation.trigger names it")
+
+
+def _holds(text: str, words: str) -> bool:
+    return _words(words).search(text) is not None
+
+
+def _words(words: str) -> re.Pattern[str]:
+    """Finds words as whole ones, in any case; letters of scripts without spaces may stand beside them."""
+    return re.compile(rf"(?<![A-Za-z0-9_]){re.escape(words)}(?![A-Za-z0-9_])", re.IGNORECASE)

@@ -1,0 +1,91 @@
+"""The trigger is what captions share, is taken out without leaving marks, and is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fashion_ml.config import Evaluation
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.trigger import classes_of, find_trigger, plain_prompts, without_trigger, wording_of
+
+ZARYA = ["a red dress, zarya style", "a blue hat, zarya style"]
+
+
+@pytest.mark.parametrize(
+    ("captions", "classes", "expected"),
+    [
+        (ZARYA, [], "zarya style"),
+        (["Zarya style, a red dress", "zarya style, a hat"], [], "Zarya style"),
+        (["zarya style, a dress, white background", "zarya style, a hat, white background"], ["zarya"], "zarya style"),
+        (["zarya, a dress, white background", "zarya, a hat, white background"], ["garment"], "zarya, white background"),
+        (["a photo of sks dress", "sks dress on a table"], ["sks dress"], "sks"),
+        (["a red dress", "a blue dress"], ["dress"], ""),
+        (["a red dress, zarya", "a red dress, zarya"], ["zarya"], ""),
+        (["一件紅色洋裝，澤雅風", "一頂藍色帽子，澤雅風"], [], "澤雅風"),
+    ],
+)
+def test_what_all_different_captions_share_is_the_trigger(captions: list[str], classes: list[str], expected: str):
+    assert find_trigger("auto", captions, classes) == expected
+    assert find_trigger("ours", captions, classes) == "ours"
+    assert find_trigger("none", captions, classes) == ""
+
+
+@pytest.mark.parametrize(
+    ("caption", "trigger", "expected"),
+    [
+        ("a red dress, zarya style", "zarya style", "a red dress"),
+        ("Zarya style, a red dress", "zarya style", "a red dress"),
+        ("a red dress, zarya style, on a table", "zarya style", "a red dress, on a table"),
+        ("a photo of sks dress", "sks", "a photo of dress"),
+        ("a dress in sks, red", "sks", "a dress in, red"),
+        ("a bazarya dress", "zarya", "a bazarya dress"),
+        ("一件紅色洋裝，澤雅風", "澤雅風", "一件紅色洋裝"),
+        ("zarya", "zarya", ""),
+        ("a dress", "", "a dress"),
+        ("gold edge, a dress, zarya", "zarya, gold edge", "a dress"),
+    ],
+)
+def test_a_caption_without_its_trigger_is_whole(caption: str, trigger: str, expected: str):
+    assert without_trigger(caption, trigger) == expected
+
+
+def test_an_encoder_reads_neither_trigger_nor_weights():
+    assert plain_prompts(["a (red:1.3) dress, zarya"], "zarya", weighted=True) == ["a red dress"]
+    assert plain_prompts(["a (red:1.3) dress, zarya"], "zarya") == ["a (red:1.3) dress"]
+
+
+def _lora(path: Path, folders: dict[str, dict[str, int]]) -> Path:
+    save_file({"lora_unet_a.lora_down.weight": torch.zeros(1, 2)}, path, {"ss_tag_frequency": json.dumps(folders)})
+    return path
+
+
+def test_the_files_own_classes_name_the_trigger_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "fashion_ml")
+    captions = ["zarya style, a dress, white background", "zarya style, a hat, white background"]
+    lora = _lora(tmp_path / "a.safetensors", {"10_zarya": {"zarya style": 2}, "img": {}})
+    wording = wording_of(Evaluation(), captions, lora, weighted=False, read=True)
+    assert (wording.trigger, wording.plain) == ("zarya style", ["a dress, white background", "a hat, white background"])
+    assert wording.of_base(captions[0]) == captions[0]
+    assert wording.facts(read=True) == {"trigger": "zarya style", "token_free_base": False}
+    assert wording.facts(read=False) == {"token_free_base": False}
+    (line,) = [line for line in caplog.messages if "rigger" in line]
+    assert "'zarya style'" in line
+    assert "evaluation.trigger" in line
+    assert classes_of({"ss_tag_frequency": "no JSON"}) == classes_of({}) == []
+
+
+def test_a_token_free_base_goes_without_the_trigger_and_needs_one(tmp_path: Path):
+    lora = _lora(tmp_path / "a.safetensors", {"10_zarya": {}})
+    free = Evaluation(token_free_base=True)
+    assert wording_of(free, ZARYA, lora, weighted=False, read=False).of_base(ZARYA[0]) == "a red dress"
+    for settings, why in (
+        (free, "no trigger is known"),
+        (Evaluation(token_free_base=True, trigger="x"), "'x' is in no caption"),
+    ):
+        with pytest.raises(InputError, match=rf"^evaluation\.token_free_base: {why}.*evaluation\.trigger"):
+            wording_of(settings, ["a dress", "a hat"], lora, weighted=False, read=True)
