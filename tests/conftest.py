@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import shutil
@@ -21,7 +20,6 @@ settings.load_profile("here")
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # two test processes, each on a core of its own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
-gc.set_threshold(50_000, 20, 50)  # torch and MLflow are millions of objects, and looking through them was a tenth of the time
 for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 

@@ -30,8 +30,8 @@ def report_evaluation(result: EvaluationResult) -> None:
     for metric in [name for name in LOSSES if name in result.scores]:
         score = result.scores[metric]
         gain = shown(score.gain, "+") if score.gain else ""
-        rows.append([metric, shown(score.base), shown(score.lora), gain])
-    table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)"], rows)
+        rows.append([metric, shown(score.base), shown(score.lora), gain, score.verdict])
+    table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)", ""], rows)
 
 
 def _of_runs() -> list[Offered]:
@@ -158,7 +158,7 @@ def evaluate_images(
     """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
     check_json(json)
     from fashion_ml.errors import InputError
-    from fashion_ml.evaluation.aggregate import shown
+    from fashion_ml.evaluation.aggregate import shown, table_names
     from fashion_ml.runs.compare import run_images
 
     missing = [
@@ -185,7 +185,8 @@ def evaluate_images(
         say("Left out  {} unreadable, {} generated and {} references without a partner".format(*left_out))
     say("")
     say(result.sentence)
-    rows = [[name, shown(one)] for name, one in result.scores.items()]
+    names = table_names(result.scores, result.pairs.tables["generated"], result.pairs.references)
+    rows = [[label, shown(result.scores[name])] for name, label in names.items()]
     table(["metric", "mean (95 % interval)"], [*rows, *([name, f"{value:.4f}"] for name, value in result.sets.items())])
 
 
@@ -210,15 +211,18 @@ def compare(
 
 def _report_comparison(result: Compared) -> None:
     from fashion_ml.evaluation.aggregate import shown
+    from fashion_ml.evaluation.compare import labelled, sentence
 
     say(f"Report    {result.run_id}")
     say(f"A         {result.first.name} ({result.first.run_id})")
     for letter, other in zip("BCDEFGHIJKLMNOPQRSTUVWXYZ", result.others, strict=False):
         say("")
         say(f"{letter}         {other.name} ({other.run_id})")
+        found = result.differences[other.run_id]
+        say(sentence(found, f"This file ({letter})", "A"))
         rows = [
-            [entry.metric, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), entry.verdict]
-            for entry in result.differences[other.run_id]
+            [label, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), entry.verdict]
+            for label, entry in labelled(found)
         ]
         table(["metric", "A", letter, f"gain of {letter} (95 % interval)", ""], rows)
     for line in result.noted:

@@ -243,7 +243,7 @@ def report_stargan(result: GanResult) -> None:
 
     say("")
     say(result.sentence)
-    names = dict.fromkeys(name.removeprefix("latent_") for name in result.scores)
+    names = dict.fromkeys(name.removeprefix("latent_") for name in result.labels())
     rows = [
         [name, *(shown(result.scores[key]) if key in result.scores else "" for key in (name, f"latent_{name}"))]
         for name in names

@@ -140,5 +140,5 @@ def _is_better(client: Any, name: str, run_id: str, step: int) -> tuple[bool, st
         return False, f"The champion stays: without {_METRIC} there is nothing to compare."
     one = found[0]
     ends = f" [{one.gain.ends[0]:+.4f}, {one.gain.ends[1]:+.4f}]" if one.gain.ends else ""
-    text = f"{_METRIC} {one.other:.4f}, the champion has {one.first:.4f}; gain {one.gain.mean:+.4f}{ends}: {one.verdict}."
+    text = f"{_METRIC} {one.other:.4f}, the champion has {one.first:.4f}; gain {one.gain.mean:+.4f}{ends}: {one.label}."
     return one.verdict == "better", text

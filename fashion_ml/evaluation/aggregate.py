@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
+from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Judged, Verdict, judge
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
-from fashion_ml.metrics.registry import METRICS, PAIR_METRICS, SIMILARITY_OF, TOTAL, better
+from fashion_ml.metrics.power import Power
+from fashion_ml.metrics.registry import METRICS, PAIR_METRICS, SIMILARITY_OF, better
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,14 @@ class Comparison:
     base: Interval
     lora: Interval
     gain: Interval | None
+    p: float | None = None
+    """Of the gain, by the sign-flip test; of the three parts after Holm. Of other metrics, and below 6 references, None."""
+    verdict: Verdict = ""
+    """Of weighted_total_loss and its three parts."""
+    why: str = ""
+    """Why there is no verdict on one of these."""
+    power: Power | None = None
+    """What gain could be seen."""
 
 
 def metrics_of(table: pd.DataFrame) -> list[str]:
@@ -45,17 +56,51 @@ def gains(first: pd.DataFrame, second: pd.DataFrame, metric: str, reference: Seq
     return ((a - b) if better(metric) == "lower" else (b - a)).dropna()
 
 
-def compare(base: pd.DataFrame, lora: pd.DataFrame, reference: Sequence[str], *, resamples: int) -> dict[str, Comparison]:
-    """Every metric that both have, bootstrapped over references; the gain is paired by reference."""
+def image_gains(first: pd.DataFrame, second: pd.DataFrame, metric: str, reference: Sequence[str]) -> dict[str, list[float]]:
+    """By reference, how much better each of the second's images is than the first's of the same row."""
+    sign = 1 if better(metric) == "higher" else -1
+    each = pd.Series(sign * (second[metric].to_numpy() - first[metric].to_numpy()), index=list(reference)).dropna()
+    return {str(name): values.tolist() for name, values in each.groupby(level=0, sort=False)}
+
+
+def judged_gains(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    reference: Sequence[str],
+    *,
+    resamples: int,
+    no_verdict: Mapping[str, str] | None = None,
+) -> dict[str, Judged]:
+    """Every metric that both have and that has a better way: the second's gain over the first, row by row of one reference and seed."""
+    names = [name for name in metrics_of(second) if name in metrics_of(first) and better(name)]
+    found = {name: gains(first, second, name, reference) for name in names}
+    found = {name: values for name, values in found.items() if not values.empty}
+    images = {name: image_gains(first, second, name, reference) for name in found}
+    return judge(found, images, resamples=resamples, no_verdict=no_verdict)
+
+
+def compare(
+    base: pd.DataFrame,
+    lora: pd.DataFrame,
+    reference: Sequence[str],
+    *,
+    resamples: int,
+    no_verdict: Mapping[str, str] | None = None,
+) -> dict[str, Comparison]:
+    """Every metric that both have, with intervals over references; the gain is paired by reference.
+
+    `no_verdict` names metrics on which there is no verdict whatever the numbers, and why (an encoder that cannot read the pictures).
+    """
+    judged = judged_gains(base, lora, reference, resamples=resamples, no_verdict=no_verdict)
     result = {}
-    names = metrics_of(base)
-    for metric in [name for name in metrics_of(lora) if name in names]:
-        paired = gains(base, lora, metric, reference)
-        if paired.empty:
+    for metric in [name for name in metrics_of(lora) if name in metrics_of(base)]:
+        both = gains(base, lora, metric, reference).index
+        if both.empty:
             continue
-        base_means, lora_means = (means_by_reference(table, metric, reference)[paired.index] for table in (base, lora))
-        gain = _bootstrap(paired, resamples) if better(metric) else None
-        result[metric] = Comparison(_bootstrap(base_means, resamples), _bootstrap(lora_means, resamples), gain)
+        of_base, of_lora = (_bootstrap(means_by_reference(one, metric, reference)[both], resamples) for one in (base, lora))
+        one = judged.get(metric)
+        more = (one.gain, one.p, one.verdict, one.why, one.power) if one else (None,)
+        result[metric] = Comparison(of_base, of_lora, *more)
     return result
 
 
@@ -69,16 +114,20 @@ def headline(scores: dict[str, Comparison]) -> dict[str, float]:
 
 
 def intervals(scores: dict[str, Comparison]) -> dict[str, float]:
-    """The ends of the intervals: `ssim_low`, `ssim_high`, `base_ssim_low`, `gain_ssim_low`, …; empty with one reference."""
+    """The ends of the intervals: `ssim_low`, `ssim_high`, `base_ssim_low`, `gain_ssim_low`, …; empty below 6 references."""
     return ends(_named(scores))
 
 
 def ends(named: Iterable[tuple[str, Interval]]) -> dict[str, float]:
-    """`<name>_low` and `<name>_high` of every interval that has ends."""
+    """`<name>_low` and `<name>_high` of every interval that has ends, and `<name>_n` where it is of fewer references than others."""
+    named = list(named)
+    most = max((interval.n or 0 for _, interval in named), default=0)
     flat: dict[str, float] = {}
     for name, interval in named:
         if interval.ends:
             flat |= {f"{name}_low": interval.ends[0], f"{name}_high": interval.ends[1]}
+        if interval.n is not None and interval.n < most:
+            flat[f"{name}_n"] = interval.n
     return flat
 
 
@@ -91,37 +140,107 @@ def _named(scores: dict[str, Comparison]) -> list[tuple[str, Interval]]:
     return named
 
 
-def to_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, dict[str, float | None] | None]]:
+def to_dict(scores: dict[str, Comparison]) -> dict[str, dict[str, Any]]:
     """Plain nested numbers for JSON."""
     return {metric: asdict(comparison) for metric, comparison in scores.items()}
 
 
+def table_names(names: Iterable[str], table: pd.DataFrame | None = None, reference: Sequence[str] = ()) -> dict[str, str]:
+    """What a table shows of the measured metrics, and what it calls them.
+
+    A similarity and its loss are one line, that of the loss. With the scores and each one's reference, what not every image has says of how
+    many references and images it is.
+    """
+    names = list(names)
+    hidden = {SIMILARITY_OF[loss] for loss in names if loss in SIMILARITY_OF}
+    found = {}
+    for name in names:
+        if name not in hidden:
+            label = f"{name} (1 - {SIMILARITY_OF[name]})" if name in SIMILARITY_OF else name
+            found[name] = label + ("" if table is None else _count(table, name, reference))
+    return found
+
+
+def _count(table: pd.DataFrame, name: str, reference: Sequence[str]) -> str:
+    """Of how many references and images a metric is, where it is not of all."""
+    if name not in table or not (missing := table[name].isna().to_numpy()).any():
+        return ""
+    there = [one for one, absent in zip(reference, missing, strict=True) if not absent]
+    return f", n = {len(set(there))} of {len(set(reference))} references ({len(there)} of {len(reference)} images)"
+
+
+def comparison_rows(
+    table: pd.DataFrame, scores: dict[str, Comparison], reference: Sequence[str]
+) -> list[tuple[str, str, Sequence[str]]]:
+    """A line for each metric of a table under COMPARISON_HEADS: its name, which way is better, the cells."""
+    rows: list[tuple[str, str, Sequence[str]]] = []
+    for name, label in table_names(scores, table, reference).items():
+        one = scores[name]
+        gain = shown(one.gain, "+") if one.gain else ""
+        sees = f"{one.power.sees:.4f}" if one.power else ""
+        rows.append((label, better(name), [shown(one.base), shown(one.lora), gain, one.verdict, sees]))
+    return rows
+
+
+COMPARISON_HEADS = ("base", "LoRA", "gain", "verdict", "can see ≥")
+
+
+def summary(scores: dict[str, Comparison], fingerprint: str, text: str, references: int, images: int) -> dict[str, Any]:
+    """`summary.json` of a LoRA: what may be claimed, with n, p, verdicts and power of the primary metric and its parts."""
+    judged = {name: asdict(scores[name]) for name in (PRIMARY, *PARTS) if name in scores}
+    found: dict[str, Any] = {"claim": "this LoRA", "sentence": text, "fingerprint": fingerprint}
+    return found | {
+        "references": references,
+        "images": images,
+        "primary": PRIMARY if PRIMARY in scores else None,
+        "judged": judged,
+    }
+
+
 def sentence(scores: dict[str, Comparison]) -> str:
-    """What people want to know, and how sure it is."""
-    if TOTAL not in scores:
-        parts = [_clause(metric, scores[metric].gain)[0] for metric in SIMILARITY_OF if metric in scores]
-        return f"LoRA {' and '.join(parts)} against the base model; without FashionCLIP there is no {TOTAL}."
-    gain = scores[TOTAL].gain
-    clause, ends_ = _clause(TOTAL, gain)
-    text = f"LoRA {clause} against the base model"
-    if ends_ is None:
-        return f"{text} on one reference image, which is no proof; give more references."
-    if ends_[0] > 0:
-        return f"{text}."
-    return f"{text}; the LoRA is worse." if ends_[1] < 0 else f"{text}; the interval holds 0, so this is no proof either way."
+    """What people want to know, how sure it is, and on a line of its own what cannot be said: the claim is of this LoRA, no more."""
+    return f"{claim_line(scores)}\n{limits_line(scores)}"
 
 
-def _clause(metric: str, gain: Interval | None) -> tuple[str, tuple[float, float] | None]:
+def claim_line(scores: dict[str, Comparison]) -> str:
+    """What got nearer to the references and what got farther, with verdicts, on the whole and by part."""
+    if PRIMARY not in scores:
+        parts = [f"{_clause(metric, scores[metric].gain)}{_told(scores[metric])}" for metric in PARTS if metric in scores]
+        return f"This LoRA {' and '.join(parts)} against the base model; without FashionCLIP there is no {PRIMARY}."
+    whole = scores[PRIMARY]
+    parts = [f"{metric} {one.gain.mean:+.3f}{_told(one)}" for metric in PARTS if (one := scores.get(metric)) and one.gain]
+    by_part = f" Gain by part: {', '.join(parts)}." if parts else ""
+    return f"This LoRA {_clause(PRIMARY, whole.gain)} against the base model{_told(whole, ': ')}.{by_part}"
+
+
+def limits_line(scores: dict[str, Comparison]) -> str:
+    """What cannot be said: why there is no verdict, what difference would be seen, and that one training says nothing of its recipe."""
+    name = PRIMARY if PRIMARY in scores else next(metric for metric in PARTS if metric in scores)
+    one = scores[name]
+    said = [f"No verdict: {one.why}."] if one.why else []
+    if one.power is not None:
+        said.append(f"{name}: {one.power.sentence()}.")
+    return " ".join([*said, "One training says nothing of its recipe."])
+
+
+def _told(one: Comparison, before: str = " ") -> str:
+    """The verdict, where there is one."""
+    if not one.verdict:
+        return ""
+    return f"{before}{one.verdict}" if before == ": " else f"{before}({one.verdict})"
+
+
+def _clause(metric: str, gain: Interval | None) -> str:
     assert gain is not None
     verb = "lowers" if gain.mean >= 0 else "raises"
     text = f"{verb} {metric} by {abs(gain.mean):.3f}"
     if gain.ends is None:
-        return text, None
+        return text
     low, high = gain.ends if gain.mean >= 0 else (-gain.ends[1], -gain.ends[0])
-    return f"{text} [{low:.3f}, {high:.3f}]", gain.ends
+    return f"{text} [{low:.3f}, {high:.3f}]"
 
 
 def shown(interval: Interval, sign: str = "") -> str:
-    """A mean with its interval, N/A where one reference gives none."""
+    """A mean with its interval, N/A where there is none."""
     ends_ = f"{interval.ends[0]:{sign}.4f}, {interval.ends[1]:{sign}.4f}" if interval.ends else "N/A"
     return f"{interval.mean:{sign}.4f} [{ends_}]"

@@ -18,6 +18,7 @@ from fashion_ml.runtime.atomic_files import write_text
 
 PER_IMAGE, FACTS = "per_image.csv", "fingerprint.json"
 """What `compare` reads of an evaluation's folder."""
+SUMMARY = "summary.json"
 _GRID_ROWS, _EXTREMES = 8, 4
 
 
@@ -86,6 +87,8 @@ class ReportContent:
     report: Mapping[str, Any]
     """`evaluation_report.json`."""
     figures: Sequence[Figure] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """`summary.json`: the claim, its verdicts and what could be seen; no file where there is no claim."""
 
 
 class Measured(Protocol):
@@ -151,6 +154,10 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     report = json.dumps(content.report, indent=2, allow_nan=False, ensure_ascii=False)
     write_text(folder / "evaluation_report.json", report + "\n")
+    names = ["grid.png", "best_worst.png", PER_IMAGE, FACTS, "evaluation_report.json", "report.html"]
+    if content.summary:
+        write_text(folder / SUMMARY, json.dumps(content.summary, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        names.append(SUMMARY)
     pictures = {
         "References and generated images": folder / "grid.png",
         "Best and worst pairs": folder / "best_worst.png",
@@ -158,7 +165,6 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
         **distributions,
     }
     write_html(folder / "report.html", content, pictures, table)
-    names = ("grid.png", "best_worst.png", PER_IMAGE, FACTS, "evaluation_report.json", "report.html")
     return Written([*(folder / name for name in names), *figures.values()], histograms)
 
 

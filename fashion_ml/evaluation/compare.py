@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.aggregate import gains, means_by_reference, metrics_of, shown
+from fashion_ml.evaluation.aggregate import judged_gains, means_by_reference, metrics_of, shown, table_names
 from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE, Measured
 from fashion_ml.evaluation.fingerprint import difference, noted_difference
 from fashion_ml.evaluation.toy import TOY
-from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
-from fashion_ml.metrics.registry import LOSSES, TOTAL, better
+from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict
+from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.power import Power
 from fashion_ml.runtime.redact import first_line
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.recipes import RecipeComparison
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class Evaluated:
     """`fingerprint.json`."""
     table: pd.DataFrame
     """`per_image.csv`."""
+    recipe: Mapping[str, str] | None = None
+    """What the training of it was, but for the seed; None where that is not known."""
+    training_seed: str | None = None
 
     @property
     def resamples(self) -> int:
@@ -47,13 +54,19 @@ class Difference:
     first: float
     other: float
     gain: Interval
+    p: float | None = None
+    """By the sign-flip test, of the three parts after Holm; None for other metrics and below 6 references."""
+    verdict: Verdict = ""
+    """Of weighted_total_loss and its three parts; empty for other metrics, and where there is none."""
+    why: str = ""
+    """Why there is no verdict on one of these."""
+    power: Power | None = None
+    """What gain could be seen."""
 
     @property
-    def verdict(self) -> str:
-        """`better`, `worse`, or `no clear difference` when the interval holds 0 or there is none."""
-        if self.gain.ends is None or self.gain.ends[0] <= 0 <= self.gain.ends[1]:
-            return "no clear difference"
-        return "better" if self.gain.mean > 0 else "worse"
+    def label(self) -> str:
+        """The verdict, or why there is none."""
+        return self.verdict or (f"no verdict: {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True)
@@ -65,40 +78,60 @@ class ComparisonResult:
     differences: list[Difference]
     noted: list[str]
     """Lines about a toy encoder and about versions of libraries that differ: no reason to refuse, but one to know."""
+    claim: Claim = "this file"
+    """What is compared: one file with another, whatever recipes they are of."""
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a metric: means of both, gain (positive: the second is better) with its interval, verdict."""
+        """One row a metric, a similarity and its loss being one: means of both, gain (positive: the second is better) with its interval, n, p,
+        verdict, and the gain that could be seen."""
         return difference_table(self.differences)
 
     @property
     def sentence(self) -> str:
-        """What came out for weighted_total_loss, for visual_loss where that was not measured."""
-        found = {entry.metric: entry for entry in self.differences}
-        entry = found.get(TOTAL) or found.get(LOSSES[0])
-        if entry is None:
-            return "The evaluations share no loss."
-        return f"{entry.metric} {entry.other:.4f} against {entry.first:.4f}; gain {shown(entry.gain, '+')}: {entry.verdict}."
+        """What came out for weighted_total_loss, for visual_loss where that was not measured; then what could be seen."""
+        return sentence(self.differences, "This file")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return to_dict(self.first, {self.second.run_id: self.differences}, self.noted)
 
 
+Source = Measured | Evaluated | str | Path
+Side = list[Source] | tuple[Source, ...]
+
+
+@overload
+def compare(first: Source, second: Source, *, resamples: int | None = None) -> ComparisonResult: ...
+@overload
+def compare(first: Side, second: Side, *, resamples: int | None = None) -> RecipeComparison: ...
 def compare(
-    first: Measured | Evaluated | str | Path, second: Measured | Evaluated | str | Path, *, resamples: int | None = None
-) -> ComparisonResult:
+    first: Source | Side, second: Source | Side, *, resamples: int | None = None
+) -> ComparisonResult | RecipeComparison:
     """Compare two evaluations, without MLflow: results of this process, or folders that evaluations wrote (per_image.csv, fingerprint.json).
+
+    What is said is of the second file. Two lists, each of at least 3 trainings of one recipe with other seeds, are compared as recipes, over
+    training seeds and references.
 
     `resamples`, at least 1, is of the bootstrap, as in the first evaluation when not given. InputError, naming what differs, when they were not
     measured in the same way, and when they do not have the same references and seeds.
     """
+    if isinstance(first, (list, tuple)) or isinstance(second, (list, tuple)):
+        from fashion_ml.evaluation.recipes import compare_recipes
+
+        return compare_recipes(*(_read_side(side, name) for side, name in ((first, "first"), (second, "second"))))
     one, other = read_evaluated(first, "first"), read_evaluated(second, "second")
     if resamples is not None and (not isinstance(resamples, int) or resamples < 1):
         raise InputError(f"resamples: {resamples!r} is not accepted; give a whole number, at least 1")
     refuse_different([one, other])
     found = differences(one, other, resamples=resamples or one.resamples)
     return ComparisonResult(one, other, found, noted(one, [other]))
+
+
+def _read_side(side: Any, name: str) -> list[Evaluated]:
+    if not isinstance(side, (list, tuple)):
+        raise InputError(f"compare: {name} is one evaluation and the other is a list; give two lists, or two evaluations")
+    return [read_evaluated(source, f"{name}[{number}]") for number, source in enumerate(side)]
 
 
 def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Evaluated:
@@ -142,14 +175,35 @@ def _wrong(facts: Any, table: pd.DataFrame) -> str:
     return f"{PER_IMAGE} has text among the numbers of {texts[0]}" if texts else ""
 
 
+def sentence(found: Sequence[Difference], subject: str, than: str = "the first") -> str:
+    """One line of what came out, and one of what could be seen and what cannot be said."""
+    by_name = {entry.metric: entry for entry in found}
+    entry = by_name.get(PRIMARY) or by_name.get(PARTS[0])
+    if entry is None:
+        return "The evaluations share no loss."
+    text = f"{subject} has {entry.metric} {entry.other:.4f}, {than} {entry.first:.4f}; gain {shown(entry.gain, '+')}: {entry.label}."
+    limits = [f"{entry.metric}: {entry.power.sentence()}."] if entry.power else []
+    if subject != "This recipe":
+        limits.append("Of recipes this says nothing: that takes 3 trainings of each with other seeds.")
+    return "\n".join([text, " ".join(limits)] if limits else [text])
+
+
+def labelled(found: Sequence[Difference]) -> list[tuple[str, Difference]]:
+    """What a table shows: a similarity and its loss are one line; of how many references it is where others are of more."""
+    by_name, most = {entry.metric: entry for entry in found}, max((entry.gain.n or 0 for entry in found), default=0)
+    names = table_names(by_name).items()
+    return [(label + (f", n = {n}" if (n := by_name[name].gain.n) != most else ""), by_name[name]) for name, label in names]
+
+
 def difference_table(found: Sequence[Difference]) -> pd.DataFrame:
-    """One row a metric: metric, first, other, gain, low, high, verdict."""
+    """One row a metric, a similarity and its loss being one: metric, first, other, gain, low, high, n, p, verdict, sees."""
     rows = [
         {"metric": entry.metric, "first": entry.first, "other": entry.other}
-        | {"gain": entry.gain.mean, "low": entry.gain.low, "high": entry.gain.high, "verdict": entry.verdict}
-        for entry in found
+        | {"gain": entry.gain.mean, "low": entry.gain.low, "high": entry.gain.high, "n": entry.gain.n}
+        | {"p": entry.p, "verdict": entry.verdict, "sees": entry.power.sees if entry.power else None}
+        for _, entry in labelled(found)
     ]
-    return pd.DataFrame(rows, columns=["metric", "first", "other", "gain", "low", "high", "verdict"])
+    return pd.DataFrame(rows, columns=["metric", "first", "other", "gain", "low", "high", "n", "p", "verdict", "sees"])
 
 
 def refuse_different(evaluations: Sequence[Evaluated]) -> None:
@@ -165,20 +219,24 @@ def refuse_different(evaluations: Sequence[Evaluated]) -> None:
 
 def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[Difference]:
     """Every metric that both have and that has a better way, paired by reference and seed; seeds are averaged first."""
-    keys = ["reference", *(["seed"] if "seed" in first.table and "seed" in other.table else [])]
-    a, b = (one.table.set_index(keys, drop=False).sort_index() for one in (first, other))
-    if not a.index.equals(b.index):
-        raise InputError(f"compare: {first.run_id} and {other.run_id} do not have the same references and seeds")
-    reference = a["reference"].tolist()
-    a, b = a.reset_index(drop=True), b.reset_index(drop=True)
-    found, shared = [], metrics_of(b)
-    for metric in [name for name in metrics_of(a) if name in shared and better(name)]:
-        paired = gains(a, b, metric, reference)
-        if paired.empty:
-            continue
-        means = [float(means_by_reference(table, metric, reference)[paired.index].mean()) for table in (a, b)]
-        found.append(Difference(metric, means[0], means[1], bootstrap_mean(paired.tolist(), resamples=resamples)))
+    a, b = paired_tables([first, other])
+    reference = [str(name) for name in a["reference"]]
+    found = []
+    for metric, one in judged_gains(a, b, reference, resamples=resamples).items():
+        both = means_by_reference(a, metric, reference).notna() & means_by_reference(b, metric, reference).notna()
+        means = [float(means_by_reference(table, metric, reference)[both].mean()) for table in (a, b)]
+        found.append(Difference(metric, means[0], means[1], one.gain, one.p, one.verdict, one.why, one.power))
     return found
+
+
+def paired_tables(evaluations: Sequence[Evaluated]) -> list[pd.DataFrame]:
+    """The tables with their rows in one order, by reference and seed. InputError when they do not have the same ones."""
+    keys = ["reference", *(["seed"] if all("seed" in one.table for one in evaluations) else [])]
+    tables = [one.table.set_index(keys, drop=False).sort_index() for one in evaluations]
+    for one, table in zip(evaluations[1:], tables[1:], strict=True):
+        if not tables[0].index.equals(table.index):
+            raise InputError(f"compare: {evaluations[0].run_id} and {one.run_id} do not have the same references and seeds")
+    return [table.reset_index(drop=True) for table in tables]
 
 
 def noted(first: Evaluated, others: Sequence[Evaluated]) -> list[str]:
@@ -196,10 +254,8 @@ def to_dict(first: Evaluated, compared: dict[str, list[Difference]], said: Seque
     """For JSON: the first evaluation, against it each other one by its run id, and what was `noted` of them."""
     return {
         "first": first.run_id,
+        "claim": "this file",
         "fingerprint": first.facts.get("fingerprint"),
         "noted": list(said),
-        "compared": {
-            run_id: {entry.metric: {**asdict(entry), "verdict": entry.verdict} for entry in entries}
-            for run_id, entries in compared.items()
-        },
+        "compared": {run_id: {entry.metric: asdict(entry) for entry in entries} for run_id, entries in compared.items()},
     }

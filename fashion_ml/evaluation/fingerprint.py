@@ -12,6 +12,7 @@ from fashion_ml.data.images import CaptionedImage, data_digest
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.toy import TOY
 from fashion_ml.metrics.attributes import Attributes
+from fashion_ml.metrics.bootstrap import METHOD
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import Metric
 from fashion_ml.models.text_encoding import USUAL, TextSettings
@@ -21,7 +22,8 @@ VERSIONS = "versions"
 """Noted facts: versions of libraries, which should not change a number. They are stored, and shown where they differ, and refuse nothing."""
 _NOT_HASHED = ("encoder", VERSIONS, TOY)
 """The name of an encoder too: the same weights may be called differently on another machine. And what is said of it, which is no setting."""
-_ONCE_ONLY: Mapping[str, Any] = {**USUAL.to_dict(), "token_free_base": False}
+INTERVALS = "intervals"
+_ONCE_ONLY: Mapping[str, Any] = {**USUAL.to_dict(), "token_free_base": False, INTERVALS: "percentile bootstrap"}
 """Facts that evaluations of earlier versions do not have, and the only value that they could have."""
 _CHOSEN = object()
 _PACKAGES = {"torch": "torch", "diffusers": "diffusers", "open_clip": "open_clip_torch"}
@@ -53,6 +55,7 @@ def measuring_facts(
         "metrics": {metric.name: metric.parameters for metric in metrics},
         "weights": dict(weights) if encoder else None,
         "resamples": resamples,
+        INTERVALS: METHOD,
         VERSIONS: {name: versions.get(_PACKAGES[name]) for name in libraries if encoder or name != "open_clip"},
     }
 

@@ -21,7 +21,7 @@ from fashion_ml.data.notices import Notice, by_kind, line_of
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError, in_pythons_words
-from fashion_ml.evaluation.aggregate import ends, shown, summarise
+from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, write_evaluation
 from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
 from fashion_ml.evaluation.image_prompts import measure_prompts, read_prompts
@@ -29,6 +29,7 @@ from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.obedience import held_to_dict
 from fashion_ml.evaluation.toy import check_encoder, own_references, toy_facts, toy_sentence
+from fashion_ml.evaluation.verdicts import too_few
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
@@ -93,12 +94,13 @@ class ImagesResult:
         return {**means, **self.sets}
 
     def ends(self) -> dict[str, float]:
-        """The ends of the intervals by their names in MLflow; empty with one reference."""
+        """The ends of the intervals by their names in MLflow; empty below 6 references."""
         return ends([*self.scores.items(), *self.held_against.items()])
 
     def content(self) -> ReportContent:
         """What the reports say."""
-        rows = [(name, better(name), [shown(interval)]) for name, interval in self.scores.items()]
+        names = table_names(self.scores, self.pairs.tables[MAIN], self.pairs.references)
+        rows = [(label, better(name), [shown(self.scores[name])]) for name, label in names.items()]
         report = self.to_dict() | {"pairs": len(self.pairs.references)}
         title = "Evaluation of images made elsewhere"
         return ReportContent(title, self.sentence, self.fingerprint, self.facts, rows, (MAIN,), report)
@@ -355,4 +357,6 @@ def _sentence(aggregates: dict[str, Interval], pairs: int) -> str:
     text = f"{pairs} pairs: {name} {interval.mean:.3f}"
     if interval.ends:
         text += f" [{interval.ends[0]:.3f}, {interval.ends[1]:.3f}]"
-    return f"{text}." if name != LOSSES[0] else f"{text}; without FashionCLIP there is no {TOTAL}."
+    text += f"; without FashionCLIP there is no {TOTAL}." if name == LOSSES[0] else "."
+    few = too_few(interval.n or 0)
+    return f"{text} No interval: {few}." if few else text

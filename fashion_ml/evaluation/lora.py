@@ -18,13 +18,15 @@ from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
+    COMPARISON_HEADS,
     Comparison,
     compare,
+    comparison_rows,
     ends,
     headline,
     intervals,
     sentence,
-    shown,
+    summary,
     to_dict,
 )
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
@@ -94,20 +96,21 @@ class EvaluationResult:
         return {**headline(self.scores), **self.sets, **{name: one.mean for name, one in self.held_against.items()}}
 
     def ends(self) -> dict[str, float]:
-        """The ends of the intervals by their names in MLflow; empty with one reference."""
+        """The ends of the intervals by their names in MLflow; empty below 6 references."""
         return {**intervals(self.scores), **ends(self.held_against.items())}
 
     def content(self) -> ReportContent:
         """What the reports say."""
-        rows = [(name, better(name), _cells(score)) for name, score in self.scores.items()]
+        rows = comparison_rows(self.pairs.tables[MAIN], self.scores, self.pairs.references)
         rows += [
             (name, better(name), [f"{self.sets[key]:.4f}" for key in (f"base_{name}", name, f"gain_{name}")])
             for name in _OF_SETS
             if name in self.sets
         ]
-        heads = (BASE, MAIN, "gain")
+        heads, images = COMPARISON_HEADS, len(self.pairs.references)
+        told = summary(self.scores, self.fingerprint, self.sentence, self.references, images)
         return ReportContent(
-            self.title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), figures=self.figures
+            self.title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), self.figures, told
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -349,9 +352,3 @@ def _made(kept: ImageFolder, job: Job) -> Image.Image:
     picture = kept.load(job)
     assert picture is not None
     return picture
-
-
-def _cells(score: Comparison) -> list[str]:
-    return [
-        "" if side is None else shown(side, "+" if side is score.gain else "") for side in (score.base, score.lora, score.gain)
-    ]

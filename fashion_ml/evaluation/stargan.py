@@ -14,11 +14,12 @@ from PIL import Image
 
 from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.data.stargan_batches import GanInputs
-from fashion_ml.evaluation.aggregate import ends, shown, summarise
+from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
 from fashion_ml.evaluation.toy import toy_facts, toy_sentence
+from fashion_ml.evaluation.verdicts import too_few
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
@@ -68,12 +69,23 @@ class GanResult:
         return {**{name: interval.mean for name, interval in self.scores.items()}, **self.by_target}
 
     def ends(self) -> dict[str, float]:
-        """The ends of the intervals by their names in MLflow; empty with one content."""
+        """The ends of the intervals by their names in MLflow; empty below 6 contents."""
         return ends(self.scores.items())
+
+    def labels(self) -> dict[str, str]:
+        """What tables show of the scores, and what they call it."""
+        found: dict[str, str] = {}
+        for prefix, who in (("", REFERENCE), ("latent_", LATENT)):
+            own = [name for name in self.pairs.tables[who] if f"{prefix}{name}" in self.scores]
+            names = table_names(own, self.pairs.tables[who], self.pairs.references)
+            found |= {f"{prefix}{name}": f"{prefix}{label}" for name, label in names.items()}
+        return found
 
     def content(self) -> ReportContent:
         """What the reports say."""
-        rows = [(name, better(name.removeprefix("latent_")), [shown(score)]) for name, score in self.scores.items()]
+        rows = [
+            (label, better(name.removeprefix("latent_")), [shown(self.scores[name])]) for name, label in self.labels().items()
+        ]
         rows += [(name, "higher", [f"{value:.3f}"]) for name, value in self.by_target.items()]
         title, heads = "Evaluation of a StarGAN", ("mean",)
         return ReportContent(
@@ -319,4 +331,5 @@ def _sentence(scores: dict[str, Interval], by_target: Mapping[str, float], conte
         text += f", the other domain is recognised in {accuracy:.0%} by reference and {latent:.0%} by latent"
         floor, ceiling = by_target["domain_accuracy_unchanged"], by_target["domain_accuracy_real"]
         text += f" (contents as they are {floor:.0%}, real ones {ceiling:.0%})"
-    return f"{text}, diversity {scores['diversity'].mean:.3f}."
+    few = f" No interval: {too_few(contents, 'content')}." if too_few(contents) else ""
+    return f"{text}, diversity {scores['diversity'].mean:.3f}.{few}"

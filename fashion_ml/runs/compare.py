@@ -125,7 +125,7 @@ def run_images(
         write_text(target / "images.json", json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         run.log_file(target / "images.json")
     if parent is not None:
-        roll_up(parent, result.run_id, result.fingerprint, result.headline(), None, result.sentence)
+        roll_up(parent, result.run_id, result.fingerprint, {**result.headline(), **result.ends()}, None, result.sentence)
     return result
 
 

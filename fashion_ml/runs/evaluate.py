@@ -74,7 +74,7 @@ def evaluate_trained(
             run.log_dataset(source, digest, "evaluation", len(inputs.references))
         log_facts(run, plan.facts)
         result = log_lora(run, measure_lora(plan, folder, base_folder), folder)
-    roll_up(training, run.run_id, result.fingerprint, result.headline(), step, result.sentence)
+    roll_up(training, run.run_id, result.fingerprint, {**result.headline(), **result.ends()}, step, result.sentence)
     write_text(folder / NOTE, json.dumps({**note, "finished": True}) + "\n")
     return result
 
@@ -95,16 +95,18 @@ def _written(result: EvaluationResult, folder: Path) -> EvaluationResult:
 
 
 def roll_up(
-    training: TrackedRun, run_id: str, fingerprint: str, headline: Mapping[str, float], step: int | None, sentence: str
+    training: TrackedRun, run_id: str, fingerprint: str, numbers: Mapping[str, float], step: int | None, sentence: str
 ) -> None:
-    """Copy an evaluation's means onto the training run, under `eval/`, with what identifies it; single attributes stay below.
+    """Copy an evaluation's means and the ends of their intervals onto the training run, under `eval/`, with what identifies it.
 
+    Single attributes stay below, and so does how many references a number is of.
     Not for a step before one that was evaluated already, and not where the training run has an `eval/` value that this evaluation did not
     measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
     """
     from fashion_ml.metrics.registry import ATTRIBUTE
 
-    values = {f"eval/{key}": value for key, value in headline.items() if ATTRIBUTE not in key or "similarity" in key}
+    kept = [key for key in numbers if (ATTRIBUTE not in key or "similarity" in key) and not key.endswith("_n")]
+    values = {f"eval/{key}": numbers[key] for key in kept}
     there, last = training.latest_points("eval/")
     stale = sorted(there - set(values))
     at = (last or training.latest_points("")[1] or 0) if step is None else step

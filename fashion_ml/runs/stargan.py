@@ -249,7 +249,8 @@ def _evaluate(
         result = measure()
         log_facts(run, result.facts)
         result = log_evaluation(run, result, folder)
-    roll_up(training, run.run_id, result.fingerprint, result.headline(), config.training.epochs, result.sentence)
+    numbers = {**result.headline(), **result.ends()}
+    roll_up(training, run.run_id, result.fingerprint, numbers, config.training.epochs, result.sentence)
     return result
 
 

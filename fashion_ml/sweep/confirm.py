@@ -45,7 +45,7 @@ class Confirmed:
         ends = f" [{gain.ends[0]:+.4f}, {gain.ends[1]:+.4f}]" if gain.ends else ""
         return (
             f"trial {self.trial}: {metric} {self.searched:.4f} in the search, {self.fresh:.4f} with fresh seeds; the default has "
-            f"{self.default:.4f}; gain {gain.mean:+.4f}{ends}: {self.difference.verdict}"
+            f"{self.default:.4f}; gain {gain.mean:+.4f}{ends}: {self.difference.label}"
         )
 
 

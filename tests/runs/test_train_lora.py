@@ -116,7 +116,7 @@ def test_the_exact_set_of_artifacts(client: MlflowClient, training: Any):
     }
     (evaluation,) = children(client, training)
     pictures = {f"images/{who}/zarya_00{i}_{k}.png" for who in ("base", "lora") for i in (1, 2) for k in (0, 1)}
-    tables = {"per_image.csv", "per_image.json", "fingerprint.json", "evaluation_report.json", "report.html"}
+    tables = {"per_image.csv", "per_image.json", "fingerprint.json", "evaluation_report.json", "summary.json", "report.html"}
     tables |= {"grid.png", "best_worst.png", "memorisation.png"}
     assert artifacts(client, evaluation.info.run_id) == pictures | tables
     for run in children(client, evaluation):
@@ -197,7 +197,7 @@ def test_the_last_lines_are_the_table_with_intervals(finished: Finished):
 def test_json_says_the_same_as_mlflow(training: Any, finished: Finished):
     total = finished.facts["evaluation"]["metrics"]["weighted_total_loss"]
     assert total["lora"]["mean"] == training.data.metrics["eval/weighted_total_loss"]
-    assert total["gain"]["low"] <= total["gain"]["mean"] <= total["gain"]["high"]
+    assert (total["gain"]["low"], total["gain"]["n"], total["verdict"]) == (None, 2, "")  # two references
     assert finished.facts["final_total_loss"] == training.data.metrics["total_loss"]
 
 

@@ -84,7 +84,7 @@ class Runs:
     def __init__(self, place: Path):
         self.place, self._made = place, dict[str, Whole]()
         pictures(place / "train" / "1_x", 2, seed=1)
-        pictures(place / "references", 5, seed=2)
+        pictures(place / "references", 7, seed=2)
         shutil.copytree(EMBEDDED_DIR / "fashion_clip", place / "encoder")
         (place / "ours.yaml").write_text("ours: {prompt: 'a {} thing', labels: [red, blue]}\n", encoding="utf-8")
         another_base(place / "base")
@@ -207,7 +207,7 @@ def is_weighted(runs: Runs) -> bool:
 
 def has_seeds(runs: Runs) -> bool:
     """The table's seeds, and the generators', are those of the setting and the reference's name."""
-    expected = [image_seed(303, f"{name}.png", 0) for name in range(4)]
+    expected = [image_seed(303, f"{name}.png", 0) for name in range(6)]
     made = sorted({seed for call in runs.full.measuring for seed in call.seeds})
     return runs.full.table["seed"].tolist() == expected and made == sorted(expected)
 
@@ -216,6 +216,7 @@ def is_resampled(runs: Runs) -> bool:
     """The interval of the report is that of so many resamples."""
     interval = bootstrap_mean(runs.full.table["ssim"].tolist(), resamples=77)
     found = runs.full.report["metrics"]["ssim"]["lora"]
+    assert interval.ends is not None
     return (found["low"], found["high"]) == pytest.approx(interval.ends, abs=1e-9)
 
 
@@ -237,12 +238,12 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         lambda runs: (runs.full.folder / "evaluation").is_dir() and not (runs().folder / "evaluation").exists(),
     ),
     "evaluation.references": ("references", lambda runs: runs.full.table["reference"].tolist()[0] == "0.png"),
-    "evaluation.max_references": (4, lambda runs: runs.full.table["reference"].nunique() == 4),
-    "evaluation.images_per_reference": (1, lambda runs: len(runs.full.table) == 4),
+    "evaluation.max_references": (6, lambda runs: runs.full.table["reference"].nunique() == 6),
+    "evaluation.images_per_reference": (1, lambda runs: len(runs.full.table) == 6),
     "evaluation.seed": (303, has_seeds),
     "evaluation.num_inference_steps": (14, lambda runs: {call.steps for call in runs.full.calls} == {14}),
     "evaluation.guidance_scale": (3.25, lambda runs: {call.guidance for call in runs.full.calls} == {3.25}),
-    "evaluation.batch_size": (3, lambda runs: {len(call.prompts) for call in runs.full.measuring} == {3, 1}),
+    "evaluation.batch_size": (5, lambda runs: {len(call.prompts) for call in runs.full.measuring} == {5, 1}),
     "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),
     "evaluation.without": (
         "fashion_clip",
@@ -257,7 +258,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "evaluation.weights.fashion_clip_loss": (0.17, is_weighted),
     "evaluation.weights.color_loss": (0.52, is_weighted),
     "evaluation.resamples": (77, is_resampled),
-    "evaluation.cache_dir": ("cache", lambda runs: len(list(Path("cache").glob("base_*/*.png"))) == 4),
+    "evaluation.cache_dir": ("cache", lambda runs: len(list(Path("cache").glob("base_*/*.png"))) == 6),
     "output.output_dir": ("elsewhere", lambda runs: runs.full.folder == Path("elsewhere").absolute()),
     "tracking.experiment": (
         "an experiment",

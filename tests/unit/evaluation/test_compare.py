@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.compare import Difference, Evaluated, differences, noted, refuse_different, to_dict
+from fashion_ml.evaluation.compare import Difference, Evaluated, compare, differences, noted, refuse_different, to_dict
+from fashion_ml.evaluation.verdicts import verdict_of
 from fashion_ml.metrics.bootstrap import Interval
 
 
@@ -21,8 +22,8 @@ def test_pairs_are_those_of_the_same_reference_and_seed_whatever_their_order():
     (found,) = differences(evaluated("one"), other, resamples=200)
     assert (found.metric, found.first, found.other) == ("ssim", pytest.approx(0.35), pytest.approx(0.55))
     assert found.gain.mean == pytest.approx(0.2)
-    assert found.gain.ends == pytest.approx((0.1, 0.3))
-    assert found.verdict == "better"
+    assert found.gain.ends is None  # two references
+    assert found.verdict == ""
 
 
 @pytest.mark.parametrize("column", [{"reference": ["a", "a", "c", "c"]}, {"seed": ["1", "2", "3", "5"]}])
@@ -36,23 +37,48 @@ def test_a_loss_that_falls_is_a_gain():
     by_metric = {entry.metric: entry for entry in differences(one, two, resamples=50)}
     assert by_metric["visual_loss"].gain.mean == pytest.approx(0.3)
     assert by_metric["ssim"].gain.mean == 0
-    assert by_metric["ssim"].verdict == "no clear difference"
+    assert by_metric["ssim"].verdict == ""
+    assert by_metric["visual_loss"].why == "2 references are fewer than 6, with which no test can reach p < 0.05"
 
 
 @pytest.mark.parametrize(
-    ("interval", "verdict"),
+    ("interval", "p", "verdict"),
     [
-        (Interval(0.2, 0.1, 0.3), "better"),
-        (Interval(-0.2, -0.3, -0.1), "worse"),
-        (Interval(0.2, -0.1, 0.5), "no clear difference"),
-        (Interval(-0.2, -0.5, 0.1), "no clear difference"),
-        (Interval(0.2, 0.0, 0.5), "no clear difference"),
-        (Interval(-0.2, -0.5, 0.0), "no clear difference"),
-        (Interval(0.2, None, None), "no clear difference"),
+        (Interval(0.2, 0.1, 0.3), 0.01, "better"),
+        (Interval(-0.2, -0.3, -0.1), 0.01, "worse"),
+        (Interval(0.2, 0.1, 0.3), 0.05, "not shown"),
+        (Interval(0.2, -0.1, 0.5), 0.01, "not shown"),
+        (Interval(-0.2, -0.5, 0.1), 0.01, "not shown"),
+        (Interval(0.2, 0.0, 0.5), 0.01, "not shown"),
+        (Interval(-0.2, -0.5, 0.0), 0.01, "not shown"),
+        (Interval(0.2, None, None), 0.01, "not shown"),
     ],
 )
-def test_a_verdict_needs_an_interval_that_does_not_hold_0(interval: Interval, verdict: str):
-    assert Difference("ssim", 0.0, interval.mean, interval).verdict == verdict
+def test_a_verdict_needs_a_small_p_and_an_interval_that_does_not_hold_0(interval: Interval, p: float, verdict: str):
+    assert verdict_of(interval, p) == verdict
+
+
+def many(run_id: str, shift: float, count: int = 10) -> Evaluated:
+    """`count` references of two images, all better by about `shift` than 0.5."""
+    names = [f"r{i:02d}" for i in range(count)]
+    rows = [(name, str(seed), 0.5 - shift * (1 + 0.05 * i)) for i, name in enumerate(names) for seed in range(2)]
+    table = pd.DataFrame(rows, columns=["reference", "seed", "weighted_total_loss"])
+    return Evaluated(run_id, run_id, {"fingerprint": "f"}, table)
+
+
+def test_two_files_are_compared_as_files_and_never_as_recipes():
+    result = compare(many("one", 0.0), many("two", 0.1))
+    assert result.claim == "this file"
+    assert result.sentence.startswith("This file has weighted_total_loss 0.3775, the first 0.5000; gain +0.1225 [")
+    assert ": better.\n" in result.sentence
+    assert "this recipe" not in result.sentence.lower()
+    assert "can see >= " in result.sentence
+    row = result.table.set_index("metric").loc["weighted_total_loss"]
+    assert (row["verdict"], row["n"]) == ("better", 10)
+    assert row["gain"] > 0
+    assert row["sees"] > 0
+    few = compare(many("one", 0.0, 3), many("two", 0.1, 3))
+    assert "no verdict: 3 references are fewer than 6" in few.sentence
 
 
 def test_evaluations_that_were_measured_differently_are_refused_and_what_differs_is_named():
@@ -74,8 +100,9 @@ def test_library_versions_that_differ_are_told_and_refuse_nothing():
 
 
 def test_the_json_holds_each_metrics_numbers_and_its_verdict():
-    entry = Difference("ssim", 0.2, 0.4, Interval(0.2, 0.1, 0.3))
+    entry = Difference("ssim", 0.2, 0.4, Interval(0.2, 0.1, 0.3), verdict="better")
     tree = to_dict(evaluated("one"), {"two": [entry]}, [])
     assert tree["first"] == "one"
-    assert tree["compared"]["two"]["ssim"]["gain"] == {"mean": 0.2, "low": 0.1, "high": 0.3}
+    assert tree["compared"]["two"]["ssim"]["gain"] == {"mean": 0.2, "low": 0.1, "high": 0.3, "n": None}
     assert (tree["compared"]["two"]["ssim"]["first"], tree["compared"]["two"]["ssim"]["verdict"]) == (0.2, "better")
+    assert tree["claim"] == "this file"

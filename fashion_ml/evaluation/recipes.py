@@ -1,0 +1,175 @@
+"""Two recipes side by side: several trainings of each, with seeds of their own, measured on the same references and image seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.aggregate import means_by_reference, metrics_of, shown
+from fashion_ml.evaluation.compare import (
+    Difference,
+    Evaluated,
+    difference_table,
+    noted,
+    paired_tables,
+    refuse_different,
+)
+from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict, too_few, verdict_of
+from fashion_ml.metrics.bootstrap import FEWEST, Interval
+from fashion_ml.metrics.crossed import FEWEST_SEEDS, Crossed, crossed_difference
+from fashion_ml.metrics.registry import better
+from fashion_ml.metrics.sign_flip import holm
+
+
+@dataclass(frozen=True)
+class RecipeComparison:
+    """A second recipe against a first, over training seeds and references."""
+
+    first: Sequence[Evaluated]
+    second: Sequence[Evaluated]
+    differences: list[Difference]
+    crossed: Mapping[str, Crossed]
+    """By metric; absent where nothing varies."""
+    noted: list[str]
+    settings: Mapping[str, tuple[str | None, str | None]]
+    """The settings that differ; empty where they are not known."""
+    claim: Claim = "this recipe"
+
+    @property
+    def references(self) -> int:
+        """How many there are."""
+        return int(self.first[0].table["reference"].nunique())
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a metric, a similarity and its loss being one: means of both, gain with its interval, n (references), p, verdict, what could
+        be seen."""
+        table = difference_table(self.differences)
+        table["sees"] = [self.crossed[name].sees if name in self.crossed else None for name in table["metric"]]
+        return table
+
+    @property
+    def sentence(self) -> str:
+        """One line of what came out, and one of what could be seen and what the training seed alone does."""
+        found = {entry.metric: entry for entry in self.differences}
+        entry = found.get(PRIMARY) or found.get(PARTS[0])
+        if entry is None:
+            return "The evaluations share no loss."
+        text = f"This recipe has {entry.metric} {entry.other:.4f}, the first {entry.first:.4f}; gain {shown(entry.gain, '+')}: "
+        lines = [f"{text}{entry.label}."]
+        one = self.crossed.get(entry.metric)
+        if one is not None:
+            seeds = f"{len(self.first)} and {len(self.second)} training seeds x {self.references} references"
+            lines.append(
+                f"{entry.metric}: {seeds} can see >= {one.sees:.4f}; the training seed alone moves it by {one.seed_sd:.4f} "
+                "(standard deviation)."
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "claim": self.claim,
+            "sentence": self.sentence,
+            "first": {one.run_id: one.training_seed for one in self.first},
+            "second": {one.run_id: one.training_seed for one in self.second},
+            "settings": {name: list(values) for name, values in self.settings.items()},
+            "fingerprint": self.first[0].facts.get("fingerprint"),
+            "noted": self.noted,
+            "compared": {
+                entry.metric: {**asdict(entry), **({"crossed": asdict(one)} if (one := self.crossed.get(entry.metric)) else {})}
+                for entry in self.differences
+            },
+        }
+
+
+def compare_recipes(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> RecipeComparison:
+    """Compare two recipes, at least 3 trainings of each.
+
+    InputError when there are fewer, when one side is not of one recipe with different seeds, and as for files.
+    """
+    everything = [*first, *second]
+    _refuse_mixed(first, "the first side")
+    _refuse_mixed(second, "the second side")
+    refuse_different(everything)
+    tables = paired_tables(everything)
+    reference = [str(name) for name in tables[0]["reference"]]
+    names = [name for name in metrics_of(tables[0]) if better(name) and all(name in metrics_of(one) for one in tables)]
+    matrices, crossed = {}, {}
+    for name in names:
+        means = np.array([means_by_reference(one, name, reference).to_numpy(dtype=float) for one in tables])
+        means = means[:, ~np.isnan(means).any(axis=0)]
+        if means.shape[1]:
+            matrices[name] = means[: len(first)], means[len(first) :]
+    for name, (a, b) in matrices.items():
+        sign = 1 if better(name) == "higher" else -1
+        one = crossed_difference(sign * a, sign * b) if a.shape[1] >= FEWEST else None
+        if one is not None:
+            crossed[name] = one
+    settings, said = _settings(first[0], second[0])
+    found = _differences(matrices, crossed)
+    return RecipeComparison(first, second, found, crossed, [*said, *noted(everything[0], everything[1:])], settings)
+
+
+def _differences(matrices: Mapping[str, tuple[Any, Any]], crossed: Mapping[str, Crossed]) -> list[Difference]:
+    corrected = holm({name: crossed[name].p for name in PARTS if name in crossed})
+    corrected |= {PRIMARY: crossed[PRIMARY].p} if PRIMARY in crossed else {}
+    found = []
+    for name, (a, b) in matrices.items():
+        n, sign = a.shape[1], 1 if better(name) == "higher" else -1
+        one, p = crossed.get(name), corrected.get(name)
+        gain = Interval(one.mean, one.low, one.high, n) if one else Interval(sign * float(b.mean() - a.mean()), None, None, n)
+        verdict: Verdict = verdict_of(gain, p) if p is not None else ""
+        why = too_few(n) if name in (PRIMARY, *PARTS) and not verdict else ""
+        found.append(Difference(name, float(a.mean()), float(b.mean()), gain, p, verdict, why))
+    return found
+
+
+def _refuse_mixed(side: Sequence[Evaluated], what: str) -> None:
+    """InputError when evaluations are not of at least 3 trainings of one recipe, each with another seed."""
+    if len(side) < FEWEST_SEEDS:
+        raise InputError(
+            f"compare: {what} has {len(side)} trainings, and of a recipe something can be said from {FEWEST_SEEDS} with other seeds on; "
+            "train it again with other --seed, or compare two single runs, which says something of these files"
+        )
+    problems = []
+    for number, one in enumerate(side):
+        for earlier in side[:number]:
+            if one.training_seed is not None and one.training_seed == earlier.training_seed:
+                problems.append(
+                    f"compare: {earlier.run_id} and {one.run_id} of {what} both trained with seed {one.training_seed}"
+                )
+            elif one.table.equals(earlier.table):
+                problems.append(
+                    f"compare: {earlier.run_id} and {one.run_id} of {what} have the same numbers: one training twice"
+                )
+    for one in side[1:]:
+        if side[0].recipe is not None and one.recipe is not None:
+            problems += [
+                f"compare: {side[0].run_id} and {one.run_id} of {what} are not one recipe; {name}: {a}, {b}"
+                for name, (a, b) in differing(side[0].recipe, one.recipe).items()
+            ]
+    if problems:
+        raise InputError(problems)
+
+
+def differing(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """The settings of two recipes that differ, both values."""
+    return {
+        name: (first.get(name), second.get(name))
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    }
+
+
+def _settings(first: Evaluated, second: Evaluated) -> tuple[dict[str, tuple[str | None, str | None]], list[str]]:
+    """What differs between the recipes, and lines on what is not known of them."""
+    if first.recipe is None or second.recipe is None:
+        return {}, ["The settings of the trainings are not known here: that each side is one recipe is taken as given"]
+    found = differing(first.recipe, second.recipe)
+    return found, [] if found else ["Both sides are one recipe: what differs is chance"]
