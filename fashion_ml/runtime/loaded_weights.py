@@ -84,15 +84,23 @@ def fitted(
 
 
 def check_names(
-    wanted: Collection[str], names: Iterable[str], what: str, shown: Callable[[str], str] = lambda name: name
+    wanted: Collection[str],
+    tensors: Mapping[str, torch.Tensor],
+    what: str,
+    shown: Callable[[str], str] = lambda name: name,
 ) -> dict[str, str]:
-    """The file's name for each wanted one. InputError as `fitted` for names that are missing, unknown, or there twice."""
+    """The file's name for each wanted one. InputError as `fitted` for names that are missing or unknown.
+
+    A weight may be there under two spellings, as in early merges; InputError where the two have different values.
+    """
     ours = {spelled(name): name for name in wanted}
     given: dict[str, str] = {}
-    for name in names:
+    for name in tensors:
         short = spelled(name)
-        if short in given and short in ours:
-            raise InputError(f"{what} holds one weight twice, as {given[short]} and as {name}; save the model once")
+        if short in given and short in ours and not torch.equal(tensors[given[short]], tensors[name]):
+            raise InputError(
+                f"{what} holds one weight twice with different values, as {given[short]} and as {name}; save the model once"
+            )
         given.setdefault(short, name)
     missing = [shown(name) for short, name in ours.items() if short not in given and not _NO_WEIGHT.search(name)]
     beside = {name: short for short, name in given.items() if short not in ours and not _NO_WEIGHT.search(name)}
