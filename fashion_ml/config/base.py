@@ -72,6 +72,12 @@ SquareSide = BeforeValidator(_side)
 """One side, which may be given twice, as kohya's `512,512`."""
 AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 """Choices that may be spelt in any case, as kohya's `AdamW8bit`."""
+Sampler = Literal[
+    "ddim", "euler", "euler_a", "heun", "dpm++_2m", "dpm++_2m_karras", "dpm++_2m_sde", "dpm++_2m_sde_karras", "unipc"
+]
+"""How images are sampled, as WebUIs call it; models/samplers.py has what each is."""
+AsWebUIsSay = BeforeValidator(lambda value: "_".join(value.lower().split()) if isinstance(value, str) else value)
+"""`Euler a` and `DPM++ 2M Karras` are euler_a and dpm++_2m_karras."""
 Schedule = BeforeValidator(lambda value: value.lower().replace("_with_warmup", "") if isinstance(value, str) else value)
 
 
@@ -156,13 +162,19 @@ class Evaluation(Section):
     references: Text | None = None
     """Folder of reference images with captions; the training images when not given (said in the report)."""
     max_references: Positive = 32
-    """At most so many reference images, in the order of their names."""
+    """At most so many reference images; of more as many are drawn, spread over the folder, by a fixed seed, so always the same."""
     images_per_reference: Positive = 2
     """Seeds for every reference image; their scores are averaged before intervals are made."""
     seed: Annotated[int, Field(ge=0), Names(own=False)] = 0
     """First seed of the generated images, the same for base and LoRA."""
     num_inference_steps: Positive = 25
-    """Sampler steps (DDIM)."""
+    """Sampler steps."""
+    sampler: Annotated[Sampler, AsWebUIsSay] = "ddim"
+    """How images are sampled, by the WebUIs' names, such as `Euler a` or `DPM++ 2M Karras`."""
+    negative_prompt: str = ""
+    """What the images should not show, for all prompts; read as prompts are."""
+    vae: Annotated[Text | None, Names(own=False)] = None
+    """VAE that decodes the images instead of the base's own: `embedded`, a folder, a `.safetensors` file, or a hub id."""
     guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 7.5
     """Classifier-free guidance."""
     batch_size: Annotated[Positive, Names(own=False)] = 4

@@ -148,6 +148,8 @@ class GanEvaluation(Section):
     """Evaluate after training."""
     contents_per_domain: Positive = 8
     """At most so many held-out contents of each domain."""
+    vae: Annotated[Text | None, Names(own=False)] = None
+    """VAE that decodes what is measured instead of `model.vae`, which grids during training keep; of the same channels and factor."""
     seed: Annotated[NotNegativeInt, Names(own=False)] = 0
     """Seed of the latent styles."""
     styles: Annotated[int, Field(ge=2)] = 10

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -24,6 +25,7 @@ from fashion_ml.data.pictures import IMAGE_ENDINGS, is_image, load_picture, open
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, warn
 from fashion_ml.runtime.printable import printable
+from fashion_ml.runtime.seeding import derive_seed
 
 _MANY = 1000
 """Images that take so long to check that it is shown."""
@@ -166,7 +168,8 @@ def scan_references(
     skip: bool = False,
     known: KnownImages | None = None,
 ) -> Reading:
-    """The images directly in `folder`, sorted by name, each with its caption; at most `limit`. InputError as for training."""
+    """The images directly in `folder`, sorted by name, each with its caption; of more than `limit` as many, `spread`. InputError as for
+    training."""
     return scan_folder(folder, caption_extension, None, 1, field=field, skip=skip, known=known, limit=limit, role=REFERENCES)
 
 
@@ -186,7 +189,8 @@ def scan_folder(
     """The images directly in one folder, sorted by name, `prefix` before it; those without a caption have `class_token`, or are a problem."""
     _check_folder(folder, field)
     reading, bad = Reading(folder, [], role=role), list[Problem]()
-    found = _read_folder(folder, prefix, caption_extension, class_token, repeats, reading.notices, bad)[:limit]
+    found = _read_folder(folder, prefix, caption_extension, class_token, repeats, reading.notices, bad)
+    found = spread(found, limit) if limit is not None else found
     if not found and not bad:
         raise InputError(
             f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files with captions into it"
@@ -196,6 +200,23 @@ def scan_folder(
         _raise_all(reading.problems)
     reading.folders.append(ClassFolder(prefix[:-1], class_token or "", repeats, len(readable)))
     return _counted(reading, readable)
+
+
+def spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]:
+    """At most `limit` of the items, in their order: of as many equal stretches of them one each, drawn by a fixed seed.
+
+    So every class folder, and every part of a folder that is sorted by date or by model, has its share.
+    """
+    if len(items) <= limit:
+        return list(items)
+    ends = [number * len(items) // limit for number in range(limit + 1)]
+    drawn = (low + derive_seed(0, "references", number) % (high - low) for number, (low, high) in enumerate(pairwise(ends)))
+    return [items[index] for index in drawn]
+
+
+def drawn(limit: int, there: int) -> str:
+    """What is said of references of which not all are used."""
+    return f"{limit} of {there} references are used, drawn spread over them by a fixed seed (evaluation.max_references)"
 
 
 def count_images(folder: Path) -> int:

@@ -23,7 +23,13 @@ VERSIONS = "versions"
 _NOT_HASHED = ("encoder", VERSIONS, TOY)
 """The name of an encoder too: the same weights may be called differently on another machine. And what is said of it, which is no setting."""
 INTERVALS = "intervals"
-_ONCE_ONLY: Mapping[str, Any] = {**USUAL.to_dict(), "token_free_base": False, INTERVALS: "percentile bootstrap"}
+_ONCE_ONLY: Mapping[str, Any] = {
+    **USUAL.to_dict(),
+    "token_free_base": False,
+    "negative_prompt": "",
+    "vae_sha256": None,
+    INTERVALS: "percentile bootstrap",
+}
 """Facts that evaluations of earlier versions do not have, and the only value that they could have."""
 _CHOSEN = object()
 _PACKAGES = {"torch": "torch", "diffusers": "diffusers", "open_clip": "open_clip_torch"}
@@ -80,9 +86,12 @@ def evaluation_facts(
     sampler: str,
     scheduler: Mapping[str, Any],
     text: TextSettings = USUAL,
+    vae_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Everything but the model that the scores of generated images depend on; `scheduler` is the configuration of the base's, `text` how
-    prompts are read."""
+    """Everything but the model that the scores of generated images depend on.
+
+    `scheduler` is the configuration of what samples, `text` how prompts are read, `vae_sha256` of the VAE where it is not the base's.
+    """
     return {
         **suite_facts(settings, suite, ("torch", "diffusers", "open_clip")),
         "references_sha256": data_digest(references),
@@ -92,6 +101,8 @@ def evaluation_facts(
         "reference_fit": "shorter side scaled, centre crop",
         "seed": settings.seed,
         "images_per_reference": settings.images_per_reference,
+        "negative_prompt": settings.negative_prompt,
+        "vae_sha256": vae_sha256,
         "sampler": sampler,
         "scheduler": scheduler_facts(scheduler),
         "num_inference_steps": settings.num_inference_steps,

@@ -18,6 +18,7 @@ from PIL import Image
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
+from fashion_ml.models.samplers import sampled_by
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
@@ -129,9 +130,11 @@ def shared_images(cache_dir: str | None, own: Path, key: str) -> Iterator[ImageF
 
 
 def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str, text: TextSettings = USUAL) -> str:
-    """What decides the images: `model` (base and LoRA), prompts and how they are read, seeds, sizes and sampler."""
+    """What decides the images: `model` (base, VAE and LoRA), prompts and how they are read, seeds, sizes and sampler."""
     facts = {
         **text.unusual(),  # nothing at the usual settings: images from before there were others are found again
+        **({"negative": settings.negative_prompt} if settings.negative_prompt else {}),
+        **({"sampler": settings.sampler} if settings.sampler != "ddim" else {}),
         "model": model,
         "jobs": [asdict(job) for job in jobs],
         "steps": settings.num_inference_steps,
@@ -163,16 +166,20 @@ def generate(
         if len(pictures) < len(part):
             width, height = part[0].size
             prompts = [job.prompt for job in part]
-            read = prompt_embeddings(pipeline, prompts, [""] * len(prompts), text) if text.unusual() else {}
-            pictures = pipeline(
-                None if read else prompts,
-                **read,
-                height=height,
-                width=width,
-                num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
-                generator=[torch.Generator().manual_seed(job.seed) for job in part],
-            ).images
+            negative = [settings.negative_prompt] * len(prompts)
+            read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
+            if text.unusual():
+                read = dict(prompt_embeddings(pipeline, prompts, negative, text))
+            with sampled_by(pipeline, settings.sampler):
+                pictures = pipeline(
+                    None if text.unusual() else prompts,
+                    **read,
+                    height=height,
+                    width=width,
+                    num_inference_steps=settings.num_inference_steps,
+                    guidance_scale=settings.guidance_scale,
+                    generator=[torch.Generator().manual_seed(job.seed) for job in part],
+                ).images
             for job, picture, before in zip(part, pictures, found, strict=True):
                 if kept and before is None:
                     kept.save(job, picture)

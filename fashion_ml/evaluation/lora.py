@@ -45,9 +45,12 @@ from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import METRICS, NEAREST, PROMPT_SIMILARITY, better
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
 from fashion_ml.models.kohya_format import model_hash
-from fashion_ml.models.stable_diffusion import SAMPLER, load_pipeline, vae_factor
+from fashion_ml.models.samplers import scheduler_of
+from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
+from fashion_ml.models.vae import load_other_vae
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.weights_hash import weights_sha256
 
 MAIN, BASE = "LoRA", "base"
 _MEMORISED = 4
@@ -176,7 +179,8 @@ class Plan:
 
     @property
     def _base(self) -> str:
-        return f"{base_identity(self.config.model.base)} {self.config.model.prediction_type}"
+        other, vae = self.config.model, self.facts["vae_sha256"]
+        return f"{base_identity(other.base)} {other.prediction_type}{f' vae {vae}' if vae else ''}"
 
 
 def plan_evaluation(
@@ -191,10 +195,15 @@ def plan_evaluation(
     settings = config.evaluation
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
+    vae_sha256 = None
+    if settings.vae:
+        pipeline.vae = load_other_vae(settings.vae, pipeline.vae, device)
+        vae_sha256 = weights_sha256(pipeline.vae)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     applied = apply_lora(pipeline, lora)
     text = TextSettings(**config.text_encoding())
-    facts = evaluation_facts(settings, references, suite, sizes, SAMPLER, pipeline.scheduler.config, text)
+    sampled = scheduler_of(pipeline.scheduler, settings.sampler)
+    facts = evaluation_facts(settings, references, suite, sizes, type(sampled).__name__, sampled.config, text, vae_sha256)
     facts |= toy_facts(settings, own_of_lora(config))
     read, captions = suite.measures(PROMPT_SIMILARITY), [reference.caption for reference in references]
     wording = wording_of(settings, captions, lora, weighted=text.weighted_captions, read=read)

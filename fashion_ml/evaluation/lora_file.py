@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.config import Evaluation, LoraExperiment, load_config
-from fashion_ml.data.images import read_references, read_training_folder
+from fashion_ml.data.images import count_images, drawn, read_references, read_training_folder
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.artifacts import write_evaluation
@@ -86,7 +86,10 @@ def plan_file(
 def _plan(config: LoraExperiment, lora: Path, training: str | None) -> Plan:
     extension, references = config.data.caption_extension, config.evaluation.references
     assert references is not None
-    found = read_references(folder_of(references, "references"), extension, config.evaluation.max_references)
+    folder, most = folder_of(references, "references"), config.evaluation.max_references
+    found = read_references(folder, extension, most)
+    if (there := count_images(folder)) > most:
+        say(drawn(most, there))
     found = as_prompts(with_lines(found, config.data), config.data)
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
     suite = read_metric_suite(config.evaluation, config.data.cache_dir)

@@ -22,8 +22,6 @@ from fashion_ml.runtime.loaded_weights import unwrapped
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there, read_header
 
-SAMPLER = "DDIMScheduler"
-"""What every pipeline samples with (Song et al. 2020, arXiv:2010.02502)."""
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 

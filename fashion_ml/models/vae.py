@@ -21,40 +21,53 @@ from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there
 FORMS = "use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file"
 
 
-def load_vae(name: str, device: torch.device | str = "cpu") -> Any:
+def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.vae") -> Any:
     """A frozen float32 `AutoencoderKL` in evaluation mode, every weight from its file. InputError, naming the setting, if it cannot be had."""
     try:
         with quiet_libraries():
-            vae = _load(name)
+            vae = _load(name, field)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"model.vae: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
+        raise InputError(f"{field}: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
     return vae.float().requires_grad_(False).eval().to(device)
 
 
-def _load(name: str) -> Any:
+def _load(name: str, field: str) -> Any:
     path = EMBEDDED_DIR / "stable_diffusion" if name == "embedded" else Path(name).expanduser()
     if path.is_file():
         if not is_safetensors(path):
-            raise InputError(f"model.vae: {name!r} is no .safetensors file; such files can run code, convert it first")
-        return load_single_vae(path, f"model.vae: {name!r}")
+            raise InputError(f"{field}: {name!r} is no .safetensors file; such files can run code, convert it first")
+        return load_single_vae(path, f"{field}: {name!r}")
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
     elif is_path(name):
-        raise not_there(name, "model.vae")
+        raise not_there(name, field)
     elif "/" not in name:
-        raise InputError(f"model.vae: {name!r} is not known; {FORMS}")
+        raise InputError(f"{field}: {name!r} is not known; {FORMS}")
     else:
         folder = download_vae(name)
     if not (folder / "config.json").is_file():
-        raise InputError(f"model.vae: {name!r} holds no VAE (no config.json); {FORMS}")
-    return read_model(folder, "vae", f"model.vae: {str(folder)!r}")[0]
+        raise InputError(f"{field}: {name!r} holds no VAE (no config.json); {FORMS}")
+    return read_model(folder, "vae", f"{field}: {str(folder)!r}")[0]
 
 
 def vae_factor_of(vae: Any) -> int:
     """Pixels per latent cell: 8 for Stable Diffusion, 4 for the embedded VAE."""
     return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def load_other_vae(name: str, own: Any, device: torch.device | str = "cpu") -> Any:
+    """The VAE of `evaluation.vae`, which decodes what another, `own`, was trained with. InputError when its latents are of another form."""
+    other = load_vae(name, device, "evaluation.vae")
+    forms = [(one.config.latent_channels, vae_factor_of(one)) for one in (own, other)]
+    if forms[0] != forms[1]:
+        raise InputError(
+            "evaluation.vae: {!r} has {} channels and factor {}, the model's own has {} and {}; give one of the same form".format(
+                name, *forms[1], *forms[0]
+            )
+        )
+    return other
 
 
 @torch.no_grad()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import LoraExperiment
+from fashion_ml.config import Evaluation, LoraExperiment
 from fashion_ml.data.image_index import KnownImages
 from fashion_ml.data.images import (
     CaptionedImage,
     Reading,
     count_images,
+    drawn,
     read_training_folder,
     scan_references,
     scan_training_folder,
+    spread,
 )
 from fashion_ml.data.masks import Masks, find_masks
 from fashion_ml.data.notices import REFERENCES
@@ -121,12 +123,11 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         references = (
             read("references", lambda: scan_references(folder, extension, settings.max_references, skip=skip))
             if folder is not None
-            else _spread(items, settings.max_references)
+            else spread(items, settings.max_references)
         )
         references = as_prompts(references, data)
-        there = count_images(folder) if folder is not None and references else len(items)
-        if references and there > settings.max_references:
-            say(f"{settings.max_references} of {there} references are used (evaluation.max_references)")
+        _say_drawn(references, count_images(folder) if folder is not None and references else len(items), settings)
+        attempt(partial(_check_vae, settings.vae), None)
     # a hub is asked last: what is wrong here is said first, and at once
     waits = not measured or (problems and _asks_the_network(settings.encoder))
     suite_of = None if waits else attempt(lambda: _suite_of(config), None)
@@ -137,6 +138,19 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     if masks and is_main():
         masks.say_unused()
     return Sources(items, prior, references, suite_of, readings, masks, looks)
+
+
+def _say_drawn(references: Sequence[CaptionedImage], there: int, settings: Evaluation) -> None:
+    if references and there > settings.max_references:
+        say(drawn(settings.max_references, there))
+
+
+def _check_vae(name: str | None) -> None:
+    """InputError when the VAE of the evaluation cannot be had."""
+    from fashion_ml.models.vae import load_vae
+
+    if name is not None:
+        load_vae(name, field="evaluation.vae")
 
 
 def _trained_on(
@@ -186,9 +200,3 @@ def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
     except InputError:
         say("The training images are not here, so the nearness to them is not measured")
         return []
-
-
-def _spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]:
-    """At most `limit` of the items, evenly over all of them, so that every class folder has its part."""
-    count = min(limit, len(items))
-    return [items[index * len(items) // count] for index in range(count)]

@@ -32,6 +32,8 @@ def check_hub(config: LoraExperiment | StarganExperiment) -> None:
     checks = getattr(config.training, "performance_check_interval", None) is not None
     if (evaluation.enabled or checks) and "fashion_clip" not in evaluation.without:
         given["evaluation.encoder"] = evaluation.encoder
+    if (evaluation.enabled or checks) and evaluation.vae:
+        given["evaluation.vae"] = evaluation.vae
     refuse_unknown(given)
 
 

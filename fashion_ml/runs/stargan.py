@@ -16,7 +16,7 @@ from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
-from fashion_ml.runs.stargan_inputs import checked_vae, read_latent_set, stargan_inputs
+from fashion_ml.runs.stargan_inputs import checked_vae, evaluation_vae, read_latent_set, stargan_inputs
 from fashion_ml.runs.trained_run import config_of, trained_run
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
@@ -64,7 +64,8 @@ def run_stargan(
     if not accelerator.is_main_process:
         _train_along(config, inputs, accelerator, resume=resumed)
         return None
-    vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
+    vae, own_sha256 = checked_vae(config, latents, accelerator.device)
+    shown_by, vae_sha256 = evaluation_vae(config, vae, own_sha256, accelerator.device)
     encoder = check_measuring(config, inputs)
     digest, count = latents.digest(), sum(len(part) for part in inputs.training)
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
@@ -74,7 +75,7 @@ def run_stargan(
         return _train(config, inputs, vae, folder, run, accelerator, resume=resumed)
 
     def evaluate(run: TrackedRun | None, folder: Path, trained: TrainedStargan) -> GanResult:
-        return _evaluate(config, trained.path, inputs, vae, vae_sha256, encoder, run, folder / "evaluation")
+        return _evaluate(config, trained.path, inputs, shown_by, vae_sha256, encoder, run, folder / "evaluation")
 
     for line in stargan_lines(config, inputs, accelerator.num_processes):
         say(line)
@@ -111,7 +112,7 @@ def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Pa
         path = training.bring(f"stargan/{config.output.output_name}.safetensors", place)
         latents = read_latent_set(config, str(accelerator.device))
         inputs = stargan_inputs(config, latents, accelerator)
-        vae, vae_sha256 = checked_vae(config, latents, accelerator.device)
+        vae, vae_sha256 = evaluation_vae(config, *checked_vae(config, latents, accelerator.device), accelerator.device)
         encoder = _checked_encoder(config)
         target = evaluation_folder(training.run, folder)
         return _evaluate(config, path, inputs, vae, vae_sha256, encoder, training.run, target, adopt=True)

@@ -89,6 +89,18 @@ def stargan_inputs(config: StarganExperiment, latents: LatentSet, accelerator: A
     )
 
 
+def evaluation_vae(config: StarganExperiment, vae: Any, sha256: str, device: Any) -> tuple[Any, str]:
+    """The VAE that decodes what is measured, and its hash: `evaluation.vae`, else the experiment's own. InputError when it does not fit."""
+    from fashion_ml.models.vae import load_other_vae
+    from fashion_ml.runtime.weights_hash import weights_sha256
+
+    other = config.evaluation.vae
+    if other is None or not config.evaluation.enabled:
+        return vae, sha256
+    found = load_other_vae(other, vae, device)
+    return found, weights_sha256(found)
+
+
 def checked_vae(config: StarganExperiment, latents: LatentSet, device: Any) -> tuple[Any, str]:
     """The VAE of an experiment and its hash. InputError when the latents' manifest names another one, or another scale."""
     from fashion_ml.models.vae import load_vae

@@ -28,7 +28,9 @@ from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.evaluation.generate import image_seed
 from fashion_ml.metrics.bootstrap import bootstrap_mean
+from fashion_ml.models.vae import load_vae
 from fashion_ml.runs.lora import LoraOutcome, run_lora
+from fashion_ml.runtime.weights_hash import weights_sha256
 from tests.unit.config.leaves import nested
 
 
@@ -40,6 +42,10 @@ class Call:
     seeds: list[int]
     steps: int
     guidance: float
+    negative: set[str]
+    scheduler: str
+    vae: str
+    """The hash of what decodes."""
 
 
 @dataclass
@@ -88,6 +94,9 @@ class Runs:
         shutil.copytree(EMBEDDED_DIR / "fashion_clip", place / "encoder")
         (place / "ours.yaml").write_text("ours: {prompt: 'a {} thing', labels: [red, blue]}\n", encoding="utf-8")
         another_base(place / "base")
+        shutil.copytree(EMBEDDED_DIR / "stable_diffusion" / "vae", place / "vae")
+        (path,) = (place / "vae").glob("*.safetensors")
+        save_file({name: tensor * 1.05 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
 
     def __call__(self, **changes: Any) -> Whole:
         tree = {
@@ -136,7 +145,9 @@ def recorded(calls: list[Call]) -> Callable[..., Any]:
 
     def call(self: Any, prompts: list[str], **options: Any) -> Any:
         seeds = [draw.initial_seed() for draw in options["generator"]]
-        calls.append(Call(prompts, seeds, options["num_inference_steps"], options["guidance_scale"]))
+        negative = set(options.get("negative_prompt", ()))
+        told = negative, type(self.scheduler).__name__, weights_sha256(self.vae)
+        calls.append(Call(prompts, seeds, options["num_inference_steps"], options["guidance_scale"], *told))
         return real(self, prompts, **options)
 
     return call
@@ -207,9 +218,24 @@ def is_weighted(runs: Runs) -> bool:
 
 def has_seeds(runs: Runs) -> bool:
     """The table's seeds, and the generators', are those of the setting and the reference's name."""
-    expected = [image_seed(303, f"{name}.png", 0) for name in range(6)]
+    expected = [image_seed(303, name, 0) for name in runs.full.table["reference"]]
     made = sorted({seed for call in runs.full.measuring for seed in call.seeds})
     return runs.full.table["seed"].tolist() == expected and made == sorted(expected)
+
+
+def is_sampled(runs: Runs) -> bool:
+    """Every image, samples too, by the scheduler of that name, and the fingerprint says its settings."""
+    facts = runs.full.facts
+    made = {call.scheduler for call in runs.full.calls} == {"DPMSolverMultistepScheduler"}
+    noted = facts["sampler"] == "DPMSolverMultistepScheduler" and facts["scheduler"]["use_karras_sigmas"] is True
+    return made and noted and {call.scheduler for call in runs.without.calls} == {"DDIMScheduler"}
+
+
+def is_decoded(runs: Runs) -> bool:
+    """What is measured is decoded by that VAE, whose hash the fingerprint holds; what training reads is the base's own."""
+    hashed = weights_sha256(load_vae("vae"))
+    measured = {call.vae for call in runs.full.measuring} == {hashed} == {runs.full.facts["vae_sha256"]}
+    return measured and {call.vae for call in runs.without.calls} == {weights_sha256(load_vae("embedded"))}
 
 
 def is_resampled(runs: Runs) -> bool:
@@ -242,6 +268,12 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "evaluation.images_per_reference": (1, lambda runs: len(runs.full.table) == 6),
     "evaluation.seed": (303, has_seeds),
     "evaluation.num_inference_steps": (14, lambda runs: {call.steps for call in runs.full.calls} == {14}),
+    "evaluation.sampler": ("DPM++ 2M Karras", is_sampled),
+    "evaluation.negative_prompt": (
+        "blurry",
+        lambda runs: {word for call in runs.full.calls for word in call.negative} == {"blurry"},
+    ),
+    "evaluation.vae": ("vae", is_decoded),
     "evaluation.guidance_scale": (3.25, lambda runs: {call.guidance for call in runs.full.calls} == {3.25}),
     "evaluation.batch_size": (5, lambda runs: {len(call.prompts) for call in runs.full.measuring} == {5, 1}),
     "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),

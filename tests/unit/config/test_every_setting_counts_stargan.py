@@ -30,7 +30,9 @@ from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.metrics.bootstrap import bootstrap_mean
 from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.models.vae import load_vae
 from fashion_ml.runs.stargan import StarganOutcome, run_stargan
+from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.stargan_loop import GanHooks, train_stargan
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 
@@ -237,6 +239,7 @@ class Runs:
         shutil.copytree(EMBEDDED_DIR / "stable_diffusion" / "vae", place / "vae")
         (path,) = (place / "vae").glob("*.safetensors")
         save_file({name: tensor * 1.05 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+        shutil.copytree(place / "vae", place / "decoder")
 
     def __call__(self, **changes: Any) -> Whole:
         tree = {**SMALL, "data.latents_dir": "latents", "evaluation.enabled": False, "data.validation_split": 0.8}
@@ -261,7 +264,7 @@ class Runs:
     @property
     def full(self) -> Whole:
         """Everything that does not change the training at the values of the table."""
-        apart = ("data.", "training.", "evaluation.without", "evaluation.enabled", "tracking.offline")
+        apart = ("data.", "training.", "evaluation.without", "evaluation.vae", "evaluation.enabled", "tracking.offline")
         given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
         return self(evaluation__enabled=True, **given)
 
@@ -308,6 +311,14 @@ def other_diversity(runs: Runs, **changes: Any) -> bool:
     return again.networks == runs.without.networks and again.scores["diversity"] != runs.without.scores["diversity"]
 
 
+def other_pictures(runs: Runs) -> bool:
+    """The same networks, decoded by the VAE of the evaluation alone: other numbers, and its hash is what they depend on."""
+    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", evaluation__vae="decoder")
+    hashed = weights_sha256(load_vae("decoder"))
+    same = again.networks == runs.without.networks and again.facts["vae_sha256"] == hashed
+    return same and again.scores["ssim"] != runs.without.scores["ssim"]
+
+
 WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
     "model.vae": ("vae", lambda runs: runs.full.facts["vae_sha256"] != runs.without.facts["vae_sha256"]),
@@ -326,6 +337,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         3,
         lambda runs: (runs.full.table["reference"].nunique(), runs.without.table["reference"].nunique()) == (6, 8),
     ),
+    "evaluation.vae": ("decoder", other_pictures),
     "evaluation.seed": (303, lambda runs: other_diversity(runs, evaluation__seed=303)),
     "evaluation.styles": (14, lambda runs: other_diversity(runs, evaluation__styles=14)),
     "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),

@@ -7,7 +7,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from fashion_ml.data.images import data_digest, read_references, read_training_folder
+from fashion_ml.data.images import CaptionedImage, data_digest, read_references, read_training_folder, spread
 from fashion_ml.data.pictures import fit_square, load_picture
 from fashion_ml.errors import InputError
 
@@ -68,10 +68,20 @@ def test_every_bad_file_is_named_in_one_error(tmp_path: Path):
 def test_references_need_captions_and_keep_their_order(tmp_path: Path):
     for name in ("b", "a", "c"):
         picture(tmp_path / f"{name}.png").with_suffix(".txt").write_text(name, encoding="utf-8")
-    assert [item.caption for item in read_references(tmp_path, limit=2)] == ["a", "b"]
+    assert [item.caption for item in read_references(tmp_path)] == ["a", "b", "c"]
+    assert [item.caption for item in read_references(tmp_path, limit=3)] == ["a", "b", "c"]
     (tmp_path / "a.txt").unlink()
     with pytest.raises(InputError, match=r"evaluation\.references: .*a\.png' has no caption; write what it shows into a\.txt"):
         read_references(tmp_path)
+
+
+def test_of_more_references_than_are_wanted_one_of_each_equal_stretch_is_drawn_always_the_same():
+    items = [CaptionedImage(Path(f"{number}.png"), "", f"{number:03d}") for number in range(100)]
+    drawn = [int(item.name) for item in spread(items, 10)]
+    assert [number // 10 for number in drawn] == list(range(10))
+    assert len({number % 10 for number in drawn}) > 3  # no fixed step, which a folder's own order could follow
+    assert spread(items, 10) == spread(items, 10)
+    assert spread(items, 100) == spread(items, 101) == items
 
 
 def test_alpha_is_composited_on_white(tmp_path: Path):
