@@ -63,6 +63,8 @@ def test_a_batch_holds_one_size_and_no_more_than_asked_for():
 class Pipeline:
     """Paints each prompt's number, and counts."""
 
+    scheduler: Any = None
+
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
 
