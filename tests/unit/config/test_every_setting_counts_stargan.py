@@ -6,7 +6,6 @@ results are held against the values.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -34,6 +33,7 @@ from fashion_ml.models.vae import load_vae
 from fashion_ml.runs.stargan import StarganOutcome, run_stargan
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.stargan_loop import GanHooks, train_stargan
+from tests.unit.config.latent_sets import digest, latents
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 
 CHANGES_NOTHING: dict[str, str] = {}
@@ -49,23 +49,6 @@ SMALL: dict[str, Any] = {
     "training.epochs": 3,
     "training.batch_size": 4,
 }
-
-
-def digest(path: Path) -> str:
-    """Of every number in a file of networks."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(load_file(path).items()):
-        found.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.float().numpy().tobytes())
-    return found.hexdigest()
-
-
-def latents(folder: Path, seed: int, channels: int = 4) -> None:
-    """Two domains of five latents that differ in their mean."""
-    draw = torch.Generator().manual_seed(seed)
-    for number, domain in enumerate(("red", "blue")):
-        (folder / domain).mkdir(parents=True)
-        for index in range(5):
-            torch.save(torch.randn(channels, 8, 8, generator=draw) + number, folder / domain / f"{index}.pt")
 
 
 @dataclass
