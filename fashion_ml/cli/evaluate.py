@@ -187,7 +187,7 @@ def evaluate_images(
     say(result.sentence)
     names = table_names(result.scores, result.pairs.tables["generated"], result.pairs.references)
     rows = [[label, shown(result.scores[name])] for name, label in names.items()]
-    table(["metric", "mean (95 % interval)"], [*rows, *([name, f"{value:.4f}"] for name, value in result.sets.items())])
+    table(["metric", "mean (95 % interval)"], [*rows, *([name, shown(one)] for name, one in result.sets.items())])
 
 
 def compare(

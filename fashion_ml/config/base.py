@@ -150,6 +150,8 @@ class Evaluation(Section):
         "extra_metrics",
         "attributes",
         "trigger",
+        "rotations",
+        "strict",
         "weights",
         "resamples",
     )
@@ -202,6 +204,11 @@ class Evaluation(Section):
     """The base is given its prompts without the trigger, a word that it never saw."""
     attributes: Text = "default"
     """YAML of attribute categories; `default` is the one that comes with the package."""
+    rotations: Annotated[int, Field(ge=0)] = 4
+    """Other references that each image is measured against too, which tells the look that all share from what is specific to one; 0 measures
+    none."""
+    strict: bool = False
+    """Refuse references that were trained on, near-duplicates of training images among them; else they are named."""
     strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=4)], ...], ByComma] = ()
     """LoRA strengths to measure as well, such as [0, 0.25, 0.5, 0.75, 1, 1.25]; each generates all images again."""
     weights: Weights = Weights()

@@ -120,6 +120,9 @@ class Measured(Protocol):
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow."""
 
+    def beside(self) -> dict[str, float]:
+        """Numbers that are of this evaluation alone, by their names in MLflow."""
+
     def content(self) -> ReportContent:
         """What the reports say."""
 

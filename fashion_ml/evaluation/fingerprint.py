@@ -107,6 +107,7 @@ def evaluation_facts(
         "scheduler": scheduler_facts(scheduler),
         "num_inference_steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,
+        "rotations": settings.rotations,
         "sizes": sorted({f"{width}x{height}" for width, height in sizes}),
     }
 

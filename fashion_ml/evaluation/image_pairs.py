@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from fashion_ml.config import Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.data.folder_listing import list_folder, other_endings
@@ -26,19 +23,23 @@ from fashion_ml.evaluation.artifacts import Pairs, ReportContent, write_evaluati
 from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
 from fashion_ml.evaluation.image_prompts import measure_prompts, read_prompts
 from fashion_ml.evaluation.instruments import read_metric_suite
+from fashion_ml.evaluation.leakage import Leakage, find_leakage, refuse_leakage
 from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.memorisation import Memorisation, embed_training, measure_memorisation
 from fashion_ml.evaluation.obedience import held_to_dict
-from fashion_ml.evaluation.toy import check_encoder, own_references, toy_facts, toy_sentence
+from fashion_ml.evaluation.pair_controls import MeasuredPairs, Sample, measure_pairs
+from fashion_ml.evaluation.ruler import Ruler, lay_ruler, stacked, with_sides
+from fashion_ml.evaluation.sets import measure_sets
+from fashion_ml.evaluation.toy import check_encoder, known_to_read, own_references, toy_facts, toy_sentence
 from fashion_ml.evaluation.verdicts import too_few
 from fashion_ml.metrics.bootstrap import Interval
-from fashion_ml.metrics.nearest import nearest
+from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
 from fashion_ml.metrics.ssim import WINDOW
-from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.printable import composed, printable
 
 MAIN = "generated"
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,14 @@ class ImagesResult:
     pairs: Pairs
     scores: dict[str, Interval]
     """Every metric's mean over references with its interval."""
-    sets: dict[str, float]
+    sets: dict[str, Interval]
     """Metrics of the whole sets of images: `kid`; empty when not measured."""
+    ruler: Ruler
+    """What other real pictures, a flat colour and noise get, and whether the encoder can read."""
+    leakage: Leakage
+    """Which references are training images."""
+    memorisation: Memorisation | None
+    """What nearness to training images is measured by; None where it was not measured."""
     found: FoundPairs
     sentence: str
     run_id: str = ""
@@ -90,17 +97,22 @@ class ImagesResult:
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow."""
-        means = {name: interval.mean for name, interval in (*self.scores.items(), *self.held_against.items())}
-        return {**means, **self.sets}
+        named = (*self.scores.items(), *self.sets.items(), *self.held_against.items())
+        return {name: interval.mean for name, interval in named}
 
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow; empty below 6 references."""
-        return ends([*self.scores.items(), *self.held_against.items()])
+        return ends([*self.scores.items(), *self.sets.items(), *self.held_against.items()])
+
+    def beside(self) -> dict[str, float]:
+        """Numbers of this evaluation alone by their names in MLflow: the ruler, the encoder's check, what memorisation is measured by."""
+        return {**self.ruler.named(), **(self.memorisation.named() if self.memorisation else {})}
 
     def content(self) -> ReportContent:
         """What the reports say."""
         names = table_names(self.scores, self.pairs.tables[MAIN], self.pairs.references)
         rows = [(label, better(name), [shown(self.scores[name])]) for name, label in names.items()]
+        rows += [(name, better(name), [shown(interval)]) for name, interval in self.sets.items()]
         report = self.to_dict() | {"pairs": len(self.pairs.references)}
         title = "Evaluation of images made elsewhere"
         return ReportContent(title, self.sentence, self.fingerprint, self.facts, rows, (MAIN,), report)
@@ -108,14 +120,16 @@ class ImagesResult:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: pairs, aggregates, fingerprint, and what was left out; what was not measured is null; `run_id` where it was logged."""
         rows = json.loads(self.table.to_json(orient="records"))
-        aggregates = {name: vars(interval) for name, interval in self.scores.items()}
-        aggregates |= {name: {"mean": value, "low": None, "high": None} for name, value in self.sets.items()}
+        aggregates = {name: vars(interval) for name, interval in [*self.scores.items(), *self.sets.items()]}
         return {
             **({"run_id": self.run_id} if self.run_id else {}),
             "sentence": self.sentence,
             "pairs": rows,
             "aggregates": aggregates,
             "held_against": held_to_dict(self.held_against),
+            "ruler": self.ruler.to_dict(),
+            "leakage": self.leakage.to_dict(),
+            "memorisation": self.memorisation.to_dict() if self.memorisation else None,
             "fingerprint": {"sha256": self.fingerprint, **self.facts},
             "unpaired": {"generated": self.found.unpaired_generated, "reference": self.found.unpaired_references},
             "unreadable": self.found.unreadable,
@@ -227,47 +241,46 @@ def measure_images(
         **suite_facts(settings, suite, ("torch", "open_clip")),
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
+        "rotations": settings.rotations,
         "source": "images made elsewhere",
         **toy_facts(settings, own_references(str(found.pairs[0][2].path.parent))),
     }
     prompts = read_prompts([item for _, _, item in found.pairs], settings, suite, training)
     facts |= prompts.facts()
-    table, embeddings, targets = _measure(found, suite)
-    names = [item.name for _, _, item in found.pairs]
-    extra = {"generated": [made.name for _, made, _ in found.pairs], **_memorisation(table, embeddings, training, suite)}
-    once = [index for index, name in enumerate(names) if names.index(name) == index]  # a reference counts once
-    of_references = _stacked([targets[index] for index in once if targets])
-    held = measure_prompts(table, embeddings, names, of_references, prompts, suite, settings.resamples)
+    unique = {item.name: item for _, _, item in found.pairs}  # a reference counts once
+    names, items, made_of = [item.name for _, _, item in found.pairs], list(unique.values()), _numbers(found)
+    leakage = find_leakage(items, training, suite.cache)
+    if settings.strict:
+        refuse_leakage(leakage, len(items))
+    measured = measure_pairs(found.pairs, suite)
+    references = [measured.targets[names.index(name)] for name in unique]
+    sample = Sample(items, references, training, leakage.groups)
+    table = measured.table
+    if settings.rotations:
+        table = table.join(sample.measure(found.pairs, made_of, measured.made, table, settings.rotations, suite))
+    embeddings = [picture.embedding for picture in measured.made if picture.embedding is not None]
+    held = measure_prompts(table, embeddings, names, stacked(references), prompts, suite, settings.resamples)
+    extra, memorisation = _memorisation(table, measured, references, training, leakage, suite)
     aggregates = summarise(table, names, resamples=settings.resamples)
+    means = {MAIN: {name: interval.mean for name, interval in aggregates.items()}}
+    ruler = with_sides(lay_ruler(sample.real(), suite, known=known_to_read(settings, facts)), means)
     pairs = Pairs(
         tables={MAIN: table},
         references=names,
         captions=[name for name, _, _ in found.pairs],
         reference_of=lambda index: load_picture(found.pairs[index][2].path),
         picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
-        extra=extra,
+        extra={"generated": [made.name for _, made, _ in found.pairs], **extra},
     )
-    sets = suite.measure_sets(_stacked(embeddings), of_references)
-    text = _sentence(aggregates, len(found.pairs)) + toy_sentence(facts)
-    return ImagesResult(facts, pairs, aggregates, sets, found, text, held_against=held)
+    sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, list(unique), settings.resamples)
+    text = _sentence(aggregates, len(found.pairs)) + ruler.sentence() + leakage.sentence(len(items)) + toy_sentence(facts)
+    return ImagesResult(facts, pairs, aggregates, sets, ruler, leakage, memorisation, found, text, held_against=held)
 
 
-def _measure(found: FoundPairs, suite: MetricSuite) -> tuple[pd.DataFrame, list[Any], list[Any]]:
-    """The scores of every pair, and the embeddings of both sides, empty without an encoder; files are decoded while others are measured."""
-    tables, embeddings, targets = [], list[Any](), list[Any]()
-    with bar("measure pairs", len(found.pairs)) as progress, ThreadPoolExecutor(2) as pool:
-        parts = [found.pairs[first : first + _AT_ONCE] for first in range(0, len(found.pairs), _AT_ONCE)]
-        coming = deque(pool.submit(_load, part) for part in parts[:2])
-        for number in range(len(parts)):
-            made, wanted = coming.popleft().result()
-            if number + 2 < len(parts):
-                coming.append(pool.submit(_load, parts[number + 2]))
-            looked, references = suite.look_at(made), suite.look_at(wanted, keep=True)
-            tables.append(suite.measure(looked, references))
-            embeddings += [picture.embedding for picture in looked if picture.embedding is not None]
-            targets += [picture.embedding for picture in references if picture.embedding is not None]
-            progress.advance(len(made))
-    return pd.concat(tables, ignore_index=True), embeddings, targets
+def _numbers(found: FoundPairs) -> list[int]:
+    """Of each pair the number of its reference among the different ones."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(item.name for _, _, item in found.pairs))}
+    return [places[item.name] for _, _, item in found.pairs]
 
 
 def _images(folder: Path, option: str, notices: list[Notice]) -> dict[str, Path]:
@@ -328,27 +341,20 @@ def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: 
     return pairs
 
 
-def _load(part: Sequence[tuple[str, CaptionedImage, CaptionedImage]]) -> tuple[list[Image.Image], list[Image.Image]]:
-    return [load_picture(made.path) for _, made, _ in part], [load_picture(wanted.path) for _, _, wanted in part]
-
-
 def _memorisation(
-    table: pd.DataFrame, embeddings: Sequence[Any], training: Sequence[CaptionedImage], suite: MetricSuite
-) -> dict[str, list[str]]:
-    import torch
-
-    if not training or not suite.measures(NEAREST):
-        return {}
-    known = torch.cat([suite.embed([load_picture(item.path)]) for item in training])
-    values, places = nearest(torch.stack(list(embeddings)), known)
-    table[NEAREST] = values
-    return {"nearest_training_image": [training[place].name for place in places]}
-
-
-def _stacked(embeddings: Sequence[Any]) -> Any:
-    import torch
-
-    return torch.stack(list(embeddings)) if embeddings else None
+    table: pd.DataFrame,
+    measured: MeasuredPairs,
+    references: Sequence[Picture],
+    training: Sequence[CaptionedImage],
+    leakage: Leakage,
+    suite: MetricSuite,
+) -> tuple[dict[str, list[str]], Memorisation | None]:
+    made, targets = stacked(measured.made), stacked(references)
+    if not training or not suite.measures(NEAREST) or made is None or targets is None:
+        return {}, None
+    known, held_out = embed_training(training, suite), leakage.held_out(len(references))
+    found, places = measure_memorisation({MAIN: table}, {MAIN: made}, known, targets, held_out)
+    return {"nearest_training_image": [training[place].name for place in places]}, found
 
 
 def _sentence(aggregates: dict[str, Interval], pairs: int) -> str:

@@ -44,7 +44,7 @@ def log_evaluation(run: TrackedRun, result: Result, folder: Path) -> Result:
     result = replace(result, run_id=run.run_id)
     written = write_evaluation(result, folder)
     _log_metric_runs(run, result.pairs, written.histograms)
-    run.log_metrics({**result.headline(), **result.ends()})
+    run.log_metrics({**result.headline(), **result.ends(), **result.beside()})
     for path in written.files:
         run.log_file(path)
     run.log_table(result.pairs.columns(), "per_image.json")

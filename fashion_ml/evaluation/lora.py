@@ -26,23 +26,26 @@ from fashion_ml.evaluation.aggregate import (
     headline,
     intervals,
     sentence,
+    shown,
     summary,
     to_dict,
 )
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
-from fashion_ml.evaluation.figures import comparison_grid, save_picture
+from fashion_ml.evaluation.controls import Controls, losses_of, others_of, parts_of_gain
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of, shared_images
+from fashion_ml.evaluation.leakage import Leakage, find_leakage, refuse_leakage
 from fashion_ml.evaluation.lora_pipeline import base_identity
 from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
+from fashion_ml.evaluation.memorisation import Memorisation, draw_nearest, embed_training, measure_memorisation
 from fashion_ml.evaluation.obedience import Asked, held_to_dict, measure_obedience
+from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, stacked, with_sides
+from fashion_ml.evaluation.sets import OF_SETS, measure_sets
 from fashion_ml.evaluation.strengths import draw_strengths, means_of
-from fashion_ml.evaluation.toy import own_of_lora, toy_facts, toy_sentence
+from fashion_ml.evaluation.toy import known_to_read, own_of_lora, toy_facts, toy_sentence
 from fashion_ml.evaluation.trigger import Wording, wording_of
 from fashion_ml.metrics.bootstrap import Interval
-from fashion_ml.metrics.nearest import nearest
-from fashion_ml.metrics.picture import Picture
-from fashion_ml.metrics.registry import METRICS, NEAREST, PROMPT_SIMILARITY, better
+from fashion_ml.metrics.registry import NEAREST, PROMPT_SIMILARITY, better
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
 from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.samplers import scheduler_of
@@ -53,8 +56,6 @@ from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.weights_hash import weights_sha256
 
 MAIN, BASE = "LoRA", "base"
-_MEMORISED = 4
-_OF_SETS = tuple(metric.name for metric in METRICS if metric.of_sets is not None)
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,18 @@ class EvaluationResult:
     """Everything but the model that the scores depend on."""
     pairs: Pairs
     scores: dict[str, Comparison]
-    sets: dict[str, float]
+    sets: dict[str, Interval]
     """Metrics of the whole sets of images: `kid`, `base_kid` and `gain_kid`; empty when not measured."""
+    ruler: Ruler
+    """What other real pictures, a flat colour and noise get, where the LoRA stands between base and real, and whether the encoder can read."""
+    leakage: Leakage
+    """Which references were trained on."""
+    memorisation: Memorisation | None
+    """What nearness to training images is measured by; None where it was not measured."""
     sentence: str
     references: int
     images: int
     """Generated images of the LoRA; the base made as many."""
-    seen_in_training: bool
-    """The references were the training images."""
     generated: Mapping[str, ImageFolder]
     """The images, by side: `LoRA` and `base`."""
     held_against: Mapping[str, Interval] = field(default_factory=dict)
@@ -96,18 +101,28 @@ class EvaluationResult:
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow, and the distances of the sets."""
-        return {**headline(self.scores), **self.sets, **{name: one.mean for name, one in self.held_against.items()}}
+        beside = (*self.sets.items(), *self.held_against.items())
+        return {**headline(self.scores), **{name: interval.mean for name, interval in beside}}
 
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow; empty below 6 references."""
-        return {**intervals(self.scores), **ends(self.held_against.items())}
+        return {**intervals(self.scores), **ends([*self.sets.items(), *self.held_against.items()])}
+
+    def beside(self) -> dict[str, float]:
+        """Numbers of this evaluation alone by their names in MLflow: the ruler, the encoder's check, what memorisation is measured by."""
+        return {**self.ruler.named(), **(self.memorisation.named() if self.memorisation else {})}
+
+    @property
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Of each loss the gain on its own references, on others, and what is specific: `parts_of_gain`."""
+        return parts_of_gain(self.scores, self.facts["weights"] or {})
 
     def content(self) -> ReportContent:
         """What the reports say."""
         rows = comparison_rows(self.pairs.tables[MAIN], self.scores, self.pairs.references)
         rows += [
-            (name, better(name), [f"{self.sets[key]:.4f}" for key in (f"base_{name}", name, f"gain_{name}")])
-            for name in _OF_SETS
+            (name, better(name), [shown(self.sets[key]) for key in (f"base_{name}", name, f"gain_{name}")])
+            for name in OF_SETS
             if name in self.sets
         ]
         heads, images = COMPARISON_HEADS, len(self.pairs.references)
@@ -124,9 +139,13 @@ class EvaluationResult:
             "sentence": self.sentence,
             "references": self.references,
             "images": self.images,
-            "references_seen_in_training": self.seen_in_training,
+            "references_seen_in_training": self.leakage.seen,
+            "leakage": self.leakage.to_dict(),
             "metrics": to_dict(self.scores),
-            **{name: _three(self.sets, name) for name in _OF_SETS},
+            **{name: _of_set(self.sets, name) for name in OF_SETS},
+            "parts": self.parts,
+            "ruler": self.ruler.to_dict(),
+            "memorisation": self.memorisation.to_dict() if self.memorisation else None,
             "held_against": held_to_dict(self.held_against),
         }
 
@@ -139,7 +158,8 @@ class Plan:
     lora: Path
     references: Sequence[CaptionedImage]
     training: Sequence[CaptionedImage]
-    """For memorisation; empty when they are not to be looked at."""
+    """Empty where they are not there."""
+    leakage: Leakage
     suite: MetricSuite
     pipeline: Any
     applied: AppliedLora
@@ -208,9 +228,11 @@ def plan_evaluation(
     read, captions = suite.measures(PROMPT_SIMILARITY), [reference.caption for reference in references]
     wording = wording_of(settings, captions, lora, weighted=text.weighted_captions, read=read)
     facts |= wording.facts(read=read)
-    kept = training if suite.measures(NEAREST) else ()
+    leakage = find_leakage(references, training, suite.cache, all_by_setting=settings.references is None)
+    if settings.strict:
+        refuse_leakage(leakage, len(references))
     jobs = jobs_of(references, settings, sizes)
-    return Plan(config, lora, references, kept, suite, pipeline, applied, jobs, sizes, wording, facts)
+    return Plan(config, lora, references, training, leakage, suite, pipeline, applied, jobs, sizes, wording, facts)
 
 
 @dataclass(frozen=True)
@@ -218,7 +240,7 @@ class _Arms:
     """Both sides, measured, and what they are compared with."""
 
     targets: list[Image.Image]
-    references: list[Picture]
+    real: RealPictures
     of_side: dict[str, Arm]
     kept: dict[str, ImageFolder]
     of_strength: dict[float, Arm]
@@ -246,36 +268,38 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     names = [plan.references[job.reference].name for job in jobs]
     extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
     figures: list[Figure] = []
+    embedded, memorisation = stacked(arms.real.references), None
     asked = Asked(names, [job.reference for job in jobs], plan.wording.plain)
-    held = measure_obedience(arms.all, asked, _stacked(arms.references), plan.suite, settings.resamples)
-    if plan.training:
-        extra["nearest_training_image"], figure = _memorisation(plan, arms)
+    held = measure_obedience(arms.all, asked, embedded, plan.suite, settings.resamples)
+    if plan.training and plan.suite.measures(NEAREST):
+        memorisation, extra["nearest_training_image"], figure = _memorised(plan, arms, embedded)
         figures.append(figure)
     curve = {value: means_of(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
     if curve:
         figures.append(Figure("LoRA strength", "strength_curve.png", partial(draw_strengths, curve)))
-    scores = compare(arms.of_side[BASE].table, arms.of_side[MAIN].table, names, resamples=settings.resamples)
-    seen = settings.references is None
-    text = sentence(scores) + (" The references were the training images, so this is optimistic." if seen else "")
-    text += toy_sentence(plan.facts)
-    pairs = Pairs(
-        tables={who: side.table for who, side in arms.of_side.items()},
-        references=names,
-        captions=[job.prompt for job in jobs],
-        reference_of=lambda index: arms.targets[jobs[index].reference],
-        picture_of=lambda who, index: _made(arms.kept[who], jobs[index]),
-        extra=extra,
-    )
+    of_sides = {who.lower(): means_of(side.table, names) for who, side in arms.of_side.items()}
+    ruler = with_sides(lay_ruler(arms.real, plan.suite, known=known_to_read(settings, plan.facts)), of_sides)
+    base, lora = (arms.of_side[who].table for who in (BASE, MAIN))
+    scores = compare(base, lora, names, resamples=settings.resamples, no_verdict=ruler.no_verdict())
     return EvaluationResult(
         title=f"Evaluation of {plan.config.output.output_name} on {plan.config.model.base}",
         facts=plan.facts,
-        pairs=pairs,
+        pairs=Pairs(
+            tables={who: side.table for who, side in arms.of_side.items()},
+            references=names,
+            captions=[job.prompt for job in jobs],
+            reference_of=lambda index: arms.targets[jobs[index].reference],
+            picture_of=lambda who, index: _made(arms.kept[who], jobs[index]),
+            extra=extra,
+        ),
         scores=scores,
-        sets=_sets(plan.suite, arms.of_side, arms.references),
-        sentence=text,
+        sets=_sets(plan, arms, embedded),
+        sentence=sentence(scores) + plan.leakage.sentence(len(arms.targets)) + toy_sentence(plan.facts),
         references=len(arms.targets),
         images=len(jobs),
-        seen_in_training=seen,
+        ruler=ruler,
+        leakage=plan.leakage,
+        memorisation=memorisation,
         generated=arms.kept,
         held_against=held,
         curve=curve,
@@ -289,15 +313,20 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
     targets = [fit(load_picture(item.path), size) for item, size in zip(plan.references, plan.sizes, strict=True)]
     references = suite.look_at(targets, keep=True)
     of_job = [job.reference for job in jobs]
+    real = RealPictures(references, plan.training, plan.leakage.groups)
+    controls = None
+    if settings.rotations:
+        others = others_of(len(references), settings.rotations, real.of_references)
+        controls = Controls(references, others, losses_of(suite))
     kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, dict[str, Arm]()
     strengths = [value for value in settings.strengths if value not in (0, 1)]
     with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress, text=plan.text)
-        sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True)
+        sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True, controls=controls)
         plan.applied.set_strength(0)
         with shared_images(settings.cache_dir, base_folder, plan.base_key) as kept[BASE]:
             made = generate(plan.pipeline, plan.base_jobs, settings, kept[BASE], progress, text=plan.text)
-            sides[BASE] = measure_arm(made, references, of_job, suite)
+            sides[BASE] = measure_arm(made, references, of_job, suite, controls=controls)
         curve = {0.0: sides[BASE], 1.0: sides[MAIN]}
         for value in strengths:
             plan.applied.set_strength(value)
@@ -305,56 +334,31 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
             made = generate(plan.pipeline, jobs, settings, strong, progress, text=plan.text)
             curve[value] = measure_arm(made, references, of_job, suite)
         plan.applied.set_strength(1.0)
-    return _Arms(targets, references, sides, kept, curve)
+    return _Arms(targets, real, sides, kept, curve)
 
 
-def _sets(suite: MetricSuite, sides: dict[str, Arm], references: Sequence[Picture]) -> dict[str, float]:
-    """The metrics of whole sets, of the LoRA, of the base, and what is gained; where one of both could not be measured nothing."""
-    targets = _stacked(references)
-    lora, base = (suite.measure_sets(sides[who].embeddings, targets) for who in (MAIN, BASE))
-    found: dict[str, float] = {}
-    for name in (name for name in lora if name in base):
-        gain = base[name] - lora[name] if better(name) == "lower" else lora[name] - base[name]
-        found |= {name: lora[name], f"base_{name}": base[name], f"gain_{name}": gain}
-    return found
+def _sets(plan: Plan, arms: _Arms, references: torch.Tensor | None) -> dict[str, Interval]:
+    sides = {who: arms.of_side[who].embeddings for who in (MAIN, BASE)}
+    made_of, captions = [job.reference for job in plan.jobs], [reference.caption for reference in plan.references]
+    return measure_sets(plan.suite, sides, references, made_of, captions, plan.config.evaluation.resamples)
 
 
-def _three(sets: dict[str, float], name: str) -> dict[str, float] | None:
-    return {key: sets[key] for key in (name, f"base_{name}", f"gain_{name}")} if name in sets else None
-
-
-def _stacked(pictures: Sequence[Picture]) -> torch.Tensor | None:
-    found = [picture.embedding for picture in pictures if picture.embedding is not None]
-    return torch.stack(found) if found else None
-
-
-def _memorisation(plan: Plan, arms: _Arms) -> tuple[list[str], Figure]:
+def _memorised(plan: Plan, arms: _Arms, references: torch.Tensor | None) -> tuple[Memorisation, list[str], Figure]:
     """Add the nearness to training images to both tables; each LoRA image's nearest training image, and a picture of the nearest pairs."""
-    embeddings = []
-    with bar("embed training images", len(plan.training)) as progress:
-        for item in plan.training:
-            embeddings.append(plan.suite.embed([load_picture(item.path)])[0])
-            progress.advance()
-    found: dict[str, tuple[list[float], list[int]]] = {}
-    for who, side in arms.of_side.items():
-        assert side.embeddings is not None
-        found[who] = nearest(side.embeddings, torch.stack(embeddings))
-        side.table[NEAREST] = found[who][0]
-    values, places = found[MAIN]
+    embeddings = {who: side.embeddings for who, side in arms.of_side.items() if side.embeddings is not None}
+    assert references is not None
+    tables = {who: side.table for who, side in arms.of_side.items()}
+    held_out = plan.leakage.held_out(len(plan.references))
+    found, places = measure_memorisation(tables, embeddings, embed_training(plan.training, plan.suite), references, held_out)
+    nearest_ = [plan.training[place] for place in places]
+    draw = partial(
+        draw_nearest, tables[MAIN][NEAREST].tolist(), nearest_, lambda index: _made(arms.kept[MAIN], plan.jobs[index]), MAIN
+    )
+    return found, [item.name for item in nearest_], Figure("Nearest to a training image", "memorisation.png", draw)
 
-    def draw(path: Path) -> None:
-        order = sorted(range(len(values)), key=lambda index: -values[index])[:_MEMORISED]
-        rows = [
-            (
-                f"{values[i]:.3f}: {plan.training[places[i]].name}",
-                [load_picture(plan.training[places[i]].path), _made(arms.kept[MAIN], plan.jobs[i])],
-            )
-            for i in order
-        ]
-        save_picture(path, comparison_grid(rows, ["training image", MAIN]))
 
-    names = [plan.training[place].name for place in places]
-    return names, Figure("Nearest to a training image", "memorisation.png", draw)
+def _of_set(sets: Mapping[str, Interval], name: str) -> dict[str, Any] | None:
+    return {key: vars(sets[key]) for key in (name, f"base_{name}", f"gain_{name}")} if name in sets else None
 
 
 def _made(kept: ImageFolder, job: Job) -> Image.Image:

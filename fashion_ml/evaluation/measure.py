@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -22,6 +22,9 @@ from fashion_ml.metrics.metric import Metric, measure_pair
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import TOTAL, asked_for
 from fashion_ml.runtime.parent_process import report
+
+if TYPE_CHECKING:
+    from fashion_ml.evaluation.controls import Controls
 
 
 @dataclass
@@ -62,6 +65,15 @@ class MetricSuite:
             for i, image in enumerate(images)
         ]
 
+    def unmasked(self, images: Sequence[Image.Image]) -> list[Picture]:
+        """Embed and label pictures of which only the losses are measured, cached by their content."""
+        embeddings = self._embed(images, keep=True) if self.encoder and images else None
+        labels = self.reader.read(embeddings) if self.reader and embeddings is not None else None
+        return [
+            Picture(image, embeddings[i] if embeddings is not None else None, labels[i] if labels is not None else None)
+            for i, image in enumerate(images)
+        ]
+
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """L2-normalised embeddings (N, D), cached by content."""
         return self._embed(images, keep=True)
@@ -75,13 +87,6 @@ class MetricSuite:
                 for picture, other in pairs
             ]
         )
-
-    def measure_sets(self, made: torch.Tensor | None, references: torch.Tensor | None) -> dict[str, float]:
-        """Every metric of two whole sets, by the embeddings (N, D) and (M, D); what cannot be measured is absent."""
-        if made is None or references is None:
-            return {}
-        found = {metric.name: metric.of_sets(made, references) for metric in self.metrics if metric.of_sets is not None}
-        return {name: value for name, value in found.items() if value is not None}
 
     def measures(self, name: str) -> bool:
         """Whether a metric is measured."""
@@ -152,15 +157,20 @@ def measure_arm(
     suite: MetricSuite,
     *,
     watched: bool = False,
+    controls: Controls | None = None,
 ) -> Arm:
     """Measure batches of (job indices, pictures) as they come, in a thread of its own; `of_job` is each job's reference.
 
-    With `watched` a sweep is told each image's weighted_total_loss, so that it can stop an evaluation that will not win.
+    With `controls` each picture is measured against other references too. With `watched` a sweep is told each image's weighted_total_loss, so
+    that it can stop an evaluation that will not win.
     """
 
     def measure(batch: list[int], pictures: list[Image.Image]) -> tuple[list[int], pd.DataFrame, list[torch.Tensor | None]]:
         looked = suite.look_at(pictures)
-        table = suite.measure(looked, [references[of_job[index]] for index in batch])
+        of = [of_job[index] for index in batch]
+        table = suite.measure(looked, [references[number] for number in of])
+        if controls is not None:
+            table = table.join(controls.measure(looked, of, table))
         if watched and TOTAL in table:
             for index, value in zip(batch, table[TOTAL], strict=True):
                 report("image", index, float(value))

@@ -81,6 +81,10 @@ class GanResult:
             found |= {f"{prefix}{name}": f"{prefix}{label}" for name, label in names.items()}
         return found
 
+    def beside(self) -> dict[str, float]:
+        """Numbers of this evaluation alone by their names in MLflow: none."""
+        return {}
+
     def content(self) -> ReportContent:
         """What the reports say."""
         rows = [

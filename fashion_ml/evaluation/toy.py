@@ -93,6 +93,12 @@ def toy_facts(settings: Evaluation | GanEvaluation, own: Mapping[str, str]) -> d
     return {TOY: f"the embedded encoder is {KNOWS}; {_listed(own)}"} if is_toy(settings, own) else {}
 
 
+def known_to_read(settings: Evaluation | GanEvaluation, facts: Mapping[str, object]) -> bool | None:
+    """What is known beforehand of whether the encoder reads the pictures: the embedded one reads its own drawings and nothing else; None of any
+    other encoder."""
+    return TOY not in facts if settings.encoder == EMBEDDED else None
+
+
 def toy_sentence(facts: Mapping[str, object]) -> str:
     """What the sentence of an evaluation goes on with, with a space before it; empty where the encoder knows what it sees."""
     if TOY not in facts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -23,6 +25,22 @@ def rgb_histogram(picture: Image.Image, mask: npt.NDArray[np.bool_] | None = Non
     return np.bincount(index, minlength=BINS**3).astype(np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class Colors:
+    """One picture's histogram, made ready for correlations with others."""
+
+    centred: npt.NDArray[np.float64]
+    """Counts less their mean."""
+    energy: float
+    """The sum of the squares of these."""
+
+
+def colors_of(histogram: npt.NDArray[np.float64]) -> Colors:
+    """What a correlation needs of a histogram, whatever it is compared with."""
+    centred = histogram - histogram.mean()
+    return Colors(centred, float(centred @ centred))
+
+
 def histogram_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
     """Pearson correlation of two histograms of equal shape, in [-1, 1]; 1.0 where one is flat, as OpenCV's HISTCMP_CORREL.
 
@@ -30,9 +48,13 @@ def histogram_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np
     """
     if first.shape != second.shape:
         raise ValueError(f"shape: {first.shape} and {second.shape} differ; compare histograms with the same bins")
-    a, b = first - first.mean(), second - second.mean()
-    spread = float((a @ a) * (b @ b))
-    return float(a @ b) / spread**0.5 if spread > np.finfo(np.float64).eps else 1.0
+    return correlation_of_colors(colors_of(first), colors_of(second))
+
+
+def correlation_of_colors(first: Colors, second: Colors) -> float:
+    """`histogram_correlation` of two histograms of equal shape."""
+    spread = first.energy * second.energy
+    return float(first.centred @ second.centred) / spread**0.5 if spread > np.finfo(np.float64).eps else 1.0
 
 
 def color_correlation(first: Image.Image, second: Image.Image) -> float:

@@ -46,8 +46,8 @@ class Metric:
     """The value of a picture and what it is compared with; the third argument is what `load` gave. None where there is no value."""
     of_row: Callable[[Mapping[str, float], Mapping[str, float]], float] | None = None
     """The value from those of the rows above and from the weights."""
-    of_sets: Callable[[torch.Tensor, torch.Tensor], float | None] | None = None
-    """One value for the embeddings (N, D) of all pictures and those (M, D) of all references; None for too few."""
+    of_sets: Callable[..., torch.Tensor | None] | None = None
+    """Values for the embeddings (N, D) of all pictures and those (M, D) of all references, as `metrics.kid` has them; None for too few."""
     load: Callable[[str], Any] | None = None
     """Loads the metric's model onto a device. InputError when it cannot be had."""
     family: bool = False

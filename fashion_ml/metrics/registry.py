@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from fashion_ml.metrics.control_rows import control_rows
 from fashion_ml.metrics.metric import By, Metric, Run
 
 if TYPE_CHECKING:
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
     from fashion_ml.metrics.picture import Picture
 
 ATTRIBUTE = "attribute_"
-NEAREST = "nearest_training_similarity"
+NEAREST, MEMORISED = "nearest_training_similarity", "memorised"
 TOTAL = "weighted_total_loss"
 PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS = "prompt_similarity", "prompt_retrieval", "diversity_seeds"
 
 
 def _ssim(made: Picture, other: Picture, _: Any) -> float:
-    from fashion_ml.metrics.ssim import ssim
+    from fashion_ml.metrics.ssim import ssim, ssim_of_windows
 
-    return ssim(made.image, other.image)
+    if made.image.size != other.image.size:
+        return ssim(made.image, other.image)
+    return ssim_of_windows(made.windows, other.windows)
 
 
 def _fashion_similarity(made: Picture, other: Picture, _: Any) -> float | None:
@@ -37,9 +40,9 @@ def _fashion_similarity(made: Picture, other: Picture, _: Any) -> float | None:
 
 
 def _color_correlation(made: Picture, other: Picture, _: Any) -> float:
-    from fashion_ml.metrics.color import color_correlation
+    from fashion_ml.metrics.color import correlation_of_colors
 
-    return color_correlation(made.image, other.image)
+    return correlation_of_colors(made.colors, other.colors)
 
 
 def _loss(similarity: str) -> Callable[[Mapping[str, float], Mapping[str, float]], float]:
@@ -93,10 +96,12 @@ def _load_lpips(device: str) -> Any:
     return Lpips(device)
 
 
-def _kid(made: torch.Tensor, others: torch.Tensor) -> float | None:
+def _kid(
+    made: torch.Tensor, references: torch.Tensor, made_of: torch.Tensor, alike: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor | None:
     from fashion_ml.metrics.kid import kernel_inception_distance
 
-    return kernel_inception_distance(made, others)
+    return kernel_inception_distance(made, references, made_of, alike, weights)
 
 
 _ALL_BUT_LATENT: tuple[By, ...] = ("lora", "images", "stargan")
@@ -249,10 +254,12 @@ METRICS: tuple[Metric, ...] = (
         unit="",
         range="about ≥ 0",
         better="lower",
-        description="distance of the two sets of embeddings (unbiased MMD²); no interval",
+        description="distance of the two sets of embeddings (unbiased MMD²), over pairs of different references and captions",
         needs=("reference", "encoder"),
         switch="kid",
         of_sets=_kid,
+        objective=False,
+        version=2,
         formula="kid",
     ),
     Metric(
@@ -297,6 +304,17 @@ METRICS: tuple[Metric, ...] = (
         needs=("encoder",),
         switch="diversity",
     ),
+    Metric(
+        MEMORISED,
+        unit="share",
+        range="[0, 1]",
+        better="",
+        description="images nearer to a training image than 95 % of the held-out references are; about 0.05 where nothing is repeated",
+        shown_in="fashion_clip",
+        needs=("encoder", "training"),
+        switch="memorisation",
+    ),
+    *control_rows({"visual_loss": "ssim", "fashion_clip_loss": "fashion_clip", "color_loss": "color", TOTAL: None}),
     Metric(
         "domain_accuracy",
         unit="share",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -20,6 +21,18 @@ PARAMETERS = {"of": "8-bit ITU-R 601 luma", "window": WINDOW, "data_range": 255}
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """One picture of a pair, with everything that every window of SSIM needs of it alone."""
+
+    luma: npt.NDArray[np.int32]
+    """(H, W), 0 to 255."""
+    sums: npt.NDArray[np.int32]
+    """Over every whole window."""
+    squares: npt.NDArray[np.int32]
+    """Sums of the squares over every whole window."""
+
+
 def ssim(first: Image.Image, second: Image.Image) -> float:
     """Mean SSIM on 8-bit greyscale (ITU-R 601 luma), a window of WINDOW x WINDOW, data range 255, in [-1, 1].
 
@@ -27,19 +40,30 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
     window. Wang et al. 2004, doi:10.1109/TIP.2003.819861, with the sample covariance and the border of scikit-image's
     `structural_similarity`, whose value it equals: of 8-bit pictures every sum over a window is a whole number, so that they are exact.
     """
+    a, b = to_common_size(first, second)
+    return ssim_of_windows(windows_of(a), windows_of(b))
+
+
+def windows_of(picture: Image.Image) -> Windows:
+    """What SSIM needs of an RGB picture, whatever it is compared with. ValueError when it is smaller than the window."""
     import numpy as np
 
-    x, y = (_luma(np.asarray(picture, dtype=np.int32)) for picture in to_common_size(first, second))
-    height, width = x.shape
+    luma = _luma(np.asarray(picture, dtype=np.int32))
+    height, width = luma.shape
     if min(height, width) < WINDOW:
         raise ValueError(
             f"size: {width} x {height} pixels are fewer than the {WINDOW} x {WINDOW} window of SSIM; use larger pictures"
         )
+    return Windows(luma, _window_sums(luma), _window_sums(luma * luma))
+
+
+def ssim_of_windows(first: Windows, second: Windows) -> float:
+    """`ssim` of two pictures of one size."""
     n = WINDOW * WINDOW
-    sum_x, sum_y, sum_squares, sum_xy = (_window_sums(values) for values in (x, y, x * x + y * y, x * y))
     # n^2 times the means' products, n (n - 1) times the covariance and the variances: all below 2^31
-    product, squares = sum_x * sum_y, sum_x * sum_x + sum_y * sum_y
-    covariance, variances = n * sum_xy - product, n * sum_squares - squares
+    product, squares = first.sums * second.sums, first.sums * first.sums + second.sums * second.sums
+    covariance = n * _window_sums(first.luma * second.luma) - product
+    variances = n * (first.squares + second.squares) - squares
     c1, c2 = _C1 * n * n, _C2 * n * (n - 1)
     return float(((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))).mean())
 

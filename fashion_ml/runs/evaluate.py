@@ -51,7 +51,6 @@ def evaluate_trained(
     from fashion_ml.tracking.run import open_run
 
     digest = data_digest(inputs.references)
-    seen = config.evaluation.references is None
     tags = {
         "kind": "evaluation",
         "algorithm": "lora",
@@ -59,7 +58,7 @@ def evaluate_trained(
         "data_digest": digest,
         "step": str(step),
         "checkpoint": lora.name,
-        "references_seen_in_training": str(seen).lower(),
+        "references_seen_in_training": plan.leakage.tag,
     }
     source = references_folder(config) or training_folder(config)
     earlier = unfinished(folder, plan, training.client if training.offline else None)

@@ -26,10 +26,11 @@ from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
+from fashion_ml.evaluation.leakage import find_leakage, refuse_leakage
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
-from fashion_ml.metrics.registry import METRICS, asked_for
+from fashion_ml.metrics.registry import METRICS
 from fashion_ml.runs.warm_start import is_main
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import say, warn
 from fashion_ml.training.lora_inputs import small_cache
 from fashion_ml.training.subset_images import as_meant, as_prompts, scan_subsets, subsets_folder, with_lines
 
@@ -128,6 +129,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         references = as_prompts(references, data)
         _say_drawn(references, count_images(folder) if folder is not None and references else len(items), settings)
         attempt(partial(_check_vae, settings.vae), None)
+        attempt(partial(_look_for_leakage, config, references, items, looks, tell=tell and is_main()), None)
     # a hub is asked last: what is wrong here is said first, and at once
     waits = not measured or (problems and _asks_the_network(settings.encoder))
     suite_of = None if waits else attempt(lambda: _suite_of(config), None)
@@ -151,6 +153,24 @@ def _check_vae(name: str | None) -> None:
 
     if name is not None:
         load_vae(name, field="evaluation.vae")
+
+
+def _look_for_leakage(
+    config: LoraExperiment,
+    references: Sequence[CaptionedImage],
+    items: Sequence[CaptionedImage],
+    looks: TensorCache,
+    *,
+    tell: bool,
+) -> None:
+    """Say which references are trained on, or with evaluation.strict refuse them."""
+    if not references or not items:
+        return
+    leakage = find_leakage(references, items, looks, all_by_setting=config.evaluation.references is None)
+    if config.evaluation.strict:
+        refuse_leakage(leakage, len(references))
+    if leakage.pairs and tell:
+        warn(f"{leakage.line(len(references))}; with evaluation.strict such references are refused")
 
 
 def _trained_on(
@@ -186,10 +206,7 @@ def known_images(config: LoraExperiment) -> KnownImages | None:
 
 
 def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
-    """The training images, for memorisation alone; none where they are not on this machine."""
-    measured = asked_for(["lora"], config.evaluation.extra_metrics, encoder="fashion_clip" not in config.evaluation.without)
-    if not any("training" in metric.needs for metric in measured):
-        return []
+    """The training images, to hold references and what is generated against; none where they are not on this machine."""
     data, known, train = config.data, known_images(config), config.data.train_data_dir
     try:
         found = (
@@ -198,5 +215,7 @@ def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
         subsets = scan_subsets(data, prior=False, known=known)
         return [*with_lines(found, data), *(item for reading in subsets.values() for item in reading.items)]
     except InputError:
-        say("The training images are not here, so the nearness to them is not measured")
+        say(
+            "The training images are not here: nothing says how near images are to them, and whether references were trained on"
+        )
         return []

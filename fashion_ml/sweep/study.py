@@ -84,6 +84,8 @@ def directions_of(spec: SweepSpec) -> list[str]:
         row = _row(name)
         if name in known or (row is not None and row.family and spec.trainer in row.by):
             return ""
+        if row is not None and not row.objective and spec.trainer in row.by:
+            return f"{name!r} is measured, and no trial is to be chosen by it; take weighted_total_loss or a loss"
         near = difflib.get_close_matches(name, known, n=1)
         fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         return f"{name!r} is no metric of train {spec.trainer}; {fix}"

@@ -239,7 +239,6 @@ def values_of(facts: Mapping[str, Any]) -> dict[str, float]:
     evaluation = facts["evaluation"] or {"metrics": {}}
     for name, entry in evaluation["metrics"].items():
         found[name] = entry["lora"]["mean"] if "lora" in entry else entry["mean"]
-    found |= evaluation.get("kid") or {}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 

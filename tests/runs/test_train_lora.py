@@ -53,8 +53,13 @@ def test_the_training_run_holds_only_what_training_measured_and_the_roll_up(clie
     assert {name for name in training.data.metrics if not name.startswith("eval/")} == measured
     headline = {f"eval/{prefix}{metric}" for metric in (*PAIR_METRICS, "kid") for prefix in ("", "base_", "gain_")}
     not_of_lora = ("lpips", "domain_accuracy", "cycle_l1", "diversity")
-    absent = {name for name in headline if name.endswith(not_of_lora)} | {"eval/gain_nearest_training_similarity"}
-    masked = {name for name in headline if name.endswith(("ciede2000", "color_correlation_masked"))}  # where there is a mask
+    absent = {name for name in headline if name.endswith(not_of_lora)} | {
+        "eval/gain_nearest_training_similarity",
+        "eval/gain_memorised",
+    }
+    masked = {
+        name for name in headline if name.endswith(("ciede2000", "color_correlation_masked", "memorised"))
+    }  # with a mask, and with 6 references
     rolled_up = {name for name in training.data.metrics if name.startswith("eval/")}
     assert headline - absent - masked <= rolled_up <= headline - absent
     (evaluation,) = children(client, training)

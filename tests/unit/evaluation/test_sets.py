@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
-from fashion_ml.evaluation.lora import BASE, MAIN, _sets
-from fashion_ml.evaluation.measure import Arm, MetricSuite
-from fashion_ml.metrics.picture import Picture
+from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.sets import measure_sets
 from fashion_ml.metrics.registry import METRICS
 
 X, Y = [1.0, 0.0], [0.0, 1.0]
 
 
-def arm(*rows: list[float]) -> Arm:
-    return Arm(pd.DataFrame(), torch.tensor(rows) if rows else None)
+def rows(*given: list[float]) -> torch.Tensor:
+    return torch.tensor(given)
 
 
 @pytest.fixture
@@ -24,20 +21,40 @@ def suite() -> MetricSuite:
     return MetricSuite(encoder=None, weights={}, metrics=tuple(metric for metric in METRICS if metric.name == "kid"))
 
 
-@pytest.fixture
-def references() -> list[Picture]:
-    return [Picture(Image.new("RGB", (8, 8)), torch.tensor(X), None, None) for _ in range(2)]
+def test_a_lora_nearer_to_the_references_than_its_base_gains_in_kid(suite: MetricSuite):
+    """The kernel is (1 + 1)^3 = 8 of equal directions and (0 + 1)^3 = 1 of right angles: the base, at right angles to both references, is at
+    8 + 8 − 2 · 1 = 14, and the LoRA, one image of each direction, at 1 + 8 − 2 · 4.5 = 0. Of two references there is no interval."""
+    better, worse, references, captions = rows(X, Y), rows(Y, Y), rows(X, X), ["a", "b"]
+    found = measure_sets(suite, {"LoRA": better, "base": worse}, references, [0, 1], captions, 100)
+    assert {name: interval.mean for name, interval in found.items()} == {"kid": 0.0, "base_kid": 14.0, "gain_kid": 14.0}
+    assert all(interval.ends is None for interval in found.values())
+    turned = measure_sets(suite, {"LoRA": worse, "base": better}, references, [0, 1], captions, 100)
+    assert {name: interval.mean for name, interval in turned.items()} == {"kid": 14.0, "base_kid": 0.0, "gain_kid": -14.0}
 
 
-def test_a_lora_nearer_to_the_references_than_its_base_gains_in_kid(suite: MetricSuite, references: list[Picture]):
-    """The kernel is (1 + 1)^3 = 8 of equal directions and (0 + 1)^3 = 1 of right angles, so that the base is at 8 + 8 − 2 · 1 = 14,
-    the LoRA, one image of each direction, at 1 + 8 − 2 · 4.5 = 0."""
-    better, worse = arm(X, Y), arm(Y, Y)
-    assert _sets(suite, {MAIN: better, BASE: worse}, references) == {"kid": 0.0, "base_kid": 14.0, "gain_kid": 14.0}
-    assert _sets(suite, {MAIN: worse, BASE: better}, references) == {"kid": 14.0, "base_kid": 0.0, "gain_kid": -14.0}
+def test_of_one_side_there_is_no_gain(suite: MetricSuite):
+    found = measure_sets(suite, {"generated": rows(X, Y)}, rows(X, X), [0, 1], ["a", "b"], 100)
+    assert {name: interval.mean for name, interval in found.items()} == {"kid": 0.0}
 
 
-def test_nothing_is_said_where_a_side_cannot_be_measured(suite: MetricSuite, references: list[Picture]):
-    assert _sets(suite, {MAIN: arm(X, Y), BASE: arm(X)}, references) == {}
-    assert _sets(suite, {MAIN: arm(), BASE: arm(X, Y)}, references) == {}
-    assert _sets(suite, {MAIN: arm(X, Y), BASE: arm(X, Y)}, []) == {}
+def test_the_intervals_are_over_references_and_hold_the_value(suite: MetricSuite):
+    draw = torch.Generator().manual_seed(0)
+    references, lora, base = (
+        torch.nn.functional.normalize(torch.randn(12, 4, generator=draw) + shift, dim=1) for shift in (1, 1, 0)
+    )
+    captions = [str(number) for number in range(12)]
+    found = measure_sets(suite, {"LoRA": lora, "base": base}, references, range(12), captions, 500)
+    for name, interval in found.items():
+        assert interval.ends is not None, name
+        assert interval.ends[0] < interval.mean < interval.ends[1], name
+    again = measure_sets(suite, {"LoRA": lora, "base": base}, references, range(12), captions, 500)
+    assert found == again
+
+
+def test_nothing_is_said_where_a_side_cannot_be_measured(suite: MetricSuite):
+    good, captions = rows(X, Y), ["a", "b"]
+    assert measure_sets(suite, {"LoRA": good, "base": None}, good, [0, 1], captions, 10) == {}
+    assert measure_sets(suite, {"LoRA": good, "base": good}, None, [0, 1], captions, 10) == {}
+    assert (
+        measure_sets(suite, {"LoRA": good, "base": good}, good, [0, 1], ["one", "one"], 10) == {}
+    )  # no pair of other captions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -87,25 +88,53 @@ def test_a_shared_white_wall_counts_for_nothing_in_the_masked_correlation():
     assert color_correlation_masked(red, red, truth(), truth()) == pytest.approx(1)
 
 
-def test_kid_equals_the_sum_written_out_and_is_about_zero_for_one_distribution():
-    """Unbiased MMD^2 by three plain loops over pairs."""
+def test_kid_is_the_mean_over_pairs_that_share_neither_reference_nor_caption():
+    """Worked out pair by pair: two images of each of four references, of which the first two have one caption."""
     draw = torch.Generator().manual_seed(0)
-    x, y = (torch.nn.functional.normalize(torch.randn(n, 5, generator=draw), dim=1) for n in (4, 3))
+    made, references = (torch.nn.functional.normalize(torch.randn(count, 5, generator=draw), dim=1) for count in (8, 4))
+    made_of, captions = [0, 0, 1, 1, 2, 2, 3, 3], ["a dress", "a dress", "a coat", "a shirt"]
 
-    def k(a: torch.Tensor, b: torch.Tensor) -> float:
-        return (float(a.double() @ b.double()) + 1) ** 3
+    def mean(first: list[tuple[torch.Tensor, int]], second: list[tuple[torch.Tensor, int]], often: list[int]) -> float:
+        values, weights = [], []
+        for (a, of_a), (b, of_b) in itertools.product(first, second):
+            if of_a != of_b and captions[of_a] != captions[of_b]:
+                values.append((float(a.double() @ b.double()) + 1) ** 3)
+                weights.append(often[of_a] * often[of_b])
+        return float(np.average(values, weights=weights))
 
-    xx = [k(x[i], x[j]) for i in range(4) for j in range(4) if i != j]
-    yy = [k(y[i], y[j]) for i in range(3) for j in range(3) if i != j]
-    xy = [k(a, b) for a in x for b in y]
-    expected = sum(xx) / len(xx) + sum(yy) / len(yy) - 2 * sum(xy) / len(xy)
-    assert kernel_inception_distance(x, y) == pytest.approx(expected)
-    assert kernel_inception_distance(x[:1], y) is None
-    big = torch.nn.functional.normalize(torch.randn(2000, 8, generator=draw), dim=1)
-    same, shifted = kernel_inception_distance(big[:1000], big[1000:]), torch.nn.functional.normalize(big[1000:] + 1, dim=1)
-    assert same is not None
-    assert abs(same) < 0.01
-    assert (kernel_inception_distance(big[:1000], shifted) or 0) > 0.1
+    x, y = list(zip(made, made_of, strict=True)), list(zip(references, range(4), strict=True))
+    alike, of = torch.tensor([0, 0, 1, 2]), torch.tensor(made_of)
+    drawn = [[1, 1, 1, 1], [2, 0, 1, 1]]
+    found = kernel_inception_distance(made, references, of, alike, torch.tensor(drawn))
+    assert found is not None
+    assert found.tolist() == pytest.approx([mean(x, x, one) + mean(y, y, one) - 2 * mean(x, y, one) for one in drawn])
+    once = kernel_inception_distance(made, references, of, alike)
+    assert once is not None
+    assert once.tolist() == found.tolist()[:1]
+
+
+def test_copies_of_the_references_are_at_kid_zero_and_other_real_pictures_are_no_farther_by_design():
+    """With pairs of one reference in it, copies were at less than zero: nearer to the references than real pictures can be."""
+    draw = torch.Generator().manual_seed(0)
+    big = torch.nn.functional.normalize(torch.randn(1600, 8, generator=draw), dim=1)
+    references, others, one_each = big[:800], big[800:], torch.arange(800)
+    copies = kernel_inception_distance(references.repeat_interleave(2, 0), references, one_each.repeat_interleave(2), one_each)
+    real = kernel_inception_distance(others, references, one_each, one_each)
+    shifted = kernel_inception_distance(torch.nn.functional.normalize(others + 1, dim=1), references, one_each, one_each)
+    assert copies is not None
+    assert real is not None
+    assert shifted is not None
+    assert abs(float(copies)) < 1e-9
+    assert abs(float(real)) < 0.01
+    assert float(shifted) > 0.1
+
+
+def test_there_is_no_kid_without_pairs_of_different_captions():
+    two = torch.eye(2)
+    assert kernel_inception_distance(two, two, torch.arange(2), torch.zeros(2, dtype=torch.long)) is None
+    assert (
+        kernel_inception_distance(two[:1], two[:1], torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)) is None
+    )
 
 
 def test_the_nearest_training_image_is_found():

@@ -82,7 +82,7 @@ def test_a_training_loss_is_no_objective_and_the_reason_is_given(metric: str, tm
             "grid takes",
         ),
         (
-            {"objectives": [{"metric": "ssim"}, {"metric": "kid"}], "pruner": {"name": "median"}, "confirm": {"best": 0}},
+            {"objectives": [{"metric": "ssim"}, {"metric": "lpips"}], "pruner": {"name": "median"}, "confirm": {"best": 0}},
             "pruner.name: median needs one objective and there are 2",
         ),
         (
@@ -98,7 +98,7 @@ def test_one_line_says_what_is_wrong(changes: dict[str, Any], says: str, tmp_pat
 
 
 def test_directions_follow_from_the_metric_unless_given(tmp_path: Path):
-    objectives = [{"metric": m} for m in ("weighted_total_loss", "ssim", "kid", "ciede2000")]
+    objectives = [{"metric": m} for m in ("weighted_total_loss", "ssim", "lpips", "ciede2000")]
     spec, _ = load_sweep(written(tmp_path, objectives=objectives, confirm={"best": 0}), {})
     assert directions_of(spec) == ["minimize", "maximize", "minimize", "minimize"]
 
@@ -117,6 +117,14 @@ def test_directions_follow_from_the_metric_unless_given(tmp_path: Path):
             "objectives: 'diversity' is no metric of train lora",
         ),
         ({"objectives": [{"metric": "kid"}]}, "confirm.best: kid is not compared image by image; set it to 0"),
+        (
+            {"objectives": [{"metric": "kid"}]},
+            "objectives: 'kid' is measured, and no trial is to be chosen by it; take weighted_total_loss",
+        ),
+        (
+            {"constraints": ["specific_color_loss >= 0"]},
+            "constraints: 'specific_color_loss' is measured, and no trial is to be chosen by it",
+        ),
     ],
 )
 def test_an_objective_that_no_trial_could_meet_is_refused_before_any_trains(changes: dict[str, Any], says: str, tmp_path: Path):

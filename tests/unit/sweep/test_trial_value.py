@@ -64,10 +64,10 @@ def test_a_trial_that_breaks_a_constraint_is_never_the_best(tmp_path: Path):
 
 
 def test_a_metric_that_was_not_measured_fails_the_trial_and_says_what_there_is(tmp_path: Path):
-    trial = ended(tmp_path, {1: 0.2}, constraints=["kid <= 1"])
+    trial = ended(tmp_path, {1: 0.2}, constraints=["ciede2000 <= 1"])
     assert trial.state.name == "FAIL"
     there = "parameters, training_seconds, weighted_total_loss"
-    assert trial.user_attrs["error"] == f"kid <= 1: 'kid' was not measured; there are {there}"
+    assert trial.user_attrs["error"] == f"ciede2000 <= 1: 'ciede2000' was not measured; there are {there}"
 
 
 def test_the_numbers_of_a_training_are_the_loras_and_the_sum_of_a_stargans_networks():
@@ -77,10 +77,10 @@ def test_the_numbers_of_a_training_are_the_loras_and_the_sum_of_a_stargans_netwo
         "trained_parameters": 7,
         "evaluation": {
             "metrics": {"ssim": {"lora": {"mean": 0.4}, "base": {"mean": 0.3}}},
-            "kid": {"kid": 0.1, "base_kid": 0.2},
+            "kid": {"kid": {"mean": 0.1}, "base_kid": {"mean": 0.2}},
         },
     }
-    assert values_of(lora) == {"training_seconds": 3, "parameters": 7, "ssim": 0.4, "kid": 0.1, "base_kid": 0.2}
+    assert values_of(lora) == {"training_seconds": 3, "parameters": 7, "ssim": 0.4}
     stargan = {"training_seconds": 3, "parameters": {"a": 2, "b": 5}, "evaluation": None}
     assert values_of(stargan) == {"training_seconds": 3, "parameters": 7}
 
