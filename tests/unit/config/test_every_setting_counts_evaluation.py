@@ -348,3 +348,9 @@ def test_the_images_of_the_base_those_of_the_lora_and_those_of_a_strength_are_th
     (base,) = (runs.place / "cache").glob("base_*/0_0.png")
     found = {path.read_bytes() for path in (images / "lora" / "0_0.png", base, images / "strength_0.45" / "0_0.png")}
     assert len(found) == 3
+
+
+def test_the_images_of_the_base_are_not_those_of_the_lora_of_the_same_prompts(runs: Runs):
+    folder = runs.without.folder
+    base, lora = (folder / place / "1_x" / "0_0.png" for place in ("evaluation_base", "evaluation/images/lora"))
+    assert base.read_bytes() != lora.read_bytes()
