@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.runtime.atomic_files import atomic_path
-
-if TYPE_CHECKING:
-    Font = ImageFont.FreeTypeFont
+from fashion_ml.runtime.label_font import LabelFont
 
 _MOST, _COLUMNS, _SIDE, _TEXT, _GAP, _LINES = 100, 10, 128, 12, 8, 3
-_CJK = (
-    "NotoSansCJK",
-    "NotoSansTC",
-    "SourceHanSans",
-    "wqy-",
-    "DroidSansFallback",
-    "uming",
-    "ukai",
-    "msjh",
-    "PingFang",
-    "Arial Unicode",
-)
-_LATIN_ENDS = "\u2e80"
-"""From here on characters are Chinese, Japanese and others that the font of matplotlib lacks."""
 
 
 def write_contact_sheet(path: Path, items: Sequence[CaptionedImage], title: str) -> Path:
@@ -53,11 +35,11 @@ def draw_contact_sheet(items: Sequence[CaptionedImage], title: str) -> Image.Ima
     sheet = Image.new("RGB", (_COLUMNS * cell[0] + _GAP, height), "white")
     draw = ImageDraw.Draw(sheet)
     more = f", {len(shown)} of {len(items)} images" if len(shown) < len(items) else f", {len(items)} images"
-    draw.text((_GAP, _GAP), title + more, "black", _font(title, _TEXT + 2))
+    LabelFont(_TEXT + 2).draw(draw, (_GAP, _GAP), title + more, "black")
     top = head
     for name, some, count in rows:
         if name:
-            draw.text((_GAP, top + _GAP), name, (90, 90, 90), _font(name, _TEXT + 2))
+            LabelFont(_TEXT + 2).draw(draw, (_GAP, top + _GAP), name, (90, 90, 90))
             top += head
         for index, item in enumerate(some):
             place = _GAP + index % _COLUMNS * cell[0], top + index // _COLUMNS * cell[1]
@@ -79,11 +61,11 @@ def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, item: CaptionedImage, 
         small = Image.new("RGB", (_SIDE, _SIDE), "white")
     sheet.paste(small, (place[0] + (_SIDE - small.width) // 2, place[1] + (_SIDE - small.height) // 2))
     caption = " ".join(item.caption.split()) or "(no caption)"
-    for number, line in enumerate(_wrapped(caption, _font(caption, _TEXT))):
-        draw.text((place[0], place[1] + _SIDE + 2 + number * (_TEXT + 2)), line, "black", _font(caption, _TEXT))
+    for number, line in enumerate(_wrapped(caption, font := LabelFont(_TEXT))):
+        font.draw(draw, (place[0], place[1] + _SIDE + 2 + number * (_TEXT + 2)), line, "black")
 
 
-def _wrapped(text: str, font: Font) -> list[str]:
+def _wrapped(text: str, font: LabelFont) -> list[str]:
     """The beginning of a text in at most three lines as wide as a thumbnail."""
     lines: list[str] = []
     rest = text
@@ -98,19 +80,3 @@ def _wrapped(text: str, font: Font) -> list[str]:
     if rest:
         lines[-1] = f"{lines[-1][:-1]}…"
     return lines
-
-
-def _font(text: str, size: int) -> Font:
-    return _loaded(max(text, default="") >= _LATIN_ENDS, size)
-
-
-@lru_cache
-def _loaded(wide: bool, size: int) -> Font:
-    """The font of matplotlib; for Chinese and the like one of this machine, where there is one."""
-    from matplotlib import font_manager
-
-    if wide:
-        known = [path for path in font_manager.findSystemFonts() if any(name in path for name in _CJK)]
-        if known:
-            return ImageFont.truetype(sorted(known)[0], size)
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)

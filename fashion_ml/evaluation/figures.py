@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.label_font import LabelFont
 
 _INK, _PAPER = (40, 40, 46), (255, 255, 255)
 COLOURS = {"base": "#9aa3af", "LoRA": "#1f4e8c", "generated": "#1f4e8c", "reference": "#1f4e8c", "latent": "#d08a2e"}
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def comparison_grid(
@@ -26,18 +25,18 @@ def comparison_grid(
     block = width * (cell + gap) + 2 * rim
     sheet = Image.new("RGB", (columns * block, head + per_block * (cell + label) + rim), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    title, small = ImageFont.load_default(16), ImageFont.load_default(14)
+    title, small = LabelFont(16), LabelFont(14)
     for number in range(columns):
         for index, text in enumerate(heads):
             x = number * block + rim + index * (cell + gap)
-            draw.text((x + cell / 2, head / 2), _shortened(text, cell, title), _INK, title, anchor="mm")
+            title.draw(draw, (x + cell / 2, head / 2), title.shortened(text, cell), _INK, "mm")
     for index, (caption, pictures) in enumerate(rows):
         x, y = index // per_block * block + rim, head + index % per_block * (cell + label)
         for place, picture in enumerate(pictures):
             fitted = _fitted(picture, cell)
             left = x + place * (cell + gap) + (cell - fitted.width) // 2
             sheet.paste(fitted, (left, y + (cell - fitted.height) // 2))
-        draw.text((x, y + cell + label / 2), _shortened(caption, width * cell, small), _INK, small, anchor="lm")
+        small.draw(draw, (x, y + cell + label / 2), small.shortened(caption, width * cell), _INK, "lm")
     return sheet
 
 
@@ -86,11 +85,3 @@ def _fitted(picture: Image.Image, cell: int) -> Image.Image:
     scale = cell / max(picture.size)
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     return picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)), method)
-
-
-def _shortened(text: str, width: int, font: Font) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
