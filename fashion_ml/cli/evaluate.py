@@ -54,6 +54,12 @@ def _of_files() -> list[Offered]:
     return [Offered(one, one.section) for one in settings_of_file()]
 
 
+def _of_choices() -> list[Offered]:
+    from fashion_ml.config import Evaluation, evaluation_settings
+
+    return [Offered(one, "evaluation", has_default=False) for one in evaluation_settings(Evaluation) if one.key != "strengths"]
+
+
 def _of_images() -> list[Offered]:
     from fashion_ml.config import Evaluation
 
@@ -79,7 +85,9 @@ ComparisonCommand = settings_command(_of_comparisons)
 @evaluate_app.command("run", cls=settings_command(_of_runs))
 def evaluate_run(
     context: typer.Context,
-    run_id: Annotated[str, typer.Argument(help="Id of a finished training run, or the folder of one, which may be offline.")],
+    run_id: Annotated[
+        str, typer.Argument(help="Finished training: id, its first digits, name, latest, or its folder, which may be offline.")
+    ],
     checkpoints: Annotated[str, option("--checkpoints", help="last, best, all, or the name of a kept LoRA file.")] = "last",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
     set_: Set = None,
@@ -92,10 +100,11 @@ def evaluate_run(
     check_json(json)
     overrides = {**context.obj, **assignments(set_)}
     from fashion_ml.runs.evaluate import run_evaluation
-    from fashion_ml.runs.trained_run import kind_of_training
+    from fashion_ml.runs.trained_run import training_meant
 
     folder = Path(output_dir).absolute() if output_dir else None
-    if kind_of_training(run_id) == "train_stargan":
+    kind, run_id = training_meant(run_id)
+    if kind == "train_stargan":
         from fashion_ml.cli.train import report_stargan
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
@@ -110,6 +119,56 @@ def evaluate_run(
     for one in results:
         say(f"Run       {one.run_id}")
         report_evaluation(one)
+
+
+@evaluate_app.command("choose", cls=settings_command(_of_choices))
+def evaluate_choose(
+    context: typer.Context,
+    run_id: Annotated[str, typer.Argument(help="Finished LoRA training: id, its first digits, name, latest, or its folder.")],
+    checkpoints: Annotated[str, option("--checkpoints", help="all, or names of kept files with commas between.")] = "all",
+    strengths: Annotated[str, option("--strengths", help="Strengths with commas between.")] = "0.6,0.8,1.0",
+    output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
+    set_: Set = None,
+    json: Json = "",
+) -> None:
+    """Choose a kept file and a strength: halving over references, then a final on references that it has not seen.
+
+    The winner is tagged on the training run and copied to best_measured.safetensors. What cannot be told apart is said, and the earliest,
+    weakest of it taken. Stopped and started again, it goes on with the images that are there.
+    """
+    check_json(json)
+    from fashion_ml.runs.choose import choose_setting
+
+    folder = Path(output_dir).absolute() if output_dir else None
+    values = _strengths(strengths or "1.0")
+    result = choose_setting(run_id, {**context.obj, **assignments(set_)}, folder, checkpoints or "all", values)
+    write_json(json, result.to_dict())
+    say(f"Run       {result.run_id}")
+    say(f"File      {result.path}, for strength {result.choice.winner.strength:g}")
+    say("")
+    say(result.sentence)
+    table(["final", result.metric], [[name, f"{mean:.4f}"] for name, mean in result.choice.finals.items()])
+    winner = result.choice.winner
+    given = "" if winner.strength == 1 else f" --strengths {winner.strength:g}"
+    say(
+        f"Its whole evaluation: fashion-ml evaluate run {run_id} --checkpoints {winner.file}{given} --batch-size {result.batch_size}"
+    )
+
+
+def _strengths(text: str) -> list[float]:
+    """InputError unless the text is numbers from above 0 to 4 with commas between."""
+    from fashion_ml.errors import InputError
+
+    try:
+        values = [float(part) for part in text.split(",") if part.strip()]
+        good = bool(values) and all(0 < value <= 4 for value in values)
+    except ValueError:
+        good = False
+    if not good:
+        raise InputError(
+            f"--strengths: {text!r} is not accepted; give numbers above 0 and up to 4 with commas between, such as 0.6,0.8,1"
+        )
+    return values
 
 
 @evaluate_app.command("lora", cls=settings_command(_of_files))
@@ -147,7 +206,9 @@ def evaluate_images(
     reference: Annotated[str, option("--reference", help="Folder of the references.")],
     pairs: Annotated[str, option("--pairs", help="CSV with generated,reference; by equal names when not given.")] = "",
     training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
-    run: Annotated[str, option("--run", help="Attach to this training run, whose eval/… it becomes.")] = "",
+    run: Annotated[
+        str, option("--run", help="Attach to this training run (id, first digits, name, latest), whose eval/… it becomes.")
+    ] = "",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
     experiment: Annotated[
         str, option("--experiment", help="MLflow experiment of a run of its own; fashion_ml by default.")
@@ -192,7 +253,10 @@ def evaluate_images(
 
 def compare(
     context: typer.Context,
-    run_ids: Annotated[list[str], typer.Argument(metavar="RUN_A RUN_B …", help="Training or evaluation runs.")],
+    run_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN_A RUN_B …", help="Training or evaluation runs: ids, their first digits, names, or latest."),
+    ],
     experiment: Annotated[str, option("--experiment", help="MLflow experiment of the report; fashion_ml by default.")] = "",
     set_: Set = None,
     json: Json = "",

@@ -11,7 +11,7 @@ from fashion_ml.cli.options import Json, check_json, option, say, write_json
 
 
 def export(
-    run_id: Annotated[str, typer.Argument(help="Id of a training run.")],
+    run_id: Annotated[str, typer.Argument(help="Training run: id, its first digits, name, or latest.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder for diffusers and merged.")],
     form: Annotated[str, option("--format", help="kohya, diffusers, or merged (base and LoRA in one).")] = "kohya",
     checkpoint: Annotated[str, option("--checkpoint", help="last, best, or the name of a kept file.")] = "last",
@@ -44,7 +44,7 @@ def inspect(file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file.
 
 
 def register(
-    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    run_id: Annotated[str, typer.Argument(help="Finished training: id, its first digits, name, or latest.")],
     name: Annotated[str, option("--name", help="Registered model; a new version of it is made.")],
     json: Json = "",
 ) -> None:

@@ -37,7 +37,7 @@ def doctor(
 
 
 def reproduce(
-    run_id: Annotated[str, typer.Argument(help="Id of a finished training run.")],
+    run_id: Annotated[str, typer.Argument(help="Finished training: id, its first digits, name, or latest.")],
     output_dir: Annotated[str, option("--output-dir", help="Folder for the new run's files; in outputs/ when not given.")] = "",
     json: Json = "",
 ) -> None:

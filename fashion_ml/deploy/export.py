@@ -34,14 +34,15 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
     from fashion_ml.config import validate
     from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.tracking.queries import download
-    from fashion_ml.tracking.store import find_run, open_tracking
+    from fashion_ml.tracking.run_ids import find_meant
+    from fashion_ml.tracking.store import open_tracking
 
     if form not in FORMATS:
         raise InputError(f"--format: {form!r} is not known; use {', '.join(FORMATS)}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise InputError(f"--output: {str(output)!r} exists already; give a new name")
     client = open_tracking()
-    find_run(client, run_id)
+    run_id = find_meant(client, run_id, kinds=("train_lora",)).info.run_id
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
         config = validate(tree)

@@ -36,12 +36,14 @@ def register(run_id: str, name: str) -> Registered:
     """
     from fashion_ml.tracking.model_registry import log_model
     from fashion_ml.tracking.run import note_of
-    from fashion_ml.tracking.store import find_run, open_tracking
+    from fashion_ml.tracking.run_ids import find_meant
+    from fashion_ml.tracking.store import open_tracking
 
     if not name.strip() or set(name) & {"/", ":"}:
         raise InputError(f"--name: {name!r} is no name of a model; use one without / and :")
     client = open_tracking()
-    run = find_run(client, run_id)
+    run = find_meant(client, run_id)
+    run_id = run.info.run_id
     kind = run.data.tags.get("kind", "")
     if kind not in KINDS or run.info.status != "FINISHED":
         raise InputError(f"run_id: run {run_id} is no finished training ({kind or 'unknown'}, {run.info.status}); give another")

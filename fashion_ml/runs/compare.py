@@ -98,7 +98,8 @@ def run_images(
     from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
     from fashion_ml.tracking.environment import experiment_to_use
     from fashion_ml.tracking.run import attach, open_run
-    from fashion_ml.tracking.store import find_run, open_tracking
+    from fashion_ml.tracking.run_ids import find_meant
+    from fashion_ml.tracking.store import open_tracking
 
     settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
     found = find_pairs(generated, reference, pairs)
@@ -112,7 +113,7 @@ def run_images(
     parent = None
     if run_id:
         client = open_tracking()
-        training_run = find_run(client, run_id)
+        training_run = find_meant(client, run_id, "--run")
         if training_run.data.tags.get("kind") not in KINDS:
             raise InputError(f"--run: run {run_id} is no training run; give the id of one")
         parent = attach(client, training_run)
@@ -139,9 +140,10 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE
     from fashion_ml.evaluation.compare import read_evaluated
     from fashion_ml.tracking.queries import download
-    from fashion_ml.tracking.store import find_run
+    from fashion_ml.tracking.run_ids import find_meant
 
-    run = find_run(client, run_id)
+    run = find_meant(client, run_id)
+    run_id = run.info.run_id
     tags = run.data.tags
     evaluation = run_id if tags.get("kind") == "evaluation" else tags.get("eval.run_id", "")
     if not evaluation:

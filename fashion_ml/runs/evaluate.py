@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult, Plan
     from fashion_ml.tracking.run import TrackedRun
 
+BEST_MEASURED = "best_measured"
+"""The file that `evaluate choose` has chosen, a copy of one of the others."""
 NOTE = "evaluation_run.json"
 """Says which run an evaluation in a folder is, what it measures, and whether it has ended."""
 
@@ -139,7 +141,7 @@ def run_evaluation(
         root = evaluation_folder(run, folder)
         config: LoraExperiment = evaluated_again(config_of(training, place), overrides, LoraExperiment)
         check_hub(config)
-        files = _checkpoints(training, config, checkpoints, place)
+        files = checkpoints_of(training, config, checkpoints, place)
         inputs = read_sources(config, training_images=config.evaluation.references is None)
         results: dict[int, EvaluationResult] = {}
         for number, (step, path) in enumerate(files, 1):
@@ -200,7 +202,7 @@ def unfinished(folder: Path, plan: Plan, client: Any = None) -> str:
         return ""
 
 
-def _checkpoints(training: TrainedRun, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
+def checkpoints_of(training: TrainedRun, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
     """The LoRA files to evaluate and their steps, in the order of these, one for each step."""
     from fashion_ml.models.kohya_format import read_metadata
 
@@ -210,7 +212,8 @@ def _checkpoints(training: TrainedRun, config: LoraExperiment, wanted: str, plac
         path = training.bring(f"lora/{name}.safetensors", place)
         return [(_step(read_metadata(path), config), path)]
     folder = training.bring("lora", place)
-    files = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stem != "best", path.stem == last))
+    kept = [path for path in folder.glob("*.safetensors") if path.stem != BEST_MEASURED]
+    files = sorted(kept, key=lambda path: (path.stem != "best", path.stem == last))
     by_step = {_step(read_metadata(path), config): path for path in files}  # best gives way to the file of the same step
     return sorted(by_step.items())
 

@@ -42,10 +42,12 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
 
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.run import attach
+    from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import find_run, open_tracking
 
     client = open_tracking()
-    run = find_run(client, run_id)
+    run = find_meant(client, run_id)
+    run_id = run.info.run_id
     kind, status = run.data.tags.get("kind", ""), run.info.status
     if kind not in KINDS:
         raise InputError(f"run_id: run {run_id} is no training ({kind or 'of unknown kind'}); give a LoRA or StarGAN training")

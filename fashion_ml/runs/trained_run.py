@@ -29,15 +29,16 @@ class TrainedRun:
     """The names of the artifacts in a folder of them."""
 
 
-def kind_of_training(given: str) -> str:
-    """The tag `kind` of the run that is given by id or folder. InputError without such a run."""
+def training_meant(given: str) -> tuple[str, str]:
+    """The tag `kind` of the training that is meant, and its id, or its folder where that was given. InputError without such a run."""
     with trained_run(given) as trained:
-        return trained.kind
+        folder = bool(given) and Path(given).expanduser().is_dir()
+        return trained.kind, given if folder else trained.run.run_id
 
 
 @contextmanager
 def trained_run(given: str) -> Iterator[TrainedRun]:
-    """The training that an id, or a run's folder, means. InputError when there is none."""
+    """The training that an id, its first digits, a run's name, `latest`, or a run's folder means. InputError when there is none."""
     folder, given_folder = Path(given).expanduser().absolute(), bool(given) and Path(given).expanduser().is_dir()
     note = read_run_folder(folder, "run_id", "bring back a copy of it, or give the run's id") if given_folder else None
     if given_folder and (note is None or not note.run_id):
@@ -52,10 +53,11 @@ def trained_run(given: str) -> Iterator[TrainedRun]:
 def _in_store(run_id: str) -> TrainedRun:
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.run import attach
-    from fashion_ml.tracking.store import find_run, open_tracking
+    from fashion_ml.tracking.run_ids import find_meant
+    from fashion_ml.tracking.store import open_tracking
 
     client = open_tracking()
-    found = find_run(client, run_id)
+    found = find_meant(client, run_id)
     own = found.info.run_id
 
     def files(folder: str) -> list[str]:
