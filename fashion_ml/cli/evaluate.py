@@ -15,6 +15,7 @@ from fashion_ml.cli.setting_options import Offered, settings_command
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
     from fashion_ml.runs.compare import Compared
+    from fashion_ml.runs.compare_recipes import RecipesCompared
 
 evaluate_app = typer.Typer(help="Measure what a model makes against references.", **KEYS)
 
@@ -255,7 +256,10 @@ def compare(
     context: typer.Context,
     run_ids: Annotated[
         list[str],
-        typer.Argument(metavar="RUN_A RUN_B …", help="Training or evaluation runs: ids, their first digits, names, or latest."),
+        typer.Argument(
+            metavar="RUN_A RUN_B …",
+            help="Training or evaluation runs: ids, their first digits, names, or latest; lists by commas are recipes.",
+        ),
     ],
     experiment: Annotated[str, option("--experiment", help="MLflow experiment of the report; fashion_ml by default.")] = "",
     set_: Set = None,
@@ -263,14 +267,43 @@ def compare(
 ) -> None:
     """Compare evaluations, paired on the same references and seeds: every metric's difference to the first with its interval.
 
-    Settings that are not given are those of the first evaluation.
+    What is said is of these files. Two lists, as in compare A1,A2,A3 B1,B2,B3, are two recipes: at least 3 trainings of each, with other
+    seeds. Settings that are not given are those of the first evaluation.
     """
     check_json(json)
     from fashion_ml.runs.compare import run_comparison
+    from fashion_ml.runs.compare_recipes import run_recipe_comparison, sides_of
 
+    sides = sides_of(run_ids)
+    if sides is not None:
+        recipes = run_recipe_comparison(*sides, experiment)
+        write_json(json, recipes.to_dict())
+        _report_recipes(recipes)
+        return
     result = run_comparison(run_ids, experiment, {**context.obj, **assignments(set_)})
     write_json(json, result.to_dict())
     _report_comparison(result)
+
+
+def _report_recipes(result: RecipesCompared) -> None:
+    from fashion_ml.evaluation.aggregate import shown
+    from fashion_ml.evaluation.compare import labelled
+
+    found = result.comparison
+    say(f"Report    {result.run_id}")
+    for letter, side in (("A", found.first), ("B", found.second)):
+        say(f"{letter}         {side[0].name}; training seeds {', '.join(one.training_seed or '?' for one in side)}")
+    for name, (a, b) in found.settings.items():
+        say(f"          {name}: A {a}, B {b}")
+    say("")
+    say(found.sentence)
+    rows = [
+        [label, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), entry.verdict]
+        for label, entry in labelled(found.differences)
+    ]
+    table(["metric", "A", "B", "gain of B (95 % interval)", ""], rows)
+    for line in found.noted:
+        say(f"Note: {line}")
 
 
 def _report_comparison(result: Compared) -> None:

@@ -118,8 +118,8 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
 
 def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True) -> None:
     """Plots, table, best experiment and, with `confirmed`, the confirmation, into the folder and the study's run."""
-    from fashion_ml.sweep.confirm import confirm
-    from fashion_ml.sweep.report import write_report
+    from fashion_ml.sweep.confirm import confirm, note_confirmed
+    from fashion_ml.sweep.report import BEST, write_report
     from fashion_ml.sweep.study import begun_run_of
     from fashion_ml.tracking.run import attach_id
 
@@ -127,6 +127,7 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True)
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
     wanted = confirmed and spec.confirm.best
     again = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if wanted else []
+    note_confirmed(spec, again, folder / "report" / BEST, run)
     run.flush()
     for path in paths:
         if path.suffix == ".yaml":

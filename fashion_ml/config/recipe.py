@@ -11,6 +11,8 @@ from fashion_ml.config.base import Section
 from fashion_ml.config.settings import settings_of
 
 SEED = "training.seed"
+RECIPE = "recipe"
+"""Tag of a training run: `recipe_id`; runs with the same value are of one recipe."""
 _LENGTHS = ("training.max_train_steps", "training.max_train_epochs", "training.epochs")
 """A run may be resumed with another length, but then it is another recipe."""
 _PLACES = ("data.train_data_dir", "data.reg_data_dir", "data.masks_dir", "data.latents_dir")

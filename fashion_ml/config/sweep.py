@@ -102,12 +102,17 @@ class Pruner(Section):
 
 
 class Confirm(Section):
-    """Training the best settings again with fresh seeds, beside the default: the best of many trials is optimistic."""
+    """Training the best settings and the default again, with fresh training seeds, image seeds and references: the best of many trials is
+    optimistic."""
 
     best: Annotated[int, Field(ge=0)] = 1
     """So many of the best trials; 0 leaves it out."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (101, 102)
-    """Training seeds, other than those of the trials."""
+    seeds: tuple[int, ...] = (101, 102, 103)
+    """Training seeds, at least 3, other than those of the trials."""
+    image_seed: Annotated[int, Field(ge=0)] = 1001
+    """Seed of the images (`evaluation.seed`), other than that of the trials."""
+    references: Text | None = None
+    """Folder of other references; without one half of the experiment's are held back from the search (`evaluation.references_part`)."""
 
 
 class SweepSpec(Section):
@@ -167,6 +172,8 @@ class SweepSpec(Section):
             raise ValueError("sampler.name: grid takes choices, whole numbers, or floats with a step, and no conditions")
         if self.confirm.best and (self.trainer != "lora" or len(self.objectives) > 1):
             raise ValueError("confirm.best: confirming is for a LoRA with one objective; set it to 0")
+        if self.confirm.best:
+            self._check_confirm()
         seen: dict[str, Dimension] = {}
         for name, dimension in self.search_space.items():
             for other, values in dimension.when.items():
@@ -182,6 +189,15 @@ class SweepSpec(Section):
                 "search_space.training.seed: trials train with `seeds`; the best seed is luck, search something else"
             )
         return self
+
+    def _check_confirm(self) -> None:
+        seeds = self.confirm.seeds
+        if len(set(seeds)) < 3:
+            raise ValueError(
+                f"confirm.seeds: {list(seeds)} are fewer than 3; give at least 3 different ones, or set confirm.best to 0"
+            )
+        if used := sorted(set(seeds) & set(self.seeds)):
+            raise ValueError(f"confirm.seeds: {used[0]} is one of the search's seeds; give others")
 
 
 def read_constraint(text: str) -> tuple[str, str, float]:
@@ -225,6 +241,8 @@ def base_experiment(spec: SweepSpec, path: Path) -> Any:
         )
     if not base.evaluation.enabled and any(objective.metric != "val_loss" for objective in spec.objectives):
         problems.append("objectives: the experiment does not evaluate; set evaluation.enabled to true, or use val_loss")
+    if spec.confirm.best and base.evaluation.enabled and base.evaluation.seed == spec.confirm.image_seed:
+        problems.append(f"confirm.image_seed: {spec.confirm.image_seed} is the search's evaluation.seed; give another")
     uses_val_loss = any(o.metric == "val_loss" for o in spec.objectives) or spec.pruner.name in ("median", "hyperband")
     if uses_val_loss and (spec.trainer != "lora" or not flat(base)["data.validation_split"]):
         problems.append("objectives: val_loss needs a LoRA and a data.validation_split above 0")

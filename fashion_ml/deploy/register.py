@@ -11,7 +11,8 @@ from fashion_ml.config import KINDS
 from fashion_ml.errors import InputError
 
 CHAMPION = "champion"
-_METRIC = "weighted_total_loss"
+CLAIM = "claim"
+"""Tag of a version that became champion: what it was shown to be better as, `this LoRA`, `this file` or `this recipe`."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,19 @@ class Registered:
     """Whether the alias is on it now."""
     why: str
     """Why it is, or is not."""
+    claim: str
+    """What it was shown to be better as: `this LoRA` than its base, `this file` or `this recipe` than the champion; empty where it was not."""
 
 
 def register(run_id: str, name: str) -> Registered:
     """Log the networks of a finished training as a model of its run and register them as a version of `name`.
 
-    The evaluation's means of the training's last step are attached. The alias `champion` goes to the first version that was evaluated, and
-    then only to one whose weighted_total_loss is better than the champion's, paired by reference, with an interval that leaves out 0.
+    The evaluation's means of the training's last step are attached. The alias `champion` goes to a LoRA whose weighted_total_loss is
+    better than its base's, and from the second champion on better than the champion's too: as a recipe where both have 3 training
+    seeds, measured by image seeds and references of which no search knows, else as a file, which the version's tag and text then say.
     InputError when the run has nothing to register.
     """
+    from fashion_ml.deploy.champion import judge_champion
     from fashion_ml.tracking.model_registry import log_model
     from fashion_ml.tracking.run import note_of
     from fashion_ml.tracking.run_ids import find_meant
@@ -54,11 +59,12 @@ def register(run_id: str, name: str) -> Registered:
         saver = lora if kind == "train_lora" else stargan
         options, step = (_lora if kind == "train_lora" else _stargan)(client, run_id, Path(temporary))
         version, uri = log_model(run_id, name, saver, options, step)
-    champion, why = _is_better(client, name, run_id, step)
-    if champion:
+    found = judge_champion(client, name, CHAMPION, run_id, step)
+    if found.champion:
+        client.set_model_version_tag(name, version, CLAIM, found.claim)
         client.set_registered_model_alias(name, CHAMPION, version)
-    client.update_model_version(name, version, description=f"Run {run_id}. {note_of(run)} {why}")
-    return Registered(name, version, uri, champion, why)
+    client.update_model_version(name, version, description=f"Run {run_id}. {note_of(run)} {found.why}")
+    return Registered(name, version, uri, found.champion, found.why, found.claim)
 
 
 def _lora(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
@@ -111,36 +117,3 @@ def _config(client: Any, run_id: str, kind: Any, place: Path) -> Any:
     from fashion_ml.tracking.queries import download
 
     return checked(yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8")), kind)
-
-
-def _is_better(client: Any, name: str, run_id: str, step: int) -> tuple[bool, str]:
-    """Whether a run's evaluation beats that of the champion, and a sentence."""
-    from fashion_ml.evaluation.compare import differences, refuse_different
-    from fashion_ml.runs.compare import evaluated
-    from fashion_ml.tracking.model_registry import champion_run
-
-    try:
-        new = evaluated(client, run_id)
-    except InputError:
-        return False, "Not evaluated, so it is no champion."
-    tags = client.get_run(new.run_id).data.tags
-    if tags.get("algorithm") not in ("lora", "stargan") or tags.get("step", str(step)) != str(step):
-        return (
-            False,
-            "Its latest evaluation is not one of these networks at the last step, so it is no champion: fashion-ml evaluate run.",
-        )
-    before = champion_run(client, name, CHAMPION)
-    if before is None:
-        return True, "The first version that was evaluated."
-    try:
-        old = evaluated(client, before)
-        refuse_different([old, new])
-        found = [one for one in differences(old, new, resamples=2000) if one.metric == _METRIC]
-    except InputError as error:
-        return False, f"The champion stays: {error.problems[0]}"
-    if not found:
-        return False, f"The champion stays: without {_METRIC} there is nothing to compare."
-    one = found[0]
-    ends = f" [{one.gain.ends[0]:+.4f}, {one.gain.ends[1]:+.4f}]" if one.gain.ends else ""
-    text = f"{_METRIC} {one.other:.4f}, the champion has {one.first:.4f}; gain {one.gain.mean:+.4f}{ends}: {one.label}."
-    return one.verdict == "better", text

@@ -14,6 +14,7 @@ from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.printable import storable
 from fashion_ml.tracking.run import TrackedRun, open_run
+from fashion_ml.tracking.ui_views import DIGITS, SHORT
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.generate import ImageFolder
@@ -32,7 +33,8 @@ def log_facts(run: TrackedRun, facts: Mapping[str, Any]) -> None:
     encoder = {"encoder": "left out"}
     if facts["encoder"] is not None:
         encoder = {"encoder": facts["encoder"], "encoder_sha256": facts["encoder_sha256"]}
-    run.set_tags({"eval_fingerprint": fingerprint(facts), **encoder})
+    whole = fingerprint(facts)
+    run.set_tags({"eval_fingerprint": whole, SHORT: whole[:DIGITS], **encoder})
     run.log_params({f"eval_settings.{key}": _shortened(value) for key, value in facts.items() if key != "weights"})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fashion_ml.config import Evaluation, LoraExperiment, load_config
 from fashion_ml.data.images import count_images, drawn, read_references, read_training_folder
+from fashion_ml.data.reference_parts import part_of
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.artifacts import write_evaluation
@@ -90,6 +91,7 @@ def _plan(config: LoraExperiment, lora: Path, training: str | None) -> Plan:
     found = read_references(folder, extension, most)
     if (there := count_images(folder)) > most:
         say(drawn(most, there))
+    found = part_of(found, config.evaluation.references_part)
     found = as_prompts(with_lines(found, config.data), config.data)
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
     suite = read_metric_suite(config.evaluation, config.data.cache_dir)

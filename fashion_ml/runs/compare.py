@@ -17,6 +17,7 @@ from fashion_ml.data.images import CaptionedImage, read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.toy import check_encoder, own_references
+from fashion_ml.runs.compare_recipes import trained_as
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runtime.atomic_files import write_text
 
@@ -155,7 +156,8 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     params = run.data.params
     known = {short: params[key] for short, key in _NAMED.items() if key in params}
     name = ", ".join([run.info.run_name or run_id[:8], *(f"{short} {value}" for short, value in known.items())])
-    return replace(read, run_id=evaluation, name=name)
+    recipe, seed = trained_as(client, run)
+    return replace(read, run_id=evaluation, name=name, recipe=recipe, training_seed=seed)
 
 
 _NAMED = {"rank": "network.rank", "lr": "optimizer.learning_rate", "steps": "training.max_train_steps"}

@@ -105,6 +105,7 @@ def roll_up(
     measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
     """
     from fashion_ml.metrics.registry import ATTRIBUTE
+    from fashion_ml.tracking.ui_views import DIGITS, SHORT
 
     kept = [key for key in numbers if (ATTRIBUTE not in key or "similarity" in key) and not key.endswith("_n")]
     values = {f"eval/{key}": numbers[key] for key in kept}
@@ -118,7 +119,7 @@ def roll_up(
         say(f"The numbers stay on evaluation {run_id} and are not copied to the training run: {why}")
         return
     training.log_metrics(values, step=at)
-    training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint})
+    training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint, SHORT: fingerprint[:DIGITS]})
     training.conclude(sentence)
     training.flush()
 

@@ -22,6 +22,7 @@ from fashion_ml.data.images import (
 )
 from fashion_ml.data.masks import Masks, find_masks
 from fashion_ml.data.notices import REFERENCES
+from fashion_ml.data.reference_parts import part_of
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
@@ -126,8 +127,8 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
             if folder is not None
             else spread(items, settings.max_references)
         )
-        references = as_prompts(references, data)
         _say_drawn(references, count_images(folder) if folder is not None and references else len(items), settings)
+        references = as_prompts(part_of(references, settings.references_part), data)
         attempt(partial(_check_vae, settings.vae), None)
         attempt(partial(_look_for_leakage, config, references, items, looks, tell=tell and is_main()), None)
     # a hub is asked last: what is wrong here is said first, and at once

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from fashion_ml.config import EXPERIMENTS, LoraExperiment, StarganExperiment, flat
+from fashion_ml.config.recipe import RECIPE, recipe_id, recipe_of
 from fashion_ml.errors import InputError
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.resume import find_run_to_resume
@@ -230,6 +231,7 @@ def _opened(
         "algorithm": algorithm,
         "base_model": about.base_model,
         "data_digest": about.digest,
+        RECIPE: recipe_id(recipe_of(type(config), flat(config), about.digest)),
     }
     going_on = earlier if earlier and earlier.run_id else None  # a folder without a run becomes that of a new one
     if config.tracking.offline:

@@ -1,17 +1,20 @@
-"""The best settings trained again with fresh seeds, beside the default: the best of many trials is optimistic."""
+"""The best settings trained again with fresh seeds, beside the default, and measured by what the search has not seen.
+
+The best of many trials is optimistic: it was chosen for its luck too.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from fashion_ml.config import SweepSpec, as_overrides
-from fashion_ml.evaluation.compare import Difference, Evaluated, differences, refuse_different
+from fashion_ml.evaluation.compare import Difference, Evaluated
+from fashion_ml.evaluation.recipes import compare_recipes
+from fashion_ml.evaluation.verdicts import too_few, verdict_of
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import best_trials
@@ -37,7 +40,7 @@ class Confirmed:
     fresh: float
     """Mean of these settings over the fresh seeds."""
     difference: Difference
-    """Paired on references, seeds averaged; `gain` is positive where these settings are better than the default."""
+    """Over training seeds and references; `gain` is positive where these settings are better than the default."""
 
     def sentence(self, metric: str) -> str:
         """Both numbers, and how sure the second is."""
@@ -45,7 +48,7 @@ class Confirmed:
         ends = f" [{gain.ends[0]:+.4f}, {gain.ends[1]:+.4f}]" if gain.ends else ""
         return (
             f"trial {self.trial}: {metric} {self.searched:.4f} in the search, {self.fresh:.4f} with fresh seeds; the default has "
-            f"{self.default:.4f}; gain {gain.mean:+.4f}{ends}: {self.difference.label}"
+            f"{self.default:.4f}; gain of this recipe {gain.mean:+.4f}{ends}: {self.difference.label}"
         )
 
 
@@ -57,23 +60,24 @@ def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path,
         return []
     wanted: dict[str, Mapping[str, Any]] = {"default": {}}
     wanted |= {f"trial_{trial.user_attrs['slot']:04d}": trial.params for trial in best}
-    averaged = {}
+    trained = {}
     for name, params in wanted.items():
         try:
-            averaged[name] = _averaged(spec, name, params, base_yaml, folder, run)
+            trained[name] = _trained(spec, name, params, base_yaml, folder, run)
         except TrialError as error:
             say(f"{name} cannot be confirmed: {error}")
     found = []
     for trial in best:
-        other = averaged.get(f"trial_{trial.user_attrs['slot']:04d}")
-        if other is None or "default" not in averaged:
+        other = trained.get(f"trial_{trial.user_attrs['slot']:04d}")
+        if other is None or "default" not in trained:
             continue
-        (entry,) = [one for one in differences(averaged["default"], other, resamples=2000) if one.metric == metric]
+        entry = _difference(trained["default"], other, metric)
         found.append(Confirmed(trial.user_attrs["slot"], trial.params, trial.values[0], entry.first, entry.other, entry))
         say(found[-1].sentence(metric))
     path = folder / "confirmation.json"
     rows = [{**asdict(one), "verdict": one.difference.verdict, "sentence": one.sentence(metric)} for one in found]
-    write_text(path, json.dumps({"metric": metric, "seeds": list(spec.confirm.seeds), "confirmed": rows}, indent=2) + "\n")
+    measured_by = {"seeds": list(spec.confirm.seeds), "image_seed": spec.confirm.image_seed, "references": _references(spec)}
+    write_text(path, json.dumps({"metric": metric, **measured_by, "claim": "this recipe", "confirmed": rows}, indent=2) + "\n")
     run.log_file(path, "report")
     if not found:
         return []
@@ -95,15 +99,52 @@ def _best(spec: SweepSpec, study: optuna.Study) -> Sequence[optuna.trial.FrozenT
     return sorted(feasible, key=lambda trial: sign * trial.values[0])[: spec.confirm.best]
 
 
-def _averaged(
+def _difference(default: list[Evaluated], other: list[Evaluated], metric: str) -> Difference:
+    """The objective, over training seeds and references; it alone was asked for, so it has a verdict whatever metric it is."""
+    result = compare_recipes(default, other)
+    (entry,) = [one for one in result.differences if one.metric == metric]
+    crossed = result.crossed.get(metric)
+    if crossed is None:
+        return replace(entry, why=too_few(result.references))
+    return replace(entry, p=crossed.p, verdict=verdict_of(entry.gain, crossed.p), why="")
+
+
+def _references(spec: SweepSpec) -> str:
+    return spec.confirm.references or "held back from the search"
+
+
+def _fresh(spec: SweepSpec) -> dict[str, Any]:
+    """The settings of what the search has not seen."""
+    chosen = (
+        {"evaluation.references": spec.confirm.references}
+        if spec.confirm.references
+        else {"evaluation.references_part": "held"}
+    )
+    return {"evaluation.seed": spec.confirm.image_seed, **chosen}
+
+
+def note_confirmed(spec: SweepSpec, found: Sequence[Confirmed], path: Path, run: TrackedRun) -> None:
+    """Put what came out at the head of the best settings' file, which holds the search's value already."""
+    if not found or not path.is_file():
+        return
+    seeds = ", ".join(str(seed) for seed in spec.confirm.seeds)
+    head = (
+        f"# Confirmed with training seeds {seeds}, image seed {spec.confirm.image_seed} and references {_references(spec)}:\n"
+    )
+    first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    write_text(path, f"{first}\n{head}# {found[0].sentence(spec.objectives[0].metric)}.\n{rest}")
+    run.log_file(path, "report")
+
+
+def _trained(
     spec: SweepSpec, name: str, params: Mapping[str, Any], base_yaml: Path, folder: Path, run: TrackedRun
-) -> Evaluated:
-    """Train with every fresh seed; one evaluation whose numbers are the means over them."""
+) -> list[Evaluated]:
+    """Train with every fresh seed and measure each."""
     from fashion_ml.runs.compare import evaluated
 
     evaluations = []
     for seed in spec.confirm.seeds:
-        settings = as_overrides({**params, "training.seed": seed})
+        settings = as_overrides({**params, "training.seed": seed, **_fresh(spec)})
         place = own_folder(folder / name / f"seed_{seed}", {"study": run.run_id, **settings})
         note = place / "run_id.txt"
         if not note.is_file():
@@ -117,8 +158,4 @@ def _averaged(
             run.close_child(run_id, "FAILED", str(error))
             raise
         evaluations.append(evaluated(run.client, facts["evaluation"]["run_id"]))
-    refuse_different(evaluations)
-    tables = pd.concat([one.table for one in evaluations])
-    keys = [key for key in ("reference", "seed") if key in tables]
-    means = tables.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
-    return Evaluated(evaluations[0].run_id, name, evaluations[0].facts, means)
+    return evaluations

@@ -16,7 +16,7 @@ from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.launch import best_trials, values_of_complete
 from fashion_ml.sweep.study import trials_of
-from fashion_ml.sweep.trial import PROCESS_SECONDS
+from fashion_ml.sweep.trial import PROCESS_SECONDS, references_of_search
 
 if TYPE_CHECKING:
     import optuna
@@ -88,9 +88,8 @@ def _experiments(spec: SweepSpec, best: Sequence[optuna.trial.FrozenTrial], base
     for trial in best:
         path = folder / (BEST if len(best) == 1 else f"best_{trial.user_attrs['slot']:04d}.yaml")
         values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(spec.objectives, trial.values, strict=True))
-        head = (
-            f"# Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}).\n"
-        )
+        by = ", by the half of the references that is the search's" if references_of_search(spec) else ""
+        head = f"# Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}{by}).\n"
         write_text(path, head + to_yaml(best_experiment(spec, trial, base_yaml)))
         paths.append(path)
     return paths

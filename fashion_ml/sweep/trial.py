@@ -115,7 +115,8 @@ class TrialRunner:
 
     def train(self, trial: optuna.Trial, params: Mapping[str, Any], seed: int, *, prune: bool) -> dict[str, Any]:
         """The facts of a training of a trial with one seed; one that was cut off goes on, one that is there is not repeated."""
-        slot, settings = trial.user_attrs[SLOT], as_overrides({**params, "training.seed": seed})
+        slot = trial.user_attrs[SLOT]
+        settings = as_overrides({**params, "training.seed": seed, **references_of_search(self._spec)})
         folder = own_folder(self._folder / f"trial_{slot:04d}" / f"seed_{seed}", {"study": self._parent.run_id, **settings})
         run_id = self._run_of(trial, params, seed, folder)
         watched = _WATCHED.get(self._spec.pruner.name) if prune else None
@@ -162,6 +163,11 @@ class TrialRunner:
             run_id = self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id
         trial.set_user_attr(key, run_id)
         return run_id
+
+
+def references_of_search(spec: SweepSpec) -> dict[str, str]:
+    """The setting that holds half of the references back, where the best trials are confirmed by them."""
+    return {"evaluation.references_part": "search"} if spec.confirm.best and not spec.confirm.references else {}
 
 
 def own_folder(folder: Path, identity: Mapping[str, str]) -> Path:

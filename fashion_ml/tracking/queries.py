@@ -12,7 +12,7 @@ from fashion_ml.runtime.process_id import is_gone
 from fashion_ml.tracking.mlflow_private import runs_page, view_tag
 from fashion_ml.tracking.sender import is_temporary
 from fashion_ml.tracking.spooled_client import send_rest
-from fashion_ml.tracking.ui_views import VIEWS, View, tag_of
+from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, tag_of
 
 if TYPE_CHECKING:
     pass
@@ -20,6 +20,9 @@ from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.offline_client import OfflineClient
 from fashion_ml.tracking.run import AWAY_SECONDS, PROCESS_TAG, TrackedRun, attach, runs_below
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+
+_RANKINGS = 4
+"""Fingerprints of one kind of run that have a view of their own."""
 
 
 def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
@@ -120,15 +123,19 @@ def runs_link(experiment_id: str, base_url: str = "http://127.0.0.1:5000", view:
 
 
 def kept_views(experiment_id: str) -> list[View]:
-    """The ready views for the kinds of runs that an experiment has, put there where they are missing or old."""
+    """The ready views for the kinds of runs that an experiment has, put there where they are missing or old; of rankings one for each of the
+    newest fingerprints."""
     client = open_tracking()
     tags = client.get_experiment(experiment_id).tags
     found = []
     for view in VIEWS:
-        if client.search_runs([experiment_id], f"tags.kind = '{view.kind}'", max_results=1):
-            if tags.get(view_tag(view.key)) != tag_of(view):
-                client.set_experiment_tag(experiment_id, view_tag(view.key), tag_of(view))
-            found.append(view)
+        runs = client.search_runs([experiment_id], f"tags.kind = '{view.kind}'", max_results=1000 if view.measured_by else 1)
+        fingerprints = dict.fromkeys(one for run in runs if (one := run.data.tags.get(view.measured_by, "")))
+        ranked = [of_fingerprint(view, one, newest=not number) for number, one in enumerate(fingerprints)][:_RANKINGS]
+        found += ranked or ([view] if runs else [])
+    for view in found:
+        if tags.get(view_tag(view.key)) != tag_of(view):
+            client.set_experiment_tag(experiment_id, view_tag(view.key), tag_of(view))
     return found
 
 

@@ -1,11 +1,12 @@
 """Ready views of the MLflow UI's runs table: the columns that matter for one kind of run, the best first.
 
+A ranking holds runs that were measured in one way: there is one for each fingerprint, which the first 8 digits of it tell apart.
 A view is kept as a tag of the experiment and opened by a link; mlflow_private.py knows MLflow's form of both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, better
 from fashion_ml.tracking.mlflow_private import parallel_coordinates, view_state, view_value
@@ -24,28 +25,40 @@ class View:
     ascending: bool
     params: tuple[str, ...]
     metrics: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    measured_by: str = ""
+    """The tag with the fingerprint of what the order is by; empty where no measurement orders the runs."""
+    fingerprint: str = ""
+    """The one that all its runs have; empty for any."""
     charts: bool = False
     """Whether it opens with parallel coordinates over these params and metrics instead of the table."""
 
+
+SHORT = "fingerprint"
+"""Tag of evaluations and of trainings that were evaluated: the first digits of the fingerprint, for people."""
+DIGITS = 8
 
 VIEWS = (
     View(
         "fashion-ml-lora",
         "LoRA trainings",
         "train_lora",
-        f"metrics.`eval/{TOTAL}`",
-        better(TOTAL) == "lower",
+        f"metrics.`eval/gain_{TOTAL}`",
+        False,
         ("network.rank", "optimizer.learning_rate"),
-        ("total_loss", f"eval/{TOTAL}", f"eval/gain_{TOTAL}"),
+        (f"eval/gain_{TOTAL}", f"eval/gain_{TOTAL}_low", f"eval/gain_{TOTAL}_high", f"eval/{TOTAL}", "total_loss"),
+        tags=(SHORT,),
+        measured_by="eval.fingerprint",
     ),
     View(
         "fashion-ml-lora-charts",
         "LoRA trainings compared",
         "train_lora",
-        f"metrics.`eval/{TOTAL}`",
-        better(TOTAL) == "lower",
+        f"metrics.`eval/gain_{TOTAL}`",
+        False,
         ("network.rank", "optimizer.learning_rate"),
-        ("total_loss", f"eval/{TOTAL}"),
+        ("total_loss", f"eval/{TOTAL}", f"eval/gain_{TOTAL}"),
+        measured_by="eval.fingerprint",
         charts=True,
     ),
     View(
@@ -62,15 +75,19 @@ VIEWS = (
             "eval/ssim",
             "eval/diversity",
         ),
+        tags=(SHORT,),
+        measured_by="eval.fingerprint",
     ),
     View(
         "fashion-ml-evaluations",
         "evaluations",
         "evaluation",
-        f"metrics.`{TOTAL}`",
-        better(TOTAL) == "lower",
+        f"metrics.`gain_{TOTAL}`",
+        False,
         ("network.rank", "optimizer.learning_rate"),
-        (TOTAL, *SIMILARITY_OF, f"gain_{TOTAL}"),
+        (f"gain_{TOTAL}", TOTAL, *SIMILARITY_OF),
+        tags=(SHORT,),
+        measured_by="eval_fingerprint",
     ),
     View(
         "fashion-ml-sweeps",
@@ -84,10 +101,21 @@ VIEWS = (
 )
 
 
+def of_fingerprint(view: View, fingerprint: str, *, newest: bool) -> View:
+    """The view of the runs that have a fingerprint; the newest has the plain key, so that links to it stay."""
+    short = fingerprint[:DIGITS]
+    key = view.key if newest else f"{view.key}-{short}"
+    return replace(view, key=key, title=f"{view.title}, measured as {short}", fingerprint=fingerprint)
+
+
 def tag_of(view: View) -> str:
     """The value of the experiment's tag that holds a view."""
-    columns = [*(f"params.`{name}`" for name in view.params), *(f"metrics.`{name}`" for name in view.metrics)]
-    state = view_state(f"tags.kind = '{view.kind}'", view.order_by, view.ascending, columns)
+    columns = [*(f"tags.`{name}`" for name in view.tags), *(f"params.`{name}`" for name in view.params)]
+    columns += [f"metrics.`{name}`" for name in view.metrics]
+    runs = f"tags.kind = '{view.kind}'"
+    if view.fingerprint:
+        runs += f" and tags.`{view.measured_by}` = '{view.fingerprint}'"
+    state = view_state(runs, view.order_by, view.ascending, columns)
     if view.charts:
         state |= parallel_coordinates(view.key, view.title, view.params, view.metrics)
     return view_value(state)

@@ -32,7 +32,7 @@ SPEC: dict[str, Any] = {
     "objectives": [{"metric": "weighted_total_loss"}],
     "constraints": ["parameters <= 1e9"],
     "trials": 3,
-    "confirm": {"best": 1, "seeds": [7]},
+    "confirm": {"best": 1, "seeds": [7, 8, 9]},
     "heartbeat_seconds": 5,
 }
 
@@ -67,7 +67,7 @@ def test_the_tree_is_study_trial_evaluation_and_nothing_is_left_running(swept: F
     trials = [run for run in below if "trial" in run.data.tags]
     confirming = [run for run in below if "confirms" in run.data.tags]
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2"]
-    assert len(confirming) == 2
+    assert len(confirming) == 6
     for run in below:
         assert run.data.tags["kind"] == "train_lora"
         ended = ["evaluation"] if run.info.status == "FINISHED" else []
@@ -91,7 +91,8 @@ def test_the_best_trial_is_the_lowest_and_its_experiment_trains_to_the_same_valu
     assert swept.facts["best"][0]["values"] == [best["weighted_total_loss"]]
     place = swept.folder / "outputs" / "sweeps" / "small" / "report" / "best.yaml"
     assert yaml.safe_load(place.read_text(encoding="utf-8"))["optimizer"]["learning_rate"] == best["optimizer.learning_rate"]
-    again = fashion_ml("train", "lora", "--config", str(place), "--json", "again.json", cwd=swept.folder, uri=swept.uri)
+    half = ("--set", "evaluation.references_part=search")  # what the trial was measured by
+    again = fashion_ml("train", "lora", "--config", str(place), *half, "--json", "again.json", cwd=swept.folder, uri=swept.uri)
     assert again.returncode == 0, again.stderr
     facts = json.loads((swept.folder / "again.json").read_text(encoding="utf-8"))
     value = facts["evaluation"]["metrics"]["weighted_total_loss"]["lora"]["mean"]
@@ -104,6 +105,12 @@ def test_the_report_is_on_the_studys_run_and_says_both_numbers(swept: Finished):
     assert {"trials.csv", "best.yaml", "optimization_history.png", "slice.png", "confirmation.json"} <= names
     assert "in the search" in swept.stdout
     assert "with fresh seeds; the default has" in swept.stdout
+    assert "no verdict: one reference is fewer than 6" in swept.stdout
+    head = (swept.folder / "outputs" / "sweeps" / "small" / "report" / "best.yaml").read_text(encoding="utf-8").splitlines()[:3]
+    assert "by the half of the references that is the search's" in head[0]
+    assert head[1] == "# Confirmed with training seeds 7, 8, 9, image seed 1001 and references held back from the search:"
+    assert "in the search" in head[2]
+    assert "gain of this recipe" in head[2]
     metrics = client.get_run(swept.facts["run_id"]).data.metrics
     shared = list((swept.folder / "outputs" / "sweeps" / "small" / "cache").glob("base_*"))
     assert len([path for path in shared if path.is_dir()]) == 1

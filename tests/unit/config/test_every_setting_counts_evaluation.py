@@ -126,6 +126,7 @@ class Runs:
     def full(self) -> Whole:
         """Everything at the values of the table, but for what would switch the rest off."""
         apart = ("model.", "evaluation.without", "training.mixed_precision", "evaluation.enabled", "tracking.offline")
+        apart += ("evaluation.references_part",)
         given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
         return self(evaluation__enabled=True, training__sample_every=1, **given)
 
@@ -220,12 +221,12 @@ def is_weighted(runs: Runs) -> bool:
 
 
 def is_rotated(runs: Runs) -> bool:
-    """The colours of the first image are held against those of two of the other three references."""
+    """The colours of the first image are held against those of two of the other five references."""
     from fashion_ml.evaluation.controls import others_of
 
     made = load_picture(runs.full.folder / "evaluation" / "images" / "lora" / "0_0.png")
-    targets = [fit(load_picture(runs.place / "references" / f"{number}.png"), made.size) for number in range(4)]
-    losses = [1 - max(color_correlation(made, targets[other]), 0) for other in others_of(4, 2)[0]]
+    targets = [fit(load_picture(runs.place / "references" / f"{number}.png"), made.size) for number in range(6)]
+    losses = [1 - max(color_correlation(made, targets[other]), 0) for other in others_of(6, 2)[0]]
     table = runs.full.table
     specific = table["others_color_loss"] - table["color_loss"]
     return (
@@ -240,6 +241,19 @@ def refuses_what_was_trained_on(runs: Runs) -> bool:
     with pytest.raises(InputError, match=r"evaluation\.strict: the references are the training images"):
         runs(evaluation__enabled=True, evaluation__strict=True)
     return True
+
+
+def in_halves(runs: Runs) -> bool:
+    """Of seven references four are searched by and the other three held."""
+    few = {"without": "fashion_clip", "extra_metrics": ["masked_color"], "num_inference_steps": 1, "images_per_reference": 1}
+    few |= {"enabled": True, "references": "references"}
+
+    def of(part: str) -> set[str]:
+        given = {f"evaluation__{name}": value for name, value in {**few, "references_part": part}.items()}
+        return set(runs(**given).table["reference"])
+
+    search, held = of("search"), of("held")
+    return (len(search), len(held), len(search | held)) == (4, 3, 7)
 
 
 def has_seeds(runs: Runs) -> bool:
@@ -291,6 +305,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     ),
     "evaluation.references": ("references", lambda runs: runs.full.table["reference"].tolist()[0] == "0.png"),
     "evaluation.max_references": (6, lambda runs: runs.full.table["reference"].nunique() == 6),
+    "evaluation.references_part": ("search", in_halves),
     "evaluation.images_per_reference": (1, lambda runs: len(runs.full.table) == 6),
     "evaluation.seed": (303, has_seeds),
     "evaluation.num_inference_steps": (14, lambda runs: {call.steps for call in runs.full.calls} == {14}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from fashion_ml.sweep import confirm as confirm_module
 from fashion_ml.sweep import launch, local_workers
 from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, directions_of, open_study, planned, sampler_of, set_run, storage_url, study_folder
-from fashion_ml.sweep.trial import TrialRunner
+from fashion_ml.sweep.trial import TrialRunner, references_of_search
 from tests.unit.config.leaves import leaves, repeated
 
 PROJECT = Path(__file__).parents[3]
@@ -203,11 +203,16 @@ def deadline(sweeps: Sweeps, minutes: float) -> float:
 
 def confirmed(sweeps: Sweeps, **settings: Any) -> list[tuple[str, str]]:
     """The trainings that confirming makes: what is trained, and the seed."""
-    sweep, made = sweeps(confirm=settings, trials=3), list[tuple[str, str]]()
+    return [(name, given["training.seed"]) for name, given in confirming(sweeps, **settings)]
+
+
+def confirming(sweeps: Sweeps, **settings: Any) -> list[tuple[str, Mapping[str, str]]]:
+    """The trainings that confirming makes: what is trained, and its settings."""
+    sweep, made = sweeps(confirm=settings, trials=3), list[tuple[str, Mapping[str, str]]]()
     sweep.trained()
 
     def training(trainer: str, base: Path, given: Any, folder: Path, *_: Any) -> Any:
-        made.append((folder.parent.name, given["training.seed"]))
+        made.append((folder.parent.name, given))
         raise confirm_module.TrialError("enough is known")
 
     run = SimpleNamespace(
@@ -222,6 +227,17 @@ def confirmed(sweeps: Sweeps, **settings: Any) -> list[tuple[str, str]]:
         patch.setattr(confirm_module, "run_training", training)
         confirm_module.confirm(sweep.spec, sweep.study, sweep.folder / "base.yaml", sweep.folder / "confirm", run)  # type: ignore[arg-type]
     return made
+
+
+def references_of_ones_own(sweeps: Sweeps) -> bool:
+    """Without a folder trials are measured by one half of the references and what is confirmed by the other."""
+    half, own = ({str(given) for _, given in confirming(sweeps, **one)} for one in ({}, {"references": "others"}))
+    searched = [references_of_search(sweeps(confirm=one).spec) for one in ({}, {"references": "others"}, {"best": 0})]
+    return (
+        all("'evaluation.references_part': 'held'" in one for one in half)
+        and all("'evaluation.references': 'others'" in one and "references_part" not in one for one in own)
+        and searched == [{"evaluation.references_part": "search"}, {}, {}]
+    )
 
 
 def heartbeat(sweeps: Sweeps) -> bool:
@@ -313,7 +329,12 @@ SWEEP: dict[str, tuple[Any, Callable[[Sweeps], Any]]] = {
     "timeout_minutes": (1.5, lambda sweeps: deadline(sweeps, 1.5) == 90),
     "seeds": (11, lambda sweeps: sweeps(seeds=[11, 13]).trained()[0] == [11, 13]),
     "confirm.best": (0, lambda sweeps: confirmed(sweeps, best=0) == [] and len(confirmed(sweeps, best=1)) == 2),
-    "confirm.seeds": (17, lambda sweeps: {seed for _, seed in confirmed(sweeps, seeds=[17])} == {"17"}),
+    "confirm.seeds": (17, lambda sweeps: {seed for _, seed in confirmed(sweeps, seeds=[17, 18, 19])} == {"17"}),
+    "confirm.image_seed": (
+        2002,
+        lambda sweeps: {g["evaluation.seed"] for _, g in confirming(sweeps, image_seed=2002)} == {"2002"},
+    ),
+    "confirm.references": ("others", references_of_ones_own),
     "storage": ("sqlite:///elsewhere.db", where_it_is_kept),
     "heartbeat_seconds": (19, heartbeat),
 }

@@ -77,11 +77,13 @@ def test_the_ready_views_show_metrics_that_there_are_and_the_best_first():
     trained = {"total_loss", "d_loss", "confirmed_gain"}
     for view in VIEWS:
         for name in view.metrics:
-            plain = re.sub(r"^(eval/)?(latent_|gain_|best_|confirmed_)?", "", name)
+            plain = re.sub(r"^(eval/)?(latent_|gain_|best_|confirmed_)?(.*?)(_low|_high)?$", r"\3", name)
             assert name in trained or metric_of(plain), name
-        ordered = re.fullmatch(r"metrics\.`(?:eval/)?(\w+)`", view.order_by)
-        if ordered:
-            assert view.ascending == (better(ordered[1]) == "lower")
+        ordered = re.fullmatch(r"metrics\.`(?:eval/)?(gain_)?(\w+)`", view.order_by)
+        if ordered and ordered[1]:
+            assert not view.ascending  # a gain is the better the more it is
+        elif ordered:
+            assert view.ascending == (better(ordered[2]) == "lower")
 
 
 def test_the_losses_and_the_total_of_a_pair_follow_from_its_similarities():

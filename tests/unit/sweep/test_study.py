@@ -89,6 +89,10 @@ def test_a_training_loss_is_no_objective_and_the_reason_is_given(metric: str, tm
             {"objectives": [{"metric": "ssim"}], "pruner": {"name": "wilcoxon"}},
             "pruner.name: wilcoxon compares weighted_total_loss, not ssim",
         ),
+        ({"confirm": {"seeds": [101, 102]}}, "confirm.seeds: .*fewer than 3; give at least 3 different ones"),
+        ({"confirm": {"seeds": [101, 102, 102]}}, "confirm.seeds: .*fewer than 3"),
+        ({"confirm": {"seeds": [0, 101, 102]}}, "confirm.seeds: 0 is one of the search's seeds; give others"),
+        ({"confirm": {"image_seed": 0}}, "confirm.image_seed: 0 is the search's evaluation.seed; give another"),
         ({"experiment": "none.yaml"}, "config: .*none.yaml' does not exist"),
     ],
 )
@@ -125,6 +129,7 @@ def test_directions_follow_from_the_metric_unless_given(tmp_path: Path):
             {"constraints": ["specific_color_loss >= 0"]},
             "constraints: 'specific_color_loss' is measured, and no trial is to be chosen by it",
         ),
+        ({"objectives": [{"metric": "parameters"}]}, "confirm.best: parameters is not compared image by image; set it to 0"),
     ],
 )
 def test_an_objective_that_no_trial_could_meet_is_refused_before_any_trains(changes: dict[str, Any], says: str, tmp_path: Path):

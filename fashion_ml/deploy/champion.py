@@ -1,0 +1,149 @@
+"""Whether a new version is the champion: better than its base, better than the champion, and as what that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fashion_ml.config.recipe import RECIPE, SEED
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.aggregate import Comparison, compare, shown
+from fashion_ml.evaluation.compare import Difference, Evaluated, differences, refuse_different
+from fashion_ml.evaluation.recipes import compare_recipes
+from fashion_ml.evaluation.verdicts import PRIMARY
+from fashion_ml.metrics.crossed import FEWEST_SEEDS
+
+_BASE = "base_"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What becomes of a version."""
+
+    champion: bool
+    claim: str
+    """`this LoRA`, `this file` or `this recipe`; empty where it is no champion."""
+    why: str
+    """A sentence or two."""
+
+
+def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int) -> Judgement:
+    """Judge the latest evaluation of a training run, which is to be of its networks at `step`, beside that of the champion of a model."""
+    from fashion_ml.runs.compare import evaluated
+    from fashion_ml.tracking.model_registry import champion_run
+
+    try:
+        new = evaluated(client, run_id)
+    except InputError:
+        return Judgement(False, "", "Not evaluated, so it is no champion.")
+    tags = client.get_run(new.run_id).data.tags
+    if tags.get("algorithm") not in ("lora", "stargan") or tags.get("step", str(step)) != str(step):
+        why = "Its latest evaluation is not one of these networks at the last step, so it is no champion: fashion-ml evaluate run."
+        return Judgement(False, "", why)
+    own = against_base(new)
+    if own is not None and own.verdict != "better":
+        return Judgement(False, "", f"No champion: {of_base(own)}.")
+    seen = " The references were the training images." if tags.get("references_seen_in_training") == "true" else ""
+    text = f"This LoRA: {of_base(own)}.{seen}" if own else "It has no base to be better than."
+    before = champion_run(client, name, alias)
+    if before is None:
+        return Judgement(True, "this LoRA" if own else "this file", f"The first champion. {text}")
+    try:
+        return _against_champion(client, before, run_id, new, text)
+    except InputError as error:
+        return Judgement(False, "", f"The champion stays: {error.problems[0]}")
+
+
+def against_base(new: Evaluated) -> Comparison | None:
+    """The primary metric of a LoRA against its base, by its table; None without a base or without the metric."""
+    if f"{_BASE}{PRIMARY}" not in new.table or PRIMARY not in new.table:
+        return None
+    base = pd.DataFrame({PRIMARY: new.table[f"{_BASE}{PRIMARY}"]})
+    reference = [str(one) for one in new.table["reference"]]
+    return compare(base, new.table[[PRIMARY]], reference, resamples=new.resamples).get(PRIMARY)
+
+
+def of_base(own: Comparison) -> str:
+    """What came out against the base."""
+    assert own.gain is not None
+    label = own.verdict or f"no verdict, {own.why}"
+    return f"{PRIMARY} {own.lora.mean:.4f}, the base has {own.base.mean:.4f}; gain {shown(own.gain, '+')}: {label}"
+
+
+def _against_champion(client: Any, before: str, run_id: str, new: Evaluated, text: str) -> Judgement:
+    from fashion_ml.runs.compare import evaluated
+
+    old = evaluated(client, before)
+    refuse_different([old, new])
+    found = [one for one in differences(old, new, resamples=2000) if one.metric == PRIMARY]
+    if not found:
+        return Judgement(False, "", f"The champion stays: without {PRIMARY} there is nothing to compare.")
+    recipe, said = _as_recipe(client, before, run_id, old, new)
+    if recipe is not None and recipe.verdict == "better":
+        return Judgement(True, "this recipe", f"{_line('This recipe', recipe)} {text}")
+    file = _line("This file", found[0])
+    if recipe is not None:
+        said = f"Of its recipe that is not shown: {_line('this recipe', recipe)}"
+    if found[0].verdict != "better":
+        return Judgement(False, "", f"The champion stays: {file} {said}")
+    return Judgement(True, "this file", f"{file} This is said of this file alone. {said} {text}")
+
+
+def _line(what: str, one: Difference) -> str:
+    return f"{what} has {PRIMARY} {one.other:.4f}, the champion {one.first:.4f}; gain {shown(one.gain, '+')}: {one.label}."
+
+
+def _as_recipe(client: Any, before: str, run_id: str, old: Evaluated, new: Evaluated) -> tuple[Difference | None, str]:
+    """The recipes of two trainings compared, where the store has enough of each; else why not."""
+    if old.recipe is None or new.recipe is None:
+        return None, ""
+    if old.recipe == new.recipe:
+        return None, "Both are of one recipe."
+    searched = _known_to_a_search(client, new.facts)
+    if searched:
+        return None, searched
+    sides = [_trainings(client, one, str(new.facts.get("fingerprint"))) for one in (before, run_id)]
+    fewest = min(len(side) for side in sides)
+    if fewest < FEWEST_SEEDS:
+        return None, (
+            f"Of recipes something can be said from {FEWEST_SEEDS} training seeds of each on, measured in the same way; here are "
+            f"{len(sides[0])} of the champion's and {len(sides[1])} of this one."
+        )
+    try:
+        found = compare_recipes(sides[0], sides[1])
+    except InputError as error:
+        return None, f"As recipes they cannot be compared: {error.problems[0]}."
+    return next((one for one in found.differences if one.metric == PRIMARY), None), ""
+
+
+def _trainings(client: Any, run_id: str, fingerprint: str) -> list[Evaluated]:
+    """The trainings of a run's recipe, one a seed, whose latest evaluations have a fingerprint; its own first."""
+    from fashion_ml.runs.compare import evaluated
+
+    own = client.get_run(run_id)
+    recipe = own.data.tags.get(RECIPE, "")
+    query = f"tags.{RECIPE} = '{recipe}' and tags.`eval.fingerprint` = '{fingerprint}' and attributes.status = 'FINISHED'"
+    there = client.search_runs([own.info.experiment_id], query, max_results=1000) if recipe else []
+    by_seed: dict[str, str] = {}
+    for run in [own, *there]:
+        by_seed.setdefault(run.data.params.get(SEED, ""), run.info.run_id)
+    return [evaluated(client, one) for one in by_seed.values()]
+
+
+def _known_to_a_search(client: Any, facts: Mapping[str, Any]) -> str:
+    """Why image seeds or references are not fresh: a trial of a sweep was measured by them; empty where none was."""
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    trials = client.search_runs(experiments, "tags.trial LIKE '%' and tags.`eval.run_id` LIKE '%'", max_results=1000)
+    for trial in trials:
+        params = client.get_run(trial.data.tags["eval.run_id"]).data.params
+        name = trial.data.tags.get("sweep", "")
+        if params.get("eval_settings.references_sha256") == facts.get("references_sha256"):
+            return (
+                f"The sweep {name} has searched by these references, so of recipes nothing is said: give others (--references)."
+            )
+        if params.get("eval_settings.seed") == str(facts.get("seed")):
+            return f"The sweep {name} has searched by these image seeds, so of recipes nothing is said: give another (--seed)."
+    return ""

@@ -1,0 +1,58 @@
+"""A recipe is what decides the outcome but for the seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from fashion_ml.config import LoraExperiment, StarganExperiment, flat, load_config, load_experiment
+from fashion_ml.config.recipe import recipe_id, recipe_of
+from fashion_ml.config.shipped_files import default_experiment
+
+
+def recipe(**changes: object) -> dict[str, str]:
+    given = {key.replace("__", "."): value for key, value in changes.items()}
+    config = load_config({"model.base": "embedded", "data.train_data_dir": "embedded", **given})
+    return recipe_of(LoraExperiment, flat(config), "digest")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training__seed": 7},
+        {"output__output_name": "other"},
+        {"output__output_dir": "elsewhere"},
+        {"evaluation__seed": 3},
+        {"evaluation__references": "embedded"},
+        {"tracking__experiment": "other"},
+        {"name": "other"},
+        {"training__log_every": 3},
+        {"training__save_state_minutes": 1.0},
+        {"data__train_data_dir": "the/same/data/elsewhere"},
+    ],
+)
+def test_seed_places_names_and_measuring_are_no_part_of_it(changes: dict[str, object]):
+    assert recipe(**changes) == recipe()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network__rank": 8},
+        {"optimizer__learning_rate": 1e-3},
+        {"training__max_train_steps": 7},
+        {"data__flip_aug": True},
+        {"loss__min_snr_gamma": 5.0},
+        {"model__clip_skip": 2},
+    ],
+)
+def test_what_is_learnt_and_for_how_long_is_part_of_it(changes: dict[str, object]):
+    assert recipe_id(recipe(**changes)) != recipe_id(recipe())
+
+
+def test_other_data_are_another_recipe_and_a_stargan_has_one_too():
+    config = load_experiment(default_experiment("experiments/stargan/embedded.yaml"), {}, StarganExperiment)
+    first, other = (recipe_of(StarganExperiment, flat(config), digest) for digest in ("a", "b"))
+    assert recipe_id(first) != recipe_id(other)
+    assert "training.epochs" in first
+    assert "training.seed" not in first
+    assert len(recipe_id(first)) == 12
