@@ -113,7 +113,7 @@ def test_the_report_is_on_the_studys_run_and_says_both_numbers(swept: Finished):
     assert "gain of this recipe" in head[2]
     metrics = client.get_run(swept.facts["run_id"]).data.metrics
     shared = list((swept.folder / "outputs" / "sweeps" / "small" / "cache").glob("base_*"))
-    assert len([path for path in shared if path.is_dir()]) == 1
+    assert len([path for path in shared if path.is_dir()]) == 2  # of the search, and of what confirms it
     assert metrics["best_weighted_total_loss"] == swept.facts["best"][0]["values"][0]
 
 
