@@ -23,7 +23,7 @@ from fashion_ml.evaluation.lora import plan_evaluation
 from fashion_ml.metrics.bootstrap import bootstrap_mean
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.runs.inputs import read_sources
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import say, show_lines
 
 STRENGTHS = (0.6, 0.8, 1.0)
 
@@ -53,8 +53,8 @@ def one_seed(config: LoraExperiment, files: Sequence[tuple[int, Path]], place: P
     """The choice, then the rest of the grid, which finds the choice's images."""
     losses = losses_of(config, files, place)
     candidates = [Candidate(path.name, step, strength) for step, path in files for strength in STRENGTHS]
+    each = config.evaluation.images_per_reference
     choice = choose(candidates, losses.units, losses.score)
-    by_choice = losses.made
     references = list(range(len(losses.plan.references)))
     grid: Mapping[Candidate, Mapping[int, float]] = {one: losses.score(one, references) for one in candidates}
     means = {one: sum(grid[one].values()) / len(references) for one in candidates}
@@ -62,7 +62,7 @@ def one_seed(config: LoraExperiment, files: Sequence[tuple[int, Path]], place: P
     worse = bootstrap_mean([grid[choice.winner][index] - grid[best][index] for index in references])
     return {
         "seed": config.evaluation.seed,
-        "images": f"{by_choice} of {losses.made} ({by_choice / losses.made:.0%})",
+        "images": f"{choice.measured * each} of {choice.whole * each} ({choice.measured / choice.whole:.0%})",
         "chosen": f"{choice.winner} ({means[choice.winner]:.4f}), {len(choice.tied)} not to be told apart",
         "grid": f"{best} ({means[best]:.4f})",
         "worse": f"{worse.mean:+.4f}" + (f" [{worse.ends[0]:+.4f}, {worse.ends[1]:+.4f}]" if worse.ends else ""),
@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=at_least(1), default=3)
     parser.add_argument("--steps", type=at_least(1), default=25, help="sampler steps")
     parser.add_argument("--images", type=at_least(1), default=2, help="images of each reference")
+    parser.add_argument("--keep", type=Path, help="folder for the images, which are used again when it is called again")
     given = parser.parse_args()
+    show_lines()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.run or Path(temporary) / "run"
         if given.run is None:
@@ -85,7 +87,8 @@ def main() -> None:
         few = {"num_inference_steps": given.steps, "images_per_reference": given.images, "extra_metrics": []}
         for seed in range(given.seeds):
             settings = {f"evaluation.{name}": value for name, value in {**few, "seed": seed, "enabled": True}.items()}
-            row = one_seed(load_config(folder / "config.yaml", settings), kept(folder), Path(temporary) / f"seed_{seed}")
+            place = (given.keep or Path(temporary)) / f"seed_{seed}"
+            row = one_seed(load_config(folder / "config.yaml", settings), kept(folder), place)
             for name, value in row.items():
                 say(f"{name:8} {value}")
 

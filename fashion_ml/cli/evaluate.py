@@ -206,6 +206,7 @@ def evaluate_images(
     generated: Annotated[str, option("--generated", help="Folder of images made elsewhere.")],
     reference: Annotated[str, option("--reference", help="Folder of the references.")],
     pairs: Annotated[str, option("--pairs", help="CSV with generated,reference; by equal names when not given.")] = "",
+    pair_by: Annotated[str, option("--pair-by", help="stem, csv, order, or prompt (in a WebUI's picture).")] = "",
     training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
     run: Annotated[
         str, option("--run", help="Attach to this training run (id, first digits, name, latest), whose eval/… it becomes.")
@@ -217,7 +218,7 @@ def evaluate_images(
     set_: Set = None,
     json: Json = "",
 ) -> None:
-    """Measure images made elsewhere (a WebUI, say) against references, paired by file name or by a CSV."""
+    """Measure images made elsewhere (a WebUI, say) against references, paired by file name, CSV, order or prompt."""
     check_json(json)
     from fashion_ml.errors import InputError
     from fashion_ml.evaluation.aggregate import shown, table_names
@@ -234,6 +235,7 @@ def evaluate_images(
         Path(generated),
         Path(reference),
         pairs=Path(pairs) if pairs else None,
+        pair_by=pair_by,
         overrides={**context.obj, **assignments(set_)},
         training=Path(training) if training else None,
         run_id=run,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -28,6 +27,7 @@ from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.memorisation import Memorisation, embed_training, measure_memorisation
 from fashion_ml.evaluation.obedience import held_to_dict
 from fashion_ml.evaluation.pair_controls import MeasuredPairs, Sample, measure_pairs
+from fashion_ml.evaluation.pairing import Names, PairBy, pair_by_of, paired
 from fashion_ml.evaluation.ruler import Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import measure_sets
 from fashion_ml.evaluation.toy import check_encoder, known_to_read, own_references, toy_facts, toy_sentence
@@ -143,15 +143,17 @@ def evaluate_images(
     references: str | Path,
     *,
     pairs: str | Path | None = None,
+    pair_by: str = "",
     training: str | Path | None = None,
     folder: str | Path | None = None,
     **settings: Any,
 ) -> ImagesResult:
     """Measure images made elsewhere against references, without MLflow; the report is written to `folder` where one is given.
 
-    Files are paired by their names without endings, or by the CSV file `pairs` with the columns generated,reference. `training` is the training
-    folder (`N_class` folders), for the nearness to its images. `settings` are those of `evaluation` by their names (`encoder=…`,
-    `extra_metrics=[…]`, `resamples=500`). What cannot be used is left out and told by the logger `fashion_ml`. InputError with every problem
+    Files are paired by their names without endings, or by the CSV file `pairs` with the columns generated,reference (comma, semicolon or tab;
+    UTF-8 or UTF-16), or by `pair_by`: `order`, or `prompt`, which a WebUI wrote into its picture. `training` is the training folder (`N_class`
+    folders), for the nearness to its images. `settings` are those of `evaluation` by their names (`encoder=…`, `extra_metrics=[…]`,
+    `resamples=500`). What cannot be used is left out and told by the logger `fashion_ml`. InputError with every problem
     at once.
     """
     checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images takes", Evaluation.of_images))
@@ -159,7 +161,7 @@ def evaluate_images(
     if place and place.exists() and not place.is_dir():
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that the report is to be written to")
     csv_file = Path(pairs).expanduser() if pairs else None
-    found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), csv_file, names=_ARGUMENTS)
+    found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), csv_file, pair_by=pair_by, names=_ARGUMENTS)
     check_encoder(checked, own_references(str(references)), refuse=True)
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)
@@ -183,31 +185,24 @@ def say_left_out(found: FoundPairs) -> None:
             say(f"no partner for {len(names)} {side} images: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}")
 
 
-@dataclass(frozen=True)
-class Names:
-    """What messages call the two folders and the CSV file."""
-
-    generated: str
-    reference: str
-    pairs: str
+_OPTIONS = Names("--generated", "--reference", "--pairs", "--pair-by")
+_ARGUMENTS = Names("generated", "references", "pairs", "pair_by")
 
 
-_OPTIONS = Names("--generated", "--reference", "--pairs")
-_ARGUMENTS = Names("generated", "references", "pairs")
-
-
-def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None, *, names: Names = _OPTIONS) -> FoundPairs:
-    """Pairs by file stem (`look_01.png` with `look_01.jpg`), or by a CSV with the columns generated,reference (names in these folders).
+def find_pairs(
+    generated: Path, reference: Path, pairs_csv: Path | None = None, *, pair_by: str = "", names: Names = _OPTIONS
+) -> FoundPairs:
+    """Pairs by file stem (`look_01.png` with `look_01.jpg`), or by a CSV with the columns generated,reference (names in these folders), where
+    `pair_by` says so by order, or by the prompt that a WebUI wrote into its picture and the caption beside the reference.
 
     Files that cannot be read, and files without a partner, are left out and listed. InputError when a folder or the CSV cannot be used, when a
     stem stands for several references, or when no pair is left.
     """
-    notices: list[Notice] = []
+    by, notices, bad = pair_by_of(pair_by, pairs_csv, names), list[Notice](), list[str]()
     sides = ((generated, names.generated), (reference, names.reference))
     left, right = (_images(folder, option, notices) for folder, option in sides)
-    wanted = _from_csv(pairs_csv, left, right, names) if pairs_csv else _by_stem(left, right, reference, names)
+    wanted = paired(by, left, right, reference, pairs_csv, names, bad)
     used = {path for pair in wanted for path in pair}
-    bad: list[str] = []
     looked: dict[Path, CaptionedImage] = {}
     for side, option in ((left, names.generated), (right, names.reference)):
         items = [CaptionedImage(path, "", printable(path.name)) for path in side.values() if path in used]
@@ -216,17 +211,17 @@ def find_pairs(generated: Path, reference: Path, pairs_csv: Path | None = None, 
     if not pairs:
         raise InputError(
             [
-                f"{names.generated}: no pair of {str(generated)!r} and {str(reference)!r} can be measured; files are paired by equal names "
-                f"without endings, or by a CSV file ({names.pairs})",
+                f"{names.generated}: no pair of {str(generated)!r} and {str(reference)!r} can be measured by {by}; files are paired by equal "
+                f"names without endings, by a CSV file ({names.pairs}), or as {names.pair_by} says: {', '.join(get_args(PairBy))}",
                 *bad,
             ]
         )
-    paired = {item.path for _, made, wanted_ in pairs for item in (made, wanted_)}
+    in_pairs = {item.path for _, made, wanted_ in pairs for item in (made, wanted_)}
     broken = used - set(looked)
     return FoundPairs(
         pairs,
-        sorted(printable(path.name) for path in left.values() if path not in paired | broken),
-        sorted(printable(path.name) for path in right.values() if path not in paired | broken),
+        sorted(printable(path.name) for path in left.values() if path not in in_pairs | broken),
+        sorted(printable(path.name) for path in right.values() if path not in in_pairs | broken),
         bad,
         [printable(str(place)) for folder in (generated, reference) for place in sorted(folder.iterdir()) if place.is_dir()],
         notices,
@@ -298,47 +293,6 @@ def _images(folder: Path, option: str, notices: list[Notice]) -> dict[str, Path]
         name = composed(path.name)
         found[path.name if name in found else name] = path  # a second spelling of one name is another file
     return found
-
-
-def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path, names: Names) -> list[tuple[Path, Path]]:
-    by_stem: dict[str, Path] = {}
-    for path in right.values():
-        stem = composed(path.stem)
-        if stem in by_stem:
-            raise InputError(
-                f"{names.reference}: {printable(by_stem[stem].name)} and {printable(path.name)} in {str(folder)!r} have one stem; "
-                f"pair by a CSV file ({names.pairs})"
-            )
-        by_stem[stem] = path
-    stems = [(path, composed(path.stem)) for path in left.values()]
-    return [(path, by_stem[stem]) for path, stem in stems if stem in by_stem]
-
-
-def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: Names) -> list[tuple[Path, Path]]:
-    try:
-        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-        rows = [(reader.line_num, row) for row in reader if row.get("generated") or row.get("reference")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{names.pairs}: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference"
-        ) from None
-    if not {"generated", "reference"} <= set(reader.fieldnames or ()):
-        raise InputError(f"{names.pairs}: {str(path)!r} has no columns generated and reference; its first line must name them")
-    pairs, problems = [], list[str]()
-    for number, row in rows:
-        a, b = (composed(row[side] or "") for side in ("generated", "reference"))
-        sides = ((a, "generated", left), (b, "reference", right))
-        missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
-        problems += [f"{names.pairs}: line {number} of {str(path)!r}: {said}" for said in missing]
-        if not missing and (left[a], right[b]) in pairs:
-            problems.append(
-                f"{names.pairs}: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
-            )
-        elif not missing:
-            pairs.append((left[a], right[b]))
-    if problems:
-        raise InputError(problems)
-    return pairs
 
 
 def _memorisation(

@@ -88,6 +88,7 @@ def run_images(
     reference: Path,
     *,
     pairs: Path | None,
+    pair_by: str = "",
     overrides: Mapping[str, Any],
     training: Path | None,
     run_id: str,
@@ -103,7 +104,7 @@ def run_images(
     from fashion_ml.tracking.store import open_tracking
 
     settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
-    found = find_pairs(generated, reference, pairs)
+    found = find_pairs(generated, reference, pairs, pair_by=pair_by)
     check_encoder(settings, own_references(str(reference)), refuse=True)
     if not run_id:
         reports = report_experiment(experiment)

@@ -1,0 +1,175 @@
+"""Which image of a folder belongs to which reference: by stem, by a CSV file, by order, or by the prompt in a WebUI's picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from fashion_ml.data.folder_listing import list_folder, read_captions
+from fashion_ml.data.picture_prompts import plain_prompt, prompt_of
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.printable import composed, printable
+
+PairBy = Literal["stem", "csv", "order", "prompt"]
+Wanted = list[tuple[Path, Path]]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What messages call the two folders, the CSV file, and how to pair."""
+
+    generated: str
+    reference: str
+    pairs: str
+    pair_by: str
+
+
+def pair_by_of(given: str, pairs_csv: Path | None, names: Names) -> PairBy:
+    """How to pair: what was given, else by the CSV file where there is one, else by stem. InputError for other words, and contradictions."""
+    if not given:
+        return "csv" if pairs_csv else "stem"
+    if given not in get_args(PairBy):
+        raise InputError(f"{names.pair_by}: {given!r} is not accepted; use {', '.join(get_args(PairBy))}")
+    if (given == "csv") != (pairs_csv is not None):
+        missing = (
+            f"needs a file; give it as {names.pairs}" if given == "csv" else f"contradicts {names.pairs}; leave one of them out"
+        )
+        raise InputError(f"{names.pair_by}: {given} {missing}")
+    return next(one for one in get_args(PairBy) if one == given)
+
+
+def paired(
+    by: PairBy, left: dict[str, Path], right: dict[str, Path], folder: Path, csv_file: Path | None, names: Names, bad: list[str]
+) -> Wanted:
+    """The pairs of generated and reference files; `left` and `right` are files by name, `folder` that of the references.
+
+    What cannot be paired for a reason of its own is described in `bad`. InputError when the way of pairing cannot be used.
+    """
+    if by == "csv":
+        assert csv_file is not None
+        return _from_csv(csv_file, left, right, names)
+    if by == "order":
+        return _by_order(left, right)
+    return _by_prompt(left, right, folder, names, bad) if by == "prompt" else _by_stem(left, right, folder, names)
+
+
+def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path, names: Names) -> Wanted:
+    by_stem: dict[str, Path] = {}
+    for path in right.values():
+        stem = composed(path.stem)
+        if stem in by_stem:
+            raise InputError(
+                f"{names.reference}: {printable(by_stem[stem].name)} and {printable(path.name)} in {str(folder)!r} have one stem; "
+                f"pair by a CSV file ({names.pairs})"
+            )
+        by_stem[stem] = path
+    stems = [(path, composed(path.stem)) for path in left.values()]
+    return [(path, by_stem[stem]) for path, stem in stems if stem in by_stem]
+
+
+def _by_order(left: dict[str, Path], right: dict[str, Path]) -> Wanted:
+    """The first with the first and so on, numbers in names by their value; what one folder has more stays alone."""
+    first, second = (sorted(side.values(), key=lambda path: _natural(path.name)) for side in (left, right))
+    pairs = list(zip(first, second, strict=False))
+    if pairs:
+        a, b = (printable(path.name) for path in pairs[0])
+        say(f"Paired by order, {len(pairs)} pairs: {a} with {b}, and so on")
+    return pairs
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """`look_2` before `look_10`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in re.split(r"(\d+)", name) if part]
+
+
+def _by_prompt(left: dict[str, Path], right: dict[str, Path], folder: Path, names: Names, bad: list[str]) -> Wanted:
+    """Each picture with the reference whose caption its prompt is."""
+    captions: dict[str, list[Path]] = {}
+    known = set(right.values())
+    for path, text in read_captions(folder, list_folder(folder, read_below=True), ".txt", None).found:
+        if path in known:
+            captions.setdefault(plain_prompt(text), []).append(path)
+    if not captions:
+        raise InputError(
+            f"{names.reference}: {str(folder)!r} has no captions to find prompts among; write them beside the pictures (a.png, a.txt)"
+        )
+    pairs = Wanted()
+    without = 0
+    for path in left.values():
+        prompt = prompt_of(path)
+        found = captions.get(plain_prompt(prompt), []) if prompt else []
+        without += prompt is None
+        if len(found) == 1:
+            pairs.append((path, found[0]))
+        elif found:
+            listed = " and ".join(printable(one.name) for one in found[:3])
+            bad.append(
+                f"{names.generated}: {printable(path.name)}: its prompt is the caption of {listed}; pair it by a CSV file ({names.pairs})"
+            )
+    if without:
+        say(f"{without} of {len(left)} generated images hold no prompt of a WebUI (A1111's parameters, ComfyUI's prompt)")
+    return pairs
+
+
+def _text_of(path: Path) -> str:
+    """A CSV's text: UTF-8, or UTF-16 as spreadsheets write it, with its mark or without. UnicodeDecodeError for others."""
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    if b"\0" in content[:200]:
+        return content.decode("utf-16-le" if content[1:2] == b"\0" else "utf-16-be")
+    return content.decode("utf-8-sig")
+
+
+def _rows(text: str) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Numbered rows by the names of the columns, and these names; parted by what the first line is parted by: comma, semicolon or tab."""
+    first, _, rest = text.partition("\n")
+    skipped = 0
+    if first.strip().lower().startswith("sep="):  # Excel's own line
+        text, skipped = rest, 1
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    fields = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = fields
+    rows = [(reader.line_num + skipped, {name: (row.get(name) or "").strip() for name in fields}) for row in reader]
+    return rows, fields
+
+
+def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: Names) -> Wanted:
+    try:
+        rows, fields = _rows(_text_of(path))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{names.pairs}: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference, in UTF-8 or UTF-16"
+        ) from None
+    if not {"generated", "reference"} <= set(fields):
+        raise InputError(f"{names.pairs}: {str(path)!r} has no columns generated and reference; its first line must name them")
+    rows = [(number, row) for number, row in rows if row["generated"] or row["reference"]]
+    return _listed(rows, path, left, right, names)
+
+
+def _listed(
+    rows: Sequence[tuple[int, dict[str, str]]], path: Path, left: dict[str, Path], right: dict[str, Path], names: Names
+) -> Wanted:
+    pairs, problems = Wanted(), list[str]()
+    for number, row in rows:
+        a, b = (composed(row[side]) for side in ("generated", "reference"))
+        sides = ((a, "generated", left), (b, "reference", right))
+        missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
+        problems += [f"{names.pairs}: line {number} of {str(path)!r}: {said}" for said in missing]
+        if not missing and (left[a], right[b]) in pairs:
+            problems.append(
+                f"{names.pairs}: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
+            )
+        elif not missing:
+            pairs.append((left[a], right[b]))
+    if problems:
+        raise InputError(problems)
+    return pairs
