@@ -8,13 +8,14 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from fashion_ml.cli import data, models, runs
 from fashion_ml.cli.evaluate import ComparisonCommand, compare, evaluate_app
 from fashion_ml.cli.kohya_options import import_
-from fashion_ml.cli.options import KEYS
+from fashion_ml.cli.options import KEYS, option
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
@@ -46,12 +47,34 @@ app.command("import")(import_)
 app.command("compare", cls=ComparisonCommand)(compare)
 app.command("data", cls=data.DataCommand)(data.data)
 _INTERRUPTED = 130
+_LANG = "--lang"
+
+
+@app.callback()
+def _of_all(
+    lang: Annotated[str, option(_LANG, help="Language of what is found: en or zh-TW; by LANG when not given.")] = "",
+) -> None:
+    if lang:
+        from fashion_ml.runtime.language import set_language
+
+        set_language(lang)
+
+
+def _lang_first(arguments: list[str]) -> list[str]:
+    """`--lang` may stand anywhere: it is of no one command."""
+    for place, word in enumerate(arguments):
+        if word == "--":
+            break
+        if word == _LANG or word.startswith(f"{_LANG}="):
+            end = place + (2 if word == _LANG else 1)
+            return [*arguments[place:end], *arguments[:place], *arguments[end:]]
+    return arguments
 
 
 def _with_latest(arguments: list[str]) -> list[str]:
     """`--resume` without a folder means the latest run."""
     result = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         result.append(argument)
         if argument == "--resume" and following.startswith("-"):
             result.append("latest")
@@ -109,7 +132,7 @@ def main() -> None:
     # with Python's 700 the imports of torch and mlflow spend more than a second looking for garbage
     gc.set_threshold(20_000, 10, 10)
     command = typer.main.get_command(app)
-    arguments = _with_latest(sys.argv[1:])
+    arguments = _lang_first(_with_latest(sys.argv[1:]))
     from fashion_ml.runtime.console import show_lines
     from fashion_ml.runtime.parent_process import end_with_parent
     from fashion_ml.runtime.signals import interrupt_on_signals

@@ -21,18 +21,19 @@ evaluate_app = typer.Typer(help="Measure what a model makes against references."
 
 
 def report_evaluation(result: EvaluationResult) -> None:
-    """The sentence, then a table as the last lines."""
+    """A table, then what was found in three lines as the last ones."""
     from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.metrics.registry import LOSSES
 
     say("")
-    say(result.sentence)
     rows = []
     for metric in [name for name in LOSSES if name in result.scores]:
         score = result.scores[metric]
         gain = shown(score.gain, "+") if score.gain else ""
         rows.append([metric, shown(score.base), shown(score.lora), gain, score.verdict])
     table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)", ""], rows)
+    say("")
+    say(result.sentence)
 
 
 def _of_runs() -> list[Offered]:
@@ -248,10 +249,11 @@ def evaluate_images(
     if any(left_out):
         say("Left out  {} unreadable, {} generated and {} references without a partner".format(*left_out))
     say("")
-    say(result.sentence)
     names = table_names(result.scores, result.pairs.tables["generated"], result.pairs.references)
     rows = [[label, shown(result.scores[name])] for name, label in names.items()]
     table(["metric", "mean (95 % interval)"], [*rows, *([name, shown(one)] for name, one in result.sets.items())])
+    say("")
+    say(result.sentence)
 
 
 def compare(

@@ -238,14 +238,15 @@ def _report_trained(outcome: StarganOutcome) -> None:
 
 
 def report_stargan(result: GanResult) -> None:
-    """The sentence, then a table as the last lines."""
+    """A table, then what was found in three lines as the last ones."""
     from fashion_ml.evaluation.aggregate import shown
 
     say("")
-    say(result.sentence)
     names = dict.fromkeys(name.removeprefix("latent_") for name in result.labels())
     rows = [
         [name, *(shown(result.scores[key]) if key in result.scores else "" for key in (name, f"latent_{name}"))]
         for name in names
     ]
     table([f"{result.contents} contents", "by reference", "by latent"], rows)
+    say("")
+    say(result.sentence)

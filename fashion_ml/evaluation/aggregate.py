@@ -197,49 +197,6 @@ def summary(scores: dict[str, Comparison], fingerprint: str, text: str, referenc
     }
 
 
-def sentence(scores: dict[str, Comparison]) -> str:
-    """What people want to know, how sure it is, and on a line of its own what cannot be said: the claim is of this LoRA, no more."""
-    return f"{claim_line(scores)}\n{limits_line(scores)}"
-
-
-def claim_line(scores: dict[str, Comparison]) -> str:
-    """What got nearer to the references and what got farther, with verdicts, on the whole and by part."""
-    if PRIMARY not in scores:
-        parts = [f"{_clause(metric, scores[metric].gain)}{_told(scores[metric])}" for metric in PARTS if metric in scores]
-        return f"This LoRA {' and '.join(parts)} against the base model; without FashionCLIP there is no {PRIMARY}."
-    whole = scores[PRIMARY]
-    parts = [f"{metric} {one.gain.mean:+.3f}{_told(one)}" for metric in PARTS if (one := scores.get(metric)) and one.gain]
-    by_part = f" Gain by part: {', '.join(parts)}." if parts else ""
-    return f"This LoRA {_clause(PRIMARY, whole.gain)} against the base model{_told(whole, ': ')}.{by_part}"
-
-
-def limits_line(scores: dict[str, Comparison]) -> str:
-    """What cannot be said: why there is no verdict, what difference would be seen, and that one training says nothing of its recipe."""
-    name = PRIMARY if PRIMARY in scores else next(metric for metric in PARTS if metric in scores)
-    one = scores[name]
-    said = [f"No verdict: {one.why}."] if one.why else []
-    if one.power is not None:
-        said.append(f"{name}: {one.power.sentence()}.")
-    return " ".join([*said, "One training says nothing of its recipe."])
-
-
-def _told(one: Comparison, before: str = " ") -> str:
-    """The verdict, where there is one."""
-    if not one.verdict:
-        return ""
-    return f"{before}{one.verdict}" if before == ": " else f"{before}({one.verdict})"
-
-
-def _clause(metric: str, gain: Interval | None) -> str:
-    assert gain is not None
-    verb = "lowers" if gain.mean >= 0 else "raises"
-    text = f"{verb} {metric} by {abs(gain.mean):.3f}"
-    if gain.ends is None:
-        return text
-    low, high = gain.ends if gain.mean >= 0 else (-gain.ends[1], -gain.ends[0])
-    return f"{text} [{low:.3f}, {high:.3f}]"
-
-
 def shown(interval: Interval, sign: str = "") -> str:
     """A mean with its interval, N/A where there is none."""
     ends_ = f"{interval.ends[0]:{sign}.4f}, {interval.ends[1]:{sign}.4f}" if interval.ends else "N/A"

@@ -19,6 +19,7 @@ from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, write_evaluation
+from fashion_ml.evaluation.findings import of_images
 from fashion_ml.evaluation.fingerprint import fingerprint, suite_facts
 from fashion_ml.evaluation.image_prompts import measure_prompts, read_prompts
 from fashion_ml.evaluation.instruments import read_metric_suite
@@ -30,13 +31,14 @@ from fashion_ml.evaluation.pair_controls import MeasuredPairs, Sample, measure_p
 from fashion_ml.evaluation.pairing import Names, PairBy, pair_by_of, paired
 from fashion_ml.evaluation.ruler import Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import measure_sets
-from fashion_ml.evaluation.toy import check_encoder, known_to_read, own_references, toy_facts, toy_sentence
-from fashion_ml.evaluation.verdicts import too_few
+from fashion_ml.evaluation.three_lines import three_lines
+from fashion_ml.evaluation.toy import check_encoder, known_to_read, own_references, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.picture import Picture
-from fashion_ml.metrics.registry import LOSSES, NEAREST, TOTAL, better
+from fashion_ml.metrics.registry import NEAREST, better
 from fashion_ml.metrics.ssim import WINDOW
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.language import language
 from fashion_ml.runtime.printable import composed, printable
 
 MAIN = "generated"
@@ -268,7 +270,8 @@ def measure_images(
         extra={"generated": [made.name for _, made, _ in found.pairs], **extra},
     )
     sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, list(unique), settings.resamples)
-    text = _sentence(aggregates, len(found.pairs)) + ruler.sentence() + leakage.sentence(len(items)) + toy_sentence(facts)
+    told = of_images(aggregates, held, facts, pairs=len(found.pairs), ruler=ruler, leakage=leakage, references=len(items))
+    text = three_lines(told, language())
     return ImagesResult(facts, pairs, aggregates, sets, ruler, leakage, memorisation, found, text, held_against=held)
 
 
@@ -309,14 +312,3 @@ def _memorisation(
     known, held_out = embed_training(training, suite), leakage.held_out(len(references))
     found, places = measure_memorisation({MAIN: table}, {MAIN: made}, known, targets, held_out)
     return {"nearest_training_image": [training[place].name for place in places]}, found
-
-
-def _sentence(aggregates: dict[str, Interval], pairs: int) -> str:
-    name = TOTAL if TOTAL in aggregates else LOSSES[0]
-    interval = aggregates[name]
-    text = f"{pairs} pairs: {name} {interval.mean:.3f}"
-    if interval.ends:
-        text += f" [{interval.ends[0]:.3f}, {interval.ends[1]:.3f}]"
-    text += f"; without FashionCLIP there is no {TOTAL}." if name == LOSSES[0] else "."
-    few = too_few(interval.n or 0)
-    return f"{text} No interval: {few}." if few else text

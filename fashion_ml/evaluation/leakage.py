@@ -48,14 +48,6 @@ class Leakage:
         trained = set(self.groups[references:])
         return [group not in trained for group in self.groups[:references]]
 
-    def sentence(self, references: int) -> str:
-        """What the sentence of an evaluation goes on with, with a space before it; empty where nothing leaked."""
-        if self.all_by_setting:
-            return " The references were the training images, so this is optimistic."
-        if not self.pairs:
-            return ""
-        return f" {self.line(references)}, so this is optimistic."
-
     def line(self, references: int) -> str:
         """How many, of what kind, and which."""
         shown = ", ".join(f"{reference} = {image}" for reference, image in self.pairs[:_NAMED])

@@ -25,13 +25,13 @@ from fashion_ml.evaluation.aggregate import (
     ends,
     headline,
     intervals,
-    sentence,
     shown,
     summary,
     to_dict,
 )
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.controls import Controls, losses_of, others_of, parts_of_gain
+from fashion_ml.evaluation.findings import of_lora
 from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of, shared_images
 from fashion_ml.evaluation.leakage import Leakage, find_leakage, refuse_leakage
@@ -42,7 +42,8 @@ from fashion_ml.evaluation.obedience import Asked, held_to_dict, measure_obedien
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import OF_SETS, measure_sets
 from fashion_ml.evaluation.strengths import draw_strengths, means_of
-from fashion_ml.evaluation.toy import known_to_read, own_of_lora, toy_facts, toy_sentence
+from fashion_ml.evaluation.three_lines import three_lines
+from fashion_ml.evaluation.toy import known_to_read, own_of_lora, toy_facts
 from fashion_ml.evaluation.trigger import Wording, wording_of
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import NEAREST, PROMPT_SIMILARITY, better
@@ -53,6 +54,7 @@ from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
 from fashion_ml.models.vae import load_other_vae
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.language import language
 from fashion_ml.runtime.weights_hash import weights_sha256
 
 MAIN, BASE = "LoRA", "base"
@@ -281,6 +283,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     ruler = with_sides(lay_ruler(arms.real, plan.suite, known=known_to_read(settings, plan.facts)), of_sides)
     base, lora = (arms.of_side[who].table for who in (BASE, MAIN))
     scores = compare(base, lora, names, resamples=settings.resamples, no_verdict=ruler.no_verdict())
+    told = of_lora(scores, held, plan.facts, ruler=ruler, leakage=plan.leakage, references=len(arms.targets))
     return EvaluationResult(
         title=f"Evaluation of {plan.config.output.output_name} on {plan.config.model.base}",
         facts=plan.facts,
@@ -294,7 +297,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
         ),
         scores=scores,
         sets=_sets(plan, arms, embedded),
-        sentence=sentence(scores) + plan.leakage.sentence(len(arms.targets)) + toy_sentence(plan.facts),
+        sentence=three_lines(told, language()),
         references=len(arms.targets),
         images=len(jobs),
         ruler=ruler,

@@ -48,11 +48,6 @@ class Ruler:
             return {}
         return {loss: self.encoder.line for loss in self.marks if "encoder" in metric_of(loss).needs}
 
-    def sentence(self) -> str:
-        """What the sentence of an evaluation without verdicts goes on with, with a space before it; empty where the encoder can read."""
-        lost = " and ".join(self.no_verdict())
-        return f" Nothing follows from {lost}: {self.encoder.line}." if self.encoder and lost else ""
-
     def named(self) -> dict[str, float]:
         """By their names in MLflow: `ruler/<loss>/<mark>`, `position/<loss>`, `encoder_check/<number>`."""
         found = {f"ruler/{loss}/{mark}": value for loss, marks in self.marks.items() for mark, value in marks.items()}

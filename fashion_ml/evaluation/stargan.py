@@ -17,9 +17,10 @@ from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
+from fashion_ml.evaluation.findings import of_stargan
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
-from fashion_ml.evaluation.toy import toy_facts, toy_sentence
-from fashion_ml.evaluation.verdicts import too_few
+from fashion_ml.evaluation.three_lines import three_lines
+from fashion_ml.evaluation.toy import toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
@@ -28,6 +29,7 @@ from fashion_ml.metrics.registry import asked_for, better
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.language import language
 from fashion_ml.runtime.seeding import generator
 
 REFERENCE, LATENT = "reference", "latent"
@@ -167,7 +169,7 @@ def measure_stargan(
         pairs=pairs,
         scores=scores,
         by_target=by_target,
-        sentence=_sentence(scores, by_target, len(set(names)), len(domains)) + toy_sentence(facts),
+        sentence=three_lines(of_stargan(scores, by_target, len(set(names)), len(domains), facts), language()),
         contents=len(set(names)),
         images=2 * len(names),
         figures=[
@@ -326,14 +328,3 @@ def _facts(
         "latent_scale": scale,
         "vae_sha256": vae_sha256,
     }
-
-
-def _sentence(scores: dict[str, Interval], by_target: Mapping[str, float], contents: int, domains: int) -> str:
-    text = f"{contents} held-out contents in {domains} domains: ssim with the content {scores['ssim'].mean:.3f}"
-    if "domain_accuracy" in scores:
-        accuracy, latent = scores["domain_accuracy"].mean, scores["latent_domain_accuracy"].mean
-        text += f", the other domain is recognised in {accuracy:.0%} by reference and {latent:.0%} by latent"
-        floor, ceiling = by_target["domain_accuracy_unchanged"], by_target["domain_accuracy_real"]
-        text += f" (contents as they are {floor:.0%}, real ones {ceiling:.0%})"
-    few = f" No interval: {too_few(contents, 'content')}." if too_few(contents) else ""
-    return f"{text}, diversity {scores['diversity'].mean:.3f}.{few}"

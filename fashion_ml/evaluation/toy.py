@@ -99,12 +99,5 @@ def known_to_read(settings: Evaluation | GanEvaluation, facts: Mapping[str, obje
     return TOY not in facts if settings.encoder == EMBEDDED else None
 
 
-def toy_sentence(facts: Mapping[str, object]) -> str:
-    """What the sentence of an evaluation goes on with, with a space before it; empty where the encoder knows what it sees."""
-    if TOY not in facts:
-        return ""
-    return f" The encoder was the embedded one, {KNOWS}: take no word on garments from it."
-
-
 def _listed(own: Mapping[str, str]) -> str:
     return " and ".join(f"{name} is {value!r}" if "." in name else f"{name} are {value!r}" for name, value in own.items())

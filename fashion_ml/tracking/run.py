@@ -213,8 +213,8 @@ class TrackedRun:
         self.note(f"{what}\n\n{verdict}" if what else verdict)
 
     def note(self, text: str) -> None:
-        """Let the UI show a text as the run's description, in place of what it showed."""
-        self.set_tags({_NOTE: text})
+        """Let the UI show a text as the run's description, in place of what it showed; its lines as paragraphs, for Markdown joins lines."""
+        self.set_tags({_NOTE: "\n\n".join(line for line in text.splitlines() if line)})
 
     def child(self, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """A new run below this one, RUNNING until `finish`; use `open_run` where an error must end it."""

@@ -16,7 +16,6 @@ from fashion_ml.evaluation.toy import (
     own_of_stargan,
     own_references,
     toy_facts,
-    toy_sentence,
 )
 from fashion_ml.runs.inputs import read_sources
 from tests.unit.training.setup import write_images
@@ -111,8 +110,7 @@ def test_a_run_that_measured_nothing_has_named_no_encoder_for_its_evaluation(kin
 def test_what_a_toy_measured_says_so_and_can_still_be_compared():
     settings = validate_evaluation({})
     facts = toy_facts(settings, {"model.base": "mine"})
-    assert toy_sentence(facts).startswith(" The encoder was the embedded one, a toy")
+    assert facts["toy_encoder"].startswith("the embedded encoder is a toy that knows drawings of 64 pixels")
     assert toy_facts(settings, {}) == {} == toy_facts(validate_evaluation({"encoder": "x"}), {"model.base": "mine"})
-    assert toy_sentence({}) == ""
     assert fingerprint({"seed": 0, **facts}) == fingerprint({"seed": 0})
     assert difference({"seed": 0, **facts}, {"seed": 0}) == []

@@ -1,0 +1,270 @@
+"""What an evaluation found, in three lines: what got nearer and what farther, whether it obeys and varies, what cannot be said.
+
+The same three lines head the report, end the terminal's output and describe the MLflow run. What has no number is left out, or said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fashion_ml.evaluation.encoder_check import FOUND, EncoderCheck
+from fashion_ml.evaluation.leakage import Leakage
+from fashion_ml.evaluation.sentence_forms import FORMS
+from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
+from fashion_ml.metrics.bootstrap import FEWEST, Interval
+from fashion_ml.metrics.power import Power
+from fashion_ml.runtime.language import Language
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one loss gained over the base; positive is nearer to the references."""
+
+    own: Interval
+    verdict: Verdict = ""
+    others: Interval | None = None
+    """Of it, what there is on other references too: the look that all of them share."""
+    specific: Interval | None = None
+    power: Power | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A number of obedience or variety, and what it is to be held against."""
+
+    value: float
+    base: float | None = None
+    gain: Interval | None = None
+    references: float | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Gan:
+    """What a StarGAN's evaluation says beside ssim; shares of images whose target domain is recognised, None without an encoder."""
+
+    domains: int
+    diversity: float
+    reference: float | None = None
+    latent: float | None = None
+    floor: float | None = None
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the three lines tell; None and empty where it was not measured."""
+
+    n: int
+    """References (of a StarGAN contents) that the first line's metric is over."""
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    """By loss, against a base; empty where there is none."""
+    alone: tuple[str, Interval] | None = None
+    """Without a base: metric and its mean."""
+    pairs: int = 0
+    """Without a base: how many."""
+    gan: Gan | None = None
+    obedience: Mapping[str, Beside] = field(default_factory=dict)
+    """prompt_similarity, prompt_retrieval."""
+    variety: Beside | None = None
+    leak: Interval | None = None
+    editability: Beside | None = None
+    encoder: EncoderCheck | None = None
+    toy: bool = False
+    """The encoder is the embedded one and the pictures are not."""
+    unread: Sequence[str] = ()
+    """Metrics on which there is no verdict, for the encoder cannot read the pictures."""
+    leakage: Leakage | None = None
+    references: int = 0
+    memorised: float | None = None
+    """Share of images that are nearer to a training image than held-out references are."""
+
+
+def three_lines(found: Findings, language: Language) -> str:
+    """The lines, in a language; with the same numbers and signs in every one."""
+    told = _Teller(FORMS[language], found)
+    return "\n".join([told.first(), told.second(), told.third()])
+
+
+class _Teller:
+    """Puts findings into the forms of a language."""
+
+    def __init__(self, forms: Mapping[str, str], found: Findings):
+        self.forms, self.found = forms, found
+
+    def first(self) -> str:
+        """What got nearer to the references and what got farther, on the whole and by part."""
+        found = self.found
+        if found.gan is not None and found.alone is not None:
+            value = _with_ends(found.alone[1])
+            return self._line([self._say("gan", n=found.n, domains=found.gan.domains, value=value)])
+        if found.alone is not None:
+            metric, mean = found.alone
+            told = self._say("pairs", n=found.pairs, metric=metric, value=_with_ends(mean))
+            missing = [] if metric == PRIMARY else [self._say("no_total", metric=PRIMARY)]
+            return self._line([self.forms["semicolon"].join([told, *missing])])
+        parts = [name for name in PARTS if name in found.gains]
+        if PRIMARY not in found.gains:
+            clauses = self.forms["comma"].join(self._clause(name) + self._verdict(name) for name in parts)
+            told = self._say("whole", clause=clauses)
+            return self._line([self.forms["semicolon"].join([told, self._say("no_total", metric=PRIMARY)])])
+        whole = found.gains[PRIMARY]
+        form, verdict = ("judged", self.forms[whole.verdict]) if whole.verdict else ("whole", "")
+        said = [self._say(form, clause=self._clause(PRIMARY), verdict=verdict)]
+        for word, sign in (("nearer", 1), ("farther", -1)):
+            those = [self._part(name) for name in parts if (1 if _signed(found.gains[name].own.mean)[0] == "+" else -1) == sign]
+            said += [self._say(word, parts=self.forms["comma"].join(those))] if those else []
+        return self._line([*said, *self._share(whole)])
+
+    def second(self) -> str:
+        """Whether it obeys prompts and keeps variety."""
+        found = self.found
+        if found.gan is not None:
+            return self._line([self._accuracy(found.gan)])
+        said = [self._prompts(), self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {})]
+        if found.leak is not None:
+            said.append(self._say("leak", value=_signed_ends(found.leak)))
+        if found.editability is not None:
+            said.append(self._numbers("new", {"editability": found.editability}))
+        return self._line([self.forms["semicolon"].join(said)])
+
+    def third(self) -> str:
+        """What cannot be said: no verdict and why, what would be seen, what leaked, one training."""
+        found = self.found
+        said, judged = self._no_verdict(), next((name for name in (PRIMARY, *PARTS) if name in found.gains), "")
+        if judged and (power := found.gains[judged].power) is not None:
+            said.append(self._power(judged, power))
+        said += self._leaks()
+        if found.memorised:
+            said.append(self._say("memorised", share=f"{found.memorised:.0%}"))
+        if found.toy:
+            said.append(self.forms["toy"])
+        if found.gains or found.gan:
+            said.append(self.forms["training"])
+        return self._line(said) if said else ""
+
+    def _say(self, form: str, **values: object) -> str:
+        return self.forms[form].format(**values)
+
+    def _line(self, sentences: Sequence[str]) -> str:
+        return self.forms["stop"].join(sentences) + self.forms["end"]
+
+    def _clause(self, metric: str) -> str:
+        gain = self.found.gains[metric].own
+        verb = "lowers" if gain.mean >= 0 else "raises"
+        ends = None if gain.ends is None else gain.ends if gain.mean >= 0 else (-gain.ends[1], -gain.ends[0])
+        by = f"{abs(gain.mean):.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
+        return self._say(verb, metric=metric, by=by)
+
+    def _verdict(self, metric: str) -> str:
+        verdict = self.found.gains[metric].verdict
+        return f" ({self.forms[verdict]})" if verdict else ""
+
+    def _part(self, metric: str) -> str:
+        gain = self.found.gains[metric]
+        notes = [self.forms[gain.verdict]] if gain.verdict else []
+        notes += [self._say("common", others=_signed(gain.others.mean))] if gain.others is not None else []
+        return f"{metric} {_signed(gain.own.mean)}" + (f" ({self.forms['comma'].join(notes)})" if notes else "")
+
+    def _share(self, whole: Gain) -> list[str]:
+        if whole.others is None or whole.specific is None:
+            return []
+        share = whole.others.mean / whole.own.mean if whole.own.mean else -1.0
+        percent = f" ({share:.0%})" if 0 <= share <= 1 else ""
+        others, specific = _signed(whole.others.mean), _signed_ends(whole.specific)
+        return [self._say("share", others=others, share=percent, specific=specific)]
+
+    def _prompts(self) -> str:
+        found = self.found.obedience
+        if not found:
+            return self.forms["no_prompts"]
+        gain = next((one.gain for one in found.values() if one.gain is not None), None)
+        if gain is None:
+            return self._numbers("prompts_alone", found)
+        low, high = gain.ends if gain.ends is not None else (0.0, 0.0)
+        return self._numbers("prompts_more" if low > 0 else "prompts_less" if high < 0 else "prompts_same", found)
+
+    def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:
+        if not found:
+            return self.forms[f"no_{form}"]
+        return self._say(form, numbers=self.forms["comma"].join(self._beside(name, one) for name, one in found.items()))
+
+    def _beside(self, name: str, one: Beside) -> str:
+        said = [self._say("value", name=name, value=f"{one.value:.3f}")]
+        for form, value in (("base", one.base), ("references", one.references), ("chance", one.chance)):
+            said += [self._say(form, value=f"{value:.3f}")] if value is not None else []
+        said += [self._say("gain", value=_signed_ends(one.gain))] if one.gain is not None else []
+        return self.forms["comma"].join(said)
+
+    def _accuracy(self, gan: Gan) -> str:
+        variety = self._say("variety", numbers=self._say("value", name="diversity", value=f"{gan.diversity:.3f}"))
+        if gan.reference is None or gan.latent is None or gan.floor is None or gan.ceiling is None:
+            return self.forms["semicolon"].join([self.forms["no_accuracy"], variety])
+        shares = {"reference": gan.reference, "latent": gan.latent, "floor": gan.floor, "ceiling": gan.ceiling}
+        said = self._say("accuracy", **{name: f"{value:.0%}" for name, value in shares.items()})
+        return self.forms["semicolon"].join([said, variety])
+
+    def _no_verdict(self) -> list[str]:
+        found = self.found
+        form: Literal["no_verdict", "no_interval"] = "no_verdict" if found.gains else "no_interval"
+        said = [self._say(form, why=self._few())] if found.n < FEWEST else []
+        if found.encoder is not None and not found.encoder.readable and found.unread:
+            why = self._say("unreadable", why=self._unreadable(found.encoder))
+            if PRIMARY in found.gains:
+                return [*said, self._say("no_verdict", why=why)]
+            said.append(self._say("nothing", metrics=self.forms["comma"].join(found.unread), why=why))
+        return said
+
+    def _few(self) -> str:
+        what = "content" if self.found.gan is not None else "reference"
+        return self._say(f"one_{what}" if self.found.n == 1 else f"few_{what}", n=self.found.n, fewest=FEWEST)
+
+    def _unreadable(self, check: EncoderCheck) -> str:
+        why = [self.forms["unreadable_toy"]] if self.found.toy else []
+        nearest = max(check.noise, check.flat)
+        if check.real is not None and check.real <= nearest:
+            form = "unreadable_noise" if check.noise >= check.flat else "unreadable_flat"
+            why.append(self._say(form, value=f"{nearest:.3f}", real=f"{check.real:.3f}"))
+        elif check.found is not None and check.found < FOUND:
+            why.append(self._say("unreadable_found", found=f"{check.found:.0%}"))
+        return self.forms["and"].join(why)
+
+    def _power(self, metric: str, power: Power) -> str:
+        text = self._say("power", metric=metric, sees=f"{power.sees:.4f}", half=power.for_half, seeds=power.seeds)
+        if power.for_half_more_seeds is None:
+            return text
+        half, seeds = power.for_half_more_seeds
+        return text + self._say("power_more", half=half, seeds=seeds)
+
+    def _leaks(self) -> list[str]:
+        leakage = self.found.leakage
+        if leakage is None or not (leakage.pairs or leakage.all_by_setting):
+            return []
+        if leakage.all_by_setting:
+            return [self.forms["seen_all"]]
+        count = len(leakage.pairs)
+        names = ", ".join(f"{reference} = {image}" for reference, image in leakage.pairs[:_NAMED])
+        names += self._say("more", n=count - _NAMED) if count > _NAMED else ""
+        kind = self.forms["copies" if leakage.copies == count else "near-duplicates"]
+        form = "seen_one" if count == 1 else "seen"
+        return [self._say(form, n=count, all=self.found.references, kind=kind, names=names)]
+
+
+def _signed(value: float) -> str:
+    """With its sign; what rounds to zero has a plus, as where it is 0."""
+    text = f"{value:+.3f}"
+    return "+0.000" if text == "-0.000" else text
+
+
+def _signed_ends(interval: Interval) -> str:
+    ends = f" [{_signed(interval.ends[0])}, {_signed(interval.ends[1])}]" if interval.ends else ""
+    return f"{_signed(interval.mean)}{ends}"
+
+
+def _with_ends(interval: Interval) -> str:
+    ends = f" [{interval.ends[0]:.3f}, {interval.ends[1]:.3f}]" if interval.ends else ""
+    return f"{interval.mean:.3f}{ends}"

@@ -1,0 +1,160 @@
+"""What an evaluation found, told in both languages with the same numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from string import Formatter
+
+import pytest
+
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.encoder_check import EncoderCheck
+from fashion_ml.evaluation.leakage import Leakage
+from fashion_ml.evaluation.sentence_forms import FORMS
+from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan, three_lines
+from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.power import Power
+from fashion_ml.runtime.language import VARIABLE, language, set_language
+
+TOTAL = Gain(
+    Interval(0.051, 0.03, 0.072, 24),
+    "better",
+    Interval(0.047, 0.03, 0.06, 24),
+    Interval(0.003, -0.015, 0.022, 24),
+    Power(0.021, 24, 2, 92, (61, 8)),
+)
+LORA = Findings(
+    n=24,
+    gains={
+        "weighted_total_loss": TOTAL,
+        "visual_loss": Gain(Interval(0.08, 0.05, 0.11, 24), "better", Interval(0.07, 0.05, 0.09, 24)),
+        "fashion_clip_loss": Gain(Interval(-0.02, -0.05, 0.01, 24), "not shown"),
+        "color_loss": Gain(Interval(-0.04, -0.06, -0.02, 24), "worse"),
+    },
+    obedience={
+        "prompt_similarity": Beside(0.31, 0.3, Interval(0.01, 0.002, 0.02, 24), 0.33),
+        "prompt_retrieval": Beside(0.62, 0.6, Interval(0.02, -0.1, 0.1, 24), 0.9, 0.042),
+    },
+    variety=Beside(0.12, 0.15, Interval(-0.03, -0.05, -0.01, 24), 0.3),
+    leak=Interval(0.02, 0.01, 0.03, 8),
+    editability=Beside(0.7, 0.8, Interval(-0.1, -0.3, 0.1, 8), None, 0.125),
+    references=24,
+)
+UNREADABLE = EncoderCheck(False, "", 0.3, "mean", 0.355, 0.2, 0.5)
+PAIRS = Leakage((("a.png", "1_x/b.png"),), True, False, (), 1)
+CASES = {
+    "everything": LORA,
+    "prompts are obeyed less": replace(
+        LORA, obedience={"prompt_similarity": Beside(0.3, 0.31, Interval(-0.01, -0.02, -0.001, 24))}
+    ),
+    "no difference of prompts": replace(
+        LORA, obedience={"prompt_similarity": Beside(0.3, 0.3, Interval(0.0, -0.02, 0.02, 24))}
+    ),
+    "nothing of prompts": replace(LORA, obedience={}, variety=None, leak=None, editability=None),
+    "five references": Findings(5, {"weighted_total_loss": Gain(Interval(-0.1, None, None, 5))}),
+    "one reference": Findings(1, {"weighted_total_loss": Gain(Interval(0.1, None, None, 1))}),
+    "no encoder": Findings(8, {"visual_loss": TOTAL, "color_loss": Gain(Interval(-0.1, -0.2, -0.05, 8), "worse")}),
+    "noise is nearer": replace(LORA, encoder=UNREADABLE, unread=["fashion_clip_loss", "weighted_total_loss"]),
+    "a flat colour is nearer, a toy": replace(
+        LORA, encoder=replace(UNREADABLE, flat=0.4), unread=["weighted_total_loss"], toy=True
+    ),
+    "changed ones are not found": replace(LORA, encoder=replace(UNREADABLE, real=0.9), unread=["weighted_total_loss"]),
+    "trained on one": replace(LORA, leakage=PAIRS, memorised=0.25),
+    "trained on many": replace(LORA, leakage=replace(PAIRS, pairs=PAIRS.pairs * 7, copies=2)),
+    "trained on all": replace(LORA, leakage=replace(PAIRS, all_by_setting=True)),
+    "images": Findings(
+        8,
+        alone=("weighted_total_loss", Interval(0.3, 0.2, 0.4, 8)),
+        pairs=16,
+        obedience={"prompt_similarity": Beside(0.3)},
+        encoder=UNREADABLE,
+        unread=["weighted_total_loss"],
+    ),
+    "images without encoder": Findings(2, alone=("visual_loss", Interval(0.3, None, None, 2)), pairs=4),
+    "a StarGAN": Findings(8, alone=("ssim", Interval(0.7, 0.6, 0.8, 8)), gan=Gan(3, 0.1, 0.9, 0.8, 0.1, 1.0)),
+    "a StarGAN of few": Findings(5, alone=("ssim", Interval(0.7, None, None, 5)), gan=Gan(3, 0.1)),
+    "a StarGAN of one": Findings(1, alone=("ssim", Interval(0.7, None, None, 1)), gan=Gan(3, 0.1)),
+}
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?%?")
+
+
+@pytest.mark.parametrize("found", CASES.values(), ids=CASES.keys())
+def test_both_languages_have_three_lines_with_the_same_numbers_and_signs(found: Findings):
+    english, chinese = (three_lines(found, one) for one in ("en", "zh-TW"))
+    assert len(english.split("\n")) == len(chinese.split("\n")) == 3
+    few = ("one reference", "one content", "只有一張參考圖", "只有一張內容圖")  # a number in words
+    for first, second in zip(english.split("\n"), chinese.split("\n"), strict=True):
+        assert Counter(NUMBER.findall(first)) == Counter(NUMBER.findall(second)), few
+    assert not re.search("[\u3000-\u9fff]", english)
+    assert not re.search(r"\b(the|of|is|and|are|not|references)\b", chinese)
+
+
+def test_every_form_is_told_in_both_languages_by_the_same_names():
+    assert set(FORMS["en"]) == set(FORMS["zh-TW"])
+    for key, form in FORMS["en"].items():
+        names = [{name for _, name, _, _ in Formatter().parse(one) if name} for one in (form, FORMS["zh-TW"][key])]
+        assert names[0] == names[1], key
+
+
+def test_every_form_is_used_by_a_case_here():
+    told = " ".join(three_lines(found, "zh-TW") for found in CASES.values())
+    for key, form in FORMS["zh-TW"].items():
+        pieces = [text for text, *_ in Formatter().parse(form) if text.strip(" （）：")]
+        assert all(piece in told for piece in pieces), key
+
+
+def test_the_first_line_tells_what_got_nearer_what_farther_and_what_is_only_the_common_look():
+    first = three_lines(LORA, "en").split("\n")[0]
+    assert first == (
+        "This LoRA lowers weighted_total_loss by 0.051 [0.030, 0.072] against the base model: better. "
+        "Nearer by part: visual_loss +0.080 (better, common look +0.070). "
+        "Farther by part: fashion_clip_loss -0.020 (not shown), color_loss -0.040 (worse). "
+        "Of this gain +0.047 (92%) is only the look that all references share, +0.003 [-0.015, +0.022] is specific to each picture."
+    )
+
+
+def test_the_second_line_tells_obedience_variety_leak_and_editability():
+    second = three_lines(LORA, "en").split("\n")[1]
+    assert second == (
+        "Prompts are obeyed more than by the base (prompt_similarity 0.310, base 0.300, references 0.330, gain +0.010 [+0.002, +0.020], "
+        "prompt_retrieval 0.620, base 0.600, references 0.900, chance 0.042, gain +0.020 [-0.100, +0.100]); "
+        "variety between seeds: diversity_seeds 0.120, base 0.150, references 0.300, gain -0.030 [-0.050, -0.010]; "
+        "the look leaks into prompts without the trigger: +0.020 [+0.010, +0.030]; "
+        "new things beside the trigger: editability 0.700, base 0.800, chance 0.125, gain -0.100 [-0.300, +0.100]."
+    )
+
+
+def test_no_verdict_leakage_and_one_training_are_in_the_third_line():
+    third = three_lines(replace(CASES["noise is nearer"], leakage=PAIRS), "en").split("\n")[2]
+    assert third == (
+        "No verdict: the encoder cannot read these pictures: noise is nearer to the references (cosine 0.355) than other real pictures are "
+        "(0.300). weighted_total_loss: can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8. "
+        "1 of 24 references was trained on (copies: a.png = 1_x/b.png), so this is optimistic. "
+        "One training says nothing of its recipe."
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "en"),
+        ({"LANG": "zh_TW.UTF-8"}, "zh-TW"),
+        ({"LANG": "zh_CN"}, "zh-TW"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LC_ALL": "C.UTF-8", "LANG": "zh_TW.UTF-8"}, "zh-TW"),
+        ({"LC_ALL": "en_US.UTF-8", "LANG": "zh_TW.UTF-8"}, "en"),
+        ({VARIABLE: "en", "LANG": "zh_TW.UTF-8"}, "en"),
+    ],
+)
+def test_the_language_is_that_of_the_option_else_of_the_environment(environment, expected):
+    assert language(environment) == expected
+
+
+def test_a_language_that_there_is_not_is_refused(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
+    set_language("zh_TW")
+    assert language() == "zh-TW"
+    with pytest.raises(InputError, match="--lang: 'fr' is not accepted; give en or zh-TW"):
+        set_language("fr")
