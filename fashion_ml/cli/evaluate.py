@@ -38,14 +38,16 @@ def report_evaluation(result: EvaluationResult) -> None:
 
 def _of_runs() -> list[Offered]:
     """What both evaluations have, then what only a LoRA's or only a StarGAN's has."""
-    from fashion_ml.config import Evaluation, evaluation_settings
+    from fashion_ml.config import Evaluation, LoraExperiment, evaluation_settings, settings_of
     from fashion_ml.config.stargan import GanEvaluation
 
+    beside = [one for one in settings_of(LoraExperiment) if one.path in LoraExperiment.of_images]
     lora, stargan = evaluation_settings(Evaluation), evaluation_settings(GanEvaluation)
     shared = {one.key for one in lora} & {one.key for one in stargan}
     return [
         *(Offered(one, "evaluation", has_default=False) for one in lora if one.key in shared),
         *(Offered(one, "evaluation of a LoRA", has_default=False) for one in lora if one.key not in shared),
+        *(Offered(one, "images of a LoRA", has_default=False) for one in beside),
         *(Offered(one, "evaluation of a StarGAN", has_default=False) for one in stargan if one.key not in shared),
     ]
 

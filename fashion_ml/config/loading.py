@@ -162,10 +162,13 @@ def evaluated_again(
 ) -> Any:
     """The checked experiment of a training, to be evaluated with other evaluation settings, by their names or paths; its own else.
 
-    An encoder that is asked for is used, also where the training was without. InputError for settings that are none of the evaluation.
+    For a LoRA also with other settings that decide its images, `of_images` of its class: what `compare` names can be given. An encoder that
+    is asked for is used, also where the training was without. InputError for settings that are none of the evaluation.
     """
     evaluation = kind.model_fields["evaluation"].annotation
     assert evaluation in (Evaluation, GanEvaluation)
+    settings, beside = _beside_evaluation(settings, kind)
+    tree = laid_over(tree, beside, kind)
     given = of_evaluation(settings, evaluation, f"{evaluation.whose} has")
     earlier = checked(tree, kind).evaluation
     own = earlier.model_dump(mode="json")
@@ -174,6 +177,17 @@ def evaluated_again(
     if not earlier.enabled and own["encoder"] == evaluation.model_fields["encoder"].default:
         own.pop("encoder")  # nobody asked for it: the training measured nothing
     return checked({**tree, "evaluation": {**laid_over(own, given, evaluation), "enabled": True}}, kind)
+
+
+def _beside_evaluation(
+    settings: Mapping[str, Any], kind: type[LoraExperiment | StarganExperiment]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of an evaluation, and those beside it that decide its images, by their paths."""
+    there = getattr(kind, "of_images", ())
+    known = {name: one.path for one in settings_of(kind) if one.path in there for name in (*one.names, one.path)}
+    paths = {name: known.get(str(name).replace("-", "_")) for name in settings}
+    beside = {path: settings[name] for name, path in paths.items() if path is not None}
+    return {name: settings[name] for name, path in paths.items() if path is None}, beside
 
 
 def of_evaluation(

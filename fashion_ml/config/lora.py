@@ -298,6 +298,23 @@ class LoraExperiment(Section):
 
     length_field: ClassVar[str] = "training.max_train_steps"
     """The setting that may grow when a run is resumed."""
+    of_images: ClassVar[tuple[str, ...]] = (
+        "model.base",
+        "model.prediction_type",
+        "model.clip_skip",
+        "data.resolution",
+        "data.enable_bucket",
+        "data.bucket_no_upscale",
+        "data.bucket_reso_steps",
+        "data.min_bucket_reso",
+        "data.max_bucket_reso",
+        "data.caption_extension",
+        "data.caption_prefix",
+        "data.caption_suffix",
+        "data.max_token_length",
+        "data.weighted_captions",
+    )
+    """Settings of a training that decide something of an evaluation's images too, beside those of the section `evaluation`."""
 
     name: Annotated[Text, MayChange(), Names("run_name")] = "lora"
     """Name of the run. On the command line it comes before what `mlflow run --run-name` says, in the file after that."""

@@ -59,7 +59,8 @@ def _again() -> Iterator[str]:
     yield (
         "These commands take settings of `evaluation` by their own names, `--seed 3`, or by `--set evaluation.seed=3`. What is not given "
         "is, for `evaluate run`, as in the training run, and for `compare` as in the first evaluation. "
-        "`evaluate lora` also takes those of a training that decide its images, such as `--base`, `--resolution` and `--clip_skip`.\n"
+        "`evaluate run` and `evaluate lora` of a LoRA also take those of a training that decide its "
+        "images, such as `--base`, `--resolution` and `--clip_skip`.\n"
     )
     rows = (
         ("evaluate run` of a LoRA", evaluation_settings(Evaluation)),

@@ -214,7 +214,12 @@ def refuse_different(evaluations: Sequence[Evaluated]) -> None:
             lines = difference(first.facts, other.facts) or ["fingerprint: made by another version of this program"]
             problems += [f"compare: {first.run_id} and {other.run_id} were measured differently; {line}" for line in lines]
     if problems:
-        raise InputError([*problems, "compare: measure them in the same way first: fashion-ml evaluate run RUN_ID"])
+        raise InputError(
+            [
+                *problems,
+                "compare: measure them in the same way first: fashion-ml evaluate run RUN_ID, which takes all of these as options",
+            ]
+        )
 
 
 def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[Difference]:

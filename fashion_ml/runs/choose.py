@@ -16,6 +16,7 @@ from fashion_ml.config import LoraExperiment, evaluated_again
 from fashion_ml.errors import InputError
 from fashion_ml.runs.evaluate import BEST_MEASURED, checkpoints_of, evaluation_folder
 from fashion_ml.runs.inputs import read_sources
+from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import bar, say
@@ -74,6 +75,7 @@ def choose_setting(
     with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
         place = Path(temporary)
         config = _config(training, run_id, overrides, place)
+        check_hub(config)
         found = _files(training, config, checkpoints, place)
         inputs = read_sources(config, training_images=config.evaluation.references is None)
         config = with_small_batches(config, len(inputs.references))

@@ -19,28 +19,13 @@ if TYPE_CHECKING:
     from fashion_ml.config import Setting
     from fashion_ml.evaluation.lora import EvaluationResult
 
-_OF_IMAGES = (
-    "model.base",
-    "model.prediction_type",
-    "model.clip_skip",
-    "data.resolution",
-    "data.enable_bucket",
-    "data.bucket_no_upscale",
-    "data.bucket_reso_steps",
-    "data.min_bucket_reso",
-    "data.max_bucket_reso",
-    "data.caption_extension",
-    "data.caption_prefix",
-    "data.caption_suffix",
-    "data.max_token_length",
-    "data.weighted_captions",
-)
-"""Settings of a training that decide something of an evaluation too."""
-
 
 def settings_of_file() -> list[Setting]:
     """What a file can be measured with: the evaluation's settings, and those of a training that decide its images."""
-    return [*(one for one in settings_of(LoraExperiment) if one.path in _OF_IMAGES), *evaluation_settings(Evaluation)]
+    return [
+        *(one for one in settings_of(LoraExperiment) if one.path in LoraExperiment.of_images),
+        *evaluation_settings(Evaluation),
+    ]
 
 
 def evaluate_file(

@@ -83,6 +83,21 @@ def test_an_evaluation_of_a_file_that_was_killed_goes_on_in_its_run(own: Finishe
     assert [path.stat().st_mtime_ns for path in kept] == times
 
 
+def test_what_compare_finds_different_can_be_given_to_evaluate_run(own: Finished):
+    """A clip skip and a resolution are settings of the training, and decide the images of an evaluation."""
+    run = own.facts["run_id"]
+    few = ("--max-references", "2", "--num-inference-steps", "1", "--resamples", "50", "--json", "again.json")
+    assert fashion_ml("evaluate", "run", run[:10], "--resolution", "32", *few, cwd=own.folder, uri=own.uri).returncode == 0
+    first = json.loads((own.folder / "again.json").read_text(encoding="utf-8"))
+    assert fashion_ml("evaluate", "run", run, *few, cwd=own.folder, uri=own.uri).returncode == 0
+    second = json.loads((own.folder / "again.json").read_text(encoding="utf-8"))
+    refused = fashion_ml("compare", first["run_id"], second["run_id"], cwd=own.folder, uri=own.uri)
+    assert 'were measured differently; sizes: ["32x32"], ["64x64"]' in refused.stderr
+    assert fashion_ml("evaluate", "run", run, "--resolution", "32", *few, cwd=own.folder, uri=own.uri).returncode == 0
+    third = json.loads((own.folder / "again.json").read_text(encoding="utf-8"))
+    assert fashion_ml("compare", first["run_id"], third["run_id"], cwd=own.folder, uri=own.uri).returncode == 0
+
+
 def test_what_a_file_cannot_be_measured_with_is_one_line_each_and_no_run(refused: Command, workdir: Path):
     save_file({"lora_te1_x.lora_down.weight": torch.ones(1, 1)}, workdir / "xl.safetensors")
     assert refused("evaluate", "lora", "nowhere.safetensors") == [
