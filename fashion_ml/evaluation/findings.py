@@ -76,13 +76,19 @@ def of_images(
 
 
 def of_stargan(
-    scores: Mapping[str, Interval], by_target: Mapping[str, float], contents: int, domains: int, facts: Mapping[str, Any]
+    scores: Mapping[str, Interval],
+    by_target: Mapping[str, float],
+    contents: int,
+    domains: int,
+    facts: Mapping[str, Any],
+    ruler: Ruler,
 ) -> Findings:
     """Of held-out contents in the style of every domain."""
     accuracy = [scores[name].mean if name in scores else None for name in ("domain_accuracy", "latent_domain_accuracy")]
     bounds = [by_target.get(f"domain_accuracy_{end}") for end in ("unchanged", "real")]
     gan = Gan(domains, scores["diversity"].mean, *accuracy, *bounds)
-    return Findings(n=contents, alone=("ssim", scores["ssim"]), gan=gan, toy=TOY in facts)
+    unread = tuple(ruler.no_verdict())
+    return Findings(n=contents, alone=("ssim", scores["ssim"]), gan=gan, encoder=ruler.encoder, unread=unread, toy=TOY in facts)
 
 
 def _gain(scores: Mapping[str, Comparison], name: str) -> Gain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,13 +19,15 @@ from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.findings import of_stargan
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, with_sides
 from fashion_ml.evaluation.three_lines import three_lines
-from fashion_ml.evaluation.toy import toy_facts
+from fashion_ml.evaluation.toy import known_to_read, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
 from fashion_ml.metrics.picture import Picture
-from fashion_ml.metrics.registry import asked_for, better
+from fashion_ml.metrics.registry import TOTAL, asked_for, better, metric_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar
@@ -49,6 +51,8 @@ class GanResult:
     by_target: dict[str, float]
     """`domain_accuracy/<domain>` and `latent_domain_accuracy/<domain>`, and what they lie between: `domain_accuracy_unchanged`, the contents
     as they are taken for the targets, and `domain_accuracy_real`, held-out latents of the targets decoded."""
+    ruler: Ruler
+    """Under the losses against references, what other real pictures, a flat colour and noise get, and whether the encoder can read."""
     sentence: str
     contents: int
     images: int
@@ -84,8 +88,8 @@ class GanResult:
         return found
 
     def beside(self) -> dict[str, float]:
-        """Numbers of this evaluation alone by their names in MLflow: none."""
-        return {}
+        """Numbers of this evaluation alone by their names in MLflow: the ruler and the encoder's check."""
+        return self.ruler.named()
 
     def content(self) -> ReportContent:
         """What the reports say."""
@@ -108,6 +112,7 @@ class GanResult:
             "images": self.images,
             "metrics": {name: vars(interval) for name, interval in self.scores.items()},
             "by_target": self.by_target,
+            "ruler": self.ruler.to_dict(),
         }
 
 
@@ -163,13 +168,15 @@ def measure_stargan(
         extra={"target": targets},
     )
     facts = _facts(settings, inputs, encoder, scale, vae_sha256) | toy_facts(settings, own or {})
+    ruler = _ruler(pictures["target"], made, encoder, settings, scores, known=known_to_read(settings, facts))
     grids = {who: domain_grid(pictures, who, made.rows, domains) for who in (REFERENCE, LATENT)}
     return GanResult(
         facts=facts,
         pairs=pairs,
         scores=scores,
         by_target=by_target,
-        sentence=three_lines(of_stargan(scores, by_target, len(set(names)), len(domains), facts), language()),
+        ruler=ruler,
+        sentence=three_lines(of_stargan(scores, by_target, len(set(names)), len(domains), facts, ruler), language()),
         contents=len(set(names)),
         images=2 * len(names),
         figures=[
@@ -262,6 +269,29 @@ def _tables(
     tables = {who: pd.DataFrame(found) for who, found in rows.items()}
     tables[REFERENCE]["diversity"] = tables[LATENT].pop("diversity")  # of the model, not of one way of guiding it
     return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}
+
+
+def _ruler(
+    pictures: Sequence[Image.Image],
+    made: _Made,
+    encoder: FashionClip | None,
+    settings: GanEvaluation,
+    scores: Mapping[str, Interval],
+    *,
+    known: bool | None,
+) -> Ruler:
+    """Under the losses against references: the references are the real pictures."""
+    suite = MetricSuite(encoder, settings.weights.model_dump(), asked_for(("stargan",), (), encoder=encoder is not None))
+    references = {made.rows[i][2]: pictures[i] for i in made.measured}
+    ruler = lay_ruler(RealPictures(suite.look_at(list(references.values()))), suite, known=known)
+    # the total is of contents too
+    against = [loss for loss in ruler.marks if "reference" in metric_of(loss).needs and loss != TOTAL]
+    ruler = replace(ruler, marks={loss: ruler.marks[loss] for loss in against})
+    sides = ((REFERENCE, ""), (LATENT, "latent_"))
+    means = {
+        who: {loss: scores[f"{prefix}{loss}"].mean for loss in against if f"{prefix}{loss}" in scores} for who, prefix in sides
+    }
+    return with_sides(ruler, means)
 
 
 def _by_target(right: Mapping[str, Sequence[float]], targets: Sequence[str]) -> dict[str, float]:
