@@ -196,7 +196,8 @@ def test_noise_against_photographs_gets_no_verdict_from_the_embedded_encoder_and
     assert result.ruler.encoder is not None
     assert not result.ruler.encoder.readable
     assert set(result.ruler.no_verdict()) == {"fashion_clip_loss", "weighted_total_loss"}
-    said = "Nothing follows from fashion_clip_loss and weighted_total_loss: the encoder cannot read these pictures: "
-    assert [said in line for line in result.sentence.splitlines()].count(True) == 1
+    (line,) = [one for one in result.sentence.splitlines() if "encoder cannot read these pictures" in one]
+    assert "fashion_clip_loss" in line
+    assert "weighted_total_loss" in line
     assert result.headline()["others_visual_loss"] > 0.9
     assert result.table["specific_visual_loss"].notna().all()
