@@ -30,7 +30,7 @@ from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.registry import LOSSES, asked_for
-from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.console import bar, say, show_lines
 
 _SIDE, _EDGE = 64, 96
 _WEIGHTS = {"visual_loss": 0.2, "fashion_clip_loss": 0.6, "color_loss": 0.2}
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="", help="as evaluation.encoder; trained here when not given")
     parser.add_argument("--steps", type=int, default=500, help="of the training")
     arguments = parser.parse_args()
+    show_lines()
     paths, classes = found(arguments.folder)
     pictures = [load_picture(path) for path in paths]
     if len(set(classes)) < 2:
