@@ -36,6 +36,7 @@ COMMANDS: dict[str, list[str]] = {
     "lora_full_size": ["lora_full_size"],
     "stargan_step": ["stargan_step"],
     "evaluation": ["evaluation"],
+    "evaluation_aa": ["evaluation_aa"],
     "encoding": ["encoding", "--large"],
     "tracking": ["tracking"],
     "sweep": ["sweep"],

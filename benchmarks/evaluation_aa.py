@@ -22,6 +22,7 @@ from fashion_ml.evaluation.aggregate import judged_gains, means_by_reference
 from fashion_ml.evaluation.lora_file import evaluate_lora
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY
 from fashion_ml.runs.python_api import train_lora
+from fashion_ml.runtime.console import show_lines
 
 NUMBERS = (6, 8, 12, 24)
 """Of references."""
@@ -74,6 +75,7 @@ def false_verdicts(table: pd.DataFrame, n: int, pairs: int) -> tuple[float, floa
 
 def main() -> None:
     """Measure and print a row for each number of references."""
+    show_lines()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lora", type=Path)
     parser.add_argument("--images", type=int, default=8)
