@@ -13,6 +13,7 @@ from PIL import Image
 
 from fashion_ml.evaluation.figures import comparison_grid, save_histogram, save_picture
 from fashion_ml.evaluation.html_report import write_html
+from fashion_ml.metrics.control_rows import SPECIFIC
 from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
 
@@ -20,6 +21,8 @@ PER_IMAGE, FACTS = "per_image.csv", "fingerprint.json"
 """What `compare` reads of an evaluation's folder."""
 SUMMARY = "summary.json"
 _GRID_ROWS, _EXTREMES = 8, 4
+_SPECIFIC = f"{SPECIFIC}{TOTAL}"
+"""Of how much more an image is like its own reference than like others."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class ReportContent:
     figures: Sequence[Figure] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     """`summary.json`: the claim, its verdicts and what could be seen; no file where there is no claim."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What was measured: rank, rate, steps; what is not known is absent."""
 
 
 class Measured(Protocol):
@@ -162,8 +167,8 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
         write_text(folder / SUMMARY, json.dumps(content.summary, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         names.append(SUMMARY)
     pictures = {
+        _heading(pairs): folder / "best_worst.png",
         "References and generated images": folder / "grid.png",
-        "Best and worst pairs": folder / "best_worst.png",
         **figures,
         **distributions,
     }
@@ -179,18 +184,30 @@ def _grid(pairs: Pairs) -> Image.Image:
     return comparison_grid(rows, heads)
 
 
+def _heading(pairs: Pairs) -> str:
+    """Of the pictures that matter."""
+    return "Most specific, most generic and worst pairs" if _SPECIFIC in pairs.tables[pairs.main] else "Best and worst pairs"
+
+
 def _best_and_worst(pairs: Pairs) -> Image.Image:
-    """The pairs with the lowest and the highest weighted_total_loss (visual_loss without one), with their numbers."""
-    scores = pairs.tables[pairs.main]
+    """The pairs that matter, with their numbers: those nearest to their own reference beside others and those that are not (most specific, most
+    generic), and the highest weighted_total_loss (visual_loss without one); best and worst where nothing was held against others."""
+    scores = pairs.tables[pairs.main].reset_index(drop=True)
     metric = TOTAL if TOTAL in scores else "visual_loss"
-    order = scores[metric].reset_index(drop=True).sort_values(kind="stable").index.tolist()
+    order = scores[metric].dropna().sort_values(kind="stable").index.tolist()
     count = min(_EXTREMES, (len(order) + 1) // 2)
-    shown = [("best", index) for index in order[:count]] + [("worst", index) for index in order[-count:][::-1]]
+    if _SPECIFIC in scores:
+        specific = scores[_SPECIFIC].dropna().sort_values(ascending=False, kind="stable").index.tolist()
+        shown = [("most specific", _SPECIFIC, i) for i in specific[:count]]
+        shown += [("most generic", _SPECIFIC, i) for i in specific[-count:][::-1]]
+    else:
+        shown = [("best", metric, i) for i in order[:count]]
+    shown += [("worst", metric, i) for i in order[-count:][::-1]]
     rows = [
         (
-            f"{which}: {metric} {scores[metric].iloc[i]:.3f}, {pairs.captions[i]}",
+            f"{which}: {name} {scores[name].iloc[i]:.3f}, {pairs.captions[i]}",
             [pairs.reference_of(i), pairs.picture_of(pairs.main, i)],
         )
-        for which, i in shown
+        for which, name, i in shown
     ]
     return comparison_grid(rows, ["reference", pairs.main])

@@ -1,16 +1,18 @@
-"""One self-contained page for an evaluation: sentence, table, pictures, settings, every image's scores."""
+"""One self-contained page for an evaluation: what was found, table and ruler, pictures, settings, every image's scores."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.language import language
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.artifacts import ReportContent
@@ -27,12 +29,33 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
     cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     page = template.render(
         verdict=verdict,
+        language="zh-Hant-TW" if language() == "zh-TW" else "en",
+        about=_about(verdict),
+        ruler=_ruler(verdict.report.get("ruler")),
         pictures={heading: base64.b64encode(picture.read_bytes()).decode() for heading, picture in pictures.items()},
         facts={key: _fact(value) for key, value in verdict.facts.items()},
         columns=list(table.columns),
         images=cells,
     )
     write_text(path, page)
+
+
+def _about(verdict: ReportContent) -> dict[str, str]:
+    """When it was written, the run, and what was measured."""
+    run = verdict.report.get("run_id")
+    return {"date": f"{datetime.now():%Y-%m-%d %H:%M}", **({"run": str(run)} if run else {}), **verdict.about}
+
+
+def _ruler(ruler: Mapping[str, Any] | None) -> list[tuple[str, list[tuple[str, float]], str]]:
+    """By loss: its marks from near to far, and the position of the LoRA or why it has none."""
+    if not ruler:
+        return []
+    lines = []
+    for loss, marks in ruler["marks"].items():
+        position, why = ruler.get("position", {}).get(loss), ruler.get("no_position", {}).get(loss, "")
+        told = f"position {position:+.2f} of the way from the base to the nearest real picture" if position is not None else why
+        lines.append((loss, sorted(marks.items(), key=lambda mark: mark[1]), told))
+    return lines
 
 
 def _cell(value: Any) -> str:

@@ -48,7 +48,7 @@ from fashion_ml.evaluation.trigger import Wording, wording_of
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import NEAREST, PROMPT_SIMILARITY, better
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
-from fashion_ml.models.kohya_format import model_hash
+from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.models.samplers import scheduler_of
 from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
@@ -88,6 +88,8 @@ class EvaluationResult:
     curve: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
     """Means by LoRA strength; empty when no other strength was asked for."""
     figures: Sequence[Figure] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Rank, rate and steps of the file's training, as far as it says so."""
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
 
@@ -130,7 +132,7 @@ class EvaluationResult:
         heads, images = COMPARISON_HEADS, len(self.pairs.references)
         told = summary(self.scores, self.fingerprint, self.sentence, self.references, images)
         return ReportContent(
-            self.title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), self.figures, told
+            self.title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), self.figures, told, self.about
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -307,6 +309,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
         held_against=held,
         curve=curve,
         figures=figures,
+        about=_about(plan.lora),
     )
 
 
@@ -368,3 +371,10 @@ def _made(kept: ImageFolder, job: Job) -> Image.Image:
     picture = kept.load(job)
     assert picture is not None
     return picture
+
+
+def _about(lora: Path) -> dict[str, str]:
+    """What a LoRA file says of its training, by kohya's names."""
+    said = read_metadata(lora) if lora.suffix == ".safetensors" else {}
+    names = {"rank": "ss_network_dim", "rate": "ss_learning_rate", "steps": "ss_steps"}
+    return {name: said[key] for name, key in names.items() if said.get(key, "None") != "None"}

@@ -1,0 +1,73 @@
+"""The page of an evaluation: head, ruler, pictures that matter, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fashion_ml.evaluation.artifacts import Pairs, ReportContent, _best_and_worst, _heading
+from fashion_ml.evaluation.figures import save_picture
+from fashion_ml.evaluation.html_report import write_html
+from fashion_ml.runtime.language import VARIABLE
+
+LINES = "The first line.\nThe second <line>.\nThe third line."
+RULER = {
+    "marks": {"visual_loss": {"identity": 0.0, "noise": 0.9, "lora": 0.4, "base": 0.6, "nearest_real": 0.3}},
+    "position": {"visual_loss": 2 / 3},
+    "no_position": {},
+}
+
+
+def _pairs(**columns: list[float]) -> Pairs:
+    table = pd.DataFrame({"weighted_total_loss": [0.1, 0.2, 0.3, 0.4], **columns})
+    picture = Image.new("RGB", (16, 16), "red")
+    names = ["a", "b", "c", "d"]
+    return Pairs({"LoRA": table}, names, ["紅色洋裝", "b", "فستان", "d"], lambda _: picture, lambda _, __: picture)
+
+
+def _page(folder: Path, pairs: Pairs) -> str:
+    save_picture(folder / "best_worst.png", _best_and_worst(pairs))
+    report = {"run_id": "0123abcd", "ruler": RULER}
+    about = {"rank": "8", "rate": "0.0001", "steps": "400"}
+    rows = [("visual_loss", "lower", ["0.4"])]
+    content = ReportContent("Evaluation", LINES, "f" * 64, {"seed": 0}, rows, ("LoRA",), report, about=about)
+    write_html(folder / "report.html", content, {_heading(pairs): folder / "best_worst.png"}, pairs.columns())
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_begins_with_the_three_lines_the_run_its_date_rank_rate_and_steps(tmp_path: Path):
+    page = _page(tmp_path, _pairs())
+    head = page[: page.index("<h2>")]
+    assert re.findall(r"<p>(.*?)</p>", head) == ["The first line.", "The second &lt;line&gt;.", "The third line."]
+    assert re.search(r"date <b>\d{4}-\d\d-\d\d \d\d:\d\d</b>", head)
+    for name, value in (("run", "0123abcd"), ("rank", "8"), ("rate", "0.0001"), ("steps", "400")):
+        assert f"{name} <b>{value}</b>" in head
+
+
+def test_the_ruler_goes_from_near_to_far_and_says_the_position(tmp_path: Path):
+    page = _page(tmp_path, _pairs())
+    marks = re.findall(r"<span[^>]*>([^<]*)</span>", page)
+    assert marks == ["identity 0.000", "nearest real 0.300", "lora 0.400", "base 0.600", "noise 0.900"]
+    assert "position +0.67 of the way from the base to the nearest real picture" in page
+
+
+def test_the_pictures_that_matter_are_the_most_specific_the_most_generic_and_the_worst():
+    assert _heading(_pairs(specific_weighted_total_loss=[0.3, 0.0, -0.1, 0.2])) == "Most specific, most generic and worst pairs"
+    assert _heading(_pairs()) == "Best and worst pairs"
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_runs_no_script(tmp_path: Path):
+    page = _page(tmp_path, _pairs(specific_weighted_total_loss=[0.3, 0.0, -0.1, 0.2]))
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(("given", "expected"), [("en", "en"), ("zh-TW", "zh-Hant-TW")])
+def test_the_page_names_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str):
+    monkeypatch.setenv(VARIABLE, given)
+    assert f'<html lang="{expected}">' in _page(tmp_path, _pairs())
