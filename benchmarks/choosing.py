@@ -19,7 +19,7 @@ from benchmarks.peers import at_least
 from fashion_ml.config import LoraExperiment, load_config
 from fashion_ml.evaluation.choose import Candidate, choose
 from fashion_ml.evaluation.choose_images import Losses, with_small_batches
-from fashion_ml.evaluation.lora import plan_evaluation
+from fashion_ml.evaluation.lora_plan import plan_evaluation
 from fashion_ml.metrics.bootstrap import bootstrap_mean
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.runs.inputs import read_sources

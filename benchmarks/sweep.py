@@ -45,6 +45,7 @@ def main() -> None:
             "evaluation.max_references": 4,
             "evaluation.images_per_reference": 1,
             "evaluation.num_inference_steps": 4,
+            "evaluation.prompts": "none",
         },
         "search_space": {"network.rank": {"type": "categorical", "choices": [2, 4, 8, 16]}},
         "objectives": [{"metric": "weighted_total_loss"}],

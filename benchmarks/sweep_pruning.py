@@ -39,6 +39,7 @@ def sweep(folder: Path, pruner: str, trials: int, steps: int, workers: int) -> d
             "training.max_train_steps": steps,
             "evaluation.images_per_reference": 3,
             "evaluation.num_inference_steps": 10,
+            "evaluation.prompts": "none",
             "evaluation.batch_size": 4,
         },
         "search_space": SPACE,

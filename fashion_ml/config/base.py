@@ -118,6 +118,9 @@ class Model(Section):
     kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last."""
 
 
+Score = Annotated[Literal["cosine", "attributes"], AnyCase]
+
+
 class Weights(Section):
     """Shares of the three image losses in weighted_total_loss."""
 
@@ -149,6 +152,8 @@ class Evaluation(Section):
         "without",
         "extra_metrics",
         "attributes",
+        "fashion_clip_score",
+        "dino",
         "trigger",
         "rotations",
         "strict",
@@ -199,11 +204,19 @@ class Evaluation(Section):
     )
     """What is measured beside the three losses: zero-shot attributes, colours of the garments alone (histograms and CIEDE2000), KID,
     nearness to training images, whether images show their prompts, how much seeds differ, and `lpips` where its weights are."""
+    fashion_clip_score: Score = "cosine"
+    """What enters fashion_clip_loss: the cosine of FashionCLIP's embeddings, or `attributes`: fashion_attribute_similarity, 0.7 for the same
+    top label and 0.3 for equal confidence, over the categories of `attributes`."""
+    dino: Text | None = None
+    """Folder of a DINOv2 in transformers' form, for dino_similarity; not measured when not given."""
     trigger: Text = "auto"
     """The words that call the learnt look, `zarya style`; prompts are compared with images without them. `auto` takes the parts that all
     captions have between commas (it says which), `none` is for captions without one."""
     token_free_base: bool = False
     """The base is given its prompts without the trigger, a word that it never saw."""
+    prompts: Text = "none"
+    """Prompts that no reference is for, two more images each of LoRA and base: `default` is the suite that comes with the package, or a YAML
+    file of your own. Without the trigger: does the look leak? With it and something new: is that still drawn? Performance checks make none."""
     attributes: Text = "default"
     """YAML of attribute categories; `default` is the one that comes with the package."""
     rotations: Annotated[int, Field(ge=0)] = 4

@@ -146,8 +146,9 @@ def _of_measuring(config: LoraExperiment) -> Iterator[str]:
         return
     if "fashion_clip" in settings.without:
         what = "leave evaluation.without out"
-        yield from _idle("evaluation", settings, "encoder", "attributes", "weights", without="without fashion_clip", what=what)
-    elif "attributes" not in settings.extra_metrics:
+        keys = ("encoder", "attributes", "weights", "fashion_clip_score", "prompts")
+        yield from _idle("evaluation", settings, *keys, without="without fashion_clip", what=what)
+    elif "attributes" not in settings.extra_metrics and settings.fashion_clip_score != "attributes":
         what = "add attributes to evaluation.extra_metrics"
         yield from _idle("evaluation", settings, "attributes", without="where no attributes are measured", what=what)
 
@@ -177,7 +178,9 @@ def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str
         yield from _idle("evaluation", settings, *keys, without="where nothing is measured", what="use evaluation.enabled true")
     elif "fashion_clip" in settings.without:
         what = "leave evaluation.without out"
-        yield from _idle(
-            "evaluation", settings, "encoder", "domain_prompt", "weights", without="without fashion_clip", what=what
-        )
+        keys = ("encoder", "domain_prompt", "weights", "fashion_clip_score", "attributes")
+        yield from _idle("evaluation", settings, *keys, without="without fashion_clip", what=what)
+    elif settings.fashion_clip_score == "cosine":
+        what = "add evaluation.fashion_clip_score attributes"
+        yield from _idle("evaluation", settings, "attributes", without="where no attributes are measured", what=what)
     yield from _warm_up(config, training.epochs * steps_per_epoch)

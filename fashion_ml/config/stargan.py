@@ -14,6 +14,7 @@ from fashion_ml.config.base import (
     NotNegative,
     Positive,
     Rate,
+    Score,
     Section,
     Share,
     Text,
@@ -158,6 +159,12 @@ class GanEvaluation(Section):
     """FashionCLIP, as for LoRA evaluations."""
     without: Annotated[tuple[Literal["fashion_clip"], ...], ByComma] = ()
     """`[fashion_clip]` measures without an encoder: no fashion_clip_loss, weighted_total_loss and domain_accuracy."""
+    fashion_clip_score: Score = "cosine"
+    """What enters fashion_clip_loss, as for LoRA evaluations: `cosine` or `attributes`."""
+    attributes: Text = "default"
+    """YAML of attribute categories for `fashion_clip_score: attributes`; `default` is the one that comes with the package."""
+    dino: Text | None = None
+    """Folder of a DINOv2 in transformers' form, for dino_similarity; not measured when not given."""
     domain_prompt: Annotated[str, Field(pattern=r"\{\}")] = "a photo of a {}"
     """Text that tells a domain for domain_accuracy; {} is the domain's name."""
     weights: Weights = Weights()

@@ -94,6 +94,8 @@ class ReportContent:
     """`summary.json`: the claim, its verdicts and what could be seen; no file where there is no claim."""
     about: Mapping[str, str] = field(default_factory=dict)
     """What was measured: rank, rate, steps; what is not known is absent."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """More tables, by the names of their CSV files."""
 
 
 class Measured(Protocol):
@@ -158,6 +160,8 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     save_picture(folder / "best_worst.png", _best_and_worst(pairs))
     table = pairs.columns()
     write_text(folder / PER_IMAGE, table.to_csv(index=False, na_rep="N/A"))
+    for name, more in content.tables.items():
+        write_text(folder / name, more.to_csv(index=False, na_rep="N/A"))
     facts = {"fingerprint": content.fingerprint, **content.facts}
     write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     report = json.dumps(content.report, indent=2, allow_nan=False, ensure_ascii=False)
@@ -173,7 +177,7 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
         **distributions,
     }
     write_html(folder / "report.html", content, pictures, table)
-    return Written([*(folder / name for name in names), *figures.values()], histograms)
+    return Written([*(folder / name for name in (*names, *content.tables)), *figures.values()], histograms)
 
 
 def _grid(pairs: Pairs) -> Image.Image:

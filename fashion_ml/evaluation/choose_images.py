@@ -12,7 +12,7 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.evaluation.choose import Candidate
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate
-from fashion_ml.evaluation.lora import Plan
+from fashion_ml.evaluation.lora_plan import Plan
 from fashion_ml.evaluation.measure import measure_arm
 from fashion_ml.metrics.registry import LOSSES, TOTAL
 from fashion_ml.models.applied_lora import apply_lora

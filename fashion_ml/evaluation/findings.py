@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fashion_ml.evaluation.aggregate import Comparison
+from fashion_ml.evaluation.free_prompts import FreePrompts
 from fashion_ml.evaluation.leakage import Leakage
 from fashion_ml.evaluation.obedience import CHANCE, REFERENCES_VARY
 from fashion_ml.evaluation.ruler import Ruler
@@ -27,6 +28,7 @@ def of_lora(
     ruler: Ruler | None = None,
     leakage: Leakage | None = None,
     references: int = 0,
+    free: FreePrompts | None = None,
 ) -> Findings:
     """Of a LoRA against its base; `held` is what obedience is held against, `facts` the evaluation's."""
     judged = next(name for name in (PRIMARY, *PARTS) if name in scores)
@@ -37,6 +39,8 @@ def of_lora(
         gains=gains,
         obedience=told,
         variety=_beside(scores, held, DIVERSITY_SEEDS),
+        leak=free.leak if free else None,
+        editability=_editability(free),
         encoder=ruler.encoder if ruler else None,
         toy=TOY in facts,
         unread=[*ruler.no_verdict()] if ruler else (),
@@ -96,6 +100,13 @@ def _gain(scores: Mapping[str, Comparison], name: str) -> Gain:
     assert one.gain is not None
     others, specific = (scores[key].gain if key in scores else None for key in (f"{OTHERS}{name}", f"{SPECIFIC}{name}"))
     return Gain(one.gain, one.verdict, others, specific, one.power)
+
+
+def _editability(free: FreePrompts | None) -> Beside | None:
+    if free is None or free.editability is None:
+        return None
+    one = free.editability
+    return Beside(one.lora.mean, one.base.mean, one.gain, None, free.chance)
 
 
 def _beside(scores: Mapping[str, Comparison], held: Mapping[str, Interval], name: str) -> Beside | None:

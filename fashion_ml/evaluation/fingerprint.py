@@ -28,6 +28,9 @@ _ONCE_ONLY: Mapping[str, Any] = {
     "token_free_base": False,
     "negative_prompt": "",
     "vae_sha256": None,
+    "free_prompts": None,
+    "fashion_clip_score": "cosine",
+    "dino": None,
     INTERVALS: "percentile bootstrap",
 }
 """Facts that evaluations of earlier versions do not have, and the only value that they could have."""
@@ -68,7 +71,7 @@ def measuring_facts(
 
 def suite_facts(settings: Evaluation, suite: MetricSuite, libraries: Collection[str]) -> dict[str, Any]:
     """The measuring facts of a suite."""
-    return measuring_facts(
+    facts = measuring_facts(
         suite.metrics,
         suite.encoder,
         suite.attributes,
@@ -76,6 +79,7 @@ def suite_facts(settings: Evaluation, suite: MetricSuite, libraries: Collection[
         resamples=settings.resamples,
         libraries=libraries,
     )
+    return {**facts, "fashion_clip_score": settings.fashion_clip_score, "dino": suite.dino.facts() if suite.dino else None}
 
 
 def evaluation_facts(

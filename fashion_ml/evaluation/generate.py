@@ -118,12 +118,12 @@ class ImageFolder:
 
 
 @contextmanager
-def shared_images(cache_dir: str | None, own: Path, key: str) -> Iterator[ImageFolder]:
+def shared_images(cache_dir: str | None, own: Path, key: str, what: str = "base") -> Iterator[ImageFolder]:
     """The folder of the base's images: `own`, or with `evaluation.cache_dir` one that runs share, for this process alone while it fills it."""
     if cache_dir is None:
         yield ImageFolder(own, key)
         return
-    folder = Path(cache_dir).expanduser() / f"base_{key[:16]}"
+    folder = Path(cache_dir).expanduser() / f"{what}_{key[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         yield ImageFolder(folder, key)

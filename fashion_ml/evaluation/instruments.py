@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashion_ml.config import Evaluation
@@ -11,6 +12,7 @@ from fashion_ml.errors import InputError
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.measure import MetricSuite
+    from fashion_ml.metrics.dino import Dino
     from fashion_ml.metrics.fashion_clip import FashionClip
 
 
@@ -26,7 +28,14 @@ def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> Met
     from fashion_ml.evaluation.measure import make_metric_suite
 
     encoder = read_encoder(settings.encoder, settings.without)
-    return make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir)
+    return make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir, read_dino(settings.dino))
+
+
+def read_dino(folder: str | None) -> Dino | None:
+    """The DINOv2 of `evaluation.dino`, None where none is given. InputError as `load_dino`."""
+    from fashion_ml.metrics.dino import load_dino
+
+    return load_dino(Path(folder).expanduser(), device_of_evaluation()) if folder else None
 
 
 def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:

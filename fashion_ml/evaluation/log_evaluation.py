@@ -64,6 +64,8 @@ def log_lora(run: TrackedRun, result: EvaluationResult, folder: Path) -> Evaluat
         say(f"Images of {len(odd)} references are called {storable(odd[0])} and so on: MLflow does not give back {odd[0]}")
     for name, kept in result.generated.items():
         log_images(run, kept, f"images/{name.lower()}")
+    for name, kept in result.free.generated.items() if result.free else ():
+        log_images(run, kept, f"images/free_{name.lower()}")
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,6 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from fashion_ml.config import LoraExperiment
-from fashion_ml.data.buckets import image_sizes
-from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
@@ -32,32 +29,26 @@ from fashion_ml.evaluation.aggregate import (
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.controls import Controls, losses_of, others_of, parts_of_gain
 from fashion_ml.evaluation.findings import of_lora
-from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
-from fashion_ml.evaluation.generate import ImageFolder, Job, generate, generation_key, jobs_of, shared_images
-from fashion_ml.evaluation.leakage import Leakage, find_leakage, refuse_leakage
-from fashion_ml.evaluation.lora_pipeline import base_identity
-from fashion_ml.evaluation.measure import Arm, MetricSuite, measure_arm
+from fashion_ml.evaluation.fingerprint import fingerprint
+from fashion_ml.evaluation.free_prompts import BASE, MAIN, FreePlan, FreePrompts, embed_batches, measure_free
+from fashion_ml.evaluation.generate import ImageFolder, Job, generate, shared_images
+from fashion_ml.evaluation.leakage import Leakage
+from fashion_ml.evaluation.lora_plan import Plan
+from fashion_ml.evaluation.measure import Arm, measure_arm
 from fashion_ml.evaluation.memorisation import Memorisation, draw_nearest, embed_training, measure_memorisation
 from fashion_ml.evaluation.obedience import Asked, held_to_dict, measure_obedience
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import OF_SETS, measure_sets
 from fashion_ml.evaluation.strengths import draw_strengths, means_of
 from fashion_ml.evaluation.three_lines import three_lines
-from fashion_ml.evaluation.toy import known_to_read, own_of_lora, toy_facts
-from fashion_ml.evaluation.trigger import Wording, wording_of
+from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.metrics.bootstrap import Interval
-from fashion_ml.metrics.registry import NEAREST, PROMPT_SIMILARITY, better
-from fashion_ml.models.applied_lora import AppliedLora, apply_lora
-from fashion_ml.models.kohya_format import model_hash, read_metadata
-from fashion_ml.models.samplers import scheduler_of
-from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
-from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
-from fashion_ml.models.vae import load_other_vae
-from fashion_ml.runtime.console import bar
+from fashion_ml.metrics.registry import DIVERSITY_SEEDS, NEAREST, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, better
+from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.runtime.console import Bar, bar
 from fashion_ml.runtime.language import language
-from fashion_ml.runtime.weights_hash import weights_sha256
 
-MAIN, BASE = "LoRA", "base"
+_OBEYS = (PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS)
 
 
 @dataclass(frozen=True)
@@ -83,6 +74,8 @@ class EvaluationResult:
     """Generated images of the LoRA; the base made as many."""
     generated: Mapping[str, ImageFolder]
     """The images, by side: `LoRA` and `base`."""
+    free: FreePrompts | None = None
+    """Of prompts that no reference is for; None where there were none (`evaluation.prompts`)."""
     held_against: Mapping[str, Interval] = field(default_factory=dict)
     """What real pictures and chance get, by name in MLflow: `reference_prompt_similarity`, `prompt_retrieval_chance`, …"""
     curve: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
@@ -106,11 +99,13 @@ class EvaluationResult:
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow, and the distances of the sets."""
         beside = (*self.sets.items(), *self.held_against.items())
-        return {**headline(self.scores), **{name: interval.mean for name, interval in beside}}
+        free = self.free.headline() if self.free else {}
+        return {**headline(self.scores), **{name: interval.mean for name, interval in beside}, **free}
 
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow; empty below 6 references."""
-        return {**intervals(self.scores), **ends([*self.sets.items(), *self.held_against.items()])}
+        free = self.free.ends() if self.free else {}
+        return {**intervals(self.scores), **ends([*self.sets.items(), *self.held_against.items()]), **free}
 
     def beside(self) -> dict[str, float]:
         """Numbers of this evaluation alone by their names in MLflow: the ruler, the encoder's check, what memorisation is measured by."""
@@ -129,10 +124,23 @@ class EvaluationResult:
             for name in OF_SETS
             if name in self.sets
         ]
+        rows += self.free.rows() if self.free else []
+        tables = {"free_prompts.csv": self.free.table} if self.free else {}
         heads, images = COMPARISON_HEADS, len(self.pairs.references)
         told = summary(self.scores, self.fingerprint, self.sentence, self.references, images)
+        told |= {"obeys": to_dict({name: self.scores[name] for name in _OBEYS if name in self.scores}), **self._obeys()}
         return ReportContent(
-            self.title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), self.figures, told, self.about
+            self.title,
+            self.sentence,
+            self.fingerprint,
+            self.facts,
+            rows,
+            heads,
+            self.to_dict(),
+            self.figures,
+            told,
+            self.about,
+            tables,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,93 +158,13 @@ class EvaluationResult:
             "parts": self.parts,
             "ruler": self.ruler.to_dict(),
             "memorisation": self.memorisation.to_dict() if self.memorisation else None,
-            "held_against": held_to_dict(self.held_against),
+            **self._obeys(),
         }
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything an evaluation needs, looked at before its run exists."""
-
-    config: LoraExperiment
-    lora: Path
-    references: Sequence[CaptionedImage]
-    training: Sequence[CaptionedImage]
-    """Empty where they are not there."""
-    leakage: Leakage
-    suite: MetricSuite
-    pipeline: Any
-    applied: AppliedLora
-    """The LoRA on the pipeline."""
-    jobs: list[Job]
-    sizes: list[tuple[int, int]]
-    wording: Wording
-    facts: dict[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the facts."""
-        return fingerprint(self.facts)
-
-    @property
-    def base_jobs(self) -> list[Job]:
-        """What the base is given, the same seeds."""
-        return [replace(job, prompt=self.wording.of_base(job.prompt)) for job in self.jobs]
-
-    @property
-    def key(self) -> str:
-        """What decides the LoRA's images; the file's dates and ids do not."""
-        return self._key(self.jobs, f"{self._base} + {model_hash(self.lora.read_bytes())}")
-
-    @property
-    def base_key(self) -> str:
-        """What decides the base's images."""
-        return self._key(self.base_jobs, self._base)
-
-    @property
-    def text(self) -> TextSettings:
-        """How prompts are read."""
-        return TextSettings(**self.config.text_encoding())
-
-    def _key(self, jobs: Sequence[Job], model: str) -> str:
-        return generation_key(jobs, self.config.evaluation, model, self.text)
-
-    @property
-    def _base(self) -> str:
-        other, vae = self.config.model, self.facts["vae_sha256"]
-        return f"{base_identity(other.base)} {other.prediction_type}{f' vae {vae}' if vae else ''}"
-
-
-def plan_evaluation(
-    config: LoraExperiment,
-    lora: Path,
-    references: Sequence[CaptionedImage],
-    training: Sequence[CaptionedImage],
-    suite: MetricSuite,
-    device: str,
-) -> Plan:
-    """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
-    settings = config.evaluation
-    pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
-    check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
-    vae_sha256 = None
-    if settings.vae:
-        pipeline.vae = load_other_vae(settings.vae, pipeline.vae, device)
-        vae_sha256 = weights_sha256(pipeline.vae)
-    sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
-    applied = apply_lora(pipeline, lora)
-    text = TextSettings(**config.text_encoding())
-    sampled = scheduler_of(pipeline.scheduler, settings.sampler)
-    facts = evaluation_facts(settings, references, suite, sizes, type(sampled).__name__, sampled.config, text, vae_sha256)
-    facts |= toy_facts(settings, own_of_lora(config))
-    read, captions = suite.measures(PROMPT_SIMILARITY), [reference.caption for reference in references]
-    wording = wording_of(settings, captions, lora, weighted=text.weighted_captions, read=read)
-    facts |= wording.facts(read=read)
-    leakage = find_leakage(references, training, suite.cache, all_by_setting=settings.references is None)
-    if settings.strict:
-        refuse_leakage(leakage, len(references))
-    jobs = jobs_of(references, settings, sizes)
-    return Plan(config, lora, references, training, leakage, suite, pipeline, applied, jobs, sizes, wording, facts)
+    def _obeys(self) -> dict[str, Any]:
+        """What the prompts' and the seeds' numbers are held against, and free prompts."""
+        free = self.free.to_dict() if self.free else None
+        return {"held_against": held_to_dict(self.held_against), "free_prompts": free}
 
 
 @dataclass(frozen=True)
@@ -248,6 +176,7 @@ class _Arms:
     of_side: dict[str, Arm]
     kept: dict[str, ImageFolder]
     of_strength: dict[float, Arm]
+    free: FreePrompts | None
 
     @property
     def all(self) -> list[Arm]:
@@ -278,6 +207,8 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     if plan.training and plan.suite.measures(NEAREST):
         memorisation, extra["nearest_training_image"], figure = _memorised(plan, arms, embedded)
         figures.append(figure)
+    if arms.free:
+        figures.append(Figure("Free prompts, base and LoRA", "free_prompts.png", arms.free.draw))
     curve = {value: means_of(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
     if curve:
         figures.append(Figure("LoRA strength", "strength_curve.png", partial(draw_strengths, curve)))
@@ -285,7 +216,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     ruler = with_sides(lay_ruler(arms.real, plan.suite, known=known_to_read(settings, plan.facts)), of_sides)
     base, lora = (arms.of_side[who].table for who in (BASE, MAIN))
     scores = compare(base, lora, names, resamples=settings.resamples, no_verdict=ruler.no_verdict())
-    told = of_lora(scores, held, plan.facts, ruler=ruler, leakage=plan.leakage, references=len(arms.targets))
+    told = of_lora(scores, held, plan.facts, ruler=ruler, leakage=plan.leakage, references=len(arms.targets), free=arms.free)
     return EvaluationResult(
         title=f"Evaluation of {plan.config.output.output_name} on {plan.config.model.base}",
         facts=plan.facts,
@@ -306,6 +237,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
         leakage=plan.leakage,
         memorisation=memorisation,
         generated=arms.kept,
+        free=arms.free,
         held_against=held,
         curve=curve,
         figures=figures,
@@ -326,7 +258,8 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
         controls = Controls(references, others, losses_of(suite))
     kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, dict[str, Arm]()
     strengths = [value for value in settings.strengths if value not in (0, 1)]
-    with bar("generate images", (2 + len(strengths)) * len(jobs)) as progress:
+    count = (2 + len(strengths)) * len(jobs) + (2 * len(plan.free.jobs) if plan.free else 0)
+    with bar("generate images", count) as progress:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress, text=plan.text)
         sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True, controls=controls)
         plan.applied.set_strength(0)
@@ -340,7 +273,24 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
             made = generate(plan.pipeline, jobs, settings, strong, progress, text=plan.text)
             curve[value] = measure_arm(made, references, of_job, suite)
         plan.applied.set_strength(1.0)
-    return _Arms(targets, real, sides, kept, curve)
+        embedded = stacked(references)
+        free = _free(plan, plan.free, embedded, folder, base_folder, progress) if plan.free and embedded is not None else None
+    return _Arms(targets, real, sides, kept, curve, free)
+
+
+def _free(plan: Plan, free: FreePlan, references: torch.Tensor, folder: Path, base_folder: Path, progress: Bar) -> FreePrompts:
+    """The images of the free prompts by the LoRA and by the base, kept as the others are, and what came out."""
+    settings, count = plan.config.evaluation, len(free.jobs)
+    kept = {MAIN: ImageFolder(folder / "images" / "free_lora", plan.key_of(free.jobs, MAIN))}
+    made = generate(plan.pipeline, free.jobs, settings, kept[MAIN], progress, text=plan.text)
+    embeddings = {MAIN: embed_batches(made, plan.suite, count)}
+    plan.applied.set_strength(0)
+    own, key = base_folder.with_name(f"{base_folder.name}_free"), plan.key_of(free.base_jobs, BASE)
+    with shared_images(settings.cache_dir, own, key, "free") as kept[BASE]:
+        made = generate(plan.pipeline, free.base_jobs, settings, kept[BASE], progress, text=plan.text)
+        embeddings[BASE] = embed_batches(made, plan.suite, count)
+    plan.applied.set_strength(1.0)
+    return measure_free(free, embeddings, references, plan.suite, kept, settings.resamples)
 
 
 def _sets(plan: Plan, arms: _Arms, references: torch.Tensor | None) -> dict[str, Interval]:

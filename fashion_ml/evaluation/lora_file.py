@@ -14,8 +14,9 @@ from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError, in_pythons_words
 from fashion_ml.evaluation.artifacts import write_evaluation
 from fashion_ml.evaluation.instruments import device_of_evaluation, read_metric_suite
-from fashion_ml.evaluation.lora import EvaluationResult, Plan, measure_lora, plan_evaluation
+from fashion_ml.evaluation.lora import EvaluationResult, measure_lora
 from fashion_ml.evaluation.lora_pipeline import trained_with
+from fashion_ml.evaluation.lora_plan import Plan, plan_evaluation
 from fashion_ml.evaluation.toy import check_encoder, own_of_lora
 from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.runtime.console import say

@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.config import Evaluation
 from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.metrics.attributes import AttributeReader, Attributes, default_attributes, read_attributes
+from fashion_ml.metrics.dino import Dino
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.garment_mask import garment_mask
 from fashion_ml.metrics.metric import Metric, measure_pair
@@ -41,6 +42,7 @@ class MetricSuite:
     """What metrics loaded for themselves, by their names."""
     cache: TensorCache = field(default_factory=TensorCache)
     """Embeddings by content: references and training images come again in every evaluation."""
+    dino: Dino | None = None
 
     def __post_init__(self) -> None:
         self._structure = self.encoder.structure_sha256 if self.encoder else ""
@@ -58,9 +60,14 @@ class MetricSuite:
         labels = self.reader.read(embeddings) if self.reader and embeddings is not None else None
         masked = any("mask" in metric.needs for metric in self.metrics)
         masks = [garment_mask(image) if masked else None for image in images]
+        tokens = self.dino.embed(images) if self.dino else None
         return [
             Picture(
-                image, embeddings[i] if embeddings is not None else None, labels[i] if labels is not None else None, masks[i]
+                image,
+                embeddings[i] if embeddings is not None else None,
+                labels[i] if labels is not None else None,
+                masks[i],
+                tokens[i] if tokens is not None else None,
             )
             for i, image in enumerate(images)
         ]
@@ -122,15 +129,19 @@ class MetricSuite:
 
 
 def make_metric_suite(
-    settings: Evaluation, encoder: FashionClip | None, device: str, cache_dir: str | None = None
+    settings: Evaluation,
+    encoder: FashionClip | None,
+    device: str,
+    cache_dir: str | None = None,
+    dino: Dino | None = None,
 ) -> MetricSuite:
     """The instruments that `settings` ask for. InputError when the attribute file or the weights of LPIPS cannot be had."""
-    metrics = asked_for(("lora", "images"), settings.extra_metrics, encoder=encoder is not None)
+    on = [name for name, given in (("prompts", settings.prompts != "none"), ("dino", dino is not None)) if given]
+    score, switches = settings.fashion_clip_score, settings.extra_metrics
+    metrics = asked_for(("lora", "images"), switches, encoder=encoder is not None, given=on, score=score)
     reader = None
     if encoder is not None and any("texts" in metric.needs for metric in metrics):
-        given = settings.attributes
-        path = default_attributes(encoder.name) if given == "default" else Path(given).expanduser()
-        reader = AttributeReader(read_attributes(path), encoder)
+        reader = attribute_reader(settings.attributes, encoder)
     return MetricSuite(
         encoder=encoder,
         weights=settings.weights.model_dump(),
@@ -138,7 +149,14 @@ def make_metric_suite(
         reader=reader,
         models={metric.name: metric.load(device) for metric in metrics if metric.load is not None},
         cache=TensorCache(Path(cache_dir).expanduser() if cache_dir else None),
+        dino=dino,
     )
+
+
+def attribute_reader(given: str, encoder: FashionClip) -> AttributeReader:
+    """What reads the attributes of `evaluation.attributes`. InputError as `read_attributes`."""
+    path = default_attributes(encoder.name) if given == "default" else Path(given).expanduser()
+    return AttributeReader(read_attributes(path), encoder)
 
 
 @dataclass(frozen=True)

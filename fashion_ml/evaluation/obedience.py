@@ -86,7 +86,7 @@ def of_prompts(
 
 def held_to_dict(held: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     """Plain nested numbers for JSON."""
-    return {name: {"mean": one.mean, "low": one.low, "high": one.high} for name, one in held.items()}
+    return {name: dict(vars(one)) for name, one in held.items()}
 
 
 def _spread(values: Sequence[float], there: Sequence[int], count: int) -> list[float]:

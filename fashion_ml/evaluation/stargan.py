@@ -19,6 +19,7 @@ from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.findings import of_stargan
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.gan_instruments import GanInstruments
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, with_sides
 from fashion_ml.evaluation.three_lines import three_lines
@@ -26,8 +27,7 @@ from fashion_ml.evaluation.toy import known_to_read, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
-from fashion_ml.metrics.picture import Picture
-from fashion_ml.metrics.registry import TOTAL, asked_for, better, metric_of
+from fashion_ml.metrics.registry import TOTAL, better, metric_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar
@@ -137,7 +137,7 @@ def measure_stargan(
     networks: Networks,
     inputs: GanInputs,
     vae: Any,
-    encoder: FashionClip | None,
+    instruments: GanInstruments,
     settings: GanEvaluation,
     scale: float,
     *,
@@ -153,7 +153,7 @@ def measure_stargan(
     made = _translate(networks, inputs, settings)
     pictures = _decode(made, inputs, vae, scale)
     measured = made.measured
-    tables, by_target = _tables(pictures, made, encoder, settings, domains)
+    tables, by_target = _tables(pictures, made, instruments, settings, domains)
     contents = [made.rows[i][0] for i in measured]
     names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in contents]
     targets = [domains[made.rows[i][1]] for i in measured]
@@ -167,8 +167,8 @@ def measure_stargan(
         picture_of=lambda who, index: pictures[who][measured[index]],
         extra={"target": targets},
     )
-    facts = _facts(settings, inputs, encoder, scale, vae_sha256) | toy_facts(settings, own or {})
-    ruler = _ruler(pictures["target"], made, encoder, settings, scores, known=known_to_read(settings, facts))
+    facts = _facts(settings, inputs, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
+    ruler = _ruler(pictures["target"], made, instruments, settings, scores, known=known_to_read(settings, facts))
     grids = {who: domain_grid(pictures, who, made.rows, domains) for who in (REFERENCE, LATENT)}
     return GanResult(
         facts=facts,
@@ -240,22 +240,21 @@ def _mean_pairwise_l1(latents: torch.Tensor) -> float:
 def _tables(
     pictures: dict[str, list[Image.Image]],
     made: _Made,
-    encoder: FashionClip | None,
+    instruments: GanInstruments,
     settings: GanEvaluation,
     domains: Sequence[str],
 ) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
     """The scores of the measured rows by way of guiding, and the accuracies by target with their floor and ceiling."""
-    weights, measured = settings.weights.model_dump(), made.measured
+    weights, measured, encoder = settings.weights.model_dump(), made.measured, instruments.encoder
     sides = ("content", "target", REFERENCE, LATENT)
     embedded = {who: encoder.embed_images([pictures[who][i] for i in measured]) for who in sides} if encoder else {}
     looked = {
-        who: [Picture(pictures[who][i], embedded[who][place] if encoder else None) for place, i in enumerate(measured)]
-        for who in sides
+        who: instruments.look_at([pictures[who][i] for i in measured], embedded[who] if encoder else None) for who in sides
     }
     targets = [made.rows[i][1] for i in measured]
     right = {who: _read_as(embedded[who], targets, encoder, settings, domains) for who in sides} if encoder else {}
     guided: tuple[tuple[str, By], ...] = ((REFERENCE, "stargan"), (LATENT, "latent"))
-    metrics = {who: asked_for((by,), (), encoder=encoder is not None) for who, by in guided}
+    metrics = {who: instruments.metrics(by) for who, by in guided}
     rows: dict[str, list[dict[str, float]]] = {REFERENCE: [], LATENT: []}
     for place, i in enumerate(measured):
         sources = {"content": looked["content"][place], "reference": looked["target"][place]}
@@ -274,14 +273,15 @@ def _tables(
 def _ruler(
     pictures: Sequence[Image.Image],
     made: _Made,
-    encoder: FashionClip | None,
+    instruments: GanInstruments,
     settings: GanEvaluation,
     scores: Mapping[str, Interval],
     *,
     known: bool | None,
 ) -> Ruler:
     """Under the losses against references: the references are the real pictures."""
-    suite = MetricSuite(encoder, settings.weights.model_dump(), asked_for(("stargan",), (), encoder=encoder is not None))
+    weights = settings.weights.model_dump()
+    suite = MetricSuite(instruments.encoder, weights, instruments.metrics("stargan"), instruments.reader)
     references = {made.rows[i][2]: pictures[i] for i in made.measured}
     ruler = lay_ruler(RealPictures(suite.look_at(list(references.values()))), suite, known=known)
     # the total is of contents too
@@ -335,17 +335,19 @@ def domain_grid(
 
 
 def _facts(
-    settings: GanEvaluation, inputs: GanInputs, encoder: FashionClip | None, scale: float, vae_sha256: str
+    settings: GanEvaluation, inputs: GanInputs, instruments: GanInstruments, scale: float, vae_sha256: str
 ) -> dict[str, Any]:
+    encoder, reader = instruments.encoder, instruments.reader
     return {
         **measuring_facts(
-            asked_for(("stargan", "latent"), (), encoder=encoder is not None),
+            instruments.metrics("stargan", "latent"),
             encoder,
-            None,
+            reader.attributes if reader else None,
             weights=settings.weights.model_dump(),
             resamples=settings.resamples,
             libraries=("torch", "diffusers", "open_clip"),
         ),
+        **instruments.facts(),
         "ssim": "against the content",
         "latents_sha256": inputs.latents.digest(),
         "held_out": [inputs.latents.domains[y].files[i] for y, held in enumerate(inputs.held) for i in held],

@@ -48,7 +48,8 @@ def wording_of(settings: Evaluation, captions: Sequence[str], lora: Path, *, wei
     """
     trigger = find_trigger(settings.trigger, captions, classes_of(read_metadata(lora)))
     if read or settings.token_free_base:
-        say_trigger(settings.trigger, trigger, captions, needed=settings.token_free_base)
+        check_token_free(settings, trigger, captions)
+        say_trigger(settings.trigger, trigger, captions)
     return Wording(trigger, plain_prompts(captions, trigger, weighted=weighted), settings.token_free_base)
 
 
@@ -115,14 +116,18 @@ def plain_prompts(captions: Sequence[str], trigger: str, *, weighted: bool = Fal
     return [without_trigger(caption, trigger) for caption in captions]
 
 
-def say_trigger(setting: str, trigger: str, captions: Collection[str], *, needed: bool = False) -> None:
-    """Say which words are taken for the trigger, and what changes it. InputError where it is `needed` and there is none."""
-    inside = sum(without_trigger(caption, trigger) != caption for caption in captions) if trigger else 0
-    if needed and not inside:
+def check_token_free(settings: Evaluation, trigger: str, captions: Collection[str]) -> None:
+    """InputError where a token-free base is asked for and no caption has a trigger to go without."""
+    if settings.token_free_base and not _with(trigger, captions):
         why = f"{trigger!r} is in no caption" if trigger else "no trigger is known"
         raise InputError(
             f"evaluation.token_free_base: {why}, so the base would get the same captions; give evaluation.trigger, the words that call the look"
         )
+
+
+def say_trigger(setting: str, trigger: str, captions: Collection[str]) -> None:
+    """Say which words are taken for the trigger, and what changes it."""
+    inside = _with(trigger, captions)
     if trigger and inside < len(captions):
         say(
             f"Trigger {trigger!r} (evaluation.trigger) is in {inside} of {len(captions)} captions; prompts are compared with images without it"
@@ -131,6 +136,11 @@ def say_trigger(setting: str, trigger: str, captions: Collection[str], *, needed
         say(f"Trigger {trigger!r}, which all captions have; prompts are compared with images without it (evaluation.trigger)")
     elif not trigger and setting == AUTO:
         say("No words that all captions share, so no trigger is known; evaluation.trigger names it")
+
+
+def _with(trigger: str, captions: Collection[str]) -> int:
+    """How many captions have it."""
+    return sum(without_trigger(caption, trigger) != caption for caption in captions) if trigger else 0
 
 
 def _holds(text: str, words: str) -> bool:

@@ -40,6 +40,8 @@ class Metric:
     needs: tuple[Need, ...] = ("reference",)
     switch: str = ""
     """The value of `evaluation.extra_metrics` that turns it on; empty is always on."""
+    setting: str = ""
+    """The setting of `evaluation` without which it is not measured; empty where there is none."""
     loss_of: str = ""
     """The similarity that this loss comes from; its weight is the setting `evaluation.weights.<name>`."""
     of_pair: Callable[[Picture, Picture, Any], float | Mapping[str, float] | None] | None = None
@@ -87,16 +89,19 @@ def measure_pair(
     `compared_with` holds the `reference` and, of a StarGAN, the `content`, as metrics need them (outside a StarGAN the reference is both);
     `weights` are the shares of the losses, `models` what the metrics' `load` gave, by name.
     """
-    row: dict[str, float] = {}
+    columns: dict[str, dict[str, float]] = {}
     for metric in metrics:
-        if metric.of_row is not None:
-            row[metric.name] = metric.of_row(row, weights)
-        elif metric.of_pair is not None:
+        if metric.of_pair is not None:
             value = metric.of_pair(
                 made, compared_with["content" if "content" in metric.needs else "reference"], models.get(metric.name)
             )
             if isinstance(value, Mapping):
-                row |= {f"{metric.name}{key}": one for key, one in value.items()}
+                columns[metric.name] = {f"{metric.name}{key}": one for key, one in value.items()}
             elif not metric.family:
-                row[metric.name] = float("nan") if value is None else value
-    return row
+                columns[metric.name] = {metric.name: float("nan") if value is None else value}
+    row = {name: value for found in columns.values() for name, value in found.items()}
+    for metric in metrics:
+        if metric.of_row is not None:  # after all pairs' values: a loss may come from a similarity of any row
+            row[metric.name] = metric.of_row(row, weights)
+            columns[metric.name] = {metric.name: row[metric.name]}
+    return {name: value for metric in metrics for name, value in columns.get(metric.name, {}).items()}

@@ -27,6 +27,8 @@ class Picture:
     """None where attributes are not asked for."""
     mask: Mask | None = None
     """None where masks are not asked for, or there is no even background."""
+    dino: torch.Tensor | None = None
+    """(D,), L2-normalised class token of a DINOv2; None without one."""
 
     @cached_property
     def windows(self) -> Windows:

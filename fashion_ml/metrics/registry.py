@@ -1,109 +1,29 @@
 """Every metric that an evaluation measures, one row each. Whatever lists metrics is derived from these rows or checked against them.
 
 A new metric is its formula (a module beside this one, with its PARAMETERS), its row here and its test; the evaluations, the run tree, the
-fingerprint, reports, comparisons and sweeps then have it. The rows import their formulas when they measure, so that the list alone is light.
+fingerprint, reports, comparisons and sweeps then have it. What the rows measure imports its formulas when it is called (row_values.py), so that
+the list alone is light.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Literal
 
+from fashion_ml.metrics import row_values as of
 from fashion_ml.metrics.control_rows import control_rows
 from fashion_ml.metrics.metric import By, Metric, Run
-
-if TYPE_CHECKING:
-    import torch
-
-    from fashion_ml.metrics.picture import Picture
 
 ATTRIBUTE = "attribute_"
 NEAREST, MEMORISED = "nearest_training_similarity", "memorised"
 TOTAL = "weighted_total_loss"
 PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS = "prompt_similarity", "prompt_retrieval", "diversity_seeds"
+ATTRIBUTE_SIMILARITY, FASHION_LOSS = "fashion_attribute_similarity", "fashion_clip_loss"
+LEAK, LOOK, EDITABILITY = "leak", "look", "editability"
 
-
-def _ssim(made: Picture, other: Picture, _: Any) -> float:
-    from fashion_ml.metrics.ssim import ssim, ssim_of_windows
-
-    if made.image.size != other.image.size:
-        return ssim(made.image, other.image)
-    return ssim_of_windows(made.windows, other.windows)
-
-
-def _fashion_similarity(made: Picture, other: Picture, _: Any) -> float | None:
-    from fashion_ml.metrics.fashion_clip import cosine
-
-    if made.embedding is None or other.embedding is None:
-        return None
-    return cosine(made.embedding[None], other.embedding[None])[0]
-
-
-def _color_correlation(made: Picture, other: Picture, _: Any) -> float:
-    from fashion_ml.metrics.color import correlation_of_colors
-
-    return correlation_of_colors(made.colors, other.colors)
-
-
-def _loss(similarity: str) -> Callable[[Mapping[str, float], Mapping[str, float]], float]:
-    def of_row(row: Mapping[str, float], _: Mapping[str, float]) -> float:
-        from fashion_ml.metrics.losses import similarity_to_loss
-
-        return similarity_to_loss(row[similarity])
-
-    return of_row
-
-
-def _total(row: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    from fashion_ml.metrics.losses import weighted_total
-
-    return weighted_total({loss: row[loss] for loss in SIMILARITY_OF}, weights)
-
-
-def _attribute_similarity(made: Picture, other: Picture, _: Any) -> float | None:
-    from fashion_ml.metrics.attributes import attribute_similarity
-
-    return attribute_similarity(made.labels, other.labels)[0] if made.labels and other.labels else None
-
-
-def _same_attributes(made: Picture, other: Picture, _: Any) -> dict[str, float] | None:
-    from fashion_ml.metrics.attributes import attribute_similarity
-
-    return attribute_similarity(made.labels, other.labels)[1] if made.labels and other.labels else None
-
-
-def _color_correlation_masked(made: Picture, other: Picture, _: Any) -> float | None:
-    from fashion_ml.metrics.color import color_correlation_masked
-
-    if made.mask is None or other.mask is None:
-        return None
-    return color_correlation_masked(made.image, other.image, made.mask, other.mask)
-
-
-def _ciede2000(made: Picture, other: Picture, _: Any) -> float | None:
-    from fashion_ml.metrics.ciede2000 import ciede2000
-
-    return None if made.mask is None or other.mask is None else ciede2000(made.image, other.image, made.mask, other.mask)
-
-
-def _lpips(made: Picture, other: Picture, model: Any) -> float:
-    return model.distances([(made.image, other.image)])[0]
-
-
-def _load_lpips(device: str) -> Any:
-    from fashion_ml.metrics.lpips import Lpips
-
-    return Lpips(device)
-
-
-def _kid(
-    made: torch.Tensor, references: torch.Tensor, made_of: torch.Tensor, alike: torch.Tensor, weights: torch.Tensor | None
-) -> torch.Tensor | None:
-    from fashion_ml.metrics.kid import kernel_inception_distance
-
-    return kernel_inception_distance(made, references, made_of, alike, weights)
-
-
+Score = Literal["cosine", "attributes"]
+"""What enters fashion_clip_loss."""
 _ALL_BUT_LATENT: tuple[By, ...] = ("lora", "images", "stargan")
 _CLAMPED = "1 − the similarity clamped to [0, 1]"
 
@@ -117,7 +37,7 @@ METRICS: tuple[Metric, ...] = (
         by=("lora", "images", "stargan", "latent"),
         shown_in="ssim",
         needs=("content",),
-        of_pair=_ssim,
+        of_pair=of.ssim,
         formula="ssim",
     ),
     Metric(
@@ -129,7 +49,7 @@ METRICS: tuple[Metric, ...] = (
         by=_ALL_BUT_LATENT,
         shown_in="fashion_clip",
         needs=("reference", "encoder"),
-        of_pair=_fashion_similarity,
+        of_pair=of.fashion_similarity,
     ),
     Metric(
         "color_correlation",
@@ -139,7 +59,7 @@ METRICS: tuple[Metric, ...] = (
         description="of joint RGB histograms, 32 bins an axis, as OpenCV's HISTCMP_CORREL",
         by=_ALL_BUT_LATENT,
         shown_in="color",
-        of_pair=_color_correlation,
+        of_pair=of.color_correlation,
         formula="color",
     ),
     Metric(
@@ -152,10 +72,10 @@ METRICS: tuple[Metric, ...] = (
         shown_in="ssim",
         needs=("content",),
         loss_of="ssim",
-        of_row=_loss("ssim"),
+        of_row=of.loss("ssim"),
     ),
     Metric(
-        "fashion_clip_loss",
+        FASHION_LOSS,
         unit="",
         range="[0, 1]",
         better="lower",
@@ -164,7 +84,7 @@ METRICS: tuple[Metric, ...] = (
         shown_in="fashion_clip",
         needs=("reference", "encoder"),
         loss_of="fashion_similarity",
-        of_row=_loss("fashion_similarity"),
+        of_row=of.loss("fashion_similarity"),
     ),
     Metric(
         "color_loss",
@@ -175,7 +95,7 @@ METRICS: tuple[Metric, ...] = (
         by=_ALL_BUT_LATENT,
         shown_in="color",
         loss_of="color_correlation",
-        of_row=_loss("color_correlation"),
+        of_row=of.loss("color_correlation"),
     ),
     Metric(
         TOTAL,
@@ -185,18 +105,19 @@ METRICS: tuple[Metric, ...] = (
         description="0.2 visual + 0.6 fashion_clip + 0.2 color; weights in the config",
         by=_ALL_BUT_LATENT,
         needs=("reference", "encoder"),
-        of_row=_total,
+        of_row=of.total,
     ),
     Metric(
-        "fashion_attribute_similarity",
+        ATTRIBUTE_SIMILARITY,
         unit="",
         range="[0, 1]",
         better="higher",
         description="zero-shot attributes (type, colour, pattern, …): 0.7 where the top labels agree, 0.3 for equal confidence",
+        by=_ALL_BUT_LATENT,
         shown_in="fashion_clip",
         needs=("reference", "encoder", "texts"),
         switch="attributes",
-        of_pair=_attribute_similarity,
+        of_pair=of.attribute_similarity,
         formula="attributes",
     ),
     Metric(
@@ -208,7 +129,7 @@ METRICS: tuple[Metric, ...] = (
         shown_in="fashion_clip",
         needs=("reference", "encoder", "texts"),
         switch="attributes",
-        of_pair=_same_attributes,
+        of_pair=of.same_attributes,
         family=True,
         formula="attributes",
     ),
@@ -221,7 +142,7 @@ METRICS: tuple[Metric, ...] = (
         shown_in="color",
         needs=("reference", "mask"),
         switch="masked_color",
-        of_pair=_color_correlation_masked,
+        of_pair=of.color_correlation_masked,
         formula="color",
     ),
     Metric(
@@ -233,8 +154,20 @@ METRICS: tuple[Metric, ...] = (
         shown_in="color",
         needs=("reference", "mask"),
         switch="ciede2000",
-        of_pair=_ciede2000,
+        of_pair=of.ciede2000,
         formula="ciede2000",
+    ),
+    Metric(
+        "dino_similarity",
+        unit="cosine",
+        range="[-1, 1]",
+        better="higher",
+        description="of DINOv2's class tokens, as DreamBooth's DINO-I; absent without a folder of its weights (`evaluation.dino`)",
+        by=_ALL_BUT_LATENT,
+        shown_in="ssim",
+        setting="dino",
+        of_pair=of.dino_similarity,
+        formula="dino",
     ),
     Metric(
         "lpips",
@@ -245,8 +178,8 @@ METRICS: tuple[Metric, ...] = (
         shown_in="ssim",
         needs=("reference", "model"),
         switch="lpips",
-        of_pair=_lpips,
-        load=_load_lpips,
+        of_pair=of.lpips,
+        load=of.load_lpips,
         formula="lpips",
     ),
     Metric(
@@ -257,7 +190,7 @@ METRICS: tuple[Metric, ...] = (
         description="distance of the two sets of embeddings (unbiased MMD²), over pairs of different references and captions",
         needs=("reference", "encoder"),
         switch="kid",
-        of_sets=_kid,
+        of_sets=of.kid,
         objective=False,
         version=2,
         formula="kid",
@@ -316,6 +249,37 @@ METRICS: tuple[Metric, ...] = (
     ),
     *control_rows({"visual_loss": "ssim", "fashion_clip_loss": "fashion_clip", "color_loss": "color", TOTAL: None}),
     Metric(
+        LEAK,
+        unit="cosine",
+        range="[-2, 2]",
+        better="lower",
+        description="free prompts without the trigger: how much nearer to the references than the base's images; 0: the look stays away",
+        by=("lora",),
+        needs=("encoder", "prompt"),
+        setting="prompts",
+    ),
+    Metric(
+        LOOK,
+        unit="cosine",
+        range="[-2, 2]",
+        better="higher",
+        description="the same for free prompts with the trigger: what the word brings",
+        by=("lora",),
+        needs=("encoder", "prompt"),
+        setting="prompts",
+    ),
+    Metric(
+        EDITABILITY,
+        unit="share",
+        range="[0, 1]",
+        better="higher",
+        description="prompt_retrieval among free prompts of the trigger and something new; beside it chance",
+        by=("lora",),
+        needs=("encoder", "prompt"),
+        setting="prompts",
+        formula="prompt",
+    ),
+    Metric(
         "domain_accuracy",
         unit="share",
         range="[0, 1]",
@@ -361,6 +325,15 @@ SWITCHES = tuple(dict.fromkeys(metric.switch for metric in METRICS if metric.swi
 """What `evaluation.extra_metrics` may name."""
 
 
+_ATTRIBUTE_LOSS = replace(
+    next(metric for metric in METRICS if metric.name == FASHION_LOSS),
+    needs=("reference", "encoder", "texts"),
+    loss_of=ATTRIBUTE_SIMILARITY,
+    of_row=of.loss(ATTRIBUTE_SIMILARITY),
+    formula="attributes",
+)
+
+
 def metric_of(name: str) -> Metric:
     """The row of a metric, or of the family of a column such as `attribute_colour`. KeyError when there is none."""
     for metric in METRICS:
@@ -374,13 +347,20 @@ def better(name: str) -> Literal["higher", "lower", ""]:
     return metric_of(name).better
 
 
-def asked_for(by: Iterable[By], switches: Collection[str], *, encoder: bool) -> tuple[Metric, ...]:
+def asked_for(
+    by: Iterable[By], switches: Collection[str], *, encoder: bool, given: Collection[str] = (), score: Score = "cosine"
+) -> tuple[Metric, ...]:
     """The metrics that one of the evaluations `by` measures: those always on and those of the switches, none that needs an
-    encoder without one."""
+    encoder without one, and none whose setting is not among those `given`.
+
+    With the score `attributes` fashion_clip_loss is 1 - fashion_attribute_similarity, which is then among them.
+    """
+    attributes = score == "attributes"
     return tuple(
-        metric
+        _ATTRIBUTE_LOSS if attributes and metric.name == FASHION_LOSS else metric
         for metric in METRICS
         if not set(by).isdisjoint(metric.by)
-        and (not metric.switch or metric.switch in switches)
+        and (not metric.switch or metric.switch in switches or (attributes and metric.name == ATTRIBUTE_SIMILARITY))
+        and (not metric.setting or metric.setting in given)
         and (encoder or "encoder" not in metric.needs)
     )

@@ -69,7 +69,7 @@ def choose_setting(
     from fashion_ml.evaluation.choose import Candidate
     from fashion_ml.evaluation.choose_images import Losses, with_small_batches
     from fashion_ml.evaluation.instruments import device_of_evaluation
-    from fashion_ml.evaluation.lora import plan_evaluation
+    from fashion_ml.evaluation.lora_plan import plan_evaluation
     from fashion_ml.tracking.run import open_run
 
     with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
+from fashion_ml.evaluation.free_prompts import SEEDS
+from fashion_ml.evaluation.prompts import read_prompts
+from fashion_ml.evaluation.toy import EMBEDDED
 from fashion_ml.metrics.registry import asked_for
 
 
@@ -45,13 +48,16 @@ def measured_lora(config: LoraExperiment, references: int, held_out: int, per_ep
     images = references * evaluation.images_per_reference
     every, checks = training.validate_every_n_steps or per_epoch, training.performance_check_interval
     times = len([step for step in range(1, steps + 1) if step % every == 0 or step == steps]) if held_out else 0
-    metrics = [metric.title for metric in asked_for(["lora"], evaluation.extra_metrics, encoder=encoder)]
+    suite = read_prompts(evaluation.prompts, embedded=config.model.base == EMBEDDED) if encoder else None
+    free = SEEDS * (len(suite.without_trigger) + len(suite.with_trigger)) if suite else 0
+    given = ["prompts"] if suite else []
+    metrics = [metric.title for metric in asked_for(["lora"], evaluation.extra_metrics, encoder=encoder, given=given)]
     final = evaluation.enabled and bool(checks) and steps % (checks or 1) == 0
     return {
         "evaluation": {
             "references": references,
-            "images": images * (1 + len(set(evaluation.strengths) - {0.0, 1.0})),
-            "images_of_the_base": images,
+            "images": images * (1 + len(set(evaluation.strengths) - {0.0, 1.0})) + free,
+            "images_of_the_base": images + free,
             "sampler_steps": evaluation.num_inference_steps,
             "encoder": evaluation.encoder if encoder else None,
             "metrics": metrics,

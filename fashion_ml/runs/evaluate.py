@@ -18,7 +18,8 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 
 if TYPE_CHECKING:
-    from fashion_ml.evaluation.lora import EvaluationResult, Plan
+    from fashion_ml.evaluation.lora import EvaluationResult
+    from fashion_ml.evaluation.lora_plan import Plan
     from fashion_ml.tracking.run import TrackedRun
 
 BEST_MEASURED = "best_measured"
@@ -82,7 +83,7 @@ def evaluate_trained(
 
 def _plan(config: LoraExperiment, lora: Path, inputs: Sources) -> Plan:
     from fashion_ml.evaluation.instruments import device_of_evaluation
-    from fashion_ml.evaluation.lora import plan_evaluation
+    from fashion_ml.evaluation.lora_plan import plan_evaluation
 
     assert inputs.suite is not None
     return plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation())

@@ -28,7 +28,9 @@ from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.leakage import find_leakage, refuse_leakage
+from fashion_ml.evaluation.prompts import check_prompts
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
+from fashion_ml.evaluation.trigger import classes_of_folders
 from fashion_ml.metrics.registry import METRICS
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say, warn
@@ -133,7 +135,7 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
         attempt(partial(_look_for_leakage, config, references, items, looks, tell=tell and is_main()), None)
     # a hub is asked last: what is wrong here is said first, and at once
     waits = not measured or (problems and _asks_the_network(settings.encoder))
-    suite_of = None if waits else attempt(lambda: _suite_of(config), None)
+    suite_of = None if waits else attempt(lambda: _suite_of(config, references, items), None)
     if problems:
         raise InputError(problems)
     for reading in readings.values() if tell and is_main() else ():
@@ -185,9 +187,12 @@ def _trained_on(
     )
 
 
-def _suite_of(config: LoraExperiment) -> Callable[[], MetricSuite]:
+def _suite_of(
+    config: LoraExperiment, references: Sequence[CaptionedImage], items: Sequence[CaptionedImage]
+) -> Callable[[], MetricSuite]:
     """Makes the instruments of the evaluation; what may not be there is loaded now, for that is to be said before a run begins."""
-    settings = config.evaluation
+    settings, captions = config.evaluation, [one.caption for one in references]
+    check_prompts(settings, captions, classes_of_folders(items), embedded=config.model.base == EMBEDDED)
     check_encoder(settings, own_of_lora(config), refuse=config.model.base != EMBEDDED, quiet=not is_main())
     make = partial(read_metric_suite, settings, config.data.cache_dir)
     ours = settings.encoder == EMBEDDED and settings.attributes == "default"

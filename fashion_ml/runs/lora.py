@@ -240,6 +240,8 @@ def _check_performance(
     """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values."""
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
 
+    evaluation = config.evaluation.model_copy(update={"prompts": "none"})  # two thirds more images, at every check
+    config = config.model_copy(update={"evaluation": evaluation})
     known = _known_performance(config, run, step) if run else None
     if known is not None:
         return {name: known[name] for name in IMAGE_LOSSES if name in known}

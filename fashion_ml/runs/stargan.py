@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import StarganExperiment, evaluated_again, flat
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.instruments import read_encoder
+from fashion_ml.evaluation.gan_instruments import read_gan_instruments
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_stargan
 from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
@@ -130,7 +130,7 @@ def check_measuring(config: StarganExperiment, inputs: GanInputs) -> Any:
 def _checked_encoder(config: StarganExperiment) -> Any:
     """The encoder, None without one. InputError when it cannot be had, or is a toy that nobody asked for."""
     check_encoder(config.evaluation, own_of_stargan(config), refuse=config.model.vae != EMBEDDED)
-    return read_encoder(config.evaluation.encoder, config.evaluation.without)
+    return read_gan_instruments(config.evaluation)
 
 
 def _train(

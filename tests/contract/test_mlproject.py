@@ -70,7 +70,7 @@ def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
     """The whole way of `mlflow run . -e train_lora --env-manager local -P rank=8`."""
     config = workdir / "short.yaml"
     text = yaml.safe_load((PROJECT / "experiments" / "lora" / "embedded.yaml").read_text(encoding="utf-8"))
-    text["evaluation"] |= {"max_references": 2, "num_inference_steps": 2}
+    text["evaluation"] |= {"max_references": 2, "num_inference_steps": 2, "prompts": "none"}
     config.write_text(yaml.safe_dump(text), encoding="utf-8")
     assert FEW
     parameters = ["-P", f"config={config}", "-P", "rank=8", "-P", "steps=4", "-P", f"output_dir={workdir / 'out'}"]

@@ -50,7 +50,8 @@ def test_ten_kills_lose_no_trial_and_count_none_twice(workdir: Path):
     server = Postgres(workdir)
     server.start()
     changes = {"trials": TRIALS, "sampler": {"name": "random"}, "search_space": RATES, "confirm": {"best": 0}}
-    base = {"evaluation.images_per_reference": 1, "evaluation.num_inference_steps": 1, "evaluation.extra_metrics": []}
+    one = dict.fromkeys(("evaluation.images_per_reference", "evaluation.num_inference_steps"), 1)
+    base = {**one, "evaluation.extra_metrics": [], "evaluation.prompts": "none"}
     written(workdir, **changes, heartbeat_seconds=1, settings={**base, **SETTINGS})
     command = [sys.executable, "-m", "fashion_ml", "sweep", "sweep.yaml", "--workers", "2"]
     environment = {**os.environ, "FASHION_ML_STORAGE": server.url()}

@@ -29,6 +29,7 @@ SHORT = ["--steps", "6", "--rank", "4", "--alpha", "2", "--lr", "1e-3", "--seed"
 FEW = [
     *("--set", "training.log_every=2", "--set", "evaluation.max_references=2"),
     *("--set", "evaluation.num_inference_steps=2", "--set", "evaluation.resamples=50"),
+    *("--set", "evaluation.prompts=none"),
 ]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -25,6 +25,7 @@ SPEC: dict[str, Any] = {
         "evaluation.max_references": 2,
         "evaluation.images_per_reference": 1,
         "evaluation.num_inference_steps": 1,
+        "evaluation.prompts": "none",
         "evaluation.extra_metrics": [],
     },
     "search_space": {"optimizer.learning_rate": {"type": "categorical", "choices": [1e-4, 1e-2, 1e30]}},

@@ -35,6 +35,7 @@ from fashion_ml.models.vae import load_vae
 from fashion_ml.runs.lora import LoraOutcome, run_lora
 from fashion_ml.runtime.weights_hash import weights_sha256
 from tests.unit.config.leaves import nested
+from tests.unit.metrics.small_dino import small_dino
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Whole:
     @property
     def measuring(self) -> list[Call]:
         """Calls for the evaluation, not for samples."""
-        return [call for call in self.calls if call.prompts[0] not in PROMPTS]
+        return [call for call in self.calls if not set(call.prompts) & {*PROMPTS, *FREE}]
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_file(self.outcome.trained.path)
@@ -96,6 +97,8 @@ class Runs:
         pictures(place / "references", 7, seed=2)
         shutil.copytree(EMBEDDED_DIR / "fashion_clip", place / "encoder")
         (place / "ours.yaml").write_text("ours: {prompt: 'a {} thing', labels: [red, blue]}\n", encoding="utf-8")
+        (place / "free.yaml").write_text(json.dumps({"without_trigger": FREE}), encoding="utf-8")
+        small_dino(place / "dino")
         another_base(place / "base")
         shutil.copytree(EMBEDDED_DIR / "stable_diffusion" / "vae", place / "vae")
         (path,) = (place / "vae").glob("*.safetensors")
@@ -211,6 +214,12 @@ def base_goes_without(runs: Runs) -> bool:
     return prompts == captions | {caption.removeprefix("a ") for caption in captions} and len(prompts) > len(captions)
 
 
+def free_prompts_are_drawn(runs: Runs) -> bool:
+    """Each twice by the LoRA and twice by the base."""
+    made = [prompt for call in runs.full.calls for prompt in call.prompts]
+    return [made.count(prompt) for prompt in FREE] == [4, 4] and runs.full.facts["free_prompts"]["prompts"] == FREE
+
+
 def is_weighted(runs: Runs) -> bool:
     """weighted_total_loss is made of the three losses with the three weights of the table."""
     table = runs.full.table
@@ -292,7 +301,9 @@ def samples(runs: Runs) -> list[list[str]]:
 
 
 PROMPTS = ["a prompt of ours", "and a second one"]
+FREE = ["one that is free", "another that is free"]
 EXTRA = ["attributes", "ciede2000", "kid", "memorisation"]
+SCORED = ["fashion_clip_loss", "fashion_attribute_similarity"]
 WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
     "model.base": ("base", lambda runs: others(runs, model__base="base")),
@@ -324,10 +335,19 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     ),
     "evaluation.extra_metrics": (EXTRA, has_columns),
     "evaluation.attributes": ("ours.yaml", lambda runs: "attribute_ours" in runs.full.table),
+    "evaluation.fashion_clip_score": ("attributes", lambda runs: (runs.full.table[SCORED].sum(axis=1) - 1).abs().max() < 1e-6),
+    "evaluation.dino": (
+        "dino",
+        lambda runs: "dino_similarity" in runs.full.table and "dino_similarity" not in runs.without.table,
+    ),
     "evaluation.trigger": ("a", lambda runs: runs.full.facts["trigger"] == "a"),
     "evaluation.token_free_base": (True, base_goes_without),
     "evaluation.rotations": (2, is_rotated),
     "evaluation.strict": (True, refuses_what_was_trained_on),
+    "evaluation.prompts": (
+        "free.yaml",
+        free_prompts_are_drawn,
+    ),
     "evaluation.strengths": ([0.45], lambda runs: (runs.full.folder / "evaluation" / "images" / "strength_0.45").is_dir()),
     "evaluation.weights.visual_loss": (0.31, is_weighted),
     "evaluation.weights.fashion_clip_loss": (0.17, is_weighted),

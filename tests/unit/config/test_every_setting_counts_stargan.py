@@ -35,6 +35,7 @@ from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.stargan_loop import GanHooks, train_stargan
 from tests.unit.config.latent_sets import digest, latents
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
+from tests.unit.metrics.small_dino import small_dino
 
 CHANGES_NOTHING: dict[str, str] = {}
 """Settings of a StarGAN experiment that change nothing that could be looked at, each with its "because …"; none does."""
@@ -207,8 +208,7 @@ class Whole:
 
     @property
     def scores(self) -> dict[str, Any]:
-        assert self.outcome.evaluation is not None
-        return dict(self.outcome.evaluation.scores)
+        return dict(self.outcome.evaluation.scores) if self.outcome.evaluation else {}
 
 
 class Runs:
@@ -223,6 +223,8 @@ class Runs:
         (path,) = (place / "vae").glob("*.safetensors")
         save_file({name: tensor * 1.05 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
         shutil.copytree(place / "vae", place / "decoder")
+        small_dino(place / "dino")
+        (place / "ours.yaml").write_text("ours: {prompt: 'a {} thing', labels: [red, blue]}\n", encoding="utf-8")
 
     def __call__(self, **changes: Any) -> Whole:
         tree = {**SMALL, "data.latents_dir": "latents", "evaluation.enabled": False, "data.validation_split": 0.8}
@@ -302,6 +304,7 @@ def other_pictures(runs: Runs) -> bool:
     return same and again.scores["ssim"] != runs.without.scores["ssim"]
 
 
+SCORED = ["fashion_clip_loss", "fashion_attribute_similarity"]
 WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
     "model.vae": ("vae", lambda runs: runs.full.facts["vae_sha256"] != runs.without.facts["vae_sha256"]),
@@ -312,10 +315,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "training.epoch_size": (20, lambda runs: runs(training__epoch_size=20).outcome.trained.steps == 3 * 20 / 4),
     "training.latent_scale": (0.45, lambda runs: others(runs, training__latent_scale=0.45)),
     "training.seed": (101, lambda runs: others(runs, training__seed=101)),
-    "evaluation.enabled": (
-        True,
-        lambda runs: (runs.full.folder / "evaluation").is_dir() and not (runs().folder / "evaluation").exists(),
-    ),
+    "evaluation.enabled": (True, lambda runs: bool(runs.full.scores) and not runs().scores),
     "evaluation.contents_per_domain": (
         3,
         lambda runs: (runs.full.table["reference"].nunique(), runs.without.table["reference"].nunique()) == (6, 8),
@@ -328,9 +328,12 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         "fashion_clip",
         lambda runs: "fashion_similarity" in runs.full.table and "fashion_similarity" not in runs.without.table,
     ),
+    "evaluation.fashion_clip_score": ("attributes", lambda runs: (runs.full.table[SCORED].sum(axis=1) - 1).abs().max() < 1e-6),
+    "evaluation.attributes": ("ours.yaml", lambda runs: runs.full.facts["attribute_categories"] == ["ours"]),
+    "evaluation.dino": ("dino", lambda runs: "dino_similarity" in runs.full.table),
     "evaluation.domain_prompt": (
         "this is {}",
-        lambda runs: {tuple(sorted(given)) for given in runs.full.texts} == {("this is blue", "this is red")},
+        lambda runs: ("this is blue", "this is red") in {tuple(sorted(given)) for given in runs.full.texts},
     ),
     "evaluation.weights.visual_loss": (0.31, is_weighted),
     "evaluation.weights.fashion_clip_loss": (0.17, is_weighted),

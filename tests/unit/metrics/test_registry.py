@@ -146,3 +146,23 @@ def test_the_readmes_tables_say_of_every_metric_what_its_row_says():
                     assert (cells[1], cells[4]) == (rows[0].unit, rows[0].description), f"{file}: {name}"
                 checked[file] += 1
     assert min(checked.values()) >= 15
+
+
+def test_with_the_score_attributes_the_loss_comes_from_the_labels():
+    """Two categories. Kind: both dress, confidences 0.9 and 0.7: 0.7 + 0.3 * 0.8 = 0.94. Colour: red and blue, 0.6 and 0.5: 0 + 0.3 * 0.9 =
+    0.27. Similarity (0.94 + 0.27) / 2 = 0.605, loss 0.395; equal pictures leave a total of 0.6 * 0.395 = 0.237. Beside it the cosine."""
+    picture = Image.effect_noise((16, 16), 60).convert("RGB")
+    made = Picture(picture, torch.tensor([1.0, 0.0]), {"kind": ("dress", 0.9), "colour": ("red", 0.6)})
+    other = Picture(picture, torch.tensor([0.6, 0.8]), {"kind": ("dress", 0.7), "colour": ("blue", 0.5)})
+    for by in ("lora", "images", "stargan"):
+        rows = asked_for([by], (), encoder=True, score="attributes")
+        found = measure_pair(rows, made, {"reference": other, "content": other}, WEIGHTS, {})
+        assert found["fashion_attribute_similarity"] == pytest.approx(0.605)
+        assert found["fashion_clip_loss"] == pytest.approx(0.395)
+        assert found["fashion_similarity"] == pytest.approx(0.6)
+        assert found[TOTAL] == pytest.approx(0.237)
+        assert list(found) == [metric.name for metric in rows if metric.name in found]
+        assert "attribute_kind" not in found
+    loss = {metric.name: metric for metric in rows}["fashion_clip_loss"]
+    assert (loss.loss_of, loss.parameters["same"]) == ("fashion_attribute_similarity", 0.7)
+    assert metric_of("fashion_clip_loss").loss_of == "fashion_similarity"

@@ -1,0 +1,62 @@
+"""What a StarGAN's evaluation measures with: the encoder, and what its settings add."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fashion_ml.config.stargan import GanEvaluation
+from fashion_ml.evaluation.instruments import read_dino, read_encoder
+from fashion_ml.evaluation.measure import attribute_reader
+from fashion_ml.metrics.attributes import AttributeReader
+from fashion_ml.metrics.dino import Dino
+from fashion_ml.metrics.fashion_clip import FashionClip
+from fashion_ml.metrics.metric import By, Metric
+from fashion_ml.metrics.picture import Picture
+from fashion_ml.metrics.registry import Score, asked_for
+
+
+@dataclass(frozen=True)
+class GanInstruments:
+    """None for what was left out."""
+
+    encoder: FashionClip | None
+    reader: AttributeReader | None = None
+    """Where attributes enter fashion_clip_loss."""
+    dino: Dino | None = None
+    score: Score = "cosine"
+
+    def metrics(self, *by: By) -> tuple[Metric, ...]:
+        """What one of the ways of guiding is measured by."""
+        given = ("dino",) if self.dino else ()
+        return asked_for(by, (), encoder=self.encoder is not None, given=given, score=self.score)
+
+    def look_at(self, images: Sequence[Image.Image], embeddings: torch.Tensor | None) -> list[Picture]:
+        """Pictures with what metrics need of them."""
+        labels = self.reader.read(embeddings) if self.reader and embeddings is not None else None
+        tokens = self.dino.embed(images) if self.dino else None
+        return [
+            Picture(
+                image,
+                embedding=None if embeddings is None else embeddings[place],
+                labels=None if labels is None else labels[place],
+                dino=None if tokens is None else tokens[place],
+            )
+            for place, image in enumerate(images)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """What decides numbers beside the encoder and the metrics."""
+        return {"fashion_clip_score": self.score, "dino": self.dino.facts() if self.dino else None}
+
+
+def read_gan_instruments(settings: GanEvaluation) -> GanInstruments:
+    """InputError when the encoder, the attribute file or the folder of the DINOv2 cannot be had."""
+    encoder = read_encoder(settings.encoder, settings.without)
+    counts = encoder is not None and settings.fashion_clip_score == "attributes"
+    reader = attribute_reader(settings.attributes, encoder) if encoder is not None and counts else None
+    return GanInstruments(encoder, reader, read_dino(settings.dino), settings.fashion_clip_score)

@@ -1,0 +1,119 @@
+"""Everything that an evaluation of a LoRA needs, looked at before its run exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config import LoraExperiment
+from fashion_ml.data.buckets import image_sizes
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.evaluation.fingerprint import evaluation_facts, fingerprint
+from fashion_ml.evaluation.free_prompts import BASE, MAIN, FreePlan, plan_free
+from fashion_ml.evaluation.generate import Job, generation_key, jobs_of
+from fashion_ml.evaluation.leakage import Leakage, find_leakage, refuse_leakage
+from fashion_ml.evaluation.lora_pipeline import base_identity
+from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.toy import EMBEDDED, own_of_lora, toy_facts
+from fashion_ml.evaluation.trigger import Wording, wording_of
+from fashion_ml.metrics.registry import PROMPT_SIMILARITY
+from fashion_ml.models.applied_lora import AppliedLora, apply_lora
+from fashion_ml.models.kohya_format import model_hash
+from fashion_ml.models.samplers import scheduler_of
+from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
+from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
+from fashion_ml.models.vae import load_other_vae
+from fashion_ml.runtime.weights_hash import weights_sha256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an evaluation needs, looked at before its run exists."""
+
+    config: LoraExperiment
+    lora: Path
+    references: Sequence[CaptionedImage]
+    training: Sequence[CaptionedImage]
+    """Empty where they are not there."""
+    leakage: Leakage
+    suite: MetricSuite
+    pipeline: Any
+    applied: AppliedLora
+    """The LoRA on the pipeline."""
+    jobs: list[Job]
+    sizes: list[tuple[int, int]]
+    wording: Wording
+    free: FreePlan | None
+    """None where no free prompts are asked for."""
+    facts: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+        return fingerprint(self.facts)
+
+    @property
+    def base_jobs(self) -> list[Job]:
+        """What the base is given, the same seeds."""
+        return [replace(job, prompt=self.wording.of_base(job.prompt)) for job in self.jobs]
+
+    @property
+    def key(self) -> str:
+        """What decides the LoRA's images; the file's dates and ids do not."""
+        return self.key_of(self.jobs, MAIN)
+
+    @property
+    def base_key(self) -> str:
+        """What decides the base's images."""
+        return self.key_of(self.base_jobs, BASE)
+
+    @property
+    def text(self) -> TextSettings:
+        """How prompts are read."""
+        return TextSettings(**self.config.text_encoding())
+
+    def key_of(self, jobs: Sequence[Job], who: str) -> str:
+        """What decides images that the LoRA or the base makes."""
+        model = self._base if who == BASE else f"{self._base} + {model_hash(self.lora.read_bytes())}"
+        return generation_key(jobs, self.config.evaluation, model, self.text)
+
+    @property
+    def _base(self) -> str:
+        other, vae = self.config.model, self.facts["vae_sha256"]
+        return f"{base_identity(other.base)} {other.prediction_type}{f' vae {vae}' if vae else ''}"
+
+
+def plan_evaluation(
+    config: LoraExperiment,
+    lora: Path,
+    references: Sequence[CaptionedImage],
+    training: Sequence[CaptionedImage],
+    suite: MetricSuite,
+    device: str,
+) -> Plan:
+    """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
+    settings = config.evaluation
+    pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
+    check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
+    vae_sha256 = None
+    if settings.vae:
+        pipeline.vae = load_other_vae(settings.vae, pipeline.vae, device)
+        vae_sha256 = weights_sha256(pipeline.vae)
+    sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
+    applied = apply_lora(pipeline, lora)
+    text = TextSettings(**config.text_encoding())
+    sampled = scheduler_of(pipeline.scheduler, settings.sampler)
+    facts = evaluation_facts(settings, references, suite, sizes, type(sampled).__name__, sampled.config, text, vae_sha256)
+    facts |= toy_facts(settings, own_of_lora(config))
+    read, captions = suite.measures(PROMPT_SIMILARITY), [reference.caption for reference in references]
+    wording = wording_of(settings, captions, lora, weighted=text.weighted_captions, read=read)
+    facts |= wording.facts(read=read)
+    free = plan_free(settings, wording, sizes, suite, embedded=config.model.base == EMBEDDED)
+    facts["free_prompts"] = free.facts() if free else None
+    leakage = find_leakage(references, training, suite.cache, all_by_setting=settings.references is None)
+    if settings.strict:
+        refuse_leakage(leakage, len(references))
+    jobs = jobs_of(references, settings, sizes)
+    return Plan(config, lora, references, training, leakage, suite, pipeline, applied, jobs, sizes, wording, free, facts)
