@@ -230,18 +230,18 @@ def is_weighted(runs: Runs) -> bool:
 
 
 def is_rotated(runs: Runs) -> bool:
-    """The colours of the first image are held against those of two of the other five references."""
+    """The colours of the first image are held against those of three of the other five references."""
     from fashion_ml.evaluation.controls import others_of
 
     made = load_picture(runs.full.folder / "evaluation" / "images" / "lora" / "0_0.png")
     targets = [fit(load_picture(runs.place / "references" / f"{number}.png"), made.size) for number in range(6)]
-    losses = [1 - max(color_correlation(made, targets[other]), 0) for other in others_of(6, 2)[0]]
+    losses = [1 - max(color_correlation(made, targets[other]), 0) for other in others_of(6, 3)[0]]
     table = runs.full.table
     specific = table["others_color_loss"] - table["color_loss"]
     return (
-        abs(sum(losses) / 2 - table["others_color_loss"][0]) < 1e-9
+        abs(sum(losses) / 3 - table["others_color_loss"][0]) < 1e-9
         and bool((specific - table["specific_color_loss"]).abs().max() < 1e-9)
-        and runs.full.facts["rotations"] == 2
+        and runs.full.facts["rotations"] == 3
     )
 
 
@@ -342,7 +342,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     ),
     "evaluation.trigger": ("a", lambda runs: runs.full.facts["trigger"] == "a"),
     "evaluation.token_free_base": (True, base_goes_without),
-    "evaluation.rotations": (2, is_rotated),
+    "evaluation.rotations": (3, is_rotated),
     "evaluation.strict": (True, refuses_what_was_trained_on),
     "evaluation.prompts": (
         "free.yaml",

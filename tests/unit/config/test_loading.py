@@ -298,7 +298,10 @@ def test_an_evaluation_again_takes_every_setting_of_the_evaluation_by_name_or_pa
 def test_a_setting_that_the_evaluation_does_not_have_is_refused_by_a_line_that_names_what_there_is():
     with pytest.raises(InputError) as caught:
         evaluated_again({"evaluation": {}}, {"strengths": "0,1", "rank": "4"}, StarganExperiment)
-    there = "contents_per_domain, vae, seed, styles, encoder, without, domain_prompt, weights.visual_loss, weights.fashion_clip_loss, "
+    there = (
+        "contents_per_domain, vae, seed, styles, encoder, without, fashion_clip_score, attributes, dino, domain_prompt, "
+        "weights.visual_loss, weights.fashion_clip_loss, "
+    )
     assert caught.value.problems == [
         f"evaluation.{name}: is not among these settings; a StarGAN's evaluation has {there}weights.color_loss, resamples"
         for name in ("strengths", "rank")
