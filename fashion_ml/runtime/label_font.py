@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -13,8 +14,8 @@ from PIL import ImageDraw, ImageFont
 
 from fashion_ml.runtime.printable import printable
 
-CHINESE = Path(__file__).parent / "fonts" / "droid_sans_fallback.ttf"
-"""Traditional and simplified Chinese, kana and their punctuation; for machines without a font of these."""
+CHINESE = Path(__file__).parent / "fonts" / "droid_sans_fallback.ttf.gz"
+"""Traditional and simplified Chinese, kana and their punctuation, packed; for machines without a font of these."""
 _CJK_NAMES = (
     *("NotoSansCJK", "NotoSansTC", "SourceHanSans", "wqy-", "DroidSansFallback", "uming", "ukai", "msjh", "PingFang"),
     "Arial Unicode",
@@ -131,10 +132,15 @@ def _characters(file: str) -> frozenset[int]:
     from matplotlib.ft2font import FT2Font
 
     try:
-        font = FT2Font(BytesIO(_built_in_bytes()) if file == _BUILT_IN else file)
+        font = FT2Font(BytesIO(_built_in_bytes()) if file == _BUILT_IN else _readable(file))
         return frozenset(code for code, glyph in font.get_charmap().items() if glyph) if font.scalable else frozenset()
     except (OSError, RuntimeError):
         return frozenset()
+
+
+def _readable(file: str) -> str | BytesIO:
+    """A font's file as FreeType reads it: the packed one unpacked."""
+    return BytesIO(gzip.decompress(CHINESE.read_bytes())) if file == str(CHINESE) else file
 
 
 def _built_in_bytes() -> bytes:
@@ -146,7 +152,7 @@ def _built_in_bytes() -> bytes:
 @lru_cache(maxsize=64)
 def _loaded(file: str, size: int) -> ImageFont.FreeTypeFont:
     if file != _BUILT_IN:
-        return ImageFont.truetype(file, size)
+        return ImageFont.truetype(_readable(file), size)
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels all come with FreeType
     return font

@@ -29,7 +29,7 @@ def _boxes(font: ImageFont.FreeTypeFont) -> list[bytes]:
 def test_no_character_of_a_label_is_drawn_as_a_box(text):
     assert runs(text)
     for file, run in runs(text):
-        font = ImageFont.truetype(file, 14) if file else ImageFont.load_default(14)
+        font = label_font._loaded(file, 14)
         boxes = _boxes(font)
         for character in run:
             assert bytes(font.getmask(character)) not in boxes or character.isspace(), (character, file)
