@@ -39,6 +39,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "no_variety": "variety between seeds was not measured",
         "variety": "variety between seeds: {numbers}",
         "leak": "the look leaks into prompts without the trigger: {value}",
+        "leak_less": "prompts without the trigger get farther from the look: {value}",
+        "leak_same": "that the look leaks into prompts without the trigger is not shown: {value}",
         "new": "new things beside the trigger: {numbers}",
         "accuracy": "The other domain is recognised in {reference} by reference and {latent} by latent "
         "(contents as they are {floor}, real ones {ceiling})",
@@ -100,6 +102,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "no_variety": "未測量不同種子之間的變化",
         "variety": "不同種子之間的變化：{numbers}",
         "leak": "外觀滲入不含觸發詞的提示詞：{value}",
+        "leak_less": "不含觸發詞的提示詞反而遠離該外觀：{value}",
+        "leak_same": "外觀是否滲入不含觸發詞的提示詞，無法判定：{value}",
         "new": "觸發詞以外的新要求：{numbers}",
         "accuracy": "目標領域的辨識率：依參考圖 {reference}、依潛在碼 {latent}（未轉換的內容圖 {floor}、真實圖片 {ceiling}）",
         "no_accuracy": "沒有 FashionCLIP，因此未測量目標領域是否被辨識",

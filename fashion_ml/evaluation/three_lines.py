@@ -127,7 +127,7 @@ class _Teller:
             return self._line([self._accuracy(found.gan)])
         said = [self._prompts(), self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {})]
         if found.leak is not None:
-            said.append(self._say("leak", value=_signed_ends(found.leak)))
+            said.append(self._say(_by_ends(found.leak, "leak", "leak_less", "leak_same"), value=_signed_ends(found.leak)))
         if found.editability is not None:
             said.append(self._numbers("new", {"editability": found.editability}))
         return self._line([self.forms["semicolon"].join(said)])
@@ -185,8 +185,7 @@ class _Teller:
         gain = next((one.gain for one in found.values() if one.gain is not None), None)
         if gain is None:
             return self._numbers("prompts_alone", found)
-        low, high = gain.ends if gain.ends is not None else (0.0, 0.0)
-        return self._numbers("prompts_more" if low > 0 else "prompts_less" if high < 0 else "prompts_same", found)
+        return self._numbers(_by_ends(gain, "prompts_more", "prompts_less", "prompts_same"), found)
 
     def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:
         if not found:
@@ -252,6 +251,12 @@ class _Teller:
         kind = self.forms["copies" if leakage.copies == count else "near-duplicates"]
         form = "seen_one" if count == 1 else "seen"
         return [self._say(form, n=count, all=self.found.references, kind=kind, names=names)]
+
+
+def _by_ends(interval: Interval, above: str, below: str, neither: str) -> str:
+    """Which of three forms an interval allows: that of above 0, of below 0, or, where it holds 0 or there is none, of neither."""
+    low, high = interval.ends if interval.ends is not None else (0.0, 0.0)
+    return above if low > 0 else below if high < 0 else neither
 
 
 def _signed(value: float) -> str:

@@ -52,6 +52,8 @@ CASES = {
     "no difference of prompts": replace(
         LORA, obedience={"prompt_similarity": Beside(0.3, 0.3, Interval(0.0, -0.02, 0.02, 24))}
     ),
+    "no leak is shown": replace(LORA, leak=Interval(0.026, -0.028, 0.058, 8)),
+    "the opposite of a leak": replace(LORA, leak=Interval(-0.02, -0.03, -0.01, 8)),
     "nothing of prompts": replace(LORA, obedience={}, variety=None, leak=None, editability=None),
     "five references": Findings(5, {"weighted_total_loss": Gain(Interval(-0.1, None, None, 5))}),
     "one reference": Findings(1, {"weighted_total_loss": Gain(Interval(0.1, None, None, 1))}),
@@ -124,6 +126,23 @@ def test_the_second_line_tells_obedience_variety_leak_and_editability():
         "the look leaks into prompts without the trigger: +0.020 [+0.010, +0.030]; "
         "new things beside the trigger: editability 0.700, base 0.800, chance 0.125, gain -0.100 [-0.300, +0.100]."
     )
+
+
+@pytest.mark.parametrize(
+    ("leak", "said"),
+    [
+        (
+            Interval(0.026, -0.028, 0.058, 8),
+            "that the look leaks into prompts without the trigger is not shown: +0.026 [-0.028, +0.058]",
+        ),
+        (Interval(0.026, None, None, 5), "that the look leaks into prompts without the trigger is not shown: +0.026;"),
+        (Interval(-0.02, -0.03, -0.01, 8), "prompts without the trigger get farther from the look: -0.020 [-0.030, -0.010]"),
+    ],
+)
+def test_a_leak_is_only_claimed_where_its_interval_shows_one(leak: Interval, said: str):
+    second = three_lines(replace(LORA, leak=leak), "en").split("\n")[1]
+    assert said in second
+    assert "the look leaks into prompts without the trigger:" not in second
 
 
 def test_no_verdict_leakage_and_one_training_are_in_the_third_line():
