@@ -168,7 +168,7 @@ def evaluate_images(
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)
     say_left_out(found)
-    result = measure_images(found, checked, suite, known)
+    result = measure_images(found, checked, suite, known, look_for_leakage(found, checked, suite, known))
     if place:
         write_evaluation(result, place)
     return result
@@ -230,10 +230,30 @@ def find_pairs(
     )
 
 
-def measure_images(
+def look_for_leakage(
     found: FoundPairs, settings: Evaluation, suite: MetricSuite, training: Sequence[CaptionedImage]
+) -> Leakage:
+    """Which references were trained on. InputError for any where the settings are strict."""
+    references = _unique(found)
+    leakage = find_leakage(references, training, suite.cache)
+    if settings.strict:
+        refuse_leakage(leakage, len(references))
+    return leakage
+
+
+def _unique(found: FoundPairs) -> list[CaptionedImage]:
+    """The references, each once."""
+    return list({item.name: item for _, _, item in found.pairs}.values())
+
+
+def measure_images(
+    found: FoundPairs,
+    settings: Evaluation,
+    suite: MetricSuite,
+    training: Sequence[CaptionedImage],
+    leakage: Leakage,
 ) -> ImagesResult:
-    """Measure every pair as it is (sizes may differ)."""
+    """Measure every pair as it is (sizes may differ); `leakage` is what was found of these references and `training`."""
     facts = {
         **suite_facts(settings, suite, ("torch", "open_clip")),
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
@@ -244,11 +264,8 @@ def measure_images(
     }
     prompts = read_prompts([item for _, _, item in found.pairs], settings, suite, training)
     facts |= prompts.facts()
-    unique = {item.name: item for _, _, item in found.pairs}  # a reference counts once
-    names, items, made_of = [item.name for _, _, item in found.pairs], list(unique.values()), _numbers(found)
-    leakage = find_leakage(items, training, suite.cache)
-    if settings.strict:
-        refuse_leakage(leakage, len(items))
+    names, items, made_of = [item.name for _, _, item in found.pairs], _unique(found), _numbers(found)
+    unique = [item.name for item in items]
     measured = measure_pairs(found.pairs, suite)
     references = [measured.targets[names.index(name)] for name in unique]
     sample = Sample(items, references, training, leakage.groups)
@@ -269,7 +286,7 @@ def measure_images(
         picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
         extra={"generated": [made.name for _, made, _ in found.pairs], **extra},
     )
-    sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, list(unique), settings.resamples)
+    sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, unique, settings.resamples)
     told = of_images(aggregates, held, facts, pairs=len(found.pairs), ruler=ruler, leakage=leakage, references=len(items))
     text = three_lines(told, language())
     return ImagesResult(facts, pairs, aggregates, sets, ruler, leakage, memorisation, found, text, held_against=held)

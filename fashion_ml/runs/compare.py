@@ -96,7 +96,7 @@ def run_images(
     experiment: str,
 ) -> ImagesResult:
     """Measure images made elsewhere against references: a run of its own, or below the run `run_id`, whose `eval/…` it then becomes."""
-    from fashion_ml.evaluation.image_pairs import find_pairs, measure_images, say_left_out
+    from fashion_ml.evaluation.image_pairs import find_pairs, look_for_leakage, measure_images, say_left_out
     from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
     from fashion_ml.tracking.environment import experiment_to_use
     from fashion_ml.tracking.run import attach, open_run
@@ -112,6 +112,7 @@ def run_images(
     known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
     suite = read_metric_suite(settings)
     say_left_out(found)
+    leakage = look_for_leakage(found, settings, suite, known)
     parent = None
     if run_id:
         client = open_tracking()
@@ -122,7 +123,7 @@ def run_images(
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     with open_run("evaluation of images", tags, parent=parent, adopt=True, **report_experiment(experiment)) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
-        result = measure_images(found, settings, suite, known)
+        result = measure_images(found, settings, suite, known, leakage)
         log_facts(run, result.facts)
         result = log_evaluation(run, result, target)
         write_text(target / "images.json", json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
