@@ -120,7 +120,11 @@ class EvaluationResult:
         """What the reports say."""
         rows = comparison_rows(self.pairs.tables[MAIN], self.scores, self.pairs.references)
         rows += [
-            (name, better(name), [shown(self.sets[key]) for key in (f"base_{name}", name, f"gain_{name}")])
+            (
+                name,
+                better(name),
+                [shown(self.sets[f"base_{name}"]), shown(self.sets[name]), shown(self.sets[f"gain_{name}"], "+")],
+            )
             for name in OF_SETS
             if name in self.sets
         ]
