@@ -17,11 +17,13 @@ from fashion_ml.evaluation.instruments import device_of_evaluation, read_metric_
 from fashion_ml.evaluation.lora import EvaluationResult, measure_lora
 from fashion_ml.evaluation.lora_pipeline import trained_with
 from fashion_ml.evaluation.lora_plan import Plan, plan_evaluation
-from fashion_ml.evaluation.toy import check_encoder, own_of_lora
+from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
 from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.runtime.console import say
 from fashion_ml.training.subset_images import as_prompts, with_lines
 
+_SIDE_OF_EMBEDDED = 64
+"""Pixels of what the embedded base draws."""
 _TOLD = {
     "ss_sd_model_name": "lora_base_name",
     "ss_sd_model_hash": "lora_base_hash",
@@ -71,13 +73,21 @@ def plan_file(
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
     told, hashes = read_metadata(lora), model_hash(lora.read_bytes())
     folders = {"data.train_data_dir": training or "embedded", "evaluation.references": references}
-    config = load_config({"model.base": base, "output.output_name": lora.stem[:50], **folders, **trained_with(lora), **own})
-    check_encoder(config.evaluation, own_of_lora(config), refuse=base != "embedded")
+    known = trained_with(lora)
+    sized = not {"data.resolution", "resolution"}.isdisjoint(known.keys() | own.keys())
+    if base == EMBEDDED and not sized:
+        known["data.resolution"] = _SIDE_OF_EMBEDDED
+    config = load_config({"model.base": base, "output.output_name": lora.stem[:50], **folders, **known, **own})
+    if not sized:
+        say(
+            f"{lora.name} does not say at which square size it was trained; images are of {config.data.resolution} pixels (data.resolution)"
+        )
+    check_encoder(config.evaluation, own_of_lora(config), refuse=base != EMBEDDED)
     plan = _plan(config, lora, training)
     applied = plan.applied
     methods = ", ".join(f"{count} {method}" for method, count in sorted(applied.methods.items()))
     say(f"{lora.name}: {methods} modules, in the names of {applied.form}")
-    if told.get("ss_sd_model_name") and Path(base).name not in ("embedded", told["ss_sd_model_name"]):
+    if told.get("ss_sd_model_name") and Path(base).name not in (EMBEDDED, told["ss_sd_model_name"]):
         say(f"{lora.name} says that it was trained on {told['ss_sd_model_name']}; it is measured on {base}")
     if read := plan.text.unusual():
         say(f"Prompts are read with {', '.join(f'{name} {value}' for name, value in read.items())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from fashion_ml.models.samplers import scheduler_of
 from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
 from fashion_ml.models.vae import load_other_vae
+from fashion_ml.runtime.console import say
 from fashion_ml.runtime.weights_hash import weights_sha256
 
 
@@ -61,7 +63,7 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """What decides the LoRA's images; the file's dates and ids do not."""
+        """What decides the LoRA's images: the file's tensors and its alphas, wherever these stand; its dates and ids do not."""
         return self.key_of(self.jobs, MAIN)
 
     @property
@@ -76,8 +78,13 @@ class Plan:
 
     def key_of(self, jobs: Sequence[Job], who: str) -> str:
         """What decides images that the LoRA or the base makes."""
-        model = self._base if who == BASE else f"{self._base} + {model_hash(self.lora.read_bytes())}"
+        model = self._base if who == BASE else f"{self._base} + {self._lora}"
         return generation_key(jobs, self.config.evaluation, model, self.text)
+
+    @property
+    def _lora(self) -> str:
+        beside = self.applied.alphas_beside
+        return model_hash(self.lora.read_bytes()) + (f" alphas {json.dumps(beside, sort_keys=True)}" if beside else "")
 
     @property
     def _base(self) -> str:
@@ -95,6 +102,10 @@ def plan_evaluation(
 ) -> Plan:
     """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
     settings = config.evaluation
+    if settings.negative_prompt and settings.guidance_scale == 1:
+        say(
+            "evaluation.negative_prompt: does nothing with evaluation.guidance_scale 1, which guides nowhere; use more, such as 7.5"
+        )
     pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     vae_sha256 = None

@@ -38,6 +38,9 @@ class AppliedLora:
     """LoRA, LoHa, …: how many modules."""
     added: list[tuple[Any, str, torch.Tensor, torch.Tensor]] = field(default_factory=list)
     """Module, `weight` or `bias`, the base's tensor, and what is added to it at strength 1."""
+    alphas_beside: Mapping[str, float] = field(default_factory=dict)
+    """By module, alphas that no tensor of the file says but its metadata or a configuration beside it: tensors alone do not tell such files
+    apart."""
 
     def set_strength(self, strength: float) -> None:
         """Scale what the LoRA adds; 0 is the base, bit for bit, 1 the LoRA as it was trained."""
@@ -96,7 +99,10 @@ def apply_lora(pipeline: Any, path: Path) -> AppliedLora:
     plain = [module for module, method in methods.items() if method in (LORA, _DORA)]
     for model in (pipeline.unet, pipeline.text_encoder):
         _add_layers(model, file, [one for one in plain if targets[one].model is model], targets, alphas)
-    result = AppliedLora(pipeline, file.form, dict(Counter(methods.values())))
+    beside = {
+        one: alphas[one] for one, parts in file.modules.items() if "alpha" not in parts and alphas[one] != (rank_of(parts) or 1)
+    }
+    result = AppliedLora(pipeline, file.form, dict(Counter(methods.values())), alphas_beside=beside)
     for module in file.modules.keys() - set(plain):
         parts = file.modules[module]
         result.added += _changes(parts, targets[module], alphas[module] / (rank_of(parts) or 1))
@@ -183,7 +189,13 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
     """PEFT's settings by model: of diffusers' metadata, or of the configuration beside a file of PEFT's."""
     if "lora_adapter_metadata" in metadata:
         found: dict[str, dict[str, Any]] = {}
-        for key, value in json.loads(metadata["lora_adapter_metadata"]).items():
+        try:
+            settings = dict(json.loads(metadata["lora_adapter_metadata"]))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"lora: {str(path)!r} has a lora_adapter_metadata that cannot be read ({error}), which holds its alpha; save it again"
+            ) from None
+        for key, value in settings.items():
             model, _, setting = key.partition(".")
             found.setdefault(model, {})[setting] = value
         return dict(found)
@@ -193,7 +205,7 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
         return {}
     try:
         settings = dict(json.loads(beside.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"lora: {str(beside)!r} cannot be read ({error}); mend it, it holds the LoRA's alpha") from None
     return {"unet": settings, "text_encoder": settings}
 
