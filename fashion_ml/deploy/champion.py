@@ -11,12 +11,14 @@ import pandas as pd
 from fashion_ml.config.recipe import RECIPE, SEED
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import Comparison, compare, shown
-from fashion_ml.evaluation.compare import Difference, Evaluated, differences, refuse_different
+from fashion_ml.evaluation.compare import Difference, Evaluated, differences, no_verdict, refuse_different
 from fashion_ml.evaluation.recipes import compare_recipes
 from fashion_ml.evaluation.verdicts import PRIMARY
 from fashion_ml.metrics.crossed import FEWEST_SEEDS
 
 _BASE = "base_"
+_SEEN = {"true": " The references were the training images.", "some": " Some of the references were trained on."}
+"""What is said of an evaluation by its tag references_seen_in_training."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int) -
     own = against_base(new)
     if own is not None and own.verdict != "better":
         return Judgement(False, "", f"No champion: {of_base(own)}.")
-    seen = " The references were the training images." if tags.get("references_seen_in_training") == "true" else ""
+    seen = _SEEN.get(tags.get("references_seen_in_training", ""), "")
     text = f"This LoRA: {of_base(own)}.{seen}" if own else "It has no base to be better than."
     before = champion_run(client, name, alias)
     if before is None:
@@ -63,7 +65,8 @@ def against_base(new: Evaluated) -> Comparison | None:
         return None
     base = pd.DataFrame({PRIMARY: new.table[f"{_BASE}{PRIMARY}"]})
     reference = [str(one) for one in new.table["reference"]]
-    return compare(base, new.table[[PRIMARY]], reference, resamples=new.resamples).get(PRIMARY)
+    forbidden = no_verdict([new])
+    return compare(base, new.table[[PRIMARY]], reference, resamples=new.resamples, no_verdict=forbidden).get(PRIMARY)
 
 
 def of_base(own: Comparison) -> str:

@@ -17,8 +17,9 @@ from fashion_ml.metrics.control_rows import SPECIFIC
 from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
 
-PER_IMAGE, FACTS = "per_image.csv", "fingerprint.json"
-"""What `compare` reads of an evaluation's folder."""
+PER_IMAGE, FACTS, REPORT = "per_image.csv", "fingerprint.json", "evaluation_report.json"
+FREE = "free_prompts.csv"
+"""What `compare` reads of an evaluation's folder; the last one is there where there were free prompts."""
 SUMMARY = "summary.json"
 _GRID_ROWS, _EXTREMES = 8, 4
 _SPECIFIC = f"{SPECIFIC}{TOTAL}"
@@ -88,7 +89,7 @@ class ReportContent:
     heads: Sequence[str]
     """Heads of these cells."""
     report: Mapping[str, Any]
-    """`evaluation_report.json`."""
+    """What REPORT holds."""
     figures: Sequence[Figure] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     """`summary.json`: the claim, its verdicts and what could be seen; no file where there is no claim."""
@@ -165,8 +166,8 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     facts = {"fingerprint": content.fingerprint, **content.facts}
     write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     report = json.dumps(content.report, indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(folder / "evaluation_report.json", report + "\n")
-    names = ["grid.png", "best_worst.png", PER_IMAGE, FACTS, "evaluation_report.json", "report.html"]
+    write_text(folder / REPORT, report + "\n")
+    names = ["grid.png", "best_worst.png", PER_IMAGE, FACTS, REPORT, "report.html"]
     if content.summary:
         write_text(folder / SUMMARY, json.dumps(content.summary, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         names.append(SUMMARY)

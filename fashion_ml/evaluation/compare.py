@@ -12,12 +12,14 @@ import pandas as pd
 
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import judged_gains, means_by_reference, metrics_of, shown, table_names
-from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE, Measured
+from fashion_ml.evaluation.artifacts import FACTS, FREE, PER_IMAGE, REPORT, Measured
+from fashion_ml.evaluation.compare_free import free_differences
 from fashion_ml.evaluation.fingerprint import difference, noted_difference
 from fashion_ml.evaluation.toy import TOY
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
+from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.redact import first_line
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ class Evaluated:
     recipe: Mapping[str, str] | None = None
     """What the training of it was, but for the seed; None where that is not known."""
     training_seed: str | None = None
+    unread: str = ""
+    """Why its encoder cannot read the pictures; empty where it can, and where nothing says so."""
+    free: pd.DataFrame | None = None
+    """`free_prompts.csv`; None where there were no free prompts."""
 
     @property
     def resamples(self) -> int:
@@ -148,13 +154,19 @@ def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Eval
     if missing:
         what = "the outcome of a training without evaluation" if source is None else f"a {type(source).__name__}"
         raise InputError(f"compare: {name} is {what}; give the result of an evaluation, or an evaluation's folder")
-    return Evaluated(name, name, {"fingerprint": source.fingerprint, **source.facts}, source.table)
+    facts = {"fingerprint": source.fingerprint, **source.facts}
+    ruler = getattr(source, "ruler", None)
+    unread, free = _unread({"ruler": ruler.to_dict()} if ruler else {}), getattr(source, "free", None)
+    return Evaluated(name, name, facts, source.table, unread=unread, free=free.table if free else None)
 
 
 def _of_folder(folder: Path, name: str) -> Evaluated:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         table = pd.read_csv(folder / PER_IMAGE, dtype={"seed": str}, float_precision="round_trip")
+        there = (folder / REPORT).is_file()  # evaluations of earlier versions are read without
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8")) if there else {}
+        free = pd.read_csv(folder / FREE, float_precision="round_trip") if (folder / FREE).is_file() else None
         wrong = _wrong(facts, table)
     except (OSError, ValueError) as error:
         wrong = first_line(error)
@@ -162,7 +174,22 @@ def _of_folder(folder: Path, name: str) -> Evaluated:
         raise InputError(
             f"compare: {name} {str(folder)!r} is no evaluation's folder ({wrong}); give one that holds {PER_IMAGE} and {FACTS}"
         )
-    return Evaluated(str(folder), folder.name, facts, table)
+    return Evaluated(str(folder), folder.name, facts, table, unread=_unread(report), free=free)
+
+
+def _unread(report: Any) -> str:
+    """Why the encoder cannot read the pictures, as an evaluation's report says it."""
+    try:
+        check = report["ruler"]["encoder_check"]
+        return "" if check is None or check["readable"] else str(check["line"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def no_verdict(evaluations: Sequence[Evaluated]) -> dict[str, str]:
+    """The metrics on which there is no verdict, and why: those of an encoder that cannot read the pictures."""
+    line = next((one.unread for one in evaluations if one.unread), "")
+    return {name: line for name in (PRIMARY, *PARTS) if line and "encoder" in metric_of(name).needs}
 
 
 def _wrong(facts: Any, table: pd.DataFrame) -> str:
@@ -223,15 +250,18 @@ def refuse_different(evaluations: Sequence[Evaluated]) -> None:
 
 
 def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[Difference]:
-    """Every metric that both have and that has a better way, paired by reference and seed; seeds are averaged first."""
+    """Every metric that both have and that has a better way, paired by reference and seed; seeds are averaged first. Those of free prompts
+    come after them, paired by prompt."""
     a, b = paired_tables([first, other])
     reference = [str(name) for name in a["reference"]]
     found = []
-    for metric, one in judged_gains(a, b, reference, resamples=resamples).items():
+    forbidden = no_verdict([first, other])
+    for metric, one in judged_gains(a, b, reference, resamples=resamples, no_verdict=forbidden).items():
         both = means_by_reference(a, metric, reference).notna() & means_by_reference(b, metric, reference).notna()
         means = [float(means_by_reference(table, metric, reference)[both].mean()) for table in (a, b)]
         found.append(Difference(metric, means[0], means[1], one.gain, one.p, one.verdict, one.why, one.power))
-    return found
+    free = free_differences(first.free, other.free, resamples=resamples)
+    return found + [Difference(name, *one) for name, one in free.items()]
 
 
 def paired_tables(evaluations: Sequence[Evaluated]) -> list[pd.DataFrame]:

@@ -43,7 +43,7 @@ def of_lora(
         editability=_editability(free),
         encoder=ruler.encoder if ruler else None,
         toy=TOY in facts,
-        unread=[*ruler.no_verdict()] if ruler else (),
+        unread=_unread(ruler),
         leakage=leakage,
         references=references,
         memorised=scores[MEMORISED].lora.mean if MEMORISED in scores else None,
@@ -72,7 +72,7 @@ def of_images(
         variety=against.get(DIVERSITY_SEEDS),
         encoder=ruler.encoder if ruler else None,
         toy=TOY in facts,
-        unread=[*ruler.no_verdict()] if ruler else (),
+        unread=_unread(ruler, *measured),
         leakage=leakage,
         references=references,
         memorised=scores[MEMORISED].mean if MEMORISED in scores else None,
@@ -91,8 +91,14 @@ def of_stargan(
     accuracy = [scores[name].mean if name in scores else None for name in ("domain_accuracy", "latent_domain_accuracy")]
     bounds = [by_target.get(f"domain_accuracy_{end}") for end in ("unchanged", "real")]
     gan = Gan(domains, scores["diversity"].mean, *accuracy, *bounds)
-    unread = tuple(ruler.no_verdict())
+    unread = _unread(ruler, *(name for name in (PRIMARY, "domain_accuracy") if name in scores))
     return Findings(n=contents, alone=("ssim", scores["ssim"]), gan=gan, encoder=ruler.encoder, unread=unread, toy=TOY in facts)
+
+
+def _unread(ruler: Ruler | None, *beside: str) -> list[str]:
+    """The metrics of which nothing follows where the encoder cannot read the pictures: losses, and others by the same encoder."""
+    losses = list(ruler.no_verdict()) if ruler else []
+    return [*losses, *(name for name in beside if name not in losses)] if losses else []
 
 
 def _gain(scores: Mapping[str, Comparison], name: str) -> Gain:

@@ -26,7 +26,7 @@ from fashion_ml.evaluation.aggregate import (
     summary,
     to_dict,
 )
-from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
+from fashion_ml.evaluation.artifacts import FREE, Figure, Pairs, ReportContent
 from fashion_ml.evaluation.controls import Controls, losses_of, others_of, parts_of_gain
 from fashion_ml.evaluation.findings import of_lora
 from fashion_ml.evaluation.fingerprint import fingerprint
@@ -129,7 +129,7 @@ class EvaluationResult:
             if name in self.sets
         ]
         rows += self.free.rows() if self.free else []
-        tables = {"free_prompts.csv": self.free.table} if self.free else {}
+        tables = {FREE: self.free.table} if self.free else {}
         heads, images = COMPARISON_HEADS, len(self.pairs.references)
         told = summary(self.scores, self.fingerprint, self.sentence, self.references, images)
         told |= {"obeys": to_dict({name: self.scores[name] for name in _OBEYS if name in self.scores}), **self._obeys()}

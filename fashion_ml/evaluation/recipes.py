@@ -15,6 +15,7 @@ from fashion_ml.evaluation.compare import (
     Difference,
     Evaluated,
     difference_table,
+    no_verdict,
     noted,
     paired_tables,
     refuse_different,
@@ -112,11 +113,13 @@ def compare_recipes(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> 
         if one is not None:
             crossed[name] = one
     settings, said = _settings(first[0], second[0])
-    found = _differences(matrices, crossed)
+    found = _differences(matrices, crossed, no_verdict(everything))
     return RecipeComparison(first, second, found, crossed, [*said, *noted(everything[0], everything[1:])], settings)
 
 
-def _differences(matrices: Mapping[str, tuple[Any, Any]], crossed: Mapping[str, Crossed]) -> list[Difference]:
+def _differences(
+    matrices: Mapping[str, tuple[Any, Any]], crossed: Mapping[str, Crossed], forbidden: Mapping[str, str]
+) -> list[Difference]:
     corrected = holm({name: crossed[name].p for name in PARTS if name in crossed})
     corrected |= {PRIMARY: crossed[PRIMARY].p} if PRIMARY in crossed else {}
     found = []
@@ -124,8 +127,8 @@ def _differences(matrices: Mapping[str, tuple[Any, Any]], crossed: Mapping[str, 
         n, sign = a.shape[1], 1 if better(name) == "higher" else -1
         one, p = crossed.get(name), corrected.get(name)
         gain = Interval(one.mean, one.low, one.high, n) if one else Interval(sign * float(b.mean() - a.mean()), None, None, n)
-        verdict: Verdict = verdict_of(gain, p) if p is not None else ""
-        why = too_few(n) if name in (PRIMARY, *PARTS) and not verdict else ""
+        verdict: Verdict = verdict_of(gain, p) if p is not None and name not in forbidden else ""
+        why = forbidden.get(name, "") or too_few(n) if name in (PRIMARY, *PARTS) and not verdict else ""
         found.append(Difference(name, float(a.mean()), float(b.mean()), gain, p, verdict, why))
     return found
 

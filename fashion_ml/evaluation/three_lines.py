@@ -127,7 +127,8 @@ class _Teller:
             return self._line([self._accuracy(found.gan)])
         said = [self._prompts(), self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {})]
         if found.leak is not None:
-            said.append(self._say(_by_ends(found.leak, "leak", "leak_less", "leak_same"), value=_signed_ends(found.leak)))
+            form = "leak_same" if self._unread else _by_ends(found.leak, "leak", "leak_less", "leak_same")
+            said.append(self._say(form, value=_signed_ends(found.leak)))
         if found.editability is not None:
             said.append(self._numbers("new", {"editability": found.editability}))
         return self._line([self.forms["semicolon"].join(said)])
@@ -139,13 +140,18 @@ class _Teller:
         if judged and (power := found.gains[judged].power) is not None:
             said.append(self._power(judged, power))
         said += self._leaks()
-        if found.memorised:
+        if found.memorised and not self._unread:
             said.append(self._say("memorised", share=f"{found.memorised:.0%}"))
         if found.toy:
             said.append(self.forms["toy"])
         if found.gains or found.gan:
             said.append(self.forms["training"])
         return self._line(said) if said else ""
+
+    @property
+    def _unread(self) -> bool:
+        """Whether the encoder cannot read the pictures: then nothing is claimed by it."""
+        return self.found.encoder is not None and not self.found.encoder.readable
 
     def _say(self, form: str, **values: object) -> str:
         return self.forms[form].format(**values)
@@ -183,7 +189,7 @@ class _Teller:
         if not found:
             return self.forms["no_prompts"]
         gain = next((one.gain for one in found.values() if one.gain is not None), None)
-        if gain is None:
+        if gain is None or self._unread:
             return self._numbers("prompts_alone", found)
         return self._numbers(_by_ends(gain, "prompts_more", "prompts_less", "prompts_same"), found)
 
@@ -211,7 +217,7 @@ class _Teller:
         found = self.found
         form: Literal["no_verdict", "no_interval"] = "no_verdict" if found.gains else "no_interval"
         said = [self._say(form, why=self._few())] if found.n < FEWEST else []
-        if found.encoder is not None and not found.encoder.readable and found.unread:
+        if self._unread and found.encoder is not None and found.unread:
             why = self._say("unreadable", why=self._unreadable(found.encoder))
             if PRIMARY in found.gains:
                 return [*said, self._say("no_verdict", why=why)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pandas as pd
 from fashion_ml.config import KINDS, Evaluation, of_evaluation, validate_evaluation
 from fashion_ml.config.base import Tracking
 from fashion_ml.data.images import CaptionedImage, read_training_folder
+from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.toy import check_encoder, own_references
@@ -104,12 +106,12 @@ def run_images(
     from fashion_ml.tracking.store import open_tracking
 
     settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
-    found = find_pairs(generated, reference, pairs, pair_by=pair_by)
+    found = find_pairs(generated, folder_of(reference, "references"), pairs, pair_by=pair_by)
     check_encoder(settings, own_references(str(reference)), refuse=True)
     if not run_id:
         reports = report_experiment(experiment)
         experiment_to_use(reports["experiment"], reports["chosen"])
-    known: list[CaptionedImage] = read_training_folder(training, field="--training") if training else []
+    known: list[CaptionedImage] = read_training_folder(folder_of(training, "train"), field="--training") if training else []
     suite = read_metric_suite(settings)
     say_left_out(found)
     leakage = look_for_leakage(found, settings, suite, known)
@@ -121,6 +123,7 @@ def run_images(
             raise InputError(f"--run: run {run_id} is no training run; give the id of one")
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
+    tags["references_seen_in_training"] = leakage.tag
     with open_run("evaluation of images", tags, parent=parent, adopt=True, **report_experiment(experiment)) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
         result = measure_images(found, settings, suite, known, leakage)
@@ -140,7 +143,7 @@ def report_experiment(given: str) -> dict[str, Any]:
 
 def evaluated(client: Any, run_id: str) -> Evaluated:
     """The evaluation of a run (a training run, meaning its latest one, or an evaluation run) as it was logged. InputError without one."""
-    from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE
+    from fashion_ml.evaluation.artifacts import FACTS, FREE, PER_IMAGE, REPORT
     from fashion_ml.evaluation.compare import read_evaluated
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.run_ids import find_meant
@@ -154,6 +157,9 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     with tempfile.TemporaryDirectory() as temporary:
         for name in (FACTS, PER_IMAGE):
             download(client, evaluation, name, Path(temporary))
+        for name in (REPORT, FREE):  # evaluations of earlier versions have no such report, others no free prompts
+            with suppress(InputError):
+                download(client, evaluation, name, Path(temporary))
         read = read_evaluated(temporary, evaluation)
     params = run.data.params
     known = {short: params[key] for short, key in _NAMED.items() if key in params}

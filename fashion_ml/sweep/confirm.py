@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec, as_overrides
-from fashion_ml.evaluation.compare import Difference, Evaluated
+from fashion_ml.evaluation.compare import Difference, Evaluated, no_verdict
 from fashion_ml.evaluation.recipes import compare_recipes
 from fashion_ml.evaluation.verdicts import too_few, verdict_of
 from fashion_ml.runtime.atomic_files import write_text
@@ -104,6 +104,8 @@ def _difference(default: list[Evaluated], other: list[Evaluated], metric: str) -
     result = compare_recipes(default, other)
     (entry,) = [one for one in result.differences if one.metric == metric]
     crossed = result.crossed.get(metric)
+    if metric in no_verdict([*default, *other]):
+        return entry
     if crossed is None:
         return replace(entry, why=too_few(result.references))
     return replace(entry, p=crossed.p, verdict=verdict_of(entry.gain, crossed.p), why="")

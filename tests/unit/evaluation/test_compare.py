@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+from fashion_ml.deploy.champion import against_base
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Difference, Evaluated, compare, differences, noted, refuse_different, to_dict
 from fashion_ml.evaluation.verdicts import verdict_of
@@ -79,6 +84,48 @@ def test_two_files_are_compared_as_files_and_never_as_recipes():
     assert row["sees"] > 0
     few = compare(many("one", 0.0, 3), many("two", 0.1, 3))
     assert "no verdict: 3 references are fewer than 6" in few.sentence
+
+
+UNREAD = "the encoder cannot read these pictures: noise is nearer"
+
+
+def test_where_the_encoder_cannot_read_the_pictures_there_is_no_verdict_by_it(tmp_path: Path):
+    """visual_loss takes no encoder and keeps its verdict. What the report of one of the two says is enough."""
+    one, two = (many(name, shift) for name, shift in (("one", 0.0), ("two", 0.1)))
+    for side in (one, two):
+        side.table["visual_loss"] = side.table["fashion_clip_loss"] = side.table["weighted_total_loss"]
+    folder = tmp_path / "two"
+    folder.mkdir()
+    two.table.to_csv(folder / "per_image.csv", index=False)
+    (folder / "fingerprint.json").write_text(json.dumps(two.facts), encoding="utf-8")
+    check = {"readable": False, "line": UNREAD}
+    (folder / "evaluation_report.json").write_text(json.dumps({"ruler": {"encoder_check": check}}), encoding="utf-8")
+    result = compare(one, folder)
+    verdicts = {entry.metric: (entry.verdict, entry.why) for entry in result.differences}
+    assert verdicts["visual_loss"] == ("better", "")
+    assert verdicts["fashion_clip_loss"] == verdicts["weighted_total_loss"] == ("", UNREAD)
+    assert f"no verdict: {UNREAD}" in result.sentence
+    against = two.table.assign(base_weighted_total_loss=0.6)
+    own, blind = (against_base(replace(two, table=against, unread=unread)) for unread in ("", UNREAD))
+    assert own is not None
+    assert blind is not None
+    assert (own.verdict, blind.verdict, blind.why) == ("better", "", UNREAD)
+
+
+def test_free_prompts_of_two_files_are_paired_by_prompt():
+    """Leaks: 0.3 - 0.1 and 0.1 - 0.1 on two prompts, so 0.1; the other file's 0.1 - 0.1 twice, so 0: a gain of 0.1. Of the prompts with the
+    trigger the first file's images show both, the other's one of two."""
+    rows = {"group": ["without_trigger"] * 2 + ["with_trigger"] * 2, "prompt": ["a", "b", "c", "d"], "seed": ["1"] * 4}
+    base = {"base_similarity_to_references": [0.1] * 4, "base_editability": [None, None, 1.0, 1.0]}
+    found = []
+    for similar, edited in (([0.3, 0.1, 0.5, 0.5], [1.0, 1.0]), ([0.1, 0.1, 0.5, 0.7], [1.0, 0.0])):
+        table = {"similarity_to_references": similar, "editability": [None, None, *edited]}
+        found.append(replace(evaluated(str(len(found))), free=pd.DataFrame({**rows, **table, **base})))
+    by_metric = {entry.metric: entry for entry in differences(*found, resamples=50)}
+    assert (by_metric["leak"].first, by_metric["leak"].other) == pytest.approx((0.1, 0.0))
+    gains = {name: by_metric[name].gain.mean for name in ("leak", "look", "editability")}
+    assert gains == pytest.approx({"leak": 0.1, "look": 0.1, "editability": -0.5})
+    assert by_metric["leak"].verdict == ""
 
 
 def test_evaluations_that_were_measured_differently_are_refused_and_what_differs_is_named():

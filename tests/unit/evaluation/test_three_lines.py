@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from string import Formatter
+from typing import ClassVar, cast
 
 import pytest
 
@@ -100,11 +101,21 @@ def test_every_form_is_told_in_both_languages_by_the_same_names():
         assert names[0] == names[1], key
 
 
-def test_every_form_is_used_by_a_case_here():
-    told = " ".join(three_lines(found, "zh-TW") for found in CASES.values())
-    for key, form in FORMS["zh-TW"].items():
-        pieces = [text for text, *_ in Formatter().parse(form) if text.strip(" （）：")]
-        assert all(piece in told for piece in pieces), key
+class Read(dict[str, str]):
+    """Forms that remember which of them were asked for."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def __getitem__(self, key: str) -> str:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+
+def test_every_form_is_used_by_a_case_here(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(cast("dict[str, object]", FORMS), "en", Read(FORMS["en"]))
+    for found in CASES.values():
+        three_lines(found, "en")
+    assert set(FORMS["en"]) - Read.asked == set()
 
 
 def test_the_first_line_tells_what_got_nearer_what_farther_and_what_is_only_the_common_look():
@@ -177,3 +188,12 @@ def test_a_language_that_there_is_not_is_refused(monkeypatch):
     assert language() == "zh-TW"
     with pytest.raises(InputError, match="--lang: 'fr' is not accepted; give en or zh-TW"):
         set_language("fr")
+
+
+def test_nothing_is_claimed_by_an_encoder_that_cannot_read_the_pictures():
+    """No verdict on anything that uses it: not on prompts, not on a leak, not on memorised images."""
+    _, second, third = three_lines(replace(CASES["noise is nearer"], memorised=0.25), "en").split("\n")
+    assert "obeyed" not in second
+    assert "prompt_similarity 0.310, base 0.300" in second
+    assert "that the look leaks into prompts without the trigger is not shown: +0.020" in second
+    assert "nearer to a training image" not in third
