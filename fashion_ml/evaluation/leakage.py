@@ -86,7 +86,12 @@ def find_leakage(
 
 
 def refuse_leakage(leakage: Leakage, references: int) -> None:
-    """InputError where references were trained on and that is not allowed (evaluation.strict)."""
+    """InputError where references were trained on and that is not allowed (evaluation.strict), and where nobody can know."""
+    if not leakage.known and not leakage.all_by_setting:
+        raise InputError(
+            "evaluation.strict: no training images are here to look for the references among; give their folder (--training of "
+            "`evaluate lora` and `evaluate images`), or leave --strict out"
+        )
     if leakage.all_by_setting:
         raise InputError(
             "evaluation.strict: the references are the training images; give evaluation.references, or take some out: fashion-ml split"

@@ -87,7 +87,7 @@ def choose_setting(
                 "--checkpoints: one file at one strength is no choice; give --checkpoints all, or more --strengths"
             )
         assert inputs.suite is not None
-        plan = plan_evaluation(config, found[0][1], inputs.references, [], inputs.suite, device_of_evaluation())
+        plan = plan_evaluation(config, found[0][1], inputs.references, inputs.items, inputs.suite, device_of_evaluation())
         root = evaluation_folder(training.run, folder)
         losses = Losses(plan, files, root, earlier=_earlier(config, training))
         tags = {"kind": "choice", "algorithm": "lora", "base_model": config.model.base, "eval_fingerprint": plan.fingerprint}

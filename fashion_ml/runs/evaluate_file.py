@@ -49,7 +49,8 @@ def evaluate_file(
     file = plan_file(lora, base=base, references=references, training=training or None, folder=folder, settings=others)
     plan, place = file.plan, file.place
     digest = data_digest(plan.references)
-    tags = {"kind": "evaluation", "algorithm": "lora", "source": "file", "base_model": base, "data_digest": digest, **file.tags}
+    tags = {"kind": "evaluation", "algorithm": "lora", "source": "file", "base_model": base, "data_digest": digest}
+    tags |= {"references_seen_in_training": plan.leakage.tag, **file.tags}
     earlier = unfinished(place, plan)
     if earlier:
         say(f"Going on with evaluation {earlier}")

@@ -167,7 +167,7 @@ def _look_for_leakage(
     tell: bool,
 ) -> None:
     """Say which references are trained on, or with evaluation.strict refuse them."""
-    if not references or not items:
+    if not references or not (items or config.evaluation.strict):
         return
     leakage = find_leakage(references, items, looks, all_by_setting=config.evaluation.references is None)
     if config.evaluation.strict:

@@ -59,6 +59,7 @@ def test_a_file_is_measured_as_after_its_training_to_the_last_digit(own: Finishe
     assert (tags["lora_sha256"], tags["lora_form"], tags["lora_base_name"]) == (model_hash(content), "kohya", "toy.ckpt")
     below = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
     assert {one.info.run_name for one in below} == {"ssim", "fashion_clip", "color"}
+    assert tags["references_seen_in_training"] == "false"
     assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"report.html", "per_image.csv", "images"}
     assert "in the names of kohya" in result.stderr
     assert run.data.metrics["gain_visual_loss"] == trained["metrics"]["visual_loss"]["gain"]["mean"]

@@ -64,7 +64,10 @@ def test_what_cannot_be_known_is_not_denied_and_training_images_as_references_ar
     images: tuple[list[CaptionedImage], list[CaptionedImage]],
 ):
     references, training = images
-    assert find_leakage(references, []).tag == "unknown"
+    unknown = find_leakage(references, [])
+    assert unknown.tag == "unknown"
+    with pytest.raises(InputError, match=r"evaluation.strict: no training images are here .* \(--training of"):
+        refuse_leakage(unknown, 4)
     own = find_leakage(training[:2], training, all_by_setting=True)
     assert (own.seen, own.tag, own.held_out(2)) == (True, "true", [False, False])
     with pytest.raises(InputError, match=r"evaluation.strict: the references are the training images"):
