@@ -165,6 +165,9 @@ class GanEvaluation(Section):
     """YAML of attribute categories for `fashion_clip_score: attributes`; `default` is the one that comes with the package."""
     dino: Text | None = None
     """Folder of a DINOv2 in transformers' form, for dino_similarity; not measured when not given."""
+    rotations: Annotated[int, Field(ge=0)] = 4
+    """Other references of its domain that each reference-guided image is measured against too, which tells the domain's look from the
+    reference's own; 0 measures none."""
     domain_prompt: Annotated[str, Field(pattern=r"\{\}")] = "a photo of a {}"
     """Text that tells a domain for domain_accuracy; {} is the domain's name."""
     weights: Weights = Weights()

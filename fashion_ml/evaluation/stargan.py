@@ -19,12 +19,14 @@ from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.findings import of_stargan
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.gan_controls import with_controls
 from fashion_ml.evaluation.gan_instruments import GanInstruments
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, with_sides
 from fashion_ml.evaluation.three_lines import three_lines
 from fashion_ml.evaluation.toy import known_to_read, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.control_rows import OTHERS
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import By, measure_pair
 from fashion_ml.metrics.registry import TOTAL, better, metric_of
@@ -267,6 +269,15 @@ def _tables(
         rows[LATENT][-1]["diversity"] = made.diversity[i]
     tables = {who: pd.DataFrame(found) for who, found in rows.items()}
     tables[REFERENCE]["diversity"] = tables[LATENT].pop("diversity")  # of the model, not of one way of guiding it
+    tables[REFERENCE] = with_controls(
+        tables[REFERENCE],
+        looked[REFERENCE],
+        looked["target"],
+        [made.rows[i][2] for i in measured],
+        metrics[REFERENCE],
+        weights,
+        settings.rotations,
+    )
     return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}
 
 
@@ -289,7 +300,13 @@ def _ruler(
     ruler = replace(ruler, marks={loss: ruler.marks[loss] for loss in against})
     sides = ((REFERENCE, ""), (LATENT, "latent_"))
     means = {
-        who: {loss: scores[f"{prefix}{loss}"].mean for loss in against if f"{prefix}{loss}" in scores} for who, prefix in sides
+        who: {
+            name: scores[f"{prefix}{name}"].mean
+            for loss in against
+            for name in (loss, f"{OTHERS}{loss}")
+            if f"{prefix}{name}" in scores
+        }
+        for who, prefix in sides
     }
     return with_sides(ruler, means)
 
@@ -357,6 +374,7 @@ def _facts(
         "domain_prompt": settings.domain_prompt if encoder else None,
         "seed": settings.seed,
         "styles": settings.styles,
+        "rotations": settings.rotations,
         "latent_scale": scale,
         "vae_sha256": vae_sha256,
     }

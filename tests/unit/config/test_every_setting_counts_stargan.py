@@ -331,6 +331,10 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "evaluation.fashion_clip_score": ("attributes", lambda runs: (runs.full.table[SCORED].sum(axis=1) - 1).abs().max() < 1e-6),
     "evaluation.attributes": ("ours.yaml", lambda runs: runs.full.facts["attribute_categories"] == ["ours"]),
     "evaluation.dino": ("dino", lambda runs: "dino_similarity" in runs.full.table),
+    "evaluation.rotations": (
+        0,
+        lambda runs: "others_color_loss" in runs.without.table and "others_color_loss" not in runs.full.table,
+    ),
     "evaluation.domain_prompt": (
         "this is {}",
         lambda runs: ("this is blue", "this is red") in {tuple(sorted(given)) for given in runs.full.texts},
