@@ -23,7 +23,7 @@ def prompt_of(path: Path) -> str | None:
             picture.load()  # text chunks may stand behind the pixels
             info, exif = dict(picture.info), picture.getexif()
             comment = exif.get_ifd(_EXIF).get(_USER_COMMENT) if exif else None
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     for told in (info.get("parameters"), _comment(comment)):
         if isinstance(told, str) and told.strip():
@@ -31,9 +31,14 @@ def prompt_of(path: Path) -> str | None:
     return _of_comfy(info["prompt"]) if isinstance(info.get("prompt"), str) else None
 
 
+def without_loras(text: str) -> str:
+    """A prompt as texts are read: without `<lora:…>`, one space between words, no comma at the end."""
+    return " ".join(_LORA.sub(" ", text).split()).replace(" ,", ",").strip(" ,")
+
+
 def plain_prompt(text: str) -> str:
     """A prompt or caption for comparing: without `<lora:…>`, one space between words, no comma at the end, any case."""
-    return " ".join(_LORA.sub(" ", text).split()).replace(" ,", ",").strip(" ,").casefold()
+    return without_loras(text).casefold()
 
 
 def _comment(raw: Any) -> str | None:

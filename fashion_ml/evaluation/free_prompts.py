@@ -17,7 +17,7 @@ from fashion_ml.evaluation.aggregate import Comparison, compare, headline, inter
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.generate import ImageFolder, Job, image_seed
 from fashion_ml.evaluation.measure import MetricSuite
-from fashion_ml.evaluation.obedience import of_prompts
+from fashion_ml.evaluation.obedience import of_prompts, say_cut
 from fashion_ml.evaluation.prompts import WITH, WITHOUT, PromptSuite, read_prompts
 from fashion_ml.evaluation.trigger import Wording
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
@@ -164,6 +164,7 @@ def measure_free(
     if called:
         texts = plan.suite.texts()
         different, first = list(dict.fromkeys(texts)), len(plan.prompts) - len(texts)
+        say_cut(different, suite.encoder)
         embedded = suite.encoder.embed_texts(different)
         asked = [texts[places[index] - first] for index in called]
         for who, table in tables.items():

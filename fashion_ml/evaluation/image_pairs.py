@@ -163,7 +163,9 @@ def evaluate_images(
     if place and place.exists() and not place.is_dir():
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that the report is to be written to")
     csv_file = Path(pairs).expanduser() if pairs else None
-    found = find_pairs(Path(generated).expanduser(), Path(references).expanduser(), csv_file, pair_by=pair_by, names=_ARGUMENTS)
+    found = find_pairs(
+        Path(generated).expanduser(), folder_of(references, "references"), csv_file, pair_by=pair_by, names=_ARGUMENTS
+    )
     check_encoder(checked, own_references(str(references)), refuse=True)
     known = read_training_folder(folder_of(training, "train"), field="training") if training else []
     suite = read_metric_suite(checked)
@@ -262,7 +264,7 @@ def measure_images(
         "source": "images made elsewhere",
         **toy_facts(settings, own_references(str(found.pairs[0][2].path.parent))),
     }
-    prompts = read_prompts([item for _, _, item in found.pairs], settings, suite, training)
+    prompts = read_prompts(found.pairs, settings, suite, training)
     facts |= prompts.facts()
     names, items, made_of = [item.name for _, _, item in found.pairs], _unique(found), _numbers(found)
     unique = [item.name for item in items]
@@ -286,7 +288,8 @@ def measure_images(
         picture_of=lambda _, index: load_picture(found.pairs[index][1].path),
         extra={"generated": [made.name for _, made, _ in found.pairs], **extra},
     )
-    sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, unique, settings.resamples)
+    captions = [caption or name for caption, name in zip(prompts.captions, unique, strict=True)]
+    sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, captions, settings.resamples)
     told = of_images(aggregates, held, facts, pairs=len(found.pairs), ruler=ruler, leakage=leakage, references=len(items))
     text = three_lines(told, language())
     return ImagesResult(facts, pairs, aggregates, sets, ruler, leakage, memorisation, found, text, held_against=held)

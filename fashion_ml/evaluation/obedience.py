@@ -10,6 +10,7 @@ import torch
 
 from fashion_ml.evaluation.measure import Arm, MetricSuite
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
+from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.prompt import diversity_of_seeds, diversity_of_set, prompt_retrieval, prompt_similarity
 from fashion_ml.metrics.registry import DIVERSITY_SEEDS, PROMPT_RETRIEVAL, PROMPT_SIMILARITY
 from fashion_ml.runtime.console import say
@@ -27,11 +28,18 @@ class Asked:
     """The index of each image's reference."""
     prompts: Sequence[str]
     """By reference: its caption as an encoder reads it, without the trigger; empty where nothing is left."""
+    own: Sequence[str] = ()
+    """By image: what it was asked for itself, read in the same way; empty where every image was asked for its reference's caption."""
+
+    @property
+    def of_images(self) -> list[str]:
+        """The prompt of each image."""
+        return list(self.own) or [self.prompts[place] for place in self.place]
 
     @property
     def texts(self) -> list[str]:
         """The different prompts; equal ones are one."""
-        return list(dict.fromkeys(prompt for prompt in self.prompts if prompt))
+        return list(dict.fromkeys(prompt for prompt in (*self.prompts, *self.own) if prompt))
 
 
 def measure_obedience(
@@ -49,11 +57,11 @@ def measure_obedience(
         return held
     if suite.measures(PROMPT_SIMILARITY) and asked.texts:
         _say_empty(asked.prompts)
+        say_cut(asked.prompts, suite.encoder)
         texts = suite.encoder.embed_texts(asked.texts)
         for arm in found:
             assert arm.embeddings is not None
-            prompts = [asked.prompts[place] for place in asked.place]
-            for name, values in of_prompts(arm.embeddings, prompts, asked.texts, texts).items():
+            for name, values in of_prompts(arm.embeddings, asked.of_images, asked.texts, texts).items():
                 arm.table[name] = values
         of_references = of_prompts(references, asked.prompts, asked.texts, texts)
         for name, values in of_references.items():
@@ -87,6 +95,15 @@ def of_prompts(
 def held_to_dict(held: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     """Plain nested numbers for JSON."""
     return {name: dict(vars(one)) for name, one in held.items()}
+
+
+def say_cut(prompts: Sequence[str], encoder: FashionClip) -> None:
+    """Say of how many prompts the encoder does not read the end."""
+    if cut := sum(encoder.cut([prompt for prompt in prompts if prompt])):
+        reads = encoder.tokenizer(["a"]).shape[1]
+        say(
+            f"{cut} of {len(prompts)} prompts are longer than the {reads} tokens that the encoder reads; their ends are not compared"
+        )
 
 
 def _spread(values: Sequence[float], there: Sequence[int], count: int) -> list[float]:

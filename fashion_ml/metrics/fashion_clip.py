@@ -77,6 +77,14 @@ class FashionClip:
             found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
         return torch.nn.functional.normalize(found, dim=1)
 
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Of each text, whether the encoder does not read its end: without its last letter it is read as before."""
+        whole = [re.sub(r"\W+$", "", text) for text in texts]
+        if self.tokenizer is None or not any(whole):
+            return [False] * len(whole)
+        tokens, shorter = self.tokenizer(whole), self.tokenizer([text[:-1] for text in whole])
+        return [bool(text) and torch.equal(one, other) for text, one, other in zip(whole, tokens, shorter, strict=True)]
+
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda")
 

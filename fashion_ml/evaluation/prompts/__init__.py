@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fashion_ml.config import Evaluation
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.trigger import check_token_free, find_trigger, without_trigger
-from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.yaml_file import read_yaml
 
 DEFAULT, NONE = "default", "none"
 FOLDER = Path(__file__).parent
@@ -48,13 +46,7 @@ def read_prompts(setting: str, *, embedded: bool) -> PromptSuite | None:
     if setting == NONE:
         return None
     path = FOLDER / ("embedded.yaml" if embedded else "fashion.yaml") if setting == DEFAULT else Path(setting).expanduser()
-    try:
-        content = path.read_bytes()
-        tree = yaml.safe_load(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{_FIELD}: {str(path)!r} cannot be read ({first_line(error)}); give default, none, or a YAML file of prompts"
-        ) from None
+    content, tree = read_yaml(path, _FIELD, "default, none, or a YAML file of prompts")
     if problems := _problems(tree):
         form = f"see {FOLDER / 'fashion.yaml'} for the form"
         raise InputError([f"{_FIELD}: {str(path)!r}, {problem}; {form}" for problem in problems])

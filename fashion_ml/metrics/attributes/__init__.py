@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from fashion_ml.metrics.fashion_clip import FashionClip
@@ -50,13 +49,7 @@ Labels = dict[str, tuple[str, float]]
 
 def read_attributes(path: Path) -> Attributes:
     """The categories of a YAML file: name -> {prompt, labels}. InputError, naming what is wrong, with all problems at once."""
-    try:
-        content = path.read_bytes()
-        tree = yaml.safe_load(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{_FIELD}: {str(path)!r} cannot be read ({first_line(error)}); give a YAML file of categories"
-        ) from None
+    content, tree = read_yaml(path, _FIELD, "a YAML file of categories")
     if not isinstance(tree, dict) or not tree:
         raise InputError(f"{_FIELD}: {str(path)!r} holds no categories; see {FOLDER / 'fashion.yaml'} for the form")
     odd = [name for name in tree if not re.fullmatch(r"[\w .:/-]+", str(name))]

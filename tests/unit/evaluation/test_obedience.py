@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from fashion_ml.config import Evaluation
+from fashion_ml.evaluation.instruments import load_encoder
 from fashion_ml.evaluation.measure import Arm, MetricSuite, make_metric_suite
-from fashion_ml.evaluation.obedience import Asked, measure_obedience
+from fashion_ml.evaluation.obedience import Asked, measure_obedience, say_cut
 from fashion_ml.metrics.fashion_clip import FashionClip
 
 EAST, NORTH, BETWEEN = [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]
@@ -72,3 +73,16 @@ def test_one_seed_has_no_variety_and_what_is_not_asked_for_is_not_there():
     assert one.table["diversity_seeds"].isna().all()
     assert held == {}
     assert measure_obedience([one], asked, torch.tensor([EAST, NORTH]), suite(), 50) == {}
+
+
+def test_prompts_that_the_encoder_cannot_read_to_their_end_are_counted():
+    """The embedded encoder reads 32 tokens. Punctuation at the end is no word."""
+    encoder = load_encoder("embedded")
+    long = "a red dress " * 20
+    assert encoder.cut(["a red dress.", long, long + "hat", "", "..."]) == [False, True, True, False, False]
+
+
+def test_that_a_prompt_is_cut_is_said(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    say_cut(["a dress", "a red dress " * 20, ""], load_encoder("embedded"))
+    assert "1 of 3 prompts are longer than the 32 tokens that the encoder reads" in caplog.text
