@@ -20,10 +20,13 @@ from fashion_ml.evaluation.lora_plan import Plan, plan_evaluation
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
 from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.printable import storable
 from fashion_ml.training.subset_images import as_prompts, with_lines
 
 _SIDE_OF_EMBEDDED = 64
 """Pixels of what the embedded base draws."""
+_SAME_NAMES = ("adapter_model", "pytorch_lora_weights")
+"""PEFT's and diffusers'."""
 _TOLD = {
     "ss_sd_model_name": "lora_base_name",
     "ss_sd_model_hash": "lora_base_hash",
@@ -68,7 +71,8 @@ def plan_file(
     if not lora.is_file():
         raise InputError(f"lora: {str(lora)!r} is no file; give a LoRA's .safetensors file")
     own = {f"evaluation.{name}" if name in Evaluation.model_fields else name: value for name, value in settings.items()}
-    place = (folder or Path("outputs") / "evaluations" / lora.stem).absolute()
+    name = called(lora)
+    place = (folder or Path("outputs") / "evaluations" / name).absolute()
     if place.exists() and not place.is_dir():
         raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
     told, hashes = read_metadata(lora), model_hash(lora.read_bytes())
@@ -77,7 +81,7 @@ def plan_file(
     sized = not {"data.resolution", "resolution"}.isdisjoint(known.keys() | own.keys())
     if base == EMBEDDED and not sized:
         known["data.resolution"] = _SIDE_OF_EMBEDDED
-    config = load_config({"model.base": base, "output.output_name": lora.stem[:50], **folders, **known, **own})
+    config = load_config({"model.base": base, "output.output_name": storable(name)[:50], **folders, **known, **own})
     if not sized:
         say(
             f"{lora.name} does not say at which square size it was trained; images are of {config.data.resolution} pixels (data.resolution)"
@@ -93,6 +97,11 @@ def plan_file(
         say(f"Prompts are read with {', '.join(f'{name} {value}' for name, value in read.items())}")
     tags = {"lora_file": lora.name, "lora_sha256": hashes, "lora_form": applied.form, "lora_methods": methods}
     return FilePlan(plan, place, tags | {tag: told[key][:200] for key, tag in _TOLD.items() if told.get(key)})
+
+
+def called(lora: Path) -> str:
+    """What a file is called: its name without ending, its folder's where programs give every file the same name."""
+    return lora.absolute().parent.name if lora.stem in _SAME_NAMES else lora.stem
 
 
 def _plan(config: LoraExperiment, lora: Path, training: str | None) -> Plan:
@@ -122,11 +131,11 @@ def evaluate_lora(
     """Measure a LoRA file against its base on references with captions, without MLflow; the report is written to `folder` too.
 
     The file may be of kohya's trainers (LoRA, LoCon, LoHa, LoKr), diffusers, PEFT or LyCORIS; what cannot be applied whole is refused by name.
-    `folder` is `outputs/evaluations/<name of the file>` when not given; images that an evaluation with the same weights, prompts and
-    seeds left there are used again. `training` is the training folder (`N_class` folders), for the nearness to its images. `settings` are those
-    of `evaluation` by their names (`seed=1`, `images_per_reference=4`, `encoder=…`, `extra_metrics=[…]`), and others of a LoRA experiment that
-    count here (`prediction_type="v_prediction"`, `resolution=512`, `clip_skip=2`; the file's own where it says one). InputError with every
-    problem at once.
+    `folder` is `outputs/evaluations/<name of the file>` when not given (of its folder where PEFT or diffusers named the file); images that an
+    evaluation with the same weights, prompts and seeds left there are used again. `training` is the training folder (`N_class` folders), for
+    the nearness to its images. `settings` are those of `evaluation` by their names (`seed=1`, `images_per_reference=4`, `encoder=…`,
+    `extra_metrics=[…]`), and others of a LoRA experiment that count here (`prediction_type="v_prediction"`, `resolution=512`, `clip_skip=2`;
+    the file's own where it says one). InputError with every problem at once.
     """
     file = plan_file(
         Path(lora).expanduser(),

@@ -36,7 +36,7 @@ def evaluate_file(
     `settings` by name or path, among them `model.base` (embedded when not given) and `evaluation.references`, which a base of one's own needs.
     """
     from fashion_ml.evaluation.log_evaluation import log_facts, log_lora
-    from fashion_ml.evaluation.lora_file import plan_file
+    from fashion_ml.evaluation.lora_file import called, plan_file
     from fashion_ml.runs.compare import report_experiment
     from fashion_ml.tracking.environment import experiment_to_use
     from fashion_ml.tracking.queries import delete_children
@@ -56,7 +56,7 @@ def evaluate_file(
         say(f"Going on with evaluation {earlier}")
         client = open_tracking()
         delete_children(attach(client, find_run(client, earlier)))
-    with open_run(f"evaluation of {lora.name}", tags, resume=earlier, adopt=True, **reports) as run:
+    with open_run(f"evaluation of {called(lora) + lora.suffix}", tags, resume=earlier, adopt=True, **reports) as run:
         note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
         write_text(place / NOTE, json.dumps({**note, "finished": False}) + "\n")
         run.log_params({"lora.path": str(lora.absolute()), "model.base": base, "evaluation.references": references})

@@ -57,3 +57,15 @@ def test_a_file_that_says_no_size_is_measured_at_the_size_of_the_embedded_base(
     assert evaluate_lora(file, folder=tmp_path / "a", **FEW).facts["sizes"] == ["64x64"]
     assert "look.safetensors does not say at which square size it was trained; images are of 64 pixels" in caplog.text
     assert evaluate_lora(file, folder=tmp_path / "b", resolution=32, **FEW).facts["sizes"] == ["32x32"]
+
+
+def test_files_that_programs_call_alike_are_told_apart_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And a name that MLflow would not give back is none that a file may not have."""
+    monkeypatch.chdir(tmp_path)
+    up, down = factors()
+    tensors = {f"unet.{QUERY}.lora.up.weight": up, f"unet.{QUERY}.lora.down.weight": down}
+    for file in ("one/pytorch_lora_weights.safetensors", "two/pytorch_lora_weights.safetensors", "100% #silk.safetensors"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        save_file(tensors, tmp_path / file)
+        evaluate_lora(file, **FEW)
+    assert {path.name for path in (tmp_path / "outputs" / "evaluations").iterdir()} == {"one", "two", "100% #silk"}
