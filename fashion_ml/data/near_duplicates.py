@@ -1,4 +1,4 @@
-"""Pictures that are the same but for size, compression, small changes of tone, or a mirror, found among many without comparing all pairs."""
+"""Pictures that are the same but for size, compression, brightness, tone, or a mirror, found among many without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _BITS, _HASH_DISTANCE, _TONE_DISTANCE = 64, 4, 12.0
+_MOST_LIGHT = 1.5
+"""How many times brighter one of two near-duplicates may be."""
 _AT_ONCE = 1 << 22
 """Pairs of hashes compared in one go: 32 MiB."""
 
@@ -37,11 +39,11 @@ def _number(bits: NDArray[np.bool_]) -> int:
 
 
 def near_duplicates(hashes: Hashes, thumbnail: Callable[[int], Thumbnail]) -> list[list[int]]:
-    """Groups of indices, sorted: pictures that are the same but for size, compression, small changes of tone, or a mirror.
+    """Groups of indices, sorted: pictures that are the same but for size, compression, brightness, small changes of tone, or a mirror.
 
     `hashes` (N, 2) are those of each picture and of its mirror image; `thumbnail` gives the one of an index, asked for where hashes are close.
     Candidates share a hash of 64 bits within 4; two of them are near-duplicates when their 32 x 32 thumbnails differ by at
-    most 12 of 255 (root mean square over pixels and channels), as they are or mirrored.
+    most 12 of 255 (root mean square over pixels and channels), the darker one brought to the light of the other, as they are or mirrored.
     """
     leader = list(range(len(hashes)))
 
@@ -56,12 +58,20 @@ def near_duplicates(hashes: Hashes, thumbnail: Callable[[int], Thumbnail]) -> li
         first, second = alone[first], alone[second]
         if find(first) != find(second):
             one, other = thumbnail(first).astype(np.float32), thumbnail(second).astype(np.float32)
-            if float(np.sqrt(np.mean((one - (other[:, ::-1] if mirrored else other)) ** 2))) <= _TONE_DISTANCE:
+            if _distance(one, other[:, ::-1] if mirrored else other) <= _TONE_DISTANCE:
                 leader[find(first)] = find(second)
     groups = defaultdict(list)
     for index in range(len(hashes)):
         groups[find(index)].append(index)
     return sorted(groups.values())
+
+
+def _distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Root mean square of the difference, the darker one multiplied by what brings it nearest to the other, at most by _MOST_LIGHT; what gets
+    lighter than white is white."""
+    dark, light = (one, other) if one.sum() <= other.sum() else (other, one)
+    factor = np.clip(np.sum(dark * light) / max(float(np.sum(dark**2)), 1.0), 1.0, _MOST_LIGHT)
+    return float(np.sqrt(np.mean((light - np.minimum(factor * dark, 255)) ** 2)))
 
 
 def _one_of_each(hashes: Hashes, thumbnail: Callable[[int], Thumbnail], leader: list[int]) -> list[int]:

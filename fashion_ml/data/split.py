@@ -58,7 +58,7 @@ def alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[list[int]
     InputError when a file that has to be looked at again has changed since it was checked.
     """
     content = hashlib.sha256("\n".join(item.sha256 for item in items).encode()).hexdigest()
-    key = key_of(near_duplicate_groups=1, images=content)
+    key = key_of(near_duplicate_groups=2, images=content)
     found = cache.get(key)
     if found is None:
         groups = _found_alike(items, cache)

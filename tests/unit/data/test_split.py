@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from fashion_ml.data import split
 from fashion_ml.data.images import CaptionedImage
@@ -37,6 +37,15 @@ def test_copies_in_other_sizes_compressions_and_mirrored_are_found_and_different
     first, second, third = garments(3, 256)
     pictures = [first, compressed(first, 40), first.resize((100, 100)), ImageOps.mirror(compressed(first, 60)), second, third]
     assert groups_of(pictures) == [[0, 1, 2, 3], [4], [5]]
+
+
+@pytest.mark.parametrize("light", [0.75, 0.85, 1.15])
+def test_a_brighter_or_darker_copy_is_found_enlarged_too(light: float):
+    pictures = garments(20)
+    changed = [ImageEnhance.Brightness(one.resize((96, 96), Image.Resampling.BICUBIC)).enhance(light) for one in pictures]
+    found = groups_of([*pictures, *changed])
+    assert all(len(group) == 1 or group == [group[0], group[0] + 20] for group in found)  # no two garments
+    assert sum(len(group) == 2 for group in found) > 10  # most; of some the plain ground has other hashes
 
 
 def test_forty_different_garments_are_mostly_forty_groups():
