@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from fashion_ml.cli.setting_options import Offered, settings_command
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
+    from fashion_ml.runs.choose import Chosen
     from fashion_ml.runs.compare import Compared
     from fashion_ml.runs.compare_recipes import RecipesCompared
 
@@ -92,7 +94,9 @@ def evaluate_run(
     run_id: Annotated[
         str, typer.Argument(help="Finished training: id, its first digits, name, latest, or its folder, which may be offline.")
     ],
-    checkpoints: Annotated[str, option("--checkpoints", help="last, best, all, or the name of a kept LoRA file.")] = "last",
+    checkpoints: Annotated[
+        str, option("--checkpoints", help="last, best (of a LoRA), all, or the name of a kept file.")
+    ] = "last",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
     set_: Set = None,
     json: Json = "",
@@ -112,17 +116,19 @@ def evaluate_run(
         from fashion_ml.cli.train import report_stargan
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
-        result = evaluate_stargan_again(run_id, overrides, folder)
-        write_json(json, result.to_dict())
-        say(f"Run       {result.run_id}")
-        report_stargan(result)
+        translated = evaluate_stargan_again(run_id, overrides, folder, checkpoints or "last")
+        told = [one.to_dict() for one in translated]
+        write_json(json, {"evaluations": told} if checkpoints == "all" else told[0])
+        for one in translated:
+            say(f"Run       {one.run_id}")
+            report_stargan(one)
         return
     results = run_evaluation(run_id, overrides, folder, checkpoints or "last")
     plain = [one.to_dict() for one in results]
     write_json(json, {"evaluations": plain} if checkpoints == "all" else plain[0])
-    for one in results:
-        say(f"Run       {one.run_id}")
-        report_evaluation(one)
+    for result in results:
+        say(f"Run       {result.run_id}")
+        report_evaluation(result)
 
 
 @evaluate_app.command("choose", cls=settings_command(_of_choices))
@@ -145,18 +151,25 @@ def evaluate_choose(
 
     folder = Path(output_dir).absolute() if output_dir else None
     values = _strengths(strengths or "1.0")
-    result = choose_setting(run_id, {**context.obj, **assignments(set_)}, folder, checkpoints or "all", values)
+    settings = {**context.obj, **assignments(set_)}
+    result = choose_setting(run_id, settings, folder, checkpoints or "all", values)
     write_json(json, result.to_dict())
     say(f"Run       {result.run_id}")
     say(f"File      {result.path}, for strength {result.choice.winner.strength:g}")
     say("")
     say(result.sentence)
     table(["final", result.metric], [[name, f"{mean:.4f}"] for name, mean in result.choice.finals.items()])
+    say(f"Its whole evaluation: fashion-ml evaluate run {_whole_evaluation(run_id, result, settings)}")
+
+
+def _whole_evaluation(run_id: str, result: Chosen, settings: Mapping[str, str]) -> str:
+    """The arguments that measure the winner as it was chosen: the same training, whatever `latest` is by then, and the same settings."""
     winner = result.choice.winner
-    given = "" if winner.strength == 1 else f" --strengths {winner.strength:g}"
-    say(
-        f"Its whole evaluation: fashion-ml evaluate run {run_id} --checkpoints {winner.file}{given} --batch-size {result.batch_size}"
-    )
+    parts = [run_id if Path(run_id).is_dir() else result.training, "--checkpoints", winner.file]
+    parts += [] if winner.strength == 1 else ["--strengths", f"{winner.strength:g}"]
+    own = {name: value for name, value in settings.items() if value != "" and not name.endswith("batch_size")}
+    parts += [part for name, value in own.items() for part in ("--set", f"{name}={value}")]
+    return shlex.join([*parts, "--batch-size", str(result.batch_size)])
 
 
 def _strengths(text: str) -> list[float]:
@@ -280,13 +293,13 @@ def compare(
     from fashion_ml.runs.compare import run_comparison
     from fashion_ml.runs.compare_recipes import run_recipe_comparison, sides_of
 
-    sides = sides_of(run_ids)
+    sides, settings = sides_of(run_ids), {**context.obj, **assignments(set_)}
     if sides is not None:
-        recipes = run_recipe_comparison(*sides, experiment)
+        recipes = run_recipe_comparison(*sides, experiment, settings)
         write_json(json, recipes.to_dict())
         _report_recipes(recipes)
         return
-    result = run_comparison(run_ids, experiment, {**context.obj, **assignments(set_)})
+    result = run_comparison(run_ids, experiment, settings)
     write_json(json, result.to_dict())
     _report_comparison(result)
 
@@ -318,7 +331,8 @@ def _report_comparison(result: Compared) -> None:
 
     say(f"Report    {result.run_id}")
     say(f"A         {result.first.name} ({result.first.run_id})")
-    for letter, other in zip("BCDEFGHIJKLMNOPQRSTUVWXYZ", result.others, strict=False):
+    for number, other in enumerate(result.others):
+        letter = "BCDEFGHIJKLMNOPQRSTUVWXYZ"[number] if number < 25 else str(number + 2)
         say("")
         say(f"{letter}         {other.name} ({other.run_id})")
         found = result.differences[other.run_id]

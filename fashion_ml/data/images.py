@@ -232,12 +232,16 @@ def load_unchanged(item: CaptionedImage) -> Image.Image:
     return load_picture(io.BytesIO(content))
 
 
+def file_digest(item: CaptionedImage) -> str:
+    """SHA-256 of a picture's bytes."""
+    return item.sha256 or hashlib.sha256(item.path.read_bytes()).hexdigest()
+
+
 def data_digest(items: Iterable[CaptionedImage]) -> str:
     """SHA-256 over names, image bytes, captions and repeats, independent of where the folder lies."""
     digest = hashlib.sha256()
     for item in items:
-        content = item.sha256 or hashlib.sha256(item.path.read_bytes()).hexdigest()
-        digest.update(f"{item.name}\0{content}\0{item.caption}\0{item.repeats}\n".encode())
+        digest.update(f"{item.name}\0{file_digest(item)}\0{item.caption}\0{item.repeats}\n".encode())
     return digest.hexdigest()
 
 

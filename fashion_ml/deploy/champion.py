@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from fashion_ml.config.recipe import RECIPE, SEED
+from fashion_ml.deploy.searched import known_to_a_search
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import Comparison, compare, shown
 from fashion_ml.evaluation.compare import Difference, Evaluated, differences, no_verdict, refuse_different
@@ -46,6 +46,9 @@ def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int) -
         why = "Its latest evaluation is not one of these networks at the last step, so it is no champion: fashion-ml evaluate run."
         return Judgement(False, "", why)
     own = against_base(new)
+    if own is None and tags["algorithm"] == "lora":
+        why = f"No champion: without {PRIMARY} nothing says whether it is better than its base (evaluation.encoder)."
+        return Judgement(False, "", why)
     if own is not None and own.verdict != "better":
         return Judgement(False, "", f"No champion: {of_base(own)}.")
     seen = _SEEN.get(tags.get("references_seen_in_training", ""), "")
@@ -105,7 +108,7 @@ def _as_recipe(client: Any, before: str, run_id: str, old: Evaluated, new: Evalu
         return None, ""
     if old.recipe == new.recipe:
         return None, "Both are of one recipe."
-    searched = _known_to_a_search(client, new.facts)
+    searched = known_to_a_search(client, new.facts)
     if searched:
         return None, searched
     sides = [_trainings(client, one, str(new.facts.get("fingerprint"))) for one in (before, run_id)]
@@ -134,19 +137,3 @@ def _trainings(client: Any, run_id: str, fingerprint: str) -> list[Evaluated]:
     for run in [own, *there]:
         by_seed.setdefault(run.data.params.get(SEED, ""), run.info.run_id)
     return [evaluated(client, one) for one in by_seed.values()]
-
-
-def _known_to_a_search(client: Any, facts: Mapping[str, Any]) -> str:
-    """Why image seeds or references are not fresh: a trial of a sweep was measured by them; empty where none was."""
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    trials = client.search_runs(experiments, "tags.trial LIKE '%' and tags.`eval.run_id` LIKE '%'", max_results=1000)
-    for trial in trials:
-        params = client.get_run(trial.data.tags["eval.run_id"]).data.params
-        name = trial.data.tags.get("sweep", "")
-        if params.get("eval_settings.references_sha256") == facts.get("references_sha256"):
-            return (
-                f"The sweep {name} has searched by these references, so of recipes nothing is said: give others (--references)."
-            )
-        if params.get("eval_settings.seed") == str(facts.get("seed")):
-            return f"The sweep {name} has searched by these image seeds, so of recipes nothing is said: give another (--seed)."
-    return ""

@@ -11,7 +11,7 @@ import pandas as pd
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Judged, Verdict, judge
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.power import Power
-from fashion_ml.metrics.registry import METRICS, PAIR_METRICS, SIMILARITY_OF, better
+from fashion_ml.metrics.registry import METRICS, PAIR_METRICS, SIMILARITY_OF, better, metric_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def means_by_reference(table: pd.DataFrame, metric: str, reference: Sequence[str
 def summarise(table: pd.DataFrame, reference: Sequence[str], *, resamples: int) -> dict[str, Interval]:
     """Every metric's mean over references, seeds averaged first, with its interval."""
     return {
-        metric: _bootstrap(means_by_reference(table, metric, reference).dropna(), resamples) for metric in metrics_of(table)
+        metric: _bootstrap(metric, means_by_reference(table, metric, reference).dropna(), resamples)
+        for metric in metrics_of(table)
     }
 
 
@@ -70,12 +71,21 @@ def judged_gains(
     *,
     resamples: int,
     no_verdict: Mapping[str, str] | None = None,
+    seeds: bool = True,
 ) -> dict[str, Judged]:
-    """Every metric that both have and that has a better way: the second's gain over the first, row by row of one reference and seed."""
+    """Every metric that both have and that has a better way: the second's gain over the first, row by row of one reference and seed.
+
+    Without `seeds` several rows of one reference are no seeds (a StarGAN's are targets), of which there could be more.
+    """
     names = [name for name in metrics_of(second) if name in metrics_of(first) and better(name)]
     found = {name: gains(first, second, name, reference) for name in names}
     found = {name: values for name, values in found.items() if not values.empty}
-    images = {name: image_gains(first, second, name, reference) for name in found}
+    images: dict[str, dict[str, list[float]]] = {
+        name: image_gains(first, second, name, reference)
+        if seeds
+        else {str(one): [value] for one, value in found[name].items()}
+        for name in found
+    }
     return judge(found, images, resamples=resamples, no_verdict=no_verdict)
 
 
@@ -97,15 +107,17 @@ def compare(
         both = gains(base, lora, metric, reference).index
         if both.empty:
             continue
-        of_base, of_lora = (_bootstrap(means_by_reference(one, metric, reference)[both], resamples) for one in (base, lora))
+        of_base, of_lora = (
+            _bootstrap(metric, means_by_reference(one, metric, reference)[both], resamples) for one in (base, lora)
+        )
         one = judged.get(metric)
         more = (one.gain, one.p, one.verdict, one.why, one.power) if one else (None,)
         result[metric] = Comparison(of_base, of_lora, *more)
     return result
 
 
-def _bootstrap(values: pd.Series, resamples: int) -> Interval:
-    return bootstrap_mean(values.tolist(), resamples=resamples)
+def _bootstrap(metric: str, values: pd.Series, resamples: int) -> Interval:
+    return bootstrap_mean(values.tolist(), resamples=resamples).within(*metric_of(metric).bounds)
 
 
 def headline(scores: dict[str, Comparison]) -> dict[str, float]:

@@ -142,6 +142,13 @@ def choose(candidates: Sequence[Candidate], units: Sequence[Sequence[int]], scor
     return _decide(left, found, references, held_back, rounds, resamples, measured, total * len(candidates))
 
 
+def most_measured(candidates: Sequence[Candidate], units: Sequence[Sequence[int]]) -> int:
+    """How many references are measured at most, over all candidates and then by the base in the final: where none is dropped for being worse
+    before its half goes."""
+    choice = choose(candidates, units, lambda _, references: dict.fromkeys(references, 0.0))
+    return choice.measured + len(choice.final_references)
+
+
 def _decide(
     finalists: list[Candidate],
     found: Mapping[Candidate, Mapping[int, float]],

@@ -14,6 +14,8 @@ from fashion_ml.evaluation.choose import Candidate
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate
 from fashion_ml.evaluation.lora_plan import Plan
 from fashion_ml.evaluation.measure import measure_arm
+from fashion_ml.evaluation.ruler import RealPictures, look_with_encoder
+from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.metrics.registry import LOSSES, TOTAL
 from fashion_ml.models.applied_lora import apply_lora
 from fashion_ml.runtime.console import Bar
@@ -63,6 +65,15 @@ class Losses:
             by_size.setdefault(size, []).append(index)
         return [part[first : first + together] for part in by_size.values() for first in range(0, len(part), together)]
 
+    def unread(self) -> str:
+        """That the encoder cannot read the references, and why; empty where it can, and where it was not asked."""
+        if self.metric != TOTAL:
+            return ""
+        plan = self.plan
+        real = RealPictures(self._looked_at(), (), plan.leakage.groups[: len(plan.references)])
+        check = look_with_encoder(real, plan.suite, known=known_to_read(plan.config.evaluation, plan.facts))
+        return check.line if check else ""
+
     def score(self, candidate: Candidate, references: Sequence[int]) -> dict[int, float]:
         """The mean loss over the seeds of each reference."""
         self._put(candidate)
@@ -92,11 +103,17 @@ class Losses:
                 return ImageFolder(folder, key)
         return ImageFolder(own if _key_of(own) is None else self.root / "choose" / stem / name, key)
 
-    def _measure(self, references: Sequence[int], all_jobs: Sequence[Job], kept: ImageFolder) -> dict[int, float]:
-        plan, settings = self.plan, self.plan.config.evaluation
+    def _looked_at(self) -> list[Any]:
+        """The references, fitted and embedded."""
         if not self._references:
+            plan = self.plan
             targets = [fit(load_picture(item.path), size) for item, size in zip(plan.references, plan.sizes, strict=True)]
             self._references = plan.suite.look_at(targets, keep=True)
+        return self._references
+
+    def _measure(self, references: Sequence[int], all_jobs: Sequence[Job], kept: ImageFolder) -> dict[int, float]:
+        plan, settings = self.plan, self.plan.config.evaluation
+        references_ = self._looked_at()
         found: dict[int, float] = {}
         for unit in self.units:
             if not set(unit) & set(references):
@@ -104,7 +121,7 @@ class Losses:
             jobs = [job for job in all_jobs if job.reference in unit]
             self.made += sum(not kept.path(job).is_file() for job in jobs)
             images = generate(plan.pipeline, jobs, settings, kept, self.progress, text=plan.text)
-            arm = measure_arm(images, self._references, [job.reference for job in jobs], plan.suite)
+            arm = measure_arm(images, references_, [job.reference for job in jobs], plan.suite)
             means = arm.table[self.metric].groupby([job.reference for job in jobs]).mean()
             found |= {int(index): float(value) for index, value in means.items()}
         return {index: found[index] for index in references}

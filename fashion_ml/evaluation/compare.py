@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -119,10 +119,12 @@ def compare(
     What is said is of the second file. Two lists, each of at least 3 trainings of one recipe with other seeds, are compared as recipes, over
     training seeds and references.
 
-    `resamples`, at least 1, is of the bootstrap, as in the first evaluation when not given. InputError, naming what differs, when they were not
-    measured in the same way, and when they do not have the same references and seeds.
+    `resamples`, at least 1, is of the bootstrap of two evaluations, as in the first one when not given. InputError, naming what differs, when
+    they were not measured in the same way, and when they do not have the same references and seeds.
     """
     if isinstance(first, (list, tuple)) or isinstance(second, (list, tuple)):
+        if resamples is not None:
+            raise InputError("resamples: decides nothing where recipes are compared, by Student's t; leave it out")
         from fashion_ml.evaluation.recipes import compare_recipes
 
         return compare_recipes(*(_read_side(side, name) for side, name in ((first, "first"), (second, "second"))))
@@ -186,10 +188,10 @@ def _unread(report: Any) -> str:
         return ""
 
 
-def no_verdict(evaluations: Sequence[Evaluated]) -> dict[str, str]:
-    """The metrics on which there is no verdict, and why: those of an encoder that cannot read the pictures."""
+def no_verdict(evaluations: Sequence[Evaluated], names: Iterable[str] = (PRIMARY, *PARTS)) -> dict[str, str]:
+    """The metrics, of these, on which there is no verdict, and why: those of an encoder that cannot read the pictures."""
     line = next((one.unread for one in evaluations if one.unread), "")
-    return {name: line for name in (PRIMARY, *PARTS) if line and "encoder" in metric_of(name).needs}
+    return {name: line for name in names if line and "encoder" in metric_of(name).needs}
 
 
 def _wrong(facts: Any, table: pd.DataFrame) -> str:
@@ -255,8 +257,8 @@ def differences(first: Evaluated, other: Evaluated, *, resamples: int) -> list[D
     a, b = paired_tables([first, other])
     reference = [str(name) for name in a["reference"]]
     found = []
-    forbidden = no_verdict([first, other])
-    for metric, one in judged_gains(a, b, reference, resamples=resamples, no_verdict=forbidden).items():
+    forbidden, seeds = no_verdict([first, other]), "seed" in a and "seed" in b
+    for metric, one in judged_gains(a, b, reference, resamples=resamples, no_verdict=forbidden, seeds=seeds).items():
         both = means_by_reference(a, metric, reference).notna() & means_by_reference(b, metric, reference).notna()
         means = [float(means_by_reference(table, metric, reference)[both].mean()) for table in (a, b)]
         found.append(Difference(metric, means[0], means[1], one.gain, one.p, one.verdict, one.why, one.power))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
-from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, better
+from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, better, metric_of
 
 
 def free_differences(
@@ -25,7 +25,7 @@ def free_differences(
             found[name] = (
                 float(both["first"].mean()),
                 float(both["other"].mean()),
-                bootstrap_mean(gain.tolist(), resamples=resamples),
+                bootstrap_mean(gain.tolist(), resamples=resamples).within(*metric_of(name).bounds_of_gain),
             )
     return found
 

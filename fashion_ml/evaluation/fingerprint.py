@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fashion_ml.config import Evaluation
-from fashion_ml.data.images import CaptionedImage, data_digest
+from fashion_ml.data.images import CaptionedImage, data_digest, file_digest
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.toy import TOY
 from fashion_ml.metrics.attributes import Attributes
@@ -20,8 +20,12 @@ from fashion_ml.runtime.provenance import installed_versions
 
 VERSIONS = "versions"
 """Noted facts: versions of libraries, which should not change a number. They are stored, and shown where they differ, and refuse nothing."""
-_NOT_HASHED = ("encoder", VERSIONS, TOY)
-"""The name of an encoder too: the same weights may be called differently on another machine. And what is said of it, which is no setting."""
+REFERENCE_FILES = "reference_files"
+"""Noted fact: the first digits of the SHA-256 of each reference's picture, by which references that two evaluations share are found."""
+_DIGITS = 12
+_NOT_HASHED = ("encoder", VERSIONS, TOY, REFERENCE_FILES)
+"""The name of an encoder too: the same weights may be called differently on another machine. What is said of it, which is no setting. And
+single references, which references_sha256 is of."""
 INTERVALS = "intervals"
 _ONCE_ONLY: Mapping[str, Any] = {
     **USUAL.to_dict(),
@@ -99,6 +103,7 @@ def evaluation_facts(
     return {
         **suite_facts(settings, suite, ("torch", "diffusers", "open_clip")),
         "references_sha256": data_digest(references),
+        REFERENCE_FILES: [file_digest(reference)[:_DIGITS] for reference in references],
         "references": len(references),
         "prompts": [reference.caption for reference in references],
         **text.to_dict(),

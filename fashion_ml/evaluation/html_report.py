@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fashion_ml.evaluation.fingerprint import REFERENCE_FILES
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.language import language
 
@@ -33,7 +34,7 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
         about=_about(verdict),
         ruler=_ruler(verdict.report.get("ruler")),
         pictures={heading: base64.b64encode(picture.read_bytes()).decode() for heading, picture in pictures.items()},
-        facts={key: _fact(value) for key, value in verdict.facts.items()},
+        facts={key: _fact(value) for key, value in verdict.facts.items() if key != REFERENCE_FILES},
         columns=list(table.columns),
         images=cells,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from fashion_ml.evaluation.artifacts import Pairs, write_evaluation
-from fashion_ml.evaluation.fingerprint import fingerprint
+from fashion_ml.evaluation.fingerprint import REFERENCE_FILES, fingerprint
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.printable import storable
 from fashion_ml.tracking.run import TrackedRun, open_run
@@ -35,7 +35,9 @@ def log_facts(run: TrackedRun, facts: Mapping[str, Any]) -> None:
         encoder = {"encoder": facts["encoder"], "encoder_sha256": facts["encoder_sha256"]}
     whole = fingerprint(facts)
     run.set_tags({"eval_fingerprint": whole, SHORT: whole[:DIGITS], **encoder})
-    run.log_params({f"eval_settings.{key}": _shortened(value) for key, value in facts.items() if key != "weights"})
+    run.log_params(
+        {f"eval_settings.{key}": _shortened(value) for key, value in facts.items() if key not in ("weights", REFERENCE_FILES)}
+    )
 
 
 def log_evaluation(run: TrackedRun, result: Result, folder: Path) -> Result:

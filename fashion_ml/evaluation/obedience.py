@@ -12,7 +12,7 @@ from fashion_ml.evaluation.measure import Arm, MetricSuite
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.prompt import diversity_of_seeds, diversity_of_set, prompt_retrieval, prompt_similarity
-from fashion_ml.metrics.registry import DIVERSITY_SEEDS, PROMPT_RETRIEVAL, PROMPT_SIMILARITY
+from fashion_ml.metrics.registry import DIVERSITY_SEEDS, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, metric_of
 from fashion_ml.runtime.console import say
 
 CHANCE, REFERENCES_VARY = "prompt_retrieval_chance", "reference_diversity"
@@ -65,7 +65,8 @@ def measure_obedience(
                 arm.table[name] = values
         of_references = of_prompts(references, asked.prompts, asked.texts, texts)
         for name, values in of_references.items():
-            held[f"reference_{name}"] = bootstrap_mean([one for one in values if one == one], resamples=resamples)
+            measured = bootstrap_mean([one for one in values if one == one], resamples=resamples)
+            held[f"reference_{name}"] = measured.within(*metric_of(name).bounds)
         if PROMPT_RETRIEVAL in of_references:
             held[CHANCE] = Interval(1 / len(asked.texts), None, None)
     if suite.measures(DIVERSITY_SEEDS):

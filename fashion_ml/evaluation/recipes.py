@@ -97,6 +97,8 @@ def compare_recipes(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> 
     everything = [*first, *second]
     _refuse_mixed(first, "the first side")
     _refuse_mixed(second, "the second side")
+    if both := sorted({one.run_id for one in first} & {one.run_id for one in second}):
+        raise InputError(f"compare: {both[0]} is on both sides; give different runs")
     refuse_different(everything)
     tables = paired_tables(everything)
     reference = [str(name) for name in tables[0]["reference"]]
@@ -113,7 +115,9 @@ def compare_recipes(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> 
         if one is not None:
             crossed[name] = one
     settings, said = _settings(first[0], second[0])
-    found = _differences(matrices, crossed, no_verdict(everything))
+    same = "both sides are one recipe" if first[0].recipe is not None and not settings else ""
+    forbidden = {name: same for name in (PRIMARY, *PARTS) if same} or no_verdict(everything)
+    found = _differences(matrices, crossed, forbidden)
     return RecipeComparison(first, second, found, crossed, [*said, *noted(everything[0], everything[1:])], settings)
 
 
@@ -127,8 +131,9 @@ def _differences(
         n, sign = a.shape[1], 1 if better(name) == "higher" else -1
         one, p = crossed.get(name), corrected.get(name)
         gain = Interval(one.mean, one.low, one.high, n) if one else Interval(sign * float(b.mean() - a.mean()), None, None, n)
-        verdict: Verdict = verdict_of(gain, p) if p is not None and name not in forbidden else ""
-        why = forbidden.get(name, "") or too_few(n) if name in (PRIMARY, *PARTS) and not verdict else ""
+        why = ", and ".join(filter(None, (forbidden.get(name, ""), too_few(n)))) if name in (PRIMARY, *PARTS) else ""
+        verdict: Verdict = verdict_of(gain, p) if p is not None and not why else ""
+        why = "nothing varies" if name in (PRIMARY, *PARTS) and not verdict and not why else why
         found.append(Difference(name, float(a.mean()), float(b.mean()), gain, p, verdict, why))
     return found
 
@@ -147,7 +152,7 @@ def _refuse_mixed(side: Sequence[Evaluated], what: str) -> None:
                 problems.append(
                     f"compare: {earlier.run_id} and {one.run_id} of {what} both trained with seed {one.training_seed}"
                 )
-            elif one.table.equals(earlier.table):
+            elif None in (one.training_seed, earlier.training_seed) and one.table.equals(earlier.table):
                 problems.append(
                     f"compare: {earlier.run_id} and {one.run_id} of {what} have the same numbers: one training twice"
                 )

@@ -141,11 +141,18 @@ def lay_ruler(real: RealPictures, suite: MetricSuite, *, known: bool | None) -> 
         loss: {IDENTITY: 0.0} | {mark: float(np.mean([row[loss] for row in some])) for mark, some in rows.items() if some}
         for loss in rows[FLAT][0]
     }
-    encoder = None
-    if suite.encoder:
-        pictures = [[*(references[one] for one in near), *(training[one] for one in far)] for near, far in others]
-        encoder = check_encoder_reads(references, flats, pictures, real.of_references, suite, known=known)
-    return Ruler(marks, {}, {}, max(len(near) + len(far) for near, far in others), encoder)
+    return Ruler(marks, {}, {}, max(len(near) + len(far) for near, far in others), look_with_encoder(real, suite, known=known))
+
+
+def look_with_encoder(real: RealPictures, suite: MetricSuite, *, known: bool | None) -> EncoderCheck | None:
+    """Whether the encoder can read the pictures; None without one. `known` as for `check_encoder_reads`."""
+    if suite.encoder is None:
+        return None
+    references, training = real.references, real.load(suite)
+    flats = suite.unmasked([flat_of(picture.image) for picture in references])
+    others = [real.others(number) for number in range(len(references))]
+    pictures = [[*(references[one] for one in near), *(training[one] for one in far)] for near, far in others]
+    return check_encoder_reads(references, flats, pictures, real.of_references, suite, known=known)
 
 
 def with_sides(ruler: Ruler, means: Mapping[str, Mapping[str, float]]) -> Ruler:

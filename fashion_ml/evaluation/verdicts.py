@@ -10,7 +10,7 @@ import pandas as pd
 
 from fashion_ml.metrics.bootstrap import FEWEST, Interval, bootstrap_mean
 from fashion_ml.metrics.power import Power, power
-from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL
+from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, metric_of
 from fashion_ml.metrics.sign_flip import holm, sign_flip_p
 
 Claim = Literal["this LoRA", "this file", "this recipe"]
@@ -35,6 +35,7 @@ class Judged:
     why: str = ""
     """Why there is no verdict on the primary metric or a part."""
     power: Power | None = None
+    """What gain could be seen; None where no number could give a verdict."""
 
 
 def judge(
@@ -52,9 +53,11 @@ def judge(
     corrected = p_values | holm({name: p for name, p in p_values.items() if name in PARTS})
     found = {}
     for name, values in gains.items():
-        interval = bootstrap_mean(values.tolist(), resamples=resamples)
-        verdict, why = _verdict(name, interval, corrected.get(name), (no_verdict or {}).get(name, ""))
-        found[name] = Judged(interval, corrected.get(name), verdict, why, power(images.get(name, {})))
+        interval = bootstrap_mean(values.tolist(), resamples=resamples).within(*metric_of(name).bounds_of_gain)
+        forbidden = (no_verdict or {}).get(name, "")
+        verdict, why = _verdict(name, interval, corrected.get(name), forbidden)
+        sees = power(images.get(name, {})) if len(values) >= FEWEST and not forbidden else None
+        found[name] = Judged(interval, corrected.get(name), verdict, why, sees)
     return found
 
 
@@ -77,5 +80,5 @@ def _verdict(name: str, interval: Interval, p: float | None, forbidden: str) -> 
     if name not in (PRIMARY, *PARTS):
         return "", ""
     if forbidden or p is None:
-        return "", forbidden or too_few(interval.n or 0)
+        return "", ", and ".join(filter(None, (forbidden, too_few(interval.n or 0))))
     return verdict_of(interval, p), ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any
@@ -46,6 +46,12 @@ class Interval:
     def ends(self) -> tuple[float, float] | None:
         """Low and high, or None."""
         return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def within(self, least: float, most: float) -> Interval:
+        """The interval less what no mean can be: values from `least` to `most` have none outside."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=min(max(self.low, least), most), high=min(max(self.high, least), most))
 
 
 def bootstrap_mean(values: Sequence[float], *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> Interval:

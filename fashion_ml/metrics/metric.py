@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -65,6 +66,20 @@ class Metric:
     def title(self) -> str:
         """Its name for people; of a family what all its columns are called like."""
         return f"{self.name}<category>" if self.family else self.name
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What no value can lie outside of, from `range`: `[0, 1]`, or `≥ 0`; infinite where that says nothing."""
+        if self.range.startswith("["):
+            low, high = (float(end) for end in self.range.strip("[]").split(","))
+            return low, high
+        return (0.0 if self.range == "≥ 0" else -math.inf), math.inf
+
+    @property
+    def bounds_of_gain(self) -> tuple[float, float]:
+        """The same of the difference of two values."""
+        low, high = self.bounds
+        return low - high, high - low
 
     @property
     def parameters(self) -> dict[str, Any]:

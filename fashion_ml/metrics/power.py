@@ -39,8 +39,9 @@ class Power:
     """References and seeds, four times as many seeds as now, that would see half of it too; None where seeds cannot be told from references."""
 
     def sentence(self) -> str:
-        """`can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8`."""
-        text = f"can see >= {self.sees:.4f}; half of that takes {self.for_half} references x {self.seeds} seeds"
+        """`can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8`; of one image a reference nothing of seeds."""
+        text = f"can see >= {self.sees:.4f}; half of that takes {self.for_half} references"
+        text += f" x {self.seeds} seeds" if self.seeds > 1 else ""
         if self.for_half_more_seeds is not None:
             text += ", or {} x {}".format(*self.for_half_more_seeds)
         return text

@@ -24,7 +24,9 @@ from fashion_ml.runtime.console import bar, say
 if TYPE_CHECKING:
     from fashion_ml.evaluation.choose import Choice
     from fashion_ml.evaluation.choose_images import Losses
+    from fashion_ml.evaluation.lora_plan import Plan
     from fashion_ml.metrics.bootstrap import Interval
+    from fashion_ml.tracking.run import TrackedRun
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Chosen:
     """A choice and where it is noted."""
 
     run_id: str
+    training: str
+    """The id of the training run."""
     choice: Choice
     metric: str
     gain: Interval
@@ -40,16 +44,20 @@ class Chosen:
     """best_measured.safetensors, a copy of the winner's file."""
     batch_size: int
     """Images that were generated at once."""
+    unread: str = ""
+    """Why nothing follows from the metric: an encoder that cannot read the references; empty where it can."""
 
     @property
     def sentence(self) -> str:
         """What was chosen and how sure it is."""
         ends = f" [{self.gain.ends[0]:+.4f}, {self.gain.ends[1]:+.4f}]" if self.gain.ends else ""
-        return f"{self.choice.sentence(self.metric)} Against the base its gain there is {self.gain.mean:+.4f}{ends}."
+        text = f"{self.choice.sentence(self.metric)} Against the base its gain there is {self.gain.mean:+.4f}{ends}."
+        return f"{text} Nothing follows from {self.metric}: {self.unread}." if self.unread else text
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         told = {"run_id": self.run_id, "sentence": self.sentence, "metric": self.metric, "path": str(self.path)}
+        told |= {"unread": self.unread} if self.unread else {}
         return {**told, "gain": vars(self.gain), "batch_size": self.batch_size, **self.choice.to_dict()}
 
 
@@ -92,10 +100,13 @@ def choose_setting(
         losses = Losses(plan, files, root, earlier=_earlier(config, training))
         tags = {"kind": "choice", "algorithm": "lora", "base_model": config.model.base, "eval_fingerprint": plan.fingerprint}
         with open_run("choice", tags, parent=training.run, adopt=True) as run:
+            _note_facts(run, plan, root)
             run.log_params({"choice.files": ", ".join(files), "choice.strengths": ", ".join(f"{one:g}" for one in values)})
             choice, gain = _race(candidates, losses, config.evaluation.resamples)
             path = _kept(files[choice.winner.file], root)
-            result = Chosen(run.run_id, choice, losses.metric, gain, path, config.evaluation.batch_size)
+            size = config.evaluation.batch_size
+            trained = training.run.run_id
+            result = Chosen(run.run_id, trained, choice, losses.metric, gain, path, size, losses.unread())
             _log(result, run, root)
         _tag(training, result)
     return result
@@ -128,15 +139,28 @@ def _earlier(config: LoraExperiment, training: TrainedRun) -> list[Path]:
     return [(folder / name).absolute() for name in ("evaluation/images/lora", "evaluation_base")]
 
 
+def _note_facts(run: TrackedRun, plan: Plan, root: Path) -> None:
+    """What is searched by, as an evaluation notes it: `register` takes these references and image seeds for no fresh ones."""
+    from fashion_ml.evaluation.artifacts import FACTS
+    from fashion_ml.evaluation.log_evaluation import log_facts
+
+    log_facts(run, plan.facts)
+    facts = {"fingerprint": plan.fingerprint, **plan.facts}
+    write_text(root / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    run.log_file(root / FACTS)
+
+
 def _race(candidates: Sequence[Any], losses: Losses, resamples: int) -> tuple[Choice, Interval]:
-    from fashion_ml.evaluation.choose import choose
+    from fashion_ml.evaluation.choose import choose, most_measured
     from fashion_ml.metrics.bootstrap import bootstrap_mean
 
-    units = losses.units
-    images = losses.plan.config.evaluation.images_per_reference
-    most = len(candidates) * sum(map(len, units)) * images
-    say(f"{len(candidates)} settings on {sum(map(len, units))} references: at most {most} images, usually half of them")
-    with bar("generate images", most) as losses.progress:
+    units, images = losses.units, losses.plan.config.evaluation.images_per_reference
+    most, references = most_measured(candidates, units), sum(map(len, units))
+    say(
+        f"{len(candidates)} settings on {references} references: at most {most * images} images, those of the base among them; the full grid "
+        f"has {(len(candidates) + 1) * references * images}"
+    )
+    with bar("generate images", most * images) as losses.progress:
         choice = choose(candidates, units, losses.score, resamples=resamples)
         base = losses.score_base(choice.final_references)
         winner = losses.score(choice.winner, choice.final_references)

@@ -164,7 +164,10 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     params = run.data.params
     known = {short: params[key] for short, key in _NAMED.items() if key in params}
     name = ", ".join([run.info.run_name or run_id[:8], *(f"{short} {value}" for short, value in known.items())])
-    recipe, seed = trained_as(client, run)
+    measured = run if evaluation == run_id else client.get_run(evaluation)  # which says of what step it is
+    recipe, seed = trained_as(client, measured)
+    if recipe is None:
+        recipe, seed = trained_as(client, run)
     return replace(read, run_id=evaluation, name=name, recipe=recipe, training_seed=seed)
 
 

@@ -46,11 +46,18 @@ def sides_of(given: Sequence[str]) -> tuple[list[str], list[str]] | None:
     return first, second
 
 
-def run_recipe_comparison(first: Sequence[str], second: Sequence[str], experiment: str = "") -> RecipesCompared:
+def run_recipe_comparison(
+    first: Sequence[str], second: Sequence[str], experiment: str = "", settings: Mapping[str, Any] | None = None
+) -> RecipesCompared:
     """Compare two recipes, each by training runs (meaning their latest evaluation) or evaluation runs of it, and log a report.
 
-    InputError when a side has fewer than 3 trainings, is not one recipe with different seeds, or when they were measured differently.
+    InputError when a side has fewer than 3 trainings, is not one recipe with different seeds, when they were measured differently, and for any
+    of the `settings` that comparing files takes: here nothing is resampled.
     """
+    if settings:
+        raise InputError(
+            [f"{name}: decides nothing where recipes are compared, by Student's t; leave it out" for name in settings]
+        )
     from fashion_ml.evaluation.recipes import compare_recipes
     from fashion_ml.runs.compare import evaluated, report_experiment
     from fashion_ml.tracking.run import open_run

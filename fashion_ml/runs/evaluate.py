@@ -234,7 +234,10 @@ def _tag_best(run: TrackedRun, files: list[tuple[int, Path]], results: Mapping[i
     if scored:
         step = min(scored, key=lambda one: scored[one])
         run.set_tags({"best_checkpoint": dict(files)[step].name, "best_checkpoint_step": str(step)})
-        say(f"Best by weighted_total_loss: {dict(files)[step].name} (step {step}, {scored[step]:.4f})")
+        say(
+            f"Best by weighted_total_loss: {dict(files)[step].name} (step {step}, {scored[step]:.4f}); whether that can be told from the "
+            "others says fashion-ml evaluate choose"
+        )
 
 
 def _report_folder(training: TrainedRun, place: Path) -> Path | None:

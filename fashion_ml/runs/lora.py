@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fashion_ml.training.lora_loop import TrainedLora
 
 _SAMPLES = 4
+_OWN = ("ruler/", "position/", "encoder_check/", "strength/", "reference_nearest_training_similarity")
+"""Begins what is an evaluation's alone and goes to no training run."""
 
 LoraOutcome = Outcome["TrainedLora", "EvaluationResult"]
 """What a LoRA experiment left behind."""
@@ -259,8 +261,8 @@ def _known_performance(config: LoraExperiment, run: TrackedRun, step: int) -> di
     if not done or not same.items() <= done.data.params.items():
         return None
     fingerprint, said = done.data.tags["eval_fingerprint"], note_of(done)
-    means = {key: value for key, value in done.data.metrics.items() if not key.endswith(("_low", "_high"))}
-    roll_up(run, done.info.run_id, fingerprint, means, step, said)  # the kill may have come before it
+    numbers = {key: value for key, value in done.data.metrics.items() if not key.startswith(_OWN)}
+    roll_up(run, done.info.run_id, fingerprint, numbers, step, said)  # the kill may have come before it
     return dict(done.data.metrics)
 
 

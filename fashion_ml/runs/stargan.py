@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fashion_ml.data.latents import LatentSet
     from fashion_ml.data.stargan_batches import GanInputs
     from fashion_ml.evaluation.stargan import GanResult
+    from fashion_ml.runs.trained_run import TrainedRun
     from fashion_ml.tracking.run import TrackedRun
     from fashion_ml.training.stargan_loop import TrainedStargan
 
@@ -100,8 +101,13 @@ def _check_held_out(config: StarganExperiment, inputs: GanInputs) -> None:
         )
 
 
-def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Path | None) -> GanResult:
-    """Evaluate the networks of a finished StarGAN training again, as a new child of it; `overrides` change its evaluation settings."""
+def evaluate_stargan_again(
+    run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last"
+) -> list[GanResult]:
+    """Evaluate networks of a finished StarGAN training again, as new children of it; `overrides` change its evaluation settings.
+
+    `checkpoints` is `last`, the name of a kept file, or `all`, which are measured in the order of their epochs.
+    """
     from accelerate import Accelerator
 
     accelerator = Accelerator()
@@ -109,13 +115,35 @@ def evaluate_stargan_again(run_id: str, overrides: Mapping[str, Any], folder: Pa
         place = Path(temporary)
         config: StarganExperiment = evaluated_again(config_of(training, place), overrides, StarganExperiment)
         check_hub(config)
-        path = training.bring(f"stargan/{config.output.output_name}.safetensors", place)
+        kept = _kept_files(training, config, checkpoints, place)
         latents = read_latent_set(config, str(accelerator.device))
         inputs = stargan_inputs(config, latents, accelerator)
         vae, vae_sha256 = evaluation_vae(config, *checked_vae(config, latents, accelerator.device), accelerator.device)
         encoder = _checked_encoder(config)
-        target = evaluation_folder(training.run, folder)
-        return _evaluate(config, path, inputs, vae, vae_sha256, encoder, training.run, target, adopt=True)
+        root, results = evaluation_folder(training.run, folder), []
+        for number, (step, path) in enumerate(kept, 1):
+            epoch = config.training.epochs if step is None else step // inputs.steps_per_epoch
+            if len(kept) > 1:
+                say(f"Checkpoint {number} of {len(kept)}: {path.name}, epoch {epoch}")
+            target = root if path.stem == config.output.output_name else root / path.stem
+            shown, adopt = (vae, vae_sha256), len(kept) == 1
+            results.append(_evaluate(config, path, inputs, *shown, encoder, training.run, target, epoch=epoch, adopt=adopt))
+        return results
+
+
+def _kept_files(training: TrainedRun, config: StarganExperiment, wanted: str, place: Path) -> list[tuple[int | None, Path]]:
+    """The files of networks to evaluate and the steps that they say they are of, in the order of these; None for the last one."""
+    from fashion_ml.runtime.weight_files import read_header
+
+    last = config.output.output_name
+    if wanted != "all":
+        name = last if wanted in ("", "last") else wanted.removesuffix(".safetensors")
+        found = [training.bring(f"stargan/{name}.safetensors", place)]
+    else:
+        found = sorted(training.bring("stargan", place).glob("*.safetensors"))
+    steps = [json.loads(read_header(path, "stargan").metadata["stargan"])["step"] for path in found]
+    kept = [(None if path.stem == last else int(step), path) for step, path in zip(steps, found, strict=True)]
+    return sorted(kept, key=lambda one: (one[0] is None, one[0] or 0))
 
 
 def check_measuring(config: StarganExperiment, inputs: GanInputs) -> Any:
@@ -220,11 +248,13 @@ def _evaluate(
     training: TrackedRun | None,
     folder: Path,
     *,
+    epoch: int | None = None,
     adopt: bool = False,
 ) -> GanResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
-    Without a training run there is none for the evaluation either: its files are in `folder`.
+    `epoch` is that of the networks, the last one when not given. Without a training run there is none for the evaluation either: its files are
+    in `folder`.
     """
 
     def measure() -> GanResult:
@@ -239,11 +269,14 @@ def _evaluate(
     from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
     from fashion_ml.tracking.run import open_run
 
+    epoch = config.training.epochs if epoch is None else epoch
     tags = {
         "kind": "evaluation",
         "algorithm": "stargan",
         "base_model": config.model.vae,
         "data_digest": inputs.latents.digest(),
+        "step": str(epoch),
+        "checkpoint": path.name,
     }
     with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
         run.log_params(flat(config))
@@ -251,7 +284,7 @@ def _evaluate(
         log_facts(run, result.facts)
         result = log_evaluation(run, result, folder)
     numbers = {**result.headline(), **result.ends()}
-    roll_up(training, run.run_id, result.fingerprint, numbers, config.training.epochs, result.sentence)
+    roll_up(training, run.run_id, result.fingerprint, numbers, epoch, result.sentence)
     return result
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec, as_overrides
+from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Difference, Evaluated, no_verdict
 from fashion_ml.evaluation.recipes import compare_recipes
 from fashion_ml.evaluation.verdicts import too_few, verdict_of
@@ -71,7 +72,11 @@ def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path,
         other = trained.get(f"trial_{trial.user_attrs['slot']:04d}")
         if other is None or "default" not in trained:
             continue
-        entry = _difference(trained["default"], other, metric)
+        try:
+            entry = _difference(trained["default"], other, metric)
+        except InputError as error:
+            say(f"trial {trial.user_attrs['slot']} cannot be confirmed: {error.problems[0]}")
+            continue
         found.append(Confirmed(trial.user_attrs["slot"], trial.params, trial.values[0], entry.first, entry.other, entry))
         say(found[-1].sentence(metric))
     path = folder / "confirmation.json"
@@ -102,13 +107,20 @@ def _best(spec: SweepSpec, study: optuna.Study) -> Sequence[optuna.trial.FrozenT
 def _difference(default: list[Evaluated], other: list[Evaluated], metric: str) -> Difference:
     """The objective, over training seeds and references; it alone was asked for, so it has a verdict whatever metric it is."""
     result = compare_recipes(default, other)
-    (entry,) = [one for one in result.differences if one.metric == metric]
+    entry = next((one for one in result.differences if one.metric == metric), None)
+    if entry is None:
+        raise InputError(f"objectives: {metric} was not measured on the references that confirm ({_count(result.references)})")
     crossed = result.crossed.get(metric)
-    if metric in no_verdict([*default, *other]):
-        return entry
-    if crossed is None:
-        return replace(entry, why=too_few(result.references))
+    same = "" if result.settings or default[0].recipe is None else "these are the default's own settings"
+    reasons = [too_few(result.references), no_verdict([*default, *other], [metric]).get(metric, ""), same]
+    why = ", and ".join(filter(None, reasons))
+    if crossed is None or why:
+        return replace(entry, verdict="", why=why or "nothing varies")
     return replace(entry, p=crossed.p, verdict=verdict_of(entry.gain, crossed.p), why="")
+
+
+def _count(references: int) -> str:
+    return f"{references} reference{'s' if references != 1 else ''}"
 
 
 def _references(spec: SweepSpec) -> str:

@@ -25,6 +25,9 @@ def chosen(own: Finished) -> dict[str, Any]:
     result = fashion_ml("evaluate", "choose", run, *GIVEN, "--json", "choice.json", cwd=own.folder, uri=own.uri)
     assert result.returncode == 0, result.stderr
     assert "is chosen: " in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("Its whole evaluation: ")]
+    assert f"fashion-ml evaluate run {run} --checkpoints " in line
+    assert "--set evaluation.max_references=12" in line  # measured as it was chosen
     facts: dict[str, Any] = json.loads((own.folder / "choice.json").read_text(encoding="utf-8"))
     return facts
 
@@ -36,10 +39,14 @@ def test_the_winner_is_tagged_and_its_file_copied_and_the_run_lies_below_the_tra
     tags = training.data.tags
     assert (tags["best_measured"], tags["best_measured_strength"]) == (winner["file"], f"{winner['strength']:g}")
     assert (run.data.tags["kind"], run.data.tags["mlflow.parentRunId"]) == ("choice", own.facts["run_id"])
-    assert {"choice.json", "choice_table.json"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"choice.json", "choice_table.json", "fingerprint.json"} <= {
+        item.path for item in client.list_artifacts(run.info.run_id)
+    }
     assert "lora/best_measured.safetensors" in {item.path for item in client.list_artifacts(own.facts["run_id"], "lora")}
     source = client.download_artifacts(own.facts["run_id"], f"lora/{winner['file']}")
     assert Path(chosen["path"]).read_bytes() == Path(source).read_bytes()
+    assert run.data.params["eval_settings.seed"] == "0"  # by which register knows what has been searched by
+    assert "unread" not in chosen
     assert chosen["measured"] == chosen["whole"] == 2 * 12  # two settings are finalists at once
 
 

@@ -191,6 +191,34 @@ def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Fi
     )
 
 
+def test_evaluate_run_measures_kept_networks_of_earlier_epochs_too(place: Path):
+    kept = (*TINY, "--latents-dir", "latents", "--epochs", "3", "--save_every_n_epochs", "1", "--no-evaluate")
+    result = run(place, "train", "stargan", *kept, "--output-dir", "kept", "--json", "kept.json")
+    assert result.returncode == 0, result.stderr
+    run_id = json.loads((place / "kept.json").read_text(encoding="utf-8"))["run_id"]
+    result = run(place, "evaluate", "run", run_id, "--checkpoints", "all", "--json", "all.json")
+    assert result.returncode == 0, result.stderr
+    client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    evaluations = json.loads((place / "all.json").read_text(encoding="utf-8"))["evaluations"]
+    tags = [client.get_run(one["run_id"]).data.tags for one in evaluations]
+    assert [(one["step"], one["checkpoint"]) for one in tags] == [
+        ("1", "stargan-000001.safetensors"),
+        ("2", "stargan-000002.safetensors"),
+        ("3", "stargan.safetensors"),
+    ]
+    assert len({one["metrics"]["cycle_l1"]["mean"] for one in evaluations}) == 3
+    points = client.get_metric_history(run_id, "eval/cycle_l1")
+    assert [point.step for point in points] == [1, 2, 3]
+    assert client.get_run(run_id).data.tags["eval.run_id"] == evaluations[-1]["run_id"]
+    result = run(place, "evaluate", "run", run_id, "--checkpoints", "stargan-000002", "--json", "one.json")
+    assert result.returncode == 0, result.stderr
+    again = json.loads((place / "one.json").read_text(encoding="utf-8"))
+    assert again["metrics"] == evaluations[1]["metrics"]
+    refused = run(place, "evaluate", "run", run_id, "--checkpoints", "stargan-000009")
+    assert refused.returncode == 2
+    assert "has no artifact stargan/stargan-000009.safetensors" in refused.stderr
+
+
 def test_killed_and_resumed_is_as_if_never_stopped(place: Path):
     check_killed_and_resumed(place, epochs=16, kills=[3])
 

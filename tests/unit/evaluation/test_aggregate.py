@@ -200,3 +200,19 @@ def test_attribute_columns_are_metrics_of_which_more_is_better():
     gain = scores["attribute_kind"].gain
     assert gain is not None
     assert gain.mean == 0.75
+
+
+def test_intervals_end_where_the_metric_does():
+    values = [1.0] * 12 + [0.9, 0.2, 0.9, 0.9]
+    lora = pd.DataFrame(
+        {"attribute_kind": values, "color_correlation_masked": values, "fashion_clip_loss": [1 - v for v in values]}
+    )
+    base = pd.DataFrame({name: [0.0] * 16 for name in lora})
+    assert bootstrap_mean(lora["attribute_kind"].groupby(EIGHT).mean().tolist()).high > 1  # type: ignore[operator]
+    scores = compare(base, lora, EIGHT, resamples=2000)
+    alone = summarise(lora, EIGHT, resamples=2000)
+    for name, ends in (("attribute_kind", (0, 1)), ("color_correlation_masked", (-1, 1)), ("fashion_clip_loss", (0, 1))):
+        for interval in (scores[name].lora, alone[name]):
+            assert interval.ends is not None
+            assert ends[0] <= interval.ends[0] <= interval.mean <= interval.ends[1] <= ends[1]
+    assert scores["attribute_kind"].gain.high == 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from fashion_ml.evaluation.choose import Candidate, Choice, Score, choose
+from fashion_ml.evaluation.choose import Candidate, Choice, Score, choose, most_measured
 from fashion_ml.evaluation.choose_images import batch_of_choosing
 
 GRID = [Candidate(f"{step}.safetensors", step, strength) for step in (100, 200, 300, 400) for strength in (0.6, 0.8, 1.0)]
@@ -28,6 +28,15 @@ def test_a_grid_of_twelve_costs_half_where_all_are_alike():
     assert (choice.measured, choice.whole) == (12 * 6 + 6 * 6 + 3 * 12, 12 * 24)
     assert [(one.references, len(one.means), len(one.dropped)) for one in choice.rounds] == [(6, 12, 6), (12, 6, 3)]
     assert choice.winner == GRID[0]
+
+
+def test_what_it_costs_at_most_is_known_beforehand():
+    """A grid of twelve 144 and the base 12 in the final; of two settings nothing can be saved."""
+    assert most_measured(GRID, PAIRS) == 144 + 12
+    assert most_measured(GRID[:2], PAIRS) == 2 * 24 + 24
+    for seed in range(5):
+        choice = choose(GRID, PAIRS, scores(dict.fromkeys(GRID, 0.4), 0.05, seed)[1])
+        assert choice.measured + len(choice.final_references) <= most_measured(GRID, PAIRS)
 
 
 def test_a_clear_best_wins_and_costs_less():

@@ -153,3 +153,18 @@ def test_the_json_holds_each_metrics_numbers_and_its_verdict():
     assert tree["compared"]["two"]["ssim"]["gain"] == {"mean": 0.2, "low": 0.1, "high": 0.3, "n": None}
     assert (tree["compared"]["two"]["ssim"]["first"], tree["compared"]["two"]["ssim"]["verdict"]) == (0.2, "better")
     assert tree["claim"] == "this file"
+
+
+def test_below_six_references_nothing_is_said_of_what_could_be_seen():
+    assert "can see" not in compare(many("one", 0.0, 5), many("two", 0.1, 5)).sentence
+    assert "can see >= " in compare(many("one", 0.0, 6), many("two", 0.1, 6)).sentence
+
+
+def test_the_targets_of_a_stargans_contents_are_no_seeds_of_which_there_could_be_more():
+    one, two = many("one", 0.0), many("two", 0.1)
+    for evaluation in (one, two):
+        evaluation.table.drop(columns="seed", inplace=True)
+    (entry,) = compare(one, two).differences
+    assert entry.power is not None
+    assert (entry.power.seeds, entry.power.for_half_more_seeds) == (1, None)
+    assert "seeds" not in entry.power.sentence()

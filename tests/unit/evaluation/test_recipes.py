@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +97,10 @@ def test_below_six_references_recipes_have_no_verdict_either():
 
 
 def test_one_recipe_on_both_sides_is_said_to_be_chance_and_unknown_settings_are_said():
-    assert (
-        "Both sides are one recipe: what differs is chance"
-        in compare_recipes(side(0.5, RANK_4), side(0.49, RANK_4, (4, 5, 6))).noted
-    )
+    found = compare_recipes(side(0.5, RANK_4), side(0.3, RANK_4, (4, 5, 6)))
+    assert "Both sides are one recipe: what differs is chance" in found.noted
+    assert {entry.verdict for entry in found.differences} == {""}
+    assert found.sentence.split("\n")[0].endswith(": no verdict: both sides are one recipe.")
     assert any("taken as given" in line for line in compare_recipes(side(0.5, None), side(0.4, None)).noted)
 
 
@@ -116,3 +117,30 @@ def test_lists_of_folders_are_recipes_without_mlflow_and_one_beside_a_list_is_re
     assert compare(folders[0], folders[1]).sentence.split("\n")[0].endswith(": better.")
     with pytest.raises(InputError, match="give two lists, or two evaluations"):
         compare(folders[0], folders[1][0])  # type: ignore[call-overload]
+
+
+def test_an_encoder_that_cannot_read_the_pictures_of_one_training_gives_recipes_no_verdict():
+    one, other = side(0.5, RANK_4), side(0.4, RANK_8)
+    other[2] = replace(other[2], unread="the encoder cannot read these pictures: noise is nearer")
+    found = {entry.metric: entry for entry in compare_recipes(one, other).differences}
+    assert found["weighted_total_loss"].why.startswith("the encoder cannot read these pictures")
+    assert found["color_loss"].verdict == "not shown"
+
+
+def test_a_run_on_both_sides_and_resamples_are_refused():
+    one, other = side(0.5, RANK_4), side(0.4, RANK_8)
+    with pytest.raises(InputError, match=r"compare: 0\.5-1 is on both sides; give different runs"):
+        compare_recipes(one, one)
+    with pytest.raises(InputError, match="resamples: decides nothing where recipes are compared"):
+        compare(one, other, resamples=100)
+
+
+def test_seeds_that_learn_nothing_are_compared_and_taken_for_no_copies_of_one_another():
+    """A rate of almost 0: the images of all seeds are equal."""
+    still = [training(f"s{seed}", 1, 0.5, RANK_4) for seed in (1, 2, 3)]
+    still = [Evaluated(one.run_id, one.run_id, one.facts, one.table, RANK_4, str(n)) for n, one in enumerate(still)]
+    moved = [Evaluated(one.run_id + "b", "", one.facts, one.table, RANK_8, one.training_seed) for one in still]
+    found = compare_recipes(still, moved)
+    total = {entry.metric: entry for entry in found.differences}["weighted_total_loss"]
+    assert (total.gain.mean, total.verdict, total.why) == (0, "", "nothing varies")
+    assert ": ." not in found.sentence

@@ -109,3 +109,14 @@ def test_the_same_values_give_the_same_interval_and_none_are_an_error():
     assert bootstrap_mean(values) == bootstrap_mean(values)
     with pytest.raises(ValueError, match="there are none"):
         bootstrap_mean([])
+
+
+def test_an_interval_does_not_reach_where_no_mean_can_be():
+    """24 references of which one has another label: the bootstrap-t reaches beyond a share of 1."""
+    share = bootstrap_mean([1.0] * 22 + [0.5, 0.0])
+    assert share.high is not None
+    assert share.high > 1
+    inside = share.within(0, 1)
+    assert (inside.mean, inside.low, inside.high) == (share.mean, share.low, 1.0)
+    assert bootstrap_mean([0.5] * 3).within(0, 1).ends is None
+    assert bootstrap_mean([0.1, 0.2, 0.3, 0.2, 0.1, 0.3]).within(-1, 1) == bootstrap_mean([0.1, 0.2, 0.3, 0.2, 0.1, 0.3])

@@ -60,7 +60,7 @@ def test_more_seeds_save_references_only_as_far_as_seeds_are_what_scatters():
 def test_the_sentence_holds_every_number():
     text = Power(0.021, 24, 2, 92, (61, 8)).sentence()
     assert text == "can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8"
-    assert Power(0.021, 24, 1, 92).sentence().endswith("92 references x 1 seeds")
+    assert Power(0.021, 24, 1, 92).sentence().endswith("takes 92 references")  # no seeds to tell from references
 
 
 @pytest.mark.parametrize("values", [{}, {"a": [1.0, 2.0]}, {"a": [1.0], "b": [1.0]}])

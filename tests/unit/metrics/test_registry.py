@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -166,3 +167,11 @@ def test_with_the_score_attributes_the_loss_comes_from_the_labels():
     loss = {metric.name: metric for metric in rows}["fashion_clip_loss"]
     assert (loss.loss_of, loss.parameters["same"]) == ("fashion_attribute_similarity", 0.7)
     assert metric_of("fashion_clip_loss").loss_of == "fashion_similarity"
+
+
+def test_the_bounds_of_a_metric_are_those_of_its_range():
+    assert metric_of("attribute_kind").bounds == (0, 1)
+    assert metric_of("attribute_kind").bounds_of_gain == (-1, 1)
+    assert metric_of("ciede2000").bounds == (0, math.inf)
+    assert metric_of("kid").bounds == (-math.inf, math.inf)
+    assert all(low < high for low, high in (metric.bounds for metric in METRICS))

@@ -66,3 +66,19 @@ def test_trials_of_an_own_base_are_not_measured_by_the_toy_encoder_unless_it_is_
     with pytest.raises(InputError, match=r"evaluation\.encoder: embedded is a toy"):
         check_base(*sweep(tmp_path, **{"model.base": "mine"}))
     check_base(*sweep(tmp_path, **{"model.base": "mine", "evaluation.encoder": "embedded"}))
+
+
+@pytest.mark.parametrize(("count", "most", "warned"), [(11, 32, True), (12, 32, False), (40, 10, True), (40, 12, False)])
+def test_too_few_references_to_confirm_by_are_warned_of_before_the_search(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, most: int, warned: bool
+):
+    (tmp_path / "references").mkdir()
+    for number in range(count):
+        (tmp_path / "references" / f"{number}.png").write_bytes(b"")
+    settings = {"evaluation.references": str(tmp_path / "references"), "evaluation.max_references": most}
+    spec, base = sweep(tmp_path, **settings, **{"evaluation.encoder": "embedded"})
+    check_base(spec, base)
+    lines = [line for line in caplog.messages if line.startswith("confirm.references: 5 references are held back")]
+    assert len(lines) == warned
+    check_base(spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"best": 0})}), base)
+    assert len([line for line in caplog.messages if line.startswith("confirm.references")]) == warned
