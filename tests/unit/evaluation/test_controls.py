@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fashion_ml.evaluation.aggregate import Comparison
+from fashion_ml.evaluation.aggregate import Comparison, compare
 from fashion_ml.evaluation.controls import Controls, losses_of, others_of, parts_of_gain
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.bootstrap import Interval
@@ -93,3 +93,23 @@ def test_the_gain_is_that_on_others_and_what_is_specific_and_contributes_by_its_
     assert set(found) == {"color_loss"}  # the rest was not measured on others
     assert found["color_loss"]["own"] == {**vars(scores["color_loss"].gain)}
     assert found["color_loss"]["contribution"] == pytest.approx({"own": 0.01, "others": 0.008, "specific": 0.002})
+
+
+def test_what_is_specific_is_each_pictures_own():
+    """The first picture is a copy of its reference (loss 0), the second of the other's, so it is nearer to that: below 0."""
+    references = [Picture(noise(seed), torch.eye(2)[seed]) for seed in range(2)]
+    own = suite().measure([references[0], references[0]], references)
+    found = Controls(references, others_of(2, 1), losses_of(suite())).measure([references[0], references[0]], [0, 1], own)
+    assert found["specific_fashion_clip_loss"].tolist() == pytest.approx([1, -1])
+    assert found["others_fashion_clip_loss"].tolist() == pytest.approx([1, 0])
+
+
+def test_the_gain_on_ones_own_reference_is_that_on_others_and_the_specific_one():
+    """Loss 0.5 -> 0.3 on its own, 0.6 -> 0.55 on others: 0.05 of the gain of 0.2 is common, 0.15 specific (0.1 -> 0.25)."""
+
+    def side(own: float, others: float) -> pd.DataFrame:
+        return pd.DataFrame({"color_loss": [own], "others_color_loss": [others], "specific_color_loss": [others - own]})
+
+    scores = compare(side(0.5, 0.6), side(0.3, 0.55), ["a"], resamples=10)
+    gains = {name: one.gain.mean for name, one in scores.items() if one.gain is not None}
+    assert gains == pytest.approx({"color_loss": 0.2, "others_color_loss": 0.05, "specific_color_loss": 0.15})

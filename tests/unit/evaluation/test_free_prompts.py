@@ -98,6 +98,7 @@ def test_leak_look_and_editability_by_hand(tmp_path: Path):
     told = found.headline()
     assert told["leak"] == pytest.approx(0.1)
     assert told["look"] == pytest.approx(0.05)
+    assert (found.leak.n, found.look.n) == (2, 2)  # prompts, not images: seeds are averaged first
     assert [told[f"{side}editability"] for side in ("", "base_", "gain_")] == pytest.approx([0.75, 1, -0.25])
     assert told["editability_chance"] == 0.5
     assert found.table["base_similarity_to_references"].tolist() == pytest.approx([0.5] * 8)

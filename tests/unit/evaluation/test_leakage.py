@@ -72,3 +72,11 @@ def test_what_cannot_be_known_is_not_denied_and_training_images_as_references_ar
     assert (own.seen, own.tag, own.held_out(2)) == (True, "true", [False, False])
     with pytest.raises(InputError, match=r"evaluation.strict: the references are the training images"):
         refuse_leakage(own, 2)
+
+
+def test_near_duplicates_are_refused_though_none_is_a_copy(images: tuple[list[CaptionedImage], list[CaptionedImage]]):
+    references, training = images
+    found = find_leakage([references[1]], training)
+    assert (found.copies, found.tag) == (0, "some")
+    with pytest.raises(InputError, match=r"1 of 1 references was trained on \(near-duplicates: near\.jpg"):
+        refuse_leakage(found, 1)

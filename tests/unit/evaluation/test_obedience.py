@@ -86,3 +86,10 @@ def test_that_a_prompt_is_cut_is_said(caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     say_cut(["a dress", "a red dress " * 20, ""], load_encoder("embedded"))
     assert "1 of 3 prompts are longer than the 32 tokens that the encoder reads" in caplog.text
+
+
+def test_what_the_references_get_is_theirs_whatever_the_images_show():
+    """Both references show the other's prompt, at right angles to their own: 0, and no image of them does."""
+    asked = Asked(["d", "h"], [0, 1], ["a dress", "a hat"])
+    held = measure_obedience([arm(EAST, NORTH)], asked, torch.tensor([NORTH, EAST]), suite("prompts"), 50)
+    assert (held["reference_prompt_similarity"].mean, held["reference_prompt_retrieval"].mean) == (0, 0)

@@ -60,6 +60,17 @@ def test_a_line_of_a_csv_that_names_no_file_is_told_by_its_number(folders: tuple
         find_pairs(*folders, tmp_path / "pairs.csv")
 
 
+def test_a_pair_that_stands_in_a_csv_twice_is_told_by_its_line_and_one_reference_may_have_several_images(
+    folders: tuple[Path, Path], tmp_path: Path
+):
+    rows = ["generated,reference", "00001-77.png,ref_1.png", "00002-77.png,ref_1.png"]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert len(find_pairs(*folders, tmp_path / "pairs.csv").pairs) == 2
+    (tmp_path / "pairs.csv").write_text("\n".join([*rows, rows[1]]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"--pairs: line 4 of .*: '00001-77\.png' with 'ref_1\.png' stands there already"):
+        find_pairs(*folders, tmp_path / "pairs.csv")
+
+
 def test_order_is_that_of_numbers_and_what_is_more_is_left_over(folders: tuple[Path, Path]):
     picture(folders[0] / "00011-77.png")
     found = find_pairs(*folders, pair_by="order")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,3 +59,19 @@ def test_nothing_is_said_where_a_side_cannot_be_measured(suite: MetricSuite):
     assert (
         measure_sets(suite, {"LoRA": good, "base": good}, good, [0, 1], ["one", "one"], 10) == {}
     )  # no pair of other captions
+
+
+def test_its_intervals_hold_95_percent_of_what_other_references_would_give(suite: MetricSuite):
+    """Against a bootstrap by hand: references drawn with replacement, of each draw the means of the kernel over pairs of different ones."""
+    draw = torch.Generator().manual_seed(1)
+    references, made = (torch.nn.functional.normalize(torch.randn(10, 4, generator=draw), dim=1).double() for _ in range(2))
+    kernel = [((a @ b.T + 1) ** 3).numpy() for a, b in ((made, made), (references, references), (made, references))]
+    rng, values = np.random.default_rng(7), []
+    for _ in range(4000):
+        drawn = rng.integers(0, 10, 10)
+        apart = drawn[:, None] != drawn[None]
+        of_made, of_references, across = (one[np.ix_(drawn, drawn)][apart].mean() for one in kernel)
+        values.append(of_made + of_references - 2 * across)
+    low, high = np.quantile(values, [0.025, 0.975])
+    ends = measure_sets(suite, {"LoRA": made}, references, range(10), [str(one) for one in range(10)], 4000)["kid"].ends
+    assert ends == pytest.approx((low, high), abs=0.06 * (high - low))

@@ -76,3 +76,14 @@ def test_references_alone_would_call_two_seeds_of_one_recipe_different():
 
 def test_where_nothing_varies_there_is_nothing_to_say():
     assert crossed_difference(np.zeros((3, 6)), np.ones((3, 6))) is None
+
+
+def test_what_seed_and_reference_share_is_counted_once():
+    """A: seeds (0, 2), (4, 8): means 1, 6, variance 12.5, over 2 seeds 6.25. B is 0, so differences are -2, -5, variance 4.5, over 2 references
+    2.25. Residuals of A are 0.5, mean square 1, over 2 seeds and 2 references 0.25: the variance is 6.25 + 2.25 - 0.25 = 8.25."""
+    found = crossed_difference(np.array([[0.0, 2.0], [4.0, 8.0]]), np.zeros((2, 2)))
+    assert found is not None
+    freedom = 8.25**2 / (6.25**2 + 2.25**2 + 0.25**2)
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(8.25)
+    assert (found.mean, found.freedom) == (-3.5, pytest.approx(freedom))
+    assert (found.low, found.high) == pytest.approx((-3.5 - reach, -3.5 + reach))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,14 @@ def test_a_folder_that_is_no_whole_dinov2_is_one_line(tmp_path: Path):
     (place / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"^evaluation\.dino: .*holds no"):
         load_dino(place)
+
+
+def test_another_dinov2_or_another_preparation_of_pictures_has_other_facts(tmp_path: Path):
+    small_dino(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (path,) = (tmp_path / "b").glob("*.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    first, second, again = (load_dino(tmp_path / name).facts() for name in "aba")
+    assert first == again != second
+    (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 20}}), encoding="utf-8")
+    assert load_dino(tmp_path / "a").facts() != first
