@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Param
 
 from fashion_ml.config import LoraExperiment, flat, load_config
 from fashion_ml.config.recipe import RECIPE, recipe_id, recipe_of
@@ -47,8 +48,9 @@ class Store:
         tags = {"kind": "train_lora", "data_digest": "data", RECIPE: recipe, "eval.fingerprint": f"f{sha}"}
         tags |= {"trial": "0", "sweep": sweep} if sweep else {}
         training = self.client.create_run(self.experiment, tags=tags).info.run_id
-        for name, value in settings.items():
-            self.client.log_param(training, name, value)
+        params = [Param(name, str(value)) for name, value in settings.items()]
+        for first in range(0, len(params), 100):  # as many as MLflow takes at once
+            self.client.log_batch(training, params=params[first : first + 100])
         self.client.set_tag(training, "eval.run_id", self._evaluated(training, mean, seed, sha, count, facts or {}))
         self.client.set_terminated(training, "FINISHED")
         return training
