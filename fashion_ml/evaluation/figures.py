@@ -50,7 +50,8 @@ def save_histogram(path: Path, metric: str, values: Mapping[str, pd.Series]) -> 
     """Distributions of a metric over the images of each side, by its name (`base`, `LoRA`, `generated`)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))  # fixed margins: a layout engine draws everything twice
+    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.13, top=0.96)
     axes = figure.subplots()
     low, high = min(side.min() for side in values.values()), max(side.max() for side in values.values())
     edges = [low + (high - low + 1e-9) * i / 20 for i in range(21)]
@@ -67,7 +68,9 @@ def save_curves(path: Path, x: Sequence[float], xlabel: str, curves: Mapping[str
     """A line for each metric over checkpoints' steps or LoRA strengths, each in a panel of its own, the best point marked (lowest)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(curves), 3.4), layout="constrained")
+    inches = 4 * len(curves)
+    figure = Figure(figsize=(inches, 3.4))
+    figure.subplots_adjust(left=0.65 / inches, right=1 - 0.1 / inches, bottom=0.15, top=0.85, wspace=0.22)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(x, values, "o-", color="#1f4e8c", markersize=4)

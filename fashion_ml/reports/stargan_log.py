@@ -74,7 +74,8 @@ def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mappi
     """Draw the raw terms, and in a second panel what each contributes to the losses, where lambda_ds * ds is seen to fade."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 5.5), layout="constrained")
+    figure = Figure(figsize=(14, 5.5))  # fixed margins: a layout engine draws everything twice
+    figure.subplots_adjust(left=0.045, right=0.99, bottom=0.095, top=0.94, wspace=0.1)
     raw, weighted = figure.subplots(1, 2)
     for name in SERIES:
         points = [(row["epoch"], row[name]) for row in rows if name in row]

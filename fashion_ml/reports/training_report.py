@@ -123,7 +123,8 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 def _draw(path: Path, series: Mapping[str, Series]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(12, 8))  # fixed margins: a layout engine draws everything twice
+    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.065, top=0.96, wspace=0.13, hspace=0.24)
     for axes, (name, data) in zip(figure.subplots(2, 2).flat, series.items(), strict=True):
         axes.set_title(name, loc="left", fontweight="bold")
         axes.spines[["top", "right"]].set_visible(False)
