@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import unquote
 
@@ -110,8 +111,19 @@ def _check_file(uri: str) -> None:
         raise InputError(f"{FIELD}: {str(file)!r} is a folder; give a file, such as sqlite:///{file}/mlflow.db")
     if not folder.is_dir():
         raise InputError(f"{FIELD}: {uri!r} is in a folder that does not exist; make {folder}, or give another path")
-    if not file.exists() and not os.access(folder, os.W_OK):
-        raise InputError(f"{FIELD}: {uri!r} cannot be made, {folder} is read-only; give a path that can be written")
+    if not file.exists() and not _takes_files(folder):
+        raise InputError(f"{FIELD}: {uri!r} cannot be made, {folder} takes no files; give a path that can be written")
+    if file.exists() and not os.access(file, os.R_OK):
+        raise InputError(f"{FIELD}: {str(file)!r} cannot be read by this user; change its permissions, or give another path")
+
+
+def _takes_files(folder: Path) -> bool:
+    """By making one: permissions alone say nothing of mounts that are read-only, or full, or of systems such as /proc."""
+    try:
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _check_database(uri: str) -> None:
