@@ -1,4 +1,4 @@
-"""Workers that share a study over PostgreSQL: one is killed, the other takes over; and Ray as the launcher."""
+"""Workers that share a study over PostgreSQL and nothing else: one is killed, the other takes over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
-from tests.runs.command import Command, fashion_ml
+from tests.runs.command import fashion_ml
 from tests.runs.postgres import Postgres
 from tests.runs.test_sweep import children, written
 
@@ -31,12 +31,12 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
     server.stop()
 
 
-def test_a_killed_workers_trial_is_retried_by_a_worker_with_another_home(workdir: Path, postgres: Postgres):
+def test_a_killed_workers_trial_is_retried_by_a_worker_with_another_home(workdir: Path, postgres: Postgres, collection: Path):
     """Two working folders, that share nothing but PostgreSQL over TCP and the tracking store."""
     uri, storage = os.environ["MLFLOW_TRACKING_URI"], postgres.url()
     homes = [workdir / "one", workdir / "two"]
     for home in homes:
-        shutil.copytree(workdir / "outputs", home / "outputs")
+        shutil.copytree(collection, home / "outputs" / collection.name)
         written(home, trials=1, sampler={"name": "random"}, search_space=RATES, confirm={"best": 0}, heartbeat_seconds=1)
     queued = fashion_ml("sweep", "sweep.yaml", "--workers", "0", "--storage", storage, cwd=homes[0], uri=uri)
     assert queued.returncode == 0, queued.stderr
@@ -82,10 +82,3 @@ def test_a_killed_workers_trial_is_retried_by_a_worker_with_another_home(workdir
     everything = [path for home in homes for path in home.rglob("*") if path.is_file()]
     told = [path for path in everything if b"open-sesame" in path.read_bytes()]
     assert told == []
-
-
-def test_without_a_server_a_sweep_says_so_without_the_password(refused: Command, workdir: Path):
-    written(workdir)
-    (line,) = refused("sweep", "sweep.yaml", "--storage", "postgresql://me:open-sesame@127.0.0.1:1/x")
-    assert "--storage: 'postgresql+psycopg://127.0.0.1:1/x' cannot be used" in line
-    assert "open-sesame" not in line
