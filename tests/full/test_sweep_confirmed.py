@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
+from tests.runs.command import fashion_ml
 from tests.runs.test_sweep import children, sweep_in, written
 
 
@@ -36,5 +39,11 @@ def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_referenc
     assert head[1] == "# Confirmed with training seeds 7, 8, 9, image seed 1001 and references held back from the search:"
     assert "in the search" in head[2]
     assert "gain of this recipe" in head[2]
+    half = ("--set", "evaluation.references_part=search")  # what the trial was measured by
+    command = ("train", "lora", "--config", str(folder / "report" / "best.yaml"), *half, "--json", "again.json")
+    assert fashion_ml(*command, cwd=workdir, uri=swept.uri).returncode == 0
+    facts = json.loads((workdir / "again.json").read_text(encoding="utf-8"))
+    value = facts["evaluation"]["metrics"]["weighted_total_loss"]["lora"]["mean"]
+    assert value == pytest.approx(swept.facts["best"][0]["values"][0], abs=1e-6)
     shared = [path for path in (folder / "cache").glob("base_*") if path.is_dir()]
     assert len(shared) == 2  # of the search, and of what confirms it
