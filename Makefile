@@ -1,6 +1,6 @@
 # make demo: see the whole thing work.   make test: everything but the few long tests of test-full.   make check: style, types, layers.
 # make docs: docs/settings.md from the fields of the config.
-# make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (a quarter of an hour on two cores)
+# make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
 # make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
 PYTHON ?= python3
