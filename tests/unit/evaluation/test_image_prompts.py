@@ -68,6 +68,13 @@ def test_pictures_of_one_caption_are_no_pair_for_kid_whether_prompts_are_measure
     assert not kid("kid", "prompts")
 
 
+def test_a_caption_that_cannot_be_read_is_named(folders: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    (folders / "references" / "a.txt").write_bytes("紅色洋裝".encode("big5"))
+    evaluate_images(folders / "generated", folders / "references", **FEW)
+    assert "a.txt' is not UTF-8" in caplog.text
+
+
 def captioned(folders: Path, **others: str) -> None:
     for name, caption in {**GARMENTS, **others}.items():
         (folders / "references" / f"{name}.txt").write_text(caption, encoding="utf-8")

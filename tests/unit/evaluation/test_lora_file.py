@@ -46,9 +46,7 @@ def test_another_alpha_beside_the_tensors_makes_other_images(tmp_path: Path):
     assert found[2.0][0] != found[16.0][0]
 
 
-def test_a_file_that_says_no_size_is_measured_at_the_size_of_the_embedded_base(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_what_a_file_does_not_say_and_what_does_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """The default, 512 pixels, is that of Stable Diffusion; the embedded base draws 64."""
     caplog.set_level("INFO")
     up, down = factors()
@@ -56,7 +54,9 @@ def test_a_file_that_says_no_size_is_measured_at_the_size_of_the_embedded_base(
     save_file({f"unet.{QUERY}.lora.up.weight": up, f"unet.{QUERY}.lora.down.weight": down}, file)
     assert evaluate_lora(file, folder=tmp_path / "a", **FEW).facts["sizes"] == ["64x64"]
     assert "look.safetensors does not say at which square size it was trained; images are of 64 pixels" in caplog.text
-    assert evaluate_lora(file, folder=tmp_path / "b", resolution=32, **FEW).facts["sizes"] == ["32x32"]
+    unguided = {"negative_prompt": "ugly", "guidance_scale": 1}
+    assert evaluate_lora(file, folder=tmp_path / "b", resolution=32, **unguided, **FEW).facts["sizes"] == ["32x32"]
+    assert "evaluation.negative_prompt: does nothing with evaluation.guidance_scale 1" in caplog.text
 
 
 def test_files_that_programs_call_alike_are_told_apart_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
