@@ -40,6 +40,14 @@ class Pairs:
     """The picture of a side (a key of `tables`) in a pair."""
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """More columns of the per-image table."""
+    left: str = "reference"
+    """What grids call the first picture; a StarGAN's is the content."""
+    heads: Mapping[str, str] = field(default_factory=dict)
+    """What grids call a side, where not as `tables` does."""
+
+    def named(self, *columns: str) -> list[str]:
+        """The heads of a grid's columns."""
+        return [self.heads.get(name, name) for name in columns]
 
     @property
     def main(self) -> str:
@@ -173,7 +181,7 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
         names.append(SUMMARY)
     pictures = {
         _heading(pairs): folder / "best_worst.png",
-        "References and generated images": folder / "grid.png",
+        f"{pairs.left.capitalize()}s and generated images": folder / "grid.png",
         **figures,
         **distributions,
     }
@@ -183,10 +191,10 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
 
 def _grid(pairs: Pairs) -> Image.Image:
     """The first pair of each of the first references, side by side."""
-    heads = ["reference", *reversed(list(pairs.tables))]
+    sides = list(reversed(list(pairs.tables)))
     first_of = [pairs.references.index(name) for name in dict.fromkeys(pairs.references)][:_GRID_ROWS]
-    rows = [(pairs.captions[i], [pairs.reference_of(i), *(pairs.picture_of(who, i) for who in heads[1:])]) for i in first_of]
-    return comparison_grid(rows, heads)
+    rows = [(pairs.captions[i], [pairs.reference_of(i), *(pairs.picture_of(who, i) for who in sides)]) for i in first_of]
+    return comparison_grid(rows, [pairs.left, *pairs.named(*sides)])
 
 
 def _heading(pairs: Pairs) -> str:
@@ -215,4 +223,4 @@ def _best_and_worst(pairs: Pairs) -> Image.Image:
         )
         for which, name, i in shown
     ]
-    return comparison_grid(rows, ["reference", pairs.main])
+    return comparison_grid(rows, [pairs.left, *pairs.named(pairs.main)])

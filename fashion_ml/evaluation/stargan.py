@@ -168,6 +168,8 @@ def measure_stargan(
         reference_of=lambda index: pictures["content"][measured[index]],
         picture_of=lambda who, index: pictures[who][measured[index]],
         extra={"target": targets},
+        left="content",
+        heads={REFERENCE: "by reference", LATENT: "by latent"},
     )
     facts = _facts(settings, inputs, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
     ruler = _ruler(pictures["target"], made, instruments, settings, scores, known=known_to_read(settings, facts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -71,3 +72,11 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_no_script(tmp_path: Path
 def test_the_page_names_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str):
     monkeypatch.setenv(VARIABLE, given)
     assert f'<html lang="{expected}">' in _page(tmp_path, _pairs())
+
+
+def test_grids_call_the_first_picture_and_the_sides_what_they_are():
+    """A StarGAN's first picture is the content, and the side `reference` is what was made by a reference."""
+    pairs = replace(_pairs(), left="content", heads={"LoRA": "by reference"})
+    assert pairs.named("LoRA", "base") == ["by reference", "base"]
+    assert _best_and_worst(pairs).tobytes() != _best_and_worst(_pairs()).tobytes()
+    assert _best_and_worst(pairs).size == _best_and_worst(_pairs()).size
