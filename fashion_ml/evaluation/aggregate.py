@@ -210,6 +210,6 @@ def summary(scores: dict[str, Comparison], fingerprint: str, text: str, referenc
 
 
 def shown(interval: Interval, sign: str = "") -> str:
-    """A mean with its interval, N/A where there is none."""
+    """A mean with its interval, N/A where there is none; 0 has a plus, what rounds to it its own sign."""
     ends_ = f"{interval.ends[0]:{sign}.4f}, {interval.ends[1]:{sign}.4f}" if interval.ends else "N/A"
-    return f"{interval.mean:{sign}.4f} [{ends_}]"
+    return f"{interval.mean + 0.0:{sign}.4f} [{ends_}]"

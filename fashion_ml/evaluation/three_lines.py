@@ -18,6 +18,8 @@ from fashion_ml.metrics.power import Power
 from fashion_ml.runtime.language import Language
 
 _NAMED = 5
+_BY_CHANCE = 0.05
+"""The share of pictures above the 95th percentile where nothing is repeated."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class _Teller:
         if judged and (power := found.gains[judged].power) is not None:
             said.append(self._power(judged, power))
         said += self._leaks()
-        if found.memorised and not self._unread:
+        if (found.memorised or 0) > _BY_CHANCE and not self._unread:
             said.append(self._say("memorised", share=f"{found.memorised:.0%}"))
         if found.toy:
             said.append(self.forms["toy"])
@@ -266,9 +268,8 @@ def _by_ends(interval: Interval, above: str, below: str, neither: str) -> str:
 
 
 def _signed(value: float) -> str:
-    """With its sign; what rounds to zero has a plus, as where it is 0."""
-    text = f"{value:+.3f}"
-    return "+0.000" if text == "-0.000" else text
+    """With its own sign, also where it rounds to zero, so that table and sentence agree; a plus where it is 0."""
+    return f"{value + 0.0:+.3f}"
 
 
 def _signed_ends(interval: Interval) -> str:

@@ -11,6 +11,7 @@ from typing import ClassVar, cast
 import pytest
 
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.aggregate import shown
 from fashion_ml.evaluation.encoder_check import EncoderCheck
 from fashion_ml.evaluation.leakage import Leakage
 from fashion_ml.evaluation.sentence_forms import FORMS
@@ -197,3 +198,22 @@ def test_nothing_is_claimed_by_an_encoder_that_cannot_read_the_pictures():
     assert "prompt_similarity 0.310, base 0.300" in second
     assert "that the look leaks into prompts without the trigger is not shown: +0.020" in second
     assert "nearer to a training image" not in third
+
+
+def test_what_rounds_to_zero_is_on_the_side_of_its_sign_as_in_the_table():
+    """A loss that is proved to rise by 0.0003 was listed as nearer."""
+    losses = {"visual_loss": (-0.0003, "worse"), "color_loss": (0.0, ""), "fashion_clip_loss": (0.0002, "better")}
+    gains = {name: Gain(Interval(mean, mean - 0.0001, mean + 0.0001, 24), verdict) for name, (mean, verdict) in losses.items()}
+    first = three_lines(replace(LORA, gains={"weighted_total_loss": TOTAL, **gains}), "en").split("\n")[0]
+    assert (
+        "Nearer by part: fashion_clip_loss +0.000 (better), color_loss +0.000. Farther by part: visual_loss -0.000 (worse)."
+        in first
+    )
+    assert shown(gains["visual_loss"].own, "+").startswith("-0.0003 [")
+    assert shown(Interval(-0.0, None, None), "+") == "+0.0000 [N/A]"
+
+
+def test_a_share_of_memorised_images_that_chance_gives_is_no_sign():
+    few, many = (three_lines(replace(LORA, memorised=share), "en") for share in (0.05, 0.06))
+    assert "nearer to a training image" not in few
+    assert "6% of the images are nearer to a training image" in many
