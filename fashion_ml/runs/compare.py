@@ -171,4 +171,9 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     return replace(read, run_id=evaluation, name=name, recipe=recipe, training_seed=seed)
 
 
-_NAMED = {"rank": "network.rank", "lr": "optimizer.learning_rate", "steps": "training.max_train_steps"}
+_NAMED = {
+    "rank": "network.rank",
+    "lr": "optimizer.learning_rate",
+    "steps": "training.max_train_steps",
+    "epochs": "training.epochs",
+}

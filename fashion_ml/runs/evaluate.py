@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +39,18 @@ def evaluate_trained(
     *,
     base_folder: Path | None = None,
     adopt: bool = False,
+    free: bool = True,
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
+    Without `free` no images of free prompts are made; the rest is measured alike, so the fingerprint is that of an evaluation with them.
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
     Without a training run there is none for the evaluation either: its files are in `folder`.
     """
     from fashion_ml.evaluation.lora import measure_lora
 
     plan, base_folder = _plan(config, lora, inputs), base_folder or folder.parent / "evaluation_base"
+    plan = plan if free else replace(plan, free=None)
     if training is None:
         return _written(measure_lora(plan, folder, base_folder), folder)
     from fashion_ml.evaluation.log_evaluation import log_facts, log_lora

@@ -239,15 +239,16 @@ def _evaluate(
 def _check_performance(
     config: LoraExperiment, lora: Path, inputs: Sources, run: TrackedRun | None, folder: Path, step: int
 ) -> dict[str, float]:
-    """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values."""
+    """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values.
+
+    Without images of free prompts: two thirds more, at every check.
+    """
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
 
-    evaluation = config.evaluation.model_copy(update={"prompts": "none"})  # two thirds more images, at every check
-    config = config.model_copy(update={"evaluation": evaluation})
     known = _known_performance(config, run, step) if run else None
     if known is not None:
         return {name: known[name] for name in IMAGE_LOSSES if name in known}
-    result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step)
+    result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step, free=False)
     return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES if name in result.scores}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import fashion_ml as fm
 from fashion_ml.config import flat, load_config
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.lora import _known_performance
@@ -33,3 +35,25 @@ def test_numbers_of_a_check_alone_do_not_keep_the_final_evaluation_from_the_run(
     rolled = {name: value for name, value in found.metrics.items() if name.startswith("eval/")}
     assert rolled == {**{f"eval/{name}": value for name, value in MEANS.items()}, "eval/weighted_total_loss": 0.2}
     assert found.tags["eval.run_id"] == "final"
+
+
+def test_a_check_makes_no_free_prompts_and_is_compared_with_the_final_evaluation_all_the_same(workdir: Path):
+    prompts = {"without_trigger": ["a blue hat", "a red dress"], "with_trigger": ["a yellow hat, {}", "a green dress, {}"]}
+    (workdir / "free.yaml").write_text(json.dumps(prompts), encoding="utf-8")
+    few = {"max_references": 2, "images_per_reference": 1, "num_inference_steps": 1, "resamples": 10, "extra_metrics": []}
+    given = {
+        "resolution": 64,
+        "steps": 4,
+        "rank": 2,
+        "performance_check_interval": 2,
+        "prompts": "free.yaml",
+        "references": "embedded",
+        **few,
+    }
+    outcome = fm.train_lora({"model.base": "embedded", "data.train_data_dir": "embedded", **given}, folder="out")
+    check, final = workdir / "out" / "evaluation-step00000002", workdir / "out" / "evaluation"
+    assert not (check / "free_prompts.csv").exists()
+    assert (final / "free_prompts.csv").is_file()
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.free is not None
+    assert fm.compare(check, final).first.facts["fingerprint"] == outcome.evaluation.fingerprint
