@@ -145,9 +145,6 @@ def test_memory_is_that_of_the_largest_bucket_wherever_its_images_stand(tmp_path
     ("setting", "says"),
     [
         ("data.shuffle_caption=true", " beside the text encoder; "),
-        ("data.caption_tag_dropout_rate=0.2", " beside the text encoder; "),
-        ("data.enable_wildcard=true", " beside the text encoder; "),
-        ("data.caption_dropout_rate=0.2", "16; adamw"),  # empty captions are encoded once
         ("data.cache_latents=false", " beside the VAE; "),
     ],
 )

@@ -114,32 +114,6 @@ def test_an_interrupted_sync_sends_no_point_and_makes_no_run_twice(workdir: Path
     assert_each_point_once(client)
 
 
-def test_a_run_goes_on_offline_before_and_after_it_was_sent_and_then_in_the_store(workdir: Path, client: MlflowClient):
-    few = ("--max_references", "2", "--num_inference_steps", "1", "--images_per_reference", "1", "--resamples", "10")
-    train(workdir, *TINY, *few, "--sample_every", "2")
-    first = note(workdir / "out")["run_id"]
-    train(workdir, *TINY, *few, "--sample_every", "2", "--steps", "6", "--resume")
-    assert note(workdir / "out")["run_id"] == first
-    sync(workdir, "out")
-    run_id = note(workdir / "out")["run_id"]
-    train(workdir, *TINY, *few, "--sample_every", "2", "--steps", "8", "--resume", "--no-evaluate")
-    assert len(client.get_metric_history(run_id, "total_loss")) == 6
-    more = (*TINY, *few, "--sample_every", "2", "--steps", "10", "--resume", "--no-evaluate", "--offline", "false")
-    result = fashion_ml("train", "lora", *more, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
-    assert result.returncode == 0, result.stderr
-    run = client.get_run(run_id)
-    assert [point.step for point in client.get_metric_history(run_id, "total_loss")] == list(range(1, 11))
-    assert run.info.status == "FINISHED"
-    assert "error" not in run.data.tags
-    found = tree(client, run_id)
-    assert [one["params"]["training.max_train_steps"] for one in found["below"]] == ["4", "6"]
-    assert [one["status"] for one in found["below"]] == ["FINISHED"] * 2
-    pictures = [one for one in found["artifacts"] if one.startswith("images/sample_0+")]
-    assert {one.split("+")[2] for one in pictures} == {"2", "4", "6", "8", "10"}
-    assert len(pictures) == 10  # each with its small one
-    assert_each_point_once(client)
-
-
 def test_what_is_measured_again_from_an_offline_folder_is_sent_with_it(workdir: Path, client: MlflowClient):
     train(workdir, *TINY, "--no-evaluate")
     again = ("--max_references", "2", "--num_inference_steps", "1", "--images_per_reference", "1", "--resamples", "10")

@@ -53,7 +53,7 @@ def killed_at(workdir: Path, step: int, *arguments: str) -> None:
     process.wait()
 
 
-SHOWN = ["--log_with", "tensorboard", "--sample_every", "3", "--set", "evaluation.num_inference_steps=1"]
+SHOWN = ["--log_with", "tensorboard", "--sample_every", "6", "--set", "evaluation.num_inference_steps=1"]
 
 
 def test_killed_and_resumed_is_as_if_never_stopped(workdir: Path):

@@ -220,7 +220,7 @@ def test_evaluate_run_measures_kept_networks_of_earlier_epochs_too(place: Path):
 
 
 def test_killed_and_resumed_is_as_if_never_stopped(place: Path):
-    check_killed_and_resumed(place, epochs=16, kills=[3])
+    check_killed_and_resumed(place, epochs=9, kills=[3])
 
 
 def check_killed_and_resumed(folder: Path, epochs: int, kills: list[int]) -> None:

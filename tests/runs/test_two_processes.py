@@ -23,11 +23,8 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"
 
 def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    smaller, same = (
-        fashion_ml("train", "lora", *SETTINGS, "--train_batch_size", size, "--output-dir", size, cwd=workdir, uri=uri)
-        for size in ("3", "4")
-    )
-    assert (smaller.returncode, same.returncode) == (0, 0), same.stderr
+    one = fashion_ml("train", "lora", *SETTINGS, "--train_batch_size", "4", "--output-dir", "one", cwd=workdir, uri=uri)
+    assert one.returncode == 0, one.stderr
     command = [sys.executable, *LAUNCH, "train", "lora", *SETTINGS, "--train_batch_size", "2", "--output-dir", "two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     two = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False, timeout=400)
@@ -35,12 +32,10 @@ def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
 
     client = MlflowClient(uri)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()], order_by=["attributes.start_time"])
-    assert len(runs) == 3
+    assert len(runs) == 2
     assert {run.info.status for run in runs} == {"FINISHED"}
-    single, double = (client.get_metric_history(run.info.run_id, "total_loss") for run in runs[1:])
+    single, double = (client.get_metric_history(run.info.run_id, "total_loss") for run in runs)
     assert [point.step for point in double] == [1, 2, 3, 4, 5]
     assert [point.value for point in double] == pytest.approx([point.value for point in single], rel=1e-5)
-    first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("4", "two"))
+    first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("one", "two"))
     assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
-    other = client.get_metric_history(runs[0].info.run_id, "total_loss")
-    assert [point.value for point in other] != pytest.approx([point.value for point in single], rel=1e-3)

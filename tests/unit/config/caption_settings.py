@@ -35,7 +35,7 @@ def caption_settings(weights: Callable[[Any], Any]) -> Mapping[str, Setting]:
         "keep_tokens_separator": Setting("green", weights, shuffled("data.")),
         "secondary_separator": Setting("blue", weights),
         "enable_wildcard": Setting(True, weights, _LINES),
-        "caption_dropout_every_n_epochs": Setting(26, weights, {"training.max_train_steps": 60}),
+        "caption_dropout_every_n_epochs": Setting(17, weights, {"training.max_train_steps": 40}),
         "caption_tag_dropout_rate": Setting(0.55, weights),
     }
     of_subset: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -51,7 +51,7 @@ def caption_settings(weights: Callable[[Any], Any]) -> Mapping[str, Setting]:
         "secondary_separator": ("red", {}),
         "enable_wildcard": (True, {}),
         "caption_dropout_rate": (0.95, {}),
-        "caption_dropout_every_n_epochs": (27, {"training.max_train_steps": 100}),
+        "caption_dropout_every_n_epochs": (10, {"training.max_train_steps": 40}),
         "caption_tag_dropout_rate": (0.65, {}),
         "flip_aug": (True, _LONG),
     }

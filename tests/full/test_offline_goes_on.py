@@ -1,0 +1,41 @@
+"""A training without a store that is resumed, sent, resumed again and goes on in the store: four trainings, so in tests/full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from tests.runs.command import fashion_ml
+from tests.runs.run_tree import tree
+from tests.runs.test_offline import TINY, assert_each_point_once, note, sync, train
+
+
+def test_a_run_goes_on_offline_before_and_after_it_was_sent_and_then_in_the_store(workdir: Path, collection: Path):
+    shutil.copytree(collection, workdir / "outputs" / collection.name)
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    few = ("--max_references", "2", "--num_inference_steps", "1", "--images_per_reference", "1", "--resamples", "10")
+    train(workdir, *TINY, *few, "--sample_every", "2")
+    first = note(workdir / "out")["run_id"]
+    train(workdir, *TINY, *few, "--sample_every", "2", "--steps", "6", "--resume")
+    assert note(workdir / "out")["run_id"] == first
+    sync(workdir, "out")
+    run_id = note(workdir / "out")["run_id"]
+    train(workdir, *TINY, *few, "--sample_every", "2", "--steps", "8", "--resume", "--no-evaluate")
+    assert len(client.get_metric_history(run_id, "total_loss")) == 6
+    more = (*TINY, *few, "--sample_every", "2", "--steps", "10", "--resume", "--no-evaluate", "--offline", "false")
+    result = fashion_ml("train", "lora", *more, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert result.returncode == 0, result.stderr
+    run = client.get_run(run_id)
+    assert [point.step for point in client.get_metric_history(run_id, "total_loss")] == list(range(1, 11))
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+    found = tree(client, run_id)
+    assert [one["params"]["training.max_train_steps"] for one in found["below"]] == ["4", "6"]
+    assert [one["status"] for one in found["below"]] == ["FINISHED"] * 2
+    pictures = [one for one in found["artifacts"] if one.startswith("images/sample_0+")]
+    assert {one.split("+")[2] for one in pictures} == {"2", "4", "6", "8", "10"}
+    assert len(pictures) == 10  # each with its small one
+    assert_each_point_once(client)
