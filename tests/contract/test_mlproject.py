@@ -66,6 +66,12 @@ def test_constraints_are_exact_versions_only(name: str):
     assert {"torch", "torchvision", "mlflow", "diffusers", "pytest"} <= pins(name).keys()
 
 
+def projects_store() -> tuple[int, int] | None:
+    """Size and time of a store in the project's folder, where `make demo` leaves one; None without."""
+    file = PROJECT / "mlflow.db"
+    return (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else None
+
+
 def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
     """The whole way of `mlflow run . -e train_lora --env-manager local -P rank=8`."""
     config = workdir / "short.yaml"
@@ -78,6 +84,7 @@ def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
     command += ["--run-name", "mine"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}  # seen from where it is called
+    before = projects_store()
     result = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
 
@@ -87,7 +94,7 @@ def test_mlflow_run_trains_in_the_run_that_mlflow_made(workdir: Path):
     assert len(runs) == 5  # training, evaluation, three metrics: no second training run
     training = kinds["train_lora"]
     assert training.info.run_name == "mine"
-    assert not (PROJECT / "mlflow.db").exists()
+    assert projects_store() == before  # the store is that of the working folder
     assert training.data.tags["mlflow.project.entryPoint"] == "train_lora"
     assert training.data.params["network.rank"] == "8"
     assert kinds["evaluation"].data.tags["mlflow.parentRunId"] == training.info.run_id

@@ -19,7 +19,7 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.runs.command import FEW, SHORT, Command, Finished, fashion_ml
-from tests.runs.run_tree import artifacts, leaves, tree
+from tests.runs.run_tree import leaves, tree
 from tests.runs.test_sweep import SPEC
 
 NOWHERE = "http://127.0.0.1:9"
@@ -112,29 +112,6 @@ def test_an_interrupted_sync_sends_no_point_and_makes_no_run_twice(workdir: Path
     assert len(runs(client)) == 1
     assert tree(client, note(workdir / "out")["run_id"]) == before
     assert_each_point_once(client)
-
-
-def test_what_is_measured_again_from_an_offline_folder_is_sent_with_it(workdir: Path, client: MlflowClient):
-    train(workdir, *TINY, "--no-evaluate")
-    again = ("--max_references", "2", "--num_inference_steps", "1", "--images_per_reference", "1", "--resamples", "10")
-    for seed in ("1", "2"):
-        result = fashion_ml("evaluate", "run", "out", *again, "--seed", seed, cwd=workdir, uri=NOWHERE)
-        assert result.returncode == 0, result.stderr
-    pending = note(workdir / "out")["run_id"]
-    sync(workdir, "out")
-    training = client.get_run(note(workdir / "out")["run_id"])
-    found = [one for one in runs(client) if one.data.tags.get("kind") == "evaluation"]
-    seeds = {one.data.params["evaluation.seed"]: one for one in found}
-    assert set(seeds) == {"1", "2"}
-    for one in found:  # the second wrote the same files as the first, before that was sent
-        assert "fingerprint.json" in artifacts(client, one.info.run_id)
-        path = client.download_artifacts(one.info.run_id, "fingerprint.json")
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        assert facts["fingerprint"] == one.data.tags["eval_fingerprint"]
-    assert training.data.tags["eval.run_id"] == seeds["2"].info.run_id
-    assert training.data.metrics["eval/color_loss"] == seeds["2"].data.metrics["color_loss"]
-    result = fashion_ml("evaluate", "run", pending, *again, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
-    assert result.returncode == 0, result.stderr  # its old name is known
 
 
 def test_a_stargan_trains_and_is_measured_offline(workdir: Path, client: MlflowClient):

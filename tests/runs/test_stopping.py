@@ -66,30 +66,6 @@ def check_stopped(workdir: Path, code: int, errors: str) -> None:
     assert client.list_artifacts(run.info.run_id, "training_logs")
 
 
-def test_a_training_that_is_stopped_while_it_is_evaluated_repeats_nothing(workdir: Path):
-    few = ["--steps", "3", "--set", "evaluation.images_per_reference=4", "--set", "evaluation.batch_size=1"]
-    first = stopped(workdir, *few, number=signal.SIGTERM)
-    assert first.returncode == 130, first.stderr
-    images = workdir / "out" / "evaluation" / "images" / "lora"
-    times = {path: path.stat().st_mtime_ns for path in images.glob("*.png")}
-    assert 4 <= len(times) < 8
-    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    (training,) = client.search_runs(experiments, "tags.kind = 'train_lora'")
-    assert training.info.status == "KILLED"
-
-    resumed = fashion_ml(*TRAIN, *few, "--resume", cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
-    assert resumed.returncode == 0, resumed.stderr
-    assert "Going on with evaluation" in resumed.stderr
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-    (evaluation,) = client.search_runs(experiments, "tags.kind = 'evaluation'")
-    assert evaluation.info.status == "FINISHED"
-    after = client.get_run(training.info.run_id)
-    assert after.info.status == "FINISHED"
-    assert float(after.data.tags["training_seconds"]) >= float(training.data.tags["training_seconds"]) > 0
-    assert len(list((workdir / "out" / "training_logs").glob("*report*.json"))) == 1
-
-
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """No larger file can be written by this process (in bytes)."""

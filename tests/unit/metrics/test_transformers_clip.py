@@ -72,13 +72,14 @@ def both(folder: Path, model: CLIPModel) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple((a - b / b.norm(dim=1, keepdim=True)).abs().max() for a, b in zip(mine, theirs, strict=True))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
-def test_vit_b_32_gives_the_embeddings_of_transformers(tmp_path: Path, activation: str):
-    model = save(tmp_path, activation)
+def test_vit_b_32_gives_the_embeddings_of_transformers(tmp_path: Path):
+    model = save(tmp_path, "quick_gelu")
     assert sum(p.numel() for p in model.parameters()) > 150e6
-    image, text = both(tmp_path, model)
-    assert image < 1e-5
-    assert text < 1e-5
+    assert max(both(tmp_path, model)) < 1e-5
+
+
+def test_a_small_one_with_gelu_gives_the_embeddings_of_transformers(tmp_path: Path):
+    assert max(both(tmp_path, save(tmp_path, "gelu", SMALL))) < 1e-5
 
 
 def test_another_activation_in_config_json_gives_other_embeddings(tmp_path: Path):

@@ -125,15 +125,13 @@ def test_what_stays_on_the_gpu_and_the_optimisers_own_states_are_counted():
     """SD 1.5: the text encoder has 123,060,480 weights and the VAE 83,653,863, in float32; the LoRA of rank 16 3,188,736 in 256 tensors."""
     plain = estimate(1, "bf16", gradient_checkpointing=True)
     assert plain.states == pytest.approx(2 * 4 * 3_188_736, rel=0.01)
-    texts = estimate(1, "bf16", ["text_encoder"], gradient_checkpointing=True)
-    assert texts.peak - plain.peak == 4 * 123_060_480
     everything = estimate(1, "bf16", ["text_encoder", "vae"], "prodigy", gradient_checkpointing=True)
     assert everything.states - plain.states == 2 * 4 * 3_188_736
     # a float32 image of 512 px and its 128 channels of features, of which several live at once, beside weights and states
     features = 128 * 512 * 512 * 4
     encoding = everything.peak - everything.weights - everything.states
     assert 3 * features < encoding < 12 * features
-    assert everything.weights - texts.weights == 4 * 83_653_863
+    assert everything.weights - plain.weights == 4 * (123_060_480 + 83_653_863)
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adafactor"])

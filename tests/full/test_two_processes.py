@@ -1,4 +1,4 @@
-"""Two CPU processes (gloo) that train a StarGAN; tests/runs/test_two_processes.py has the LoRA's."""
+"""`accelerate launch` with two CPU processes (gloo): one MLflow run, and the training of one process with the same global batch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,39 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from fashion_ml.reports.stargan_log import read_epochs
 from tests.runs.command import fashion_ml
-from tests.runs.test_two_processes import LAUNCH
+
+SETTINGS = [
+    *("--steps", "5", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2", "--save_every_n_steps", "2"),
+    *("--validation_split", "0.1", "--validate_every_n_steps", "2", "--gradient_accumulation_steps", "2"),
+]
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "fashion_ml"]
+"""What `accelerate launch` runs on several GPUs; on CPUs it starts one process only."""
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    one = fashion_ml("train", "lora", *SETTINGS, "--train_batch_size", "4", "--output-dir", "one", cwd=workdir, uri=uri)
+    assert one.returncode == 0, one.stderr
+    command = [sys.executable, *LAUNCH, "train", "lora", *SETTINGS, "--train_batch_size", "2", "--output-dir", "two"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    two = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert two.returncode == 0, two.stderr
+
+    client = MlflowClient(uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], order_by=["attributes.start_time"])
+    assert len(runs) == 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    single, double = (client.get_metric_history(run.info.run_id, "total_loss") for run in runs)
+    assert [point.step for point in double] == [1, 2, 3, 4, 5]
+    assert [point.value for point in double] == pytest.approx([point.value for point in single], rel=1e-5)
+    first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("one", "two"))
+    assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
+
 
 GAN = [
     *("train", "stargan", "--base_dim", "8", "--n_res_blocks", "2", "--d_layers", "1", "--mapping_hidden_dim", "16"),
