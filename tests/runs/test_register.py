@@ -1,17 +1,11 @@
-"""Trained networks in the registry, loaded and asked, in this process and over HTTP."""
+"""Trained networks in the registry, loaded and asked in this process; over HTTP: tests/full."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import mlflow
 import numpy as np
@@ -22,7 +16,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml.models.stable_diffusion import load_pipeline
-from tests.runs.command import Command, Finished, copied, fashion_ml, free_port
+from tests.runs.command import Command, Finished, copied, fashion_ml
 
 SETTINGS = {"seed": 11, "num_inference_steps": 3, "guidance_scale": 4.0}
 PROMPT = "a red dress with dots"
@@ -89,39 +83,6 @@ def test_the_loaded_model_draws_what_the_pipeline_draws(own: Finished, registere
     assert first != other
     adapter = mlflow.diffusers.load_model("models:/look/1")
     assert Path(adapter.adapter_path).is_dir()
-
-
-def test_served_over_http_it_draws_the_same(own: Finished, registered: dict[str, Any], store: str):
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/look/1", "--env-manager", "local"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with (own.folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        body = json.dumps({"dataframe_records": [{"prompt": PROMPT}], "params": SETTINGS}).encode()
-        request = Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urlopen(request, timeout=120) as response:
-                    answer = json.loads(response.read())
-                break
-            except OSError:
-                assert process.poll() is None, (own.folder / "serve.log").read_text(encoding="utf-8")
-                assert time.monotonic() < deadline, (own.folder / "serve.log").read_text(encoding="utf-8")
-                time.sleep(0.5)
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait()
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["predictions"][0]))))
-    assert np.array_equal(picture, expected(own))
 
 
 def test_a_run_that_is_no_training_is_refused(refused: Command):
