@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,9 +15,12 @@ from fashion_ml.cli.setting_options import Offered, settings_command
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
+    from fashion_ml.evaluation.stargan import GanResult
     from fashion_ml.runs.choose import Chosen
     from fashion_ml.runs.compare import Compared
     from fashion_ml.runs.compare_recipes import RecipesCompared
+
+_Result = TypeVar("_Result", "EvaluationResult", "GanResult")
 
 evaluate_app = typer.Typer(help="Measure what a model makes against references.", **KEYS)
 
@@ -117,18 +120,19 @@ def evaluate_run(
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
         translated = evaluate_stargan_again(run_id, overrides, folder, checkpoints or "last")
-        told = [one.to_dict() for one in translated]
-        write_json(json, {"evaluations": told} if checkpoints == "all" else told[0])
-        for one in translated:
-            say(f"Run       {one.run_id}")
-            report_stargan(one)
+        _report_each(translated, report_stargan, json, several=checkpoints == "all")
         return
     results = run_evaluation(run_id, overrides, folder, checkpoints or "last")
+    _report_each(results, report_evaluation, json, several=checkpoints == "all")
+
+
+def _report_each(results: Sequence[_Result], report: Callable[[_Result], None], json: str, *, several: bool) -> None:
+    """Write the facts of the evaluations, as a list where several were asked for, and say what each found."""
     plain = [one.to_dict() for one in results]
-    write_json(json, {"evaluations": plain} if checkpoints == "all" else plain[0])
-    for result in results:
-        say(f"Run       {result.run_id}")
-        report_evaluation(result)
+    write_json(json, {"evaluations": plain} if several else plain[0])
+    for one in results:
+        say(f"Run       {one.run_id}")
+        report(one)
 
 
 @evaluate_app.command("choose", cls=settings_command(_of_choices))

@@ -37,7 +37,8 @@ def shared(facts: Mapping[str, Any], searched: Mapping[str, Any]) -> str:
     own, theirs = _pictures(facts), _pictures(searched)
     what = "contents" if gan else "references"
     instead = "" if gan else ": give others (--references)"
-    if facts.get("references_sha256", gan) == searched.get("references_sha256") or (own and own <= theirs):
+    same = "references_sha256" in facts and facts["references_sha256"] == searched.get("references_sha256")
+    if same or (own and own <= theirs):
         return f"these {what}, so of recipes nothing is said{instead}"
     if both := own & theirs:
         return f"{len(both)} of these {len(own)} {what}, so of recipes nothing is said{instead}"
