@@ -74,6 +74,7 @@ class RealPictures:
     alike: Sequence[int] = ()
     """A number that near-duplicates share: of the references, then of the training images; empty where there are none."""
     _loaded: dict[int, Picture] = field(default_factory=dict)
+    _flats: list[Picture] = field(default_factory=list)
 
     @property
     def of_references(self) -> list[int]:
@@ -98,6 +99,12 @@ class RealPictures:
                 self._loaded[one] = suite.unmasked([image])[0]
         return self._loaded
 
+    def flats(self, suite: MetricSuite) -> list[Picture]:
+        """By reference a picture of its size in one colour, embedded."""
+        if not self._flats:
+            self._flats.extend(suite.unmasked([flat_of(picture.image) for picture in self.references]))
+        return self._flats
+
     def _spread(self) -> list[int]:
         seen, distinct = set[int](), list[int]()
         for one in range(len(self.training)):
@@ -112,8 +119,7 @@ class RealPictures:
 def lay_ruler(real: RealPictures, suite: MetricSuite, *, known: bool | None) -> Ruler:
     """Marks of the real pictures, of the flat colour and of noise; the sides come with `with_sides`. `known` as for `check_encoder_reads`."""
     references, training, losses = real.references, real.load(suite), losses_of(suite)
-    controls = Controls(references, (), losses)
-    flats = suite.unmasked([flat_of(picture.image) for picture in references])
+    controls, flats = Controls(references, (), losses), real.flats(suite)
     sizes = list(dict.fromkeys(picture.image.size for picture in references))
     noises = dict(zip(sizes, suite.unmasked([noise_of(size) for size in sizes]), strict=True))
     both_ways: dict[tuple[int, int], dict[str, float]] = {}
@@ -149,10 +155,9 @@ def look_with_encoder(real: RealPictures, suite: MetricSuite, *, known: bool | N
     if suite.encoder is None:
         return None
     references, training = real.references, real.load(suite)
-    flats = suite.unmasked([flat_of(picture.image) for picture in references])
     others = [real.others(number) for number in range(len(references))]
     pictures = [[*(references[one] for one in near), *(training[one] for one in far)] for near, far in others]
-    return check_encoder_reads(references, flats, pictures, real.of_references, suite, known=known)
+    return check_encoder_reads(references, real.flats(suite), pictures, real.of_references, suite, known=known)
 
 
 def with_sides(ruler: Ruler, means: Mapping[str, Mapping[str, float]]) -> Ruler:
