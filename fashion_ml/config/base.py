@@ -171,7 +171,8 @@ class Evaluation(Section):
     max_references: Positive = 32
     """At most so many reference images; of more as many are drawn, spread over the folder, by a fixed seed, so always the same."""
     references_part: Literal["all", "search", "held"] = "all"
-    """All references, or one of two halves of them, drawn by a fixed seed: a sweep that confirms searches by one and confirms by the other."""
+    """All references, or one of two halves of them, drawn by a fixed seed: a sweep that confirms searches by one and confirms by the other.
+    Near-duplicates, and several views of one garment (by name or caption), are on one side."""
     images_per_reference: Positive = 2
     """Seeds for every reference image; their scores are averaged before intervals are made."""
     seed: Annotated[int, Field(ge=0), Names(own=False)] = 0

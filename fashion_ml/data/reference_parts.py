@@ -1,28 +1,111 @@
-"""Two halves of the references: what a search has seen, and what it has not."""
+"""Two halves of the references: what a search has seen, and what it has not. One garment is never in both."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
+from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.split import alike
+from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.runtime.console import say
 
 Item = TypeVar("Item")
+Part = Literal["all", "search", "held"]
 _SEED = 20261126
 """Of the drawing; another one would make other halves of every folder."""
+_WORDS = "front|back|rear|side|left|right|detail|close-?up|flat|model|worn|additional|full|view|angle|zoom|mirror(?:ed)?|flip(?:ped)?|crop|copy"
+_VIEW = re.compile(
+    rf"(?:(?<=\d\d)_\d_(?:{_WORDS})\d*"  # 02_1_front
+    rf"|(?:^|[ ._-]+)(?:{_WORDS})[ ._-]?\d*"  # coat_front, coat-view-2, a folder's front
+    r"|[ ._-]*\(\d+\)"  # coat (2)
+    r"|(?<=\d)(?:[a-d]|[_-]\d))+$",  # 0001a, coat_01_2
+    re.IGNORECASE,
+)
+"""The end of a file's name that says which view of the garment it is."""
 
 
-def part_of(references: Sequence[Item], part: Literal["all", "search", "held"]) -> list[Item]:
-    """All of them, or one of two halves in the given order, which is said; the same halves for as many references.
+def part_of(references: Sequence[CaptionedImage], part: Part, cache: TensorCache | None = None) -> list[CaptionedImage]:
+    """All of them, or one of two halves in the given order, which is said; the same halves for the same references.
 
-    Of an odd number `search` has one more.
+    What shows one garment (`one_garment`) is on one side. Of an odd number `search` has one more, where the groups allow it. What images look
+    like is kept in `cache`.
     """
     if part == "all":
         return list(references)
-    order = list(range(len(references)))
-    random.Random(_SEED).shuffle(order)
-    searched = set(order[: (len(order) + 1) // 2])
-    chosen = [one for index, one in enumerate(references) if (index in searched) == (part == "search")]
-    say(f"{len(chosen)} of {len(references)} references are used, the half called {part} (evaluation.references_part)")
+    groups = one_garment(references, cache)
+    chosen = choose_part(references, groups, part)
+    together = sum(len(group) > 1 for group in groups)
+    kept = f"; {together} groups of pictures that show one garment are on one side each" if together else ""
+    say(f"{len(chosen)} of {len(references)} references are used, the half called {part} (evaluation.references_part){kept}")
     return chosen
+
+
+def one_garment(references: Sequence[CaptionedImage], cache: TensorCache | None = None) -> list[list[int]]:
+    """Groups of indices, sorted: near-duplicates, pictures whose names differ by a view alone (`coat_front`, `coat_back`), and pictures with
+    the same caption.
+
+    A name or a caption that more than a quarter of the pictures share, and more than two, is that of a class and joins nothing.
+    """
+    joined = alike(references, cache if cache is not None else TensorCache()) if references else []
+    most = max(2, len(references) // 4)
+    for keys in ([garment_of(one.name) for one in references], [one.caption.strip().casefold() for one in references]):
+        joined += [group for group in _same(keys) if len(group) <= most]
+    return _united(joined, len(references))
+
+
+def garment_of(name: str) -> str:
+    """A picture's name without its ending and without what says which view it is: `a/coat_front.png` is `a/coat`, `a/front.png` is `a/`."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{_VIEW.sub('', file.rpartition('.')[0] or file)}".casefold()
+
+
+def choose_part(items: Sequence[Item], groups: Sequence[Sequence[int]], part: Literal["search", "held"]) -> list[Item]:
+    """One of two halves of items, in their order, whose `groups` of indices stay whole; the halves are as even as the groups allow.
+
+    Groups come in an order that is drawn with a fixed seed, and `search` takes each that leaves its half reachable.
+    """
+    order = list(groups)
+    random.Random(_SEED).shuffle(order)
+    reachable = [1]  # bit n: n items can be made up of the last groups
+    for group in reversed(order):
+        reachable.append(reachable[-1] | reachable[-1] << len(group))
+    reachable.reverse()
+    half = (len(items) + 1) // 2
+    left = min((n for n in range(len(items) + 1) if reachable[0] >> n & 1), key=lambda n: (abs(n - half), -n))
+    searched = set[int]()
+    for group, after in zip(order, reachable[1:], strict=True):
+        if len(group) <= left and after >> (left - len(group)) & 1:
+            searched.update(group)
+            left -= len(group)
+    return [one for index, one in enumerate(items) if (index in searched) == (part == "search")]
+
+
+def _same(keys: Iterable[str]) -> list[list[int]]:
+    found = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key:
+            found[key].append(index)
+    return list(found.values())
+
+
+def _united(joined: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """The groups of 0 to count - 1 in which all that are joined are together."""
+    leader = list(range(count))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    for group in joined:
+        for index in group[1:]:
+            first, second = sorted((find(group[0]), find(index)))
+            leader[second] = first
+    found = defaultdict(list)
+    for index in range(count):
+        found[find(index)].append(index)
+    return sorted(found.values())

@@ -111,10 +111,10 @@ def _plan(config: LoraExperiment, lora: Path, training: str | None) -> Plan:
     found = read_references(folder, extension, most)
     if (there := count_images(folder)) > most:
         say(drawn(most, there))
-    found = part_of(found, config.evaluation.references_part)
+    suite = read_metric_suite(config.evaluation, config.data.cache_dir)
+    found = part_of(found, config.evaluation.references_part, suite.cache)
     found = as_prompts(with_lines(found, config.data), config.data)
     known = read_training_folder(folder_of(training, "train"), extension, field="training") if training else []
-    suite = read_metric_suite(config.evaluation, config.data.cache_dir)
     return plan_evaluation(config, lora, found, known, suite, device_of_evaluation())
 
 

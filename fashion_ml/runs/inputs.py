@@ -130,7 +130,8 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
             else spread(items, settings.max_references)
         )
         _say_drawn(references, count_images(folder) if folder is not None and references else len(items), settings)
-        references = as_prompts(part_of(references, settings.references_part), data)
+        references = attempt(partial(part_of, references, settings.references_part, looks), references)
+        references = as_prompts(references, data)
         attempt(partial(_check_vae, settings.vae), None)
         attempt(partial(_look_for_leakage, config, references, items, looks, tell=tell and is_main()), None)
     # a hub is asked last: what is wrong here is said first, and at once
