@@ -2,6 +2,8 @@
 
 Each runs in a process of its own. In the table at the top of RESULTS.md the rows of the benchmarks that ran are replaced; what is written
 below it stays. `--diffusers` is a checkout of diffusers, `--kohya` one of sd-scripts; without them ours is measured alone.
+
+`python -m benchmarks gpu …` is a benchmark of its own, which writes a JSON: `python -m benchmarks gpu --help`.
 """
 
 from __future__ import annotations
@@ -48,6 +50,11 @@ COMMANDS: dict[str, list[str]] = {
 
 def main() -> None:
     """Run, and write the table."""
+    if sys.argv[1:2] == ["gpu"]:
+        from benchmarks.gpu import main as measure_gpu
+
+        measure_gpu(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(COMMANDS))
     for name in ("diffusers", "kohya"):

@@ -144,10 +144,10 @@ def _of_open_clip(source: str, file: Path | None, tokenizer_of: str, what: str) 
     except Exception as error:  # of the hub's, the tokenizers' and open_clip's kinds
         raise InputError(f"{what} has no tokenizer that can be read ({first_line(error)}); give its files too") from error
     check_tokenizer(tokenizer, model, what)
-    return model, _transform_of(model), tokenizer
+    return model, transform_of(model), tokenizer
 
 
-def _transform_of(model: Any) -> Any:
+def transform_of(model: Any) -> Any:
     """The model's own image transform, as create_model_and_transforms gives it."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 

@@ -51,7 +51,8 @@ def _torch() -> Finding:
     return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
 
 
-def _gpu() -> Finding:
+def gpu() -> Finding:
+    """What CUDA GPUs there are."""
     import torch
 
     if not torch.cuda.is_available():
@@ -127,7 +128,7 @@ def _models() -> Finding:
 _CHECKS: dict[str, Callable[[], Finding]] = {
     "python": _python,
     "torch": _torch,
-    "gpu": _gpu,
+    "gpu": gpu,
     "memory": _memory,
     "packages": _packages,
     "tracking store": _tracking,
