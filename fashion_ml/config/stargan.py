@@ -149,6 +149,9 @@ class GanEvaluation(Section):
     """Evaluate after training."""
     contents_per_domain: Positive = 8
     """At most so many held-out contents of each domain."""
+    contents_part: Literal["all", "search", "held"] = "all"
+    """All latents that are held out, or one of two halves of each domain's, drawn by a fixed seed: a sweep that confirms searches by one and
+    confirms by the other. Views of one garment (by name) are on one side."""
     vae: Annotated[Text | None, Names(own=False)] = None
     """VAE that decodes what is measured instead of `model.vae`, which grids during training keep; of the same channels and factor."""
     seed: Annotated[NotNegativeInt, Names(own=False)] = 0

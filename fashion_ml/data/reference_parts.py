@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.latents import MIRRORED, LatentSet
 from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.runtime.console import say
@@ -68,20 +70,55 @@ def choose_part(items: Sequence[Item], groups: Sequence[Sequence[int]], part: Li
 
     Groups come in an order that is drawn with a fixed seed, and `search` takes each that leaves its half reachable.
     """
-    order = list(groups)
+    searched = _searched(groups, (len(items) + 1) // 2)
+    return [one for index, one in enumerate(items) if (index in searched) == (part == "search")]
+
+
+def part_of_held(latents: LatentSet, held: Sequence[Sequence[int]], part: Part) -> list[list[int]]:
+    """Of the latents that are held out, by domain, all, or one of two halves of each domain's, which is said.
+
+    Latents that are equal, that are of mirrored pictures, whose names differ by a view alone, or are the same in two domains, are on one side:
+    pictures, by which near-duplicates would be found, there are none of them.
+    """
+    if part == "all":
+        return [list(indices) for indices in held]
+    sides: dict[str, bool] = {}
+    chosen = []
+    for domain, indices in zip(latents.domains, held, strict=True):
+        names = [garment_of(f"{domain.files[index].removesuffix(MIRRORED)}.") for index in indices]
+        bytes_of = [hashlib.sha256(latent.numpy().tobytes()).hexdigest() for latent in domain.take(indices)] if indices else []
+        groups = _united([*_same(names), *_same(bytes_of)], len(indices))
+        known = {index: side for group in groups if (side := _side(sides, group, names)) is not None for index in group}
+        new = [group for group in groups if group[0] not in known]
+        searched = _searched(new, max((len(indices) + 1) // 2 - sum(known.values()), 0))
+        searched |= {index for index, side in known.items() if side}
+        sides |= {name: place in searched for place, name in enumerate(names)}
+        chosen.append([index for place, index in enumerate(indices) if (place in searched) == (part == "search")])
+    count, there = sum(map(len, chosen)), sum(map(len, held))
+    say(f"{count} of {there} held-out latents are used, the half called {part} (evaluation.contents_part)")
+    return chosen
+
+
+def _side(sides: Mapping[str, bool], group: Sequence[int], names: Sequence[str]) -> bool | None:
+    """The side that a garment of the group has in a domain before; None where it has none."""
+    return next((sides[names[index]] for index in group if names[index] in sides), None)
+
+
+def _searched(groups: Sequence[Sequence[int]], half: int) -> set[int]:
+    """The indices of groups, drawn, that are as near to `half` in number as the groups allow; rather one more than one less."""
+    order, count = list(groups), sum(map(len, groups))
     random.Random(_SEED).shuffle(order)
-    reachable = [1]  # bit n: n items can be made up of the last groups
+    reachable = [1]  # bit n: n indices can be made up of the last groups
     for group in reversed(order):
         reachable.append(reachable[-1] | reachable[-1] << len(group))
     reachable.reverse()
-    half = (len(items) + 1) // 2
-    left = min((n for n in range(len(items) + 1) if reachable[0] >> n & 1), key=lambda n: (abs(n - half), -n))
-    searched = set[int]()
+    left = min((n for n in range(count + 1) if reachable[0] >> n & 1), key=lambda n: (abs(n - half), -n))
+    found = set[int]()
     for group, after in zip(order, reachable[1:], strict=True):
         if len(group) <= left and after >> (left - len(group)) & 1:
-            searched.update(group)
+            found.update(group)
             left -= len(group)
-    return [one for index, one in enumerate(items) if (index in searched) == (part == "search")]
+    return found
 
 
 def _same(keys: Iterable[str]) -> list[list[int]]:

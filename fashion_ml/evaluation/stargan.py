@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from fashion_ml.config.stargan import GanEvaluation
+from fashion_ml.data.reference_parts import part_of_held
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
@@ -152,7 +153,8 @@ def measure_stargan(
     in scaled latents. Everything is over targets that are not the content's own domain; the grids show the own domain too.
     """
     domains = [domain.name for domain in inputs.latents.domains]
-    made = _translate(networks, inputs, settings)
+    held = part_of_held(inputs.latents, inputs.held, settings.contents_part)
+    made = _translate(networks, inputs, held, settings)
     pictures = _decode(made, inputs, vae, scale)
     measured = made.measured
     tables, by_target = _tables(pictures, made, instruments, settings, domains)
@@ -171,7 +173,7 @@ def measure_stargan(
         left="content",
         heads={REFERENCE: "by reference", LATENT: "by latent"},
     )
-    facts = _facts(settings, inputs, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
+    facts = _facts(settings, inputs, held, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
     ruler = _ruler(pictures["target"], made, instruments, settings, scores, known=known_to_read(settings, facts))
     grids = {who: domain_grid(pictures, who, made.rows, domains) for who in (REFERENCE, LATENT)}
     return GanResult(
@@ -207,11 +209,11 @@ def _decode(made: _Made, inputs: GanInputs, vae: Any, scale: float) -> dict[str,
 
 
 @torch.no_grad()
-def _translate(n: Networks, inputs: GanInputs, settings: GanEvaluation) -> _Made:
+def _translate(n: Networks, inputs: GanInputs, held: Sequence[Sequence[int]], settings: GanEvaluation) -> _Made:
     """Every held-out content in every domain, by a held-out reference and by a latent style."""
     device = next(n.g.parameters()).device
     count = len(inputs.latents.domains)
-    contents = [(y, index) for y in range(count) for index in inputs.held[y][: settings.contents_per_domain]]
+    contents = [(y, index) for y in range(count) for index in held[y][: settings.contents_per_domain]]
     rows, by_reference, by_latent, cycles, spreads = [], [], [], [], []
     with bar("translate", len(contents)) as progress:
         for number, (y_src, index) in enumerate(contents):
@@ -219,7 +221,7 @@ def _translate(n: Networks, inputs: GanInputs, settings: GanEvaluation) -> _Made
             y_own, content = torch.tensor([y_src], device=device), n.g.encode(x)
             s_src = n.e(x, y_own)
             for y in range(count):
-                others = [other for other in inputs.held[y] if (y, other) != (y_src, index)] or inputs.training[y]
+                others = [other for other in held[y] if (y, other) != (y_src, index)] or inputs.training[y]
                 reference = (y, others[number % len(others)])
                 y_trg = torch.tensor([y], device=device)
                 fake_ref = n.g.decode(content, n.e(inputs.scaled([reference]), y_trg))
@@ -354,7 +356,12 @@ def domain_grid(
 
 
 def _facts(
-    settings: GanEvaluation, inputs: GanInputs, instruments: GanInstruments, scale: float, vae_sha256: str
+    settings: GanEvaluation,
+    inputs: GanInputs,
+    held: Sequence[Sequence[int]],
+    instruments: GanInstruments,
+    scale: float,
+    vae_sha256: str,
 ) -> dict[str, Any]:
     encoder, reader = instruments.encoder, instruments.reader
     return {
@@ -369,7 +376,7 @@ def _facts(
         **instruments.facts(),
         "ssim": "against the content",
         "latents_sha256": inputs.latents.digest(),
-        "held_out": [inputs.latents.domains[y].files[i] for y, held in enumerate(inputs.held) for i in held],
+        "held_out": [inputs.latents.domains[y].files[i] for y, some in enumerate(held) for i in some],
         "contents_per_domain": settings.contents_per_domain,
         "targets": "domains other than the content's own",
         "domains": [domain.name for domain in inputs.latents.domains],

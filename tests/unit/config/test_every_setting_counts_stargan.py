@@ -251,6 +251,7 @@ class Runs:
     def full(self) -> Whole:
         """Everything that does not change the training at the values of the table."""
         apart = ("data.", "training.", "evaluation.without", "evaluation.vae", "evaluation.enabled", "tracking.offline")
+        apart += ("evaluation.contents_part",)
         given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
         return self(evaluation__enabled=True, **given)
 
@@ -305,6 +306,20 @@ def other_pictures(runs: Runs) -> bool:
     return same and again.scores["ssim"] != runs.without.scores["ssim"]
 
 
+def in_halves(runs: Runs) -> bool:
+    """Of four latents of each domain that are held out two are searched by and the other two held, as contents and as references."""
+    given = {"evaluation__enabled": True, "evaluation__without": "fashion_clip"}
+    search, held = (runs(**given, evaluation__contents_part=part) for part in ("search", "held"))
+    used = [set(one.table["reference"]) for one in (search, held)]
+    noted = [sorted(one.facts["held_out"]) for one in (search, held)]
+    return (
+        [len(one) for one in (*used, used[0] | used[1])] == [4, 4, 8]
+        and [len(one) for one in noted] == [4, 4]
+        and used[0] | used[1] == set(runs.without.table["reference"])
+        and search.facts["fingerprint"] != held.facts["fingerprint"]
+    )
+
+
 SCORED = ["fashion_clip_loss", "fashion_attribute_similarity"]
 WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
@@ -321,6 +336,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         3,
         lambda runs: (runs.full.table["reference"].nunique(), runs.without.table["reference"].nunique()) == (6, 8),
     ),
+    "evaluation.contents_part": ("search", in_halves),
     "evaluation.vae": ("decoder", other_pictures),
     "evaluation.seed": (303, lambda runs: other_diversity(runs, evaluation__seed=303)),
     "evaluation.styles": (14, lambda runs: other_diversity(runs, evaluation__styles=14)),

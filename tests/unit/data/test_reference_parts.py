@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import ImageEnhance, ImageOps
 
 from fashion_ml.data.images import CaptionedImage, read_references
-from fashion_ml.data.reference_parts import choose_part, garment_of, one_garment, part_of
+from fashion_ml.data.latents import Domain, LatentSet
+from fashion_ml.data.reference_parts import choose_part, garment_of, one_garment, part_of, part_of_held
 from fashion_ml.embedded.garments import render, sample_garments
 
 
@@ -86,6 +88,37 @@ def test_several_views_of_a_garment_are_known_by_their_names_and_by_their_captio
 def test_a_caption_that_many_share_is_that_of_a_class_and_joins_nothing(tmp_path: Path):
     references = pictures(tmp_path, {f"look{i:02d}x": "a photo of a dress" for i in range(8)})
     assert len(one_garment(references)) == 8
+
+
+def latent_set(**files: list[str]) -> tuple[LatentSet, list[list[int]]]:
+    """Domains of latents by their names, those with one capital letter at the end being equal, and all held out."""
+    domains = []
+    for number, (name, names) in enumerate(files.items()):
+        rows = [float(ord(one[-1])) if one[-1].isupper() else 1000.0 * number + place for place, one in enumerate(names)]
+        domains.append(Domain(name, tuple(names), torch.tensor(rows)[:, None, None, None].expand(-1, 1, 4, 4)))
+    return LatentSet(Path("none"), tuple(domains), (1, 4, 4), {}), [list(range(len(one))) for one in files.values()]
+
+
+def used(latents: LatentSet, indices: list[list[int]]) -> list[list[str]]:
+    return [[domain.files[index] for index in some] for domain, some in zip(latents.domains, indices, strict=True)]
+
+
+def test_latents_that_are_held_out_are_halved_in_every_domain():
+    latents, held = latent_set(plain=[f"p{i}x" for i in range(8)], striped=[f"s{i}x" for i in range(7)])
+    search, other = (part_of_held(latents, held, part) for part in ("search", "held"))  # type: ignore[arg-type]
+    assert [len(one) for one in (*search, *other)] == [4, 4, 4, 3]
+    assert [sorted([*a, *b]) for a, b in zip(search, other, strict=True)] == held == part_of_held(latents, held, "all")
+
+
+def test_mirrored_pictures_views_copies_and_one_name_in_two_domains_are_on_one_side():
+    plain = ["coat_front", "coat_back", "coat_back.mirrored", "oneA", "otherA", "hat", "shoe", "belt"]
+    latents, held = latent_set(plain=plain, striped=["hat", "shoe", "scarf", "vest"])
+    search, other = (used(latents, part_of_held(latents, held, part)) for part in ("search", "held"))  # type: ignore[arg-type]
+    assert [len(one) for one in (*search, *other)] == [4, 2, 4, 2]
+    for together in (["coat_front", "coat_back", "coat_back.mirrored"], ["oneA", "otherA"]):
+        assert len({one in search[0] for one in together}) == 1
+    for name in ("hat", "shoe"):
+        assert (name in search[0]) == (name in search[1])
 
 
 @pytest.mark.parametrize(
