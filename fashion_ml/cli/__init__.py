@@ -16,6 +16,7 @@ from fashion_ml.cli import data, models, runs
 from fashion_ml.cli.evaluate import ComparisonCommand, compare, evaluate_app
 from fashion_ml.cli.kohya_options import import_
 from fashion_ml.cli.options import KEYS, option
+from fashion_ml.cli.suite import suite, suite_report, suite_worker
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
@@ -31,6 +32,9 @@ for command in (
     sweep,
     sweep_worker,
     sweep_report,
+    suite,
+    suite_worker,
+    suite_report,
     data.encode,
     data.split,
     data.caption,

@@ -69,6 +69,13 @@ def assignments(pairs: list[str] | None) -> dict[str, str]:
     return result
 
 
+def whole(text: str, name: str) -> int:
+    """The whole number that an option was given; InputError for anything else."""
+    if not text.isdecimal():
+        raise InputError(f"{name}: {text!r} is not accepted; give a whole number")
+    return int(text)
+
+
 def check_json(path: str) -> None:
     """InputError, before any work, when --json cannot be written."""
     if path and (not Path(path).absolute().parent.is_dir() or Path(path).is_dir()):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fashion_ml.cli.options import Json, check_json, option, say, table, write_json
+from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Sweep YAML, such as sweeps/lora_rank_lr.yaml.")]
 Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/sweeps.")]
@@ -35,14 +35,15 @@ def sweep(
     spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {"trials": trials})
     from fashion_ml.sweep.notes import check_base
-    from fashion_ml.sweep.study import directions_of, hidden, planned, storage_url
+    from fashion_ml.sweep.plan import storage_url
+    from fashion_ml.sweep.study import directions_of, hidden, planned
 
     directions_of(loaded)  # refused before anything is made
     check_base(loaded, base)
     url, launcher = storage_url(loaded, storage), launcher or "local"
     if launcher not in ("local", "ray"):
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
-    count = _whole(workers, "--workers") if workers else None
+    count = whole(workers, "--workers") if workers else None
     if dry_run:
         say(
             f"Sweep {loaded.name}: {len(planned(loaded))} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
@@ -87,10 +88,10 @@ def sweep_worker(
     spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {})
     from fashion_ml.sweep.notes import check_base
-    from fashion_ml.sweep.study import storage_url, study_folder
+    from fashion_ml.sweep.plan import storage_url, study_folder
     from fashion_ml.sweep.worker import work
 
-    limit = _whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
+    limit = whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
     deadline = None if limit is None else time.monotonic() + limit
     check_base(loaded, base)
     say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
@@ -105,8 +106,9 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
 
     spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {})
+    from fashion_ml.sweep.plan import storage_url, study_folder
     from fashion_ml.sweep.report import to_dict
-    from fashion_ml.sweep.study import open_study, storage_url, study_folder, trials_of
+    from fashion_ml.sweep.study import open_study, trials_of
     from fashion_ml.sweep.worker import write_base
 
     study = open_study(loaded, base, storage_url(loaded, storage), create=False)
@@ -135,14 +137,6 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True)
     say(f"Report    {folder / 'report'}")
     for one in again:
         say(f"Confirmed {one.sentence(spec.objectives[0].metric)}")
-
-
-def _whole(text: str, name: str) -> int:
-    from fashion_ml.errors import InputError
-
-    if not text.isdecimal():
-        raise InputError(f"{name}: {text!r} is not accepted; give a whole number")
-    return int(text)
 
 
 def _range(dimension: Any) -> str:

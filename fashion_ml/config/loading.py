@@ -254,7 +254,8 @@ def read_yaml(path: Path, what: str = "experiment") -> dict[str, Any]:
         reason = getattr(error, "problem", None) or "syntax"
         raise InputError(f"config: {str(path)!r} is not YAML ({line}{reason}); mend that line") from None
     if not isinstance(tree, dict):
-        example = "sweeps/lora_rank_lr.yaml" if what == "sweep" else "experiments/lora/embedded.yaml"
+        examples = {"sweep": "sweeps/lora_rank_lr.yaml", "suite": "suites/lora_rank.yaml"}
+        example = examples.get(what, "experiments/lora/embedded.yaml")
         raise InputError(f"config: {str(path)!r} holds no settings; see {example} for the form")
     return tree
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -117,6 +117,8 @@ class Confirm(Section):
 
 class SweepSpec(Section):
     """One sweep."""
+
+    kind: ClassVar[str] = "sweep"
 
     name: FileName
     """Name of the study."""

@@ -1,1 +1,1 @@
-"""Sweeps: search space -> trial -> training run -> objective."""
+"""Sweeps and suites: what is searched or compared -> trial -> training run -> its value."""

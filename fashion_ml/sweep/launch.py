@@ -1,9 +1,10 @@
-"""A sweep: the study and its run, its workers, and a table that shows how it goes."""
+"""A study and its run, its workers, and a table that shows how it goes: what a sweep does, and what a suite does too."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,22 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
-from fashion_ml.sweep.study import ERROR, ask_for, hidden, open_study, queue_again, run_of, set_run, study_folder, trials_of
+from fashion_ml.sweep.plan import Plan, Spec, study_folder
+from fashion_ml.sweep.study import ERROR, hidden, open_planned, plan_of, queue, queue_again, run_of, set_run, trials_of
 from fashion_ml.sweep.worker import write_base
 
 if TYPE_CHECKING:
     import optuna
+
+    from fashion_ml.tracking.run import TrackedRun
 
 _REFRESH_SECONDS, _LINE_SECONDS = 2.0, 30.0
 _RESTARTS, _BAD_INPUT = 20, 2
 
 
 @dataclass(frozen=True)
-class SweepOutcome:
-    """What a sweep has found so far."""
+class Outcome:
+    """What has become of a study's trials so far."""
 
     run_id: str
     study: optuna.Study
@@ -44,70 +48,89 @@ class SweepOutcome:
 
 def run_sweep(
     spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers: int | None = None, launcher: str = "local"
-) -> SweepOutcome:
+) -> Outcome:
     """Begin the study or go on with it, run what remains of its trials, and log its run; `workers` is one for each GPU by default.
 
     `launcher` is `local`, or `ray` for the GPUs of a Ray cluster. With 0 workers the trials are only queued, for workers elsewhere.
     InputError for what a user can mend.
     """
-    import optuna
+    team = team_for(spec, base, spec_path, url, workers, launcher)
+    plan = plan_of(spec, base)
+    with begun(plan, base.tracking.experiment, url) as (study, run):
+        total = queue(study, plan.slots)
+        queue_again(study, 4 * spec.heartbeat_seconds)
+        write_base(base, study_folder(spec))
+        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}")
+        if team:
+            run_workers(team, lambda: trial_table(study, spec, total), lambda: _line(study, total))
+        return ended(study, run, study_folder(spec))
 
+
+def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | None, launcher: str) -> Workers | None:
+    """The workers of a study, not started yet; None for none. Before any study is begun: without a cluster there is none to begin.
+
+    InputError for a store or a cluster that cannot be used.
+    """
     from fashion_ml.tracking.environment import experiment_to_use
-    from fashion_ml.tracking.queries import close_dead_runs
+
+    if base.tracking.offline:
+        raise InputError(
+            f"tracking.offline: true, but a {spec.kind} needs its store to go on; set it to false in the base experiment"
+        )
+    experiment_to_use(base.tracking.experiment, ())
+    deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
+    return _team(launcher, spec.kind, spec_path, url, study_folder(spec), workers, deadline) if workers != 0 else None
+
+
+@contextmanager
+def begun(plan: Plan, experiment: str, url: str) -> Iterator[tuple[optuna.Study, TrackedRun]]:
+    """The study of a plan, begun or gone on with, and its run, around what is done with them."""
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
-    if base.tracking.offline:
-        raise InputError("tracking.offline: true, but a sweep needs its store to go on; set it to false in the base experiment")
-    experiment_to_use(base.tracking.experiment, ())
-    folder = study_folder(spec)
-    deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
-    place = (spec_path, url, folder, workers, deadline)
-    team = _team(launcher, *place) if workers != 0 else None  # first: without a cluster no study is begun
-    study = open_study(spec, base, url, create=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    tags = {"kind": "sweep", "algorithm": spec.trainer, "sweep": spec.name}
-    states = optuna.trial.TrialState
-    with open_run(spec.name, tags, experiment=base.tracking.experiment, resume=run_of(study)) as run:
+    spec = plan.spec
+    study = open_planned(plan, url, create=True)
+    study_folder(spec).mkdir(parents=True, exist_ok=True)
+    tags = {"kind": spec.kind, "algorithm": spec.trainer, spec.kind: spec.name}
+    with open_run(spec.name, tags, experiment=experiment, resume=run_of(study)) as run:
         set_run(study, run.run_id)
         study.set_user_attr("tracking_uri", shown_uri(store_uri()))
-        total = ask_for(study, spec)
-        queue_again(study, 4 * spec.heartbeat_seconds)
-        write_base(base, folder)
         shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
-        params = {f"sweep.{key}": value for key, value in flat(shown).items()}
+        params = {f"{spec.kind}.{key}": value for key, value in flat(shown).items()}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
-        run.log_text(to_yaml(shown), "sweep.yaml")
-        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}")
-        if team:
-            _run_workers(team, spec, study, total)
-            close_dead_runs([run.experiment_id])  # of trainings that were killed in the middle of an evaluation
-        there = [trial.state for trial in trials_of(study)]
-        outcome = SweepOutcome(
-            run.run_id,
-            study,
-            folder,
-            there.count(states.COMPLETE),
-            there.count(states.PRUNED),
-            there.count(states.FAIL),
-            there.count(states.WAITING) + there.count(states.RUNNING),
-            list(dict.fromkeys(str(trial.user_attrs[ERROR]) for trial in trials_of(study) if ERROR in trial.user_attrs)),
-        )
-        found = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed}
-        run.set_tags({f"trials.{name}": str(number) for name, number in found.items()})
-    return outcome
+        run.log_text(to_yaml(shown), f"{spec.kind}.yaml")
+        yield study, run
 
 
-def _team(launcher: str, spec_path: Path, url: str, folder: Path, workers: int | None, deadline: float | None) -> Workers:
+def ended(study: optuna.Study, run: TrackedRun, folder: Path) -> Outcome:
+    """What has become of the trials, also as tags of the study's run; runs that killed trainings left open are closed."""
+    import optuna
+
+    from fashion_ml.tracking.queries import close_dead_runs
+
+    close_dead_runs([run.experiment_id])  # of trainings that were killed in the middle of an evaluation
+    trials, states = trials_of(study), optuna.trial.TrialState
+    there = [trial.state for trial in trials]
+    complete, pruned, failed = (there.count(state) for state in (states.COMPLETE, states.PRUNED, states.FAIL))
+    found = {"complete": complete, "pruned": pruned, "failed": failed}
+    run.set_tags({f"trials.{name}": str(number) for name, number in found.items()})
+    left = there.count(states.WAITING) + there.count(states.RUNNING)
+    errors = list(dict.fromkeys(str(trial.user_attrs[ERROR]) for trial in trials if ERROR in trial.user_attrs))
+    return Outcome(run.run_id, study, folder, complete, pruned, failed, left, errors)
+
+
+def _team(
+    launcher: str, kind: str, spec_path: Path, url: str, folder: Path, workers: int | None, deadline: float | None
+) -> Workers:
     if launcher == "ray":
         from fashion_ml.sweep.ray_workers import RayWorkers
 
-        return RayWorkers(spec_path, url, folder, workers, deadline)
-    return LocalWorkers(spec_path, url, folder, workers, deadline)
+        return RayWorkers(kind, spec_path, url, folder, workers, deadline)
+    return LocalWorkers(kind, spec_path, url, folder, workers, deadline)
 
 
-def _run_workers(team: Workers, spec: SweepSpec, study: optuna.Study, total: int) -> None:
-    """Start the workers, show the trials until all workers have ended; one that is killed is started again."""
+def run_workers(team: Workers, table: Callable[[], Table], line: Callable[[], str]) -> None:
+    """Start the workers, show the trials until all workers have ended, as a table or in a line; one that is killed is started again."""
     working, restarts, shown = set(range(team.size)), 0, 0.0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         try:
@@ -127,14 +150,14 @@ def _run_workers(team: Workers, spec: SweepSpec, study: optuna.Study, total: int
                         say(f"worker {number} ended with {code} and is started again")
                         team.start(number)
                 if console.is_terminal:
-                    live.update(trial_table(study, spec, total), refresh=True)
+                    live.update(table(), refresh=True)
                 elif time.monotonic() - shown > _LINE_SECONDS:
                     shown = time.monotonic()
-                    say(_line(study, total))
+                    say(line())
                 time.sleep(_REFRESH_SECONDS)
         finally:
             team.stop()
-    say(_line(study, total))
+    say(line())
 
 
 def trial_table(study: optuna.Study, spec: SweepSpec, total: int) -> Table:
@@ -163,27 +186,33 @@ def best_trials(study: optuna.Study) -> Sequence[optuna.trial.FrozenTrial]:
 
 
 def _line(study: optuna.Study, total: int) -> str:
+    best = best_trials(study)
+    found = []
+    if len(best) == 1:
+        found = [f"best {best[0].values[0]:.4f} ({', '.join(f'{k} {_short(v)}' for k, v in best[0].params.items())})"]
+    elif best:
+        found = [f"{len(best)} on the Pareto front"]
+    return progress(study, total, "trials", found)
+
+
+def progress(study: optuna.Study, total: int, what: str, found: Sequence[str] = ()) -> str:
+    """How many trials, called `what`, have ended, how the others are, what was `found`, and the time that is left."""
     import optuna
 
-    trials = trials_of(study)
-    by_state = {state: [t for t in trials if t.state == state] for state in optuna.trial.TrialState}
-    states = optuna.trial.TrialState
-    ended = [*by_state[states.COMPLETE], *by_state[states.PRUNED], *by_state[states.FAIL]]
-    parts = [f"{len(ended)}/{total} trials"]
+    trials, states = trials_of(study), optuna.trial.TrialState
+    by_state = {state: [trial for trial in trials if trial.state == state] for state in states}
+    done = [*by_state[states.COMPLETE], *by_state[states.PRUNED], *by_state[states.FAIL]]
+    parts = [f"{len(done)}/{total} {what}"]
     parts += [
         f"{len(by_state[state])} {state.name.lower()}"
         for state in (states.RUNNING, states.PRUNED, states.FAIL)
         if by_state[state]
     ]
-    best = best_trials(study)
-    if len(best) == 1:
-        parts.append(f"best {best[0].values[0]:.4f} ({', '.join(f'{k} {_short(v)}' for k, v in best[0].params.items())})")
-    elif best:
-        parts.append(f"{len(best)} on the Pareto front")
-    times = [trial.duration.total_seconds() for trial in ended if trial.duration]
-    if times and len(ended) < total:
+    parts += found
+    times = [trial.duration.total_seconds() for trial in done if trial.duration]
+    if times and len(done) < total:
         at_once = max(len(by_state[states.RUNNING]), 1)
-        parts.append(f"about {sum(times) / len(times) * (total - len(ended)) / at_once / 60:.0f} min left")
+        parts.append(f"about {sum(times) / len(times) * (total - len(done)) / at_once / 60:.0f} min left")
     return ", ".join(parts)
 
 

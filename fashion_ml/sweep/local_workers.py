@@ -1,4 +1,4 @@
-"""The workers of a sweep: processes of this machine."""
+"""The workers of a sweep or suite: processes of this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fashion_ml.runtime.parent_process import PARENT
-from fashion_ml.sweep.study import STORAGE
+from fashion_ml.sweep.plan import STORAGE
 
 
 class Workers(Protocol):
@@ -34,8 +34,8 @@ class Workers(Protocol):
 class LocalWorkers:
     """One process for each GPU of this machine, or `size` of them that share the GPUs, or the cores where there is none."""
 
-    def __init__(self, spec_path: Path, url: str, folder: Path, size: int | None, deadline: float | None):
-        self._spec, self._url, self._folder, self._deadline = spec_path, url, folder, deadline
+    def __init__(self, kind: str, spec_path: Path, url: str, folder: Path, size: int | None, deadline: float | None):
+        self._kind, self._spec, self._url, self._folder, self._deadline = kind, spec_path, url, folder, deadline
         self._gpus = visible_gpus()
         self.size = (len(self._gpus) or 1) if size is None else size
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -49,7 +49,7 @@ class LocalWorkers:
             own["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // self.size, 1))
         with self._log(number).open("ab") as log:
             self._processes[number] = subprocess.Popen(
-                worker_command(self._spec, number, self._deadline),
+                worker_command(self._kind, self._spec, number, self._deadline),
                 env={**os.environ, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -79,10 +79,10 @@ class LocalWorkers:
         return self._folder / f"worker_{number}.log"
 
 
-def worker_command(spec_path: Path, number: int, deadline: float | None) -> list[str]:
-    """The command of a worker; the storage is in its environment."""
+def worker_command(kind: str, spec_path: Path, number: int, deadline: float | None) -> list[str]:
+    """The command of a worker of a sweep or suite, its `kind`; the storage is in its environment."""
     left = [] if deadline is None else ["--seconds", f"{max(deadline - time.monotonic(), 0):.0f}"]
-    return [sys.executable, "-m", "fashion_ml", "sweep-worker", str(spec_path), "--worker", str(number), *left]
+    return [sys.executable, "-m", "fashion_ml", f"{kind}-worker", str(spec_path), "--worker", str(number), *left]
 
 
 def visible_gpus() -> list[str]:

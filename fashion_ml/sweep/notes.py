@@ -15,12 +15,7 @@ from fashion_ml.runtime.console import warn
 def check_base(spec: SweepSpec, base: Any) -> None:
     """InputError when its trials would be measured by a toy encoder that nobody asked for; a warning for an alpha that stands still while
     ranks are compared."""
-    if isinstance(base, LoraExperiment):
-        own, model = own_of_lora(base), base.model.base
-    else:
-        own, model = own_of_stargan(base), base.model.vae
-    if base.evaluation.enabled:
-        check_encoder(base.evaluation, own, refuse=model != EMBEDDED)
+    check_experiment(base)
     if spec.confirm.best and not spec.confirm.references and isinstance(base, LoraExperiment):
         _say_few_held(base)
     names = short_names(type(base))
@@ -30,6 +25,16 @@ def check_base(spec: SweepSpec, base: Any) -> None:
             f"network.alpha: is fixed at {base.network.alpha:g} while network.rank is searched, so the scale alpha / rank differs between "
             "trials and ranks are not compared alone; leave alpha out of the experiment and of settings, and it follows the rank"
         )
+
+
+def check_experiment(base: Any) -> None:
+    """InputError when trainings of an experiment would be measured by a toy encoder that nobody asked for."""
+    if isinstance(base, LoraExperiment):
+        own, model = own_of_lora(base), base.model.base
+    else:
+        own, model = own_of_stargan(base), base.model.vae
+    if base.evaluation.enabled:
+        check_encoder(base.evaluation, own, refuse=model != EMBEDDED)
 
 
 def _say_few_held(base: LoraExperiment) -> None:

@@ -1,4 +1,4 @@
-"""The workers of a sweep as tasks of a Ray cluster: Ray places them, gives each its GPU, and runs those of a lost node again."""
+"""The workers of a sweep or suite as tasks of a Ray cluster: Ray places them, gives each its GPU, and runs those of a lost node again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.local_workers import worker_command
-from fashion_ml.sweep.study import STORAGE
+from fashion_ml.sweep.plan import STORAGE
 
 _PASSED = ("MLFLOW_", "FASHION_ML_", "AWS_", "HF_", "TRANSFORMERS_")
 """Environment variables with these beginnings go with the workers."""
@@ -25,7 +25,7 @@ class RayWorkers:
     cluster is missing.
     """
 
-    def __init__(self, spec_path: Path, url: str, folder: Path, size: int | None, deadline: float | None):
+    def __init__(self, kind: str, spec_path: Path, url: str, folder: Path, size: int | None, deadline: float | None):
         try:
             ray: Any = importlib.import_module("ray")
         except ImportError:
@@ -37,7 +37,7 @@ class RayWorkers:
                 f"--launcher: no Ray cluster ({first_line(error)}); start one with ray start --head, or set RAY_ADDRESS"
             ) from None
         self._ray, self._folder = ray, folder
-        self._spec, self._deadline = spec_path.absolute(), deadline
+        self._kind, self._spec, self._deadline = kind, spec_path.absolute(), deadline
         self._environment = {key: value for key, value in os.environ.items() if key.startswith(_PASSED)} | {STORAGE: url}
         gpus = int(ray.cluster_resources().get("GPU", 0))
         self.size = (gpus or 1) if size is None else size
@@ -48,7 +48,7 @@ class RayWorkers:
 
     def start(self, number: int) -> None:
         """As the protocol says."""
-        command = worker_command(self._spec, number, self._deadline)
+        command = worker_command(self._kind, self._spec, number, self._deadline)
         self._tasks[number] = self._task.remote(
             command, str(Path.cwd()), self._environment, str(self._folder / f"worker_{number}.log")
         )

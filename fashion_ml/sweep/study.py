@@ -1,10 +1,8 @@
-"""The study of a sweep: where it is kept, what it holds, and how it is continued."""
+"""The study of a sweep or suite: what it holds, and how it is continued."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,11 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import SweepSpec, flat, read_constraint
+from fashion_ml.config import SweepSpec, read_constraint
+from fashion_ml.config.sweep import Pruner
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, withdraw
+from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec, digest_of
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
@@ -29,34 +29,20 @@ if TYPE_CHECKING:
 SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
 """User attributes: the trial's place among those that were asked for, which its retries keep; why its settings do not work; that another
 trial of the slot counts."""
-STORAGE = "FASHION_ML_STORAGE"
-"""Environment variable: the storage's URL, so that its password is on no command line."""
 _DIGEST, _RUN = "digest", "mlflow_run_id"
 _RETRIES = 20
 
 
-def study_folder(spec: SweepSpec) -> Path:
-    """`outputs/sweeps/<name>`, on each machine."""
-    return (Path("outputs") / "sweeps" / spec.name).absolute()
-
-
-def storage_url(spec: SweepSpec, given: str) -> str:
-    """The storage of a sweep: what is given, else FASHION_ML_STORAGE, else what the file says, else a file in the study's folder.
-
-    A PostgreSQL URL that names no driver gets the one that comes with `fashion-ml[postgres]`.
-    """
-    url = given or os.environ.get(STORAGE) or spec.storage or f"sqlite:///{study_folder(spec) / 'study.db'}"
-    scheme, colon, rest = url.partition("://")
-    return f"postgresql+psycopg{colon}{rest}" if scheme in ("postgresql", "postgres") else url
-
-
 def dashboards() -> list[str]:
     """How to open the studies of the working folder, and that of FASHION_ML_STORAGE, in optuna-dashboard."""
-    urls = [f"sqlite:///{path}" for path in sorted(Path("outputs").glob("sweeps/*/study.db"))]
+    kept = [path for kind in ("sweeps", "suites") for path in sorted(Path("outputs").glob(f"{kind}/*/study.db"))]
+    urls = [f"sqlite:///{path}" for path in kept]
     if os.environ.get(STORAGE):
         urls.append(f'"${STORAGE}"')
     if not urls:
-        return ["No sweeps yet in outputs/sweeps. Make one: fashion-ml sweep sweeps/lora_rank_lr.yaml"]
+        return [
+            "No sweeps yet in outputs/sweeps, nor suites in outputs/suites. Make one: fashion-ml sweep sweeps/lora_rank_lr.yaml"
+        ]
     lines = [f"optuna-dashboard {url} --host 127.0.0.1 --port 8080" for url in urls]
     if find_spec("optuna_dashboard") is None:
         lines.insert(0, "Install it first: pip install optuna-dashboard")
@@ -71,6 +57,18 @@ def measured(trainer: str) -> list[str]:
     return [*own, *latent, *(["val_loss"] if trainer == "lora" else []), "parameters", "training_seconds"]
 
 
+def why_not(name: str, trainer: str) -> str:
+    """Why trials of a trainer cannot be chosen, nor recipes compared, by what is called `name`; empty where they can."""
+    known, row = measured(trainer), row_of(name)
+    if name in known or (row is not None and row.family and trainer in row.by):
+        return ""
+    if row is not None and not row.objective and trainer in row.by:
+        return f"{name!r} is measured, and no trial is to be chosen by it; take weighted_total_loss or a loss"
+    near = difflib.get_close_matches(name, known, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{name!r} is no metric of train {trainer}; {fix}"
+
+
 def directions_of(spec: SweepSpec) -> list[str]:
     """`minimize` or `maximize` for each objective, by the metric's meaning where the file does not say.
 
@@ -78,24 +76,12 @@ def directions_of(spec: SweepSpec) -> list[str]:
     confirmed.
     """
     found, problems = [], []
-    known = measured(spec.trainer)
-
-    def unknown(name: str) -> str:
-        row = _row(name)
-        if name in known or (row is not None and row.family and spec.trainer in row.by):
-            return ""
-        if row is not None and not row.objective and spec.trainer in row.by:
-            return f"{name!r} is measured, and no trial is to be chosen by it; take weighted_total_loss or a loss"
-        near = difflib.get_close_matches(name, known, n=1)
-        fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        return f"{name!r} is no metric of train {spec.trainer}; {fix}"
-
-    reasons = [unknown(read_constraint(text)[0]) for text in spec.constraints]
+    reasons = [why_not(read_constraint(text)[0], spec.trainer) for text in spec.constraints]
     problems += [f"constraints: {why}" for why in reasons if why]
     for objective in spec.objectives:
-        row = _row(objective.metric.removeprefix("latent_"))
+        row = row_of(objective.metric.removeprefix("latent_"))
         paired, way = row is not None and row.of_sets is None, row.better if row else "lower"
-        if why := unknown(objective.metric):
+        if why := why_not(objective.metric, spec.trainer):
             problems.append(f"objectives: {why}")
         elif not way and objective.direction is None:
             problems.append(f"objectives: of {objective.metric!r} neither more nor less is better; give its direction")
@@ -109,34 +95,50 @@ def directions_of(spec: SweepSpec) -> list[str]:
     return found
 
 
-def _row(name: str) -> Metric | None:
+def row_of(name: str) -> Metric | None:
+    """The registry's row of a metric; None of what a training measures, and of what there is not."""
     try:
         return metric_of(name)
-    except KeyError:  # measured by the training: val_loss, parameters
+    except KeyError:
         return None
 
 
+def plan_of(spec: SweepSpec, base: Any) -> Plan:
+    """The study of a sweep; InputError as of `directions_of`."""
+    tree = spec.model_dump(mode="json", include={"search_space", "objectives", "seeds", "constraints"})
+    slots = {number: Slot(params) for number, params in enumerate(planned(spec))}
+    digest = digest_of(tree, base)
+    return Plan(spec, directions_of(spec), slots, digest, "experiment, search space or objective", spec.pruner)
+
+
 def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.Study:
+    """The study of a sweep in a storage, as `open_planned` has it."""
+    study = open_planned(plan_of(spec, base), url, create=create)
+    study.sampler = sampler_of(spec, 0)
+    return study
+
+
+def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     """The study in a storage.
 
-    InputError when the storage cannot be used, when the study is to be there and is not, or when it was begun with another experiment or
-    search space.
+    InputError when the storage cannot be used, when the study is to be there and is not, or when it was begun with another plan.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are called that since 2021
-    missing = f"--storage: holds no study {spec.name!r}; begin it with fashion-ml sweep, --workers 0 begins it only"
+    spec = plan.spec
+    missing = f"--storage: holds no study {spec.name!r}; begin it with fashion-ml {spec.kind}, --workers 0 begins it only"
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
     if file is not None and create:
         file.parent.mkdir(parents=True, exist_ok=True)
     elif file is not None and not file.is_file():
         raise InputError(missing)
-    directions = directions_of(spec)
-    options: dict[str, Any] = {"study_name": spec.name, "pruner": _pruner(spec)}
+    options: dict[str, Any] = {"study_name": spec.name, "pruner": _pruner(plan.pruner)}
     try:
         storage = _storage(spec, url)
         if create:
+            directions = list(plan.directions)
             study = optuna.create_study(storage=storage, directions=directions, load_if_exists=True, **options)
         else:
             study = optuna.load_study(storage=storage, **options)
@@ -149,14 +151,12 @@ def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.
             else "give a SQLAlchemy URL whose driver is installed"
         )
         raise InputError(f"--storage: {hidden(url)!r} cannot be used ({first_line(error)[:200]}); {fix}") from error
-    study.sampler = sampler_of(spec, 0)
-    digest = _digest(spec, base)
     before = study.user_attrs.get(_DIGEST)
     if before is None:
-        study.set_user_attr(_DIGEST, digest)
-    elif before != digest:
+        study.set_user_attr(_DIGEST, plan.digest)
+    elif before != plan.digest:
         raise InputError(
-            f"name: the study {spec.name!r} was begun with another experiment, search space or objective; give this sweep another name"
+            f"name: the study {spec.name!r} was begun with another {plan.shared}; give this {spec.kind} another name"
         )
     return study
 
@@ -170,21 +170,25 @@ def planned(spec: SweepSpec) -> list[dict[str, Any]]:
 
 
 def ask_for(study: optuna.Study, spec: SweepSpec) -> int:
-    """Queue trials so that every wanted slot has one, and take back those beyond that still wait; returns how many slots there are.
+    """Queue the trials of a sweep, as `queue` has it."""
+    return queue(study, {number: Slot(params) for number, params in enumerate(planned(spec))})
+
+
+def queue(study: optuna.Study, wanted: Mapping[int, Slot]) -> int:
+    """Queue trials so that every wanted slot has one, and take back others that still wait; returns how many slots there are.
 
     Two processes that do so at once may queue a slot twice; `is_slot_owner` decides which of the two is run.
     """
     import optuna
 
-    wanted = planned(spec)
     for trial in study.get_trials(deepcopy=False):
-        if trial.state == optuna.trial.TrialState.WAITING and trial.user_attrs.get(SLOT, -1) >= len(wanted):
+        if trial.state == optuna.trial.TrialState.WAITING and trial.user_attrs.get(SLOT, -1) not in wanted:
             withdraw(study, trial, SURPLUS)
     there = set(by_slot(study))
-    for slot, params in enumerate(wanted):
-        if slot not in there:
-            study.enqueue_trial(params, user_attrs={SLOT: slot})
-    return max(len(wanted), len(there))
+    for number, slot in wanted.items():
+        if number not in there:
+            study.enqueue_trial(dict(slot.settings), user_attrs={**slot.attributes, SLOT: number})
+    return len({*wanted, *there})
 
 
 def by_slot(study: optuna.Study) -> dict[int, list[optuna.trial.FrozenTrial]]:
@@ -262,9 +266,7 @@ def run_of(study: optuna.Study) -> str:
 def begun_run_of(study: optuna.Study) -> str:
     """The id of the study's MLflow run. InputError when it has none yet."""
     if not run_of(study):
-        raise InputError(
-            f"--storage: the study {study.study_name!r} has no run yet; begin it with fashion-ml sweep --workers 0"
-        )
+        raise InputError(f"--storage: the study {study.study_name!r} has no run yet; begin it with --workers 0")
     return run_of(study)
 
 
@@ -273,7 +275,7 @@ def set_run(study: optuna.Study, run_id: str) -> None:
     study.set_user_attr(_RUN, run_id)
 
 
-def _storage(spec: SweepSpec, url: str) -> optuna.storages.RDBStorage:
+def _storage(spec: Spec, url: str) -> optuna.storages.RDBStorage:
     import optuna
 
     options: Mapping[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
@@ -303,10 +305,9 @@ def sampler_of(spec: SweepSpec, slot: int) -> optuna.samplers.BaseSampler:
     return samplers.RandomSampler(seed=seed)  # a grid is queued setting by setting
 
 
-def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
+def _pruner(settings: Pruner) -> optuna.pruners.BasePruner:
     from optuna import pruners
 
-    settings = spec.pruner
     if settings.name == "median":
         return pruners.MedianPruner(n_startup_trials=settings.startup_trials)
     if settings.name == "hyperband":
@@ -314,10 +315,3 @@ def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
     if settings.name == "wilcoxon":
         return pruners.WilcoxonPruner(p_threshold=settings.p_threshold, n_startup_steps=4)
     return pruners.NopPruner()
-
-
-def _digest(spec: SweepSpec, base: Any) -> str:
-    """What trials of one study must share."""
-    tree = spec.model_dump(mode="json", include={"search_space", "objectives", "seeds", "constraints"})
-    text = json.dumps([tree, {key: str(value) for key, value in flat(base).items()}], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

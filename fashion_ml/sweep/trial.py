@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ _LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _STOP_SECONDS = 0.2, 5.0, 60.0
 _WATCHED = {"median": "val_loss", "hyperband": "val_loss", "wilcoxon": "image"}
 
 
+EVALUATIONS = "evaluations"
+"""User attribute: the runs of a trial's evaluations."""
 PROCESS_SECONDS = "process_seconds"
 """User attribute: how long the training processes of a trial have run; the rest of its time is the sweep's own."""
 
@@ -78,6 +81,86 @@ class TrainingProcess:
             os.killpg(self._process.pid, number)
 
 
+@contextmanager
+def own_slot(trial: optuna.Trial) -> Iterator[None]:
+    """Around the work of a trial: TrialError where another one of its slot counts; why its settings do not work is kept with it."""
+    if SLOT not in trial.user_attrs or not is_slot_owner(trial.study, trial):
+        trial.set_user_attr(SURPLUS, True)
+        raise TrialError("surplus: another trial of its slot has ended, or goes on")
+    try:
+        yield
+    except TrialTakenError:
+        raise
+    except TrialError as error:
+        trial.set_user_attr(ERROR, str(error)[:2000])
+        raise
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that a trial wants."""
+
+    trainer: str
+    base_yaml: Path
+    settings: Mapping[str, str]
+    """Over the base."""
+    folder: Path
+    name: str
+    """Of its run."""
+    tags: Mapping[str, str]
+    seed: int
+    identity: Mapping[str, str]
+    """What it is beside its study and settings: another one's files are never its own."""
+
+
+def trained(trial: optuna.Trial, training: Training, parent: TrackedRun, study_run: str, watched: str | None) -> dict[str, Any]:
+    """The facts of a training of a trial, below the run `parent`; one that was cut off goes on, one that is there is not repeated.
+
+    `study_run` is the id of the study's run, `watched` what a pruner looks at.
+    """
+    folder = own_folder(training.folder, {"study": study_run, **training.identity, **training.settings})
+    run_id = _run_of(trial, training, folder, parent)
+    try:
+        return run_training(
+            training.trainer,
+            training.base_yaml,
+            training.settings,
+            folder,
+            run_id,
+            parent.experiment_id,
+            lambda process: _watch(process, trial, watched),
+        )
+    except (TrialTakenError, KeyboardInterrupt):
+        raise  # its run is another worker's now, or goes on later
+    except Exception as error:
+        pruned = _is_pruned(error)
+        if pruned:
+            trial.set_user_attr("stopped", str(error)[:2000])
+        if pruned or isinstance(error, TrialError):
+            parent.close_child(run_id, "KILLED" if pruned else "FAILED", str(error))
+        raise
+
+
+def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: TrackedRun) -> str:
+    """The MLflow run of a training: that of its folder, that which an earlier try began, or a new one.
+
+    A run whose files are on another machine is closed, so that no point is logged twice.
+    """
+    key, note = f"run_{training.seed}", folder / "run" / "run.json"
+    before = str(trial.user_attrs.get(key, ""))
+    here = str(json.loads(note.read_text(encoding="utf-8"))["run_id"]) if note.is_file() else ""
+    if before and before != here and (here or parent.begun(before)):
+        lost = "its worker was lost with its files; the trial goes on in another run"
+        parent.close_child(before, "KILLED", lost)
+        before = ""
+    run_id = here or before
+    if not run_id:
+        device = os.environ.get("CUDA_VISIBLE_DEVICES")
+        run_id = parent.child(training.name, {**training.tags, **({"device": device} if device else {})}).run_id
+    trial.set_user_attr(key, run_id)
+    return run_id
+
+
 class TrialRunner:
     """The objective of a sweep: call it with an Optuna trial, get its value, or values."""
 
@@ -89,17 +172,9 @@ class TrialRunner:
 
         Anything else that is raised has cut the trial off, and it is queued again.
         """
-        if SLOT not in trial.user_attrs or not is_slot_owner(trial.study, trial):
-            trial.set_user_attr(SURPLUS, True)
-            raise TrialError("surplus: another trial of its slot has ended, or goes on")
-        trial.study.sampler = sampler_of(self._spec, trial.user_attrs[SLOT])
-        try:
+        with own_slot(trial):
+            trial.study.sampler = sampler_of(self._spec, trial.user_attrs[SLOT])
             return self._value(trial)
-        except TrialTakenError:
-            raise
-        except TrialError as error:
-            trial.set_user_attr(ERROR, str(error)[:2000])
-            raise
 
     def _value(self, trial: optuna.Trial) -> float | list[float]:
         params = suggest(trial, self._spec.search_space)
@@ -107,62 +182,27 @@ class TrialRunner:
         known = [values_of(one) for one in facts]
         for text in self._spec.constraints:
             name, sign, bound = read_constraint(text)
-            value = _mean(known, name, text)
+            value = mean_of(known, name, text)
             trial.set_constraint(text, value - bound if sign == "<=" else bound - value)
-        values = [_mean(known, objective.metric, "objectives") for objective in self._spec.objectives]
-        trial.set_user_attr("evaluations", [one["evaluation"]["run_id"] for one in facts if one["evaluation"]])
+        values = [mean_of(known, objective.metric, "objectives") for objective in self._spec.objectives]
+        trial.set_user_attr(EVALUATIONS, [one["evaluation"]["run_id"] for one in facts if one["evaluation"]])
         return values if len(values) > 1 else values[0]
 
     def train(self, trial: optuna.Trial, params: Mapping[str, Any], seed: int, *, prune: bool) -> dict[str, Any]:
-        """The facts of a training of a trial with one seed; one that was cut off goes on, one that is there is not repeated."""
+        """The facts of a training of a trial with one seed, as `trained` has them."""
         slot = trial.user_attrs[SLOT]
-        settings = as_overrides({**params, "training.seed": seed, **references_of_search(self._spec)})
-        folder = own_folder(self._folder / f"trial_{slot:04d}" / f"seed_{seed}", {"study": self._parent.run_id, **settings})
-        run_id = self._run_of(trial, params, seed, folder)
+        training = Training(
+            trainer=self._spec.trainer,
+            base_yaml=self._base_yaml,
+            settings=as_overrides({**params, "training.seed": seed, **references_of_search(self._spec)}),
+            folder=self._folder / f"trial_{slot:04d}" / f"seed_{seed}",
+            name=f"{self._spec.name} {slot}",
+            tags={"sweep": self._spec.name, "trial": str(slot), **{f"searched.{k}": str(v) for k, v in params.items()}},
+            seed=seed,
+            identity={},
+        )
         watched = _WATCHED.get(self._spec.pruner.name) if prune else None
-        try:
-            return run_training(
-                self._spec.trainer,
-                self._base_yaml,
-                settings,
-                folder,
-                run_id,
-                self._parent.experiment_id,
-                lambda process: _watch(process, trial, watched),
-            )
-        except (TrialTakenError, KeyboardInterrupt):
-            raise  # its run is another worker's now, or goes on later
-        except Exception as error:
-            pruned = _is_pruned(error)
-            if pruned:
-                trial.set_user_attr("stopped", str(error)[:2000])
-            if pruned or isinstance(error, TrialError):
-                self._parent.close_child(run_id, "KILLED" if pruned else "FAILED", str(error))
-            raise
-
-    def _run_of(self, trial: optuna.Trial, params: Mapping[str, Any], seed: int, folder: Path) -> str:
-        """The MLflow run of a training: that of its folder, that which an earlier try began, or a new one.
-
-        A run whose files are on another machine is closed, so that no point is logged twice.
-        """
-        key, note = f"run_{seed}", folder / "run" / "run.json"
-        before = str(trial.user_attrs.get(key, ""))
-        here = str(json.loads(note.read_text(encoding="utf-8"))["run_id"]) if note.is_file() else ""
-        if before and before != here and (here or self._parent.begun(before)):
-            lost = "its worker was lost with its files; the trial goes on in another run"
-            self._parent.close_child(before, "KILLED", lost)
-            before = ""
-        run_id = here or before
-        if not run_id:
-            tags = {
-                "sweep": self._spec.name,
-                "trial": str(trial.user_attrs[SLOT]),
-                **({"device": device} if (device := os.environ.get("CUDA_VISIBLE_DEVICES")) else {}),
-                **{f"searched.{k}": str(v) for k, v in params.items()},
-            }
-            run_id = self._parent.child(f"{self._spec.name} {trial.user_attrs[SLOT]}", tags).run_id
-        trial.set_user_attr(key, run_id)
-        return run_id
+        return trained(trial, training, self._parent, self._parent.run_id, watched)
 
 
 def references_of_search(spec: SweepSpec) -> dict[str, str]:
@@ -248,7 +288,8 @@ def values_of(facts: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _mean(known: Sequence[Mapping[str, float]], name: str, field: str) -> float:
+def mean_of(known: Sequence[Mapping[str, float]], name: str, field: str) -> float:
+    """The mean of a value over trainings. TrialError, after the `field` that names it, where one has not measured it."""
     if any(name not in one for one in known):
         raise TrialError(f"{field}: {name!r} was not measured; there are {', '.join(sorted(known[0]))}")
     return sum(one[name] for one in known) / len(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,30 @@ _TROUBLES = 5
 
 
 def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, deadline: float | None = None) -> None:
-    """Run trials until none waits and none runs; a trial whose worker died is taken over. Nothing begins after `deadline`
-    (`time.monotonic()`). InputError when the study has not been begun."""
-    import optuna
-
+    """Run the trials of a sweep, as `take_trials` has it. InputError when the study has not been begun."""
     from fashion_ml.tracking.run import attach_id
 
     study = open_study(spec, base, url, create=False)
     run = attach_id(begun_run_of(study))
     runner = TrialRunner(spec, write_base(base, folder), folder / "trials", run)
+    take_trials(study, runner, spec.heartbeat_seconds, deadline=deadline)
+
+
+def take_trials(
+    study: optuna.Study,
+    runner: Callable[[optuna.Trial], Any],
+    heartbeat_seconds: int,
+    *,
+    deadline: float | None = None,
+    more: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run trials until none waits and none runs; a trial whose worker died is taken over. Nothing begins after `deadline`
+    (`time.monotonic()`). When none is left `more` may queue others; it says whether there are any."""
+    import optuna
+
     troubles = 0
     while deadline is None or time.monotonic() < deadline:
-        queue_again(study, 4 * spec.heartbeat_seconds)
+        queue_again(study, 4 * heartbeat_seconds)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         if optuna.trial.TrialState.WAITING in states:
             try:
@@ -50,14 +63,14 @@ def work(spec: SweepSpec, base: Any, url: str, folder: Path, *, deadline: float 
                 time.sleep(_TROUBLE_SECONDS)
         elif optuna.trial.TrialState.RUNNING in states:  # another worker's, which may yet die
             time.sleep(_IDLE_SECONDS)
-        else:
+        elif not more():
             return
 
 
-def write_base(base: Any, folder: Path) -> Path:
-    """The base experiment as a file for the trainings."""
+def write_base(base: Any, folder: Path, name: str = "base.yaml") -> Path:
+    """A base experiment as a file for the trainings."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "base.yaml"
+    path = folder / name
     write_text(path, to_yaml(base))
     return path
 

@@ -16,8 +16,9 @@ from fashion_ml.config import SweepSpec, load_sweep
 from fashion_ml.errors import InputError
 from fashion_ml.sweep import confirm as confirm_module
 from fashion_ml.sweep import launch, local_workers
+from fashion_ml.sweep.plan import storage_url, study_folder
 from fashion_ml.sweep.space import grid, suggest
-from fashion_ml.sweep.study import ask_for, directions_of, open_study, planned, sampler_of, set_run, storage_url, study_folder
+from fashion_ml.sweep.study import ask_for, directions_of, open_study, planned, sampler_of, set_run
 from fashion_ml.sweep.trial import TrialRunner, references_of_search
 from tests.unit.config.leaves import leaves, repeated
 

@@ -1,0 +1,130 @@
+"""`fashion-ml suite`, `suite-worker` and `suite-report`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
+
+Spec = Annotated[Path, typer.Argument(metavar="FILE", help="Suite YAML, such as suites/lora_rank.yaml.")]
+Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/suites.")]
+
+
+def suite(
+    spec: Spec,
+    workers: Annotated[
+        str, option("--workers", help="Trainings at once; one for each GPU when not given. 0 only queues the trainings.")
+    ] = "",
+    storage: Storage = "",
+    launcher: Annotated[str, option("--launcher", help="local, or ray: workers on the Ray cluster of RAY_ADDRESS.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    json: Json = "",
+) -> None:
+    """Compare recipes over training seeds: begin the suite of a file, or go on with it."""
+    check_json(json)
+    from fashion_ml.errors import InputError
+
+    path, loaded, experiments = _read(spec)
+    from fashion_ml.sweep.plan import storage_url
+
+    url, launcher = storage_url(loaded, storage), launcher or "local"
+    if launcher not in ("local", "ray"):
+        raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
+    count = whole(workers, "--workers") if workers else None
+    if dry_run:
+        _say_plan(loaded, experiments, url)
+        return
+    from fashion_ml.sweep.suite import run_suite
+    from fashion_ml.sweep.suite_study import trainings_of
+
+    outcome = run_suite(loaded, experiments, path, url, workers=count, launcher=launcher)
+    facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
+    counts = {"complete": outcome.complete, "failed": outcome.failed, "left": outcome.left}
+    write_json(json, {**facts, **counts})
+    there = {one.recipe for one in trainings_of(outcome.study) if one.value is not None}
+    comparable = loaded.against() in there and len(there) > 1
+    if comparable:
+        report_suite(loaded, outcome.study, outcome.folder, {**facts, **counts}, json)
+    say(f"Run       {outcome.run_id}")
+    say(f"Trainings {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
+    if outcome.failed:
+        say(f"          each is its run's tag error, and in {outcome.folder / 'trainings'}")
+    if not comparable and not outcome.left:
+        say(f"Nothing can be compared: {'no other recipe' if loaded.against() in there else loaded.against()} has a training")
+        raise typer.Exit(1)
+
+
+def suite_worker(
+    spec: Spec,
+    storage: Storage = "",
+    worker: Annotated[str, option("--worker", help="Number of this worker, for its log alone.")] = "",
+    seconds: Annotated[str, option("--seconds", help="Begin no training after so many seconds.")] = "",
+) -> None:
+    """Take trainings from a suite that was begun elsewhere, until none is left. Needs the same storage and MLFLOW_TRACKING_URI."""
+    _, loaded, experiments = _read(spec)
+    from fashion_ml.sweep.plan import storage_url, study_folder
+    from fashion_ml.sweep.suite import work_on_suite
+
+    limit = whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
+    deadline = None if limit is None else time.monotonic() + limit
+    say(f"worker {worker or os.getpid()} of suite {loaded.name}")
+    work_on_suite(loaded, experiments, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
+
+
+def suite_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
+    """Compare the recipes of a suite by the trainings that have ended so far, and write its report."""
+    check_json(json)
+    _, loaded, experiments = _read(spec)
+    from fashion_ml.sweep.plan import storage_url, study_folder
+    from fashion_ml.sweep.study import begun_run_of, open_planned
+    from fashion_ml.sweep.suite_study import plan_of_suite
+
+    study = open_planned(plan_of_suite(loaded, experiments), storage_url(loaded, storage), create=False)
+    report_suite(loaded, study, study_folder(loaded), {"run_id": begun_run_of(study), "study": loaded.name}, json)
+
+
+def report_suite(spec: Any, study: Any, folder: Path, facts: dict[str, Any], json: str) -> None:
+    """Comparison and report, into the folder, the suite's run and `json`, and the lines that say what came out."""
+    from fashion_ml.sweep.suite_results import write_results
+
+    results = write_results(spec, study, folder)
+    write_json(json, {**facts, **results.facts})
+    for line in results.lines:
+        say(line)
+    say(f"Report    {folder / 'report'}")
+
+
+def _read(spec: Path) -> tuple[Path, Any, dict[str, Any]]:
+    """The file, its suite and the experiment of each recipe, all checked."""
+    from fashion_ml.config.shipped_files import given_or_shipped
+    from fashion_ml.sweep.notes import check_experiment
+    from fashion_ml.sweep.suite_study import read_suite
+
+    path = given_or_shipped(spec)
+    loaded, experiments = read_suite(path)
+    check_experiment(next(iter(experiments.values())))  # all are measured in one way
+    return path, loaded, experiments
+
+
+def _say_plan(spec: Any, experiments: dict[str, Any], url: str) -> None:
+    """What would be trained."""
+    from fashion_ml.config import differing, flat
+    from fashion_ml.sweep.study import hidden
+    from fashion_ml.sweep.suite_study import plan_of_suite, time_known
+
+    more = f", up to {len(spec.every_seed())} where that decides nothing" if len(spec.every_seed()) > len(spec.seeds) else ""
+    number = len(experiments) * len(spec.seeds)
+    say(
+        f"Suite {spec.name}: {len(experiments)} recipes x seeds {', '.join(map(str, spec.seeds))}{more}: {number} trainings of train "
+        f"{spec.trainer}, compared by {spec.metric} with {spec.against()}, in {hidden(url)}"
+    )
+    different = differing(experiments, spec.against())
+    keys = list(dict.fromkeys(key for each in different.values() for key in each))
+    rows = [[name, *(str(flat(one).get(key, "")) for key in keys)] for name, one in experiments.items()]
+    table(["recipe", *keys], rows, left=1)
+    say(time_known(plan_of_suite(spec, experiments), url))
