@@ -12,6 +12,7 @@ from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.settings import Setting, evaluation_settings, settings_of
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.config.subsets import Subset
+from fashion_ml.config.suite import SuiteRecipe, SuiteSpec
 from fashion_ml.config.sweep import Dimension, Objective, SweepSpec
 
 PLACE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -36,7 +37,14 @@ A run may be resumed with another value of the settings marked ↻; the others d
 def settings_table() -> str:
     """The text of docs/settings.md."""
     return "\n".join(
-        [_HEAD, *_experiment("LoRA", LoraExperiment), *_experiment("StarGAN", StarganExperiment), *_again(), *_sweep()]
+        [
+            _HEAD,
+            *_experiment("LoRA", LoraExperiment),
+            *_experiment("StarGAN", StarganExperiment),
+            *_again(),
+            *_sweep(),
+            *_suite(),
+        ]
     )
 
 
@@ -87,6 +95,13 @@ def _sweep() -> Iterator[str]:
     for heading, kind in (("search_space, for each setting", Dimension), ("objectives, each", Objective)):
         yield f"### {heading}\n\n{_about(kind)}\n"
         yield from _table(settings_of(kind))
+
+
+def _suite() -> Iterator[str]:
+    yield f"## Suite files: `fashion-ml suite`\n\n{_about(SuiteSpec)} See `suites/`.\n"
+    yield from _table(settings_of(SuiteSpec))
+    yield f"### recipes, each\n\n{_about(SuiteRecipe)}\n"
+    yield from _table(settings_of(SuiteRecipe))
 
 
 def _table(settings: Iterable[Setting], *, names: bool = False) -> Iterator[str]:

@@ -132,7 +132,7 @@ def suite_experiments(spec: SuiteSpec, path: Path) -> dict[str, Any]:
     everywhere = [one for one in next(iter(said.values()), []) if len(said) > 1 and all(one in each for each in said.values())]
     problems += everywhere
     problems += [f"recipes.{name}: {one}" for name, each in said.items() for one in each if one not in everywhere]
-    if not said:
+    if found and not said:
         problems += [*_measured_alike(spec, found), *_twice(spec, found)]
     if problems:
         raise InputError(list(dict.fromkeys(problems)))

@@ -86,7 +86,8 @@ def slots_of(spec: SuiteSpec, seeds: Sequence[int], recipes: Sequence[str] | Non
     return {
         every.index(seed) * len(names) + names.index(name): Slot(attributes={RECIPE: name, SEED: seed})
         for seed in seeds
-        for name in (names if recipes is None else recipes)
+        for name in names
+        if recipes is None or name in recipes
     }
 
 
