@@ -12,6 +12,7 @@ from PIL import Image
 
 from fashion_ml.embedded import domains
 from tests.runs.command import Command
+from tests.runs.test_suite import SPEC as SUITE
 from tests.runs.test_sweep import SPEC
 
 NO_RUN = "0" * 32
@@ -40,6 +41,17 @@ def prepared(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "broken.toml": "[train\n",
         "metric.yaml": yaml.safe_dump({**SPEC, "objectives": [{"metric": "beauty"}], "confirm": {"best": 0}}),
     }
+    first = {"rank 2": {"settings": {"rank": 2}}}
+    suites = {
+        "suite.yaml": {},
+        "seeds.yaml": {"seeds": [0, 1]},
+        "baseline.yaml": {"baseline": "none"},
+        "kid.yaml": {"metric": "kid"},
+        "twice.yaml": {"recipes": {**first, "fast": {"settings": {"network.rank": 2}}}},
+        "seeded.yaml": {"recipes": {**first, "fast": {"settings": {"seed": 4}}}},
+        "measured.yaml": {"recipes": {**first, "fast": {"settings": {"rank": 4, "evaluation.seed": 5}}}},
+    }
+    texts |= {name: yaml.safe_dump({**SUITE, **changes}, sort_keys=False) for name, changes in suites.items()}
     for name, text in texts.items():
         (workdir / name).write_text(text, encoding="utf-8")
     (workdir / "latin.yaml").write_bytes("name: caf\xe9\n".encode("latin-1"))
