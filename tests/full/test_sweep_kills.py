@@ -26,14 +26,14 @@ SETTINGS = {"training.max_train_steps": 12, "training.save_state_minutes": 0.01,
 
 
 def role(process: psutil.Process) -> str:
-    """`parent`, `worker` or `training` of a sweep, or nothing."""
+    """`parent`, `worker` or `training` of a sweep or suite, or nothing."""
     words = process.cmdline()
-    kinds = {"sweep": "parent", "sweep-worker": "worker", "train": "training"}
+    kinds = {"sweep": "parent", "sweep-worker": "worker", "suite": "parent", "suite-worker": "worker", "train": "training"}
     return kinds.get(words[3], "") if words[1:3] == ["-m", "fashion_ml"] and len(words) > 3 else ""
 
 
 def victims(folder: Path) -> dict[str, list[psutil.Process]]:
-    """The running processes of the sweep in a folder."""
+    """The running processes of the sweep or suite in a folder."""
     found: dict[str, list[psutil.Process]] = {"parent": [], "worker": [], "training": []}
     for process in psutil.process_iter():
         try:
