@@ -118,6 +118,7 @@ class Model(Section):
     kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last."""
 
 
+Precision = Literal["auto", "no", "fp16", "bf16"]
 Score = Annotated[Literal["cosine", "attributes"], AnyCase]
 
 
@@ -188,7 +189,10 @@ class Evaluation(Section):
     guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 7.5
     """Classifier-free guidance."""
     batch_size: Annotated[Positive, Names(own=False)] = 4
-    """Images generated at once; changes speed and memory."""
+    """Images generated at once; changes speed and memory. Where they do not fit into the GPU's memory, half as many."""
+    precision: Annotated[Precision, Names(own=False)] = "auto"
+    """What the UNet and the VAE compute images in; samplers and text encoder stay float32. `auto`: on a GPU bf16, or fp16 where it has no bf16;
+    float32 on a CPU. `no` is float32, without TF32; with fp16 the VAE stays float32, in which it does not overflow."""
     encoder: Text = "embedded"
     """FashionCLIP: `embedded`; open_clip's `hf-hub:OWNER/NAME` (uses the network), `local-dir:FOLDER` or `ARCHITECTURE@FILE`; or a folder or
     hub id in transformers' form, such as `patrickjohncyh/fashion-clip`."""

@@ -154,6 +154,8 @@ class GanEvaluation(Section):
     confirms by the other. Views of one garment (by name) are on one side."""
     vae: Annotated[Text | None, Names(own=False)] = None
     """VAE that decodes what is measured instead of `model.vae`, which grids during training keep; of the same channels and factor."""
+    precision: Annotated[Literal["auto", "no", "bf16"], Names(own=False)] = "auto"
+    """What VAEs decode pictures in, those of grids too: `auto` is bf16 on a GPU that has it, and float32 elsewhere; `no` is float32."""
     seed: Annotated[NotNegativeInt, Names(own=False)] = 0
     """Seed of the latent styles."""
     styles: Annotated[int, Field(ge=2)] = 10

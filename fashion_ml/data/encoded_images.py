@@ -22,6 +22,12 @@ from fashion_ml.runtime.console import bar
 _PREPROCESSING = "lanczos, centre crop, 1"
 
 
+def _kind_of_device(encoder: Any) -> dict[str, str]:
+    """For the keys of what it encodes: a GPU rounds the last digits otherwise, so that a cache holds both. Of a CPU nothing, as ever."""
+    kind = next(encoder.parameters()).device.type
+    return {} if kind == "cpu" else {"device": f"{kind} float32"}
+
+
 class EncodedImages:
     """The images of one data set by index, each at its own size."""
 
@@ -36,6 +42,7 @@ class EncodedImages:
         self.items, self.sizes = list(items), list(sizes)
         self._pipeline, self._cache, self._vae = pipeline, cache, vae_sha256
         self._channels, self._factor = pipeline.vae.config.latent_channels, vae_factor(pipeline)
+        self._device = _kind_of_device(pipeline.vae)
 
     def latent_shape(self, index: int) -> tuple[int, int, int]:
         """Channels, height and width of an image's latents."""
@@ -72,6 +79,7 @@ class EncodedImages:
             size=self.sizes[index],
             mirrored=mirrored,
             preprocessing=_PREPROCESSING,
+            **self._device,
         )
 
     def _encode(self, index: int, mirrored: bool) -> Tensors:
@@ -85,6 +93,7 @@ class EncodedCaptions:
 
     def __init__(self, pipeline: Any, cache: TensorCache | None, text_encoder_sha256: str, settings: TextSettings = USUAL):
         self._pipeline, self._cache, self._encoder, self._settings = pipeline, cache, text_encoder_sha256, settings
+        self._device = _kind_of_device(pipeline.text_encoder)
 
     def embeddings(self, captions: Sequence[str]) -> torch.Tensor:
         """(B, L, D), float32, on the CPU; L = 77 and D = 768 for SD 1.5, and L = 152 and 227 for 150 and 225 tokens."""
@@ -113,4 +122,4 @@ class EncodedCaptions:
     def _key(self, caption: str) -> str:
         """Of the usual settings none is in it, so that caches from before there were such settings still serve."""
         sha256 = hashlib.sha256(caption.encode()).hexdigest()
-        return key_of(caption=sha256, text_encoder=self._encoder, **self._settings.unusual())
+        return key_of(caption=sha256, text_encoder=self._encoder, **self._settings.unusual(), **self._device)

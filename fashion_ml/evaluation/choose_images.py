@@ -12,12 +12,12 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.evaluation.choose import Candidate
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate
-from fashion_ml.evaluation.lora_plan import Plan
+from fashion_ml.evaluation.lora_plan import Plan, put_on
 from fashion_ml.evaluation.measure import measure_arm
 from fashion_ml.evaluation.ruler import RealPictures, look_with_encoder
 from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.metrics.registry import LOSSES, TOTAL
-from fashion_ml.models.applied_lora import apply_lora
+from fashion_ml.models.applied_lora import AppliedLora
 from fashion_ml.runtime.console import Bar
 
 
@@ -92,8 +92,12 @@ class Losses:
         path = self.files[candidate.file]
         if path != self.plan.lora:
             self.plan.applied.remove()
-            self.plan = replace(self.plan, lora=path, applied=apply_lora(self.plan.pipeline, path))
+            self.plan = replace(self.plan, lora=path, applied=self._put_on(path))
         self.plan.applied.set_strength(candidate.strength)
+
+    def _put_on(self, path: Path) -> AppliedLora:
+        pipeline, precision = self.plan.pipeline, self.plan.config.evaluation.precision
+        return put_on(pipeline, path, pipeline.device, precision)
 
     def _folder(self, stem: str, name: str, key: str) -> ImageFolder:
         """The folder of images of that key that is there, else a new one beside those of other keys."""

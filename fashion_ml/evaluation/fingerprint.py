@@ -32,6 +32,7 @@ _ONCE_ONLY: Mapping[str, Any] = {
     "token_free_base": False,
     "negative_prompt": "",
     "vae_sha256": None,
+    "precision": "no",
     "free_prompts": None,
     "fashion_clip_score": "cosine",
     "dino": None,
@@ -112,6 +113,7 @@ def evaluation_facts(
         "images_per_reference": settings.images_per_reference,
         "negative_prompt": settings.negative_prompt,
         "vae_sha256": vae_sha256,
+        "precision": "no" if settings.precision == "auto" else settings.precision,  # a plan has settled what auto is on a GPU
         "sampler": sampler,
         "scheduler": scheduler_facts(scheduler),
         "num_inference_steps": settings.num_inference_steps,

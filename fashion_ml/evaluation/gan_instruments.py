@@ -49,6 +49,11 @@ class GanInstruments:
             for place, image in enumerate(images)
         ]
 
+    def leave_gpu(self) -> None:
+        """Send the encoder to the CPU, until it computes again."""
+        if self.encoder is not None:
+            self.encoder.leave_gpu()
+
     def facts(self) -> dict[str, Any]:
         """What decides numbers beside the encoder and the metrics."""
         return {"fashion_clip_score": self.score, "dino": self.dino.facts() if self.dino else None}
@@ -59,4 +64,6 @@ def read_gan_instruments(settings: GanEvaluation) -> GanInstruments:
     encoder = read_encoder(settings.encoder, settings.without)
     counts = encoder is not None and settings.fashion_clip_score == "attributes"
     reader = attribute_reader(settings.attributes, encoder) if encoder is not None and counts else None
-    return GanInstruments(encoder, reader, read_dino(settings.dino), settings.fashion_clip_score)
+    instruments = GanInstruments(encoder, reader, read_dino(settings.dino), settings.fashion_clip_score)
+    instruments.leave_gpu()  # the training comes first
+    return instruments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -22,7 +23,8 @@ from fashion_ml.models.samplers import sampled_by
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
-from fashion_ml.runtime.console import Bar
+from fashion_ml.runtime.console import Bar, warn
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.printable import storable
 from fashion_ml.runtime.seeding import derive_seed
 
@@ -135,6 +137,9 @@ def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str, text: 
         **text.unusual(),  # nothing at the usual settings: images from before there were others are found again
         **({"negative": settings.negative_prompt} if settings.negative_prompt else {}),
         **({"sampler": settings.sampler} if settings.sampler != "ddim" else {}),
+        **(
+            {"precision": settings.precision} if settings.precision not in ("auto", "no") else {}
+        ),  # auto: a plan has settled it
         "model": model,
         "jobs": [asdict(job) for job in jobs],
         "steps": settings.num_inference_steps,
@@ -157,32 +162,66 @@ def generate(
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
     """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there.
 
-    At the usual settings of `text` diffusers reads the prompts, otherwise it is given what they are read as.
+    At the usual settings of `text` diffusers reads the prompts, otherwise it is given what they are read as. Where a batch does not fit into
+    the GPU's memory it is made half by half, and so are those behind it; InputError where one image does not fit.
     """
+    most = settings.batch_size
     for batch in batches_of(jobs, settings.batch_size):
         part = [jobs[index] for index in batch]
         found = [kept.load(job) if kept else None for job in part]
         pictures = [picture for picture in found if picture is not None]
         if len(pictures) < len(part):
-            width, height = part[0].size
-            prompts = [job.prompt for job in part]
-            negative = [settings.negative_prompt] * len(prompts)
-            read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
-            if text.unusual():
-                read = dict(prompt_embeddings(pipeline, prompts, negative, text))
-            with sampled_by(pipeline, settings.sampler):
-                pictures = pipeline(
-                    None if text.unusual() else prompts,
-                    **read,
-                    height=height,
-                    width=width,
-                    num_inference_steps=settings.num_inference_steps,
-                    guidance_scale=settings.guidance_scale,
-                    generator=[torch.Generator().manual_seed(job.seed) for job in part],
-                ).images
+            pictures = []
+            while len(pictures) < len(part):
+                some = part[len(pictures) : len(pictures) + most]
+                made = _made(pipeline, some, settings, text)
+                if made is None:
+                    most = _half_of(len(some), part[0].size)
+                else:
+                    pictures += made
             for job, picture, before in zip(part, pictures, found, strict=True):
                 if kept and before is None:
                     kept.save(job, picture)
         if progress is not None:
             progress.advance(len(part))
         yield batch, pictures
+
+
+def _made(pipeline: Any, jobs: Sequence[Job], settings: Evaluation, text: TextSettings) -> list[Image.Image] | None:
+    """The pictures of jobs of one size; None where they do not fit into the GPU's memory."""
+    width, height = jobs[0].size
+    prompts = [job.prompt for job in jobs]
+    negative = [settings.negative_prompt] * len(prompts)
+    read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
+    try:
+        if text.unusual():
+            read = dict(prompt_embeddings(pipeline, prompts, negative, text))
+        with sampled_by(pipeline, settings.sampler), exact_float32():
+            return list(
+                pipeline(
+                    None if text.unusual() else prompts,
+                    **read,
+                    height=height,
+                    width=width,
+                    num_inference_steps=settings.num_inference_steps,
+                    guidance_scale=settings.guidance_scale,
+                    generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
+                ).images
+            )
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _half_of(count: int, size: tuple[int, int]) -> int:
+    """How many images to make at once where so many did not fit. InputError where it was one."""
+    gc.collect()  # the failed call's tensors, before others are asked for
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if count == 1:
+        raise InputError(
+            f"data.resolution: one image of {size[0]} x {size[1]} does not fit into the GPU's memory; use less, or evaluation.precision bf16"
+        )
+    warn(
+        f"evaluation.batch_size: {count} images at once do not fit into the GPU's memory; {count // 2} are made at once from here"
+    )
+    return count // 2

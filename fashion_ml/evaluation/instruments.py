@@ -28,7 +28,9 @@ def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> Met
     from fashion_ml.evaluation.measure import make_metric_suite
 
     encoder = read_encoder(settings.encoder, settings.without)
-    return make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir, read_dino(settings.dino))
+    suite = make_metric_suite(settings, encoder, device_of_evaluation(), cache_dir, read_dino(settings.dino))
+    suite.leave_gpu()  # it has read the attributes' texts; a training may come first
+    return suite
 
 
 def read_dino(folder: str | None) -> Dino | None:

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from fashion_ml.data.pictures import fit, load_picture
-from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import (
     COMPARISON_HEADS,
     Comparison,
@@ -46,6 +45,7 @@ from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import DIVERSITY_SEEDS, NEAREST, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, better
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.runtime.console import Bar, bar
+from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.language import language
 
 _OBEYS = (PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS)
@@ -192,16 +192,21 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     """Measure the LoRA against the base; the LoRA's images go to `folder`, the base's to `base_folder`.
 
     Images that an evaluation with the same weights, prompts and seeds left in these folders are used again. With `evaluation.cache_dir` the
-    base's lie there, and of several processes one makes them. InputError when a batch does not fit into the GPU's memory.
+    base's lie there, and of several processes one makes them. The GPU's memory is free afterwards; InputError where one image does not fit.
     """
-    settings, jobs = plan.config.evaluation, plan.jobs
     try:
-        arms = _generate_and_measure(plan, folder, base_folder)
-    except torch.OutOfMemoryError as error:
-        size = settings.batch_size
-        raise InputError(
-            f"evaluation.batch_size: {size} does not fit into the GPU's memory; use {max(size // 2, 1)} or a smaller data.resolution"
-        ) from error
+        with fits_into_memory("measuring images", "evaluation.encoder", plan.config.evaluation.encoder, "use a smaller one"):
+            return _measured(plan, _generate_and_measure(plan, folder, base_folder))
+    finally:
+        plan.suite.leave_gpu()
+        for part in (plan.pipeline.unet, plan.pipeline.vae, plan.pipeline.text_encoder):  # the result's pictures know the plan
+            part.to("cpu")
+        free_memory()
+
+
+def _measured(plan: Plan, arms: _Arms) -> EvaluationResult:
+    """What all images together say."""
+    settings, jobs = plan.config.evaluation, plan.jobs
     names = [plan.references[job.reference].name for job in jobs]
     extra: dict[str, list[Any]] = {"seed": [str(job.seed) for job in jobs]}
     figures: list[Figure] = []

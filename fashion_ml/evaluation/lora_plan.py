@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage
@@ -21,13 +23,16 @@ from fashion_ml.evaluation.toy import EMBEDDED, own_of_lora, toy_facts
 from fashion_ml.evaluation.trigger import Wording, wording_of
 from fashion_ml.metrics.registry import PROMPT_SIMILARITY
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
+from fashion_ml.models.half_precision import decode_one_by_one, lower_pipeline
 from fashion_ml.models.kohya_format import model_hash
 from fashion_ml.models.samplers import scheduler_of
 from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
 from fashion_ml.models.vae import load_other_vae
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.runtime.weights_hash import weights_sha256
+from fashion_ml.training.precision import DTYPES, settled
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,15 @@ class Plan:
         return f"{base_identity(other.base)} {other.prediction_type}{f' vae {vae}' if vae else ''}"
 
 
+def put_on(pipeline: Any, lora: Path, device: torch.device | str, precision: str) -> AppliedLora:
+    """Put a LoRA file on a pipeline that has none, and all of it on the device in a precision. InputError when it does not fit the base."""
+    applied = apply_lora(pipeline, lora)
+    with fits_into_memory("loading the base for images", "evaluation.precision", precision, "use bf16, or a GPU that is free"):
+        lower_pipeline(pipeline, device, DTYPES[precision])
+    decode_one_by_one(pipeline.vae)
+    return applied
+
+
 def plan_evaluation(
     config: LoraExperiment,
     lora: Path,
@@ -106,14 +120,16 @@ def plan_evaluation(
         say(
             "evaluation.negative_prompt: does nothing with evaluation.guidance_scale 1, which guides nowhere; use more, such as 7.5"
         )
-    pipeline = load_pipeline(config.model.base, device, prediction_type=config.model.prediction_type)
+    settings = settings.model_copy(update={"precision": settled(settings.precision, device)})
+    config = config.model_copy(update={"evaluation": settings})
+    pipeline = load_pipeline(config.model.base, prediction_type=config.model.prediction_type)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     vae_sha256 = None
     if settings.vae:
-        pipeline.vae = load_other_vae(settings.vae, pipeline.vae, device)
+        pipeline.vae = load_other_vae(settings.vae, pipeline.vae)
         vae_sha256 = weights_sha256(pipeline.vae)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
-    applied = apply_lora(pipeline, lora)
+    applied = put_on(pipeline, lora, device, settings.precision)
     text = TextSettings(**config.text_encoding())
     sampled = scheduler_of(pipeline.scheduler, settings.sampler)
     facts = evaluation_facts(settings, references, suite, sizes, type(sampled).__name__, sampled.config, text, vae_sha256)

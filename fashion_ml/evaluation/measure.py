@@ -95,6 +95,11 @@ class MetricSuite:
             ]
         )
 
+    def leave_gpu(self) -> None:
+        """Send the encoder to the CPU, until it computes again."""
+        if self.encoder is not None:
+            self.encoder.leave_gpu()
+
     def measures(self, name: str) -> bool:
         """Whether a metric is measured."""
         return any(metric.name == name for metric in self.metrics)

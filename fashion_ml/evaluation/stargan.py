@@ -386,4 +386,5 @@ def _facts(
         "rotations": settings.rotations,
         "latent_scale": scale,
         "vae_sha256": vae_sha256,
+        "precision": "no" if settings.precision == "auto" else settings.precision,  # settled before on a GPU
     }

@@ -37,11 +37,18 @@ class FashionClip:
     model: Any
     preprocess: Any
     tokenizer: Any
+    gpu: str = ""
+    """Where it goes for computing, such as `cuda`, until it is sent away by `leave_gpu`; empty where it stays where it is."""
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.model.parameters()).device
+        return torch.device(self.gpu) if self.gpu else next(self.model.parameters()).device
+
+    def leave_gpu(self) -> None:
+        """Make room for what else needs the GPU's memory, until it computes again."""
+        if self.gpu:
+            self.model.to("cpu")
 
     @property
     def precision(self) -> str:
@@ -63,6 +70,7 @@ class FashionClip:
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
+        self._arrive()
         parts = []
         for first in range(0, len(pictures), batch_size):
             batch = torch.stack([self.preprocess(p.convert("RGB")) for p in pictures[first : first + batch_size]])
@@ -73,6 +81,7 @@ class FashionClip:
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
+        self._arrive()
         with self._autocast():
             found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
         return torch.nn.functional.normalize(found, dim=1)
@@ -85,6 +94,10 @@ class FashionClip:
         tokens, shorter = self.tokenizer(whole), self.tokenizer([text[:-1] for text in whole])
         return [bool(text) and torch.equal(one, other) for text, one, other in zip(whole, tokens, shorter, strict=True)]
 
+    def _arrive(self) -> None:
+        if self.gpu:
+            self.model.to(self.gpu)
+
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda")
 
@@ -93,7 +106,8 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
     """Load an encoder: open_clip's `local-dir:/folder` and `hf-hub:owner/name`, `ARCHITECTURE@FILE` with weights for one of open_clip's
     architectures, or a folder or hub id in transformers' form, which is converted.
 
-    `name` is what runs are tagged with, `source` what is loaded. InputError, naming the encoder, when it cannot be had.
+    It lies on the CPU and goes to the device when it computes. `name` is what runs are tagged with, `source` what is loaded. InputError, naming
+    the encoder, when it cannot be had.
     """
     try:
         model, preprocess, tokenizer = _load(name, source)
@@ -101,7 +115,7 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
         raise
     except Exception as error:
         raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
-    return FashionClip(name, weights_sha256(model), model.eval().to(device), preprocess, tokenizer)
+    return FashionClip(name, weights_sha256(model), model.eval(), preprocess, tokenizer, "" if device == "cpu" else device)
 
 
 def _load(name: str, source: str) -> tuple[Any, Any, Any]:

@@ -50,7 +50,8 @@ class AppliedLora:
                 layer.set_scale(adapter, strength)
         for module, name, before, change in self.added:
             now = before if strength == 0 else before + (strength * change).to(before.device, before.dtype)
-            getattr(module, name).data = now
+            weight = getattr(module, name)  # which may have moved, and be in half precision, since
+            weight.data = now.to(weight.device, weight.dtype)
 
     def remove(self) -> None:
         """Leave the base as it was before, ready for another file."""

@@ -18,6 +18,7 @@ from fashion_ml.models.base_folder import check_folder, read_pipeline
 from fashion_ml.models.hub import download_pipeline
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file
 from fashion_ml.models.text_encoding import USUAL, TextSettings, encode_tokens, tokenize
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.loaded_weights import unwrapped
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there, read_header
@@ -152,11 +153,12 @@ def to_images(pictures: Sequence[Image.Image]) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_latents(pipeline: Any, batches: Iterable[Sequence[Image.Image]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the *unscaled* latents of equal-sized pictures; each (N, 4, h, w), float32, on the CPU."""
+    """Mean and standard deviation of the *unscaled* latents of equal-sized pictures; each (N, 4, h, w), float32 without TF32, on the CPU."""
     vae = pipeline.vae
     means, deviations = [], []
     for pictures in batches:
-        posterior = vae.encode(to_images(pictures).to(vae.device, vae.dtype)).latent_dist
+        with exact_float32():
+            posterior = vae.encode(to_images(pictures).to(vae.device, vae.dtype)).latent_dist
         means.append(posterior.mean.float().cpu())
         deviations.append(posterior.std.float().cpu())
     return torch.cat(means), torch.cat(deviations)

@@ -130,9 +130,8 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
             else spread(items, settings.max_references)
         )
         _say_drawn(references, count_images(folder) if folder is not None and references else len(items), settings)
-        references = attempt(partial(part_of, references, settings.references_part, looks), references)
-        references = as_prompts(references, data)
-        attempt(partial(_check_vae, settings.vae), None)
+        references = as_prompts(attempt(partial(part_of, references, settings.references_part, looks), references), data)
+        attempt(partial(_check_images, settings), None)
         attempt(partial(_look_for_leakage, config, references, items, looks, tell=tell and is_main()), None)
     # a hub is asked last: what is wrong here is said first, and at once
     waits = not measured or (problems and _asks_the_network(settings.encoder))
@@ -151,12 +150,15 @@ def _say_drawn(references: Sequence[CaptionedImage], there: int, settings: Evalu
         say(drawn(settings.max_references, there))
 
 
-def _check_vae(name: str | None) -> None:
-    """InputError when the VAE of the evaluation cannot be had."""
+def _check_images(settings: Evaluation) -> None:
+    """InputError when the VAE of the evaluation cannot be had, or this machine has not its precision."""
+    from fashion_ml.evaluation.instruments import device_of_evaluation
     from fashion_ml.models.vae import load_vae
+    from fashion_ml.training.precision import settled
 
-    if name is not None:
-        load_vae(name, field="evaluation.vae")
+    settled(settings.precision, device_of_evaluation())
+    if settings.vae is not None:
+        load_vae(settings.vae, field="evaluation.vae")
 
 
 def _look_for_leakage(

@@ -18,6 +18,7 @@ from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.parent_process import report
 from fashion_ml.training.subset_images import as_prompts
 
@@ -71,6 +72,13 @@ def run_lora(
     digest = inputs.masks.digest(digest) if inputs.masks else digest
     check_data(earlier, digest, expected_digest, "data.train_data_dir", "images or captions")
     _say_what_begins(config, inputs, pipeline[0], accelerator)
+
+    def train(run: TrackedRun | None, folder: Path) -> TrainedLora:
+        # popped, so that it leaves memory before the evaluation loads its own
+        trained = _train(config, pipeline.pop(), inputs, folder, run, accelerator, resume=resumed)
+        free_memory(accelerator)
+        return trained
+
     return training_run(
         config,
         About(config.model.base, _what(config, len(inputs.items)), training_folder(config), digest, len(inputs.items)),
@@ -79,8 +87,7 @@ def run_lora(
         new=new,
         track=track,
         chosen=chosen,
-        # popped, so that it leaves memory before the evaluation loads its own
-        train=lambda run, folder: _train(config, pipeline.pop(), inputs, folder, run, accelerator, resume=resumed),
+        train=train,
         evaluate=partial(_evaluate, config, inputs) if config.evaluation.enabled else None,
     )
 
@@ -96,7 +103,7 @@ def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, acc
 
 def check_mixed_precision(config: LoraExperiment) -> None:
     """InputError when the precision needs a GPU and there is none."""
-    if config.training.mixed_precision == "fp16":  # accelerate's own error is a traceback
+    if config.training.mixed_precision in ("fp16", "bf16"):  # accelerate's own error is a traceback
         from fashion_ml.evaluation.instruments import device_of_evaluation
         from fashion_ml.training.precision import check_precision
 
@@ -116,6 +123,7 @@ def _make_ahead(config: LoraExperiment) -> None:
 
 def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     """The base in the precision of training, with everything checked that depends on it."""
+    from fashion_ml.models.half_precision import decode_one_by_one
     from fashion_ml.models.kohya_format import check_lora
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
     from fashion_ml.models.text_encoding import check_clip_skip
@@ -124,7 +132,9 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     from fashion_ml.training.precision import DTYPES
 
     precision = DTYPES[config.training.mixed_precision]
-    pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
+    with fits_into_memory("loading the base", "training.mixed_precision", config.training.mixed_precision, "use bf16"):
+        pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
+    decode_one_by_one(pipeline.vae)
     check_resolution(config.data.resolution, pipeline)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     check_optimizer(config.optimizer, accelerator.device)
@@ -199,7 +209,8 @@ def _prepared(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerato
     """The inputs of every step, and the validation."""
     from fashion_ml.training.lora_inputs import prepare_inputs
 
-    return prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator, masks=inputs.masks, looks=inputs.looks)
+    with fits_into_memory("encoding the images", "data.resolution", config.data.resolution, "use less, or a GPU that is free"):
+        return prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator, masks=inputs.masks, looks=inputs.looks)
 
 
 def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, images: int) -> None:

@@ -16,11 +16,19 @@ from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
-from fashion_ml.runs.stargan_inputs import checked_vae, evaluation_vae, read_latent_set, stargan_inputs
+from fashion_ml.runs.stargan_inputs import (
+    checked_vae,
+    evaluation_vae,
+    lower_vaes,
+    read_latent_set,
+    stargan_inputs,
+    with_precision,
+)
 from fashion_ml.runs.trained_run import config_of, trained_run
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 
 if TYPE_CHECKING:
     from fashion_ml.data.latents import LatentSet
@@ -67,6 +75,7 @@ def run_stargan(
         return None
     vae, own_sha256 = checked_vae(config, latents, accelerator.device)
     shown_by, vae_sha256 = evaluation_vae(config, vae, own_sha256, accelerator.device)
+    lower_vaes(config, (vae, shown_by), accelerator.device)
     encoder = check_measuring(config, inputs)
     digest, count = latents.digest(), sum(len(part) for part in inputs.training)
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
@@ -119,6 +128,7 @@ def evaluate_stargan_again(
         latents = read_latent_set(config, str(accelerator.device))
         inputs = stargan_inputs(config, latents, accelerator)
         vae, vae_sha256 = evaluation_vae(config, *checked_vae(config, latents, accelerator.device), accelerator.device)
+        lower_vaes(config, (vae,), accelerator.device)
         encoder = _checked_encoder(config)
         root, results = evaluation_folder(training.run, folder), []
         for number, (step, path) in enumerate(kept, 1):
@@ -182,6 +192,7 @@ def _train(
 
         hooks = GanHooks(epoch=on_epoch, grid=_grids(config, inputs, vae, run, folder))
         trained = train_stargan(config, inputs, folder, hooks, accelerator, resume=resume)
+    free_memory()
     help_ = _write_reports(config, trained, folder / "training_logs")
     if run:
         run.set_tags({"training_seconds": f"{trained.seconds:.1f}", "reading_help": " ".join(help_)[:4000]})
@@ -228,7 +239,11 @@ def _grids(config: StarganExperiment, inputs: GanInputs, vae: Any, run: TrackedR
         return None
 
     def grid(epoch: int, networks: Any) -> None:
-        for who, picture in draw_grids(networks, inputs, vae, config.training.latent_scale, config.training.seed).items():
+        free_memory()
+        side = f"{inputs.latents.shape[1]} x {inputs.latents.shape[2]}"
+        with fits_into_memory("drawing grids", "data.latents_dir", f"latents of {side}", "use evaluation.precision bf16"):
+            grids = draw_grids(networks, inputs, vae, config.training.latent_scale, config.training.seed)
+        for who, picture in grids.items():
             if run:
                 run.log_image(picture, f"grid_{who}", epoch)
             path = folder / "grids" / f"{who}_{epoch:06d}.png"
@@ -300,9 +315,14 @@ def _measure(config: StarganExperiment, path: Path, inputs: GanInputs, vae: Any,
     device = inputs.scaled([(0, 0)]).device
     for network in networks.named().values():
         network.to(device)
-    settings, scale = config.evaluation, config.training.latent_scale
+    settings, scale = with_precision(config.evaluation, device), config.training.latent_scale
     own = own_of_stargan(config)
-    return measure_stargan(networks, inputs, vae, encoder, settings, scale, vae_sha256=vae_sha256, own=own)
+    try:
+        with fits_into_memory("measuring", "evaluation.encoder", settings.encoder, "use a smaller one, or a GPU that is free"):
+            return measure_stargan(networks, inputs, vae, encoder, settings, scale, vae_sha256=vae_sha256, own=own)
+    finally:
+        encoder.leave_gpu()
+        free_memory()
 
 
 def _what(config: StarganExperiment, latents: LatentSet, inputs: GanInputs) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import StarganExperiment
+from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,6 +101,24 @@ def evaluation_vae(config: StarganExperiment, vae: Any, sha256: str, device: Any
         return vae, sha256
     found = load_other_vae(other, vae, device)
     return found, weights_sha256(found)
+
+
+def with_precision(settings: GanEvaluation, device: Any) -> GanEvaluation:
+    """The settings of an evaluation with the precision that `auto` means on the device."""
+    from fashion_ml.training.precision import settled
+
+    found = settled(settings.precision, device)
+    found = "no" if found == "fp16" else found  # a GPU without bf16: a VAE overflows in fp16
+    return settings.model_copy(update={"precision": found})
+
+
+def lower_vaes(config: StarganExperiment, vaes: Collection[Any], device: Any) -> None:
+    """Let the VAEs decode in the experiment's precision from here; their hashes are of before."""
+    from fashion_ml.models.half_precision import lower_vae
+    from fashion_ml.training.precision import DTYPES
+
+    for vae in vaes:
+        lower_vae(vae, DTYPES[with_precision(config.evaluation, device).precision])
 
 
 def checked_vae(config: StarganExperiment, latents: LatentSet, device: Any) -> tuple[Any, str]:

@@ -1,10 +1,11 @@
-"""The words of the settings for number formats."""
+"""The words of the settings for number formats, and what a device can do of them."""
 
 from __future__ import annotations
 
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import warn
 
 DTYPES = {
     "no": torch.float32,
@@ -15,7 +16,27 @@ DTYPES = {
 """Of `training.mixed_precision` (`no`) and `output.save_precision` (`float`)."""
 
 
+def has_bf16(device: torch.device | str) -> bool:
+    """Whether a GPU computes bf16 in hardware (compute capability 8.0 and later); CUDA emulates it on others, slower than float32."""
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def settled(precision: str, device: torch.device | str) -> str:
+    """`no`, `fp16` or `bf16` for an evaluation's precision on a device: `auto` is bf16 on a GPU that has it, fp16 on others, `no` on a CPU.
+
+    InputError when fp16 is asked for without a GPU.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    if precision == "fp16" and not on_gpu:
+        raise InputError("evaluation.precision: fp16 needs a CUDA GPU and there is none; use auto, no or bf16")
+    if precision != "auto":
+        return precision
+    return ("bf16" if has_bf16(device) else "fp16") if on_gpu else "no"
+
+
 def check_precision(mixed_precision: str, device: str) -> None:
-    """InputError when a precision needs a GPU and the device is `cpu`."""
+    """InputError when a precision needs a GPU and the device is `cpu`; bf16 on a GPU without it is said."""
     if mixed_precision == "fp16" and device == "cpu":
         raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")
+    if mixed_precision == "bf16" and device == "cuda" and not has_bf16(device):
+        warn("training.mixed_precision: this GPU has no bf16 in hardware and emulates it slowly; use fp16")

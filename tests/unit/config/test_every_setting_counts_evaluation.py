@@ -129,7 +129,7 @@ class Runs:
     def full(self) -> Whole:
         """Everything at the values of the table, but for what would switch the rest off."""
         apart = ("model.", "evaluation.without", "training.mixed_precision", "evaluation.enabled", "tracking.offline")
-        apart += ("evaluation.references_part",)
+        apart += ("evaluation.references_part", "evaluation.precision")
         given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
         return self(evaluation__enabled=True, training__sample_every=1, **given)
 
@@ -287,6 +287,14 @@ def is_decoded(runs: Runs) -> bool:
     return measured and {call.vae for call in runs.without.calls} == {weights_sha256(load_vae("embedded"))}
 
 
+def in_half_precision(runs: Runs) -> bool:
+    """Fingerprint and images are of that precision; without it they are of float32."""
+    few = {"without": "fashion_clip", "extra_metrics": ["masked_color"], "num_inference_steps": 1, "enabled": True}
+    lowered = runs(evaluation__precision="bf16", **{f"evaluation__{name}": value for name, value in few.items()})
+    images = [(one.folder / "evaluation/images/lora/1_x/0_0.png").read_bytes() for one in (lowered, runs.without)]
+    return [one.facts["precision"] for one in (lowered, runs.without)] == ["bf16", "no"] and images[0] != images[1]
+
+
 def is_resampled(runs: Runs) -> bool:
     """The interval of the report is that of so many resamples."""
     interval = bootstrap_mean(runs.full.table["ssim"].tolist(), resamples=77)
@@ -326,6 +334,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         lambda runs: {word for call in runs.full.calls for word in call.negative} == {"blurry"},
     ),
     "evaluation.vae": ("vae", is_decoded),
+    "evaluation.precision": ("no", in_half_precision),
     "evaluation.guidance_scale": (3.25, lambda runs: {call.guidance for call in runs.full.calls} == {3.25}),
     "evaluation.batch_size": (5, lambda runs: {len(call.prompts) for call in runs.full.measuring} == {5, 1}),
     "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),

@@ -29,9 +29,7 @@ from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.metrics.bootstrap import bootstrap_mean
 from fashion_ml.metrics.fashion_clip import FashionClip
-from fashion_ml.models.vae import load_vae
 from fashion_ml.runs.stargan import StarganOutcome, run_stargan
-from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.stargan_loop import GanHooks, train_stargan
 from tests.unit.config.latent_sets import digest, latents
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
@@ -298,11 +296,10 @@ def other_diversity(runs: Runs, **changes: Any) -> bool:
     return again.networks == runs.without.networks and again.scores["diversity"] != runs.without.scores["diversity"]
 
 
-def other_pictures(runs: Runs) -> bool:
-    """The same networks, decoded by the VAE of the evaluation alone: other numbers, and its hash is what they depend on."""
-    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", evaluation__vae="decoder")
-    hashed = weights_sha256(load_vae("decoder"))
-    same = again.networks == runs.without.networks and again.facts["vae_sha256"] == hashed
+def other_pictures(runs: Runs, fact: str, **given: str) -> bool:
+    """The same networks, decoded by other means: other numbers, and what they depend on is noted."""
+    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", **given)
+    same = again.networks == runs.without.networks and again.facts[fact] != runs.without.facts[fact]
     return same and again.scores["ssim"] != runs.without.scores["ssim"]
 
 
@@ -337,7 +334,11 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
         lambda runs: (runs.full.table["reference"].nunique(), runs.without.table["reference"].nunique()) == (6, 8),
     ),
     "evaluation.contents_part": ("search", in_halves),
-    "evaluation.vae": ("decoder", other_pictures),
+    "evaluation.vae": (
+        "decoder",
+        lambda runs: other_pictures(runs, "vae_sha256", evaluation__vae="decoder"),
+    ),
+    "evaluation.precision": ("no", lambda runs: other_pictures(runs, "precision", evaluation__precision="bf16")),
     "evaluation.seed": (303, lambda runs: other_diversity(runs, evaluation__seed=303)),
     "evaluation.styles": (14, lambda runs: other_diversity(runs, evaluation__styles=14)),
     "evaluation.encoder": ("local-dir:encoder", lambda runs: runs.full.facts["encoder"] == "local-dir:encoder"),

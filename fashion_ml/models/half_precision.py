@@ -1,0 +1,87 @@
+"""Generating in half precision: UNet and VAE alone compute in it, the sampler's arithmetic and the text encoder stay float32.
+
+So images have the initial noise that they have in float32, to the last bit, and no step of the sampler is rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fashion_ml.models.stable_diffusion import quiet_libraries
+from fashion_ml.runtime.console import warn
+
+_LOWERED = "_computes_in_half"
+
+
+def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype) -> None:
+    """Move a pipeline to the device and let its UNet, with the LoRA on it, and its VAE compute in `dtype`; again after another LoRA.
+
+    float32 moves it and changes nothing else. With float16 the VAE stays float32: Stable Diffusion's overflows in it.
+    """
+    with quiet_libraries():
+        if dtype != torch.float32:
+            pipeline.unet.to(dtype)
+        pipeline.to(device)
+    if dtype == torch.float32:
+        return
+    if not hasattr(pipeline.unet, _LOWERED):
+        pipeline.unet.register_forward_pre_hook(_lowered, with_kwargs=True)
+        pipeline.unet.register_forward_hook(_raised)
+        setattr(pipeline.unet, _LOWERED, True)
+    lower_vae(pipeline.vae, dtype)
+
+
+def _lowered(unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the UNet is given, in its precision."""
+
+    def lower(one: Any) -> Any:
+        return one.to(unet.dtype) if isinstance(one, torch.Tensor) and one.is_floating_point() else one
+
+    return tuple(map(lower, args)), {name: lower(one) for name, one in kwargs.items()}
+
+
+def _raised(unet: Any, args: tuple[Any, ...], output: Any) -> Any:
+    """What the UNet gives, in float32."""
+    if isinstance(output, tuple):
+        return (output[0].float(), *output[1:])
+    output.sample = output.sample.float()
+    return output
+
+
+def lower_vae(vae: Any, dtype: torch.dtype) -> None:
+    """Let a VAE decode in bfloat16; it takes and gives float32. Pictures that are not finite are decoded again in float32, and so are all
+    behind them, which is said. Nothing for other precisions, and once is enough."""
+    if dtype != torch.bfloat16 or hasattr(vae, _LOWERED):
+        return
+    with quiet_libraries():
+        vae.to(dtype)
+    plain = vae.decode
+
+    def decode(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = plain(z.to(vae.dtype), *args, **kwargs)
+        sample = found[0] if isinstance(found, tuple) else found.sample
+        if vae.dtype != torch.float32 and not bool(sample.isfinite().all()):
+            warn(
+                "evaluation.precision: the VAE overflows in bf16 and decodes in float32 from here, as with evaluation.precision no"
+            )
+            vae.float()
+            found = plain(z.float(), *args, **kwargs)
+            sample = found[0] if isinstance(found, tuple) else found.sample
+        if isinstance(found, tuple):
+            return (sample.float(), *found[1:])
+        found.sample = sample.float()
+        return found
+
+    vae.decode = decode
+    setattr(vae, _LOWERED, True)
+
+
+def decode_one_by_one(vae: Any) -> None:
+    """Let a pipeline's VAE decode one image of a batch after the other where it is on a GPU: at 512 pixels four at once take 4 GiB.
+
+    Always so, not by the memory that is free, for kernels round by the batch's size. On a CPU nothing changes.
+    """
+    if vae.device.type == "cuda":
+        vae.enable_slicing()
