@@ -45,6 +45,8 @@ class Evaluated:
     """Why its encoder cannot read the pictures; empty where it can, and where nothing says so."""
     free: pd.DataFrame | None = None
     """`free_prompts.csv`; None where there were no free prompts."""
+    seen: int = 0
+    """References that were trained on, as far as it was found out."""
 
     @property
     def resamples(self) -> int:
@@ -176,7 +178,7 @@ def _of_folder(folder: Path, name: str) -> Evaluated:
         raise InputError(
             f"compare: {name} {str(folder)!r} is no evaluation's folder ({wrong}); give one that holds {PER_IMAGE} and {FACTS}"
         )
-    return Evaluated(str(folder), folder.name, facts, table, unread=_unread(report), free=free)
+    return Evaluated(str(folder), folder.name, facts, table, unread=_unread(report), free=free, seen=_seen(report))
 
 
 def _unread(report: Any) -> str:
@@ -186,6 +188,15 @@ def _unread(report: Any) -> str:
         return "" if check is None or check["readable"] else str(check["line"])
     except (KeyError, TypeError):
         return ""
+
+
+def _seen(report: Any) -> int:
+    """How many references were trained on, as an evaluation's report says it."""
+    try:
+        leakage = report["leakage"]
+        return int(report["references"]) if leakage["seen"] is True else len(leakage["near_duplicates"])
+    except (KeyError, TypeError):
+        return 0
 
 
 def no_verdict(evaluations: Sequence[Evaluated], names: Iterable[str] = (PRIMARY, *PARTS)) -> dict[str, str]:

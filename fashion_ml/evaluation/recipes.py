@@ -22,9 +22,12 @@ from fashion_ml.evaluation.compare import (
 )
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict, too_few, verdict_of
 from fashion_ml.metrics.bootstrap import FEWEST, Interval
-from fashion_ml.metrics.crossed import FEWEST_SEEDS, Crossed, crossed_difference
+from fashion_ml.metrics.crossed import FEWEST_SEEDS, Crossed, Floats, crossed_difference
 from fashion_ml.metrics.registry import better
 from fashion_ml.metrics.sign_flip import holm
+
+LATENT = "latent_"
+"""What the names of a StarGAN's latent-guided columns begin with."""
 
 
 @dataclass(frozen=True)
@@ -100,25 +103,48 @@ def compare_recipes(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> 
     if both := sorted({one.run_id for one in first} & {one.run_id for one in second}):
         raise InputError(f"compare: {both[0]} is on both sides; give different runs")
     refuse_different(everything)
-    tables = paired_tables(everything)
-    reference = [str(name) for name in tables[0]["reference"]]
-    names = [name for name in metrics_of(tables[0]) if better(name) and all(name in metrics_of(one) for one in tables)]
-    matrices, crossed = {}, {}
-    for name in names:
-        means = np.array([means_by_reference(one, name, reference).to_numpy(dtype=float) for one in tables])
-        means = means[:, ~np.isnan(means).any(axis=0)]
-        if means.shape[1]:
-            matrices[name] = means[: len(first)], means[len(first) :]
-    for name, (a, b) in matrices.items():
-        sign = 1 if better(name) == "higher" else -1
-        one = crossed_difference(sign * a, sign * b) if a.shape[1] >= FEWEST else None
-        if one is not None:
-            crossed[name] = one
+    matrices = {name: (means[: len(first)], means[len(first) :]) for name, means in means_by_metric(everything).items()}
+    crossed = {name: one for name, (a, b) in matrices.items() if (one := crossed_gain(name, a, b)) is not None}
     settings, said = _settings(first[0], second[0])
     same = "both sides are one recipe" if first[0].recipe is not None and not settings else ""
     forbidden = {name: same for name in (PRIMARY, *PARTS) if same} or no_verdict(everything)
     found = _differences(matrices, crossed, forbidden)
     return RecipeComparison(first, second, found, crossed, [*said, *noted(everything[0], everything[1:])], settings)
+
+
+def means_by_metric(evaluations: Sequence[Evaluated], *, latent: bool = False) -> dict[str, Floats]:
+    """By metric that all have and that has a better way the means (evaluations, references), seeds of images averaged.
+
+    References that one evaluation has no value of are left out. With `latent` also a StarGAN's latent-guided images, as `latent_…`. InputError
+    when the evaluations do not have the same references and seeds.
+    """
+    tables = paired_tables(evaluations)
+    reference = [str(name) for name in tables[0]["reference"]]
+    found = {}
+    for prefix in ("", LATENT) if latent else ("",):
+        sides = [_guided(one, prefix) for one in tables]
+        for name in metrics_of(sides[0]):
+            if not better(name) or not all(name in metrics_of(one) for one in sides):
+                continue
+            means = np.array([means_by_reference(one, name, reference).to_numpy(dtype=float) for one in sides])
+            means = means[:, ~np.isnan(means).any(axis=0)]
+            if means.shape[1]:
+                found[f"{prefix}{name}"] = means
+    return found
+
+
+def _guided(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """The columns that begin with a prefix, without it."""
+    own = table[[name for name in table if str(name).startswith(prefix)]]
+    return own.set_axis([str(name)[len(prefix) :] for name in own], axis=1)
+
+
+def crossed_gain(metric: str, first: Floats, second: Floats, *, confidence: float = 0.95) -> Crossed | None:
+    """How much better the second recipe is, (seeds, references) each; None below 6 references and where nothing varies."""
+    if first.shape[1] < FEWEST or min(len(first), len(second)) < 2:
+        return None
+    sign = 1 if better(metric.removeprefix(LATENT)) == "higher" else -1
+    return crossed_difference(sign * first, sign * second, confidence=confidence)
 
 
 def _differences(
@@ -145,6 +171,11 @@ def _refuse_mixed(side: Sequence[Evaluated], what: str) -> None:
             f"compare: {what} has {len(side)} trainings, and of a recipe something can be said from {FEWEST_SEEDS} with other seeds on; "
             "train it again with other --seed, or compare two single runs, which says something of these files"
         )
+    refuse_unlike(side, what)
+
+
+def refuse_unlike(side: Sequence[Evaluated], what: str) -> None:
+    """InputError when evaluations are not of trainings of one recipe, each with another seed."""
     problems = []
     for number, one in enumerate(side):
         for earlier in side[:number]:
