@@ -236,7 +236,9 @@ def compare_suite(
     undecided = [
         name
         for name, one in judged.items()
-        if not one.decided_at and min(one.seeds) < most and not forbidden and name not in same and one.crossed is not None
+        if not (one.decided_at or forbidden or name in same or one.difference.why == NOTHING_VARIES)
+        and min(len(there[name]), len(there[baseline])) < most
+        and (one.difference.gain.n or 0) >= FEWEST
     ]
     none = [f"{name}: no training was measured" for name, own in recipes.items() if not own]
     said = (*none, *dict.fromkeys(noted(everything[0], everything[1:])))

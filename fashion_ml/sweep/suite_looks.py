@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fashion_ml.config import SuiteSpec
+from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
 from fashion_ml.sweep.study import queue
 from fashion_ml.sweep.suite_study import slots_of, slots_there, trainings_of
@@ -35,5 +36,10 @@ def add_seeds(spec: SuiteSpec, study: optuna.Study, run: TrackedRun) -> bool:
 
 
 def undecided(spec: SuiteSpec, study: optuna.Study, run: TrackedRun) -> list[str]:
-    """The recipes whose difference to the baseline is not decided by the trainings so far."""
-    return [name for name in spec.all_recipes() if name != spec.against()]
+    """The recipes whose difference to the baseline another seed may decide; none where too few trainings were measured for any comparison."""
+    from fashion_ml.sweep.suite_results import compare_trainings
+
+    try:
+        return list(compare_trainings(spec, trainings_of(study), run.client).undecided)
+    except InputError:
+        return []

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.language import language
 from fashion_ml.sweep.study import begun_run_of
 from fashion_ml.sweep.suite_study import SuiteTraining, trainings_of
 
 if TYPE_CHECKING:
     import optuna
+
+    from fashion_ml.evaluation.suites import SuiteComparison
 
 JSON = "suite.json"
 
@@ -29,6 +32,38 @@ class SuiteResults:
     """For JSON."""
 
 
+def compare_trainings(spec: SuiteSpec, trainings: Sequence[SuiteTraining], client: Any) -> SuiteComparison:
+    """Compare the recipes by the trainings that have been measured, in the order of the suite's seeds.
+
+    InputError when the baseline or every other recipe has no training that was measured.
+    """
+    from fashion_ml.evaluation.suites import compare_suite
+    from fashion_ml.runs.compare import evaluated
+
+    measured = [one for one in trainings if one.value is not None]
+    there = {one.recipe for one in measured}
+    if spec.against() not in there or len(there) < 2:
+        raise InputError(
+            f"suite: nothing of {spec.name!r} can be compared yet; a training of {spec.against()} and of another recipe must have ended"
+        )
+    order = {seed: number for number, seed in enumerate(spec.every_seed())}
+    recipes = {
+        name: [
+            evaluated(client, one.evaluation)
+            for one in sorted(measured, key=lambda one: order.get(one.seed, len(order)))
+            if one.recipe == name
+        ]
+        for name in spec.all_recipes()
+    }
+    return compare_suite(recipes, spec.against(), spec.metric, looks=looks_of(spec), compare=spec.compare)
+
+
+def looks_of(spec: SuiteSpec) -> tuple[int, ...]:
+    """The numbers of seeds at which the suite looks whether it is decided; empty where it adds none."""
+    most = len(spec.every_seed())
+    return tuple(range(len(spec.seeds), most + 1)) if most > len(spec.seeds) else ()
+
+
 def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path) -> SuiteResults:
     """Compare what has been trained so far, and write the report into the folder `report` and the suite's run.
 
@@ -37,25 +72,14 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path) -> SuiteRe
     from fashion_ml.tracking.run import attach_id
 
     trainings = trainings_of(study)
-    measured = [one for one in trainings if one.value is not None]
-    there = {one.recipe for one in measured}
-    if spec.against() not in there or len(there) < 2:
-        raise InputError(
-            f"suite: nothing of {spec.name!r} can be compared yet; a training of {spec.against()} and of another recipe must have ended"
-        )
-    means = {name: _mean(measured, name) for name in spec.all_recipes() if name in there}
-    lines = [f"{name}: {spec.metric} {value:.4f}" for name, value in means.items()]
-    facts = {"metric": spec.metric, "baseline": spec.against(), "means": means}
-    facts["errors"] = {f"{one.recipe}, seed {one.seed}": one.error for one in trainings if one.error}
     run = attach_id(begun_run_of(study))
+    comparison = compare_trainings(spec, trainings, run.client)
+    facts = {"suite": spec.name, **comparison.to_dict()}
+    facts["errors"] = {f"{one.recipe}, seed {one.seed}": one.error for one in trainings if one.error}
     path = folder / "report" / JSON
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     run.log_file(path, "report")
-    run.note("\n".join(lines))
-    return SuiteResults(lines, facts)
-
-
-def _mean(trainings: Sequence[SuiteTraining], recipe: str) -> float:
-    values = [one.value for one in trainings if one.recipe == recipe and one.value is not None]
-    return sum(values) / len(values)
+    sentences = comparison.sentences(language())
+    run.note(sentences)
+    return SuiteResults(sentences.splitlines(), facts)
