@@ -14,6 +14,10 @@ from fashion_ml.cli.options import Json, check_json, option, say, table, whole, 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Sweep YAML, such as sweeps/lora_rank_lr.yaml.")]
 Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/sweeps.")]
 
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Confirm the best settings with one seed: a look, marked as no confirmation.")
+]
+
 
 def sweep(
     spec: Spec,
@@ -23,6 +27,7 @@ def sweep(
     ] = "",
     storage: Storage = "",
     launcher: Annotated[str, option("--launcher", help="local, or ray: workers on the Ray cluster of RAY_ADDRESS.")] = "local",
+    quick: Quick = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
     json: Json = "",
 ) -> None:
@@ -33,13 +38,15 @@ def sweep(
     from fashion_ml.errors import InputError
 
     spec = given_or_shipped(spec)
-    loaded, base = load_sweep(spec, {"trials": trials})
+    loaded, base = load_sweep(spec, {"trials": trials}, quick=quick)
+    from fashion_ml.sweep.halves import check_halves
     from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.plan import storage_url
     from fashion_ml.sweep.study import directions_of, hidden, planned
 
     directions_of(loaded)  # refused before anything is made
     check_base(loaded, base)
+    check_halves(loaded, base)
     url, launcher = storage_url(loaded, storage), launcher or "local"
     if launcher not in ("local", "ray"):
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
@@ -57,22 +64,27 @@ def sweep(
     from fashion_ml.sweep.launch import best_trials
 
     write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)})
-    if outcome.complete:
-        report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left)
+    again = report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left) if outcome.complete else []
     best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
     counts = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed, "left": outcome.left}
-    write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder), **counts, "best": best})
+    confirmed = [one.to_dict(loaded.objectives[0].metric) for one in again]
+    facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder), **counts}
+    write_json(json, {**facts, "best": best, "confirmed": confirmed})
+    _say_outcome(loaded, outcome, counts, best)
+    if outcome.failed and not outcome.complete:
+        raise typer.Exit(1)
+
+
+def _say_outcome(spec: Any, outcome: Any, counts: dict[str, int], best: list[dict[str, Any]]) -> None:
     say(f"Run       {outcome.run_id}")
     say(f"Trials    {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
     for trial in best:
-        values = ", ".join(f"{o.metric} {v:.4f}" for o, v in zip(loaded.objectives, trial["values"], strict=True))
+        values = ", ".join(f"{o.metric} {v:.4f}" for o, v in zip(spec.objectives, trial["values"], strict=True))
         say(f"Best      {values}: {', '.join(f'{key} {value}' for key, value in trial['params'].items())}")
     for reason in outcome.errors:
         say(f"Failed    {reason}")
     if outcome.failed:
         say(f"          each is its run's tag error, and in {outcome.folder / 'trials'}")
-    if outcome.failed and not outcome.complete:
-        raise typer.Exit(1)
 
 
 def sweep_worker(
@@ -86,7 +98,7 @@ def sweep_worker(
     from fashion_ml.config.shipped_files import given_or_shipped
 
     spec = given_or_shipped(spec)
-    loaded, base = load_sweep(spec, {})
+    loaded, base = load_sweep(spec, {}, quick=True)  # a worker confirms nothing
     from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.plan import storage_url, study_folder
     from fashion_ml.sweep.worker import work
@@ -98,14 +110,14 @@ def sweep_worker(
     work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 
 
-def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
+def sweep_report(spec: Spec, storage: Storage = "", quick: Quick = False, json: Json = "") -> None:
     """Draw what a sweep has found so far, write its best settings as an experiment, and, when it is done, confirm them with fresh seeds."""
     check_json(json)
     from fashion_ml.config import load_sweep
     from fashion_ml.config.shipped_files import given_or_shipped
 
     spec = given_or_shipped(spec)
-    loaded, base = load_sweep(spec, {})
+    loaded, base = load_sweep(spec, {}, quick=quick)
     from fashion_ml.sweep.plan import storage_url, study_folder
     from fashion_ml.sweep.report import to_dict
     from fashion_ml.sweep.study import open_study, trials_of
@@ -114,14 +126,16 @@ def sweep_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     study = open_study(loaded, base, storage_url(loaded, storage), create=False)
     write_base(base, study_folder(loaded))
     left = any(trial.state.name in ("WAITING", "RUNNING") for trial in trials_of(study))
-    report_sweep(loaded, study, study_folder(loaded), confirmed=not left)
-    write_json(json, to_dict(loaded, study))
+    again = report_sweep(loaded, study, study_folder(loaded), confirmed=not left)
+    write_json(json, {**to_dict(loaded, study), "confirmed": [one.to_dict(loaded.objectives[0].metric) for one in again]})
 
 
-def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True) -> None:
-    """Plots, table, best experiment and, with `confirmed`, the confirmation, into the folder and the study's run."""
-    from fashion_ml.sweep.confirm import confirm, note_confirmed
-    from fashion_ml.sweep.report import BEST, write_report
+def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True) -> list[Any]:
+    """Plots, table, best settings and, with `confirmed`, their confirmation, into the folder and the study's run; returns what confirmed."""
+    from fashion_ml.config.sweep import QUICK
+    from fashion_ml.sweep.best_settings import note_confirmed
+    from fashion_ml.sweep.confirm import confirm
+    from fashion_ml.sweep.report import write_report
     from fashion_ml.sweep.study import begun_run_of
     from fashion_ml.tracking.run import attach_id
 
@@ -129,14 +143,17 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True)
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
     wanted = confirmed and spec.confirm.best
     again = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if wanted else []
-    note_confirmed(spec, again, folder / "report" / BEST, run)
+    note_confirmed(spec, study, folder / "base.yaml", folder / "report", again, run, ended=confirmed)
     run.flush()
     for path in paths:
         if path.suffix == ".yaml":
             say(f"Settings  {path}")
     say(f"Report    {folder / 'report'}")
     for one in again:
-        say(f"Confirmed {one.sentence(spec.objectives[0].metric)}")
+        say(f"{'Quick    ' if spec.confirm.quick else 'Confirmed'} {one.sentence(spec.objectives[0].metric)}")
+    if again and spec.confirm.quick:
+        say(f"          {QUICK}")
+    return again
 
 
 def _range(dimension: Any) -> str:

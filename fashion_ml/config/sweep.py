@@ -22,11 +22,21 @@ Trainer = Literal["lora", "stargan"]
 EXPERIMENTS: dict[str, type[Any]] = {"lora": LoraExperiment, "stargan": StarganExperiment}
 KINDS: dict[str, type[Any]] = {f"train_{name}": kind for name, kind in EXPERIMENTS.items()}
 """The experiment behind each tag `kind` that a training run has."""
-_LOSSES_OF_TRAINING = ("total_loss", "g_loss", "d_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "grad_norm")
-_FORBIDDEN = (
-    "is a training loss, whose meaning changes with what is searched (g_loss contains -lambda_ds * ds: searching w_ds on it only buys a "
-    "bigger weight); use a metric of the evaluation, such as weighted_total_loss, or val_loss"
-)
+_OF_A_TERM = "one term of g_loss, which falls where another one's weight does"
+_NOT_RANKING = {
+    "total_loss": "settings of the loss and the noise change what it measures, and it falls most where training images are learnt by heart",
+    "g_loss": "g_loss contains -lambda_ds * ds: searching w_ds on it only buys a bigger weight",
+    "d_loss": "it falls where the generator is worse",
+    **dict.fromkeys(("g_adv", "sty", "ds", "cyc", "id"), _OF_A_TERM),
+    "r1": "it says how steep the discriminator is, not how good the images are",
+    "grad_norm": "it says how steep the loss is, not how good the images are",
+}
+"""What a training logs, and why trials cannot be ranked by it."""
+_FORBIDDEN = "use a metric of the evaluation, such as weighted_total_loss"
+FEWEST_TO_CONFIRM = 3
+"""Training seeds below which nothing is confirmed: what is said of settings needs as many of each."""
+QUICK = "quick: one seed, not a confirmation"
+"""The mark of what `--quick` finds."""
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_0-9]+)\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
 
 
@@ -74,8 +84,9 @@ class Objective(Section):
     @field_validator("metric")
     @classmethod
     def _measured_fairly(cls, metric: str) -> str:
-        if metric in _LOSSES_OF_TRAINING:
-            raise ValueError(f"{metric!r} {_FORBIDDEN}")
+        if why := _NOT_RANKING.get(metric):
+            instead = f"{_FORBIDDEN}, or val_loss" if metric == "total_loss" else _FORBIDDEN
+            raise ValueError(f"{metric!r} is measured in training and cannot rank trials: {why}; {instead}")
         return metric
 
 
@@ -107,12 +118,20 @@ class Confirm(Section):
 
     best: Annotated[int, Field(ge=0)] = 1
     """So many of the best trials; 0 leaves it out."""
-    seeds: tuple[int, ...] = (101, 102, 103)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (101, 102, 103)
     """Training seeds, at least 3, other than those of the trials."""
     image_seed: Annotated[int, Field(ge=0)] = 1001
     """Seed of the images (`evaluation.seed`), other than that of the trials."""
     references: Text | None = None
-    """Folder of other references; without one half of the experiment's are held back from the search (`evaluation.references_part`)."""
+    """Folder of other references; without one half of the experiment's are held back from the search (`evaluation.references_part`). Of a
+    StarGAN it is always half of the latents that are held out (`evaluation.contents_part`)."""
+    quick: bool = False
+    """Only the first of `seeds` (`--quick`): a look, no confirmation. It has no verdict, and report, settings and run say so."""
+
+    @property
+    def trained_with(self) -> tuple[int, ...]:
+        """The seeds that are trained with."""
+        return self.seeds[:1] if self.quick else self.seeds
 
 
 class SweepSpec(Section):
@@ -172,8 +191,10 @@ class SweepSpec(Section):
             dimension.when or (dimension.type == "float" and not dimension.step) for dimension in self.search_space.values()
         ):
             raise ValueError("sampler.name: grid takes choices, whole numbers, or floats with a step, and no conditions")
-        if self.confirm.best and (self.trainer != "lora" or len(self.objectives) > 1):
-            raise ValueError("confirm.best: confirming is for a LoRA with one objective; set it to 0")
+        if self.confirm.best and len(self.objectives) > 1:
+            raise ValueError(
+                f"confirm.best: {len(self.objectives)} objectives have a Pareto front and no single best to confirm; set it to 0"
+            )
         if self.confirm.best:
             self._check_confirm()
         seen: dict[str, Dimension] = {}
@@ -194,9 +215,15 @@ class SweepSpec(Section):
 
     def _check_confirm(self) -> None:
         seeds = self.confirm.seeds
-        if len(set(seeds)) < 3:
+        if self.confirm.references and self.trainer != "lora":
             raise ValueError(
-                f"confirm.seeds: {list(seeds)} are fewer than 3; give at least 3 different ones, or set confirm.best to 0"
+                "confirm.references: a StarGAN is confirmed by half of the latents that are held out; leave it out"
+            )
+        if len(set(seeds)) < FEWEST_TO_CONFIRM and not self.confirm.quick:
+            raise ValueError(
+                f"confirm.seeds: {list(seeds)} are fewer than {FEWEST_TO_CONFIRM}, and of settings something can be said from "
+                f"{FEWEST_TO_CONFIRM} trainings on; give at least {FEWEST_TO_CONFIRM} different ones, set confirm.best to 0, or look with "
+                "--quick, which confirms nothing"
             )
         if used := sorted(set(seeds) & set(self.seeds)):
             raise ValueError(f"confirm.seeds: {used[0]} is one of the search's seeds; give others")
@@ -213,10 +240,13 @@ def read_constraint(text: str) -> tuple[str, str, float]:
     raise ValueError(f"{text!r} is no constraint; write NAME <= NUMBER or NAME >= NUMBER, such as parameters <= 5e6")
 
 
-def load_sweep(path: str | Path, overrides: Mapping[str, Any]) -> tuple[SweepSpec, Any]:
-    """A sweep and its base experiment. InputError with every problem at once: of the sweep, then of the experiment and the space."""
+def load_sweep(path: str | Path, overrides: Mapping[str, Any], *, quick: bool = False) -> tuple[SweepSpec, Any]:
+    """A sweep and its base experiment; `quick` is confirm.quick. InputError with every problem at once: of the sweep, then of the experiment
+    and the space."""
     place = Path(path)
     tree = {**read_yaml(place, "sweep"), **{key: value for key, value in overrides.items() if value not in ("", None)}}
+    if quick and isinstance(tree.get("confirm", {}), Mapping):
+        tree["confirm"] = {**tree.get("confirm", {}), "quick": True}
     spec = checked(tree, SweepSpec)
     return spec, base_experiment(spec, place)
 

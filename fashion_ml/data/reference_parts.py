@@ -75,7 +75,7 @@ def choose_part(items: Sequence[Item], groups: Sequence[Sequence[int]], part: Li
 
 
 def part_of_held(latents: LatentSet, held: Sequence[Sequence[int]], part: Part) -> list[list[int]]:
-    """Of the latents that are held out, by domain, all, or one of two halves of each domain's, which is said.
+    """Of the latents that are held out, by domain, all, or one of two halves of each domain's.
 
     Latents that are equal, that are of mirrored pictures, whose names differ by a view alone, or are the same in two domains, are on one side:
     pictures, by which near-duplicates would be found, there are none of them.
@@ -94,8 +94,6 @@ def part_of_held(latents: LatentSet, held: Sequence[Sequence[int]], part: Part) 
         searched |= {index for index, side in known.items() if side}
         sides |= {name: place in searched for place, name in enumerate(names)}
         chosen.append([index for place, index in enumerate(indices) if (place in searched) == (part == "search")])
-    count, there = sum(map(len, chosen)), sum(map(len, held))
-    say(f"{count} of {there} held-out latents are used, the half called {part} (evaluation.contents_part)")
     return chosen
 
 

@@ -33,7 +33,7 @@ from fashion_ml.metrics.metric import By, measure_pair
 from fashion_ml.metrics.registry import TOTAL, better, metric_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
-from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.console import bar, say
 from fashion_ml.runtime.language import language
 from fashion_ml.runtime.seeding import generator
 
@@ -154,6 +154,11 @@ def measure_stargan(
     """
     domains = [domain.name for domain in inputs.latents.domains]
     held = part_of_held(inputs.latents, inputs.held, settings.contents_part)
+    if settings.contents_part != "all":
+        count, there = sum(map(len, held)), sum(map(len, inputs.held))
+        say(
+            f"{count} of {there} held-out latents are used, the half called {settings.contents_part} (evaluation.contents_part)"
+        )
     made = _translate(networks, inputs, held, settings)
     pictures = _decode(made, inputs, vae, scale)
     measured = made.measured

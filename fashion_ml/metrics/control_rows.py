@@ -25,7 +25,7 @@ def control_rows(losses: Mapping[str, Run | None]) -> Iterator[Metric]:
             by=by,
             shown_in=run,
             needs=needs,
-            objective=False,
+            cannot_rank="it is of the look that all references share: one picture for every prompt would win",
         )
         yield Metric(
             f"{SPECIFIC}{loss}",
@@ -36,5 +36,5 @@ def control_rows(losses: Mapping[str, Run | None]) -> Iterator[Metric]:
             by=by,
             shown_in=run,
             needs=needs,
-            objective=False,
+            cannot_rank="it is a difference of two losses, which grows too where images get farther from all other references",
         )

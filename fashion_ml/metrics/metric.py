@@ -55,12 +55,17 @@ class Metric:
     """Loads the metric's model onto a device. InputError when it cannot be had."""
     family: bool = False
     """Whether `of_pair` gives several columns that begin with the name."""
-    objective: bool = True
-    """Whether a sweep may search or be bound by it."""
+    cannot_rank: str = ""
+    """Why no sweep may search or be bound by it, and no suite compare by it; empty where they may."""
     version: int = 1
     """Raised whenever the numbers change; part of the fingerprint."""
     formula: str = ""
     """The module of this package whose PARAMETERS decide the numbers."""
+
+    @property
+    def objective(self) -> bool:
+        """Whether a sweep may search or be bound by it."""
+        return not self.cannot_rank
 
     @property
     def title(self) -> str:

@@ -191,7 +191,7 @@ METRICS: tuple[Metric, ...] = (
         needs=("reference", "encoder"),
         switch="kid",
         of_sets=of.kid,
-        objective=False,
+        cannot_rank="it is of a whole set of images, and of some dozens its noise is larger than what settings change",
         version=2,
         formula="kid",
     ),

@@ -83,6 +83,21 @@ def references_folder(config: LoraExperiment) -> Path | None:
     return folder_of(given, "references") if given else None
 
 
+def all_references(config: LoraExperiment) -> list[CaptionedImage]:
+    """The references as an evaluation reads them, before halves are taken; without a folder of them the training images. InputError as then."""
+    settings, data, skip = config.evaluation, config.data, config.data.on_bad_image == "skip"
+    folder, train = references_folder(config), data.train_data_dir
+    if folder is not None:
+        return as_meant(scan_references(folder, data.caption_extension, settings.max_references, skip=skip), data).items
+    known, items = known_images(config), list[CaptionedImage]()
+    if train:
+        place, extension = folder_of(train, "train"), data.caption_extension
+        reading = scan_training_folder(place, caption_extension=extension, field="data.train_data_dir", skip=skip, known=known)
+        items += as_meant(reading, data).items
+    items += [one for reading in scan_subsets(data, prior=False, known=known).values() for one in reading.items]
+    return spread(items, settings.max_references)
+
+
 def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: bool = True) -> Sources:
     """Read and check every folder and the encoder. InputError with all problems at once.
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from fashion_ml.config import LoraExperiment, SweepSpec, short_names
-from fashion_ml.data.images import count_images
+from fashion_ml.config import LoraExperiment, SweepSpec, read_constraint, short_names
+from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_of_stargan
-from fashion_ml.metrics.bootstrap import FEWEST
 from fashion_ml.runtime.console import warn
+from fashion_ml.sweep.study import row_of
 
 
 def check_base(spec: SweepSpec, base: Any) -> None:
-    """InputError when its trials would be measured by a toy encoder that nobody asked for; a warning for an alpha that stands still while
-    ranks are compared."""
+    """InputError when its trials would be measured by a toy encoder that nobody asked for, and when what they are chosen by is not measured;
+    a warning for an alpha that stands still while ranks are compared."""
     check_experiment(base)
-    if spec.confirm.best and not spec.confirm.references and isinstance(base, LoraExperiment):
-        _say_few_held(base)
+    named = [("objectives", one.metric) for one in spec.objectives]
+    named += [("constraints", read_constraint(text)[0]) for text in spec.constraints]
+    if problems := [f"{field}: {why}" for field, name in named if (why := _why_not_measured(name, base.evaluation))]:
+        raise InputError(problems)
     names = short_names(type(base))
     searched = {names.get(name, name) for name in spec.search_space}
     if "network.rank" in searched and "network.alpha" not in searched and base.network.alpha_is_given:
@@ -37,14 +38,15 @@ def check_experiment(base: Any) -> None:
         check_encoder(base.evaluation, own, refuse=model != EMBEDDED)
 
 
-def _say_few_held(base: LoraExperiment) -> None:
-    """A warning where the half of the references that is held back can give no verdict; of training images as references nothing."""
-    folder = Path(base.evaluation.references or "").expanduser()
-    if base.evaluation.references in (None, EMBEDDED) or not folder.is_dir():
-        return
-    held = min(count_images(folder), base.evaluation.max_references) // 2
-    if held < FEWEST:
-        warn(
-            f"confirm.references: {held} references are held back to confirm by, fewer than the {FEWEST} that a verdict takes; give more "
-            "evaluation.references (and max_references), a folder of others as confirm.references, or set confirm.best to 0"
-        )
+def _why_not_measured(name: str, settings: Any) -> str:
+    """Why these evaluations have no such metric, though there is one; empty where they have it."""
+    row = row_of(name.removeprefix("latent_"))
+    if row is None or not settings.enabled:
+        return ""
+    if row.switch and row.switch not in getattr(settings, "extra_metrics", (row.switch,)):
+        return f"{name!r} is not measured by this experiment; add {row.switch} to evaluation.extra_metrics, or take another"
+    if row.setting and getattr(settings, row.setting) in (None, "none"):
+        return f"{name!r} is not measured by this experiment; give evaluation.{row.setting}, or take another"
+    if "encoder" in row.needs and "fashion_clip" in settings.without:
+        return f"{name!r} is not measured without an encoder; leave evaluation.without out, or take another"
+    return ""

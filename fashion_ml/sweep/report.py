@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fashion_ml.config import SweepSpec, as_overrides, load_experiment, to_yaml
+from fashion_ml.config import SweepSpec
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.sweep.best_settings import write_best
 from fashion_ml.sweep.launch import best_trials, values_of_complete
 from fashion_ml.sweep.study import trials_of
-from fashion_ml.sweep.trial import PROCESS_SECONDS, references_of_search
+from fashion_ml.sweep.trial import PROCESS_SECONDS
 
 if TYPE_CHECKING:
     import optuna
 
     from fashion_ml.tracking.run import TrackedRun
-
-BEST = "best.yaml"
 
 
 def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun) -> list[Path]:
@@ -38,7 +37,7 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
         say(f"Every complete trial breaks a constraint ({'; '.join(spec.constraints)}): there are no best settings")
     folder.mkdir(parents=True, exist_ok=True)
     table = trial_frame(spec, study)
-    paths = [folder / "trials.csv", *_experiments(spec, best, base_yaml, folder)]
+    paths = [folder / "trials.csv", *write_best(spec, best, base_yaml, folder, why="not confirmed yet")]
     with atomic_path(paths[0]) as temporary:
         table.to_csv(temporary, index=False)
     paths += _plots(spec, study, folder)
@@ -70,29 +69,6 @@ def trial_frame(spec: SweepSpec, study: optuna.Study) -> pd.DataFrame:
         row["runs"] = ", ".join(value for key, value in trial.user_attrs.items() if key.startswith("run_"))
         rows.append(row | {"error": trial.user_attrs.get("error")})
     return pd.DataFrame(rows)
-
-
-def best_experiment(spec: SweepSpec, trial: optuna.trial.FrozenTrial, base_yaml: Path) -> Any:
-    """The experiment of a trial, as its training had it."""
-    from fashion_ml.config import EXPERIMENTS
-
-    kind = EXPERIMENTS[spec.trainer]
-    return load_experiment(base_yaml, as_overrides({**trial.params, "training.seed": spec.seeds[0]}), kind)
-
-
-def _experiments(spec: SweepSpec, best: Sequence[optuna.trial.FrozenTrial], base_yaml: Path, folder: Path) -> list[Path]:
-    """`best.yaml`, or one for each trial of the Pareto front."""
-    for path in folder.glob("best*.yaml"):
-        path.unlink()
-    paths = []
-    for trial in best:
-        path = folder / (BEST if len(best) == 1 else f"best_{trial.user_attrs['slot']:04d}.yaml")
-        values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(spec.objectives, trial.values, strict=True))
-        by = ", by the half of the references that is the search's" if references_of_search(spec) else ""
-        head = f"# Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}{by}).\n"
-        write_text(path, head + to_yaml(best_experiment(spec, trial, base_yaml)))
-        paths.append(path)
-    return paths
 
 
 def _plots(spec: SweepSpec, study: optuna.Study, folder: Path) -> list[Path]:

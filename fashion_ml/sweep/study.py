@@ -63,7 +63,7 @@ def why_not(name: str, trainer: str) -> str:
     if name in known or (row is not None and row.family and trainer in row.by):
         return ""
     if row is not None and not row.objective and trainer in row.by:
-        return f"{name!r} is measured, and no trial is to be chosen by it; take weighted_total_loss or a loss"
+        return f"{name!r} is measured and cannot rank: {row.cannot_rank}; take weighted_total_loss or a loss"
     near = difflib.get_close_matches(name, known, n=1)
     fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
     return f"{name!r} is no metric of train {trainer}; {fix}"
@@ -80,19 +80,43 @@ def directions_of(spec: SweepSpec) -> list[str]:
     problems += [f"constraints: {why}" for why in reasons if why]
     for objective in spec.objectives:
         row = row_of(objective.metric.removeprefix("latent_"))
-        paired, way = row is not None and row.of_sets is None, row.better if row else "lower"
-        if why := why_not(objective.metric, spec.trainer):
+        way = row.better if row else "lower"
+        if why := why_not(objective.metric, spec.trainer) or _why_no_objective(
+            objective.metric, alone=len(spec.objectives) == 1
+        ):
             problems.append(f"objectives: {why}")
         elif not way and objective.direction is None:
             problems.append(f"objectives: of {objective.metric!r} neither more nor less is better; give its direction")
-        if spec.confirm.best and not (paired and way):
-            problems.append(f"confirm.best: {objective.metric} is not compared image by image; set it to 0")
+        if spec.confirm.best and (why := _why_not_confirmed(objective.metric)):
+            problems.append(f"confirm.best: {objective.metric} {why}; set it to 0")
         found.append(objective.direction or {"lower": "minimize", "higher": "maximize"}.get(way, ""))
     if spec.sampler.name == "cmaes" and find_spec("cmaes") is None:
         problems.append("sampler.name: cmaes is not installed; pip install 'fashion-ml[sweeps]', or use tpe")
     if problems:
         raise InputError(problems)
     return found
+
+
+def _why_no_objective(name: str, *, alone: bool) -> str:
+    """Why no trial is to be chosen by what may yet bind it; empty where it may."""
+    if name == "training_seconds":
+        return (
+            f"{name!r} cannot rank: it is the time of one training on a machine that does other work too; bind trials by it instead "
+            "(constraints: training_seconds <= 600)"
+        )
+    if name == "parameters" and alone:
+        return f"{name!r} cannot rank alone: the settings give it without any training, and the smallest wins; add weighted_total_loss"
+    return ""
+
+
+def _why_not_confirmed(name: str) -> str:
+    """Why the best trials by a metric cannot be confirmed over references; empty where they can."""
+    row = row_of(name)
+    if name.startswith("latent_"):
+        return "is of latent-guided images, and what is compared are those guided by references"
+    if row is not None and row.setting == "prompts":
+        return "is of free prompts, which have no references"
+    return "" if row is not None and row.of_sets is None and row.better else "is not compared image by image"
 
 
 def row_of(name: str) -> Metric | None:

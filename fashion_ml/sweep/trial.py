@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from fashion_ml.config import SweepSpec, as_overrides, read_constraint
+from fashion_ml.config.sweep import Trainer
 from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
@@ -205,9 +206,13 @@ class TrialRunner:
         return trained(trial, training, self._parent, self._parent.run_id, watched)
 
 
+PART_OF: Mapping[Trainer, str] = {"lora": "evaluation.references_part", "stargan": "evaluation.contents_part"}
+"""The setting that takes one half of what an evaluation measures by."""
+
+
 def references_of_search(spec: SweepSpec) -> dict[str, str]:
     """The setting that holds half of the references back, where the best trials are confirmed by them."""
-    return {"evaluation.references_part": "search"} if spec.confirm.best and not spec.confirm.references else {}
+    return {PART_OF[spec.trainer]: "search"} if spec.confirm.best and not spec.confirm.references else {}
 
 
 def own_folder(folder: Path, identity: Mapping[str, str]) -> Path:

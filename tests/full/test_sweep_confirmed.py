@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from tests.runs.command import fashion_ml
-from tests.runs.test_sweep import children, sweep_in, written
+from tests.runs.test_sweep import PROJECT, SPEC, children, sweep_in, written
 
 
 def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_references(workdir: Path, collection: Path):
@@ -36,6 +37,9 @@ def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_referenc
     folder = workdir / "outputs" / "sweeps" / "small"
     head = (folder / "report" / "best.yaml").read_text(encoding="utf-8").splitlines()[:3]
     assert "by the half of the references that is the search's" in head[0]
+    beside = json.loads((folder / "report" / "best.json").read_text(encoding="utf-8"))
+    assert (beside["verdict"], beside["why"]) == ("", "one reference is fewer than 6, with which no test can reach p < 0.05")
+    assert beside["searched"]["weighted_total_loss"] == swept.facts["best"][0]["values"][0]
     assert head[1] == "# Confirmed with training seeds 7, 8, 9, image seed 1001 and references held back from the search:"
     assert "in the search" in head[2]
     assert "gain of this recipe" in head[2]
@@ -47,3 +51,53 @@ def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_referenc
     assert value == pytest.approx(swept.facts["best"][0]["values"][0], abs=1e-6)
     shared = [path for path in (folder / "cache").glob("base_*") if path.is_dir()]
     assert len(shared) == 2  # of the search, and of what confirms it
+
+
+def test_the_best_of_rates_that_hardly_differ_is_not_shown_and_a_quick_look_is_marked(workdir: Path, collection: Path):
+    """Twelve references on each side and few steps: what trials differ by is chance, and the report says so in both numbers."""
+    shutil.copytree(collection, workdir / "outputs" / collection.name)
+    rates = {"optimizer.learning_rate": {"type": "categorical", "choices": [0.00098, 0.001, 0.00102]}}
+    settings = {
+        **SPEC["settings"],
+        "training.max_train_steps": 12,
+        "evaluation.max_references": 24,
+        "evaluation.num_inference_steps": 3,
+    }
+    written(workdir, search_space=rates, settings=settings, confirm={"best": 1, "seeds": [7, 8, 9]})
+    folder, uri = workdir / "outputs" / "sweeps" / "small", os.environ["MLFLOW_TRACKING_URI"]
+    looked = fashion_ml("sweep", "sweep.yaml", "--workers", "2", "--quick", "--json", "facts.json", cwd=workdir, uri=uri)
+    assert looked.returncode == 0, looked.stderr
+    assert "quick: one seed, not a confirmation" in looked.stdout
+    assert "# Quick: one seed, not a confirmation" in (folder / "report" / "best.yaml").read_text(encoding="utf-8")
+    run_id = json.loads((workdir / "facts.json").read_text(encoding="utf-8"))["run_id"]
+    client = MlflowClient(uri)
+    assert client.get_run(run_id).data.tags["confirmation"] == "quick: one seed, not a confirmation"
+
+    swept = sweep_in(workdir, uri)
+    assert "The confirmation with 3 seeds x 12 references can see >= 0." in swept.stderr
+    assert ": not shown: by what the search has not seen, the default may be as good" in swept.stdout
+    assert client.get_run(run_id).data.tags["confirmation"] == "not shown"
+    beside = json.loads((folder / "report" / "best.json").read_text(encoding="utf-8"))
+    assert (beside["verdict"], beside["quick"], beside["confirmed"]["n"]) == ("not shown", "", 12)
+    assert beside["confirmed"]["low"] < 0 < beside["confirmed"]["high"]
+    assert len([run for run in children(client, client.get_run(run_id)) if "confirms" in run.data.tags]) == 6
+
+
+def test_a_sweep_of_stargans_is_confirmed_by_contents_that_it_has_not_seen(workdir: Path):
+    tree = {
+        "name": "gan",
+        "trainer": "stargan",
+        "experiment": str(PROJECT / "experiments" / "stargan" / "embedded.yaml"),
+        "settings": {"training.epochs": 1, "training.epoch_size": 16, "evaluation.contents_per_domain": 3},
+        "search_space": {"loss.w_ds": {"type": "categorical", "choices": [0.5, 2.0]}},
+        "sampler": {"name": "grid"},
+        "objectives": [{"metric": "weighted_total_loss"}],
+        "confirm": {"best": 1, "seeds": [7, 8, 9]},
+    }
+    (workdir / "sweep.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    swept = sweep_in(workdir, os.environ["MLFLOW_TRACKING_URI"])
+    assert "9 contents are held back from the search, and confirm its best settings" in swept.stderr
+    beside = json.loads((workdir / "outputs" / "sweeps" / "gan" / "report" / "best.json").read_text(encoding="utf-8"))
+    assert beside["confirmed"]["contents"] == "held back from the search"
+    assert (beside["confirmed"]["claim"], beside["confirmed"]["n"]) == ("this recipe", 9)
+    assert beside["verdict"] or beside["why"] == "these are the default's own settings"

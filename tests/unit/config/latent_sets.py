@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
+
+APART = (
+    "data.",
+    "training.",
+    "tracking.offline",
+    *(f"evaluation.{one}" for one in ("without", "vae", "enabled", "contents_part")),
+)
+"""Settings that are looked at in runs of their own."""
 
 
 def digest(path: Path) -> str:
@@ -24,3 +33,17 @@ def latents(folder: Path, seed: int, channels: int = 4) -> None:
         (folder / domain).mkdir(parents=True)
         for index in range(5):
             torch.save(torch.randn(channels, 8, 8, generator=draw) + number, folder / domain / f"{index}.pt")
+
+
+def in_halves(runs: Any) -> bool:
+    """Of four latents of each domain that are held out two are searched by and the other two held, as contents and as references."""
+    given = {"evaluation__enabled": True, "evaluation__without": "fashion_clip"}
+    search, held = (runs(**given, evaluation__contents_part=part) for part in ("search", "held"))
+    used = [set(one.table["reference"]) for one in (search, held)]
+    noted = [sorted(one.facts["held_out"]) for one in (search, held)]
+    return (
+        [len(one) for one in (*used, used[0] | used[1])] == [4, 4, 8]
+        and [len(one) for one in noted] == [4, 4]
+        and used[0] | used[1] == set(runs.without.table["reference"])
+        and search.facts["fingerprint"] != held.facts["fingerprint"]
+    )

@@ -1,8 +1,6 @@
 """Every setting of a StarGAN experiment changes what it is for: networks bit for bit, files, grids, or what the evaluation says.
 
-As for a LoRA (test_every_setting_counts_lora.py): trainings that differ in one setting, and for what shows in a whole run only, runs whose
-results are held against the values.
-"""
+As for a LoRA: trainings that differ in one setting, and for what shows in a whole run only, runs whose results are held against the values."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ from fashion_ml.metrics.bootstrap import bootstrap_mean
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.runs.stargan import StarganOutcome, run_stargan
 from fashion_ml.training.stargan_loop import GanHooks, train_stargan
-from tests.unit.config.latent_sets import digest, latents
+from tests.unit.config.latent_sets import APART, digest, in_halves, latents
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 from tests.unit.metrics.small_dino import small_dino
 
@@ -248,9 +246,7 @@ class Runs:
     @property
     def full(self) -> Whole:
         """Everything that does not change the training at the values of the table."""
-        apart = ("data.", "training.", "evaluation.without", "evaluation.vae", "evaluation.enabled", "tracking.offline")
-        apart += ("evaluation.contents_part",)
-        given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(apart)}
+        given = {leaf.replace(".", "__"): value for leaf, (value, _) in WHOLE.items() if not leaf.startswith(APART)}
         return self(evaluation__enabled=True, **given)
 
     @property
@@ -301,20 +297,6 @@ def other_pictures(runs: Runs, fact: str, **given: str) -> bool:
     again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", **given)
     same = again.networks == runs.without.networks and again.facts[fact] != runs.without.facts[fact]
     return same and again.scores["ssim"] != runs.without.scores["ssim"]
-
-
-def in_halves(runs: Runs) -> bool:
-    """Of four latents of each domain that are held out two are searched by and the other two held, as contents and as references."""
-    given = {"evaluation__enabled": True, "evaluation__without": "fashion_clip"}
-    search, held = (runs(**given, evaluation__contents_part=part) for part in ("search", "held"))
-    used = [set(one.table["reference"]) for one in (search, held)]
-    noted = [sorted(one.facts["held_out"]) for one in (search, held)]
-    return (
-        [len(one) for one in (*used, used[0] | used[1])] == [4, 4, 8]
-        and [len(one) for one in noted] == [4, 4]
-        and used[0] | used[1] == set(runs.without.table["reference"])
-        and search.facts["fingerprint"] != held.facts["fingerprint"]
-    )
 
 
 SCORED = ["fashion_clip_loss", "fashion_attribute_similarity"]

@@ -12,7 +12,8 @@ import optuna
 import pytest
 import yaml
 
-from fashion_ml.config import SweepSpec, load_sweep
+from fashion_ml.config import SweepSpec, load_sweep, to_yaml
+from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.sweep import confirm as confirm_module
 from fashion_ml.sweep import launch, local_workers
@@ -224,14 +225,31 @@ def confirming(sweeps: Sweeps, **settings: Any) -> list[tuple[str, Mapping[str, 
         close_child=lambda *_: None,
         log_file=lambda *_: None,
     )
+    (sweep.folder / "base.yaml").write_text(to_yaml(sweep.base), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(confirm_module, "run_training", training)
+        patch.setattr("fashion_ml.runs.compare.evaluated", lambda client, run_id: no_evaluation())
         confirm_module.confirm(sweep.spec, sweep.study, sweep.folder / "base.yaml", sweep.folder / "confirm", run)  # type: ignore[arg-type]
     return made
 
 
+def no_evaluation() -> Any:
+    raise InputError("there is none")
+
+
+def a_look(sweeps: Sweeps) -> bool:
+    """One seed with it, and fewer than three are taken with it alone."""
+    looked = confirmed(sweeps, quick=True, seeds=[23])
+    with pytest.raises(InputError, match="fewer than 3"):
+        sweeps(confirm={"seeds": [23]})
+    return looked == [("default", "23"), ("trial_0000", "23")]
+
+
 def references_of_ones_own(sweeps: Sweeps) -> bool:
     """Without a folder trials are measured by one half of the references and what is confirmed by the other."""
+    (sweeps.folder / "others").mkdir()
+    render(sample_garments(1, seed=1)[0]).save(sweeps.folder / "others" / "a.png")
+    (sweeps.folder / "others" / "a.txt").write_text("a dress", encoding="utf-8")
     half, own = ({str(given) for _, given in confirming(sweeps, **one)} for one in ({}, {"references": "others"}))
     searched = [references_of_search(sweeps(confirm=one).spec) for one in ({}, {"references": "others"}, {"best": 0})]
     return (
@@ -336,6 +354,7 @@ SWEEP: dict[str, tuple[Any, Callable[[Sweeps], Any]]] = {
         lambda sweeps: {g["evaluation.seed"] for _, g in confirming(sweeps, image_seed=2002)} == {"2002"},
     ),
     "confirm.references": ("others", references_of_ones_own),
+    "confirm.quick": (True, a_look),
     "storage": ("sqlite:///elsewhere.db", where_it_is_kept),
     "heartbeat_seconds": (19, heartbeat),
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import yaml
 from fashion_ml.config import load_sweep, to_yaml
 from fashion_ml.config.shipped_files import shipped
 from fashion_ml.errors import InputError
+from fashion_ml.sweep.best_settings import best_experiment
 from fashion_ml.sweep.notes import check_base
-from fashion_ml.sweep.report import best_experiment
 
 
 def sweep(folder: Path, network: dict[str, Any] | None = None, **settings: Any) -> tuple[Any, Any]:
@@ -68,17 +69,23 @@ def test_trials_of_an_own_base_are_not_measured_by_the_toy_encoder_unless_it_is_
     check_base(*sweep(tmp_path, **{"model.base": "mine", "evaluation.encoder": "embedded"}))
 
 
-@pytest.mark.parametrize(("count", "most", "warned"), [(11, 32, True), (12, 32, False), (40, 10, True), (40, 12, False)])
-def test_too_few_references_to_confirm_by_are_warned_of_before_the_search(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, most: int, warned: bool
+@pytest.mark.parametrize(
+    ("metric", "settings", "says"),
+    [
+        ("lpips", {}, "objectives: 'lpips' is not measured by this experiment; add lpips to evaluation.extra_metrics"),
+        ("leak", {}, "objectives: 'leak' is not measured by this experiment; give evaluation.prompts"),
+        (
+            "fashion_clip_loss",
+            {"evaluation.without": ["fashion_clip"]},
+            "'fashion_clip_loss' is not measured without an encoder",
+        ),
+    ],
+)
+def test_what_the_experiment_does_not_measure_is_refused_before_any_trial(
+    tmp_path: Path, metric: str, settings: dict[str, Any], says: str
 ):
-    (tmp_path / "references").mkdir()
-    for number in range(count):
-        (tmp_path / "references" / f"{number}.png").write_bytes(b"")
-    settings = {"evaluation.references": str(tmp_path / "references"), "evaluation.max_references": most}
-    spec, base = sweep(tmp_path, **settings, **{"evaluation.encoder": "embedded"})
-    check_base(spec, base)
-    lines = [line for line in caplog.messages if line.startswith("confirm.references: 5 references are held back")]
-    assert len(lines) == warned
-    check_base(spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"best": 0})}), base)
-    assert len([line for line in caplog.messages if line.startswith("confirm.references")]) == warned
+    spec, base = sweep(tmp_path, **settings)
+    chosen = spec.model_copy(update={"objectives": (spec.objectives[0].model_copy(update={"metric": metric}),)})
+    with pytest.raises(InputError, match=re.escape(says)):
+        check_base(chosen, base)
+    check_base(*sweep(tmp_path))

@@ -131,7 +131,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_what_is_wrong_everywhere_o
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"metric": "kid"}, "metric: 'kid' is measured, and no trial is to be chosen by it"),
+        ({"metric": "kid"}, "metric: 'kid' is measured and cannot rank"),
         ({"metric": "total_loss"}, "metric: 'total_loss' is no metric of train lora"),
         ({"metric": "val_loss"}, "metric: 'val_loss' is not measured reference by reference"),
         ({"metric": "parameters"}, "metric: 'parameters' is not measured reference by reference"),

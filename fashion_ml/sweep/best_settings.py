@@ -1,0 +1,122 @@
+"""A sweep's best settings as files: an experiment that can be run, and beside it in JSON what the search and the confirmation say of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.config import EXPERIMENTS, SweepSpec, as_overrides, load_experiment, to_yaml
+from fashion_ml.config.sweep import QUICK
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.sweep.confirm import Confirmed, measured_by
+from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.trial import references_of_search
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fashion_ml.tracking.run import TrackedRun
+
+BEST = "best.yaml"
+_NOT_YET = "not confirmed yet"
+
+
+def best_experiment(spec: SweepSpec, trial: optuna.trial.FrozenTrial, base_yaml: Path) -> Any:
+    """The experiment of a trial, as its training had it."""
+    kind = EXPERIMENTS[spec.trainer]
+    return load_experiment(base_yaml, as_overrides({**trial.params, "training.seed": spec.seeds[0]}), kind)
+
+
+def write_best(
+    spec: SweepSpec,
+    best: Sequence[optuna.trial.FrozenTrial],
+    base_yaml: Path,
+    folder: Path,
+    found: Sequence[Confirmed] = (),
+    why: str = "",
+) -> list[Path]:
+    """`best.yaml` and `best.json`, or two for each trial of the Pareto front; of what was `found` where that is one of these, else `why` it
+    was not confirmed."""
+    for path in (*folder.glob("best*.yaml"), *folder.glob("best*.json")):
+        path.unlink()
+    paths = []
+    for trial in best:
+        slot = trial.user_attrs["slot"]
+        path = folder / (BEST if len(best) == 1 else f"best_{slot:04d}.yaml")
+        one = next((entry for entry in found if entry.trial == slot), None)
+        write_text(
+            path,
+            "".join(f"# {line}\n" for line in _head(spec, trial, one, why)) + to_yaml(best_experiment(spec, trial, base_yaml)),
+        )
+        beside = path.with_suffix(".json")
+        write_text(beside, json.dumps(_facts(spec, trial, one, why), indent=2, allow_nan=False) + "\n")
+        paths += [path, beside]
+    return paths
+
+
+def note_confirmed(
+    spec: SweepSpec,
+    study: optuna.Study,
+    base_yaml: Path,
+    folder: Path,
+    found: Sequence[Confirmed],
+    run: TrackedRun,
+    *,
+    ended: bool,
+) -> None:
+    """Write the best settings' files again with what came out, or why nothing did; `ended` is whether no trial waits."""
+    why = _NOT_YET
+    if not spec.confirm.best:
+        why = "not confirmed: confirm.best is 0"
+    elif not ended:
+        why = f"{_NOT_YET}: trials are left"
+    elif not found:
+        why = "not confirmed: the trainings with fresh seeds failed, or could not be compared"
+    for path in write_best(spec, best_trials(study), base_yaml, folder, found, why):
+        run.log_file(path, "report")
+
+
+def _head(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | None, why: str) -> list[str]:
+    """The comments at the head of an experiment."""
+    values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(spec.objectives, trial.values, strict=True))
+    half = "references" if spec.trainer == "lora" else "contents"
+    by = f", by the half of the {half} that is the search's" if references_of_search(spec) else ""
+    lines = [
+        f"Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}{by})."
+    ]
+    if found is None:
+        return [*lines, f"{why[:1].upper()}{why[1:]}: the value is the best of many, so optimistic."]
+    facts = measured_by(spec)
+    seeds = ", ".join(map(str, facts.pop("seeds")))
+    what, where = list(facts.items())[-1]
+    measured = (
+        f"training seed{'s' if found.quick is False else ''} {seeds}, image seed {facts['image_seed']} and {what} {where}"
+    )
+    lines.append(f"{QUICK[:1].upper()}{QUICK[1:]}: {measured}:" if found.quick else f"Confirmed with {measured}:")
+    return [*lines, f"{found.sentence(spec.objectives[0].metric)}.", f"Verdict: {found.outcome}."]
+
+
+def _facts(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | None, why: str) -> dict[str, Any]:
+    """The same for programs: searched and confirmed values, and the verdict, empty where there is none."""
+    searched = {objective.metric: value for objective, value in zip(spec.objectives, trial.values, strict=True)}
+    facts: dict[str, Any] = {"study": spec.name, "trial": trial.user_attrs["slot"], "params": trial.params}
+    facts |= {"searched": searched, "searched_seeds": list(spec.seeds), "quick": QUICK if spec.confirm.quick else ""}
+    if found is None:
+        return {**facts, "confirmed": None, "verdict": "", "why": why}
+    metric, entry = spec.objectives[0].metric, found.difference
+    confirmed = {
+        "claim": found.claim,
+        "metric": metric,
+        "value": found.fresh,
+        "default": found.default,
+        "gain": entry.gain.mean,
+        "low": entry.gain.low,
+        "high": entry.gain.high,
+        "p": entry.p,
+        "n": entry.gain.n,
+        **measured_by(spec),
+    }
+    told = {"verdict": entry.verdict, "why": entry.why, "outcome": found.outcome, "sentence": found.sentence(metric)}
+    return {**facts, "confirmed": confirmed, **told}

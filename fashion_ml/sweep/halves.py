@@ -1,0 +1,105 @@
+"""What a search sees and what confirms it, looked at before anything is trained: halves that share no garment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config import LoraExperiment, StarganExperiment, SweepSpec
+from fashion_ml.data.images import CaptionedImage, scan_references
+from fashion_ml.data.latents import held_out, read_latents
+from fashion_ml.data.reference_parts import choose_part, one_garment, part_of_held
+from fashion_ml.data.split import alike
+from fashion_ml.data.tensor_cache import TensorCache
+from fashion_ml.embedded.collection import REFERENCES, TRAINING_IMAGES
+from fashion_ml.embedded.domains import DOMAINS, PICTURES
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.toy import EMBEDDED
+from fashion_ml.metrics.bootstrap import FEWEST
+from fashion_ml.runs.inputs import all_references
+from fashion_ml.runtime.console import say, warn
+
+_NAMED = 3
+
+
+def held_of(spec: SweepSpec, base: Any) -> int:
+    """How many references, of a StarGAN contents, confirm the best settings; 0 where none can, or nothing is confirmed."""
+    if not spec.confirm.best or not base.evaluation.enabled:
+        return 0
+    if isinstance(base, StarganExperiment):
+        counts = _of_contents(base)
+        return sum(min(count, base.evaluation.contents_per_domain) for count in counts) if all(counts) else 0
+    return len(_others(spec.confirm.references, base)) if spec.confirm.references else _of_references(base)[1]
+
+
+def check_halves(spec: SweepSpec, base: Any) -> None:
+    """Say by how many references, of a StarGAN contents, the best settings will be confirmed; a warning where a verdict takes more.
+
+    InputError where none can be held back, and where those of confirm.references are near-duplicates of what the search sees.
+    """
+    if not spec.confirm.best or not base.evaluation.enabled:
+        return
+    count, of_gan = held_of(spec, base), isinstance(base, StarganExperiment)
+    if of_gan:
+        field, what = "data.validation_split", "contents"
+        fix = "use more, such as 0.1, or set confirm.best to 0"
+    elif spec.confirm.references:
+        field, what = "confirm.references", "references"
+        fix = "put more into the folder (and raise evaluation.max_references), or set confirm.best to 0"
+        _refuse_known(_others(spec.confirm.references, base), base)
+    else:
+        field, what = "confirm.references", "references"
+        fix = "give more evaluation.references (and max_references), a folder of others as confirm.references, or set confirm.best to 0"
+    held = f"{what} of {spec.confirm.references}" if spec.confirm.references else f"{what} are held back from the search, and"
+    if not count:
+        why = "" if of_gan else f" (there are {_of_references(base)[2]} different ones)"
+        raise InputError(f"{field}: no {what} can be held back to confirm by{why}; {fix}")
+    say(f"{count} {held} confirm its best settings")
+    if count < FEWEST:
+        warn(f"{field}: {count} {what} are held back to confirm by, fewer than the {FEWEST} that a verdict takes; {fix}")
+
+
+def _of_references(base: LoraExperiment) -> tuple[int, int, int]:
+    """How many references there are, how many of them are held back, and of how many garments they are; the embedded ones are not drawn for
+    it."""
+    if _is_embedded(base):
+        count = min(REFERENCES if base.evaluation.references else TRAINING_IMAGES, base.evaluation.max_references)
+        return count, count // 2, count
+    items = all_references(base)
+    groups = one_garment(items)
+    return len(items), len(choose_part(items, groups, "held")), len(groups)
+
+
+def _is_embedded(base: LoraExperiment) -> bool:
+    """Whether the references are those that come with the package."""
+    return (base.evaluation.references or base.data.train_data_dir) == EMBEDDED
+
+
+def _others(folder: str, base: LoraExperiment) -> list[CaptionedImage]:
+    """References of a folder of their own."""
+    most, extension = base.evaluation.max_references, base.data.caption_extension
+    return scan_references(Path(folder).expanduser(), extension, most, field="confirm.references").items
+
+
+def _refuse_known(others: list[CaptionedImage], base: LoraExperiment) -> None:
+    """InputError where references look like one that the search sees."""
+    seen = [] if _is_embedded(base) else all_references(base)
+    both = []
+    for group in alike([*others, *seen], TensorCache()):
+        theirs = [index - len(others) for index in group if index >= len(others)]
+        both += [f"{others[index].name} = {seen[theirs[0]].name}" for index in group if index < len(others) and theirs]
+    if both:
+        more = f" and {len(both) - _NAMED} more" if len(both) > _NAMED else ""
+        raise InputError(
+            f"confirm.references: {len(both)} of {len(others)} are near-duplicates of references that the search sees "
+            f"({', '.join(sorted(both)[:_NAMED])}{more}); take them out of one of the folders"
+        )
+
+
+def _of_contents(base: StarganExperiment) -> list[int]:
+    """Of each domain, how many latents are held back from the search."""
+    given, share = base.data.latents_dir, base.data.validation_split
+    if given == EMBEDDED:
+        return [max(round(share * PICTURES), 1 if share else 0) // 2] * len(DOMAINS)
+    latents = read_latents(Path(given).expanduser())
+    return [len(half) for half in part_of_held(latents, [held_out(one, share)[1] for one in latents.domains], "held")]
