@@ -98,6 +98,15 @@ VIEWS = (
         ("sweep.trials",),
         (f"best_{TOTAL}", f"confirmed_{TOTAL}", "confirmed_gain"),
     ),
+    View(
+        "fashion-ml-suites",
+        "suites",
+        "suite",
+        "attributes.start_time",
+        False,
+        ("suite.baseline", "suite.metric"),
+        (),
+    ),
 )
 
 

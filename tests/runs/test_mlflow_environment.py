@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "ui": ("ui", "--port", str(free_port())),
     "doctor": ("doctor", "--close-runs"),
     "sweep": ("sweep", "sweeps/lora_rank_lr.yaml", "--trials", "1", "--workers", "1"),
+    "suite": ("suite", "suites/lora_rank.yaml", "--workers", "1"),
 }
 
 
@@ -261,7 +262,7 @@ def unusable(client: MlflowClient, how: str) -> dict[str, str]:
         ("two experiments", "but MLFLOW_EXPERIMENT_NAME is 'Default'; unset one of them"),
     ],
 )
-@pytest.mark.parametrize("command", ["train lora", "sweep"])
+@pytest.mark.parametrize("command", ["train lora", "sweep", "suite"])
 def test_a_run_or_an_experiment_that_cannot_be_used_is_one_line(
     contact: Callable[..., str], client: MlflowClient, how: str, said: str, command: str
 ):
