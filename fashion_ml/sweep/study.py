@@ -17,7 +17,7 @@ from fashion_ml.config.sweep import Pruner
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
-from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, withdraw
+from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, take_one_by_one, withdraw
 from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec, digest_of
 from fashion_ml.sweep.space import grid
 
@@ -303,12 +303,15 @@ def _storage(spec: Spec, url: str) -> optuna.storages.RDBStorage:
     import optuna
 
     options: Mapping[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    return optuna.storages.RDBStorage(
+    storage = optuna.storages.RDBStorage(
         url,
         engine_kwargs=dict(options),
         heartbeat_interval=spec.heartbeat_seconds,
         grace_period=4 * spec.heartbeat_seconds,
     )
+    if url.startswith("sqlite"):
+        take_one_by_one(storage)
+    return storage
 
 
 def sampler_of(spec: SweepSpec, slot: int) -> optuna.samplers.BaseSampler:

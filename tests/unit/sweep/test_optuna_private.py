@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
-from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, withdraw
+from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, take_one_by_one, withdraw
 
 
 @contextmanager
@@ -64,3 +66,34 @@ def test_a_trial_queued_again_has_the_settings_that_were_drawn_and_those_that_we
         assert again.number == 1
         assert again.user_attrs == {"slot": 3}
         assert (again.suggest_float("drawn", 0, 1), again.suggest_float("queued", 0, 1)) == (drawn, 0.25)
+
+
+def alone(folder: Path, seconds: float) -> optuna.storages.RDBStorage:
+    """The storage of a file, as a worker of its own has it, which waits so long for others."""
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{folder}/study.db", engine_kwargs={"connect_args": {"timeout": seconds}}, heartbeat_interval=60
+    )
+    take_one_by_one(storage)
+    return storage
+
+
+def test_a_transaction_on_a_file_is_alone_before_it_has_written(study: optuna.Study, tmp_path: Path):
+    with as_in_this_version("an engine of its storage"):
+        first, second = alone(tmp_path, 0), alone(tmp_path, 0)
+        with first.engine.begin(), pytest.raises(OperationalError, match="locked"), second.engine.begin():
+            pass
+        with second.engine.begin():
+            pass
+
+
+def test_workers_that_ask_at_once_never_take_one_waiting_trial_twice(study: optuna.Study, tmp_path: Path):
+    for number in range(24):
+        study.enqueue_trial({"x": number})
+
+    def worker(_: int) -> list[int]:
+        own = optuna.load_study(study_name="test", storage=alone(tmp_path, 60), sampler=optuna.samplers.RandomSampler())
+        return [own.ask().number for _ in range(8)]
+
+    with ThreadPoolExecutor(3) as pool:
+        taken = sorted(number for numbers in pool.map(worker, range(3)) for number in numbers)
+    assert taken == list(range(24))
