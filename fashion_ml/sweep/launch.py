@@ -96,7 +96,8 @@ def begun(plan: Plan, experiment: str, url: str) -> Iterator[tuple[optuna.Study,
         set_run(study, run.run_id)
         study.set_user_attr("tracking_uri", shown_uri(store_uri()))
         shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
-        params = {f"{spec.kind}.{key}": value for key, value in flat(shown).items()}
+        # a recipe's name may hold what no param's may; its own run has its settings
+        params = {f"{spec.kind}.{key}": value for key, value in flat(shown).items() if not key.startswith("recipes.")}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_text(to_yaml(shown), f"{spec.kind}.yaml")
         yield study, run

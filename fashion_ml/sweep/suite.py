@@ -160,17 +160,19 @@ def _recipe_runs(
     spec: SuiteSpec, experiments: Mapping[str, Any], study: optuna.Study, run: TrackedRun
 ) -> Iterator[dict[str, TrackedRun]]:
     """A run for each recipe below the suite's, RUNNING while the suite does."""
-    from fashion_ml.tracking.run import open_run
+    from fashion_ml.tracking.run import open_run, runs_below
 
-    different = differing(experiments, spec.against())
+    different, known = differing(experiments, spec.against()), recipe_runs_of(study)
+    if len(known) < len(experiments):  # one may have been made by a command that was killed before it could note it
+        made = {one.data.tags.get("recipe_name", ""): one.info.run_id for one in runs_below(run)}
+        known = {name: run_id for name, run_id in {**made, **known}.items() if name in experiments}
     found: dict[str, TrackedRun] = {}
     with ExitStack() as stack:
         for name in experiments:
             tags = {"kind": "recipe", "algorithm": spec.trainer, "suite": spec.name, "recipe_name": name}
             tags |= {"baseline": str(name == spec.against()).lower()}
-            before = recipe_runs_of(study).get(name, "")
-            found[name] = stack.enter_context(open_run(f"{spec.name}: {name}", tags, parent=run, resume=before))
-            if not before:
+            found[name] = stack.enter_context(open_run(f"{spec.name}: {name}", tags, parent=run, resume=known.get(name, "")))
+            if name not in recipe_runs_of(study):
                 set_recipe_run(study, name, found[name].run_id)
             found[name].log_params({f"recipe.{key}": value for key, value in different[name].items()})
         yield found

@@ -170,14 +170,23 @@ def failing(folder: Path, recipes: set[str]) -> None:
 
 
 def test_where_nothing_can_be_compared_each_failure_is_said_and_the_exit_code_is_1(workdir: Path):
-    written(workdir)
-    failing(workdir, {"fast"})
-    result = fashion_ml("suite", "suite.yaml", "--json", "f.json", cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    """Whatever a recipe is called: no name is part of a param's or a folder's as it is."""
+    odd = "快 (a+b), <100 %> / #1?"
+    written(workdir, recipes={"rank 2": {"settings": {"rank": 2}}, odd: {"settings": {"lr": 1e30}}})
+    failing(workdir, {odd})
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    result = fashion_ml("suite", "suite.yaml", "--json", "f.json", cwd=workdir, uri=uri)
     assert result.returncode == 1, result.stderr
-    assert "fast, seed 2 failed: total_loss is not finite" in result.stdout + result.stderr
+    assert f"{odd}, seed 2 failed: total_loss is not finite" in result.stdout + result.stderr
     assert "Nothing can be compared: no other recipe has a training" in result.stdout
     facts = json.loads((workdir / "f.json").read_text(encoding="utf-8"))
     assert (facts["complete"], facts["failed"], facts["left"]) == (3, 3, 0)
+    client = MlflowClient(uri)
+    recipes = {run.data.tags["recipe_name"]: run for run in children(client, client.get_run(facts["run_id"]))}
+    assert recipes[odd].data.params == {"recipe.optimizer.learning_rate": "1e+30", "recipe.network.rank": "16"} | {
+        "recipe.network.alpha": "16.0"
+    }
+    assert recipes[odd].data.tags["trainings.failed"] == "3"
 
 
 def test_what_cannot_begin_leaves_no_study_behind(refused: Command, workdir: Path):
