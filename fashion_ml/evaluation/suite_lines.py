@@ -41,8 +41,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "what suits some recipes {matches}, the rest {rest}",
         "sees": "{seeds} seeds x {references} references can see >= {sees}",
         "settle": "to show what was found takes {seen}, half of it {half}",
-        "seeds": "{recipe} {n} seeds",
-        "never": "{recipe} more references",
+        "seeds": "{n} seeds for {recipe}",
+        "never": "more references for {recipe}",
         "few_seeds": "Of recipes nothing can be said before each has {fewest} seeds ({seeds} so far)",
         "few_references": "No verdict: {n} references are fewer than {fewest}, with which no test can reach p < 0.05",
         "unread": "No verdict: the encoder cannot read these pictures: {why}",
@@ -73,8 +73,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "shares": "單一數值的變異中，種子占 {seeds}、參考圖 {references}、配方 {recipes}、只適合某些配方的參考圖 {matches}、其餘 {rest}",
         "sees": "{seeds} 個種子 x {references} 張參考圖能看出 >= {sees} 的差異",
         "settle": "要證實所見的差異需要 {seen}，要證實一半的差異需要 {half}",
-        "seeds": "{recipe} {n} 個種子",
-        "never": "{recipe} 更多參考圖",
+        "seeds": "{recipe} 用 {n} 個種子",
+        "never": "{recipe} 用更多參考圖",
         "few_seeds": "每個配方有 {fewest} 個種子之前，對配方不能下任何結論（目前 {seeds} 個）",
         "few_references": "沒有結論：{n} 張參考圖少於 {fewest} 張，任何檢定都無法達到 p < 0.05",
         "unread": "沒有結論：編碼器看不懂這些圖片：{why}",
@@ -172,7 +172,7 @@ class _Teller:
         seeds = {name: min(len(own), len(found.recipes[found.baseline])) for name, own in found.recipes.items()}
         few = {name: count for name, count in seeds.items() if count < FEWEST_SEEDS and name != found.baseline}
         if few:
-            told = self.forms["comma"].join(f"{name} {count}" for name, count in few.items())
+            told = self.forms["comma"].join(f"{name}: {count}" for name, count in few.items())
             said.append(self._say("few_seeds", fewest=FEWEST_SEEDS, seeds=told))
         if found.references < FEWEST:
             said.append(self._say("few_references", n=found.references, fewest=FEWEST))

@@ -285,7 +285,7 @@ def _difference(
         gain = gain.within(*metric_of(metric.removeprefix(LATENT)).bounds_of_gain)
     entry = Difference(metric, float(first.mean()), float(second.mean()), gain)
     settle: list[int | None] = [None, None]
-    if crossed is not None:
+    if crossed is not None and enough:
         settle = [seeds_to_show(crossed.mean * part, first, second) for part in (1.0, 0.5)]
     return SuiteDifference(entry, (len(first), len(second)), crossed if enough else None, settle[0], settle[1])
 

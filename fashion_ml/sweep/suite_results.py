@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.language import language
 from fashion_ml.sweep.study import begun_run_of
 from fashion_ml.sweep.suite_study import SuiteTraining, trainings_of
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     import optuna
 
     from fashion_ml.evaluation.suites import SuiteComparison
-
-JSON = "suite.json"
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,13 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path) -> SuiteRe
 
     InputError when the baseline or every other recipe has no training that was measured.
     """
+    from fashion_ml.sweep.suite_report import JSON, write_suite_report
     from fashion_ml.tracking.run import attach_id
 
     trainings = trainings_of(study)
     run = attach_id(begun_run_of(study))
     comparison = compare_trainings(spec, trainings, run.client)
-    facts = {"suite": spec.name, **comparison.to_dict()}
-    facts["errors"] = {f"{one.recipe}, seed {one.seed}": one.error for one in trainings if one.error}
-    path = folder / "report" / JSON
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-    run.log_file(path, "report")
-    sentences = comparison.sentences(language())
-    run.note(sentences)
-    return SuiteResults(sentences.splitlines(), facts)
+    place = folder / "report"
+    write_suite_report(spec, comparison, trainings, place, run)
+    facts = json.loads((place / JSON).read_text(encoding="utf-8"))
+    return SuiteResults(comparison.sentences(language()).splitlines(), facts)

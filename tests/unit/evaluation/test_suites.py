@@ -69,7 +69,7 @@ def test_fewer_than_three_seeds_have_means_and_no_verdict_and_it_is_said():
     assert "from 3 on" in entry.why
     assert found.claim == "this file"
     assert found.scores["b"][TOTAL].mean.ends is None
-    assert "Of recipes nothing can be said before each has 3 seeds (b 2 so far)" in found.sentences()
+    assert "Of recipes nothing can be said before each has 3 seeds (b: 2 so far)" in found.sentences()
 
 
 def test_one_seed_of_each_is_shown_and_nothing_is_claimed():

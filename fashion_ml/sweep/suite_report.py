@@ -1,0 +1,260 @@
+"""The report of a suite: three lines, tables, plots, pictures and what it cost, as a page, CSV and JSON, on the suite's run too."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from PIL import Image
+
+from fashion_ml.config import SuiteSpec
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.aggregate import shown, table_names
+from fashion_ml.evaluation.suites import SuiteComparison, better_way
+from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.sequential import SOURCE
+from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.language import language
+from fashion_ml.sweep.suite_plots import save_gains, save_pictures, save_recipes
+from fashion_ml.sweep.suite_study import SuiteTraining
+
+if TYPE_CHECKING:
+    from fashion_ml.tracking.run import TrackedRun
+
+REPORT, PAGE, JSON = "report", "report.html", "suite.json"
+_TEMPLATE = Path(__file__).parent / "suite_report.html.jinja"
+_PROMPTS = 3
+"""Prompts of which the pictures of every training are shown."""
+_IMAGES = ("images/lora", "images/generated")
+_GRID = "grid.png"
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """One training of a suite, and the seconds that it took."""
+
+    training: SuiteTraining
+    learning: float | None
+    """Seconds of the training loop; None where the run does not say."""
+    measuring: float | None
+    """Seconds of its evaluation."""
+
+
+def write_suite_report(
+    spec: SuiteSpec, found: SuiteComparison, trainings: Sequence[SuiteTraining], folder: Path, run: TrackedRun
+) -> list[Path]:
+    """Write report.html, suite.json, recipes.csv, differences.csv, trainings.csv, plots and pictures, and put them on the run.
+
+    The run's description is the three lines; its metrics `gain`, `gain_low` and `gain_high` are those of the recipe with the largest gain.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    costs = [_cost(one, run.client) for one in trainings]
+    paths = [folder / name for name in ("recipes.csv", "differences.csv", "trainings.csv", JSON, "recipes.png", "gains.png")]
+    tables = (found.table, found.difference_table, training_table(costs, found))
+    for path, table in zip(paths, tables, strict=False):
+        with atomic_path(path) as temporary:
+            table.to_csv(temporary, index=False)
+    write_text(folder / JSON, json.dumps(facts_of(spec, found, costs), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    save_recipes(folder / "recipes.png", found)
+    save_gains(folder / "gains.png", found)
+    for old in folder.glob("pictures_*.png"):
+        old.unlink()
+    pictures = _pictures(found, folder, run.client)
+    write_text(folder / PAGE, _page(spec, found, costs, folder, pictures, run))
+    paths += [*pictures.values(), folder / PAGE]
+    for path in paths:
+        run.log_file(path, REPORT)
+    _log_numbers(found, run)
+    return paths
+
+
+def facts_of(spec: SuiteSpec, found: SuiteComparison, costs: Sequence[TrainingCost]) -> dict[str, Any]:
+    """For JSON: the comparison, what it cost, and why trainings failed."""
+    errors = {f"{one.training.recipe}, seed {one.training.seed}": one.training.error for one in costs if one.training.error}
+    return {"suite": spec.name, **found.to_dict(), "cost_hours": cost_hours(costs), "errors": errors}
+
+
+def cost_hours(costs: Sequence[TrainingCost]) -> dict[str, float]:
+    """Hours of all processes, of them the training loops' and the evaluations'; what is left is starting, loading and logging."""
+    whole = sum(one.training.seconds for one in costs)
+    parts = {"training": sum(one.learning or 0.0 for one in costs), "evaluation": sum(one.measuring or 0.0 for one in costs)}
+    whole = max(whole, sum(parts.values()))
+    return {name: round(seconds / 3600, 4) for name, seconds in {"all": whole, **parts}.items()}
+
+
+def training_table(costs: Sequence[TrainingCost], found: SuiteComparison) -> pd.DataFrame:
+    """A row for each training: recipe, seed, state, primary metric, seconds, its runs, and why it failed."""
+    rows = [
+        {"recipe": one.training.recipe, "seed": one.training.seed, "state": one.training.state}
+        | {found.metric: one.training.value, "seconds": round(one.training.seconds, 1)}
+        | {"training_seconds": one.learning, "evaluation_seconds": one.measuring}
+        | {"training_run": one.training.run_id, "evaluation_run": one.training.evaluation, "error": one.training.error}
+        for one in costs
+    ]
+    return pd.DataFrame(rows)
+
+
+def _cost(one: SuiteTraining, client: Any) -> TrainingCost:
+    learning = measuring = None
+    with suppress(Exception):  # a run that was deleted costs nothing that anyone knows
+        learning = float(client.get_run(one.run_id).data.tags["training_seconds"])
+    with suppress(Exception):
+        info = client.get_run(one.evaluation).info
+        measuring = round((info.end_time - info.start_time) / 1000, 1)
+    return TrainingCost(one, learning, measuring)
+
+
+def _log_numbers(found: SuiteComparison, run: TrackedRun) -> None:
+    """The description, and what the tree of runs is sorted by."""
+    run.note(found.sentences(language()))
+    primary = found.primary()
+    if not primary:
+        return
+    best = max(primary, key=lambda name: primary[name].difference.gain.mean)
+    entry = primary[best].difference
+    ends = dict(zip(("gain_low", "gain_high"), entry.gain.ends, strict=True)) if entry.gain.ends else {}
+    run.log_metrics({"gain": entry.gain.mean, **ends})
+    run.set_tags({"verdict": entry.verdict, "best_recipe": best, "metric": found.metric, "winners": ", ".join(found.winners())})
+    run.log_table(found.difference_table.astype(object).where(found.difference_table.notna(), None), "differences_table.json")
+
+
+def _pictures(found: SuiteComparison, folder: Path, client: Any) -> dict[str, Path]:
+    """By prompt a grid of what every training made of it; of a StarGAN the grid of each evaluation. Empty where the pictures are lost."""
+    seeds = list(dict.fromkeys(seed for own in found.scores.values() for seed in own[found.metric].by_seed))
+    first = found.recipes[found.baseline][0]
+    wanted = _prompts_of(first.table)
+    kept = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, (name, caption) in enumerate(wanted.items()):
+            made: dict[str, dict[str, Image.Image]] = {}
+            for recipe, evaluations in found.recipes.items():
+                names = list(found.scores[recipe][found.metric].by_seed)
+                for seed, one in zip(names, evaluations, strict=True):
+                    picture = _picture(client, one.run_id, name, Path(temporary))
+                    if picture is not None:
+                        made.setdefault(recipe, {})[seed] = picture
+            if made:
+                path = folder / f"pictures_{number}.png"
+                save_pictures(path, made, seeds)
+                kept[caption] = path
+    return kept
+
+
+def _prompts_of(table: pd.DataFrame) -> dict[str, str]:
+    """Artifact and caption of a few prompts, spread over the references; of a StarGAN, whose images are not kept one by one, its grid."""
+    if "target" in table:
+        return {_GRID: "The first contents of each evaluation, and what they became"}
+    if "caption" not in table:
+        return {}
+    one_each = table.drop_duplicates("reference")
+    places = sorted({round(place * (len(one_each) - 1) / max(_PROMPTS - 1, 1)) for place in range(_PROMPTS)})
+    rows = one_each.iloc[places]
+    return {str(reference): str(caption) for reference, caption in zip(rows["reference"], rows["caption"], strict=True)}
+
+
+def _picture(client: Any, run_id: str, name: str, folder: Path) -> Image.Image | None:
+    """The first picture that an evaluation made for a reference, or its grid; None where it has none."""
+    from fashion_ml.runtime.printable import storable
+    from fashion_ml.tracking.queries import download
+
+    stem = str(Path(name).with_suffix(""))
+    tries = [name] if name == _GRID else [f"{place}/{storable(f'{one}_0')}.png" for place in _IMAGES for one in (stem, name)]
+    for artifact in tries:
+        with suppress(InputError, OSError), Image.open(download(client, run_id, artifact, folder)) as picture:
+            return picture.convert("RGB")
+    return None
+
+
+def _page(
+    spec: SuiteSpec,
+    found: SuiteComparison,
+    costs: Sequence[TrainingCost],
+    folder: Path,
+    pictures: Mapping[str, Path],
+    run: TrackedRun,
+) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        title=f"Suite {spec.name}",
+        language="zh-Hant-TW" if language() == "zh-TW" else "en",
+        about={"date": f"{datetime.now():%Y-%m-%d %H:%M}", "run": run.run_id, "trainer": spec.trainer},
+        lines=found.sentences(language()).splitlines(),
+        found=found,
+        verdicts=_verdict_rows(found),
+        heads=list(found.scores),
+        means=_mean_rows(found),
+        gains=_gain_rows(found),
+        shares=_shares(found),
+        plots={name: _embedded(folder / f"{name}.png") for name in ("recipes", "gains")},
+        pictures={caption: _embedded(path) for caption, path in pictures.items()},
+        hours=cost_hours(costs),
+        trainings=[_training_row(one, run) for one in costs],
+        source=SOURCE,
+    )
+
+
+def _embedded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _verdict_rows(found: SuiteComparison) -> list[list[str]]:
+    """Of each recipe: name, gain, verdict, p, what could be seen, seeds, seeds that it would take, for half too."""
+    rows = []
+    for name, one in found.primary().items():
+        entry = one.difference
+        p = "" if entry.p is None else f"{entry.p:.4f}" if entry.p >= 0.0001 else "< 0.0001"
+        sees = f"{one.crossed.sees:.4f}" if one.crossed else ""
+        settle = [_count(count, one.crossed is not None) for count in (one.to_settle, one.to_settle_half)]
+        rows.append([name, _shown(entry.gain, "+"), entry.label, p, sees, f"{one.seeds[1]} and {one.seeds[0]}", *settle])
+    return rows
+
+
+def _shown(interval: Interval, sign: str = "") -> str:
+    """A mean, with its interval where there is one."""
+    return shown(interval, sign) if interval.ends else f"{interval.mean + 0.0:{sign}.4f}"
+
+
+def _count(count: int | None, known: bool) -> str:
+    return str(count) if count is not None else "more references" if known else ""
+
+
+def _mean_rows(found: SuiteComparison) -> list[tuple[str, str, list[str]]]:
+    """Of each metric: name, which way is better, the mean of each recipe with its interval."""
+    labels = table_names(found.metrics)
+    cells = {name: [_shown(own[name].mean) if name in own else "" for own in found.scores.values()] for name in labels}
+    return [(label, better_way(name), cells[name]) for name, label in labels.items()]
+
+
+def _gain_rows(found: SuiteComparison) -> list[tuple[str, list[str]]]:
+    """Of each metric but the primary one: name, and the gain of each recipe over the baseline."""
+    labels = {name: label for name, label in table_names(found.metrics).items() if name != found.metric}
+    return [
+        (label, [_shown(own[name].difference.gain, "+") if name in own else "" for own in found.differences.values()])
+        for name, label in labels.items()
+    ]
+
+
+def _shares(found: SuiteComparison) -> list[tuple[str, float]]:
+    words = {"seeds": "training seeds", "references": "references", "recipes": "recipes", "matches": "what suits some recipes"}
+    if found.spread is None:
+        return []
+    return [(words.get(name, "one training on one reference"), share) for name, share in found.spread.shares().items()]
+
+
+def _training_row(one: TrainingCost, run: TrackedRun) -> dict[str, Any]:
+    training = one.training
+    link = f"/#/experiments/{run.experiment_id}/runs/{training.run_id}" if training.run_id else ""
+    value = "" if training.value is None else f"{training.value:.4f}"
+    told = {"recipe": training.recipe, "seed": training.seed, "state": training.error or training.state, "value": value}
+    return told | {"minutes": f"{training.seconds / 60:.1f}", "run": training.run_id[:8], "link": link}
