@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,12 @@ import pandas as pd
 
 from fashion_ml.config import SweepSpec
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.best_settings import write_best
 from fashion_ml.sweep.launch import best_trials, values_of_complete
+from fashion_ml.sweep.plot_pages import write_pages
+from fashion_ml.sweep.plots import draw_pictures
 from fashion_ml.sweep.study import trials_of
 from fashion_ml.sweep.trial import PROCESS_SECONDS
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun) -> list[Path]:
-    """Trials as CSV, plots as PNG and, where plotly is installed, HTML, and the best settings as YAML; all to `folder` and the study's run.
+    """Trials as CSV, plots as PNG and, where plotly is installed, pages that share one script, and the best settings as YAML and JSON; all to
+    `folder` and the study's run.
 
     A plot that the trials so far do not allow, such as importances of one trial, is told and left out. InputError when no trial is complete.
     """
@@ -40,7 +42,10 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     paths = [folder / "trials.csv", *write_best(spec, best, base_yaml, folder, why="not confirmed yet")]
     with atomic_path(paths[0]) as temporary:
         table.to_csv(temporary, index=False)
-    paths += _plots(spec, study, folder)
+    for old in (*folder.glob("*.png"), *folder.glob("*.html")):
+        old.unlink()
+    pictures = draw_pictures(spec, study, folder)
+    paths += [*pictures, *write_pages(spec, study, folder, pictures, run.run_id)]
     for path in paths:
         run.log_file(path, "report")
     run.log_table(table.astype(object).where(table.notna(), None), "trials_table.json")
@@ -69,61 +74,6 @@ def trial_frame(spec: SweepSpec, study: optuna.Study) -> pd.DataFrame:
         row["runs"] = ", ".join(value for key, value in trial.user_attrs.items() if key.startswith("run_"))
         rows.append(row | {"error": trial.user_attrs.get("error")})
     return pd.DataFrame(rows)
-
-
-def _plots(spec: SweepSpec, study: optuna.Study, folder: Path) -> list[Path]:
-    import optuna.visualization as pages
-    import optuna.visualization.matplotlib as pictures
-
-    paths: list[Path] = []
-    several = len(spec.objectives) > 1
-    names = ["plot_param_importances", "plot_optimization_history", "plot_parallel_coordinate", "plot_slice"]
-    for number, objective in enumerate(spec.objectives):
-        target = {"target": _value(number), "target_name": objective.metric} if several else {}
-        for name in names:
-            stem = name.removeprefix("plot_") + (f"_{objective.metric}" if several else "")
-            paths += _draw(folder / stem, getattr(pictures, name), getattr(pages, name), study, target)
-    if several:
-        named = {"target_names": [objective.metric for objective in spec.objectives]}
-        paths += _draw(folder / "pareto_front", pictures.plot_pareto_front, pages.plot_pareto_front, study, named)
-    return paths
-
-
-def _value(number: int) -> Callable[[Any], float]:
-    return lambda trial: float(trial.values[number])
-
-
-def _draw(stem: Path, picture: Any, page: Any, study: optuna.Study, options: dict[str, Any]) -> list[Path]:
-    import warnings
-
-    import matplotlib as mpl
-    import numpy as np
-    from optuna import visualization
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    paths = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            axes = np.ravel(picture(study, **options))[0]
-        axes.figure.set_size_inches(9, 5)
-        legends = [legend for one in axes.figure.axes if (legend := one.get_legend())]
-        if stem.name.startswith("parallel_coordinate") and legends:
-            legends[0].remove()  # it lies over the title
-        with atomic_path(stem.with_suffix(".png")) as temporary:
-            axes.figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
-        paths.append(stem.with_suffix(".png"))
-        if visualization.is_available():
-            html = page(study, **options).to_html(include_plotlyjs=True)
-            write_text(stem.with_suffix(".html"), html)
-            paths.append(stem.with_suffix(".html"))
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or one value only
-        say(f"The plot {stem.name} cannot be drawn yet: {first_line(error)}")
-    finally:
-        pyplot.close("all")
-    return paths
 
 
 def to_dict(spec: SweepSpec, study: optuna.Study) -> dict[str, Any]:
