@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
@@ -130,7 +131,7 @@ def _team(
     return LocalWorkers(kind, spec_path, url, folder, workers, deadline)
 
 
-def run_workers(team: Workers, table: Callable[[], Table], line: Callable[[], str]) -> None:
+def run_workers(team: Workers, table: Callable[[], RenderableType], line: Callable[[], str]) -> None:
     """Start the workers, show the trials until all workers have ended, as a table or in a line; one that is killed is started again."""
     working, restarts, shown = set(range(team.size)), 0, 0.0
     with Live(console=console, auto_refresh=False, transient=False) as live:
@@ -204,11 +205,8 @@ def progress(study: optuna.Study, total: int, what: str, found: Sequence[str] = 
     by_state = {state: [trial for trial in trials if trial.state == state] for state in states}
     done = [*by_state[states.COMPLETE], *by_state[states.PRUNED], *by_state[states.FAIL]]
     parts = [f"{len(done)}/{total} {what}"]
-    parts += [
-        f"{len(by_state[state])} {state.name.lower()}"
-        for state in (states.RUNNING, states.PRUNED, states.FAIL)
-        if by_state[state]
-    ]
+    words = {states.RUNNING: "running", states.PRUNED: "pruned", states.FAIL: "failed"}
+    parts += [f"{len(by_state[state])} {word}" for state, word in words.items() if by_state[state]]
     parts += found
     times = [trial.duration.total_seconds() for trial in done if trial.duration]
     if times and len(done) < total:

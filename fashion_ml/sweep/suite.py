@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from fashion_ml.config import SuiteSpec, as_overrides, differing
 from fashion_ml.runtime.console import say
@@ -132,10 +134,10 @@ def write_bases(experiments: Mapping[str, Any], folder: Path) -> dict[str, Path]
     return {name: write_base(one, folder, f"{names[name]}.yaml") for name, one in experiments.items()}
 
 
-def suite_table(spec: SuiteSpec, study: optuna.Study) -> Table:
+def suite_table(spec: SuiteSpec, study: optuna.Study) -> Group:
     """Recipe x seed: the value of the primary metric where there is one, else how the training is; and the time that is left."""
     trainings = trainings_of(study)
-    table = Table(title=f"{spec.metric}: {_line(study)}", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("recipe", justify="left")
     seeds = list(dict.fromkeys(one.seed for one in trainings))
     for seed in seeds:
@@ -143,8 +145,8 @@ def suite_table(spec: SuiteSpec, study: optuna.Study) -> Table:
     cells = {(one.recipe, one.seed): _cell(one) for one in trainings}
     for name in spec.all_recipes():
         mark = " (baseline)" if name == spec.against() else ""
-        table.add_row(f"{name}{mark}", *(cells.get((name, seed), "") for seed in seeds))
-    return table
+        table.add_row(Text(f"{name}{mark}"), *(cells.get((name, seed), "") for seed in seeds))
+    return Group(Text(f"{spec.metric}: {_line(study)}"), table)
 
 
 def _cell(one: SuiteTraining) -> str:

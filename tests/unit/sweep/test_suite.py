@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from rich.console import Console
 
 from fashion_ml.config import differing, load_suite, suite_spec
 from fashion_ml.errors import InputError
@@ -202,7 +204,12 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path):
     queue_again(study, 4)
     assert [one.error for one in trainings_of(study) if one.recipe == "rank 8"] == ["it diverges"] * 3
     assert {one.state for one in trainings_of(study) if one.recipe != "rank 8"} == {"complete"}
-    assert suite.suite_table(spec, study).row_count == 3
+    with (seen := Console(width=60, file=io.StringIO())).capture() as shown:
+        seen.print(suite.suite_table(spec, study))
+    first, head, *rows = [line.split() for line in shown.get().splitlines()]
+    assert " ".join(first) == "weighted_total_loss: 9/9 trainings, 3 failed"
+    assert " ".join(head) == "recipe seed 0 seed 1 seed 2"
+    assert rows[:2] == [["rank", "4", "(baseline)", "0.5000", "0.5100", "0.5200"], ["rank", "8", "failed", "failed", "failed"]]
 
 
 def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tmp_path: Path):
