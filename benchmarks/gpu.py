@@ -46,7 +46,7 @@ def environment(bench: Bench) -> dict[str, Any]:
 
 def sections(*, cuda: bool, tiny: bool, only: Collection[str]) -> dict[str, tuple[float, Section]]:
     """Those that are to run, in their order: all that this machine can do, or those whose names begin with one of `only`."""
-    every = {"environment": (5.0, environment), **LORA, **EVALUATION, **(GRAPHS if cuda else {}), **MORE, **COMPILED}
+    every = {"environment": (5.0, environment), **LORA, **(GRAPHS if cuda else {}), **EVALUATION, **MORE, **COMPILED}
     if only:
         return {name: one for name, one in every.items() if name.startswith(tuple(only))}
     return {name: one for name, one in every.items() if not (tiny and name in COMPILED)}

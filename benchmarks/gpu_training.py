@@ -250,6 +250,31 @@ def embedded(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def graphs_exact(bench: Bench) -> dict[str, Any]:
+    """Recorded steps beside plain ones, in float32 and bf16: the greatest difference of a weight and of a loss, and of a run in two parts."""
+    found: dict[str, Any] = {}
+    recorded = {**RECORDED, "gradient_accumulation_steps": 2}
+    for precision in ("no", "bf16"):
+        plain = train_embedded(bench, f"plain_{precision}", precision, 20, training={"gradient_accumulation_steps": 2})
+        graphed = train_embedded(bench, f"graphed_{precision}", precision, 20, training=recorded)
+        train_embedded(bench, f"graphed_parts_{precision}", precision, 10, training=recorded)
+        parts = train_embedded(bench, f"graphed_parts_{precision}", precision, 20, resume=True, training=recorded)
+        losses = [abs(a["total_loss"] - b["total_loss"]) for a, b in zip(plain[1], graphed[1], strict=True)]
+        found[precision] = {
+            "weights": _farthest(plain[2], graphed[2]),
+            "resumed": _farthest(graphed[2], parts[2]),
+            "losses": max(losses),
+            "loss": round(graphed[1][-1]["total_loss"], 5),
+            "base_unchanged": graphed[3],
+        }
+        bench.fresh_memory()
+    return found
+
+
+def _farthest(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    return max(float((one[key] - other[key]).abs().max()) for key in one)
+
+
 def _moved(tensors: Mapping[str, torch.Tensor], prefix: str) -> bool:
     return any(value.abs().max() > 0 for key, value in tensors.items() if key.startswith(prefix) and "lora_up" in key)
 
@@ -263,12 +288,11 @@ def resuming(bench: Bench) -> dict[str, Any]:
         train_embedded(bench, f"parts_{precision}", precision, half)
         three = train_embedded(bench, f"parts_{precision}", precision, 2 * half, resume=True)[2]
         pairs = {"repeated": two, "resumed": three}
-        found[precision] = {
-            name: max(float((one[key] - other[key]).abs().max()) for key in one) for name, other in pairs.items()
-        }
+        found[precision] = {name: _farthest(one, other) for name, other in pairs.items()}
     return found
 
 
+RECORDED = {"compile": "cudagraphs"}
 OPTIONS: dict[str, tuple[Tree, Tree]] = {
     "checkpointing": ({"gradient_checkpointing": True}, {}),
     "text_encoder": ({}, {"train_text_encoder": True}),
@@ -297,7 +321,10 @@ def stargan_steps(bench: Bench, precision: str, *, compiled: bool = False) -> di
     """A step with and without the diversity term, and with the gradient penalty."""
     batch, cells, times = (2, 16, 1) if bench.tiny else (64, 64, 6)
     tree = {
-        "training": {"mixed_precision": "no" if precision == "fp16" and not bench.cuda else precision, "compile": compiled},
+        "training": {
+            "mixed_precision": "no" if precision == "fp16" and not bench.cuda else precision,
+            "compile": "default" if compiled else "no",
+        },
         "network": {"base_dim": 16} if bench.tiny else {},
     }
     config = checked(tree, StarganExperiment)
@@ -353,6 +380,12 @@ MORE: dict[str, tuple[float, Section]] = {
 }
 """The same, less urgent."""
 GRAPHS: dict[str, tuple[float, Section]] = {
+    "lora_bf16_b1_cudagraphs": (20, partial(lora_steps, batch=1, precision="bf16", training=RECORDED)),
+    "lora_bf16_b8_cudagraphs": (
+        20,
+        partial(lora_steps, batch=8, precision="bf16", training={**RECORDED, "channels_last": True}),
+    ),
+    "cudagraphs_exact": (20, graphs_exact),
     "bare_b1_graph": (8, partial(bare_steps, batch=1, autocast=False, graph=True)),
     "bare_b8_graph_channels_last": (8, partial(bare_steps, batch=8, autocast=False, graph=True, channels_last=True)),
 }

@@ -118,6 +118,8 @@ class Model(Section):
     kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last."""
 
 
+AsMode = BeforeValidator(lambda value: {"true": "default", "false": "no"}.get(str(value).lower(), value))
+"""true is default, false is no."""
 Precision = Literal["auto", "no", "fp16", "bf16"]
 Score = Annotated[Literal["cosine", "attributes"], AnyCase]
 

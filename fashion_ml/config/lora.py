@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from fashion_ml.config.base import (
     AnyCase,
     ArtifactName,
+    AsMode,
     Betas,
     ByComma,
     Evaluation,
@@ -224,8 +225,10 @@ class Training(Section):
     """Precision of the frozen base and the forward pass; LoRA weights stay float32."""
     gradient_checkpointing: bool = False
     """Trade time for memory in the backward pass."""
-    compile: Annotated[bool, MayChange()] = False
-    """torch.compile of the UNet: slower to start, faster steps; one compilation for each bucket."""
+    compile: Annotated[Literal["no", "default", "max-autotune", "cudagraphs"], AsMode, MayChange()] = "no"
+    """`cudagraphs` records a step on a GPU, once for each bucket, and replays it: many times as fast at small batches, where the host is
+    what takes the time; with adamw, in bf16 or float32. `default` and `max-autotune` are torch.compile's of the UNet, which take minutes to
+    start, for each bucket; true is default."""
     channels_last: bool = False
     """Memory format of the UNet; helps the convolutions of some GPUs, and of UNets of few channels on CPUs."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from fashion_ml.config.base import (
     ArtifactName,
+    AsMode,
     ByComma,
     MayChange,
     Names,
@@ -124,8 +125,8 @@ class GanTraining(Section):
     """Averaging of G, E and F, which grids and evaluation use."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the networks; the gradient penalty and the losses stay float32."""
-    compile: Annotated[bool, MayChange()] = False
-    """torch.compile of G, E and F: slower to start, faster steps. D stays as it is: its penalty needs a second derivative."""
+    compile: Annotated[Literal["no", "default", "max-autotune"], AsMode, MayChange()] = "no"
+    """torch.compile of G, E and F: slower to start, faster steps. D stays as it is: its penalty needs a second derivative. true is default."""
     seed: NotNegativeInt = 0
     """All randomness of training is a function of (seed, purpose, step)."""
     save_every_n_epochs: Annotated[Positive | None, MayChange()] = None

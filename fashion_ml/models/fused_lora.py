@@ -74,6 +74,14 @@ def use_fused_linears(model: torch.nn.Module, adapter: str = "default") -> int:
     return fused
 
 
+def all_fused(model: torch.nn.Module, adapter: str = "default") -> bool:
+    """Whether every layer of the model that has a LoRA computes as one operation."""
+    from peft.tuners.lora.layer import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and adapter in module.lora_A]
+    return bool(layers) and all(getattr(layer, "_fused_adapter", None) == adapter for layer in layers)
+
+
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     adapter, base = self._fused_adapter, self.base_layer
     autocast = torch.is_autocast_enabled(x.device.type)

@@ -130,6 +130,7 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     from fashion_ml.training.lora_loop import lora_spec
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.precision import DTYPES
+    from fashion_ml.training.step_graphs import check_graphs
 
     precision = DTYPES[config.training.mixed_precision]
     with fits_into_memory("loading the base", "training.mixed_precision", config.training.mixed_precision, "use bf16"):
@@ -138,6 +139,7 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     check_resolution(config.data.resolution, pipeline)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     check_optimizer(config.optimizer, accelerator.device)
+    check_graphs(config, accelerator.device.type, accelerator.num_processes)
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
     return pipeline

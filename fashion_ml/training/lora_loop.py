@@ -25,19 +25,20 @@ from fashion_ml.losses.diffusion import (
     snr,
     target_of,
 )
-from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
-from fashion_ml.models.matmul_conv import use_small_convolutions
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.kohya_metadata import kohya_metadata
+from fashion_ml.training.lora_models import prepared_models
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.precision import DTYPES
+from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
 from fashion_ml.training.train_state import TrainState
 from fashion_ml.training.training_log import LossSeries, StepRows, TrainingLog
 from fashion_ml.training.validation import MASKED, Validation
@@ -139,7 +140,7 @@ def train_lora(
     if resume:
         checkpoints.restore()
     before = state.step
-    with log.open(before), checkpoints.saved_when_stopped():
+    with log.open(before), checkpoints.saved_when_stopped(), exact_float32():
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
@@ -157,11 +158,9 @@ def timed_steps(
     for step in steps:
         started = time.monotonic()
         for batch in inputs.batches(step):
-            accelerator.backward(lora.loss_of(batch))
-        accelerator.clip_grad_norm_(lora.parameters.all, lora.config.optimizer.max_grad_norm or math.inf).item()
+            lora.backward(batch)
         lora.set_rates(step)
-        lora.optimizer.step()
-        lora.optimizer.zero_grad()
+        lora.clip_and_step().item()
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize(accelerator.device)
         yield step, time.monotonic() - started
@@ -189,17 +188,13 @@ def _loop(
             batches = list(inputs.batches(step))
             for batch in batches:
                 with _own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
-                    part = lora.loss_of(batch)
-                    accelerator.backward(part * accelerator.num_processes)
-                total_loss += part.detach()
+                    total_loss += lora.backward(batch)
             if accelerator.num_processes > 1:
                 total_loss = accelerator.reduce(total_loss, reduction="sum")
 
             # Clip and step
-            grad_norm = accelerator.clip_grad_norm_(lora.parameters.all, lora.config.optimizer.max_grad_norm or math.inf)
             lora.set_rates(step)
-            lora.optimizer.step()
-            lora.optimizer.zero_grad()
+            grad_norm = lora.clip_and_step()
             state.step = step
 
             # Measure: validate, check and sample, where it is time for that
@@ -229,10 +224,18 @@ class _Lora:
         self.optimizer = accelerator.prepare(make_optimizer(config.optimizer, self.parameters, accelerator.device))
         self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
         """The models that have a LoRA."""
-        self.models = _prepared(config, pipeline, self.trained, accelerator)
-        """The same in training mode as the loop calls them: compiled, distributed."""
+        self.half, self.models = prepared_models(config, pipeline, self.trained, accelerator)
+        """Whether the UNet computes in half precision without autocast; the models in training mode as the loop calls them: compiled,
+        distributed."""
         self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
         self._kind = pipeline.scheduler.config.prediction_type
+        self._max_norm = config.optimizer.max_grad_norm or math.inf
+        self._rate = 0.0
+        self._graphs: StepGraphs | None = None
+        if config.training.compile == "cudagraphs":
+            self._graphs = StepGraphs(
+                self.loss_of, self.parameters.all, self.optimizer.optimizer, self._max_norm, CudaRecorder()
+            )
 
     def predict(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor | Tokens, *, plain: bool = False
@@ -242,6 +245,8 @@ class _Lora:
         `plain` means neither compiled nor distributed.
         """
         unet, *text_encoder = self.trained if plain else self.models
+        if self.half:
+            return unet(noisy.to(unet.dtype), timesteps, text.to(unet.dtype)).sample.float()
         with self.accelerator.autocast():
             if isinstance(text, Tokens):
                 text = encode_tokens(text_encoder[0], text, self.config.model.clip_skip)
@@ -264,11 +269,28 @@ class _Lora:
             losses = losses * debiased_weight(snr(abar, t), kind)
         return (losses * batch.share.to(device)).sum()
 
+    def backward(self, batch: Batch) -> torch.Tensor:
+        """Add a batch's gradients to those there are; what it adds to total_loss, 0-d, until the next batch."""
+        if self._graphs:
+            return self._graphs.backward(batch)
+        part = self.loss_of(batch)
+        self.accelerator.backward(part * self.accelerator.num_processes)
+        return part.detach()
+
+    def clip_and_step(self) -> torch.Tensor:
+        """Clip the gradients, step with them and let go of them; their norm before clipping, 0-d."""
+        if self._graphs:
+            return self._graphs.step()
+        norm: torch.Tensor = self.accelerator.clip_grad_norm_(self.parameters.all, self._max_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
     def set_rates(self, step: int) -> None:
         """The learning rates of a step, by the schedule from each group's peak."""
-        settings = self.config.optimizer
+        settings, rates = self.config.optimizer, []
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * lr_factor(
+            factor = lr_factor(
                 step,
                 shape=settings.lr_scheduler,
                 warmup_steps=settings.lr_warmup_steps,
@@ -277,32 +299,22 @@ class _Lora:
                 power=settings.lr_scheduler_power,
                 cycles=settings.lr_scheduler_num_cycles,
             )
+            rates.append(group["peak"] * factor)
+        self._rate = rates[0]
+        if self._graphs:
+            self._graphs.set_rates(rates)
+            return
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def rate(self) -> float:
         """The UNet's learning rate as it is."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        return self._rate
 
     def write(self, path: Path, metadata: dict[str, str]) -> None:
         """Write the LoRA as it is."""
         tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
         save_lora(path, tensors, metadata, DTYPES[self.config.output.save_precision])
-
-
-def _prepared(config: LoraExperiment, pipeline: Any, trained: Sequence[Any], accelerator: Any) -> tuple[Any, ...]:
-    """The trained models in training mode as the loop calls them."""
-    models = list(trained)
-    for model in models:
-        model.train()
-        if config.training.gradient_checkpointing:
-            (getattr(model, "enable_gradient_checkpointing", None) or model.gradient_checkpointing_enable)()
-    if config.training.channels_last:
-        pipeline.unet.to(memory_format=torch.channels_last)
-    for model in models:
-        use_fused_linears(model)
-    use_small_convolutions(pipeline.unet)
-    if config.training.compile:
-        models[0] = torch.compile(models[0])
-    return tuple(accelerator.prepare(model) for model in models)
 
 
 class _Measuring:

@@ -17,6 +17,7 @@ from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.training.lora_loop import lora_spec
+from fashion_ml.training.lora_models import without_autocast
 from fashion_ml.training.memory_estimate import MemoryEstimate, checkpointed, peak_of_steps
 from fashion_ml.training.optimizers import state_bytes
 from fashion_ml.training.precision import DTYPES
@@ -34,23 +35,26 @@ def lora_memory(
     add_lora(unet, text_encoder, lora_spec(config), 0, config.model.clip_skip)
     models = [unet, text_encoder] if network.train_text_encoder else [unet]
     shapes = [tuple(one.shape) for model in models for one in model.parameters() if one.requires_grad]
-    mixed = dtype != torch.float32
+    for model in models:
+        use_fused_linears(model)
+    half = without_autocast(config, unet, "cuda", 1)
+    mixed = dtype != torch.float32 and not half
     for model in models:
         model.train()
         if training.gradient_checkpointing:
             _checkpoint(model, checkpointed(mixed))
-        use_fused_linears(model)
 
     def make(_: dict[int, Any]) -> Callable[[], None]:
         optimizer = torch.optim.AdamW([one for model in models for one in model.parameters() if one.requires_grad], fused=True)
         x, steps = torch.empty(tuple(latents)), torch.zeros(latents[0], dtype=torch.long)
+        noisy = x.to(dtype) if half else x
         tokens = Tokens(torch.zeros(tuple(text), dtype=torch.long)) if network.train_text_encoder else None
-        hidden = None if tokens else torch.empty(tuple(text))
+        hidden = None if tokens else torch.empty(tuple(text), dtype=dtype if half else None)
 
         def step() -> None:
             with torch.autocast("cpu", dtype if mixed else torch.bfloat16, enabled=mixed):
                 given = encode_tokens(text_encoder, tokens, config.model.clip_skip) if tokens else hidden
-                prediction = unet(x, steps, given).sample
+                prediction = unet(noisy, steps, given).sample
             functional.mse_loss(prediction.float(), x).backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from fashion_ml.errors import InputError
@@ -32,6 +34,12 @@ def settled(precision: str, device: torch.device | str) -> str:
     if precision != "auto":
         return precision
     return ("bf16" if has_bf16(device) else "fp16") if on_gpu else "no"
+
+
+def compiled(model: Any, mode: str) -> Any:
+    """A module or function by torch.compile in a mode of training.compile, `default` or `max-autotune`; for every shape of its own, for sizes
+    that may be anything make slower kernels. Its own CUDA graphs stay out: gradients are summed up across calls."""
+    return torch.compile(model, mode="max-autotune-no-cudagraphs" if mode == "max-autotune" else None, dynamic=False)
 
 
 def check_precision(mixed_precision: str, device: str) -> None:

@@ -21,11 +21,12 @@ from fashion_ml.models.ema import Averaged
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
 from fashion_ml.models.stargan_format import all_tensors, metadata_of, save_networks
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.memory_estimate import MemoryEstimate, peak_of_steps
-from fashion_ml.training.precision import DTYPES
+from fashion_ml.training.precision import DTYPES, compiled
 from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 from fashion_ml.training.train_state import TrainState
 from fashion_ml.training.training_log import TERMS, EpochMeans, TrainingLog
@@ -114,7 +115,7 @@ def train_stargan(
     )
     if resume:
         checkpoints.restore()
-    with log.open(state.step), checkpoints.saved_when_stopped():
+    with log.open(state.step), checkpoints.saved_when_stopped(), exact_float32():
         _loop(config, inputs, gan, hooks, means, log, checkpoints, state, accelerator)
         path = checkpoints.finish()
     return TrainedStargan(path, means.epochs, state.step, state.seconds, gan.networks.parameter_counts())
@@ -155,7 +156,7 @@ def stargan_memory(config: StarganExperiment, inputs: GanInputs) -> MemoryEstima
     """What a step with the gradient penalty needs, run without numbers; fp16 counts as bf16, which is as large."""
     training = config.training
     half = "bf16" if training.mixed_precision == "fp16" else training.mixed_precision
-    plain = config.model_copy(update={"training": training.model_copy(update={"mixed_precision": half, "compile": False})})
+    plain = config.model_copy(update={"training": training.model_copy(update={"mixed_precision": half, "compile": "no"})})
     gan = _Gan(plain, len(inputs.latents.domains), SimpleNamespace(device=torch.device("cpu"), num_processes=1))
     sample, weights = inputs.batch(1), loss_weights(config)
 
@@ -251,7 +252,7 @@ class _Gan:
         device, dtype = accelerator.device.type, DTYPES[config.training.mixed_precision]
         self._autocast = nullcontext if dtype == torch.float32 else partial(torch.autocast, device, dtype)
         self.scalers = {name: torch.amp.GradScaler(device, enabled=dtype == torch.float16) for name in self.optimizers}
-        self._called = _compiled(n) if config.training.compile else n
+        self._called = n if config.training.compile == "no" else _compiled(n, config.training.compile)
 
     def step(self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float) -> dict[str, torch.Tensor]:
         """One step: D, then G, E and F, then the averages. Returns what was computed of TERMS, 0-d on the device."""
@@ -304,7 +305,7 @@ class _Gan:
         return Networks(g, e, f, self.networks.d)
 
 
-def _compiled(n: Networks) -> Networks:
+def _compiled(n: Networks, mode: str) -> Networks:
     """G, E and F compiled; D stays eager."""
-    n.g.encode, n.g.decode = torch.compile(n.g.encode), torch.compile(n.g.decode)  # type: ignore[method-assign]
-    return Networks(n.g, torch.compile(n.e), torch.compile(n.f), n.d)  # type: ignore[arg-type]
+    n.g.encode, n.g.decode = compiled(n.g.encode, mode), compiled(n.g.decode, mode)  # type: ignore[method-assign]
+    return Networks(n.g, compiled(n.e, mode), compiled(n.f, mode), n.d)

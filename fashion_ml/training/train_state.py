@@ -98,7 +98,7 @@ def save_state(
     groups: list[dict[str, Any]] = []
     for number, (optimizer_name, optimizer) in enumerate(optimizers.items()):
         plain = optimizer.state_dict()
-        groups += [{**group, "optimizer": optimizer_name} for group in plain["param_groups"]]
+        groups += [{**_plain(group), "optimizer": optimizer_name} for group in plain["param_groups"]]
         for index, entry in plain["state"].items():
             for name, value in entry.items():
                 if isinstance(value, torch.Tensor):
@@ -108,6 +108,12 @@ def save_state(
     meta = {"step": step, "optimizer": numbers, "groups": groups, "extra": dict(extra)}
     with atomic_path(path) as temporary:
         save_file(kept, temporary, {"state": json.dumps(meta)})
+
+
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimiser's group as it is without CUDA graphs, which have rates as tensors: a run may go on in another mode."""
+    found = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in group.items()}
+    return {**found, "capturable": False} if "capturable" in found else found
 
 
 def state_step(path: Path) -> int:

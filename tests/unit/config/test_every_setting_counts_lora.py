@@ -250,7 +250,7 @@ LORA: dict[str, Setting] = {
     "training.train_batch_size": Setting(20, weights),
     "training.gradient_accumulation_steps": Setting(18, weights),
     "training.gradient_checkpointing": Setting(True, lambda lora: lora.result.pipeline.unet.is_gradient_checkpointing),
-    "training.compile": Setting(True, lambda lora: lora.compiled),
+    "training.compile": Setting("default", lambda lora: lora.compiled),
     "training.channels_last": Setting(True, is_channels_last),
     "training.seed": Setting(101, weights),
     "training.save_every_n_epochs": Setting(4, files, LONG),

@@ -166,7 +166,7 @@ STARGAN: dict[str, Setting] = {
     "loss.detach_style_target": Setting(True, networks),
     "training.ema_decay": Setting(0.55, networks),
     "training.mixed_precision": Setting("bf16", networks),
-    "training.compile": Setting(True, lambda gan: gan.compiled),
+    "training.compile": Setting("max-autotune", lambda gan: gan.compiled),
     "training.save_every_n_epochs": Setting(10, files, {"training.epochs": 11}),
     "training.save_last_n": Setting(13, files, {"training.epochs": 15, "training.save_every_n_epochs": 1}),
     "training.save_state": Setting(False, files),

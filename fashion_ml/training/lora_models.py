@@ -1,0 +1,42 @@
+"""The models of a LoRA training as its loop calls them: fused, checkpointed, compiled, distributed, under autocast or without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fashion_ml.config import LoraExperiment
+from fashion_ml.models.fused_lora import all_fused, use_fused_linears
+from fashion_ml.models.matmul_conv import use_small_convolutions
+from fashion_ml.training.precision import compiled
+
+
+def prepared_models(
+    config: LoraExperiment, pipeline: Any, trained: Sequence[Any], accelerator: Any
+) -> tuple[bool, tuple[Any, ...]]:
+    """Whether the UNet goes without autocast, and the trained models in training mode as the loop calls them."""
+    models = list(trained)
+    for model in models:
+        model.train()
+        if config.training.gradient_checkpointing:
+            (getattr(model, "enable_gradient_checkpointing", None) or model.gradient_checkpointing_enable)()
+    if config.training.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    for model in models:
+        use_fused_linears(model)
+    use_small_convolutions(pipeline.unet)
+    half = without_autocast(config, pipeline.unet, accelerator.device.type, accelerator.num_processes)
+    if config.training.compile in ("default", "max-autotune"):
+        models[0] = compiled(models[0], config.training.compile)
+    if half:  # what accelerate prepares for a precision computes under autocast
+        return True, tuple(models)
+    return False, tuple(accelerator.prepare(model) for model in models)
+
+
+def without_autocast(config: LoraExperiment, unet: Any, device: str, processes: int) -> bool:
+    """Whether a UNet in half precision, whose LoRA layers are all fused, computes as it is: norms in half precision with sums in float32, and
+    no casts, an eighth fewer operations. On a GPU, where kernels do that; one process alone, for others are wrapped by accelerate."""
+    half = config.training.mixed_precision != "no" and not config.network.train_text_encoder
+    return half and device == "cuda" and processes == 1 and all_fused(unet)
