@@ -112,7 +112,8 @@ def train_lora(
     """
     settings, state, lora = config.training, TrainState(), _Lora(config, pipeline, accelerator)
     logs, last_step = folder / "training_logs", settings.max_train_steps
-    rows = StepRows(logs / "training_loss_log.txt", hooks.rows, log_every=settings.log_every, last_step=last_step)
+    fp16, file = settings.mixed_precision == "fp16", logs / "training_loss_log.txt"
+    rows = StepRows(file, hooks.rows, log_every=settings.log_every, last_step=last_step, skips_overflows=fp16)
     log = TrainingLog(
         folder,
         accelerator,
@@ -204,7 +205,7 @@ def _loop(
             # Log
             figures = {"epoch": float(epoch), "learning_rate": lora.rate(), **measured}
             log.add(step, {"total_loss": total_loss, "grad_norm": grad_norm}, figures, now=bool(measured))
-            progress.advance(note=f"epoch {epoch}" + (f" loss {rows.latest:.4f}" if rows.latest is not None else ""))
+            progress.advance(note=f"epoch {epoch}{rows.note}")
 
             # Save, and stop if asked to
             checkpoints.after_step(epoch, epoch_ends)

@@ -27,6 +27,7 @@ from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.memory_estimate import MemoryEstimate, peak_of_steps
 from fashion_ml.training.precision import DTYPES, compiled
+from fashion_ml.training.skipped_steps import SKIPPED
 from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 from fashion_ml.training.train_state import TrainState
 from fashion_ml.training.training_log import TERMS, EpochMeans, TrainingLog
@@ -252,6 +253,7 @@ class _Gan:
         device, dtype = accelerator.device.type, DTYPES[config.training.mixed_precision]
         self._autocast = nullcontext if dtype == torch.float32 else partial(torch.autocast, device, dtype)
         self.scalers = {name: torch.amp.GradScaler(device, enabled=dtype == torch.float16) for name in self.optimizers}
+        self._overflows = dtype == torch.float16
         self._called = n if config.training.compile == "no" else _compiled(n, config.training.compile)
 
     def step(self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float) -> dict[str, torch.Tensor]:
@@ -260,23 +262,31 @@ class _Gan:
         with self._autocast():
             made = make_fakes(n, b)
             d_loss, d_terms = d_losses(n, b, made, weights, with_r1=with_r1)
-        self._update("d", d_loss, plain.d.parameters())
+        skipped = [self._update("d", d_loss, plain.d.parameters())]
         with self._autocast(), frozen(plain.d):
             g_loss, g_terms = g_losses(n, b, made, weights, lambda_ds=lambda_ds)
-        self._update("g", g_loss, [p for network in (plain.g, plain.e, plain.f) for p in network.parameters()])
+        skipped.append(self._update("g", g_loss, [p for network in (plain.g, plain.e, plain.f) for p in network.parameters()]))
         for name, average in self.averages.items():
             average.update(plain.named()[name])
         terms = {**d_terms, **g_terms}
-        return {name: terms[name] for name in TERMS if name in terms and (name != "r1" or with_r1)}
+        left_out = {SKIPPED: torch.stack([one for one in skipped if one is not None]).max()} if self._overflows else {}
+        return {name: terms[name] for name in TERMS if name in terms and (name != "r1" or with_r1)} | left_out
 
-    def _update(self, name: str, loss: torch.Tensor, parameters: Any) -> None:
-        scaler, optimizer = self.scalers[name], self.optimizers[name]
+    def _update(self, name: str, loss: torch.Tensor, parameters: Any) -> torch.Tensor | None:
+        """Backward and step; with fp16 whether the scaler leaves the step out, 0-d on the device."""
+        scaler, optimizer, own = self.scalers[name], self.optimizers[name], list(parameters)
         scaler.scale(loss).backward()
         if self._accelerator.num_processes > 1:
-            self._share(list(parameters))
+            self._share(own)
+        skipped = None
+        if self._overflows:
+            scaler.unscale_(optimizer)
+            norm = torch.nn.utils.get_total_norm([one.grad for one in own if one.grad is not None])
+            skipped = (~norm.isfinite()).float()
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
+        return skipped
 
     def _share(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Mean of the gradients over processes, in one message: exact through the penalty's second derivative, which DDP's hooks are not."""

@@ -19,6 +19,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import IMAGE_LOSSES, LossLog
 from fashion_ml.reports.stargan_log import EpochLog
+from fashion_ml.training.skipped_steps import SKIPPED, SkippedSteps
 
 _MOST_SECONDS = 1.0
 """Steps wait no longer than this before they are handed out, however few they are."""
@@ -138,7 +139,17 @@ class StepRows:
     differ_by_process = False
     """total_loss has been summed over processes already."""
 
-    def __init__(self, path: Path, on_rows: Callable[[list[dict[str, float]]], None], *, log_every: int, last_step: int):
+    def __init__(
+        self,
+        path: Path,
+        on_rows: Callable[[list[dict[str, float]]], None],
+        *,
+        log_every: int,
+        last_step: int,
+        skips_overflows: bool = False,
+    ):
+        self.skipped = SkippedSteps() if skips_overflows else None
+        """Steps that fp16 left out; None in other precisions."""
         self.total_loss = LossSeries()
         self.image_losses = {name: LossSeries() for name in IMAGE_LOSSES}
         self._path, self._on_rows, self._log_every, self._last_step = path, on_rows, log_every, last_step
@@ -148,6 +159,12 @@ class StepRows:
     def latest(self) -> float | None:
         """total_loss of the last step that was handed out."""
         return self.total_loss.values[-1] if self.total_loss.values else None
+
+    @property
+    def note(self) -> str:
+        """What a bar shows: the loss, and how many steps were skipped where some were."""
+        loss = f" loss {self.latest:.4f}" if self.latest is not None else ""
+        return loss + (f" skipped {self.skipped.count}" if self.skipped and self.skipped.count else "")
 
     def open(self, after_step: int) -> None:
         """Begin the loss log, or go on with it behind the rows up to `after_step`."""
@@ -172,9 +189,13 @@ class StepRows:
             for name, value in images.items():
                 self.image_losses[name].add(one.step, value)
             row = {"step": float(one.step), "time": one.time, "total_loss": loss, **figures}
-            if norm < math.inf:  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
+            overflows = not norm < math.inf
+            if not overflows:  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
                 row["grad_norm"] = norm
             rows.append(row)
+            if self.skipped is not None:
+                self.skipped.add(one.step, overflows)
+                row[SKIPPED] = float(self.skipped.count)
             if self._log and (one.step % self._log_every == 0 or one.step in (1, self._last_step) or images):
                 self._log.write(one.step, int(figures["epoch"]), loss, figures["learning_rate"], one.time, **images)
         if main and rows:
@@ -183,12 +204,15 @@ class StepRows:
     def to_dict(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
         images = {name: series.as_lists() for name, series in self.image_losses.items()}
-        return {"total_loss": self.total_loss.as_lists(), "image_losses": images}
+        skipped = {SKIPPED: self.skipped.count} if self.skipped else {}
+        return {"total_loss": self.total_loss.as_lists(), "image_losses": images, **skipped}
 
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Take over what a state kept."""
         self.total_loss = LossSeries.of(*plain["total_loss"])
         self.image_losses = {name: LossSeries.of(*series) for name, series in plain["image_losses"].items()}
+        if self.skipped is not None:
+            self.skipped.count = int(plain.get(SKIPPED, 0))
 
 
 TERMS = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1")
@@ -205,6 +229,8 @@ class EpochMeans:
         self.epochs: list[dict[str, float]] = []
         self._path, self._steps_per_epoch, self._skip = path, steps_per_epoch, skip_overflows
         self._log: EpochLog | None = None
+        self.skipped = SkippedSteps() if skip_overflows else None
+        """Steps of which the gradient scalers left out a part; None in other precisions than fp16."""
         self._begin()
 
     def _begin(self) -> None:
@@ -227,8 +253,12 @@ class EpochMeans:
     def take(self, steps: Sequence[Step], *, main: bool) -> None:
         """Add steps to the running epoch. The gradient scalers leave out a step that overflows fp16, and so do the means."""
         for one in steps:
-            overflows = not all(math.isfinite(value) for value in one.values.values())
-            for name, value in one.values.items():
+            values = dict(one.values)
+            overflows = not all(math.isfinite(value) for value in values.values())
+            left_out = values.pop(SKIPPED, 0.0) > 0
+            if self.skipped is not None:
+                self.skipped.add(one.step, left_out or overflows)
+            for name, value in values.items():
                 self._sums[name] = self._sums.get(name, 0.0) + (0.0 if overflows else value)
             self._overflows += overflows
             self._steps += not overflows
@@ -247,6 +277,8 @@ class EpochMeans:
             means["r1_computed"] = means["r1"] * self._steps / self._r1_steps
         if self._skip:
             means["overflowed_steps"] = self._overflows
+        if self.skipped is not None:
+            means[SKIPPED] = float(self.skipped.count)
         self._begin()
         return means
 
@@ -258,9 +290,12 @@ class EpochMeans:
 
     def to_dict(self) -> dict[str, Any]:
         """The running epoch, for JSON; the finished ones are in the log."""
-        return {"sums": self._sums, "steps": self._steps, "r1_steps": self._r1_steps, "overflows": self._overflows}
+        skipped = {SKIPPED: self.skipped.count} if self.skipped else {}
+        return {"sums": self._sums, "steps": self._steps, "r1_steps": self._r1_steps, "overflows": self._overflows, **skipped}
 
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Take over what a state kept."""
         self._sums = dict(plain["sums"])
         self._steps, self._r1_steps, self._overflows = (float(plain[name]) for name in ("steps", "r1_steps", "overflows"))
+        if self.skipped is not None:
+            self.skipped.count = int(plain.get(SKIPPED, 0))
