@@ -99,9 +99,10 @@ def sync(
 
 def ui(
     port: Annotated[str, option("--port", help="Port on 127.0.0.1.")] = "5000",
+    open_: Annotated[bool, typer.Option("--open", help="Also open the page in a browser.")] = False,
     sweeps: Annotated[bool, typer.Option("--sweeps", help="Say how to open the sweeps' studies in optuna-dashboard.")] = False,
 ) -> None:
-    """Open the MLflow UI on this machine only, and print the link to the runs."""
+    """Serve a page of results on this machine only, the MLflow UI beside it, and print their links: did it work, which is best, how sure."""
     from fashion_ml.errors import InputError
     from fashion_ml.runs.ui import serve
 
@@ -115,4 +116,4 @@ def ui(
     number = port or "5000"
     if not number.isdecimal() or not 1 <= int(number) <= 65535:
         raise InputError(f"--port: {port!r} is not accepted; give a number from 1 to 65535")
-    serve(int(number), say)
+    serve(int(number), say, browser=open_)

@@ -14,7 +14,7 @@ from fashion_ml.evaluation.fingerprint import REFERENCE_FILES, fingerprint
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.printable import storable
 from fashion_ml.tracking.run import TrackedRun, open_run
-from fashion_ml.tracking.ui_views import DIGITS, SHORT
+from fashion_ml.tracking.ui_views import DIGITS, NO_VERDICT, SHORT, VERDICT
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.generate import ImageFolder
@@ -61,6 +61,7 @@ def log_lora(run: TrackedRun, result: EvaluationResult, folder: Path) -> Evaluat
     for strength, means in result.curve.items():
         run.log_metrics({f"strength/{metric}": mean for metric, mean in means.items()}, step=round(100 * strength))
     result = log_evaluation(run, result, folder)
+    run.set_tags({VERDICT: result.verdict or NO_VERDICT})
     odd = [name for name in dict.fromkeys(result.pairs.references) if storable(name) != name]
     if odd:
         say(f"Images of {len(odd)} references are called {storable(odd[0])} and so on: MLflow does not give back {odd[0]}")

@@ -41,6 +41,7 @@ from fashion_ml.evaluation.sets import OF_SETS, measure_sets
 from fashion_ml.evaluation.strengths import draw_strengths, means_of
 from fashion_ml.evaluation.three_lines import three_lines
 from fashion_ml.evaluation.toy import known_to_read
+from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import DIVERSITY_SEEDS, NEAREST, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, better
 from fashion_ml.models.kohya_format import read_metadata
@@ -90,6 +91,11 @@ class EvaluationResult:
     def fingerprint(self) -> str:
         """Of the facts."""
         return fingerprint(self.facts)
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the primary metric; without an encoder on the first of its parts that was measured."""
+        return next((self.scores[name].verdict for name in (PRIMARY, *PARTS) if name in self.scores), "")
 
     @property
     def table(self) -> pd.DataFrame:

@@ -91,11 +91,11 @@ def _packages() -> Finding:
 
 
 def _tracking() -> Finding:
-    from fashion_ml.tracking.queries import experiments
+    from fashion_ml.tracking.queries import count_runs, experiments
     from fashion_ml.tracking.store import shown_uri, store_uri
 
-    found = experiments()
-    return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {sum(runs for _, _, runs in found)} runs")
+    found = count_runs([experiment_id for experiment_id, _ in experiments()])
+    return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {found} runs")
 
 
 def _runs() -> Finding:

@@ -80,7 +80,8 @@ def evaluate_trained(
             run.log_dataset(source, digest, "evaluation", len(inputs.references))
         log_facts(run, plan.facts)
         result = log_lora(run, measure_lora(plan, folder, base_folder), folder)
-    roll_up(training, run.run_id, result.fingerprint, {**result.headline(), **result.ends()}, step, result.sentence)
+    numbers = {**result.headline(), **result.ends()}
+    roll_up(training, run.run_id, result.fingerprint, numbers, step, result.sentence, result.verdict)
     write_text(folder / NOTE, json.dumps({**note, "finished": True}) + "\n")
     return result
 
@@ -101,16 +102,22 @@ def _written(result: EvaluationResult, folder: Path) -> EvaluationResult:
 
 
 def roll_up(
-    training: TrackedRun, run_id: str, fingerprint: str, numbers: Mapping[str, float], step: int | None, sentence: str
+    training: TrackedRun,
+    run_id: str,
+    fingerprint: str,
+    numbers: Mapping[str, float],
+    step: int | None,
+    sentence: str,
+    verdict: str = "",
 ) -> None:
-    """Copy an evaluation's means and the ends of their intervals onto the training run, under `eval/`, with what identifies it.
+    """Copy an evaluation's means and the ends of their intervals onto the training run, under `eval/`, with what identifies it and its verdict.
 
     Single attributes stay below, and so does how many references a number is of.
     Not for a step before one that was evaluated already, and not where the training run has an `eval/` value that this evaluation did not
     measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
     """
     from fashion_ml.metrics.registry import ATTRIBUTE
-    from fashion_ml.tracking.ui_views import DIGITS, SHORT
+    from fashion_ml.tracking.ui_views import DIGITS, NO_VERDICT, SHORT, VERDICT
 
     kept = [key for key in numbers if (ATTRIBUTE not in key or "similarity" in key) and not key.endswith("_n")]
     values = {f"eval/{key}": numbers[key] for key in kept}
@@ -124,7 +131,8 @@ def roll_up(
         say(f"The numbers stay on evaluation {run_id} and are not copied to the training run: {why}")
         return
     training.log_metrics(values, step=at)
-    training.set_tags({"eval.run_id": run_id, "eval.fingerprint": fingerprint, SHORT: fingerprint[:DIGITS]})
+    identity = {"eval.run_id": run_id, "eval.fingerprint": fingerprint, SHORT: fingerprint[:DIGITS]}
+    training.set_tags({**identity, f"eval.{VERDICT}": verdict or NO_VERDICT})
     training.conclude(sentence)
     training.flush()
 

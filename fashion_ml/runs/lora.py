@@ -269,6 +269,7 @@ def _known_performance(config: LoraExperiment, run: TrackedRun, step: int) -> di
     """The values of a finished evaluation of that step by the same settings; None without one."""
     from fashion_ml.tracking.queries import finished_child
     from fashion_ml.tracking.run import note_of
+    from fashion_ml.tracking.ui_views import VERDICT
 
     done = finished_child(run, "evaluation", step)
     same = {key: str(value) for key, value in flat(config).items() if key.startswith("evaluation.")}
@@ -276,7 +277,9 @@ def _known_performance(config: LoraExperiment, run: TrackedRun, step: int) -> di
         return None
     fingerprint, said = done.data.tags["eval_fingerprint"], note_of(done)
     numbers = {key: value for key, value in done.data.metrics.items() if not key.startswith(_OWN)}
-    roll_up(run, done.info.run_id, fingerprint, numbers, step, said)  # the kill may have come before it
+    roll_up(
+        run, done.info.run_id, fingerprint, numbers, step, said, done.data.tags.get(VERDICT, "")
+    )  # a kill may have come before
     return dict(done.data.metrics)
 
 

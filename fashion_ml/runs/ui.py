@@ -1,48 +1,173 @@
-"""The MLflow UI on loopback, with links that open where the runs are."""
+"""The page of results and the MLflow UI on loopback, both served by this process, which ends with its terminal."""
 
 from __future__ import annotations
 
+import http.client
 import os
+import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
-from fashion_ml.tracking.queries import experiments, kept_views, runs_link
-from fashion_ml.tracking.store import shown_uri, store_uri
+from fashion_ml.runs.leaders import PARAMS, is_wanted
+from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.parent_process import is_orphaned, parent_to_live_with
+from fashion_ml.tracking.mlflow_server import mlflow_app
+from fashion_ml.tracking.queries import experiments, kept_views, runs_link, short_name
+from fashion_ml.tracking.run_reader import RunReader, row_of
+from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_HOST = "127.0.0.1"
+_WHOLE_SECONDS = 15.0
+"""How long the page is kept back until every run is read; a store of more than about 2,000 trainings fills in before one's eyes."""
+_ANSWER_SECONDS, _END_SECONDS = 60.0, 2.0
 
 
-def serve(port: int, say: Callable[[str], None]) -> None:
-    """Print the links and run the server until Ctrl-C. InputError when the port is taken."""
+def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> None:
+    """Serve until Ctrl-C, SIGTERM, SIGHUP or the end of the terminal; say where once it answers, and open a browser there where asked to.
+
+    InputError when the port is taken or the store cannot be used.
+    """
+    parent = parent_to_live_with()
     uri = store_uri()
     if uri.startswith(("http://", "https://")):
         _say_links(shown_uri(uri).rstrip("/"), say)
         say(f"The runs are on a server: open {shown_uri(uri)}")
         return
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise InputError(f"--port: {port} is in use; give another one, such as --port {port + 1}") from None
-    if not _say_links(f"http://127.0.0.1:{port}", say):
-        say(f"No runs yet in {shown_uri(uri)}. Make some: fashion-ml demo")
-    say("Stop with Ctrl-C. The server takes some seconds to start.")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri})  # on no process list
+    with _listening(port) as sock:
+        client = open_tracking()
+        reader = RunReader(client, lambda run: row_of(run, is_wanted, PARAMS))
+        reader.start()
+        say(f"Starting the page of {shown_uri(uri)}: some seconds. Stop with Ctrl-C.")
+        server = _server(reader, client, uri)
+        told = threading.Thread(target=_say_where, args=(server, reader, port, say, browser), daemon=True, name="say_where")
+        threading.Thread(target=_watch, args=(server, parent), daemon=True, name="watch").start()
+        told.start()
+        with _hangup_ends(server):
+            try:
+                server.run(sockets=[sock])
+            except KeyboardInterrupt:  # uvicorn has ended, and passes on the signal that made it
+                return
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    """The port, taken at once, so that two that start together do not both think that it is free."""
+    sock = socket.socket()
     try:
-        process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait(timeout=20)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((_HOST, port))
+            sock.listen()
+        except PermissionError:
+            raise InputError(f"--port: {port} is for the administrator alone; give one above 1023, such as 5000") from None
+        except OSError:
+            other = port + 1 if port < 65535 else port - 1
+            raise InputError(f"--port: {port} is in use; give another one, such as --port {other}") from None
+        yield sock
+    finally:
+        sock.close()
+
+
+def _server(reader: RunReader, client: Any, uri: str) -> uvicorn.Server:
+    import uvicorn
+
+    from fashion_ml.runs.ui_routes import MLFLOW, routes
+
+    app = mlflow_app(uri, routes(reader, client, MLFLOW, shown_uri(uri)))
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none")
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def _hangup_ends(server: uvicorn.Server) -> Iterator[None]:
+    """SIGHUP ends the server, as Ctrl-C does; ignored, as under nohup, it stays ignored."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _watch(server: uvicorn.Server, parent: int | None) -> None:
+    """End the server when its parent is gone, and the process when a request, or tidying up all that MLflow has imported, takes long."""
+    while not server.should_exit:
+        if is_orphaned(parent):
+            server.should_exit = True
+        time.sleep(0.2)
+    time.sleep(_END_SECONDS)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _say_where(server: uvicorn.Server, reader: RunReader, port: int, say: Callable[[str], None], browser: bool) -> None:
+    """Ask for the page and what it shows as a browser does, and only then say that it answers; then the ready views by short links."""
+    reader.wait(_WHOLE_SECONDS)
+    end, why = time.monotonic() + _ANSWER_SECONDS, ""
+    while not server.should_exit and time.monotonic() < end:
+        why = _refused(port, "/") or _refused(port, "/page/data.json")
+        if not why:
+            break
+        time.sleep(0.2)
+    if server.should_exit:
+        return
+    url = f"http://{_HOST}:{port}"
+    if why:
+        warn(f"the page does not answer after {_ANSWER_SECONDS:.0f} s: {why}; stop with Ctrl-C and try again")
+        return
+    say(f"The page answers: {url}/")
+    if browser:
+        import webbrowser
+
+        if not webbrowser.open(f"{url}/"):
+            say("--open: no browser was found; open the link yourself")
+    try:
+        if not _say_short_links(url, say):
+            say(f"No runs yet in {shown_uri(store_uri())}. Make some: fashion-ml demo")
+    except Exception as error:  # the page answers; a store that cannot be written has no ready views
+        warn(f"the ready views are not there: {str(error).splitlines()[0][:200]}")
+    sys.stdout.flush()
+
+
+def _refused(port: int, path: str) -> str:
+    """Why a page is not answered; empty when it is."""
+    connection = http.client.HTTPConnection(_HOST, port, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+    return "" if answer.status == 200 else f"{path} gives {answer.status}"
+
+
+def _say_short_links(url: str, say: Callable[[str], None]) -> bool:
+    """The experiments that have runs and their ready views in MLflow; whether there are any."""
+    found = experiments()
+    for experiment_id, name in found:
+        say(f"{name} in MLflow: {url}/go/{experiment_id}")
+        for view in kept_views(experiment_id):
+            say(f"  {view.title}: {url}/go/{experiment_id}/{short_name(view)}")
+    return bool(found)
 
 
 def _say_links(base_url: str, say: Callable[[str], None]) -> bool:
     """The links to the runs of every experiment that has any, and to its ready views; whether there are any."""
     found = experiments()
-    for experiment_id, name, runs in found:
-        say(f"{name}, {runs} runs: {runs_link(experiment_id, base_url)}")
+    for experiment_id, name in found:
+        say(f"{name}: {runs_link(experiment_id, base_url)}")
         for view in kept_views(experiment_id):
             say(f"  {view.title}: {runs_link(experiment_id, base_url, view)}")
     return bool(found)

@@ -56,3 +56,20 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="end_with_parent").start()
+
+
+def parent_to_live_with() -> int | None:
+    """The process that started this one, with which it ends; None where it was put into the background on purpose.
+
+    So does `nohup` (SIGHUP is ignored), `setsid` (a session of its own), and a script's `&` (SIGINT is ignored).
+    """
+    detached = os.getsid(0) == os.getpid() or signal.SIG_IGN in (
+        signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGHUP),
+    )
+    return None if detached else os.getppid()
+
+
+def is_orphaned(parent: int | None) -> bool:
+    """Whether that process is this one's parent no more."""
+    return parent is not None and os.getppid() != parent

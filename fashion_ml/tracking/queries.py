@@ -23,6 +23,8 @@ from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
 
 _RANKINGS = 4
 """Fingerprints of one kind of run that have a view of their own."""
+_OURS = "fashion-ml-"
+"""What the keys of our views begin with."""
 
 
 def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
@@ -129,19 +131,46 @@ def kept_views(experiment_id: str) -> list[View]:
     tags = client.get_experiment(experiment_id).tags
     found = []
     for view in VIEWS:
-        runs = client.search_runs([experiment_id], f"tags.kind = '{view.kind}'", max_results=1000 if view.measured_by else 1)
-        fingerprints = dict.fromkeys(one for run in runs if (one := run.data.tags.get(view.measured_by, "")))
-        ranked = [of_fingerprint(view, one, newest=not number) for number, one in enumerate(fingerprints)][:_RANKINGS]
-        found += ranked or ([view] if runs else [])
+        of_kind = f"tags.kind = '{view.kind}'"
+        fingerprints = _newest_fingerprints(client, experiment_id, of_kind, view.measured_by) if view.measured_by else []
+        ranked = [of_fingerprint(view, one, newest=not number) for number, one in enumerate(fingerprints)]
+        found += ranked or ([view] if client.search_runs([experiment_id], of_kind, max_results=1) else [])
     for view in found:
         if tags.get(view_tag(view.key)) != tag_of(view):
             client.set_experiment_tag(experiment_id, view_tag(view.key), tag_of(view))
     return found
 
 
-def experiments() -> Sequence[tuple[str, str, int]]:
-    """Id, name and number of runs (at most 1,000 counted) of each active experiment that has any, newest first."""
+def _newest_fingerprints(client: Any, experiment_id: str, of_kind: str, tag: str) -> list[str]:
+    """The last few that runs have in a tag. Each is asked for by leaving out those before it: a run is 7 ms, and there may be thousands."""
+    found: list[str] = []
+    for _ in range(_RANKINGS):
+        others = "".join(f" and tags.`{tag}` != '{one}'" for one in found)
+        runs = client.search_runs([experiment_id], f"{of_kind} and tags.`{tag}` LIKE '_%'{others}", max_results=1)
+        if not runs:
+            break
+        found.append(runs[0].data.tags[tag])
+    return found
+
+
+def ready_view(experiment_id: str, name: str) -> View | None:
+    """The ready view that a short link names; None where the experiment has none of that name."""
+    return next((view for view in kept_views(experiment_id) if short_name(view) == name), None)
+
+
+def short_name(view: View) -> str:
+    """What a short link calls a ready view, such as `lora`."""
+    return view.key.removeprefix(_OURS)
+
+
+def count_runs(experiment_ids: Sequence[str]) -> int:
+    """How many runs there are in these experiments; at most 1,000 of each are counted."""
+    client = open_tracking()
+    return sum(len(client.search_runs([one], max_results=1000)) for one in experiment_ids)
+
+
+def experiments() -> Sequence[tuple[str, str]]:
+    """Id and name of each active experiment that has any runs, newest first."""
     client = open_tracking()
     found = client.search_experiments(order_by=["last_update_time DESC"])
-    counted = [(e.experiment_id, e.name, len(client.search_runs([e.experiment_id], max_results=1000))) for e in found]
-    return [item for item in counted if item[2]]
+    return [(e.experiment_id, e.name) for e in found if client.search_runs([e.experiment_id], max_results=1)]

@@ -37,6 +37,8 @@ class View:
 SHORT = "fingerprint"
 """Tag of evaluations and of trainings that were evaluated: the first digits of the fingerprint, for people."""
 DIGITS = 8
+VERDICT, NO_VERDICT = "verdict", "none"
+"""Tag of evaluations that judge (of trainings as `eval.verdict`): `better`, `worse`, `not shown`, or that there is none."""
 
 VIEWS = (
     View(
