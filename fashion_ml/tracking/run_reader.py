@@ -89,7 +89,7 @@ class RunReader:
         self._lock, self._asking = threading.Lock(), threading.Lock()
         self._whole = threading.Event()
         self._thread: threading.Thread | None = None
-        self._since = self._read_at = self._whole_at = 0.0
+        self._begun = self._since = self._read_at = self._whole_at = 0.0
         self.names: Mapping[str, str] = {}
         """Of every active experiment by its id, the one that was changed last first."""
         self.problem = ""
@@ -98,6 +98,7 @@ class RunReader:
     def start(self) -> None:
         """Begin to read everything, in the background."""
         if self._thread is None or not self._thread.is_alive():
+            self._begun = time.monotonic()
             self._thread = threading.Thread(target=self._read_whole, daemon=True, name="run_reader")
             self._thread.start()
 
@@ -108,7 +109,9 @@ class RunReader:
     def rows(self) -> tuple[list[RunRow], bool]:
         """What is known now, and whether that is everything there is."""
         with self._asking:
-            if self._whole.is_set() and time.monotonic() - self._read_at > _AGAIN_SECONDS:
+            if not self._whole.is_set() and self.problem and time.monotonic() - self._begun > _AGAIN_SECONDS:
+                self.start()  # the store was away, and may be there now
+            elif self._whole.is_set() and time.monotonic() - self._read_at > _AGAIN_SECONDS:
                 self._again()
         with self._lock:
             return list(self._rows.values()), self._whole.is_set()

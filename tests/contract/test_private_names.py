@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).parents[2] / "fashion_ml"
 ADAPTERS = (
     "sweep/optuna_private.py",
     "tracking/mlflow_private.py",
+    "tracking/mlflow_server.py",
     "training/accelerate_private.py",
     "training/torch_private.py",
 )
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
-PUBLIC = {"torch._foreach_lerp_"}
-"""Listed in PyTorch's documentation in spite of its name."""
+PUBLIC = {"torch._foreach_lerp_", "os._exit"}
+"""Documented in spite of their names."""
 UNDOCUMENTED = ("mlflow.tracking.", "mlflow.utils", "mlflow.store", "mlflow.protos", "mlflow.server")
 FORMATS = ("mlflow.sharedViewState", "viewStateShareKey", "mlflow.loggedImages", "mlflow.loggedArtifacts", "fixed_params")
 

@@ -1,0 +1,177 @@
+"""`fashion-ml ui` as a process: when it answers, what it serves, and that it ends with whatever started it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from tests.runs.command import fashion_ml, free_port
+
+NAME = "<img src=x onerror=alert(1)>"
+
+
+@dataclass
+class Page:
+    """A server, and what it has printed."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def get(self, path: str, host: str = "127.0.0.1") -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def says(self, words: str) -> str:
+        end = time.monotonic() + 120
+        while words not in (text := self.log.read_text(encoding="utf-8")):
+            assert time.monotonic() < end, text
+            time.sleep(0.1)
+        return text
+
+    def is_free(self) -> bool:
+        """Whether nobody listens on its port any more."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A training with an evaluation's picture, and a name that would be a script were it read as HTML."""
+    folder = tmp_path_factory.mktemp("ui")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.create_experiment("dresses", artifact_location=(folder / "artifacts").as_uri())
+    evaluation = client.create_run(experiment, tags={"kind": "evaluation", "eval_fingerprint": "f" * 64}).info.run_id
+    Image.new("RGB", (900, 900), "teal").save(folder / "grid.png")
+    client.log_artifact(evaluation, str(folder / "grid.png"))
+    tags = {"kind": "train_lora", "eval.fingerprint": "f" * 64, "eval.run_id": evaluation, "eval.verdict": "better"}
+    run = client.create_run(experiment, run_name=NAME, tags=tags).info.run_id
+    client.log_metric(run, "eval/gain_weighted_total_loss", 0.05)
+    client.set_terminated(run)
+    return folder
+
+
+def begin(store: Path, name: str, **options: object) -> Page:
+    port, log = free_port(), store / f"{name}.log"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "fashion_ml", "ui", "--port", str(port)]
+    if name == "parent":  # a process between, which is killed
+        command = [sys.executable, "-c", f"import subprocess; subprocess.Popen({command!r}).wait()"]
+    with log.open("wb") as out:
+        given = {"stdout": out, "stderr": out, "cwd": store, "env": environment, **options}
+        return Page(subprocess.Popen(command, **given), port, log)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def page(store: Path) -> Iterator[Page]:
+    one = begin(store, "served")
+    one.says("in MLflow")
+    yield one
+    one.process.kill()
+    one.process.wait()
+
+
+def test_it_says_where_only_when_the_page_answers_and_prints_short_links(page: Page):
+    said = page.says("/lora\n")
+    assert f"The page answers: http://127.0.0.1:{page.port}/\n" in said
+    links = re.findall(r"http://\S+", said)
+    assert len(links) >= 3
+    assert max(map(len, links)) < 50
+    status, headers, _ = page.get(re.sub(r"^http://[^/]+", "", next(link for link in links if link.endswith("/lora"))))
+    assert status == 302
+    assert headers["location"].startswith("/?mlflow#/experiments/1/runs?")
+    assert "viewStateShareKey=fashion-ml-lora" in headers["location"]
+
+
+def test_the_page_is_ours_and_mlflows_own_ui_and_rest_stand_beside_it(page: Page):
+    assert b"/page/page.js" in page.get("/")[2]
+    assert b"static-files" in page.get("/?mlflow")[2]
+    assert page.get("/health")[0] == 200
+    status, _, found = page.get("/api/2.0/mlflow/experiments/get-by-name?experiment_name=dresses")
+    assert (status, json.loads(found)["experiment"]["name"]) == (200, "dresses")
+
+
+def test_only_the_pages_own_script_runs_and_only_this_machine_is_answered(page: Page):
+    _, headers, text = page.get("/")
+    policy = headers["content-security-policy"]
+    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
+    assert nonce
+    assert f'<script nonce="{nonce[1]}"' in text.decode()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert page.get("/")[1]["content-security-policy"] != policy
+    assert page.get("/page/data.json", host="evil.example")[0] == 403
+    assert all(page.get(path)[0] == 404 for path in ("/page/../ui.py", "/page/index.html", "/page/picture/..%2f..%2fx.jpg"))
+
+
+def test_what_is_shown_is_data_with_the_names_as_they_are(page: Page):
+    status, headers, text = page.get("/page/data.json")
+    told = json.loads(text)
+    (run,) = told["experiments"][0]["groups"][0]["runs"]
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert (run["name"], run["verdict"], told["reading"]) == (NAME, "better", False)
+
+
+def test_a_picture_is_made_small_and_one_that_is_not_there_is_not_found(page: Page):
+    (run,) = json.loads(page.get("/page/data.json")[2])["experiments"][0]["groups"][0]["runs"]
+    status, headers, content = page.get(f"/page/picture/{run['picture']}.jpg")
+    assert (status, headers["content-type"], content[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    assert page.get(f"/page/picture/{run['id']}.jpg")[0] == 404
+
+
+def test_a_port_that_is_taken_is_one_line(page: Page, store: Path):
+    result = fashion_ml("ui", "--port", str(page.port), cwd=store, uri=f"sqlite:///{store / 'mlflow.db'}")
+    assert result.returncode == 2
+    assert result.stderr == f"error: --port: {page.port} is in use; give another one, such as --port {page.port + 1}\n"
+
+
+def test_it_ends_with_its_terminal_its_parent_and_each_signal_and_frees_the_port(store: Path):
+    leader, terminal = pty.openpty()
+    pages = {name: begin(store, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "parent")}
+    pages["terminal"] = begin(store, "terminal", stdin=terminal, start_new_session=True, preexec_fn=_take_terminal)
+    os.close(terminal)
+    for one in pages.values():
+        one.says("The page answers")
+    begun = time.monotonic()
+    for name, one in pages.items():
+        if name == "terminal":
+            os.close(leader)
+        else:
+            one.process.send_signal(signal.SIGKILL if name == "parent" else getattr(signal, name))
+    codes = {name: one.process.wait(60) for name, one in pages.items()}
+    while not all(one.is_free() for one in pages.values()):
+        assert time.monotonic() - begun < 30, {name: one.is_free() for name, one in pages.items()}
+        time.sleep(0.1)
+    assert codes == {"SIGTERM": 0, "SIGINT": 0, "SIGHUP": 0, "parent": -signal.SIGKILL, "terminal": 0}
+    assert not any("Traceback" in one.log.read_text(encoding="utf-8") for one in pages.values())
+
+
+def _take_terminal() -> None:
+    """Makes standard input the terminal that this new session ends with."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
