@@ -19,12 +19,13 @@ from fashion_ml.sweep.study import trials_of
 if TYPE_CHECKING:
     import optuna
 
-SCRIPT = "plotly.min.js"
-_FALLBACK = """<script src="plotly.min.js"></script>
+SCRIPT = "plotly.min.mjs"
+"""Beside the pages. MLflow serves what ends with .js as text, which no browser runs; with this ending the pages work inside its UI too."""
+_FALLBACK = """<script src="plotly.min.mjs"></script>
 <script>/* MLflow's page shows a copy of this one, which has nothing beside it */
 window.Plotly || document.write('<script src="' + location.href.replace(/^blob:/, "").split("/").slice(0, 3).join("/") +
-  '/get-artifact?path=report%2Fplotly.min.js&run_uuid=RUN_ID"><' + '/script>');</script>
-<script>window.Plotly || document.write("<p>plotly.min.js is not beside this page: see PICTURE.png</p>");</script>"""
+  '/get-artifact?path=report%2Fplotly.min.mjs&run_uuid=RUN_ID"><' + '/script>');</script>
+<script>window.Plotly || document.write("<p>plotly.min.mjs is not beside this page: see PICTURE.png</p>");</script>"""
 
 
 def write_pages(spec: SweepSpec, study: optuna.Study, folder: Path, pictures: Sequence[Path], run_id: str) -> list[Path]:

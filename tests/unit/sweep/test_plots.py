@@ -125,7 +125,7 @@ def test_pages_share_one_script_beside_them_and_are_small(tmp_path: Path, metric
         if page.name != SCRIPT:
             text = page.read_text(encoding="utf-8")
             assert len(text) < 60_000
-            assert text.count('src="plotly.min.js"') == 1
+            assert text.count(f'src="{SCRIPT}"') == 1
             assert "run_uuid=abc123" in text
     assert any(
         "weighted_total_loss (lower is better)" in page.read_text(encoding="utf-8") for page in pages if page.name != SCRIPT
