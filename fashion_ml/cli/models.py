@@ -46,13 +46,16 @@ def inspect(file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file.
 def register(
     run_id: Annotated[str, typer.Argument(help="Finished training: id, its first digits, name, or latest.")],
     name: Annotated[str, option("--name", help="Registered model; a new version of it is made.")],
+    suite: Annotated[
+        str, option("--suite", help="Run of the suite that trained it: champion only where its recipe wins.")
+    ] = "",
     json: Json = "",
 ) -> None:
     """Put a run's networks into the model registry; the alias champion moves only to what compare finds better."""
     check_json(json)
     from fashion_ml.deploy.register import register as add_version
 
-    result = add_version(run_id, name)
+    result = add_version(run_id, name, suite)
     write_json(json, vars(result))
     say(f"{result.name} version {result.version}: {'champion' if result.champion else 'registered'}. {result.why}")
     say(

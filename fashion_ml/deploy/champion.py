@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from fashion_ml.config.recipe import RECIPE, SEED
 from fashion_ml.deploy.searched import known_to_a_search
+from fashion_ml.deploy.suite_champion import SuiteEntry, against_champions_recipe, champion_is_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import Comparison, compare, shown
 from fashion_ml.evaluation.compare import Difference, Evaluated, differences, no_verdict, refuse_different
@@ -32,8 +33,11 @@ class Judgement:
     """A sentence or two."""
 
 
-def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int) -> Judgement:
-    """Judge the latest evaluation of a training run, which is to be of its networks at `step`, beside that of the champion of a model."""
+def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int, entry: SuiteEntry | None = None) -> Judgement:
+    """Judge the latest evaluation of a training run, which is to be of its networks at `step`, beside that of the champion of a model.
+
+    With an `entry` in a suite only what wins there as a recipe is champion, and it is judged as a recipe.
+    """
     from fashion_ml.runs.compare import evaluated
     from fashion_ml.tracking.model_registry import champion_run
 
@@ -54,12 +58,39 @@ def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int) -
     seen = _SEEN.get(tags.get("references_seen_in_training", ""), "")
     text = f"This LoRA: {of_base(own)}.{seen}" if own else "It has no base to be better than."
     before = champion_run(client, name, alias)
+    if entry is not None:
+        return _of_suite(client, entry, before, run_id, new, text)
     if before is None:
         return Judgement(True, "this LoRA" if own else "this file", f"The first champion. {text}")
     try:
         return _against_champion(client, before, run_id, new, text)
     except InputError as error:
         return Judgement(False, "", f"The champion stays: {error.problems[0]}")
+
+
+def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, new: Evaluated, text: str) -> Judgement:
+    """What becomes of a training of a suite: champion where its recipe has won there, and against the champion's recipe."""
+    stays = "No champion" if before is None else "The champion stays"
+    if why := entry.why_not_a_winner():
+        return Judgement(False, "", f"{stays}: {why}.")
+    if searched := known_to_a_search(client, new.facts):
+        return Judgement(False, "", f"{stays}: {searched}")
+    if before is None:
+        return Judgement(True, "this recipe", f"The first champion. {entry.why_won()} {text}")
+    if champion_is_of(client, entry, before):
+        return Judgement(False, "", f"{stays}: it is of the same recipe, {entry.recipe}, of which every seed is one draw.")
+    try:
+        found = against_champions_recipe(client, entry, before)
+        if found is None:  # the suite says nothing of the champion's recipe
+            own = _against_champion(client, before, run_id, new, text)
+            return replace(own, why=f"{own.why} {entry.why_won()}")
+    except InputError as error:
+        return Judgement(False, "", f"{stays}: {error.problems[0]}")
+    one = found.primary()[entry.recipe].difference
+    line = f"{entry.recipe} against the champion's recipe, {found.baseline}: gain {shown(one.gain, '+')} in {entry.metric}: {one.label}."
+    if one.verdict != "better":
+        return Judgement(False, "", f"{stays}: {line}")
+    return Judgement(True, "this recipe", f"{line} {entry.why_won()} {text}")
 
 
 def against_base(new: Evaluated) -> Comparison | None:

@@ -30,15 +30,17 @@ class Registered:
     """What it was shown to be better as: `this LoRA` than its base, `this file` or `this recipe` than the champion; empty where it was not."""
 
 
-def register(run_id: str, name: str) -> Registered:
+def register(run_id: str, name: str, suite: str = "") -> Registered:
     """Log the networks of a finished training as a model of its run and register them as a version of `name`.
 
     The evaluation's means of the training's last step are attached. The alias `champion` goes to a LoRA whose weighted_total_loss is
     better than its base's, and from the second champion on better than the champion's too: as a recipe where both have 3 training
     seeds, measured by image seeds and references of which no search knows, else as a file, which the version's tag and text then say.
-    InputError when the run has nothing to register.
+    With the run of a `suite` that trained it only a recipe that wins there is champion: better than the baseline, and than the champion's
+    recipe where that is in the suite too. InputError when the run has nothing to register, or is none of the suite's.
     """
     from fashion_ml.deploy.champion import judge_champion
+    from fashion_ml.deploy.suite_champion import suite_entry
     from fashion_ml.tracking.model_registry import log_model
     from fashion_ml.tracking.run import note_of
     from fashion_ml.tracking.run_ids import find_meant
@@ -52,6 +54,7 @@ def register(run_id: str, name: str) -> Registered:
     kind = run.data.tags.get("kind", "")
     if kind not in KINDS or run.info.status != "FINISHED":
         raise InputError(f"run_id: run {run_id} is no finished training ({kind or 'unknown'}, {run.info.status}); give another")
+    entry = suite_entry(client, run, suite) if suite else None
     with tempfile.TemporaryDirectory() as temporary:
         from fashion_ml.deploy import lora_model as lora
         from fashion_ml.deploy import stargan_model as stargan
@@ -59,7 +62,9 @@ def register(run_id: str, name: str) -> Registered:
         saver = lora if kind == "train_lora" else stargan
         options, step = (_lora if kind == "train_lora" else _stargan)(client, run_id, Path(temporary))
         version, uri = log_model(run_id, name, saver, options, step)
-    found = judge_champion(client, name, CHAMPION, run_id, step)
+    found = judge_champion(client, name, CHAMPION, run_id, step, entry)
+    if entry is not None:
+        client.set_model_version_tag(name, version, "suite", entry.suite)
     if found.champion:
         client.set_model_version_tag(name, version, CLAIM, found.claim)
         client.set_registered_model_alias(name, CHAMPION, version)

@@ -1,0 +1,130 @@
+"""Whether a training is of a recipe that wins in a suite: better than its baseline, and than the champion's recipe where that is in it too."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.config.recipe import RECIPE
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.compare import Evaluated
+from fashion_ml.evaluation.suites import SuiteComparison, compare_suite
+
+_REPORT = "report/suite.json"
+_PARENT = "mlflow.parentRunId"
+_KINDS = ("suite",)
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """A training in a suite, and what the suite has found."""
+
+    suite: str
+    """The suite's run."""
+    recipe: str
+    """The recipe's name in it."""
+    found: Mapping[str, Any]
+    """`suite.json`."""
+
+    @property
+    def metric(self) -> str:
+        """The primary one of the suite."""
+        return str(self.found["metric"])
+
+    def why_not_a_winner(self) -> str:
+        """Why this recipe has not won against the others; empty where it has.
+
+        A recipe wins that is better than the baseline; the baseline wins where every other recipe is worse.
+        """
+        name, baseline = self.recipe, str(self.found["baseline"])
+        primary = {
+            other: own[self.metric]["difference"] for other, own in self.found["differences"].items() if self.metric in own
+        }
+        if name == baseline:
+            rest = [other for other, one in primary.items() if one["verdict"] != "worse"]
+            return f"it is the suite's baseline {name!r}, than which {', '.join(rest)} is not shown to be worse" if rest else ""
+        if name not in primary:
+            return f"its recipe {name!r} is not in the suite's comparison"
+        one = primary[name]
+        if one["verdict"] == "better":
+            return ""
+        said = one["verdict"] or f"no verdict, {one['why']}"
+        return f"its recipe {name!r} against the suite's {baseline!r}: gain {_gain(one)} in {self.metric}: {said}"
+
+    def why_won(self) -> str:
+        """What the suite has shown of it."""
+        name, baseline = self.recipe, str(self.found["baseline"])
+        if name == baseline:
+            return f"In the suite every other recipe is worse than {name} in {self.metric}."
+        one = self.found["differences"][name][self.metric]["difference"]
+        better = [other for other in self.found["winners"] if other != name]
+        also = f" Better than it are {', '.join(better)} too." if better else ""
+        return f"In the suite {name} is better than {baseline}: gain {_gain(one)} in {self.metric}.{also}"
+
+
+def suite_entry(client: Any, run: Any, suite: str) -> SuiteEntry:
+    """A training run in a suite that is given by its run. InputError when that is no finished suite with a report, or not of this training."""
+    from fashion_ml.tracking.queries import download
+    from fashion_ml.tracking.run_ids import find_meant
+
+    top = find_meant(client, suite, "--suite", _KINDS)
+    run_id = top.info.run_id
+    if top.data.tags.get("kind") != "suite" or top.info.status != "FINISHED":
+        kind = top.data.tags.get("kind", "unknown")
+        raise InputError(f"--suite: run {run_id} is no finished suite ({kind}, {top.info.status}); give the run of one")
+    parent = run.data.tags.get(_PARENT, "")
+    above = client.get_run(parent) if parent else None
+    if above is None or above.data.tags.get(_PARENT) != run_id:
+        raise InputError(
+            f"--suite: run {run.info.run_id} is no training of the suite {top.info.run_name} ({run_id}); give one that is, or leave "
+            "--suite out"
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            text = download(client, run_id, _REPORT, Path(temporary)).read_text(encoding="utf-8")
+        except InputError as error:
+            raise InputError(f"--suite: run {run_id} has no report yet; write it: fashion-ml suite-report FILE") from error
+    return SuiteEntry(run_id, above.data.tags.get("recipe_name", ""), json.loads(text))
+
+
+def against_champions_recipe(client: Any, entry: SuiteEntry, champion: str) -> SuiteComparison | None:
+    """The recipe against the champion's, by the suite's trainings of both; None where the champion's recipe is not in the suite or the same.
+
+    InputError when they cannot be compared.
+    """
+    from fashion_ml.runs.compare import evaluated
+
+    wanted = client.get_run(champion).data.tags.get(RECIPE, "")
+    of_recipe = {name: list(one["trainings"]) for name, one in entry.found["recipes"].items()}
+    name = next((name for name, runs in of_recipe.items() if wanted and _recipe_of(client, runs) == wanted), None)
+    if name is None or name == entry.recipe or entry.recipe not in of_recipe:
+        return None
+    sides: dict[str, list[Evaluated]] = {
+        one: [evaluated(client, run_id) for run_id in of_recipe[one]] for one in (name, entry.recipe)
+    }
+    return compare_suite(sides, name, entry.metric, compare=(entry.metric,))
+
+
+def champion_is_of(client: Any, entry: SuiteEntry, champion: str) -> bool:
+    """Whether the champion is of the recipe itself."""
+    runs = list(entry.found["recipes"].get(entry.recipe, {}).get("trainings", ()))
+    wanted = client.get_run(champion).data.tags.get(RECIPE, "")
+    return bool(wanted) and _recipe_of(client, runs) == wanted
+
+
+def _recipe_of(client: Any, evaluations: Sequence[str]) -> str:
+    """The tag that trainings of one recipe share, by an evaluation of it."""
+    if not evaluations:
+        return ""
+    training = client.get_run(evaluations[0]).data.tags.get(_PARENT, "")
+    return str(client.get_run(training).data.tags.get(RECIPE, "")) if training else ""
+
+
+def _gain(one: Mapping[str, Any]) -> str:
+    gain = one["gain"]
+    ends = "" if gain["low"] is None else f" [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+    return f"{gain['mean']:+.4f}{ends}"

@@ -1,0 +1,115 @@
+"""With a suite only a recipe that wins in it is champion, and the rest is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fashion_ml.deploy.champion import Judgement, judge_champion
+from fashion_ml.deploy.register import CHAMPION
+from fashion_ml.deploy.suite_champion import suite_entry
+from fashion_ml.errors import InputError
+from fashion_ml.evaluation.suites import compare_suite
+from fashion_ml.runs.compare import evaluated
+from tests.unit.deploy.test_champion import STEPS, Store
+
+Trainings = dict[str, list[str]]
+
+
+def suite_of(
+    store: Store, means: dict[str, tuple[int, float]], baseline: str, *, status: str = "FINISHED"
+) -> tuple[str, Trainings]:
+    """A suite of recipes, by name their rank and weighted_total_loss, with three seeds each, and its report."""
+    top = store.client.create_run(store.experiment, tags={"kind": "suite", "suite": "s"}, run_name="s").info.run_id
+    trainings: Trainings = {}
+    for name, (rank, mean) in means.items():
+        tags = {"kind": "recipe", "recipe_name": name, "mlflow.parentRunId": top}
+        above = store.client.create_run(store.experiment, tags=tags).info.run_id
+        trainings[name] = [store.trained(mean, seed=seed, rank=rank) for seed in (0, 1, 2)]
+        for one in trainings[name]:
+            store.client.set_tag(one, "mlflow.parentRunId", above)
+    sides = {name: [evaluated(store.client, one) for one in runs] for name, runs in trainings.items()}
+    found = compare_suite(sides, baseline).to_dict()
+    store.client.log_text(top, json.dumps(found), "report/suite.json")
+    store.client.set_terminated(top, status)
+    return top, trainings
+
+
+def judged(store: Store, run_id: str, suite: str) -> Judgement:
+    entry = suite_entry(store.client, store.client.get_run(run_id), suite)
+    return judge_champion(store.client, "look", CHAMPION, run_id, STEPS, entry)
+
+
+@pytest.fixture
+def store(workdir: Path) -> Store:
+    """Trainings and evaluations in the working folder's store."""
+    return Store(workdir)
+
+
+def test_a_recipe_that_wins_in_the_suite_is_champion_as_a_recipe(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low")
+    found = judged(store, trainings["high"][0], suite)
+    assert (found.champion, found.claim) == (True, "this recipe")
+    assert "In the suite high is better than low: gain +0." in found.why
+    assert "This LoRA: weighted_total_loss" in found.why
+
+
+def test_a_recipe_that_does_not_win_is_none_though_its_file_beats_the_base(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "same": (8, 0.4)}, "low")
+    found = judged(store, trainings["same"][0], suite)
+    assert (found.champion, found.claim) == (False, "")
+    assert "its recipe 'same' against the suite's 'low'" in found.why
+    assert found.why.endswith("not shown.")
+    assert store.judged(trainings["same"][0])[0]  # without the suite this file would be one
+
+
+def test_the_baseline_wins_only_where_every_other_recipe_is_worse(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.3), "high": (8, 0.4), "same": (16, 0.3)}, "low")
+    found = judged(store, trainings["low"][0], suite)
+    assert not found.champion
+    assert "than which same is not shown to be worse" in found.why
+    alone, runs = suite_of(store, {"low": (4, 0.3), "high": (32, 0.4)}, "low")
+    assert judged(store, runs["low"][0], alone).champion
+
+
+def test_what_beats_the_baseline_must_beat_the_champions_recipe_where_the_suite_has_it(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.45), "good": (8, 0.35), "best": (16, 0.25), "as good": (32, 0.35)}, "low")
+    store.crown(trainings["good"][1])
+    assert judged(store, trainings["best"][0], suite).claim == "this recipe"
+    stays = judged(store, trainings["as good"][0], suite)
+    assert not stays.champion
+    assert stays.why.startswith("The champion stays: as good against the champion's recipe, good: gain ")
+    same = judged(store, trainings["good"][0], suite)
+    assert "it is of the same recipe, good" in same.why
+
+
+def test_a_champion_of_another_recipe_is_held_against_as_without_a_suite(store: Store):
+    store.crown(store.trained(0.2, rank=64))
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low")
+    assert judged(store, trainings["high"][0], suite).why.startswith("The champion stays: ")
+
+
+def test_references_that_a_search_has_seen_make_no_champion(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low")
+    store.trained(0.35, sweep="wide", rank=2)
+    found = judged(store, trainings["high"][0], suite)
+    assert not found.champion
+    assert "The sweep wide has searched by these references" in found.why
+
+
+def test_what_is_no_training_of_the_suite_is_refused_before_anything_is_registered(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low")
+    other = store.client.get_run(store.trained(0.3, rank=3))
+    with pytest.raises(InputError, match="is no training of the suite s"):
+        suite_entry(store.client, other, suite)
+    with pytest.raises(InputError, match="is no finished suite"):
+        suite_entry(store.client, other, trainings["low"][0])
+    running, runs = suite_of(store, {"low": (5, 0.4), "high": (9, 0.3)}, "low", status="RUNNING")
+    with pytest.raises(InputError, match="is no finished suite"):
+        suite_entry(store.client, store.client.get_run(runs["high"][0]), running)
+    shutil.rmtree(Path(store.client.get_run(suite).info.artifact_uri.removeprefix("file://")) / "report")
+    with pytest.raises(InputError, match="has no report yet"):
+        suite_entry(store.client, store.client.get_run(trainings["high"][0]), suite)
