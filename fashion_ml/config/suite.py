@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from fashion_ml.config.base import FileName, Positive, Section, Text
 from fashion_ml.config.loading import checked, flat, laid_over, paths_given, read_yaml
@@ -72,6 +72,16 @@ class SuiteSpec(Section):
     """No training begins later than this after the command began."""
     heartbeat_seconds: Positive = 15
     """How often a worker says that its training lives; one silent for four times that is gone on with by another."""
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _named(cls, recipes: Any) -> Any:
+        """YAML reads `on:` and `4:` as no texts, and a recipe that has nothing different as nothing."""
+        if not isinstance(recipes, Mapping):
+            return recipes
+        if other := [name for name in recipes if not isinstance(name, str)]:
+            raise ValueError(f"{other[0]!r} is no text, as YAML reads on, off, yes, no and numbers; put the name in quotes")
+        return {name: {} if recipe is None else recipe for name, recipe in recipes.items()}
 
     def all_recipes(self) -> dict[str, dict[str, Any]]:
         """The settings of each recipe, by name, without the suite's own: those that are written out, then those of the grid."""

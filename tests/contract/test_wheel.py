@@ -90,7 +90,13 @@ def test_a_wheel_holds_every_file_of_the_package_and_the_folders_of_yaml_files(s
     }
     with zipfile.ZipFile(wheel) as archive:
         held = {name.partition(".data/data/")[2] or name for name in archive.namelist()}
-    shipped = ("sweeps/lora_rank_lr", "experiments/lora/embedded", "experiments/lora/sd15_fashion", "experiments/lora/sd15_8gb")
+    shipped = (
+        "sweeps/lora_rank_lr",
+        "suites/lora_rank",
+        "experiments/lora/embedded",
+        "experiments/lora/sd15_fashion",
+        "experiments/lora/sd15_8gb",
+    )
     assert {f"share/fashion-ml/{name}.yaml" for name in shipped} <= folders
     assert {name for name in held if ".dist-info/" not in name} == package | folders
 
@@ -125,10 +131,11 @@ def test_every_requirement_has_a_lower_bound_which_the_tested_versions_meet(whee
     ("arguments", "code", "says"),
     [
         (["sweep", "sweeps/lora_rank_lr.yaml", "--dry-run"], 0, "Sweep lora_rank_lr: 12 trials of train lora"),
+        (["suite", "suites/lora_rank.yaml", "--dry-run"], 0, "Suite lora_rank: 3 recipes x seeds 0, 1, 2: 9 trainings"),
         (["train", "lora", "--config", "experiments/lora/embedded.yaml", "--rank", "0"], 2, "network.rank: '0'"),
         (["train", "stargan", "--w-ds", "much"], 2, "loss.w_ds: 'much'"),
     ],
-    ids=["sweep", "train", "default experiment"],
+    ids=["sweep", "suite", "train", "default experiment"],
 )
 def test_what_came_with_the_wheel_is_found_in_an_empty_folder(
     command: Path, tmp_path: Path, arguments: list[str], code: int, says: str
