@@ -50,13 +50,14 @@ def check_halves(spec: SweepSpec, base: Any) -> None:
     else:
         field, what = "confirm.references", "references"
         fix = "give more evaluation.references (and max_references), a folder of others as confirm.references, or set confirm.best to 0"
-    held = f"{what} of {spec.confirm.references}" if spec.confirm.references else f"{what} are held back from the search, and"
+    some = what[:-1] if count == 1 else what
+    held = f"{some} of {spec.confirm.references}" if spec.confirm.references else f"{some} held back from the search"
     if not count:
         why = "" if of_gan else f" (there are {_of_references(base)[2]} different ones)"
         raise InputError(f"{field}: no {what} can be held back to confirm by{why}; {fix}")
-    say(f"{count} {held} confirm its best settings")
+    say(f"By {count} {held} its best settings are confirmed")
     if count < FEWEST:
-        warn(f"{field}: {count} {what} are held back to confirm by, fewer than the {FEWEST} that a verdict takes; {fix}")
+        warn(f"{field}: {count} {some} to confirm by, fewer than the {FEWEST} that a verdict takes; {fix}")
 
 
 def _of_references(base: LoraExperiment) -> tuple[int, int, int]:

@@ -10,6 +10,11 @@ from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_
 from fashion_ml.runtime.console import warn
 from fashion_ml.sweep.study import row_of
 
+_STILL = (
+    "network.{alpha}: is fixed at {value} while network.{rank} is searched, so the scale {alpha} / {rank} differs between trials and ranks "
+    "are not compared alone; leave {alpha} out of the experiment and of settings, and it follows the {rank}"
+)
+
 
 def check_base(spec: SweepSpec, base: Any) -> None:
     """InputError when its trials would be measured by a toy encoder that nobody asked for, and when what they are chosen by is not measured;
@@ -20,12 +25,19 @@ def check_base(spec: SweepSpec, base: Any) -> None:
     if problems := [f"{field}: {why}" for field, name in named if (why := _why_not_measured(name, base.evaluation))]:
         raise InputError(problems)
     names = short_names(type(base))
-    searched = {names.get(name, name) for name in spec.search_space}
-    if "network.rank" in searched and "network.alpha" not in searched and base.network.alpha_is_given:
-        warn(
-            f"network.alpha: is fixed at {base.network.alpha:g} while network.rank is searched, so the scale alpha / rank differs between "
-            "trials and ranks are not compared alone; leave alpha out of the experiment and of settings, and it follows the rank"
-        )
+    _warn_of_scales({names.get(name, name) for name in spec.search_space}, base)
+
+
+def _warn_of_scales(searched: set[str], base: Any) -> None:
+    """A warning for each alpha that stands still while its rank is searched."""
+    if not isinstance(base, LoraExperiment):
+        return
+    network = base.network
+    if "network.rank" in searched and "network.alpha" not in searched and network.alpha_is_given:
+        warn(_STILL.format(alpha="alpha", value=f"{network.alpha:g}", rank="rank"))
+    rank = "rank" if network.conv_rank is None and "network.conv_rank" not in searched else "conv_rank"
+    if f"network.{rank}" in searched and "network.conv_alpha" not in searched and network.conv_alpha is not None:
+        warn(_STILL.format(alpha="conv_alpha", value=f"{network.conv_alpha:g}", rank=rank))
 
 
 def check_experiment(base: Any) -> None:

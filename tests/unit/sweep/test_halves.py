@@ -50,7 +50,7 @@ def test_too_few_references_to_confirm_by_are_warned_of_before_the_search(
     spec, base = sweep(tmp_path, **given)
     check_halves(spec, base)
     assert held_of(spec, base) == held
-    few = "confirm.references: 5 references are held back to confirm by, fewer than the 6 that a verdict takes; give more evaluation."
+    few = "confirm.references: 5 references to confirm by, fewer than the 6 that a verdict takes; give more evaluation."
     assert [line.startswith(few) for line in caplog.messages if line.startswith("confirm.references")] == [True] * (held < 6)
     caplog.clear()
     check_halves(*sweep(tmp_path, confirm={"best": 0}, **given))
@@ -63,7 +63,7 @@ def test_training_images_as_references_are_counted_too(tmp_path: Path, caplog: p
     spec, base = sweep(tmp_path, **{"evaluation.references": None, "data.train_data_dir": str(tmp_path / "train")})
     check_halves(spec, base)
     assert held_of(spec, base) == 4
-    assert any(line.startswith("confirm.references: 4 references are held back") for line in caplog.messages)
+    assert any(line.startswith("confirm.references: 4 references to confirm by") for line in caplog.messages)
 
 
 def test_pictures_of_one_garment_cannot_be_halved_and_are_refused(tmp_path: Path):
@@ -112,7 +112,7 @@ def test_latents_of_a_stargan_that_are_held_out_are_counted_by_domain(
             check_halves(spec, base)
         return
     check_halves(spec, base)
-    warned = [line for line in caplog.messages if line.startswith("data.validation_split: 4 contents are held back")]
+    warned = [line for line in caplog.messages if line.startswith("data.validation_split: 4 contents to confirm by")]
     assert len(warned) == (held < 6)
 
 

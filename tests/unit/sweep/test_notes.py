@@ -35,6 +35,9 @@ def sweep(folder: Path, network: dict[str, Any] | None = None, **settings: Any) 
         ({"rank": 4}, {}, False),
         ({"rank": 4, "alpha": 4}, {}, True),
         ({"rank": 4}, {"network.alpha": 2}, True),
+        ({"rank": 4, "convolutions": True}, {}, False),
+        ({"rank": 4, "convolutions": True, "conv_alpha": 4}, {}, True),
+        ({"rank": 4, "convolutions": True, "conv_rank": 2, "conv_alpha": 4}, {}, False),
         ({"rank": 4, "alpha": 4}, {"alpha": None}, False),
     ],
 )
@@ -42,7 +45,9 @@ def test_an_alpha_that_stands_still_while_ranks_are_searched_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, network: dict[str, Any], settings: dict[str, Any], warned: bool
 ):
     check_base(*sweep(tmp_path, network, **settings))
-    assert [line.startswith("network.alpha: is fixed at ") for line in caplog.messages] == [True] * warned
+    assert ["alpha: is fixed at " in line and "while network.rank is searched" in line for line in caplog.messages] == [
+        True
+    ] * warned
 
 
 def test_the_shipped_sweep_over_rank_fixes_no_alpha_and_says_so(caplog: pytest.LogCaptureFixture):
