@@ -28,9 +28,9 @@ from fashion_ml.runtime.provenance import installed_versions
 
 def environment(bench: Bench) -> dict[str, Any]:
     """Versions, the card and the driver's switches, and what `fashion-ml doctor` says of them."""
-    from fashion_ml.runs.doctor import gpu
+    from fashion_ml.runs.doctor_gpus import gpus
 
-    found: dict[str, Any] = {**installed_versions(), "doctor": str(gpu())}
+    found: dict[str, Any] = {**installed_versions(), "doctor": str(gpus())}
     if bench.cuda:
         properties = torch.cuda.get_device_properties(0)
         found |= {

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_parts import Bench, Section
+from benchmarks.gpu_training import lora_steps
 from fashion_ml.config import validate
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.encoded_images import EncodedImages
@@ -21,8 +22,10 @@ from fashion_ml.evaluation.measure import make_metric_suite
 from fashion_ml.metrics.color import color_correlation
 from fashion_ml.metrics.fashion_clip import FashionClip, transform_of
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.models.stable_diffusion import encode_latents, quiet_libraries
+from fashion_ml.models.half_precision import decode_one_by_one, lower_pipeline
+from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.models.vae import decode_latents, vae_factor_of
+from fashion_ml.runtime.gpu_memory import free_memory
 from fashion_ml.runtime.weights_hash import weights_sha256
 
 
@@ -59,17 +62,15 @@ def encoding(bench: Bench) -> dict[str, Any]:
 
 
 def generation(bench: Bench) -> dict[str, Any]:
-    """Images of an evaluation a second: in float32, with TF32 products, and in bf16; and what the pictures of a batch cost the CPU."""
+    """Images of an evaluation a second: in float32 and in bf16, decoded one by one; and what the pictures of a batch cost the CPU."""
     count, batch, steps = (2, 2, 2) if bench.tiny else (8, 4, 25)
     given = {"data": {"train_data_dir": "x"}, "evaluation": {"batch_size": batch, "num_inference_steps": steps}}
     settings, pipeline = validate(given).evaluation, bench.pipeline()
     jobs = [Job(index, f"image{index}", "a red striped dress", 100 + index, (bench.side, bench.side)) for index in range(count)]
     found, pictures = dict[str, Any](), dict[str, list[Any]]()
-    for name in ("float32", "tf32", "bf16"):
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
-        if name == "bf16":
-            with quiet_libraries():
-                pipeline.to(torch.bfloat16)
+    decode_one_by_one(pipeline.vae)
+    for name in ("float32", "bf16"):
+        lower_pipeline(pipeline, bench.device, torch.float32 if name == "float32" else torch.bfloat16)
         bench.fresh_memory()
         list(generate(pipeline, jobs[:batch], settings.model_copy(update={"num_inference_steps": 2})))
         bench.sync()
@@ -77,10 +78,8 @@ def generation(bench: Bench) -> dict[str, Any]:
         pictures[name] = [one for _, made in generate(pipeline, jobs, settings) for one in made]
         bench.sync()
         found[name] = {"images_s": round(count / (time.perf_counter() - started), 2), **bench.peak()}
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
-    for name in ("tf32", "bf16"):
-        pairs = zip(pictures[name], pictures["float32"], strict=True)
-        found[name]["ssim_to_float32"] = round(statistics.mean(ssim(a, b) for a, b in pairs), 4)
+    pairs = zip(pictures["bf16"], pictures["float32"], strict=True)
+    found["bf16"]["ssim_to_float32"] = round(statistics.mean(ssim(a, b) for a, b in pairs), 4)
     for label, metric in (("ssim_ms", ssim), ("color_ms", color_correlation)):
         started = time.perf_counter()
         for a, b in zip(pictures["bf16"], pictures["float32"], strict=True):
@@ -90,6 +89,24 @@ def generation(bench: Bench) -> dict[str, Any]:
     for index, picture in enumerate(pictures["bf16"]):
         picture.save(bench.work / f"made{index}.png")
     found["png_ms"] = round(1000 * (time.perf_counter() - started) / count, 1)
+    return found
+
+
+def memory_of_phases(bench: Bench) -> dict[str, Any]:
+    """GiB at the most in a training at batch 1 in bf16, what stays behind it, and the most in the evaluation that follows."""
+    found: dict[str, Any] = {"training": lora_steps(bench, batch=1, precision="bf16").get("peak_gib")}
+    free_memory(bench.accelerator("bf16"))
+    found["between"] = round(torch.cuda.memory_allocated() / 2**30, 3) if bench.cuda else None
+    pipeline = bench.pipeline()
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        part.to("cpu")  # where an evaluation loads it
+    bench.fresh_memory()
+    lower_pipeline(pipeline, bench.device, torch.bfloat16)
+    decode_one_by_one(pipeline.vae)
+    settings = validate({"data": {"train_data_dir": "x"}, "evaluation": {"num_inference_steps": 2}}).evaluation
+    jobs = [Job(index, f"phase{index}", "a red striped dress", index, (bench.side, bench.side)) for index in range(4)]
+    list(generate(pipeline, jobs, settings))
+    found["evaluation"] = bench.peak().get("peak_gib")
     return found
 
 
@@ -135,7 +152,8 @@ def decoding(bench: Bench) -> dict[str, Any]:
 
 
 EVALUATION: dict[str, tuple[float, Section]] = {
-    "generation": (35, generation),
+    "generation": (30, generation),
+    "memory": (20, memory_of_phases),
     "decoding": (8, decoding),
     "encoding": (10, encoding),
     "fashion_clip": (12, fashion_clip),

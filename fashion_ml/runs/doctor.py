@@ -7,24 +7,14 @@ import json
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
+from fashion_ml.runs.doctor_finding import Finding
+from fashion_ml.runs.doctor_gpus import gpus
 from fashion_ml.runtime.provenance import PACKAGES
 from fashion_ml.runtime.redact import first_line
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at; `fix` says what to do where it is not ok."""
-
-    name: str
-    state: Literal["ok", "note", "wrong"]
-    found: str
-    fix: str = ""
 
 
 def examine() -> list[Finding]:
@@ -49,19 +39,6 @@ def _torch() -> Finding:
     import torch
 
     return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
-
-
-def gpu() -> Finding:
-    """What CUDA GPUs there are."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return Finding(
-            "gpu", "note", "no CUDA GPU is visible", "the embedded default runs on the CPU; Stable Diffusion 1.5 wants a GPU"
-        )
-    properties = torch.cuda.get_device_properties(0)
-    found = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, bf16 {torch.cuda.is_bf16_supported()}"
-    return Finding("gpu", "ok", found)
 
 
 def _memory() -> Finding:
@@ -128,7 +105,7 @@ def _models() -> Finding:
 _CHECKS: dict[str, Callable[[], Finding]] = {
     "python": _python,
     "torch": _torch,
-    "gpu": gpu,
+    "gpu": gpus,
     "memory": _memory,
     "packages": _packages,
     "tracking store": _tracking,

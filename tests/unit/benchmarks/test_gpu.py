@@ -14,7 +14,7 @@ import pytest
 from benchmarks.gpu import main, run, sections
 from benchmarks.gpu_parts import Bench
 
-SOME = "environment,flops,lora_bf16_b1,stargan_bf16,generation,decoding,encoding"
+SOME = "environment,flops,lora_bf16_b1,stargan_bf16,generation,memory,decoding,encoding"
 
 
 @pytest.fixture(scope="module")
