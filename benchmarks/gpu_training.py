@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -83,6 +84,7 @@ def lora_steps(
         "before_the_clock_s": round(clock.warm_at - clock.began, 1),
         "batch_on_cpu_ms": round(1000 * statistics.median(drawing), 2),
         "syncs_a_step": round(clock.syncs / steps, 2),
+        "where": clock.places,
         "loss": clock.loss,
         **bench.peak(),
     }
@@ -96,6 +98,7 @@ class _Clock:
         self._bench, self._first, self._last = bench, first, last
         self.began = self.warm_at = self.ended = self.loss = 0.0
         self.syncs = 0
+        self.places: dict[str, int] = {}
         self._catching: Any = None
 
     def begin(self) -> None:
@@ -123,7 +126,9 @@ class _Clock:
         if self._catching:
             torch.cuda.set_sync_debug_mode("default")
             self._catching.__exit__(None, None, None)
-            self.syncs = sum("synchronizing CUDA" in str(one.message) for one in self._caught)
+            waits = [one for one in self._caught if "synchronizing CUDA" in str(one.message)]
+            self.syncs, places = len(waits), (f"{Path(one.filename).name}:{one.lineno}" for one in waits)
+            self.places = dict(Counter(places).most_common(8))
 
 
 def _seconds(work: Any) -> float:

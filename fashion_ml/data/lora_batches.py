@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -49,6 +50,16 @@ class Batch:
     """(B,): the sum of share * loss over a step's batches and processes is total_loss."""
     weights: torch.Tensor | None = None
     """(B, 1, h, w), each image's of mean 1: what its cells count for; None where no image has a mask."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there."""
+        return replace(self, **{name: _moved(one, device) for name, one in vars(self).items()})
+
+
+def _moved(one: Any, device: torch.device) -> Any:
+    if isinstance(one, torch.Tensor) and device.type == "cuda" and one.device.type == "cpu":
+        return one.pin_memory().to(device, non_blocking=True)
+    return None if one is None else one.to(device)
 
 
 _Part = tuple[EncodedImages, list[int]]

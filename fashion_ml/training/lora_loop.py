@@ -256,10 +256,10 @@ class _Lora:
     def loss_of(self, batch: Batch) -> torch.Tensor:
         """What a batch adds to total_loss, 0-d."""
         device, loss, abar, kind = self.accelerator.device, self.config.loss, self._abar, self._kind
-        x, eps, t = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
-        prediction = self.predict(add_noise(x, eps, abar, t), t, batch.text.to(device))
+        batch = batch.to(device)
+        x, eps, t, weights = batch.latents, batch.noise, batch.timesteps, batch.weights
+        prediction = self.predict(add_noise(x, eps, abar, t), t, batch.text)
         target = target_of(kind, x, eps, abar, t)
-        weights = None if batch.weights is None else batch.weights.to(device)
         if loss.loss_type == "huber":
             losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t), weights)
         else:
@@ -268,7 +268,7 @@ class _Lora:
             losses = losses * min_snr_weight(snr(abar, t), loss.min_snr_gamma, kind)
         if loss.debiased_estimation:
             losses = losses * debiased_weight(snr(abar, t), kind)
-        return (losses * batch.share.to(device)).sum()
+        return (losses * batch.share).sum()
 
     def backward(self, batch: Batch) -> torch.Tensor:
         """Add a batch's gradients to those there are; what it adds to total_loss, 0-d, until the next batch."""

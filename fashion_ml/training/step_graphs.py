@@ -94,7 +94,7 @@ class StepGraphs:
         replay, place, loss = self._recorded[key]
         for old, new in zip(_tensors(place).values(), _tensors(batch).values(), strict=True):
             if old is not None:
-                old.copy_(new, non_blocking=True)
+                old.copy_(new.pin_memory() if self._recorder.capturable else new, non_blocking=True)
         replay()
         return loss
 
