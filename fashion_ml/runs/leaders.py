@@ -16,7 +16,7 @@ from fashion_ml.metrics.registry import TOTAL, better
 from fashion_ml.runs.leader_words import WORDS
 from fashion_ml.runtime.language import Language
 from fashion_ml.tracking.run_reader import RunRow
-from fashion_ml.tracking.ui_views import DIGITS
+from fashion_ml.tracking.ui_views import DIGITS, VERDICT
 
 PARAMS = {
     "network.rank": "rank",
@@ -39,6 +39,8 @@ _MARKS = {"domain_accuracy": {"unchanged": "domain_accuracy_unchanged", "real": 
 _ENDS = ("", "_low", "_high")
 _GAINS_OF_ANSWERS = ("gain", "confirmed_gain")
 _SEARCHED = "best_"
+_VERDICTS = {"sweep": "confirmation"}
+"""The tag of a kind's verdict, where it has another name."""
 
 
 def is_wanted(metric: str) -> bool:
@@ -143,7 +145,7 @@ def _answer(row: RunRow) -> dict[str, Any]:
 
 def _verdict(row: RunRow) -> str:
     """`better`, `worse`, `not shown`, or empty where none was given."""
-    found = row.tags.get("eval.verdict" if row.kind.startswith("train_") else "verdict", "")
+    found = row.tags.get(f"eval.{VERDICT}" if row.kind.startswith("train_") else _VERDICTS.get(row.kind, VERDICT), "")
     return found if found in ("better", "worse", "not shown") else ""
 
 
@@ -203,11 +205,14 @@ def _part_of(row: RunRow) -> str:
     return ""
 
 
+def _marks(row: RunRow, value: Value) -> dict[str, float]:
+    """What a run's number is to be held against, as far as it was measured."""
+    named = _MARKS.get(value.metric, {})
+    return {word: row.metrics[key] for word, name in named.items() if (key := f"{_prefix(row)}{name}") in row.metrics}
+
+
 def _member(row: RunRow, value: Value | None) -> dict[str, Any]:
-    marks = {}
-    if value is not None:
-        named = _MARKS.get(value.metric, {})
-        marks = {word: row.metrics[key] for word, name in named.items() if (key := f"{_prefix(row)}{name}") in row.metrics}
+    marks = _marks(row, value) if value is not None else {}
     evaluation = row.tags.get("eval.run_id", row.run_id)
     report = {"report": [evaluation, "report.html"], "picture": evaluation}
     part = {"part_of": _part_of(row)} if _part_of(row) else {}
@@ -229,6 +234,8 @@ def _said(rows: Sequence[RunRow], values: Mapping[str, Value], sign: float, algo
         said = words[f"lora_{form}_{one}"].format(**facts)
     else:
         said = words[f"highest_{one}" if sign > 0 else f"lowest_{one}"].format(**facts)
+        against = [f"{words[word]} {number:.2f}" for word, number in _marks(first, value).items()]
+        said += words["stop"] + words["against"].format(marks=", ".join(against)) if against else ""
     if count == 1:
         return said
     low = value.of(sign)[0]

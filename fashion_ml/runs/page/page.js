@@ -25,11 +25,13 @@ function drawn(tag, attributes, text) {
 }
 
 const isGain = (metric) => metric.includes("gain");
-const signed = (value, metric) => (isGain(metric) && value >= 0 ? "+" : "") + value.toFixed(3);
+const digits = (metric) => (metric.endsWith("gain") ? 4 : 3); // as many as the lines beside it have
+const signed = (value, metric) => (isGain(metric) && value >= 0 ? "+" : "") + value.toFixed(digits(metric));
+const LEAST = 0.01; // a smaller gain is not drawn large because nothing larger is there
 
 function scale(values) {
   const plain = values.length && !isGain(values[0].metric);
-  let low = 0, high = plain ? 1 : 0;
+  let low = plain ? 0 : -LEAST, high = plain ? 1 : LEAST;
   for (const value of values) {
     low = Math.min(low, value.mean, value.low ?? 0);
     high = Math.max(high, value.mean, value.high ?? 0);
@@ -47,11 +49,12 @@ function bar(value, [low, high], words, verdict) {
   if (value.low !== undefined)
     picture.append(drawn("rect", { class: "ends", x: at(value.low), y: 8, width: Math.max(at(value.high) - at(value.low), 1), height: 12 }));
   picture.append(drawn("line", { class: "zero", x1: at(0), x2: at(0), y1: 0, y2: 28 }));
-  picture.append(drawn("text", { x: at(0), y: 41, "text-anchor": at(0) < 12 ? "start" : "middle" }, "0"));
+  if (!Object.values(value.marks ?? {}).some((mark) => Math.abs(at(mark) - at(0)) < 20))
+    picture.append(drawn("text", { x: at(0), y: 41, "text-anchor": at(0) < 12 ? "start" : "middle" }, "0"));
   for (const [name, number] of Object.entries(value.marks ?? {})) {
     picture.append(drawn("line", { class: "tick", x1: at(number), x2: at(number), y1: 4, y2: 24 }));
     const place = at(number) > 200 ? "end" : at(number) < 40 ? "start" : "middle";
-    picture.append(drawn("text", { x: Math.max(at(number), place === "start" ? 14 : 0), y: 41, "text-anchor": place }, `${words[name]} ${number.toFixed(2)}`));
+    picture.append(drawn("text", { x: at(number), y: 41, "text-anchor": place }, `${words[name]} ${number.toFixed(2)}`));
   }
   picture.append(drawn("circle", { class: "mean", cx: at(value.mean), cy: 14, r: 5 }));
   return picture;
@@ -101,10 +104,10 @@ function row(data, run, place, range) {
   if (words[run.kind]) head.append(" ", make("span", "badge kind", words[run.kind]));
   for (const param of run.params) head.append(make("span", "param", param));
   if (run.part_of) head.append(make("span", "param", run.part_of));
-  text.append(head);
+  made.append(head);
   if (run.what) text.append(make("p", "what", run.what));
-  for (const line of run.lines) text.append(make("p", "line", line));
-  if (run.searched)
+  run.lines.forEach((line, index) => text.append(make("p", index ? "line" : "line first", line)));
+  if (run.searched && !run.value)
     text.append(make("p", "line", fill(words.searched, { values: Object.entries(run.searched).map(([name, value]) => `${name} ${value.toFixed(4)}`).join(", ") })));
   if (run.error) text.append(make("p", "line", run.error));
   made.append(text);
