@@ -103,12 +103,9 @@ def sees_of_recipes(seed_sd: float, reference_sd: float, seeds: int, references:
     """The difference of two recipes, of so many training seeds each on the same references, that is found in 80 % of the cases at 5 %.
 
     `seed_sd` is the standard deviation between training seeds of one recipe, `reference_sd` that of the recipes' differences between
-    references. As `crossed_difference` has it: the variance is 2 seed_sd^2 / seeds + reference_sd^2 / references, its degrees of freedom are
-    Satterthwaite's. Seeds and references at least 2 each, and something varies.
+    references; t as of any two recipes (`metrics.crossed`). Seeds and references at least 2 each, and something varies.
     """
-    from scipy.special import stdtrit
+    from fashion_ml.metrics.crossed import Scatter
 
-    of_seeds, of_references = 2 * seed_sd**2 / seeds, reference_sd**2 / references
-    variance = of_seeds + of_references
-    freedom = variance**2 / (of_seeds**2 / (2 * (seeds - 1)) + of_references**2 / (references - 1))
-    return float((stdtrit(freedom, 0.975) + stdtrit(freedom, 0.80)) * math.sqrt(variance))
+    of_seeds = 2 * seed_sd**2 / seeds
+    return float(Scatter(of_seeds, 2.0 * (seeds - 1), reference_sd**2 / references, references - 1.0).sees())

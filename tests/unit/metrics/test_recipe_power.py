@@ -6,19 +6,21 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from fashion_ml.metrics.crossed import crossed_difference
 from fashion_ml.metrics.power import sees_of_recipes
 
 
 def test_what_is_seen_is_worked_out_by_hand():
-    """0.01 between seeds, 0.03 between references, 3 x 12: 2 * 1e-4 / 3 + 9e-4 / 12 = 6.667e-5 + 7.5e-5 = 1.4167e-4; freedom
-    1.4167e-4^2 / (6.667e-5^2 / 4 + 7.5e-5^2 / 11) = 12.37."""
-    freedom = 1.41667e-4**2 / (6.66667e-5**2 / 4 + 7.5e-5**2 / 11)
-    assert freedom == pytest.approx(12.37, abs=0.01)
-    expected = (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * math.sqrt(1.41667e-4)
-    assert sees_of_recipes(0.01, 0.03, 3, 12) == pytest.approx(expected, rel=1e-4)
+    """0.01 between seeds, 0.03 between references, 3 x 12: 2 * 1e-4 / 3 + 9e-4 / 12 = 6.667e-5 + 7.5e-5 = 1.4167e-4. Satterthwaite's freedom
+    1.4167e-4^2 / (6.667e-5^2 / 4 + 7.5e-5^2 / 11) = 12.37 has t = 2.172; Cochran & Cox's t is (6.667 * 2.776 + 7.5 * 2.201) / 14.167 = 2.472;
+    their mean 2.322 is that of 8.2 degrees of freedom."""
+    t = (stats.t.ppf(0.975, 12.37) + (6.667 * stats.t.ppf(0.975, 4) + 7.5 * stats.t.ppf(0.975, 11)) / 14.167) / 2
+    assert t == pytest.approx(2.322, abs=1e-3)
+    freedom = optimize.brentq(lambda one: stats.t.ppf(0.975, one) - t, 3, 30)
+    expected = (t + stats.t.ppf(0.8, freedom)) * math.sqrt(1.41667e-4)
+    assert sees_of_recipes(0.01, 0.03, 3, 12) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(("seed_sd", "reference_sd"), [(0.01, 0.03), (0.02, 0.01), (0.0, 0.02)])
