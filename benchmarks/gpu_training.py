@@ -297,7 +297,7 @@ def resuming(bench: Bench) -> dict[str, Any]:
     return found
 
 
-RECORDED = {"compile": "cudagraphs"}
+RECORDED, CHECKPOINTED = {"compile": "cudagraphs"}, {"gradient_checkpointing": True}
 OPTIONS: dict[str, tuple[Tree, Tree]] = {
     "checkpointing": ({"gradient_checkpointing": True}, {}),
     "text_encoder": ({}, {"train_text_encoder": True}),
@@ -362,10 +362,7 @@ LORA: dict[str, tuple[float, Section]] = {
     "flops": (8, count_flops),
     "lora_bf16_b1": (12, partial(lora_steps, batch=1, precision="bf16")),
     "lora_bf16_b8": (12, partial(lora_steps, batch=8, precision="bf16")),
-    "lora_bf16_b8_checkpointing": (
-        15,
-        partial(lora_steps, batch=8, precision="bf16", training={"gradient_checkpointing": True}),
-    ),
+    "lora_bf16_b8_checkpointing": (15, partial(lora_steps, batch=8, precision="bf16", training=CHECKPOINTED)),
     "lora_bf16_b8_channels_last": (12, partial(lora_steps, batch=8, precision="bf16", training={"channels_last": True})),
     "lora_fp16_b1": (12, partial(lora_steps, batch=1, precision="fp16")),
     "lora_no_b1": (12, partial(lora_steps, batch=1, precision="no")),
