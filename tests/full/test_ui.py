@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.full.browser import Page, browser
-from tests.runs.command import FEW, fashion_ml, free_port, wait_until_healthy
+from tests.runs.command import FEW, fashion_ml, free_port
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [
@@ -36,7 +36,9 @@ class Site:
 
     def view(self, title: str) -> str:
         """The link that was printed under a title."""
-        return next(line.split(": ", 1)[1] for line in self.links.splitlines() if line.strip().startswith(f"{title}: "))
+        return next(
+            line.split(": ", 1)[1] for line in self.links.splitlines() if line.strip().startswith((f"{title}: ", f"{title}, "))
+        )
 
 
 @pytest.fixture
@@ -75,8 +77,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
         process = subprocess.Popen(
             [sys.executable, "-m", "fashion_ml", "ui", "--port", str(port)], cwd=folder, env=environment, stdout=log, stderr=log
         )
-    wait_until_healthy(port, folder / "ui.log")
-    links = (folder / "ui.log").read_text(encoding="utf-8")
+    end = time.monotonic() + 120
+    while "  evaluations, " not in (links := (folder / "ui.log").read_text(encoding="utf-8")):  # the last but one kind of view
+        assert time.monotonic() < end, links
+        time.sleep(0.3)
     gan_run = json.loads((folder / "gan.json").read_text(encoding="utf-8"))["run_id"]
     yield Site(f"http://127.0.0.1:{port}", links, runs, experiment, gan_run)
     process.terminate()
