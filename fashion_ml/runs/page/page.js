@@ -207,7 +207,7 @@ function experimentOf(data, one) {
 function empty(words) {
   const made = make("section", "empty");
   made.append(make("p", "", words.empty), make("pre", "", "fashion-ml demo"), make("p", "", words.empty_more));
-  made.append(make("pre", "", "fashion-ml train lora --config experiments/lora/sd15_fashion.yaml --dataset DIR"));
+  made.append(make("pre", "", "fashion-ml train lora --config experiments/lora/sd15_fashion.yaml --train-data-dir DIR"));
   return made;
 }
 
