@@ -39,7 +39,7 @@ def prepared(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "sets.toml": "[[datasets]]\nsubsets = 3\n",
         "data.toml": '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set/1_x"\n',
         "broken.toml": "[train\n",
-        "once.yaml": yaml.safe_dump({**SPEC, "confirm": {"best": 1, "seeds": [5]}}),
+        "twofew.yaml": yaml.safe_dump({**SPEC, "confirm": {"best": 1, "seeds": [5]}}),
         "seconds.yaml": yaml.safe_dump({**SPEC, "objectives": [{"metric": "training_seconds"}]}),
         "metric.yaml": yaml.safe_dump({**SPEC, "objectives": [{"metric": "beauty"}], "confirm": {"best": 0}}),
     }
