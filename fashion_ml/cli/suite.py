@@ -49,13 +49,14 @@ def suite(
     there = {one.recipe for one in trainings_of(outcome.study) if one.value is not None}
     comparable = loaded.against() in there and len(there) > 1
     if comparable:
-        report_suite(loaded, outcome.study, outcome.folder, {**facts, **counts}, json)
+        report_suite(loaded, outcome.study, outcome.folder, {**facts, **counts}, json, again=False)
     say(f"Run       {outcome.run_id}")
     say(f"Trainings {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
     if outcome.failed:
         say(f"          each is its run's tag error, and in {outcome.folder / 'trainings'}")
     if not comparable and not outcome.left:
-        say(f"Nothing can be compared: {'no other recipe' if loaded.against() in there else loaded.against()} has a training")
+        why = "no recipe but the baseline" if loaded.against() in there else f"no training of the baseline {loaded.against()}"
+        say(f"Nothing can be compared: {why} was measured")
         raise typer.Exit(1)
 
 
@@ -88,11 +89,11 @@ def suite_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     report_suite(loaded, study, study_folder(loaded), {"run_id": begun_run_of(study), "study": loaded.name}, json)
 
 
-def report_suite(spec: Any, study: Any, folder: Path, facts: dict[str, Any], json: str) -> None:
+def report_suite(spec: Any, study: Any, folder: Path, facts: dict[str, Any], json: str, *, again: bool = True) -> None:
     """Comparison and report, into the folder, the suite's run and `json`, and the lines that say what came out."""
     from fashion_ml.sweep.suite_results import write_results
 
-    results = write_results(spec, study, folder)
+    results = write_results(spec, study, folder, again=again)
     write_json(json, {**facts, **results.facts})
     for line in results.lines:
         say(line)

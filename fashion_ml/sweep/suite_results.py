@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import language
+from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.study import begun_run_of
 from fashion_ml.sweep.suite_study import SuiteTraining, trainings_of
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     import optuna
 
     from fashion_ml.evaluation.suites import SuiteComparison
+
+_REPORTED = "reported"
+"""User attribute of a study: what its report was made of."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,28 @@ def looks_of(spec: SuiteSpec) -> tuple[int, ...]:
     return tuple(range(len(spec.seeds), most + 1)) if most > len(spec.seeds) else ()
 
 
-def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path) -> SuiteResults:
+def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path, *, again: bool = True) -> SuiteResults:
     """Compare what has been trained so far, and write the report into the folder `report` and the suite's run.
 
-    InputError when the baseline or every other recipe has no training that was measured.
+    Without `again` a report that is there already, of the same trainings, is told as it is. InputError when the baseline or every other recipe
+    has no training that was measured.
     """
-    from fashion_ml.sweep.suite_report import JSON, write_suite_report
+    from fashion_ml.sweep.suite_report import JSON, PAGE, write_suite_report
     from fashion_ml.tracking.run import attach_id
 
-    trainings = trainings_of(study)
-    run = attach_id(begun_run_of(study))
-    comparison = compare_trainings(spec, trainings, run.client)
-    place = folder / "report"
-    write_suite_report(spec, comparison, trainings, place, run)
+    trainings, place, wanted = trainings_of(study), folder / "report", language()
+    key = _made_of(spec, trainings, wanted)
+    done = not again and study.user_attrs.get(_REPORTED) == key and all((place / name).is_file() for name in (JSON, PAGE))
+    if not done:
+        run = attach_id(begun_run_of(study))
+        write_suite_report(spec, compare_trainings(spec, trainings, run.client), trainings, place, run)
+        study.set_user_attr(_REPORTED, key)
     facts = json.loads((place / JSON).read_text(encoding="utf-8"))
-    return SuiteResults(comparison.sentences(language()).splitlines(), facts)
+    return SuiteResults(facts["sentences"][wanted], facts)
+
+
+def _made_of(spec: SuiteSpec, trainings: Sequence[SuiteTraining], wanted: str) -> str:
+    """What a report is made of, in a few digits."""
+    asked = spec.model_dump(mode="json", include={"baseline", "metric", "compare", "seeds", "max_seeds"})
+    parts = [asked, wanted, installed_versions(), [asdict(one) for one in trainings]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
