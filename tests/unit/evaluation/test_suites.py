@@ -170,6 +170,15 @@ def test_what_was_decided_stays_decided_when_the_baseline_has_more_seeds():
     assert found.scores["whole"][TOTAL].by_seed.keys() == {"0", "1", "2", "3", "4"}
 
 
+def test_later_seeds_do_not_take_back_what_a_look_has_decided():
+    """The first three seeds show it; two more, which nobody asked for, are as good as the baseline's and far from the others."""
+    late = recipe("third", 0.34, (3, 4), draw=1)
+    recipes = {"whole": recipe("whole", 0.37, (0, 1, 2, 3, 4)), "third": [*recipe("third", 0.43), *late]}
+    one = compare_suite(recipes, "whole", looks=(3, 4, 5)).primary()["third"]
+    assert (one.difference.verdict, one.decided_at, one.seeds) == ("worse", 3, (3, 3))
+    assert compare_suite(recipes, "whole").primary()["third"].difference.verdict == "not shown"
+
+
 @pytest.mark.parametrize("looks", [(), (3, 4, 5)])
 def test_equal_recipes_are_called_different_in_at_most_6_percent_of_suites_that_scatter_as_real_ones(looks: tuple[int, ...]):
     """250 suites of two recipes beside the baseline, with the variances of real trainings; 6 % of them are 15."""
