@@ -46,20 +46,22 @@ class ConfirmPower:
     """How much better the search's best is than its median trial."""
     why: str = ""
     """Why nothing can be said of it."""
+    what: str = "references"
+    """What confirms: references, of a StarGAN contents."""
 
     def sentence(self) -> str:
         """`The confirmation with 3 seeds x 12 references can see >= 0.0210 of weighted_total_loss (…)`."""
-        size = f"{self.seeds} seed{'s' if self.seeds != 1 else ''} x {self.references} references"
+        size = f"{self.seeds} seed{'s' if self.seeds != 1 else ''} x {self.references} {self.what}"
         if self.sees is None:
             return f"What the confirmation with {size} can see is not known before: {self.why}"
         source = (
             "between seeds of one trial" if self.own_seeds else "between the better half of the trials, for that between seeds"
         )
         text = (
-            f"The confirmation with {size} can see >= {self.sees:.4f} of {self.metric} (from the search's own spread, {self.trials} trials: "
-            f"{self.seed_sd:.4f} {source}, {self.reference_sd:.4f} between references)"
+            f"The confirmation with {size} can see >= {_shown(self.sees)} of {self.metric} (from the search's spread, {self.trials} trials: "
+            f"{_shown(self.reference_sd)} between {self.what}, {_shown(self.seed_sd)} {source})"
         )
-        return text if self.found is None else f"{text}; the search's best is {self.found:.4f} better than its median trial"
+        return text if self.found is None else f"{text}; the search's best is {_shown(self.found)} better than its median trial"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,6 +76,7 @@ def confirm_power(
     `references` are how many will confirm. Variances between references are of the differences between the best trial and each other one.
     """
     metric, seeds = spec.objectives[0].metric, len(spec.confirm.trained_with)
+    what = "references" if spec.trainer == "lora" else "contents"
     tables = matrices(measured, metric)
     values = [trial.values[0] for trial in complete]
     found = abs(values[0] - statistics.median(values)) if values else None
@@ -83,16 +86,20 @@ def confirm_power(
     elif len(tables) < 2:
         why = "the search has no two trials whose images were measured"
     if why:
-        return ConfirmPower(metric, seeds, references, None, found=found, why=why)
+        return ConfirmPower(metric, seeds, references, None, found=found, why=why, what=what)
     best, others = tables[0].mean(axis=0), [table.mean(axis=0) for table in tables[1:]]
     reference_sd = float(np.sqrt(np.mean([(other - best).var(ddof=1) for other in others])))
     several = tables[0].shape[0] > 1
     own = float(np.sqrt(np.mean([table.mean(axis=1).var(ddof=1) for table in tables]))) if several else 0.0
     seed_sd = own if several else _spread_of_better_half(values)
     if seed_sd == 0 and reference_sd == 0:
-        return ConfirmPower(metric, seeds, references, None, found=found, why="the trials do not differ")
+        return ConfirmPower(metric, seeds, references, None, found=found, why="the trials do not differ", what=what)
     sees = sees_of_recipes(seed_sd, reference_sd, seeds, references)
-    return ConfirmPower(metric, seeds, references, sees, len(tables), seed_sd, reference_sd, several, found)
+    return ConfirmPower(metric, seeds, references, sees, len(tables), seed_sd, reference_sd, several, found, what=what)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if value >= 1e-3 or value == 0 else f"{value:.1e}"
 
 
 def _spread_of_better_half(values: Sequence[float]) -> float:
