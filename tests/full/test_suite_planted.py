@@ -48,7 +48,7 @@ def test_a_third_of_the_steps_is_found_to_be_worse(workdir: Path, collection: Pa
     assert found["verdict"] == "better"
     assert found["gain"]["low"] > 0
     assert facts["winners"] == ["whole"]
-    assert "better is whole (gain +" in result.stdout
+    assert "better: whole (gain +" in result.stdout
     client = MlflowClient(uri)
     report = {Path(item.path).name for item in client.list_artifacts(facts["run_id"], "report")}
     assert {"report.html", "suite.json", "recipes.png", "gains.png", "pictures_0.png"} <= report
