@@ -83,6 +83,15 @@ def short_names(kind: type[Section]) -> dict[str, str]:
     return result
 
 
+def defaults_of(kind: type[Section]) -> dict[str, Any]:
+    """Path -> default of all settings of an experiment, lists as lists; None for those that have to be given."""
+    found = {}
+    for path, field in _fields(kind, ""):
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        found[path] = list(default) if isinstance(default, tuple) else default
+    return found
+
+
 def setting_at(kind: type[Section], location: tuple[Any, ...]) -> Setting | None:
     """The setting that a location in a config is, or is inside of; None where it is a section or nothing."""
     path = ".".join(str(part) for part in location)

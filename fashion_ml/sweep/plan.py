@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fashion_ml.config import SuiteSpec, SweepSpec, flat
+from fashion_ml.config import SuiteSpec, SweepSpec
 from fashion_ml.config.sweep import Pruner
 
 Spec: TypeAlias = "SweepSpec | SuiteSpec"
@@ -37,17 +35,13 @@ class Plan:
     """`minimize` or `maximize` of each value of a trial."""
     slots: Mapping[int, Slot]
     """By number; numbers stay when more are wanted."""
-    digest: str
-    """Of what all trials of the study share."""
+    parts: Mapping[str, Any]
+    """What all trials of the study share of its file, by name."""
+    experiments: Mapping[str, Any]
+    """The experiments that trials change, by recipe; a sweep has one, without a name. All trials share them too."""
     shared: str
-    """What the digest is of, in words."""
+    """What parts and experiments are, in words."""
     pruner: Pruner = field(default_factory=Pruner)
-
-
-def digest_of(parts: Any, *experiments: Any) -> str:
-    """SHA-256 of what trials of one study must share: parts of its file, and the experiments that they change."""
-    trees = [{key: str(value) for key, value in flat(one).items()} for one in experiments]
-    return hashlib.sha256(json.dumps([parts, *trees], sort_keys=True).encode()).hexdigest()
 
 
 def study_folder(spec: Spec) -> Path:

@@ -18,7 +18,8 @@ from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, take_one_by_one, withdraw
-from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec, digest_of
+from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
+from fashion_ml.sweep.same_study import difference, noted
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
 """User attributes: the trial's place among those that were asked for, which its retries keep; why its settings do not work; that another
 trial of the slot counts."""
-_DIGEST, _RUN = "digest", "mlflow_run_id"
+_SHARED, _RUN = "shared", "mlflow_run_id"
 _RETRIES = 20
 
 
@@ -131,8 +132,7 @@ def plan_of(spec: SweepSpec, base: Any) -> Plan:
     """The study of a sweep; InputError as of `directions_of`."""
     tree = spec.model_dump(mode="json", include={"search_space", "objectives", "seeds", "constraints"})
     slots = {number: Slot(params) for number, params in enumerate(planned(spec))}
-    digest = digest_of(tree, base)
-    return Plan(spec, directions_of(spec), slots, digest, "experiment, search space or objective", spec.pruner)
+    return Plan(spec, directions_of(spec), slots, tree, {"": base}, "experiment, search space or objective", spec.pruner)
 
 
 def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.Study:
@@ -175,12 +175,12 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
             else "give a SQLAlchemy URL whose driver is installed"
         )
         raise InputError(f"--storage: {hidden(url)!r} cannot be used ({first_line(error)[:200]}); {fix}") from error
-    before = study.user_attrs.get(_DIGEST)
+    before = study.user_attrs.get(_SHARED)
     if before is None:
-        study.set_user_attr(_DIGEST, plan.digest)
-    elif before != plan.digest:
+        study.set_user_attr(_SHARED, noted(plan))
+    elif what := difference(plan, before):
         raise InputError(
-            f"name: the study {spec.name!r} was begun with another {plan.shared}; give this {spec.kind} another name"
+            f"name: the study {spec.name!r} was begun with another {plan.shared} ({what}); set it back, or give this {spec.kind} another name"
         )
     return study
 

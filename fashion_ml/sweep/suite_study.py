@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec, suite_experiments, suite_spec
 from fashion_ml.errors import InputError
-from fashion_ml.sweep.plan import Plan, Slot, digest_of
+from fashion_ml.sweep.plan import Plan, Slot
 from fashion_ml.sweep.study import ERROR, by_slot, open_planned, row_of, trials_of, why_not
 from fashion_ml.sweep.trial import EVALUATIONS, PROCESS_SECONDS
 
@@ -76,8 +76,8 @@ def plan_of_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> Plan:
     """The study of a suite: slots seed by seed, so that recipes advance together."""
     row = row_of(spec.metric.removeprefix("latent_"))
     direction = "maximize" if row is not None and row.better == "higher" else "minimize"
-    digest = digest_of([spec.metric, list(experiments)], *experiments.values())
-    return Plan(spec, [direction], slots_of(spec, spec.seeds), digest, "experiment, recipe or metric")
+    parts = {"metric": spec.metric}
+    return Plan(spec, [direction], slots_of(spec, spec.seeds), parts, experiments, "experiment, recipe or metric")
 
 
 def slots_of(spec: SuiteSpec, seeds: Sequence[int], recipes: Sequence[str] | None = None) -> dict[int, Slot]:

@@ -194,7 +194,8 @@ def test_a_study_goes_on_with_the_trials_that_remain_and_refuses_another_search_
     assert len(again.trials) == 5
     other, base = load_sweep(written(tmp_path, search_space={"network.rank": {"type": "int", "low": 1, "high": 9}}), {})
     with pytest.raises(
-        InputError, match="was begun with another experiment, search space or objective; give this sweep another name"
+        InputError,
+        match=r"was begun with another experiment, search space or objective \(search_space was .*, or give this sweep another name",
     ):
         open_study(other, base, url, create=True)
     unknown, base = load_sweep(written(tmp_path, name="unknown"), {})

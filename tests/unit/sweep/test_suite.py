@@ -230,7 +230,10 @@ def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tm
     other, _ = load_suite(written(tmp_path, seeds=[0, 2, 1]), {})
     with pytest.raises(InputError, match=r"seeds: the suite 'test' was begun with \[0, 1, 2, 7\]; begin the list with these"):
         refuse_other_seeds(study, other)
-    with pytest.raises(InputError, match="was begun with another experiment, recipe or metric; give this suite another name"):
+    with pytest.raises(
+        InputError,
+        match=r"was begun with another .* \(recipes were rank 4, rank 8, rank 16 and are rank 4, rank 8\)",
+    ):
         a_study(tmp_path, grid={"network.rank": [4, 8]})
 
 

@@ -1,0 +1,60 @@
+"""Whether a study that is there was begun with what it is gone on with: other settings make other trials, a newer version alone does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fashion_ml.config import flat
+from fashion_ml.config.settings import defaults_of
+from fashion_ml.sweep.plan import Plan
+
+_LONGEST = 120
+"""Characters of a part that a message shows."""
+
+
+def noted(plan: Plan) -> str:
+    """What all trials of a plan share, as JSON: parts of its file, and every setting of its experiments."""
+    return json.dumps(
+        {"parts": dict(plan.parts), "experiments": {name: _settings(one) for name, one in plan.experiments.items()}}
+    )
+
+
+def difference(plan: Plan, before: str) -> str:
+    """The first thing in which a plan differs from what was noted of its study, both values; empty where it goes on with it.
+
+    A setting that the version which began the study did not have may be there with its default, and one that there is no more may be gone.
+    """
+    was, now = json.loads(before), json.loads(noted(plan))
+    for name in [*now["parts"], *was["parts"]]:
+        if was["parts"].get(name) != now["parts"].get(name):
+            return f"{name} was {_shown(was['parts'].get(name))} and is {_shown(now['parts'].get(name))}"
+    if list(was["experiments"]) != list(now["experiments"]):
+        return f"recipes were {', '.join(was['experiments'])} and are {', '.join(now['experiments'])}"
+    for name, experiment in plan.experiments.items():
+        if told := _setting(was["experiments"][name], now["experiments"][name], type(experiment)):
+            return f"{name}: {told}" if name else told
+    return ""
+
+
+def _shown(part: Any) -> str:
+    text = json.dumps(part, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _settings(experiment: Any) -> dict[str, str]:
+    """Every setting by its path, `None` for those that are not given: a version that has no such setting notes none."""
+    given = flat(experiment)
+    return {path: str(given.get(path)) for path in (*defaults_of(type(experiment)), *given)}
+
+
+def _setting(was: Mapping[str, str], now: Mapping[str, str], kind: type[Any]) -> str:
+    defaults = defaults_of(kind)
+    for path in dict.fromkeys((*now, *was)):
+        before, after = was.get(path), now.get(path)
+        new = before is None and path in defaults and after == str(defaults[path])
+        gone = after is None and not any(f"{path}.".startswith(f"{known}.") for known in defaults)
+        if before != after and not new and not gone:
+            return f"{path} was {before or 'not given'} and is {after or 'not given'}"
+    return ""

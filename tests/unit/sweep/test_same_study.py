@@ -1,0 +1,63 @@
+"""What a study is gone on with is what it was begun with; a newer version alone does not end an unfinished one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fashion_ml.config import load_experiment
+from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.sweep.plan import Plan
+from fashion_ml.sweep.same_study import difference, noted
+
+EMBEDDED = Path(__file__).parents[3] / "experiments/lora/embedded.yaml"
+
+
+def plan(**settings: str) -> Plan:
+    overrides = {name.replace("__", "."): value for name, value in settings.items()}
+    experiment = load_experiment(EMBEDDED, overrides, LoraExperiment)
+    return Plan(None, ["minimize"], {}, {"metric": "weighted_total_loss"}, {"plain": experiment}, "experiment")  # type: ignore[arg-type]
+
+
+def edited(change: Callable[[dict[str, Any]], object]) -> str:
+    tree = json.loads(noted(plan()))
+    change(tree["experiments"]["plain"])
+    return json.dumps(tree)
+
+
+def test_the_same_settings_go_on():
+    assert difference(plan(), noted(plan())) == ""
+
+
+def test_another_value_is_named_with_both():
+    assert difference(plan(network__rank="4"), noted(plan())) == "plain: network.rank was 16 and is 4"
+    assert difference(plan(loss__min_snr_gamma="null"), noted(plan())) == "plain: loss.min_snr_gamma was 5.0 and is None"
+    assert difference(plan(), noted(plan(loss__min_snr_gamma="null"))) == "plain: loss.min_snr_gamma was None and is 5.0"
+
+
+def test_a_setting_that_the_older_version_did_not_have_goes_on_with_its_default_alone():
+    older = edited(lambda settings: settings.pop("evaluation.precision"))
+    assert difference(plan(), older) == ""
+    assert difference(plan(evaluation__precision="bf16"), older) == "plain: evaluation.precision was not given and is bf16"
+
+
+def test_a_setting_that_there_is_no_more_may_be_gone():
+    assert difference(plan(), edited(lambda settings: settings.update({"training.gone": "3"}))) == ""
+
+
+@pytest.mark.parametrize("subset", ["data.subsets.0.image_dir", "data.subsets.1.num_repeats"])
+def test_a_folder_that_is_no_more_among_the_subsets_is_a_difference(subset: str):
+    before = edited(lambda settings: settings.update({subset: "a"}))
+    assert difference(plan(), before) == f"plain: {subset} was a and is not given"
+
+
+def test_parts_and_recipes_are_compared_too():
+    one = plan()
+    other = Plan(one.spec, one.directions, {}, {"metric": "visual_loss"}, one.experiments, one.shared)
+    assert difference(other, noted(one)) == 'metric was "weighted_total_loss" and is "visual_loss"'
+    more = Plan(one.spec, one.directions, {}, one.parts, {**one.experiments, "more": one.experiments["plain"]}, one.shared)
+    assert difference(more, noted(one)) == "recipes were plain and are plain, more"
