@@ -81,6 +81,7 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path, *, again: 
     if not done:
         run = attach_id(begun_run_of(study))
         write_suite_report(spec, compare_trainings(spec, trainings, run.client), trainings, place, run)
+        run.flush()
         study.set_user_attr(_REPORTED, key)
     facts = json.loads((place / JSON).read_text(encoding="utf-8"))
     return SuiteResults(facts["sentences"][wanted], facts)

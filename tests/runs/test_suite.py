@@ -133,8 +133,16 @@ def test_killed_and_gone_on_with_six_trainings_have_ended_and_share_one_cache(co
 def test_the_report_is_on_the_suites_run(compared: Finished):
     client = MlflowClient(compared.uri)
     names = {Path(item.path).name for item in client.list_artifacts(compared.facts["run_id"], "report")}
-    assert "suite.json" in names
-    assert client.get_run(compared.facts["run_id"]).data.tags["mlflow.note.content"]
+    assert {"suite.json", "report.html", "recipes.png", "gains.png", "differences.csv"} <= names
+    run = client.get_run(compared.facts["run_id"])
+    facts = json.loads((compared.folder / "outputs" / "suites" / "small" / "report" / "suite.json").read_text(encoding="utf-8"))
+    assert [line for line in run.data.tags["mlflow.note.content"].splitlines() if line] == facts["sentences"]["en"]
+    gains = [own[facts["metric"]]["difference"]["gain"] for own in facts["differences"].values()]
+    best = max(gains, key=lambda gain: gain["mean"])
+    wanted = {"gain": best["mean"], "gain_low": best["low"], "gain_high": best["high"]}
+    logged = {name: value for name, value in run.data.metrics.items() if name in wanted}
+    assert logged == {name: value for name, value in wanted.items() if value is not None}
+    assert "gain" in logged
 
 
 def test_a_suite_that_is_done_has_nothing_left_to_do(compared: Finished):
