@@ -106,7 +106,7 @@ def against_champions_recipe(client: Any, entry: SuiteEntry, champion: str) -> S
     sides: dict[str, list[Evaluated]] = {
         one: [evaluated(client, run_id) for run_id in of_recipe[one]] for one in (name, entry.recipe)
     }
-    return compare_suite(sides, name, entry.metric, compare=(entry.metric,))
+    return compare_suite(sides, name, entry.metric, looks=entry.found.get("looks", ()), compare=(entry.metric,))
 
 
 def champion_is_of(client: Any, entry: SuiteEntry, champion: str) -> bool:

@@ -164,9 +164,9 @@ def _log(spec: SweepSpec, folder: Path, run: TrackedRun, power: ConfirmPower, fo
     for one in found:
         say(one.sentence(metric))
     first, mark = found[0], "quick" if spec.confirm.quick else "confirmed"
-    run.log_metrics(
-        {f"{mark}_{metric}": first.fresh, f"{mark}_default": first.default, f"{mark}_gain": first.difference.gain.mean}
-    )
+    gain = first.difference.gain
+    ends = dict(zip((f"{mark}_gain_low", f"{mark}_gain_high"), gain.ends, strict=True)) if gain.ends else {}
+    run.log_metrics({f"{mark}_{metric}": first.fresh, f"{mark}_default": first.default, f"{mark}_gain": gain.mean, **ends})
     run.set_tags({TAG: QUICK if spec.confirm.quick else first.difference.label})
     run.note("\n".join([*(one.sentence(metric) for one in found), power.sentence()]))
 

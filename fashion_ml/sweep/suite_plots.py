@@ -69,7 +69,8 @@ def save_gains(path: Path, found: SuiteComparison) -> None:
             color=colour,
         )
     axes.set_xlabel(
-        f"gain in {found.metric} over {found.baseline}\n(right is better →)", fontfamily=_families([found.baseline])
+        f"gain in {found.metric} over {_no_formula(found.baseline)}\n(right is better →)",
+        fontfamily=_families([found.baseline]),
     )
     axes.set_title("On the same references; 95 % over seeds and references", fontsize=9, loc="left")
     _save(figure, path)
@@ -115,12 +116,17 @@ def _figure(names: Sequence[str], labels: Sequence[str]) -> tuple[Any, Any]:
     figure.subplots_adjust(left=left, right=0.96, bottom=0.7 / height, top=1 - 0.48 / height)
     axes = figure.subplots()
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), wrapped, fontfamily=_families(labels))
+    axes.set_yticks(range(len(names)), [_no_formula(label) for label in wrapped], fontfamily=_families(labels))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.25)
     axes.locator_params(axis="x", nbins=5)
     return figure, axes
+
+
+def _no_formula(text: str) -> str:
+    """The text as it is: between two dollars matplotlib reads a formula."""
+    return text.replace("$", r"\$")
 
 
 def _wrapped(label: str) -> str:

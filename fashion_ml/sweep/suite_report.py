@@ -18,6 +18,7 @@ from PIL import Image
 from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import shown, table_names
+from fashion_ml.evaluation.compare import Difference
 from fashion_ml.evaluation.suites import SuiteComparison, better_way
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.sequential import SOURCE
@@ -53,7 +54,8 @@ def write_suite_report(
 ) -> list[Path]:
     """Write report.html, suite.json, recipes.csv, differences.csv, trainings.csv, plots and pictures, and put them on the run.
 
-    The run's description is the three lines; its metrics `gain`, `gain_low` and `gain_high` are those of the recipe with the largest gain.
+    The run's description is the three lines; its metrics `gain`, `gain_low` and `gain_high` are those of the best recipe that is better
+    than the baseline, else of the one with the largest gain among those that have a verdict, else among all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     costs = [_cost(one, run.client) for one in trainings]
@@ -118,12 +120,17 @@ def _log_numbers(found: SuiteComparison, run: TrackedRun) -> None:
     primary = found.primary()
     if not primary:
         return
-    best = max(primary, key=lambda name: primary[name].difference.gain.mean)
+    best = max(primary, key=lambda name: _rank(primary[name].difference))
     entry = primary[best].difference
     ends = dict(zip(("gain_low", "gain_high"), entry.gain.ends, strict=True)) if entry.gain.ends else {}
     run.log_metrics({"gain": entry.gain.mean, **ends})
     run.set_tags({"verdict": entry.verdict, "best_recipe": best, "metric": found.metric, "winners": ", ".join(found.winners())})
     run.log_table(found.difference_table.astype(object).where(found.difference_table.notna(), None), "differences_table.json")
+
+
+def _rank(one: Difference) -> tuple[bool, bool, float]:
+    """What stands for a suite: a recipe that is better before one that only may be, one with a verdict before one that has none yet."""
+    return one.verdict == "better", bool(one.verdict), one.gain.mean
 
 
 def _pictures(found: SuiteComparison, folder: Path, client: Any) -> dict[str, Path]:

@@ -113,7 +113,9 @@ def test_the_best_trial_that_keeps_the_constraints_is_trained_anew_beside_the_de
     (row,) = json.loads((tmp_path / "confirm" / "confirmation.json").read_text(encoding="utf-8"))["confirmed"]
     assert (row["verdict"], row["searched"]) == ("better", 0.2)
     assert run.tags == {"confirmation": "better"}
-    assert {"confirmed_weighted_total_loss", "confirmed_default", "confirmed_gain"} == set(run.metrics)
+    gains = {f"confirmed_gain{end}" for end in ("", "_low", "_high")}
+    assert {"confirmed_weighted_total_loss", "confirmed_default", *gains} == set(run.metrics)
+    assert (run.metrics["confirmed_gain_low"], run.metrics["confirmed_gain_high"]) == one.difference.gain.ends
     facts = best_json(tmp_path)
     assert (facts["trial"], facts["searched"], facts["verdict"], facts["quick"]) == (
         2,

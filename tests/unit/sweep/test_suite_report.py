@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml.config import SuiteSpec, checked
-from fashion_ml.evaluation.compare import Evaluated
+from fashion_ml.evaluation.compare import Difference, Evaluated
 from fashion_ml.evaluation.suites import SuiteComparison, compare_suite
+from fashion_ml.evaluation.verdicts import Verdict
+from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.runtime.language import VARIABLE
-from fashion_ml.sweep.suite_report import write_suite_report
+from fashion_ml.sweep.suite_plots import save_gains, save_recipes
+from fashion_ml.sweep.suite_report import _rank, write_suite_report
 from fashion_ml.sweep.suite_study import SuiteTraining
 from fashion_ml.tracking.run import open_run
 from tests.unit.evaluation.suite_tables import recipe
@@ -83,6 +87,28 @@ def test_every_file_is_in_the_folder_and_on_the_run(written: tuple[Path, str, Su
     gain = found.primary()["a third"].difference.gain
     assert gain.ends is not None
     assert [run.data.metrics[name] for name in ("gain", "gain_low", "gain_high")] == pytest.approx([gain.mean, *gain.ends])
+
+
+def test_a_recipe_that_is_better_stands_for_its_suite_before_one_with_a_larger_gain_that_is_not_shown():
+    def gain(mean: float, verdict: Verdict) -> Difference:
+        return Difference(TOTAL, 0.5, 0.5 - mean, Interval(mean, None, None, 24), verdict=verdict)
+
+    found = {"one seed": gain(0.3, ""), "noisy": gain(0.2, "not shown"), "winner": gain(0.1, "better")}
+    assert sorted(found, key=lambda name: _rank(found[name])) == ["one seed", "noisy", "winner"]
+
+
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Path, written: tuple[Path, str, SuiteComparison, MlflowClient]):
+    found = written[2]
+    names = {"whole": "$\\foo$ b", "a third": "cost $5 to $10"}
+    own = {name: getattr(found, name) for name in ("recipes", "scores", "differences")}
+    renamed = replace(
+        found,
+        baseline=names[found.baseline],
+        **{key: {names[name]: one for name, one in tree.items()} for key, tree in own.items()},
+    )
+    for draw in (save_recipes, save_gains):
+        draw(tmp_path / "drawn.png", renamed)
+        assert Image.open(tmp_path / "drawn.png").size[0] > 100
 
 
 def test_the_page_begins_with_the_three_lines_and_fetches_nothing(written: tuple[Path, str, SuiteComparison, MlflowClient]):
