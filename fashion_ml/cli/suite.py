@@ -103,12 +103,12 @@ def report_suite(spec: Any, study: Any, folder: Path, facts: dict[str, Any], jso
 def _read(spec: Path) -> tuple[Path, Any, dict[str, Any]]:
     """The file, its suite and the experiment of each recipe, all checked."""
     from fashion_ml.config.shipped_files import given_or_shipped
-    from fashion_ml.sweep.notes import check_experiment
+    from fashion_ml.sweep.notes import check_suite
     from fashion_ml.sweep.suite_study import read_suite
 
     path = given_or_shipped(spec)
     loaded, experiments = read_suite(path)
-    check_experiment(next(iter(experiments.values())))  # all are measured in one way
+    check_suite(loaded, experiments)
     return path, loaded, experiments
 
 

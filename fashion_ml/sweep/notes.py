@@ -1,10 +1,11 @@
-"""What is to be known of a sweep before it begins: refused, or said in a line each."""
+"""What is to be known of a sweep or suite before it begins: refused, or said in a line each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fashion_ml.config import LoraExperiment, SweepSpec, read_constraint, short_names
+from fashion_ml.config import LoraExperiment, SuiteSpec, SweepSpec, read_constraint, short_names
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_of_stargan
 from fashion_ml.runtime.console import warn
@@ -38,6 +39,15 @@ def _warn_of_scales(searched: set[str], base: Any) -> None:
     rank = "rank" if network.conv_rank is None and "network.conv_rank" not in searched else "conv_rank"
     if f"network.{rank}" in searched and "network.conv_alpha" not in searched and network.conv_alpha is not None:
         warn(_STILL.format(alpha="conv_alpha", value=f"{network.conv_alpha:g}", rank=rank))
+
+
+def check_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> None:
+    """InputError where the experiments, which are all measured in one way, do not measure what they are compared by."""
+    first = next(iter(experiments.values()))
+    check_experiment(first)
+    named = [("metric", spec.metric), *(("compare", name) for name in spec.compare)]
+    if problems := [f"{field}: {why}" for field, name in named if (why := _why_not_measured(name, first.evaluation))]:
+        raise InputError(problems)
 
 
 def check_experiment(base: Any) -> None:

@@ -18,6 +18,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.sweep import suite, suite_looks
 from fashion_ml.sweep import trial as trial_module
 from fashion_ml.sweep.local_workers import worker_command
+from fashion_ml.sweep.notes import check_suite
 from fashion_ml.sweep.study import by_slot, open_planned, queue, queue_again
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
@@ -218,6 +219,17 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path):
     assert " ".join(first) == "weighted_total_loss: 9/9 trainings, 3 failed"
     assert " ".join(head) == "recipe seed 0 seed 1 seed 2"
     assert rows[:2] == [["rank", "4", "(baseline)", "0.5000", "0.5100", "0.5200"], ["rank", "8", "failed", "failed", "failed"]]
+
+
+def test_a_metric_that_the_experiments_do_not_measure_is_refused_before_anything_is_trained(tmp_path: Path):
+    spec, experiments = load_suite(written(tmp_path, metric="dino_similarity", compare=["lpips"]), {})
+    with pytest.raises(InputError) as caught:
+        check_suite(spec, experiments)
+    assert [problem.split(" is not measured")[0] for problem in caught.value.problems] == [
+        "metric: 'dino_similarity'",
+        "compare: 'lpips'",
+    ]
+    check_suite(*load_suite(written(tmp_path), {}))
 
 
 def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tmp_path: Path):
