@@ -82,10 +82,10 @@ def suite_report(spec: Spec, storage: Storage = "", json: Json = "") -> None:
     check_json(json)
     _, loaded, experiments = _read(spec)
     from fashion_ml.sweep.plan import storage_url, study_folder
-    from fashion_ml.sweep.study import begun_run_of, open_planned
-    from fashion_ml.sweep.suite_study import plan_of_suite
+    from fashion_ml.sweep.study import begun_run_of
+    from fashion_ml.sweep.suite_study import open_suite
 
-    study = open_planned(plan_of_suite(loaded, experiments), storage_url(loaded, storage), create=False)
+    study = open_suite(loaded, experiments, storage_url(loaded, storage), create=False)
     report_suite(loaded, study, study_folder(loaded), {"run_id": begun_run_of(study), "study": loaded.name}, json)
 
 

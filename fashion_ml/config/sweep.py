@@ -11,8 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fashion_ml.config.base import FileName, Positive, Section, Text
-from fashion_ml.config.loading import checked, flat, load_experiment, read_yaml
+from fashion_ml.config.loading import checked, flat, load_experiment, paths_given, read_yaml
 from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.config.recipe import SEED
+from fashion_ml.config.settings import short_names
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.errors import InputError
@@ -207,10 +209,9 @@ class SweepSpec(Section):
                     never = next(value for value in values if value not in choices)
                     raise ValueError(f"search_space.{name}.when: {other} is never {never}; its choices are {list(choices)}")
             seen[name] = dimension
-        if "training.seed" in self.search_space:
-            raise ValueError(
-                "search_space.training.seed: trials train with `seeds`; the best seed is luck, search something else"
-            )
+        for field, seeds in (("seeds", self.seeds), ("confirm.seeds", self.confirm.seeds)):
+            if twice := [seed for number, seed in enumerate(seeds) if seed in seeds[:number]]:
+                raise ValueError(f"{field}: {twice[0]} is given twice, and one seed trains the same twice; give others")
         return self
 
     def _check_confirm(self) -> None:
@@ -267,7 +268,16 @@ def base_experiment(spec: SweepSpec, path: Path) -> Any:
                 load_experiment(where, {**settings, name: _text(value)}, kind)
             except InputError as error:
                 problems += [f"search_space.{name}: {problem}" for problem in error.problems]
-    if any(name.startswith(("evaluation.", "output.", "tracking.")) for name in spec.search_space):
+    names = short_names(kind)
+    searched = {name: names.get(name, name) for name in spec.search_space}
+    problems += [
+        f"search_space.{name}: trials train with `seeds`; the best seed is luck, search something else"
+        for name, path in searched.items()
+        if path == SEED
+    ]
+    if SEED in paths_given(spec.settings, kind):
+        problems.append(f"settings: {SEED} is that of no trial; give `seeds`")
+    if any(path.startswith(("evaluation.", "output.", "tracking.")) for path in searched.values()):
         problems.append(
             "search_space: settings of evaluation, output and tracking do not change what is trained; search others"
         )

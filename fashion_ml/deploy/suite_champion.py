@@ -45,7 +45,7 @@ class SuiteEntry:
             other: own[self.metric]["difference"] for other, own in self.found["differences"].items() if self.metric in own
         }
         if name == baseline:
-            rest = [other for other, one in primary.items() if one["verdict"] != "worse"]
+            rest = [other for other, one in primary.items() if one["verdict"] != "worse"] + list(self.found["not_measured"])
             return f"it is the suite's baseline {name!r}, than which {', '.join(rest)} is not shown to be worse" if rest else ""
         if name not in primary:
             return f"its recipe {name!r} is not in the suite's comparison"

@@ -21,6 +21,7 @@ from fashion_ml.tracking.mlflow_server import mlflow_app
 from fashion_ml.tracking.queries import experiments, kept_views, runs_link, short_name
 from fashion_ml.tracking.run_reader import RunReader, row_of
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+from fashion_ml.tracking.ui_views import View
 
 if TYPE_CHECKING:
     import uvicorn
@@ -39,7 +40,7 @@ def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> No
     parent = parent_to_live_with()
     uri = store_uri()
     if uri.startswith(("http://", "https://")):
-        _say_links(shown_uri(uri).rstrip("/"), say)
+        _say_links(shown_uri(uri).rstrip("/"), say, short=False)
         say(f"The runs are on a server: open {shown_uri(uri)}")
         return
     with _listening(port) as sock:
@@ -132,7 +133,7 @@ def _say_where(server: uvicorn.Server, reader: RunReader, port: int, say: Callab
         if not webbrowser.open(f"{url}/"):
             say("--open: no browser was found; open the link yourself")
     try:
-        if not _say_short_links(url, say):
+        if not _say_links(url, say, short=True):
             say(f"No runs yet in {shown_uri(store_uri())}. Make some: fashion-ml demo")
     except Exception as error:  # the page answers; a store that cannot be written has no ready views
         warn(f"the ready views are not there: {str(error).splitlines()[0][:200]}")
@@ -153,21 +154,18 @@ def _refused(port: int, path: str) -> str:
     return "" if answer.status == 200 else f"{path} gives {answer.status}"
 
 
-def _say_short_links(url: str, say: Callable[[str], None]) -> bool:
-    """The experiments that have runs and their ready views in MLflow; whether there are any."""
+def _say_links(url: str, say: Callable[[str], None], *, short: bool) -> bool:
+    """The links to the runs in MLflow of every experiment that has any, and to its ready views; whether there are any. Short ones are ours,
+    the others those of a server that has no page of ours."""
+
+    def link(experiment_id: str, view: View | None = None) -> str:
+        if not short:
+            return runs_link(experiment_id, url, view)
+        return f"{url}/go/{experiment_id}" + (f"/{short_name(view)}" if view else "")
+
     found = experiments()
     for experiment_id, name in found:
-        say(f"{name} in MLflow: {url}/go/{experiment_id}")
+        say(f"{name} in MLflow: {link(experiment_id)}")
         for view in kept_views(experiment_id):
-            say(f"  {view.title}: {url}/go/{experiment_id}/{short_name(view)}")
-    return bool(found)
-
-
-def _say_links(base_url: str, say: Callable[[str], None]) -> bool:
-    """The links to the runs of every experiment that has any, and to its ready views; whether there are any."""
-    found = experiments()
-    for experiment_id, name in found:
-        say(f"{name}: {runs_link(experiment_id, base_url)}")
-        for view in kept_views(experiment_id):
-            say(f"  {view.title}: {runs_link(experiment_id, base_url, view)}")
+            say(f"  {view.title}: {link(experiment_id, view)}")
     return bool(found)

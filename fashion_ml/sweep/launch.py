@@ -18,7 +18,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
-from fashion_ml.sweep.plan import Plan, Spec, study_folder
+from fashion_ml.sweep.plan import Spec, study_folder
 from fashion_ml.sweep.study import ERROR, hidden, open_planned, plan_of, queue, queue_again, run_of, set_run, trials_of
 from fashion_ml.sweep.worker import write_base
 
@@ -57,7 +57,8 @@ def run_sweep(
     """
     team = team_for(spec, base, spec_path, url, workers, launcher)
     plan = plan_of(spec, base)
-    with begun(plan, base.tracking.experiment, url) as (study, run):
+    study = open_planned(plan, url, create=True)
+    with begun(spec, study, base.tracking.experiment) as run:
         total = queue(study, plan.slots)
         queue_again(study, 4 * spec.heartbeat_seconds)
         write_base(base, study_folder(spec))
@@ -84,13 +85,11 @@ def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | No
 
 
 @contextmanager
-def begun(plan: Plan, experiment: str, url: str) -> Iterator[tuple[optuna.Study, TrackedRun]]:
-    """The study of a plan, begun or gone on with, and its run, around what is done with them."""
+def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedRun]:
+    """The run of a study, begun or gone on with, around what is done with it."""
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
-    spec = plan.spec
-    study = open_planned(plan, url, create=True)
     study_folder(spec).mkdir(parents=True, exist_ok=True)
     tags = {"kind": spec.kind, "algorithm": spec.trainer, spec.kind: spec.name}
     with open_run(spec.name, tags, experiment=experiment, resume=run_of(study)) as run:
@@ -101,7 +100,7 @@ def begun(plan: Plan, experiment: str, url: str) -> Iterator[tuple[optuna.Study,
         params = {f"{spec.kind}.{key}": value for key, value in flat(shown).items() if not key.startswith("recipes.")}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_text(to_yaml(shown), f"{spec.kind}.yaml")
-        yield study, run
+        yield run
 
 
 def ended(study: optuna.Study, run: TrackedRun, folder: Path) -> Outcome:

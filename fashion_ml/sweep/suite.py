@@ -15,16 +15,16 @@ from fashion_ml.config import SuiteSpec, as_overrides, differing
 from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, team_for
 from fashion_ml.sweep.plan import study_folder
-from fashion_ml.sweep.study import begun_run_of, hidden, open_planned, queue, queue_again
+from fashion_ml.sweep.study import begun_run_of, hidden, queue, queue_again
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     RECIPE,
     SEED,
     SuiteTraining,
     file_names,
+    open_suite,
     plan_of_suite,
     recipe_runs_of,
-    refuse_other_seeds,
     set_recipe_run,
     slots_there,
     trainings_of,
@@ -91,24 +91,23 @@ def run_suite(
     base = next(iter(experiments.values()))
     team = team_for(spec, base, spec_path, url, workers, launcher)
     folder = study_folder(spec)
-    with begun(plan_of_suite(spec, experiments), base.tracking.experiment, url) as (study, run):
-        refuse_other_seeds(study, spec)
-        with _recipe_runs(spec, experiments, study, run) as recipe_runs:
-            queue(study, {**plan_of_suite(spec, experiments).slots, **slots_there(study, spec)})
-            queue_again(study, 4 * spec.heartbeat_seconds)
-            add_seeds(spec, study, run)
-            write_bases(experiments, folder)
-            there = trainings_of(study)
-            say(
-                f"Suite {spec.name}: run {run.run_id}, {len(experiments)} recipes, {len(there)} trainings, "
-                f"{team.size if team else 0} workers, study in {hidden(url)}"
-            )
-            if team and any(one.state in ("waiting", "running") for one in there):
-                run_workers(team, lambda: suite_table(spec, study), lambda: _line(study))
-            outcome = ended(study, run, folder)
-            _say_failed(trainings_of(study))
-            for name, one in recipe_runs.items():
-                _log_recipe(spec, one, [each for each in trainings_of(study) if each.recipe == name])
+    study = open_suite(spec, experiments, url, create=True)
+    with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
+        queue(study, {**plan_of_suite(spec, experiments).slots, **slots_there(study, spec)})
+        queue_again(study, 4 * spec.heartbeat_seconds)
+        add_seeds(spec, study, run)
+        write_bases(experiments, folder)
+        there = trainings_of(study)
+        say(
+            f"Suite {spec.name}: run {run.run_id}, {len(experiments)} recipes, {len(there)} trainings, "
+            f"{team.size if team else 0} workers, study in {hidden(url)}"
+        )
+        if team and any(one.state in ("waiting", "running") for one in there):
+            run_workers(team, lambda: suite_table(spec, study), lambda: _line(study))
+        outcome = ended(study, run, folder)
+        _say_failed(trainings_of(study))
+        for name, one in recipe_runs.items():
+            _log_recipe(spec, one, [each for each in trainings_of(study) if each.recipe == name])
     return outcome
 
 
@@ -121,7 +120,7 @@ def work_on_suite(
     """
     from fashion_ml.tracking.run import attach_id
 
-    study = open_planned(plan_of_suite(spec, experiments), url, create=False)
+    study = open_suite(spec, experiments, url, create=False)
     run = attach_id(begun_run_of(study))
     recipe_runs = {name: attach_id(run_id) for name, run_id in recipe_runs_of(study).items()}
     runner = SuiteRunner(spec, write_bases(experiments, folder), folder / "trainings", recipe_runs, run.run_id)

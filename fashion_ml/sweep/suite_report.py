@@ -81,7 +81,8 @@ def write_suite_report(
 def facts_of(spec: SuiteSpec, found: SuiteComparison, costs: Sequence[TrainingCost]) -> dict[str, Any]:
     """For JSON: the comparison, what it cost, and why trainings failed."""
     errors = {f"{one.training.recipe}, seed {one.training.seed}": one.training.error for one in costs if one.training.error}
-    return {"suite": spec.name, **found.to_dict(), "cost_hours": cost_hours(costs), "errors": errors}
+    missing = [name for name in spec.all_recipes() if name not in found.recipes]
+    return {"suite": spec.name, **found.to_dict(), "not_measured": missing, "cost_hours": cost_hours(costs), "errors": errors}
 
 
 def cost_hours(costs: Sequence[TrainingCost]) -> dict[str, float]:

@@ -98,6 +98,13 @@ def slots_there(study: optuna.Study, spec: SuiteSpec) -> dict[int, Slot]:
     return {number: Slot(attributes={RECIPE: had[RECIPE], SEED: had[SEED]}) for number, had in kept.items()}
 
 
+def open_suite(spec: SuiteSpec, experiments: Mapping[str, Any], url: str, *, create: bool) -> optuna.Study:
+    """The study of a suite in a storage. InputError as of `open_planned`, and when it was begun with other seeds."""
+    study = open_planned(plan_of_suite(spec, experiments), url, create=create)
+    refuse_other_seeds(study, spec)
+    return study
+
+
 def refuse_other_seeds(study: optuna.Study, spec: SuiteSpec) -> None:
     """InputError when the study was begun with seeds that these do not go on with; else they are noted."""
     before, now = list(study.user_attrs.get(_SEEDS, [])), list(spec.every_seed())

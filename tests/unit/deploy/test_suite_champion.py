@@ -20,7 +20,12 @@ Trainings = dict[str, list[str]]
 
 
 def suite_of(
-    store: Store, means: dict[str, tuple[int, float]], baseline: str, *, status: str = "FINISHED"
+    store: Store,
+    means: dict[str, tuple[int, float]],
+    baseline: str,
+    *,
+    status: str = "FINISHED",
+    not_measured: tuple[str, ...] = (),
 ) -> tuple[str, Trainings]:
     """A suite of recipes, by name their rank and weighted_total_loss, with three seeds each, and its report."""
     top = store.client.create_run(store.experiment, tags={"kind": "suite", "suite": "s"}, run_name="s").info.run_id
@@ -32,7 +37,7 @@ def suite_of(
         for one in trainings[name]:
             store.client.set_tag(one, "mlflow.parentRunId", above)
     sides = {name: [evaluated(store.client, one) for one in runs] for name, runs in trainings.items()}
-    found = compare_suite(sides, baseline).to_dict()
+    found = {**compare_suite(sides, baseline).to_dict(), "not_measured": not_measured}
     store.client.log_text(top, json.dumps(found), "report/suite.json")
     store.client.set_terminated(top, status)
     return top, trainings
@@ -73,6 +78,10 @@ def test_the_baseline_wins_only_where_every_other_recipe_is_worse(store: Store):
     assert "than which same is not shown to be worse" in found.why
     alone, runs = suite_of(store, {"low": (4, 0.3), "high": (32, 0.4)}, "low")
     assert judged(store, runs["low"][0], alone).champion
+    failed, runs = suite_of(store, {"low": (4, 0.3), "high": (64, 0.4)}, "low", not_measured=("lost",))
+    found = judged(store, runs["low"][0], failed)
+    assert not found.champion
+    assert "than which lost is not shown to be worse" in found.why
 
 
 def test_what_beats_the_baseline_must_beat_the_champions_recipe_where_the_suite_has_it(store: Store):

@@ -347,12 +347,27 @@ NEVER = {
     ("space", "says"),
     [
         (NEVER, r"network.rank is never 8; its choices are \[2, 4\]"),
-        ({"training.seed": {"type": "int", "low": 0, "high": 9}}, "the best seed is luck"),
+        ({"training.seed": {"type": "int", "low": 0, "high": 9}}, "search_space.training.seed: .* the best seed is luck"),
+        ({"seed": {"type": "int", "low": 0, "high": 9}}, "search_space.seed: .* the best seed is luck"),
+        ({"guidance_scale": {"type": "float", "low": 1, "high": 9}}, "settings of evaluation, output and tracking"),
     ],
 )
 def test_a_space_that_searches_nothing_is_refused(space: dict[str, Any], says: str, tmp_path: Path):
     with pytest.raises(InputError, match=says):
         load_sweep(written(tmp_path, search_space=space), {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seeds": [0, 1, 0]}, "seeds: 0 is given twice"),
+        ({"confirm": {"best": 1, "seeds": [101, 101, 102, 103]}}, "confirm.seeds: 101 is given twice"),
+        ({"settings": {"seed": 7}}, "settings: training.seed is that of no trial; give `seeds`"),
+    ],
+)
+def test_a_seed_that_would_train_twice_or_never_is_refused(changes: dict[str, Any], says: str, tmp_path: Path):
+    with pytest.raises(InputError, match=says):
+        load_sweep(written(tmp_path, **changes), {})
 
 
 def test_short_names_hold_in_a_sweeps_settings(tmp_path: Path):

@@ -23,6 +23,7 @@ from fashion_ml.sweep.study import by_slot, open_planned, queue, queue_again
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     file_names,
+    open_suite,
     plan_of_suite,
     read_suite,
     refuse_other_seeds,
@@ -247,6 +248,14 @@ def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tm
         match=r"was begun with another .* \(recipes were rank 4, rank 8, rank 16 and are rank 4, rank 8\)",
     ):
         a_study(tmp_path, grid={"network.rank": [4, 8]})
+
+
+def test_a_suite_is_opened_for_workers_and_reports_too_with_the_seeds_alone_that_it_was_begun_with(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    open_suite(*load_suite(written(tmp_path, max_seeds=4), {}), url, create=True)
+    open_suite(*load_suite(written(tmp_path, max_seeds=4), {}), url, create=False)
+    with pytest.raises(InputError, match=r"seeds: the suite 'test' was begun with \[0, 1, 2, 3\]"):
+        open_suite(*load_suite(written(tmp_path, seeds=[0, 1, 3], max_seeds=4), {}), url, create=False)
 
 
 def test_a_seed_is_added_for_what_is_not_decided_and_for_the_baseline_until_there_are_enough(
