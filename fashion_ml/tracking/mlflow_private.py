@@ -1,4 +1,5 @@
-"""Everything here that MLflow has not documented: how its UI finds pictures, tables and ready views, read in the code of 3.17.
+"""Everything here that MLflow has not documented: how its UI finds pictures, tables and ready views, and how it makes the tables of a store,
+read in the code of 3.17.
 
 A version that has moved any of it fails tests/unit/tracking/test_mlflow_private.py, which says what. At run time nothing breaks then: the UI
 shows a plain table, or a file, instead.
@@ -11,12 +12,15 @@ import json
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 IMAGES_TAG = "mlflow.loggedImages"
 """Tag of a run with pictures under `images/`: the UI then looks for their names."""
 TABLES_TAG = "mlflow.loggedArtifacts"
 _VIEW_TAG = "mlflow.sharedViewState."
+BOOKKEEPING_TABLES = frozenset({"alembic_version", "workspaces"})
+"""Tables of a store that have rows before anything is kept in it."""
 _THUMBNAIL = 256
 """Longest side of the small picture that the UI loads first, pixels."""
 
@@ -26,6 +30,30 @@ def image_files(picture: Any, key: str, step: int, milliseconds: int) -> dict[st
     stem = f"{key.replace('/', '~')}+step+{step}+timestamp+{milliseconds}+{uuid.uuid4()}"
     width, height = (int(side * _THUMBNAIL / max(picture.size)) for side in picture.size)
     return {f"{stem}.png": picture, f"{stem}+compressed.webp": picture.resize((width, height))}
+
+
+def has_all_tables(file: Path) -> bool:
+    """Whether an sqlite store has every table of this MLflow, which makes those that are missing when it opens one."""
+    from mlflow.store.db.utils import _all_tables_exist
+    from sqlalchemy import URL, create_engine
+
+    engine = create_engine(URL.create("sqlite", database=str(file)))
+    try:
+        return bool(_all_tables_exist(engine))
+    finally:
+        engine.dispose()
+
+
+def make_tables(file: Path) -> None:
+    """Make the tables of an sqlite store, or those that it lacks, by all migrations that it has not seen."""
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import URL, create_engine
+
+    engine = create_engine(URL.create("sqlite", database=str(file)))
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
 
 
 def is_generated_name(name: str) -> bool:

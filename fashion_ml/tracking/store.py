@@ -19,6 +19,7 @@ from fashion_ml.tracking.store_checks import (
     what_is_wrong,
     with_whole_path,
 )
+from fashion_ml.tracking.store_file import make_whole
 
 _answered: set[str] = set()
 """Stores that have answered a question of this process."""
@@ -51,7 +52,7 @@ def open_tracking() -> Any:
 
 @contextmanager
 def _first_use(uri: str) -> Iterator[None]:
-    """One process at a time, so that two that start together do not both make the tables of a new sqlite store."""
+    """One process at a time, so that two that start together do not both make the tables of a new sqlite store; whole ones are there then."""
     file = sqlite_file(uri)
     if file is None or not os.access(file.absolute().parent, os.W_OK):
         yield
@@ -59,6 +60,7 @@ def _first_use(uri: str) -> Iterator[None]:
     from filelock import FileLock
 
     with FileLock(f"{file}.lock", timeout=120):
+        make_whole(file)
         yield
 
 
