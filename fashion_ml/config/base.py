@@ -113,9 +113,16 @@ class Model(Section):
     """`embedded`, a diffusers folder, a `.safetensors` checkpoint, or a hub id (`owner/name`, the only one that uses the network)."""
     prediction_type: Annotated[Literal["epsilon", "v_prediction"] | None, Names(own=False)] = None
     """What the UNet predicts; what the base says when not given (a single file of SD 2.x that says nothing: v_prediction)."""
+    zero_terminal_snr: bool | None = None
+    """The base's noise schedule ends in pure noise (arXiv:2305.08891), in training and in images; what the base says when not given. For bases
+    that predict v."""
     clip_skip: Positive | None = None
     """Captions and prompts are the hidden states of the text encoder's layer that is so many from the end, under its final norm, as in
     kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last."""
+
+    def schedule(self) -> dict[str, Any]:
+        """The arguments of `load_pipeline` beside the base: what its UNet predicts, and at which noise."""
+        return {"prediction_type": self.prediction_type, "zero_terminal_snr": self.zero_terminal_snr}
 
 
 AsMode = BeforeValidator(lambda value: {"true": "default", "false": "no"}.get(str(value).lower(), value))

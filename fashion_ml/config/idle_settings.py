@@ -7,6 +7,7 @@ from typing import Any
 
 from fashion_ml.config.base import Section
 from fashion_ml.config.lora import Data, LoraExperiment
+from fashion_ml.config.lora_loss import Loss
 from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.config.subsets import Subset
 
@@ -97,9 +98,7 @@ def _of_training(config: LoraExperiment) -> Iterator[str]:
         yield from _idle(
             "optimizer", rates, "lr_scheduler_num_cycles", without=f"with lr_scheduler {rates.lr_scheduler}", what=what
         )
-    if loss.loss_type == "l2":
-        what = "use loss.loss_type huber"
-        yield from _idle("loss", loss, "huber_c", "huber_schedule", without="with loss_type l2", what=what)
+    yield from _of_the_loss(loss)
     if training.save_every_n_steps is None and training.save_every_n_epochs is None:
         what = "add training.save_every_n_steps"
         yield from _idle("training", training, "save_last_n", without="where no file is kept on the way", what=what)
@@ -111,6 +110,20 @@ def _of_training(config: LoraExperiment) -> Iterator[str]:
     elif training.sample_every is not None and not training.sample_prompts:
         of = "references" if config.evaluation.references and config.evaluation.enabled else "training images"
         yield f"training.sample_every: sample images show the first four captions of the {of}; training.sample_prompts gives others"
+
+
+def _of_the_loss(loss: Loss) -> Iterator[str]:
+    if loss.loss_type not in ("huber", "smooth_l1"):
+        what = "use loss.loss_type huber"
+        yield from _idle("loss", loss, "huber_c", "huber_schedule", without=f"with loss_type {loss.loss_type}", what=what)
+    drawn = loss.timestep_distribution
+    for name, keys in (("logit_normal", ("logit_mean", "logit_std")), ("mode", ("mode_scale",))):
+        if drawn != name:
+            what = f"use loss.timestep_distribution {name}"
+            yield from _idle("loss", loss, *keys, without=f"with timestep_distribution {drawn}", what=what)
+    if not loss.multires_noise_iterations:
+        what = "add loss.multires_noise_iterations 6"
+        yield from _idle("loss", loss, "multires_noise_discount", without="without multires_noise_iterations", what=what)
 
 
 def _of_the_length(config: LoraExperiment, steps_per_epoch: int) -> Iterator[str]:

@@ -29,6 +29,7 @@ from fashion_ml.config.base import (
     Tracking,
     WarmUp,
 )
+from fashion_ml.config.lora_loss import Loss
 from fashion_ml.config.settings import short_names
 from fashion_ml.config.subsets import Subset
 
@@ -255,34 +256,6 @@ class Training(Section):
     """Every so many optimiser steps the evaluation images are really generated and measured; off when not given."""
 
 
-class Loss(Section):
-    """The training objective."""
-
-    loss_type: Literal["l2", "huber"] = "l2"
-    """Squared error, or pseudo-Huber (arXiv:2403.16728), which outliers move less."""
-    huber_c: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Where pseudo-Huber turns from square to linear."""
-    huber_schedule: Literal["constant", "exponential", "snr"] = "snr"
-    """How huber_c depends on the timestep."""
-    min_snr_gamma: Rate | None = None
-    """Min-SNR weighting (arXiv:2303.09556), 5 in the paper; off when not given."""
-    debiased_estimation: bool = False
-    """Weighting by 1 / sqrt(snr) (arXiv:2310.08442)."""
-    noise_offset: NotNegative = 0.0
-    """Strength of a constant added to each channel's noise; 0.05 to 0.1 is usual."""
-    prior_loss_weight: NotNegative = 1.0
-    """Weight of the prior images' loss when data.reg_data_dir is given."""
-
-    unmasked_weight: Share = 0.0
-    """What the error outside the masks of `data.masks` counts for; 1 is as without masks."""
-
-    @model_validator(mode="after")
-    def _one_weighting(self) -> Loss:
-        if self.min_snr_gamma is not None and self.debiased_estimation:
-            raise ValueError("min_snr_gamma and debiased_estimation both weight by the timestep; keep one of them")
-        return self
-
-
 class Output(Section):
     """Where files go; all of them are logged to MLflow too."""
 
@@ -304,6 +277,7 @@ class LoraExperiment(Section):
     of_images: ClassVar[tuple[str, ...]] = (
         "model.base",
         "model.prediction_type",
+        "model.zero_terminal_snr",
         "model.clip_skip",
         "data.resolution",
         "data.enable_bucket",

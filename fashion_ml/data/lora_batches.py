@@ -12,7 +12,9 @@ from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.captions import CaptionSettings, seen_caption
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.masks import EncodedMasks
-from fashion_ml.losses.diffusion import loss_shares, mask_weights, offset_noise
+from fashion_ml.losses.diffusion import loss_shares, mask_weights
+from fashion_ml.losses.noise import multires_noise, multires_sizes, offset_noise, perturbed
+from fashion_ml.losses.timesteps import logit_normal, mode_heavy, timesteps_at
 from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.runtime.seeding import generator
 
@@ -29,6 +31,16 @@ class BatchSettings:
     captions: CaptionSettings = field(default_factory=CaptionSettings)
     """Of images that bring none of their own."""
     noise_offset: float = 0.0
+    multires_noise_iterations: int = 0
+    multires_noise_discount: float = 0.3
+    ip_noise_gamma: float = 0.0
+    min_timestep: int = 0
+    max_timestep: int = 1000
+    timestep_distribution: str = "uniform"
+    """`uniform`, `logit_normal` or `mode`."""
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    mode_scale: float = 1.29
     prior_loss_weight: float = 1.0
     unmasked_weight: float = 0.0
     """Weight of what lies outside the masks."""
@@ -50,6 +62,8 @@ class Batch:
     """(B,): the sum of share * loss over a step's batches and processes is total_loss."""
     weights: torch.Tensor | None = None
     """(B, 1, h, w), each image's of mean 1: what its cells count for; None where no image has a mask."""
+    added: torch.Tensor | None = None
+    """(B, 4, h, w): what is added to the latents, where that is not the noise that is to be predicted (input perturbation)."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there."""
@@ -140,11 +154,8 @@ class StepInputs:
             seen_caption(item.caption, item.captions or settings.captions, draws["caption"], epoch=epoch) for item in items
         ]
         drawn = torch.stack([torch.randn(shape, generator=draws["latent"]) for _ in batch])
-        noise = torch.stack([torch.randn(shape, generator=draws["noise"]) for _ in batch])
-        timesteps = torch.randint(0, self._timesteps, (len(batch),), generator=draws["timestep"])
-        if settings.noise_offset > 0:
-            shift = torch.randn((len(batch), shape[0], 1, 1), generator=draws["offset"])
-            noise = offset_noise(noise, shift, settings.noise_offset)
+        noise, added = self._noise((len(batch), *shape), draws)
+        timesteps = self._timesteps_of(len(batch), draws["timestep"])
 
         own = list(range(self._process, len(batch), self._processes))
         weight = share if own else 0.0
@@ -158,7 +169,42 @@ class StepInputs:
             text=self._text_of([captions[row] for row in own]),
             share=torch.full((len(own),), weight),
             weights=self._weights(images, [(batch[row], mirrored[row]) for row in own]),
+            added=None if added is None else added[own],
         )
+
+    def _noise(
+        self, shape: tuple[int, int, int, int], draws: dict[str, torch.Generator]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What is to be predicted, and what is added to the latents where that is something else; image by image."""
+        settings = self._settings
+        noise = torch.stack([torch.randn(shape[1:], generator=draws["noise"]) for _ in range(shape[0])])
+        if settings.noise_offset > 0:
+            shift = torch.randn((*shape[:2], 1, 1), generator=draws["offset"])
+            noise = offset_noise(noise, shift, settings.noise_offset)
+        if settings.multires_noise_iterations:
+            noise = torch.stack([self._with_coarser(one, draws["multires"]) for one in noise])
+        if not settings.ip_noise_gamma:
+            return noise, None
+        more = torch.stack([torch.randn(shape[1:], generator=draws["perturbation"]) for _ in range(shape[0])])
+        return noise, perturbed(noise, more, settings.ip_noise_gamma)
+
+    def _with_coarser(self, noise: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        ratios = (torch.rand(self._settings.multires_noise_iterations, generator=draw) * 2 + 2).tolist()
+        channels, height, width = noise.shape
+        coarser = [torch.randn((channels, *size), generator=draw) for size in multires_sizes(height, width, ratios)]
+        return multires_noise(noise, coarser, self._settings.multires_noise_discount)
+
+    def _timesteps_of(self, count: int, draw: torch.Generator) -> torch.Tensor:
+        """(count,), as the settings say they are spread."""
+        settings = self._settings
+        first, end = min(settings.min_timestep, self._timesteps - 1), min(settings.max_timestep, self._timesteps)
+        if settings.timestep_distribution == "logit_normal":
+            return timesteps_at(
+                logit_normal(torch.randn(count, generator=draw), settings.logit_mean, settings.logit_std), first, end
+            )
+        if settings.timestep_distribution == "mode":
+            return timesteps_at(mode_heavy(torch.rand(count, generator=draw), settings.mode_scale), first, end)
+        return torch.randint(first, end, (count,), generator=draw)
 
     def _weights(self, images: EncodedImages, rows: Sequence[tuple[int, bool]]) -> torch.Tensor | None:
         if self._masks is None or images is not self.images:
@@ -170,4 +216,4 @@ class StepInputs:
         return torch.stack([mask_weights(whole if mask is None else mask, self._settings.unmasked_weight) for mask in found])
 
 
-_PURPOSES = ("latent", "noise", "timestep", "mirror", "caption", "offset")
+_PURPOSES = ("latent", "noise", "timestep", "mirror", "caption", "offset", "multires", "perturbation")

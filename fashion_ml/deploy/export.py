@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,14 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
             with atomic_path(output, field="--output") as target:
                 target.write_bytes(lora.read_bytes())
         else:
-            _with_base(lora, config.model.base, config.model.prediction_type, form, output)
+            _with_base(lora, config.model.base, config.model.schedule(), form, output)
             told = ", ".join(f"{name} {value}" for name, value in TextSettings(**config.text_encoding()).unusual().items())
             if told:
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
     return output
 
 
-def _with_base(lora: Path, base: str, prediction_type: str | None, form: str, output: Path) -> None:
+def _with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, output: Path) -> None:
     from diffusers import StableDiffusionPipeline
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file, save_file
@@ -69,7 +70,7 @@ def _with_base(lora: Path, base: str, prediction_type: str | None, form: str, ou
     from fashion_ml.models.single_file import original_tensors
     from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 
-    pipeline = load_pipeline(base, prediction_type=prediction_type)
+    pipeline = load_pipeline(base, **schedule)
     spec = spec_of(load_file(lora))
     # alpha equal to the rank: the true scale moves into lora_up, and readers that know no alpha are right too
     spec = spec.with_alpha_of_rank()

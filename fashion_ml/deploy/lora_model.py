@@ -20,12 +20,13 @@ def save_model(
     adapter_path: Path,
     base: str,
     text: Mapping[str, Any],
+    schedule: Mapping[str, Any],
     defaults: Mapping[str, Any],
     example: Mapping[str, Any],
 ) -> None:
     """Write the model: the LoRA file, the base by reference, signature and example.
 
-    `text` are the arguments of `TextSettings`, `defaults` the sampler's settings.
+    `text` are the arguments of `TextSettings`, `schedule` those of `load_pipeline` beside the base, `defaults` the sampler's settings.
     """
     import mlflow.diffusers
 
@@ -40,7 +41,7 @@ def save_model(
         signature=_signature(defaults),
         input_example=dict(example),
         pip_requirements=requirements(),
-        metadata={"base": base, "text": dict(text), **defaults},
+        metadata={"base": base, "text": dict(text), "schedule": dict(schedule), **defaults},
     )
     use_loader(mlflow_model, path, __name__)
 
@@ -118,7 +119,8 @@ class LoraModel:
 
             from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 
-            pipeline = load_pipeline(self._base, "cuda" if torch.cuda.is_available() else "cpu")
+            device, schedule = "cuda" if torch.cuda.is_available() else "cpu", self._facts.get("schedule", {})
+            pipeline = load_pipeline(self._base, device, **schedule)
             with quiet_libraries():
                 pipeline.load_lora_weights(str(self._adapter))
             pipeline.set_progress_bar_config(disable=True)

@@ -90,6 +90,7 @@ def _lora(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
         "adapter_path": adapter,
         "base": config.model.base,
         "text": config.text_encoding(),
+        "schedule": config.model.schedule(),
         "defaults": defaults,
         "example": {"prompt": "a red dress"},
     }

@@ -94,7 +94,8 @@ class Plan:
     @property
     def _base(self) -> str:
         other, vae = self.config.model, self.facts["vae_sha256"]
-        return f"{base_identity(other.base)} {other.prediction_type}{f' vae {vae}' if vae else ''}"
+        to_noise = "" if other.zero_terminal_snr is None else f" zero terminal snr {other.zero_terminal_snr}"
+        return f"{base_identity(other.base)} {other.prediction_type}{to_noise}{f' vae {vae}' if vae else ''}"
 
 
 def put_on(pipeline: Any, lora: Path, device: torch.device | str, precision: str) -> AppliedLora:
@@ -122,7 +123,7 @@ def plan_evaluation(
         )
     settings = settings.model_copy(update={"precision": settled(settings.precision, device)})
     config = config.model_copy(update={"evaluation": settings})
-    pipeline = load_pipeline(config.model.base, prediction_type=config.model.prediction_type)
+    pipeline = load_pipeline(config.model.base, **config.model.schedule())
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     vae_sha256 = None
     if settings.vae:

@@ -5,6 +5,8 @@ Symbols: x_t noisy latent, t timestep, abar cumulative alpha, snr = abar / (1 - 
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -20,14 +22,6 @@ def add_noise(
     """x_t = sqrt(abar) latents + sqrt(1 - abar) noise, all (B, 4, h, w). Ho et al. 2020, arXiv:2006.11239, equation 4."""
     abar = alphas_cumprod.to(timesteps.device)[timesteps].float()[:, None, None, None]
     return abar.sqrt() * latents + (1 - abar).sqrt() * noise
-
-
-def offset_noise(noise: torch.Tensor, shift: torch.Tensor, strength: float) -> torch.Tensor:
-    """Noise (B, 4, h, w) with a constant added to every channel: noise + strength * shift, shift (B, 4, 1, 1) standard normal.
-
-    Guttenberg 2023, "Diffusion with Offset Noise": lets the model learn overall brightness.
-    """
-    return noise + strength * shift
 
 
 def target_of(
@@ -76,6 +70,30 @@ def per_image_huber(
     return _weighted_mean(2 * c * squared / ((squared + c * c).sqrt() + c), weights)
 
 
+def per_image_smooth_l1(
+    prediction: torch.Tensor, target: torch.Tensor, c: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Pseudo-Huber loss divided by c, 2 (sqrt(d^2 + c^2) - c), of each image, as kohya's smooth_l1; shapes as for `per_image_huber`.
+
+    d^2 / c for d much smaller than c, 2|d| for d much larger.
+    """
+    return per_image_huber(prediction, target, c, weights) / c.float()
+
+
+def per_image_l1(prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean absolute error of each image in float32; shapes as for the squared error."""
+    return _weighted_mean((prediction.float() - target.float()).abs(), weights)
+
+
+def per_image_log_cosh(prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean of log cosh d of each image in float32; shapes as for the squared error. d^2 / 2 for small d, |d| - log 2 for large.
+
+    Saleh & Saleh 2022, arXiv:2208.04564. As |d| + log(1 + exp(-2|d|)) - log 2, which does not overflow.
+    """
+    size = (prediction.float() - target.float()).abs()
+    return _weighted_mean(size + torch.nn.functional.softplus(-2 * size) - math.log(2), weights)
+
+
 def huber_c(schedule: str, c: float, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """The Huber parameter of each timestep, (B,). Khrapov et al. 2024, arXiv:2403.16728, section 4.
 
@@ -105,6 +123,15 @@ def debiased_weight(snr_t: torch.Tensor, prediction_type: str) -> torch.Tensor:
     """
     bounded = snr_t.clamp(max=1000)
     return 1 / (bounded + 1) if prediction_type == "v_prediction" else bounded.rsqrt()
+
+
+def noise_like_weight(snr_t: torch.Tensor) -> torch.Tensor:
+    """What the loss of v-prediction counts for, (B,), to weight timesteps as noise prediction does: snr / (snr + 1), snr at most 1,000.
+
+    The error of v is the noise's times (snr + 1) / snr: Salimans & Ho 2022, arXiv:2202.00512, section 4.
+    """
+    bounded = snr_t.clamp(max=1000)
+    return bounded / (bounded + 1)
 
 
 def loss_shares(images: int, prior_images: int, prior_loss_weight: float) -> tuple[float, float]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fashion_ml.errors import InputError
+
 _LINEAR = {"timestep_spacing": "linspace"}
 """Noise levels evenly over all timesteps, as k-diffusion, and so the WebUIs, choose them; diffusers' bases say `leading` for DDIM."""
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
@@ -21,6 +23,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++_2m_sde_karras": ("DPMSolverMultistepScheduler", _LINEAR | _SDE | _KARRAS),
     "unipc": ("UniPCMultistepScheduler", _LINEAR),
 }
+_NOT_FROM_PURE_NOISE = ("heun",)
+"""Samplers whose classes in diffusers have no `rescale_betas_zero_snr`."""
 """Each sampler's class in diffusers and what it is made with beside the base's own settings: DDIM (Song et al. 2020, arXiv:2010.02502), Euler
 and Heun (Karras et al. 2022, arXiv:2206.00364), DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095), UniPC (Zhao et al. 2023, arXiv:2302.04867)."""
 
@@ -32,6 +36,12 @@ def scheduler_of(own: Any, sampler: str) -> Any:
     import diffusers
 
     name, options = SAMPLERS[sampler]
+    if own.config.get("rescale_betas_zero_snr"):
+        if sampler in _NOT_FROM_PURE_NOISE:
+            raise InputError(
+                f"evaluation.sampler: {sampler} cannot begin in pure noise, where this base's schedule ends; use euler, or ddim"
+            )
+        options = {**options, "timestep_spacing": "trailing"}
     return getattr(diffusers, name).from_config(own.config, **options)
 
 

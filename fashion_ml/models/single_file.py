@@ -65,6 +65,8 @@ def load_single_file(path: Path, prediction_type: str | None = None) -> Any:
     parts = {part: _read_part(path, part, CONFIGS / kind, header.shapes, what) for part in ("unet", "vae", "text_encoder")}
     scheduler = DDIMScheduler.from_config(json.loads((CONFIGS / kind / "scheduler" / "scheduler_config.json").read_bytes()))
     wanted = prediction_type or stated_prediction_type(shapes, header.metadata)
+    if "ztsnr" in shapes:
+        scheduler = DDIMScheduler.from_config(scheduler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing")
     if wanted:
         scheduler.register_to_config(prediction_type=wanted)
     return StableDiffusionPipeline(
@@ -234,7 +236,8 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 
 def original_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
-    """A pipeline of SD 1.x as the tensors of a single-file checkpoint, with the marker `v_pred` if it predicts v; the inverse of reading one.
+    """A pipeline of SD 1.x as the tensors of a single-file checkpoint, with the markers `v_pred` if it predicts v and `ztsnr` if its
+    schedule ends in pure noise; the inverse of reading one.
 
     ValueError for another architecture (four levels of two layers, a CLIP text encoder).
     """
@@ -253,6 +256,8 @@ def original_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
         tensors[f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}"] = tensor
     if pipeline.scheduler.config.prediction_type == "v_prediction":
         tensors["v_pred"] = torch.tensor([])
+    if pipeline.scheduler.config.get("rescale_betas_zero_snr"):
+        tensors["ztsnr"] = torch.tensor([])
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 

@@ -60,11 +60,13 @@ def load_pipeline(
     device: torch.device | str = "cpu",
     unet_dtype: torch.dtype = torch.float32,
     prediction_type: str | None = None,
+    zero_terminal_snr: bool | None = None,
 ) -> Any:
     """A `StableDiffusionPipeline` without safety checker, frozen, in evaluation mode, on `device`, with DDIM.
 
-    VAE and text encoder are float32, so that what they encode does not depend on the precision of training. InputError when the
-    base is unknown, cannot be loaded, or is no Stable Diffusion 1.x or 2.x.
+    VAE and text encoder are float32, so that what they encode does not depend on the precision of training. What the UNet predicts, and
+    whether the noise schedule ends in pure noise, are the base's own when not given. InputError when the base is unknown, cannot be loaded,
+    is no Stable Diffusion 1.x or 2.x, or its schedule ends in pure noise and it does not predict v.
     """
     from diffusers import DDIMScheduler
 
@@ -84,15 +86,39 @@ def load_pipeline(
     )
     if getattr(pipeline, "text_encoder_2", None) is not None or foreign or pipeline.unet.config.in_channels != 4:
         raise InputError(f"model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is")
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-    if prediction_type:
-        pipeline.scheduler.register_to_config(prediction_type=prediction_type)
+    pipeline.scheduler = DDIMScheduler.from_config(
+        pipeline.scheduler.config, **schedule_options(prediction_type, zero_terminal_snr)
+    )
+    _check_schedule(base, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         module.requires_grad_(False).eval()
     with quiet_libraries():
         pipeline.vae.float(), pipeline.text_encoder.float(), pipeline.unet.to(unet_dtype)
         return pipeline.to(device)
+
+
+def schedule_options(prediction_type: str | None, zero_terminal_snr: bool | None) -> dict[str, Any]:
+    """What a diffusers scheduler is made with beside a base's own settings.
+
+    Steps of a schedule that ends in pure noise begin at its end (`trailing`): Lin et al. 2023, arXiv:2305.08891, sections 3.1 and 3.3.
+    """
+    options: dict[str, Any] = {"prediction_type": prediction_type} if prediction_type else {}
+    if zero_terminal_snr is None:
+        return options
+    return (
+        options
+        | {"rescale_betas_zero_snr": zero_terminal_snr}
+        | ({"timestep_spacing": "trailing"} if zero_terminal_snr else {})
+    )
+
+
+def _check_schedule(base: str, schedule: Any) -> None:
+    if schedule.get("rescale_betas_zero_snr") and schedule.prediction_type != "v_prediction":
+        raise InputError(
+            f"model.zero_terminal_snr: {base!r} predicts noise, of which pure noise tells nothing; use it with bases that predict v "
+            "(model.prediction_type v_prediction), or set it to false"
+        )
 
 
 def _from_file_or_folder(source: str, prediction_type: str | None) -> Any:

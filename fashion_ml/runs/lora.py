@@ -128,16 +128,18 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
     from fashion_ml.models.text_encoding import check_clip_skip
     from fashion_ml.training.lora_loop import lora_spec
+    from fashion_ml.training.lora_objective import check_objective
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.precision import DTYPES
     from fashion_ml.training.step_graphs import check_graphs
 
     precision = DTYPES[config.training.mixed_precision]
     with fits_into_memory("loading the base", "training.mixed_precision", config.training.mixed_precision, "use bf16"):
-        pipeline = load_pipeline(config.model.base, accelerator.device, precision, config.model.prediction_type)
+        pipeline = load_pipeline(config.model.base, accelerator.device, precision, **config.model.schedule())
     decode_one_by_one(pipeline.vae)
     check_resolution(config.data.resolution, pipeline)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
+    check_objective(config.loss, pipeline.scheduler.config.prediction_type)
     check_optimizer(config.optimizer, accelerator.device)
     check_graphs(config, accelerator.device.type, accelerator.num_processes)
     if config.network.network_weights:

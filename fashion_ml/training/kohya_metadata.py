@@ -101,6 +101,7 @@ def kohya_metadata(
         "modelspec.resolution": f"{config.data.resolution}x{config.data.resolution}",
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "modelspec.prediction_type": "v" if v_prediction else "epsilon",
+        "ss_zero_terminal_snr": bool(pipeline.scheduler.config.get("rescale_betas_zero_snr")),
         **_network(config),
         **_steps(config, inputs, validation, step),
         **_data(config, inputs),
@@ -124,12 +125,8 @@ _NOT_HERE: dict[str, Any] = {
     "ss_face_crop_aug_range": None,
     "ss_huber_scale": 1.0,
     "ss_noise_offset_random_strength": False,
-    "ss_multires_noise_iterations": None,
-    "ss_multires_noise_discount": None,
     "ss_adaptive_noise_scale": None,
-    "ss_ip_noise_gamma": None,
     "ss_ip_noise_gamma_random_strength": False,
-    "ss_zero_terminal_snr": False,
     "ss_max_validation_steps": None,
 }
 """What is the same for every file of this trainer: kohya's switches that it does not have."""
@@ -156,6 +153,9 @@ def _network(config: LoraExperiment) -> dict[str, Any]:
         "ss_min_snr_gamma": loss.min_snr_gamma,
         "ss_debiased_estimation": loss.debiased_estimation,
         "ss_noise_offset": loss.noise_offset or None,
+        "ss_multires_noise_iterations": loss.multires_noise_iterations or None,
+        "ss_multires_noise_discount": loss.multires_noise_discount if loss.multires_noise_iterations else None,
+        "ss_ip_noise_gamma": loss.ip_noise_gamma or None,
         "ss_prior_loss_weight": loss.prior_loss_weight,
     }
 

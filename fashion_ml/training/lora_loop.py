@@ -15,16 +15,8 @@ import torch
 
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch, StepInputs
-from fashion_ml.losses.diffusion import (
-    add_noise,
-    debiased_weight,
-    huber_c,
-    min_snr_weight,
-    per_image_huber,
-    per_image_mse,
-    snr,
-    target_of,
-)
+from fashion_ml.losses.diffusion import add_noise, target_of
+from fashion_ml.losses.timesteps import weight_curve
 from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
@@ -35,6 +27,7 @@ from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.kohya_metadata import kohya_metadata
 from fashion_ml.training.lora_models import prepared_models
+from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.precision import DTYPES
@@ -230,6 +223,8 @@ class _Lora:
         distributed."""
         self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
         self._kind = pipeline.scheduler.config.prediction_type
+        points = config.loss.timestep_weights
+        self._curve = weight_curve(points, len(self._abar)).to(accelerator.device) if points else None
         self._max_norm = config.optimizer.max_grad_norm or math.inf
         self._rate = 0.0
         self._graphs: StepGraphs | None = None
@@ -258,17 +253,9 @@ class _Lora:
         device, loss, abar, kind = self.accelerator.device, self.config.loss, self._abar, self._kind
         batch = batch.to(device)
         x, eps, t, weights = batch.latents, batch.noise, batch.timesteps, batch.weights
-        prediction = self.predict(add_noise(x, eps, abar, t), t, batch.text)
-        target = target_of(kind, x, eps, abar, t)
-        if loss.loss_type == "huber":
-            losses = per_image_huber(prediction, target, huber_c(loss.huber_schedule, loss.huber_c, abar, t), weights)
-        else:
-            losses = per_image_mse(prediction, target, weights)
-        if loss.min_snr_gamma is not None:
-            losses = losses * min_snr_weight(snr(abar, t), loss.min_snr_gamma, kind)
-        if loss.debiased_estimation:
-            losses = losses * debiased_weight(snr(abar, t), kind)
-        return (losses * batch.share).sum()
+        prediction = self.predict(add_noise(x, eps if batch.added is None else batch.added, abar, t), t, batch.text)
+        losses = error_of(loss, prediction, target_of(kind, x, eps, abar, t), abar, t, weights)
+        return (weighted_by_timestep(loss, losses, abar, t, kind, self._curve) * batch.share).sum()
 
     def backward(self, batch: Batch) -> torch.Tensor:
         """Add a batch's gradients to those there are; what it adds to total_loss, 0-d, until the next batch."""

@@ -114,18 +114,30 @@ def _loss(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         reason = "prefix and suffix are around every line of a caption, in sd-scripts around all lines together"
         result.note("enable_wildcard", True, reason, in_part=True)
     kind = str(given.get("loss_type", "l2")).lower()
-    if kind in ("l2", "huber"):
+    if kind in ("l2", "l1", "huber", "smooth_l1"):
         if "loss_type" in given:
             result.settings["loss.loss_type"] = kind
     else:
-        result.note("loss_type", kind, "the losses are l2 and huber; l2 is written")
-    if kind != "huber" and defaults:
+        result.note("loss_type", kind, "the losses are l2, l1, huber and smooth_l1; l2 is written")
+    if kind not in ("huber", "smooth_l1") and defaults:
         result.settings.pop("loss.huber_c", None), result.settings.pop("loss.huber_schedule", None)
     by_v = is_true(given.get("v_parameterization"))
     if by_v or is_true(
         given.get("v2")
     ):  # a single file of version 2 says nothing of it, and this project takes it for one of 768 pixels
         result.settings["model.prediction_type"] = "v_prediction" if by_v else "epsilon"
+    if is_true(given.get("scale_v_pred_loss_like_noise_pred")) and by_v:  # counts there with v_parameterization alone
+        result.settings["loss.scale_v_pred_loss_like_noise_pred"] = True
+    if is_true(given.get("zero_terminal_snr")):
+        if by_v:
+            result.settings["model.zero_terminal_snr"] = True
+        else:
+            result.note(
+                "zero_terminal_snr", True, "pure noise tells a base that predicts noise nothing; give v_parameterization too"
+            )
+    if whole(given, "multires_noise_iterations") and whole(given, "train_batch_size") > 1:
+        reason = "each image's noise is scaled to a deviation of 1, in sd-scripts the batch's"
+        result.note("multires_noise_iterations", given["multires_noise_iterations"], reason, in_part=True)
     if "loss.min_snr_gamma" in result.settings and is_true(given.get("debiased_estimation_loss")):
         result.settings.pop("loss.debiased_estimation")
         result.note("debiased_estimation_loss", True, "weights by the timestep as min_snr_gamma does, which is kept")

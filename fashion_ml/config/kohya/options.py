@@ -60,6 +60,12 @@ SAME: dict[str, str] = {
     "min_snr_gamma": "loss.min_snr_gamma",
     "debiased_estimation_loss": "loss.debiased_estimation",
     "noise_offset": "loss.noise_offset",
+    "multires_noise_iterations": "loss.multires_noise_iterations",
+    "multires_noise_discount": "loss.multires_noise_discount",
+    "ip_noise_gamma": "loss.ip_noise_gamma",
+    "min_timestep": "loss.min_timestep",
+    "max_timestep": "loss.max_timestep",
+    "v_pred_like_loss": "loss.v_pred_like_loss",
     "prior_loss_weight": "loss.prior_loss_weight",
     "save_precision": "output.save_precision",
     "training_comment": "output.training_comment",
@@ -67,7 +73,7 @@ SAME: dict[str, str] = {
 """Options that mean what a setting means, with the same values."""
 
 NULLABLE = frozenset(
-    {"min_snr_gamma", "sample_every_n_steps", "save_every_n_epochs", "save_every_n_steps", "max_train_epochs"}
+    {"min_snr_gamma", "sample_every_n_steps", "save_every_n_epochs", "save_every_n_steps", "max_train_epochs", "max_timestep"}
 ) | {*("max_train_steps", "clip_skip", "max_token_length", "network_dim", "seed", "network_dropout", "validate_every_n_steps")}
 """Of these the value 0 means that they are not given."""
 
@@ -86,6 +92,8 @@ CONVERTED: dict[str, str] = {
     "loss_type": "loss.loss_type",
     "v2": "model.prediction_type",
     "v_parameterization": "model.prediction_type",
+    "zero_terminal_snr": "model.zero_terminal_snr",
+    "scale_v_pred_loss_like_noise_pred": "loss.scale_v_pred_loss_like_noise_pred",
     "save_last_n_epochs": "training.save_last_n",
     "save_last_n_steps": "training.save_last_n",
     "save_n_epoch_ratio": "training.save_every_n_epochs",
@@ -132,7 +140,6 @@ NOT_NEEDED: dict[str, str] = {name: reason for reason, names in _WORDS.items() f
     "save_last_n_steps_state": "not needed: one state is kept, the last",
     "output_config": "not needed: every run has its config.yaml",
     "debug_dataset": "`fashion-ml data DIR` shows what a data set holds",
-    "multires_noise_discount": "counts with multires_noise_iterations alone",
     "token_warmup_min": "counts with token_warmup_step alone",
     "lr_decay_steps": "counts with the warmup_stable_decay schedule alone",
     "lr_scheduler_timescale": "counts with the inverse_sqrt schedule alone",
@@ -187,15 +194,8 @@ NO_EQUAL: dict[str, str] = {
     "full_fp16": "LoRA weights stay float32, which is what mixed_precision alone does",
     "full_bf16": "LoRA weights stay float32, which is what mixed_precision alone does",
     "fp8_base": "the base is held in the precision of training.mixed_precision",
-    "multires_noise_iterations": "noise is that of the schedule, with loss.noise_offset",
     "adaptive_noise_scale": "loss.noise_offset is the same for all images",
-    "ip_noise_gamma": "inputs are not perturbed",
-    "zero_terminal_snr": "the noise schedule is the base's",
-    "min_timestep": "timesteps are drawn from all of them",
-    "max_timestep": "timesteps are drawn from all of them",
     "huber_scale": "the Huber parameter is not scaled",
-    "scale_v_pred_loss_like_noise_pred": "losses of v-prediction are weighted by min_snr_gamma or debiased_estimation alone",
-    "v_pred_like_loss": "losses of v-prediction are weighted by min_snr_gamma or debiased_estimation alone",
     "max_validation_steps": "all held-out images are measured",
     "sample_at_first": "the first samples are made after training.sample_every steps",
     "sample_every_n_epochs": "samples are made by steps; give training.sample_every",
@@ -212,7 +212,6 @@ NO_EQUAL: dict[str, str] = {
 """Options that change what is learnt and have no equal here, and why."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "max_timestep": (1000, "1000"),
     "huber_scale": (1, 1.0, "1", "1.0"),
     "save_model_as": ("safetensors",),
     "dataset_repeats": (1, "1"),

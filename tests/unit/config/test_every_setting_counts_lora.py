@@ -198,6 +198,7 @@ def is_channels_last(lora: Lora) -> Any:
 LONG = {"training.max_train_steps": 13}
 BUCKETS = {"data.enable_bucket": True, "data.resolution": 64, "training.max_train_steps": 1}
 HELD = {"data.validation_split": 0.5}
+PREDICTS_V = {"model.prediction_type": "v_prediction"}
 LORA: dict[str, Setting] = {
     "data.train_data_dir": Setting("PRIOR", weights),
     "data.reg_data_dir": Setting("PRIOR", weights),
@@ -222,6 +223,7 @@ LORA: dict[str, Setting] = {
     "data.validation_split": Setting(0.26, validations),
     "data.validation_seed": Setting(202, validations, HELD),
     "model.clip_skip": Setting(2, weights),
+    "model.zero_terminal_snr": Setting(True, weights, PREDICTS_V),
     **caption_settings(weights),
     "network.rank": Setting(28, shapes),
     "network.alpha": Setting(1.5, weights),
@@ -267,6 +269,18 @@ LORA: dict[str, Setting] = {
     "loss.min_snr_gamma": Setting(0.33, weights),
     "loss.debiased_estimation": Setting(True, weights),
     "loss.noise_offset": Setting(0.06, weights),
+    "loss.multires_noise_iterations": Setting(26, weights),
+    "loss.multires_noise_discount": Setting(0.75, weights, {"loss.multires_noise_iterations": 3}),
+    "loss.ip_noise_gamma": Setting(0.11, weights),
+    "loss.scale_v_pred_loss_like_noise_pred": Setting(True, weights, PREDICTS_V),
+    "loss.v_pred_like_loss": Setting(0.9, weights),
+    "loss.timestep_weights": Setting(((0, 0.0), (900, 3.0)), weights),
+    "loss.min_timestep": Setting(700, weights),
+    "loss.max_timestep": Setting(300, weights),
+    "loss.timestep_distribution": Setting("logit_normal", weights),
+    "loss.logit_mean": Setting(-1.25, weights, {"loss.timestep_distribution": "logit_normal"}),
+    "loss.logit_std": Setting(0.45, weights, {"loss.timestep_distribution": "logit_normal"}),
+    "loss.mode_scale": Setting(-0.65, weights, {"loss.timestep_distribution": "mode"}),
     "loss.unmasked_weight": Setting(0.15, weights, {"data.masks": "garment"}),
     "loss.prior_loss_weight": Setting(0.8, weights, {"data.reg_data_dir": "PRIOR"}),
     "output.output_name": Setting("other", files),

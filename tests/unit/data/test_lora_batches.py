@@ -56,11 +56,12 @@ def inputs(process: int = 0, processes: int = 1, *, prior: Sequence[int] = (), s
 def test_the_rows_of_two_processes_are_those_of_one_with_the_same_global_batch(step: int):
     """Every row once: row r goes to process r modulo 2, with the noise, timestep and caption that it has in one process."""
     settings = {"flip_aug": True, "noise_offset": 0.1, "captions": CaptionSettings(caption_dropout_rate=0.3), "prior": [1, 2]}
+    settings |= {"multires_noise_iterations": 3, "ip_noise_gamma": 0.1, "timestep_distribution": "logit_normal"}
     whole = list(inputs(**settings).batches(step))  # type: ignore[arg-type]
     parts = [list(inputs(process, 2, **settings).batches(step)) for process in (0, 1)]  # type: ignore[arg-type]
     for one, *shared in zip(whole, *parts, strict=True):
         count = len(one.share)
-        for name in ("latents", "noise", "timesteps", "text", "share"):
+        for name in ("latents", "noise", "added", "timesteps", "text", "share"):
             joined = [getattr(shared[row % 2], name)[row // 2] for row in range(count)]
             assert torch.equal(torch.stack(joined), getattr(one, name)), name
         assert sum(part.share.sum().item() for part in shared) == pytest.approx(one.share.sum().item())
@@ -103,6 +104,47 @@ def test_timesteps_are_drawn_over_all_of_them():
     found = torch.cat([batch.timesteps for step in range(1, 200) for batch in inputs().batches(step)])
     assert found.min() < 25
     assert 975 <= found.max() < 1000
+
+
+def drawn(**settings: object) -> torch.Tensor:
+    return torch.cat([batch.timesteps for step in range(1, 400) for batch in inputs(**settings).batches(step)]).float()  # type: ignore[arg-type]
+
+
+def test_timesteps_are_drawn_between_their_ends_and_as_they_are_said_to_be_spread():
+    """A logit-normal of mean 1 has its median at sigmoid(1) = 0.731 of the range, one of mean -1 at 0.269."""
+    ends = {"min_timestep": 200, "max_timestep": 600}
+    assert (drawn(**ends).min(), drawn(**ends).max()) == (200, 599)
+    for mean, median in ((1.0, 0.731), (-1.0, 0.269)):
+        found = drawn(**ends, timestep_distribution="logit_normal", logit_mean=mean)
+        assert found.min() >= 200
+        assert found.max() < 600
+        assert found.median() == pytest.approx(200 + 400 * median, abs=12)
+    middle = (drawn(timestep_distribution="mode", mode_scale=1.29) - 500).abs() < 250
+    assert middle.float().mean() > 0.55
+
+
+def test_perturbed_images_get_more_noise_than_they_are_to_lose():
+    """added = noise + 0.5 * more, with a deviation of sqrt(1 + 0.25) = 1.118"""
+    found = [batch for step in range(1, 200) for batch in inputs(ip_noise_gamma=0.5).batches(step)]
+    plain = [batch for step in range(1, 200) for batch in inputs().batches(step)]
+    assert all(torch.equal(one.noise, other.noise) and other.added is None for one, other in zip(found, plain, strict=True))
+    added, noise = torch.cat([one.added for one in found]), torch.cat([one.noise for one in found])  # type: ignore[misc]
+    assert added.std().item() == pytest.approx(1.118, abs=0.02)
+    assert (added - noise).std().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_coarser_noise_moves_the_whole_of_an_image_and_keeps_its_deviation():
+    """Of images of 2 x 2 cells the coarser levels are constants: means of channels scatter more, the deviation of an image stays 1."""
+    found = torch.cat(
+        [
+            one.noise
+            for step in range(1, 200)
+            for one in inputs(multires_noise_iterations=4, multires_noise_discount=0.9).batches(step)
+        ]
+    )
+    plain = torch.cat([one.noise for step in range(1, 200) for one in inputs().batches(step)])
+    assert found.std(dim=(1, 2, 3)).sub(1).abs().max() < 1e-5
+    assert found.mean((2, 3)).std() > 1.3 * plain.mean((2, 3)).std()
 
 
 class Halves:

@@ -20,6 +20,17 @@ SAMPLER = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height
 PROMPT = "a (red:1.3) dress"
 
 
+def test_what_the_base_was_said_to_predict_counts_where_it_is_served(tmp_path: Path):
+    write_images(tmp_path / "images")
+    config = experiment(tmp_path / "images", model={"prediction_type": "v_prediction", "zero_terminal_snr": True})
+    path = train(config, tmp_path / "out").result.path
+    pipeline = load_pipeline("embedded", prediction_type="v_prediction", zero_terminal_snr=True)
+    pipeline.load_lora_weights(str(path))
+    wanted = np.asarray(pipeline(prompt=PROMPT, generator=torch.Generator().manual_seed(0), **SAMPLER).images[0])
+    assert np.array_equal(served(path, {"schedule": config.model.schedule()}), wanted)
+    assert not np.array_equal(served(path, {}), wanted)
+
+
 def served(path: Path, facts: dict[str, Any]) -> np.ndarray[Any, Any]:
     (made,) = LoraModel("embedded", path, {"base": "embedded", **SAMPLER, **facts}).predict(pd.DataFrame({"prompt": [PROMPT]}))
     return np.asarray(Image.open(io.BytesIO(made)))

@@ -12,9 +12,12 @@ from fashion_ml.losses.diffusion import (
     loss_shares,
     mask_weights,
     min_snr_weight,
-    offset_noise,
+    noise_like_weight,
     per_image_huber,
+    per_image_l1,
+    per_image_log_cosh,
     per_image_mse,
+    per_image_smooth_l1,
     snr,
     target_of,
 )
@@ -128,14 +131,6 @@ def test_prior_preservation_by_hand():
     assert loss_shares(4, 0, 1.0) == (0.25, 0.0)
 
 
-def test_offset_noise_moves_whole_channels():
-    """noise 1, shift 2 in one channel, strength 0.1: 1.2 there and 1 elsewhere"""
-    shift = torch.tensor([2.0, 0, 0, 0]).view(1, 4, 1, 1)
-    result = offset_noise(torch.ones(1, 4, 3, 3), shift, 0.1)
-    torch.testing.assert_close(result[0, :, 0, 0], torch.tensor([1.2, 1, 1, 1]))
-    assert (result[0, 0] == result[0, 0, 0, 0]).all()
-
-
 def test_cells_outside_a_mask_count_what_they_are_said_to_and_images_count_alike():
     """Errors 1, 2, 3, 4 on four cells, the mask on the first. Alone: 1. With 0.25 outside: weights 1, .25, .25, .25 of mean .4375, so
     (1 + .25 (4 + 9 + 16)) / 4 / .4375 = 8.25 / 1.75."""
@@ -152,3 +147,49 @@ def test_huber_weighs_cells_as_the_squared_error_does():
     weights = mask_weights(torch.tensor([[1.0, 0], [0.5, 0]]), 0.1).expand(2, 1, 2, 2)
     found = per_image_huber(errors, torch.zeros_like(errors), c, weights)  # far below c it is the square
     torch.testing.assert_close(found, per_image_mse(errors, torch.zeros_like(errors), weights), rtol=1e-4, atol=0)
+
+
+def test_absolute_error_averages_each_image():
+    """errors 1, -3 and 0, 0 of two images of two numbers: 2 and 0"""
+    prediction = torch.tensor([[1.0, -3.0], [0.0, 0.0]]).view(2, 1, 1, 2)
+    assert per_image_l1(prediction, torch.zeros_like(prediction)).tolist() == [2.0, 0.0]
+
+
+def test_smooth_l1_is_pseudo_huber_over_its_parameter():
+    """d 3, c 4: 2 (5 - 4) = 2, of which huber is 4 times as much"""
+    prediction, c = torch.full((1, 1, 1, 1), 3.0), torch.tensor([4.0])
+    assert per_image_smooth_l1(prediction, torch.zeros_like(prediction), c).item() == pytest.approx(2.0, abs=1e-6)
+    assert per_image_huber(prediction, torch.zeros_like(prediction), c).item() == pytest.approx(8.0, abs=1e-6)
+
+
+def test_log_cosh_is_half_the_square_of_small_errors_and_the_size_of_large_ones():
+    """log cosh 1 = 0.433781; 0.01 gives 0.00005; 200 gives 200 - log 2, where cosh itself overflows"""
+    errors = torch.tensor([1.0, 0.01, 200.0]).view(3, 1, 1, 1)
+    result = per_image_log_cosh(errors, torch.zeros_like(errors))
+    torch.testing.assert_close(result, torch.tensor([0.4337808, 0.00005, 199.3068528]), atol=2e-8, rtol=1e-5)
+
+
+def test_masks_weight_every_error():
+    """errors 2 and 4, of which the mask counts the first twice and the second not at all"""
+    prediction, weights = torch.tensor([2.0, 4.0]).view(1, 1, 1, 2), torch.tensor([2.0, 0.0]).view(1, 1, 1, 2)
+    target, c = torch.zeros_like(prediction), torch.tensor([0.5])
+    assert per_image_l1(prediction, target, weights).item() == 2.0
+    for loss in (per_image_log_cosh, lambda *given: per_image_smooth_l1(*given[:2], c, *given[2:])):
+        assert loss(prediction, target, weights).item() == pytest.approx(loss(prediction[..., :1], target[..., :1]).item())
+
+
+def test_the_loss_of_v_scaled_like_noise_is_the_loss_of_noise():
+    """v and noise predicted from one x_0 estimate: error of v = error of noise * (snr + 1) / snr"""
+    x, noise, wrong = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
+    timesteps = torch.tensor([0, 1, 2])
+    root, rest = ABAR.sqrt().view(3, 1, 1, 1), (1 - ABAR).sqrt().view(3, 1, 1, 1)
+    noisy = add_noise(x, noise, ABAR, timesteps)
+    estimate = (noisy - rest * wrong) / root  # the image that a predicted noise means, and the velocity that it means
+    by_v = per_image_mse(root * wrong - rest * estimate, target_of("v_prediction", x, noise, ABAR, timesteps))
+    torch.testing.assert_close(
+        by_v * noise_like_weight(snr(ABAR, timesteps)), per_image_mse(wrong, noise), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_weight_stays_finite_without_noise():
+    assert noise_like_weight(torch.tensor([float("inf")])).item() == pytest.approx(1000 / 1001)

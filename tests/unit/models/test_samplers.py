@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import get_args
 
@@ -11,6 +12,7 @@ import torch
 
 from fashion_ml.config import Evaluation
 from fashion_ml.config.base import Sampler
+from fashion_ml.errors import InputError
 from fashion_ml.models.samplers import SAMPLERS, sampled_by, scheduler_of
 from fashion_ml.models.stable_diffusion import load_pipeline
 
@@ -33,6 +35,26 @@ def test_the_names_of_webuis_are_understood(said: str, meant: str):
 
 def test_ddim_is_the_bases_own_scheduler_as_it_is(own: object):
     assert scheduler_of(own, "ddim") is own
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "heun"])
+def test_samplers_begin_in_pure_noise_where_the_schedule_ends_there(sampler: str):
+    """At the last of 1,000 timesteps, with at least a thousand times as much noise as image; and a step from there is finite."""
+    own = load_pipeline("embedded", prediction_type="v_prediction", zero_terminal_snr=True).scheduler
+    scheduler = scheduler_of(own, sampler)
+    scheduler.set_timesteps(5)
+    assert scheduler.timesteps[0] == 999
+    assert scheduler.alphas_cumprod[-1] < 1e-6
+    noise, draw = torch.randn(1, 4, 8, 8), torch.Generator().manual_seed(0)
+    more = {"generator": draw} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    sample = scheduler.scale_model_input(noise * scheduler.init_noise_sigma, scheduler.timesteps[0])
+    assert scheduler.step(noise, scheduler.timesteps[0], sample, **more).prev_sample.isfinite().all()
+
+
+def test_heun_says_that_it_cannot_begin_there():
+    own = load_pipeline("embedded", prediction_type="v_prediction", zero_terminal_snr=True).scheduler
+    with pytest.raises(InputError, match=r"evaluation\.sampler: heun cannot begin in pure noise"):
+        scheduler_of(own, "heun")
 
 
 def levels(own: object) -> np.ndarray:

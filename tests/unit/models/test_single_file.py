@@ -74,6 +74,19 @@ def test_a_pipeline_that_predicts_v_says_so_in_its_single_file(small: Any, tmp_p
     assert load_single_file(tmp_path / "v.safetensors").scheduler.config.prediction_type == "v_prediction"
 
 
+def test_a_schedule_that_ends_in_pure_noise_goes_through_a_single_file(small: Any, tmp_path: Path):
+    """Its marker is `ztsnr`, as NoobAI's files have it; the last abar is 0, as diffusers' own rescaling gives it."""
+    before = small.scheduler
+    small.scheduler = DDIMScheduler.from_config(before.config, rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    try:
+        save_file(original_tensors(small), tmp_path / "z.safetensors")
+    finally:
+        small.scheduler = before
+    found = load_single_file(tmp_path / "z.safetensors").scheduler
+    assert found.alphas_cumprod[-1] == 0
+    assert (found.config.prediction_type, found.config.timestep_spacing) == ("v_prediction", "trailing")
+
+
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
 def test_the_tokenizer_gives_the_ids_of_openai_clip(kind: str):
     texts = ["a red striped dress", 'Café, naïve — 12 pleats & "zarya" style?', "", "a " * 200, "衣服 🧥 <lora:x:1>"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from PIL import Image
 
 from fashion_ml.errors import InputError
@@ -51,6 +52,18 @@ def test_everything_is_frozen_float32_and_in_evaluation_mode(pipeline):  # type:
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         assert not module.training
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in module.parameters())
+
+
+def test_a_schedule_ends_in_pure_noise_where_that_is_asked_for_and_the_base_predicts_v(pipeline):  # type: ignore[no-untyped-def]
+    """The abars equal those of diffusers' rescaled DDPM, a second class of it; steps begin at the last timestep."""
+    found = load_pipeline("embedded", prediction_type="v_prediction", zero_terminal_snr=True).scheduler
+    other = DDPMScheduler.from_config(pipeline.scheduler.config, rescale_betas_zero_snr=True)
+    torch.testing.assert_close(found.alphas_cumprod, other.alphas_cumprod)
+    assert found.alphas_cumprod[-1] == 0 != pipeline.scheduler.alphas_cumprod[-1]
+    found.set_timesteps(4)
+    assert found.timesteps[0] == 999
+    with pytest.raises(InputError, match=r"model\.zero_terminal_snr: 'embedded' predicts noise"):
+        load_pipeline("embedded", zero_terminal_snr=True)
 
 
 def test_latents_are_unscaled_moments(pipeline):  # type: ignore[no-untyped-def]

@@ -56,7 +56,7 @@ def train(
 ) -> Trained:
     """Train as a run does, without MLflow; `others` are hooks beside that of the rows."""
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
-    pipeline = load_pipeline("embedded")
+    pipeline = load_pipeline("embedded", **config.model.schedule())
     sources = read_sources(config)
     config = with_steps(config, pipeline, sources.items, accelerator.num_processes)
     inputs, validation = prepare_inputs(config, pipeline, sources.items, sources.prior, accelerator)
