@@ -231,7 +231,7 @@ def _opened(
         "algorithm": algorithm,
         "base_model": about.base_model,
         "data_digest": about.digest,
-        RECIPE: recipe_id(recipe_of(type(config), flat(config), about.digest)),
+        RECIPE: recipe_id(type(config), recipe_of(type(config), flat(config), about.digest)),
     }
     going_on = earlier if earlier and earlier.run_id else None  # a folder without a run becomes that of a new one
     if config.tracking.offline:

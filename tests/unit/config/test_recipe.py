@@ -46,13 +46,31 @@ def test_seed_places_names_and_measuring_are_no_part_of_it(changes: dict[str, ob
     ],
 )
 def test_what_is_learnt_and_for_how_long_is_part_of_it(changes: dict[str, object]):
-    assert recipe_id(recipe(**changes)) != recipe_id(recipe())
+    assert recipe_id(LoraExperiment, recipe(**changes)) != recipe_id(LoraExperiment, recipe())
 
 
 def test_other_data_are_another_recipe_and_a_stargan_has_one_too():
     config = load_experiment(default_experiment("experiments/stargan/embedded.yaml"), {}, StarganExperiment)
     first, other = (recipe_of(StarganExperiment, flat(config), digest) for digest in ("a", "b"))
-    assert recipe_id(first) != recipe_id(other)
+    assert recipe_id(StarganExperiment, first) != recipe_id(StarganExperiment, other)
     assert "training.epochs" in first
     assert "training.seed" not in first
-    assert len(recipe_id(first)) == 12
+    assert len(recipe_id(StarganExperiment, first)) == 12
+
+
+def test_a_run_of_an_earlier_version_that_had_fewer_settings_is_of_the_same_recipe():
+    """What it lacks has its default; a value that is no default is missed."""
+    config = load_config({"model.base": "embedded", "data.train_data_dir": "embedded", "network.rank": 8})
+    logged = {name: str(value) for name, value in flat(config).items()}
+    now = recipe_of(LoraExperiment, logged, "digest")
+    for name in ("loss.noise_offset", "optimizer.lr_scheduler", "network.use_dora", "data.flip_aug"):
+        before = recipe_of(LoraExperiment, {key: value for key, value in logged.items() if key != name}, "digest")
+        assert before == now
+    assert recipe_of(LoraExperiment, {key: value for key, value in logged.items() if key != "network.rank"}, "digest") != now
+
+
+def test_the_digits_of_a_recipe_stay_when_a_later_version_has_more_settings():
+    """They are made of what is no default, so of a recipe that lacks a setting they are the same."""
+    now = recipe(network__rank=8)
+    before = {name: value for name, value in now.items() if name != "loss.noise_offset"}
+    assert recipe_id(LoraExperiment, before) == recipe_id(LoraExperiment, now)

@@ -45,7 +45,7 @@ class Store:
         """A training whose LoRA has this weighted_total_loss where the base has 0.5."""
         given = {"model.base": "embedded", "data.train_data_dir": "embedded", "network.rank": rank, "training.seed": seed}
         settings = flat(load_config({**given, "training.max_train_steps": STEPS}))
-        recipe = recipe_id(recipe_of(LoraExperiment, settings, "data"))
+        recipe = recipe_id(LoraExperiment, recipe_of(LoraExperiment, settings, "data"))
         tags = {"kind": "train_lora", "data_digest": "data", RECIPE: recipe, "eval.fingerprint": f"f{sha}"}
         tags |= {"trial": "0", "sweep": sweep} if sweep else {}
         training = self.client.create_run(self.experiment, tags=tags).info.run_id
