@@ -22,6 +22,9 @@ KEYS: dict[str, Any] = {
     "context_settings": SETTINGS,
     "add_completion": False,
 }
+Retry = Annotated[
+    bool, typer.Option("--retry-failed", help="Train once more what failed, with its settings, from where it had come to.")
+]
 Json = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write the reported facts to FILE.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Any setting, by its path in the file; may be repeated.")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
+from fashion_ml.cli.options import Json, Retry, check_json, option, say, table, whole, write_json
 
 Spec = Annotated[Path, typer.Argument(metavar="FILE", help="Suite YAML, such as suites/lora_rank.yaml.")]
 Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/suites.")]
@@ -22,6 +22,7 @@ def suite(
     ] = "",
     storage: Storage = "",
     launcher: Annotated[str, option("--launcher", help="local, or ray: workers on the Ray cluster of RAY_ADDRESS.")] = "local",
+    retry_failed: Retry = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
     json: Json = "",
 ) -> None:
@@ -42,7 +43,7 @@ def suite(
     from fashion_ml.sweep.suite import run_suite
     from fashion_ml.sweep.suite_study import trainings_of
 
-    outcome = run_suite(loaded, experiments, path, url, workers=count, launcher=launcher)
+    outcome = run_suite(loaded, experiments, path, url, workers=count, launcher=launcher, again=retry_failed)
     facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
     counts = {"complete": outcome.complete, "failed": outcome.failed, "left": outcome.left}
     write_json(json, {**facts, **counts})
@@ -53,7 +54,9 @@ def suite(
     say(f"Run       {outcome.run_id}")
     say(f"Trainings {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
     if outcome.failed:
-        say(f"          each is its run's tag error, and in {outcome.folder / 'trainings'}")
+        say(
+            f"          each is its run's tag error, and in {outcome.folder / 'trainings'}; --retry-failed trains them once more"
+        )
     if not comparable and not outcome.left:
         why = "no recipe but the baseline" if loaded.against() in there else f"no training of the baseline {loaded.against()}"
         say(f"Nothing can be compared: {why} was measured")

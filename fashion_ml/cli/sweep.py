@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
+from fashion_ml.cli.options import Json, Retry, check_json, option, say, table, whole, write_json
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Sweep YAML, such as sweeps/lora_rank_lr.yaml.")]
 Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/sweeps.")]
@@ -28,6 +28,7 @@ def sweep(
     storage: Storage = "",
     launcher: Annotated[str, option("--launcher", help="local, or ray: workers on the Ray cluster of RAY_ADDRESS.")] = "local",
     quick: Quick = False,
+    retry_failed: Retry = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
     json: Json = "",
 ) -> None:
@@ -60,7 +61,7 @@ def sweep(
         return
     from fashion_ml.sweep.launch import run_sweep
 
-    outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher)
+    outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher, again=retry_failed)
     from fashion_ml.sweep.launch import best_trials
 
     write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)})
@@ -84,7 +85,7 @@ def _say_outcome(spec: Any, outcome: Any, counts: dict[str, int], best: list[dic
     for reason in outcome.errors:
         say(f"Failed    {reason}")
     if outcome.failed:
-        say(f"          each is its run's tag error, and in {outcome.folder / 'trials'}")
+        say(f"          each is its run's tag error, and in {outcome.folder / 'trials'}; --retry-failed trains them once more")
 
 
 def sweep_worker(

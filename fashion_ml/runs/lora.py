@@ -180,7 +180,7 @@ def _train(
     resume: bool,
 ) -> TrainedLora:
     from fashion_ml.training.lora_loop import Hooks, train_lora
-    from fashion_ml.training.train_state import STATE, state_step
+    from fashion_ml.training.resume_point import STATE, state_step
 
     keep_summary(inputs.summary, inputs.items, folder, run)
     after = state_step(folder / STATE) if resume else 0

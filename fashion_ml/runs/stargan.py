@@ -181,8 +181,8 @@ def _train(
     *,
     resume: bool,
 ) -> TrainedStargan:
+    from fashion_ml.training.resume_point import STATE, state_step
     from fashion_ml.training.stargan_loop import GanHooks, train_stargan
-    from fashion_ml.training.train_state import STATE, state_step
 
     after = state_step(folder / STATE) // inputs.steps_per_epoch if resume else 0
     with measurements(run, config, folder, after=after, too_large=_out_of_memory(config)) as write:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,18 @@ from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
-from fashion_ml.sweep.study import ERROR, hidden, open_planned, plan_of, queue, queue_again, run_of, set_run, trials_of
+from fashion_ml.sweep.study import (
+    ERROR,
+    hidden,
+    open_planned,
+    plan_of,
+    queue,
+    queue_again,
+    retry_failed,
+    run_of,
+    set_run,
+    trials_of,
+)
 from fashion_ml.sweep.worker import write_base
 
 if TYPE_CHECKING:
@@ -48,12 +59,19 @@ class Outcome:
 
 
 def run_sweep(
-    spec: SweepSpec, base: Any, spec_path: Path, url: str, *, workers: int | None = None, launcher: str = "local"
+    spec: SweepSpec,
+    base: Any,
+    spec_path: Path,
+    url: str,
+    *,
+    workers: int | None = None,
+    launcher: str = "local",
+    again: bool = False,
 ) -> Outcome:
     """Begin the study or go on with it, run what remains of its trials, and log its run; `workers` is one for each GPU by default.
 
-    `launcher` is `local`, or `ray` for the GPUs of a Ray cluster. With 0 workers the trials are only queued, for workers elsewhere.
-    InputError for what a user can mend.
+    `launcher` is `local`, or `ray` for the GPUs of a Ray cluster. With 0 workers the trials are only queued, for workers elsewhere. With
+    `again` those that failed are run once more. InputError for what a user can mend.
     """
     team = team_for(spec, base, spec_path, url, workers, launcher)
     plan = plan_of(spec, base)
@@ -61,6 +79,8 @@ def run_sweep(
     with begun(spec, study, base.tracking.experiment) as run:
         total = queue(study, plan.slots)
         queue_again(study, 4 * spec.heartbeat_seconds)
+        if again:
+            say_retried(retry_failed(study), "trials")
         write_base(base, study_folder(spec))
         say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}")
         if team:
@@ -86,7 +106,8 @@ def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | No
 
 @contextmanager
 def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedRun]:
-    """The run of a study, begun or gone on with, around what is done with it."""
+    """The run of a study, begun or gone on with, around what is done with it; when that is stopped no run of a dead process stays open."""
+    from fashion_ml.tracking.queries import close_dead_runs
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
@@ -100,7 +121,17 @@ def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedR
         params = {f"{spec.kind}.{key}": value for key, value in flat(shown).items() if not key.startswith("recipes.")}
         run.log_params({**params, **{f"versions.{name}": found for name, found in installed_versions().items()}})
         run.log_text(to_yaml(shown), f"{spec.kind}.yaml")
-        yield run
+        try:
+            yield run
+        except BaseException:
+            with suppress(Exception):  # what ended the study is the one to show
+                close_dead_runs([run.experiment_id])  # of a training that had a run and had not begun
+            raise
+
+
+def say_retried(number: int, what: str) -> None:
+    """Say how many trials or trainings, `what`, that had failed are queued again."""
+    say(f"{number} {what} that failed are queued again" if number else f"No {what} have failed: nothing to try again")
 
 
 def ended(study: optuna.Study, run: TrackedRun, folder: Path) -> Outcome:

@@ -39,6 +39,7 @@ class LocalWorkers:
         self._gpus = visible_gpus()
         self.size = (len(self._gpus) or 1) if size is None else size
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._logged: dict[int, int] = {}
 
     def start(self, number: int) -> None:
         """As the protocol says."""
@@ -48,6 +49,7 @@ class LocalWorkers:
         else:
             own["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // self.size, 1))
         with self._log(number).open("ab") as log:
+            self._logged[number] = log.tell()  # what is before it was said by an earlier one
             self._processes[number] = subprocess.Popen(
                 worker_command(self._kind, self._spec, number, self._deadline),
                 env={**os.environ, **own},
@@ -63,7 +65,8 @@ class LocalWorkers:
 
     def why(self, number: int, code: int) -> str:
         """As the protocol says."""
-        lines = self._log(number).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = self._log(number).read_bytes()[self._logged.get(number, 0) :]
+        lines = said.decode(errors="replace").strip().splitlines()
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return errors[-1] if errors else f"worker {number} ended with {code}; see {self._log(number)}"
 

@@ -5,6 +5,7 @@ A version that has moved any of it fails tests/unit/sweep/test_optuna_private.py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +54,26 @@ def withdraw(study: optuna.Study, trial: optuna.trial.FrozenTrial, mark: str) ->
         study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
 
 
-def queued_again(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
-    """A waiting trial with another one's user attributes and settings: those that had been drawn, and those that were queued for it."""
+def made_again(
+    trial: optuna.trial.FrozenTrial,
+    *,
+    without: str = "",
+    changed: Mapping[str, Any] | None = None,
+    failed: Mapping[str, Any] | None = None,
+) -> optuna.trial.FrozenTrial:
+    """A waiting trial with another one's user attributes and settings: those that had been drawn, and those that were queued for it.
+
+    `without` is an attribute that it does not take over, `changed` are others that it has; with `failed`, attributes too, it has failed
+    instead of waiting.
+    """
     import optuna
 
+    states = optuna.trial.TrialState
+    attributes = {key: value for key, value in trial.user_attrs.items() if key != without}
     return optuna.create_trial(
-        state=optuna.trial.TrialState.WAITING,
+        state=states.FAIL if failed else states.WAITING,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs=trial.user_attrs,
+        user_attrs={**attributes, **(changed or {}), **(failed or {})},
         system_attrs={key: value for key, value in trial.system_attrs.items() if key == "fixed_params"},
     )

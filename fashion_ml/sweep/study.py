@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from fashion_ml.config.sweep import Pruner
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
-from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, take_one_by_one, withdraw
+from fashion_ml.sweep.optuna_private import has_heartbeat, made_again, take_one_by_one, withdraw
 from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
 from fashion_ml.sweep.same_study import difference, noted
 from fashion_ml.sweep.space import grid
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
 """User attributes: the trial's place among those that were asked for, which its retries keep; why its settings do not work; that another
 trial of the slot counts."""
-_SHARED, _RUN = "shared", "mlflow_run_id"
+PROGRESS = "progress"
+"""User attribute: how far the trainings of the trial had come when it took them up."""
+_SHARED, _RUN, _TRIED_AGAIN = "shared", "mlflow_run_id", "tried_again"
 _RETRIES = 20
+"""So often in a row a trial may be cut off where it was taken up."""
 
 
 def dashboards() -> list[str]:
@@ -247,8 +251,8 @@ def is_slot_owner(study: optuna.Study, trial: optuna.Trial) -> bool:
 def queue_again(study: optuna.Study, grace_seconds: float) -> None:
     """Queue the slots again whose trials were cut off: workers that died, were stopped, or lost the tracking store.
 
-    A trial that failed by its settings (ERROR) is left as it is, and so is one that was cut off twenty times. The new trial has the old one's
-    settings, as far as they had been drawn, and its runs.
+    A trial that failed (ERROR) is left as it is, and one that was cut off more than twenty times in a row without getting any further fails
+    with that as its reason. The new trial has the old one's settings, as far as they had been drawn, and its runs.
     """
     import optuna
 
@@ -262,9 +266,30 @@ def queue_again(study: optuna.Study, grace_seconds: float) -> None:
                 study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
     for trials in by_slot(study).values():
         last = trials[-1]
-        if any(trial.state != states.FAIL for trial in trials) or ERROR in last.user_attrs or len(trials) > _RETRIES:
+        if any(trial.state != states.FAIL for trial in trials) or ERROR in last.user_attrs:
             continue
-        study.add_trial(queued_again(last))
+        cuts = len(list(next(itertools.groupby(reversed(trials), _came_to))[1]))
+        if cuts > _RETRIES:
+            why = f"cut off {cuts} times without getting any further, by the end of its worker, of its machine or of the tracking store"
+            study.add_trial(made_again(last, failed={ERROR: why}))
+        else:
+            study.add_trial(made_again(last))
+
+
+def _came_to(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:
+    return trial.user_attrs.get(PROGRESS), trial.user_attrs.get(_TRIED_AGAIN)
+
+
+def retry_failed(study: optuna.Study) -> int:
+    """Queue the slots again that failed, with their settings and runs, and return how many; the old trials keep their reasons."""
+    failed = [trials for trials in by_slot(study).values() if _has_failed(trials)]
+    for trials in failed:
+        study.add_trial(made_again(trials[-1], without=ERROR, changed={_TRIED_AGAIN: len(trials)}))
+    return len(failed)
+
+
+def _has_failed(trials: Sequence[optuna.trial.FrozenTrial]) -> bool:
+    return all(trial.state.name == "FAIL" for trial in trials) and ERROR in trials[-1].user_attrs
 
 
 def hidden(url: str) -> str:

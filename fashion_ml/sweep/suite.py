@@ -13,9 +13,9 @@ from rich.text import Text
 
 from fashion_ml.config import SuiteSpec, as_overrides, differing
 from fashion_ml.runtime.console import say
-from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, team_for
+from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, team_for
 from fashion_ml.sweep.plan import study_folder
-from fashion_ml.sweep.study import begun_run_of, hidden, queue, queue_again
+from fashion_ml.sweep.study import begun_run_of, hidden, queue, queue_again, retry_failed
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     RECIPE,
@@ -83,6 +83,7 @@ def run_suite(
     *,
     workers: int | None = None,
     launcher: str = "local",
+    again: bool = False,
 ) -> Outcome:
     """Begin the suite or go on with it, and run what remains of its trainings; the arguments are as of `run_sweep`.
 
@@ -95,6 +96,8 @@ def run_suite(
     with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
         queue(study, {**plan_of_suite(spec, experiments).slots, **slots_there(study, spec)})
         queue_again(study, 4 * spec.heartbeat_seconds)
+        if again:
+            say_retried(retry_failed(study), "trainings")
         add_seeds(spec, study, run)
         write_bases(experiments, folder)
         there = trainings_of(study)

@@ -24,8 +24,9 @@ from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.sweep.space import suggest
-from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, is_slot_owner, sampler_of
+from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, is_slot_owner, sampler_of
 from fashion_ml.tracking.queries import finish_rest
+from fashion_ml.training.resume_point import STATE, state_step
 
 if TYPE_CHECKING:
     import optuna
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
 
 _KILLED_AT_MOST = 5
-_LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _STOP_SECONDS = 0.2, 5.0, 60.0
+"""So often in a row a training may be killed without getting any further."""
+_LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _COUNT_SECONDS, _STOP_SECONDS = 0.2, 5.0, 15.0, 60.0
 _WATCHED = {"median": "val_loss", "hyperband": "val_loss", "wilcoxon": "image"}
 
 
 EVALUATIONS = "evaluations"
 """User attribute: the runs of a trial's evaluations."""
 PROCESS_SECONDS = "process_seconds"
-"""User attribute: how long the training processes of a trial have run; the rest of its time is the sweep's own."""
+"""User attribute: how long the training processes of a trial have run, those that were cut off too; the rest of its time is the sweep's own."""
 
 
 class TrialError(Exception):
@@ -121,6 +123,7 @@ def trained(trial: optuna.Trial, training: Training, parent: TrackedRun, study_r
     """
     folder = own_folder(training.folder, {"study": study_run, **training.identity, **training.settings})
     run_id = _run_of(trial, training, folder, parent)
+    trial.set_user_attr(PROGRESS, f"seed {training.seed}, {_progress(folder / 'run')} steps")
     try:
         return run_training(
             training.trainer,
@@ -237,7 +240,8 @@ def run_training(
 ) -> dict[str, Any]:
     """Train with `settings` over `base_yaml` into `folder`, as the MLflow run `run_id`; returns the facts that the training reports.
 
-    `watch(process)` waits for its end and returns the exit code. A training that is killed is gone on with, at most five times.
+    `watch(process)` waits for its end and returns the exit code. A training that is killed is gone on with, at most five times in a row
+    from one step.
     TrialError with the training's last line of error otherwise. One process of this machine at a time works in a folder.
     """
     target, facts = folder / "run", folder / "facts.json"
@@ -248,7 +252,8 @@ def run_training(
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command += ["--output-dir", str(target), "--json", str(facts)]
     with FileLock(folder / "training.lock"):
-        for _ in range(_KILLED_AT_MOST + 1):
+        killed, came_to = 0, _progress(target)
+        while killed <= _KILLED_AT_MOST:
             if facts.is_file():
                 return dict(json.loads(facts.read_text(encoding="utf-8")))
             if _is_finished(target):  # cut off between its end and the report of it
@@ -267,7 +272,16 @@ def run_training(
                 raise
             if code not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 130, 143):
                 raise TrialError(_last_error(folder / "log.txt", code))
-    raise TrialError(f"the training was killed {_KILLED_AT_MOST + 1} times; see {folder / 'log.txt'}")
+            before, came_to = came_to, _progress(target)
+            killed = 1 if came_to > before else killed + 1
+    raise TrialError(
+        f"the training was killed {killed} times without getting any further, as a machine without memory does; see {folder / 'log.txt'}"
+    )
+
+
+def _progress(target: Path) -> int:
+    """The step that a training in this folder would go on from; 0 where it would begin."""
+    return state_step(target / STATE)
 
 
 def _is_finished(target: Path) -> bool:
@@ -305,15 +319,25 @@ def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> i
 
     What is told is better when less, so it is turned round where the objective is to grow.
     """
+    clock = _Clock(trial)
+    try:
+        return _watched_to_its_end(process, trial, kind, clock)
+    finally:
+        clock.note()  # what was cut off has cost too
+
+
+def _watched_to_its_end(process: TrainingProcess, trial: optuna.Trial, kind: str | None, clock: _Clock) -> int:
     import optuna
 
-    began = looked = time.monotonic()
+    looked = time.monotonic()
     channel, code = ChannelReader(process.watched), None
     while code is None:
         if time.monotonic() - looked > _STILL_OURS_SECONDS:
             looked = time.monotonic()
             if trial.study.get_trials(deepcopy=False)[trial.number].state != optuna.trial.TrialState.RUNNING:
                 raise TrialTakenError("another worker goes on with it")
+        if clock.is_due():
+            clock.note()
         code = process.poll()
         values = [(step, value) for found, step, value in channel.new() if found == kind]
         for step, value in values:
@@ -323,9 +347,26 @@ def _watch(process: TrainingProcess, trial: optuna.Trial, kind: str | None) -> i
             raise optuna.TrialPruned(f"at {kind} {values[-1][0]}")
         if code is None:
             time.sleep(_LOOK_EVERY_SECONDS)
-    spent = float(trial.user_attrs.get(PROCESS_SECONDS, 0.0)) + time.monotonic() - began
-    trial.set_user_attr(PROCESS_SECONDS, spent)
     return code
+
+
+class _Clock:
+    """Adds to a trial how long its training process runs; now and then, for nobody notes the end of a worker that is killed."""
+
+    def __init__(self, trial: optuna.Trial):
+        self._trial, self._noted = trial, time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether it is time to note it again."""
+        return time.monotonic() - self._noted > _COUNT_SECONDS
+
+    def note(self) -> None:
+        """Add the time since the last note, where the trial is still this worker's."""
+        import optuna
+
+        spent, self._noted = time.monotonic() - self._noted, time.monotonic()
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._trial.set_user_attr(PROCESS_SECONDS, float(self._trial.user_attrs.get(PROCESS_SECONDS, 0.0)) + spent)
 
 
 def _is_pruned(error: BaseException) -> bool:

@@ -11,7 +11,8 @@ from fashion_ml.config import SweepSpec, to_yaml
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
-from fashion_ml.sweep.study import begun_run_of, open_study, queue_again
+from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, begun_run_of, open_study, queue_again
+from fashion_ml.sweep.suite_study import RECIPE, SEED
 from fashion_ml.sweep.trial import TrialError, TrialRunner
 
 if TYPE_CHECKING:
@@ -76,5 +77,13 @@ def write_base(base: Any, folder: Path, name: str = "base.yaml") -> Path:
 
 
 def _say_how_it_ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    values = ", ".join(f"{value:.4f}" for value in trial.values or ())
-    say(f"trial {trial.number} {trial.state.name.lower()} {values} {trial.params}")
+    """Which trial, or of a suite which recipe and seed, its values, and why it failed."""
+    had, values = trial.user_attrs, ", ".join(f"{value:.4f}" for value in trial.values or ())
+    params = ", ".join(f"{name} {value}" for name, value in trial.params.items())
+    name = f"{had[RECIPE]}, seed {had[SEED]}" if RECIPE in had else f"trial {had.get(SLOT, trial.number)} ({params})"
+    if SURPLUS in had:
+        say(f"{name}: left to another worker")
+    elif ERROR in had:
+        say(f"{name}: failed, {had[ERROR]}")
+    else:
+        say(f"{name}: {trial.state.name.lower()} {values}".rstrip())

@@ -301,8 +301,8 @@ def _until_its_end(run: TrackedRun, tags: Mapping[str, str], *, resume: bool) ->
         if resume or run.adopted:  # else it was made with name and tags
             run.client.update_run(run.run_id, status="RUNNING", name=None if resume else run.adopted)
             run.set_tags({**tags, PROCESS_TAG: own_process()})
-        if resume:
             run.forget_error()
+        if resume:
             run.skip_what_is_there()
         yield
         run.finish()

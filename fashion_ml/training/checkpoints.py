@@ -14,7 +14,8 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.signals import StopNow, any_process, not_interrupted
-from fashion_ml.training.train_state import STATE, TrainState, load_state, save_state
+from fashion_ml.training.resume_point import STATE
+from fashion_ml.training.train_state import TrainState, load_state, save_state
 from fashion_ml.training.training_log import TrainingLog
 
 

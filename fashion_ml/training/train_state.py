@@ -14,8 +14,6 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 
-STATE = Path("state") / "training_state.safetensors"
-"""Below a run's output folder."""
 _APART = 100_000
 """Parameters of the second optimiser are numbered from here."""
 
@@ -114,17 +112,6 @@ def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     """An optimiser's group as it is without CUDA graphs, which have rates as tensors: a run may go on in another mode."""
     found = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in group.items()}
     return {**found, "capturable": False} if "capturable" in found else found
-
-
-def state_step(path: Path) -> int:
-    """The step of a state, from its header alone; 0 when there is none, or it cannot be read."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return int(json.loads((file.metadata() or {})["state"])["step"])
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return 0
 
 
 def load_state(path: Path) -> SavedState:

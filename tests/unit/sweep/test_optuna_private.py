@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from fashion_ml.sweep.optuna_private import has_heartbeat, queued_again, take_one_by_one, withdraw
+from fashion_ml.sweep.optuna_private import has_heartbeat, made_again, take_one_by_one, withdraw
 
 
 @contextmanager
@@ -55,13 +55,13 @@ def test_a_waiting_trial_is_withdrawn_with_its_mark_and_an_ended_one_stays(study
         assert (study.trials[1].state, study.trials[1].user_attrs) == (TrialState.COMPLETE, {})
 
 
-def test_a_trial_queued_again_has_the_settings_that_were_drawn_and_those_that_were_queued(study: optuna.Study):
+def test_a_trial_made_again_has_the_settings_that_were_drawn_and_those_that_were_queued(study: optuna.Study):
     with as_in_this_version("fixed_params and drawn params of waiting trials"):
         study.enqueue_trial({"queued": 0.25}, user_attrs={"slot": 3})
         first = study.ask()
         drawn = first.suggest_float("drawn", 0, 1)
         study.tell(first, state=TrialState.FAIL)
-        study.add_trial(queued_again(study.trials[0]))
+        study.add_trial(made_again(study.trials[0]))
         again = study.ask()
         assert again.number == 1
         assert again.user_attrs == {"slot": 3}

@@ -14,7 +14,8 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.lora import LoraParameters
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.optimizers import make_optimizer
-from fashion_ml.training.train_state import STATE, TrainState, load_state, save_state, state_step
+from fashion_ml.training.resume_point import STATE, state_step
+from fashion_ml.training.train_state import TrainState, load_state, save_state
 from fashion_ml.training.training_log import Step, StepRows, TrainingLog
 
 
