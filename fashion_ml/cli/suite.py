@@ -38,7 +38,10 @@ def suite(
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
     count = whole(workers, "--workers") if workers else None
     if dry_run:
+        from fashion_ml.runs.check_inputs import check_inputs
+
         _say_plan(loaded, experiments, url)
+        check_inputs(experiments, written=False)
         return
     from fashion_ml.sweep.suite import run_suite
     from fashion_ml.sweep.suite_study import trainings_of
@@ -71,12 +74,15 @@ def suite_worker(
 ) -> None:
     """Take trainings from a suite that was begun elsewhere, until none is left. Needs the same storage and MLFLOW_TRACKING_URI."""
     _, loaded, experiments = _read(spec)
+    from fashion_ml.runs.check_inputs import CHECKED, check_inputs
     from fashion_ml.sweep.plan import storage_url, study_folder
     from fashion_ml.sweep.suite import work_on_suite
 
     limit = whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
     deadline = None if limit is None else time.monotonic() + limit
     say(f"worker {worker or os.getpid()} of suite {loaded.name}")
+    if CHECKED not in os.environ:
+        check_inputs(experiments)  # before every training fails on a machine that lacks something
     work_on_suite(loaded, experiments, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 
 

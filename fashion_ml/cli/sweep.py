@@ -53,11 +53,14 @@ def sweep(
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
     count = whole(workers, "--workers") if workers else None
     if dry_run:
+        from fashion_ml.runs.check_inputs import check_inputs
+
         say(
             f"Sweep {loaded.name}: {len(planned(loaded))} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
         )
         rows = [[name, _range(dimension)] for name, dimension in loaded.search_space.items()]
         table(["setting", "searched"], rows, left=2)
+        check_inputs({"": base}, written=False)
         return
     from fashion_ml.sweep.launch import run_sweep
 
@@ -100,6 +103,7 @@ def sweep_worker(
 
     spec = given_or_shipped(spec)
     loaded, base = load_sweep(spec, {}, quick=True)  # a worker confirms nothing
+    from fashion_ml.runs.check_inputs import CHECKED, check_inputs
     from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.plan import storage_url, study_folder
     from fashion_ml.sweep.worker import work
@@ -108,6 +112,8 @@ def sweep_worker(
     deadline = None if limit is None else time.monotonic() + limit
     check_base(loaded, base)
     say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
+    if CHECKED not in os.environ:
+        check_inputs({"": base})  # before every trial fails on a machine that lacks something
     work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from fashion_ml.config.base import FileName, Positive, Section, Text
 from fashion_ml.config.loading import checked, flat, laid_over, paths_given, read_yaml
+from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.recipe import SEED, recipe_of
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.sweep import EXPERIMENTS, Trainer, Value, as_overrides
@@ -21,7 +22,9 @@ _WHY_SEEDS = (
     "another seed alone moves the scores of one recipe, and by how much only several trainings of each can tell; give at least "
     f"{FEWEST_SEEDS} different ones"
 )
-_IMAGES_OF_STARGANS = ("model.vae", "data.latents_dir", "data.validation_split")
+_IMAGES_OF_STARGANS = ("model.vae", "data.latents_dir", "data.validation_split", "training.latent_scale")
+_REFERENCES = ("data.train_data_dir", "data.subsets", "data.on_bad_image")
+"""What the references of a LoRA's evaluation are made of where it has none of its own."""
 _MAY_DIFFER = ("model.base", "evaluation.cache_dir")
 """Of what evaluations look at, the model that is judged and where files are kept."""
 _TRAINS_NOTHING = ("output.", "tracking.")
@@ -204,11 +207,20 @@ def _measured_alike(spec: SuiteSpec, experiments: Mapping[str, Any]) -> list[str
     if any(one.tracking.offline for one in experiments.values()):
         problems.append("tracking.offline: true, but a suite needs its store to go on; set it to false in settings")
     beside = getattr(type(own), "of_images", _IMAGES_OF_STARGANS)
+    own_data = isinstance(own, LoraExperiment) and own.evaluation.references is None
     trees = {name: flat(one) for name, one in experiments.items()}
     for name, _ in others:
         for key in dict.fromkeys((*trees[first], *trees[name])):
             counts = key.startswith("evaluation.") or any(f"{key}.".startswith(f"{path}.") for path in beside)
             here, there = trees[first].get(key), trees[name].get(key)
+            data = (
+                own_data and not key.endswith(".num_repeats") and any(f"{key}.".startswith(f"{path}.") for path in _REFERENCES)
+            )
+            if data and here != there:
+                problems.append(
+                    f"recipes.{name}: {key} is {there} and that of {first} is {here}, and without evaluation.references each is measured by "
+                    "the images that it is trained on, so they could not be compared; set evaluation.references in the suite's settings"
+                )
             if counts and key not in _MAY_DIFFER and here != there:
                 problems.append(
                     f"recipes.{name}: {key} is {there} and that of {first} is {here}, so their evaluations could not be compared; "

@@ -56,7 +56,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
     from fashion_ml.training.first_lines import lora_lines, step_plan
     from fashion_ml.training.lora_inputs import split_items, with_steps
 
-    with _without_files(given) as config:
+    with without_files(given) as config:
         check_mixed_precision(config)
         begin(config, resume="", new=new)
         in_experiment(config, chosen, make=False)
@@ -93,7 +93,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
 
 
 @contextmanager
-def _without_files(config: LoraExperiment) -> Iterator[LoraExperiment]:
+def without_files(config: LoraExperiment) -> Iterator[LoraExperiment]:
     """The experiment with nothing that is written: no caches, and the collection, if it is asked for and not there yet, in passing."""
     data = config.data.model_copy(update={"cache_dir": None})
     evaluation = config.evaluation.model_copy(update={"cache_dir": None})

@@ -124,27 +124,34 @@ def _make_ahead(config: LoraExperiment) -> None:
 def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     """The base in the precision of training, with everything checked that depends on it."""
     from fashion_ml.models.half_precision import decode_one_by_one
-    from fashion_ml.models.kohya_format import check_lora
-    from fashion_ml.models.stable_diffusion import check_resolution, load_pipeline
-    from fashion_ml.models.text_encoding import check_clip_skip
-    from fashion_ml.training.lora_loop import lora_spec
-    from fashion_ml.training.lora_objective import check_objective
-    from fashion_ml.training.optimizers import check_optimizer
+    from fashion_ml.models.stable_diffusion import load_pipeline
     from fashion_ml.training.precision import DTYPES
-    from fashion_ml.training.step_graphs import check_graphs
 
     precision = DTYPES[config.training.mixed_precision]
     with fits_into_memory("loading the base", "training.mixed_precision", config.training.mixed_precision, "use bf16"):
         pipeline = load_pipeline(config.model.base, accelerator.device, precision, **config.model.schedule())
     decode_one_by_one(pipeline.vae)
+    check_on_base(config, pipeline, accelerator.device, accelerator.num_processes)
+    return pipeline
+
+
+def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes: int) -> None:
+    """InputError where a setting does not fit the base, or a device or number of processes that would train it."""
+    from fashion_ml.models.kohya_format import check_lora
+    from fashion_ml.models.stable_diffusion import check_resolution
+    from fashion_ml.models.text_encoding import check_clip_skip
+    from fashion_ml.training.lora_loop import lora_spec
+    from fashion_ml.training.lora_objective import check_objective
+    from fashion_ml.training.optimizers import check_optimizer
+    from fashion_ml.training.step_graphs import check_graphs
+
     check_resolution(config.data.resolution, pipeline)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
-    check_optimizer(config.optimizer, accelerator.device)
-    check_graphs(config, accelerator.device.type, accelerator.num_processes)
+    check_optimizer(config.optimizer, device)
+    check_graphs(config, device.type, processes)
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
-    return pipeline
 
 
 def accelerator_for(precision: str) -> Any:

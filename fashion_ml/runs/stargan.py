@@ -129,7 +129,7 @@ def evaluate_stargan_again(
         inputs = stargan_inputs(config, latents, accelerator)
         vae, vae_sha256 = evaluation_vae(config, *checked_vae(config, latents, accelerator.device), accelerator.device)
         lower_vaes(config, (vae,), accelerator.device)
-        encoder = _checked_encoder(config)
+        encoder = checked_encoder(config)
         root, results = evaluation_folder(training.run, folder), []
         for number, (step, path) in enumerate(kept, 1):
             epoch = config.training.epochs if step is None else step // inputs.steps_per_epoch
@@ -160,12 +160,12 @@ def check_measuring(config: StarganExperiment, inputs: GanInputs) -> Any:
     """The encoder of the evaluation, None without one. InputError when it cannot be had or nothing is held out to evaluate on."""
     if not config.evaluation.enabled:
         return None
-    encoder = _checked_encoder(config)
+    encoder = checked_encoder(config)
     _check_held_out(config, inputs)
     return encoder
 
 
-def _checked_encoder(config: StarganExperiment) -> Any:
+def checked_encoder(config: StarganExperiment) -> Any:
     """The encoder, None without one. InputError when it cannot be had, or is a toy that nobody asked for."""
     check_encoder(config.evaluation, own_of_stargan(config), refuse=config.model.vae != EMBEDDED)
     return read_gan_instruments(config.evaluation)

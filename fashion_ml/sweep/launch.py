@@ -15,12 +15,14 @@ from rich.table import Table
 
 from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
+from fashion_ml.runs.check_inputs import check_inputs
 from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
 from fashion_ml.sweep.study import (
     ERROR,
+    has_work,
     hidden,
     open_planned,
     plan_of,
@@ -75,6 +77,8 @@ def run_sweep(
     """
     team = team_for(spec, base, spec_path, url, workers, launcher)
     plan = plan_of(spec, base)
+    if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
+        check_inputs({"": base})
     study = open_planned(plan, url, create=True)
     with begun(spec, study, base.tracking.experiment) as run:
         total = queue(study, plan.slots)

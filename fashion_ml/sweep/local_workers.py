@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from fashion_ml.runs.check_inputs import CHECKED
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.sweep.plan import STORAGE
 
@@ -43,7 +44,7 @@ class LocalWorkers:
 
     def start(self, number: int) -> None:
         """As the protocol says."""
-        own = {PARENT: str(os.getpid()), STORAGE: self._url}
+        own = {PARENT: str(os.getpid()), STORAGE: self._url, CHECKED: "1"}
         if self._gpus:
             own["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
         else:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fashion_ml.config import LoraExperiment, SuiteSpec, SweepSpec, read_constraint, short_names
+from fashion_ml.config import LoraExperiment, SuiteSpec, SweepSpec, differing, read_constraint, short_names
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_of_stargan
 from fashion_ml.runtime.console import warn
 from fashion_ml.sweep.study import row_of
 
 _STILL = (
-    "network.{alpha}: is fixed at {value} while network.{rank} is searched, so the scale {alpha} / {rank} differs between trials and ranks "
-    "are not compared alone; leave {alpha} out of the experiment and of settings, and it follows the {rank}"
+    "network.{alpha}: is fixed at {value} while network.{rank} {changes}, so the scale {alpha} / {rank} differs too and ranks are not "
+    "compared alone; leave {alpha} out of the experiment and of settings, and it follows the {rank}"
 )
 
 
@@ -29,25 +29,37 @@ def check_base(spec: SweepSpec, base: Any) -> None:
     _warn_of_scales({names.get(name, name) for name in spec.search_space}, base)
 
 
-def _warn_of_scales(searched: set[str], base: Any) -> None:
-    """A warning for each alpha that stands still while its rank is searched."""
+def _warn_of_scales(searched: set[str], base: Any, changes: str = "is searched") -> None:
+    """A warning for each alpha that stands still while its rank is one of the settings that are searched, or compared: how it `changes`."""
     if not isinstance(base, LoraExperiment):
         return
     network = base.network
     if "network.rank" in searched and "network.alpha" not in searched and network.alpha_is_given:
-        warn(_STILL.format(alpha="alpha", value=f"{network.alpha:g}", rank="rank"))
+        warn(_STILL.format(alpha="alpha", value=f"{network.alpha:g}", rank="rank", changes=changes))
     rank = "rank" if network.conv_rank is None and "network.conv_rank" not in searched else "conv_rank"
     if f"network.{rank}" in searched and "network.conv_alpha" not in searched and network.conv_alpha is not None:
-        warn(_STILL.format(alpha="conv_alpha", value=f"{network.conv_alpha:g}", rank=rank))
+        warn(_STILL.format(alpha="conv_alpha", value=f"{network.conv_alpha:g}", rank=rank, changes=changes))
 
 
 def check_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> None:
-    """InputError where the experiments, which are all measured in one way, do not measure what they are compared by."""
+    """InputError where the experiments, which are all measured in one way, do not measure what they are compared by, and as of
+    `check_experiment`; a warning for an alpha that stands still while recipes differ in rank."""
     first = next(iter(experiments.values()))
-    check_experiment(first)
+    for one in {_read_by(one): one for one in experiments.values()}.values():
+        check_experiment(one)
     named = [("metric", spec.metric), *(("compare", name) for name in spec.compare)]
     if problems := [f"{field}: {why}" for field, name in named if (why := _why_not_measured(name, first.evaluation))]:
         raise InputError(problems)
+    different = {key for each in differing(experiments, spec.against()).values() for key in each}
+    fixed = [one for one in experiments.values() if isinstance(one, LoraExperiment) and one.network.alpha_is_given]
+    _warn_of_scales(different, fixed[0] if fixed else first, "is compared")
+
+
+def _read_by(experiment: Any) -> str:
+    """What of an experiment decides whether its encoder knows what it sees."""
+    if isinstance(experiment, LoraExperiment):
+        return f"{experiment.model.base}, {experiment.data.train_data_dir}, {experiment.data.subsets}"
+    return f"{experiment.model.vae}, {experiment.data.latents_dir}"
 
 
 def check_experiment(base: Any) -> None:

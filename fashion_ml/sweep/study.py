@@ -292,6 +292,16 @@ def _has_failed(trials: Sequence[optuna.trial.FrozenTrial]) -> bool:
     return all(trial.state.name == "FAIL" for trial in trials) and ERROR in trials[-1].user_attrs
 
 
+def has_work(plan: Plan, url: str) -> bool:
+    """Whether any trial of a plan is left, as far as its study tells: yes where it was not begun, or cannot be opened."""
+    try:
+        trials = trials_of(open_planned(plan, url, create=False))
+    except InputError:
+        return True
+    ended = [one for one in trials if one.state.name in ("COMPLETE", "PRUNED") or ERROR in one.user_attrs]
+    return len(ended) < max(len(plan.slots), len(trials))
+
+
 def hidden(url: str) -> str:
     """A storage URL without its password."""
     from sqlalchemy.engine import make_url

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fashion_ml.config import SuiteSpec, as_overrides, differing
+from fashion_ml.runs.check_inputs import check_inputs
 from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, team_for
 from fashion_ml.sweep.plan import study_folder
-from fashion_ml.sweep.study import begun_run_of, hidden, queue, queue_again, retry_failed
+from fashion_ml.sweep.study import begun_run_of, has_work, hidden, queue, queue_again, retry_failed
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     RECIPE,
@@ -91,10 +92,12 @@ def run_suite(
     """
     base = next(iter(experiments.values()))
     team = team_for(spec, base, spec_path, url, workers, launcher)
-    folder = study_folder(spec)
+    folder, plan = study_folder(spec), plan_of_suite(spec, experiments)
+    if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
+        check_inputs(experiments)
     study = open_suite(spec, experiments, url, create=True)
     with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
-        queue(study, {**plan_of_suite(spec, experiments).slots, **slots_there(study, spec)})
+        queue(study, {**plan.slots, **slots_there(study, spec)})
         queue_again(study, 4 * spec.heartbeat_seconds)
         if again:
             say_retried(retry_failed(study), "trainings")

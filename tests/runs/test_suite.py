@@ -202,6 +202,15 @@ def test_where_nothing_can_be_compared_each_failure_is_said_and_the_exit_code_is
     assert recipes[odd].data.tags["trainings.failed"] == "3"
 
 
+def test_a_recipe_whose_data_are_not_there_is_refused_before_anything_is_trained(refused: Command, workdir: Path):
+    recipes = {"plain": {}, "others": {"settings": {"data.train_data_dir": "not_mounted"}}}
+    written(workdir, recipes=recipes, settings={**SPEC["settings"], "evaluation.references": "embedded"})
+    for command in (["suite", "suite.yaml", "--dry-run"], ["suite", "suite.yaml", "--workers", "1"]):
+        (line,) = refused(*command)
+        assert "recipes.others: data.train_data_dir: 'not_mounted' does not exist" in line
+    assert not (workdir / "outputs" / "suites").exists()
+
+
 def test_what_cannot_begin_leaves_no_study_behind(refused: Command, workdir: Path):
     written(workdir)
     (line,) = refused("suite", "suite.yaml", "--launcher", "ray")

@@ -118,6 +118,15 @@ def test_the_suites_that_come_with_the_project_are_valid(path: Path):
         ),
         ({"recipes": {"a": {"settings": {"resolution": 128}}}}, "data.resolution is 64 and that of a is 128"),
         (
+            {
+                "settings": {"evaluation.references": None},
+                "recipes": {"a": {}, "b": {"settings": {"data.train_data_dir": "photos"}}},
+                "grid": None,
+            },
+            "recipes.b: data.train_data_dir is photos and that of a is embedded, and without evaluation.references each is measured by "
+            "the images that it is trained on, so they could not be compared; set evaluation.references",
+        ),
+        (
             {"settings": {"evaluation.enabled": False}},
             "evaluation.enabled: false, and recipes are compared by their evaluations",
         ),
@@ -231,6 +240,19 @@ def test_a_metric_that_the_experiments_do_not_measure_is_refused_before_anything
         "compare: 'lpips'",
     ]
     check_suite(*load_suite(written(tmp_path), {}))
+
+
+def test_an_alpha_that_stands_still_while_recipes_differ_in_rank_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("WARNING", logger="fashion_ml"):
+        check_suite(*load_suite(written(tmp_path), {}))  # alpha follows
+        assert "network.alpha" not in caplog.text
+        check_suite(*load_suite(written(tmp_path, settings={"alpha": 4}), {}))
+    assert "network.alpha: is fixed at 4 while network.rank is compared" in caplog.text
+
+
+def test_recipes_with_data_of_their_own_are_compared_by_references_that_are_given(tmp_path: Path):
+    recipes = {"a": {}, "b": {"settings": {"data.train_data_dir": "photos"}}}
+    load_suite(written(tmp_path, recipes=recipes, grid=None, settings={"evaluation.references": "references"}), {})
 
 
 def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tmp_path: Path):
