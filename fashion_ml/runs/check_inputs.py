@@ -26,7 +26,6 @@ CHECKED = "FASHION_ML_INPUTS_CHECKED"
 """Environment variable of a worker for which another process of its machine has done so."""
 _PROBLEMS, _NOTHING_WRITTEN = "problems.json", "--nothing-written"
 _MATTERS_NOT = (
-    "loss.",
     "output.",
     "tracking.",
     "optimizer.learning_rate",
@@ -34,7 +33,7 @@ _MATTERS_NOT = (
     "training.max_train_steps",
     "training.epochs",
 )
-_OF_NETWORKS = ("network.rank", "network.alpha", "network.conv_rank", "network.conv_alpha")
+_OF_LORAS, _OF_STARGANS = ("network.rank", "network.alpha", "network.conv_rank", "network.conv_alpha"), ("loss.",)
 
 
 def check_inputs(experiments: Mapping[str, Any], *, written: bool = True) -> None:
@@ -56,8 +55,10 @@ def check_inputs(experiments: Mapping[str, Any], *, written: bool = True) -> Non
 
 def _read(experiment: Any) -> str:
     """What of an experiment decides whether it can be trained, as text."""
-    alone = isinstance(experiment, LoraExperiment) and not experiment.network.network_weights
-    without = (*_MATTERS_NOT, *(_OF_NETWORKS if alone else ()))
+    own: tuple[str, ...] = _OF_STARGANS
+    if isinstance(experiment, LoraExperiment):
+        own = () if experiment.network.network_weights else _OF_LORAS
+    without = (*_MATTERS_NOT, *own)
     return json.dumps({key: str(value) for key, value in flat(experiment).items() if not key.startswith(without)})
 
 
