@@ -14,8 +14,9 @@ from fashion_ml.config.loading import (
     validate,
     validate_evaluation,
 )
-from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment, Optimizer
+from fashion_ml.config.lora import SHORT_NAMES, Data, LoraExperiment
 from fashion_ml.config.lora_loss import Loss
+from fashion_ml.config.lora_optimizer import Optimizer
 from fashion_ml.config.settings import Setting, evaluation_settings, settings_of, short_names
 from fashion_ml.config.stargan import STARGAN_SHORT_NAMES, StarganExperiment
 from fashion_ml.config.subsets import Subset

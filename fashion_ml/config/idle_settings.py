@@ -88,11 +88,25 @@ def _of_captions(data: Data) -> Iterator[str]:
             yield from not_mixed(f"data.subsets.{index}", subset)
 
 
+_OF_SCHEDULES = {
+    ("lr_scheduler_min_lr_ratio",): ("cosine", "rex", "warmup_stable_decay"),
+    ("lr_decay_steps",): ("warmup_stable_decay",),
+}
+
+
 def _of_training(config: LoraExperiment) -> Iterator[str]:
     rates, training, loss = config.optimizer, config.training, config.loss
     if rates.lr_scheduler != "polynomial":
         what = "use optimizer.lr_scheduler polynomial"
         yield from _idle("optimizer", rates, "lr_scheduler_power", without=f"with lr_scheduler {rates.lr_scheduler}", what=what)
+    for keys, shapes in _OF_SCHEDULES.items():
+        if rates.lr_scheduler not in shapes:
+            what = f"use optimizer.lr_scheduler {shapes[0]}"
+            yield from _idle("optimizer", rates, *keys, without=f"with lr_scheduler {rates.lr_scheduler}", what=what)
+    if rates.optimizer_type == "adamwschedulefree" and rates.lr_scheduler != "constant":
+        yield (
+            f"optimizer.lr_scheduler: {rates.lr_scheduler} is laid over a schedule-free optimiser, which is meant to go without; use constant"
+        )
     if rates.lr_scheduler != "cosine_with_restarts":
         what = "use optimizer.lr_scheduler cosine_with_restarts"
         yield from _idle(

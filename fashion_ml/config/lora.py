@@ -8,28 +8,23 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fashion_ml.config.base import (
-    AnyCase,
     ArtifactName,
     AsMode,
-    Betas,
-    ByComma,
     Evaluation,
     MayChange,
     Model,
     Names,
-    NotNegative,
     OrOne,
     Positive,
     Rate,
-    Schedule,
     Section,
     Share,
     SquareSide,
     Text,
     Tracking,
-    WarmUp,
 )
 from fashion_ml.config.lora_loss import Loss
+from fashion_ml.config.lora_optimizer import Optimizer
 from fashion_ml.config.settings import short_names
 from fashion_ml.config.subsets import Subset
 
@@ -174,40 +169,6 @@ class Network(Section):
     def _convolutions_that_train(self) -> Network:
         if not self.convolutions and (self.conv_rank is not None or self.conv_alpha is not None):
             raise ValueError("conv_rank and conv_alpha are of convolutions, which do not train; add convolutions true")
-        return self
-
-
-class Optimizer(Section):
-    """The optimiser and its learning-rate schedule."""
-
-    optimizer_type: Annotated[Literal["adamw", "adamw8bit", "adafactor", "prodigy"], AnyCase] = "adamw"
-    """The optimiser; adamw8bit and prodigy need the extra `gpu`."""
-    learning_rate: Annotated[Rate, Names("lr", "unet_lr")] = 5e-5
-    """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
-    text_encoder_lr: Rate | None = None
-    """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
-    weight_decay: NotNegative = 0.01
-    """Decoupled weight decay of the LoRA weights."""
-    betas: Annotated[Betas | None, ByComma] = None
-    """Decay of the means of gradients and of their squares; the optimiser's own (0.9, 0.999) when not given. Adafactor has none."""
-    max_grad_norm: NotNegative = 1.0
-    """Gradients are scaled down to this L2 norm; 0 turns clipping off."""
-    lr_scheduler: Annotated[
-        Literal["constant", "cosine", "linear", "polynomial", "cosine_with_restarts"],
-        Schedule,
-    ] = "constant"
-    """Shape after the warm-up; cosine and linear end at 0, polynomial at 1e-7. kohya's constant_with_warmup is constant."""
-    lr_scheduler_num_cycles: Positive = 1
-    """How often cosine_with_restarts goes down from the peak."""
-    lr_scheduler_power: Rate = 1.0
-    """Power of the polynomial schedule."""
-    lr_warmup_steps: WarmUp = 0
-    """Optimiser steps of linear warm-up; below 1, such as 0.05, that share of all steps."""
-
-    @model_validator(mode="after")
-    def _betas_of_those_that_have_them(self) -> Optimizer:
-        if self.betas is not None and self.optimizer_type == "adafactor":
-            raise ValueError("betas: adafactor has none; leave them out, or use adamw")
         return self
 
 

@@ -148,7 +148,7 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     check_resolution(config.data.resolution, pipeline)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
-    check_optimizer(config.optimizer, device)
+    check_optimizer(config.optimizer, device, resumable=config.training.save_state)
     check_graphs(config, device.type, processes)
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))

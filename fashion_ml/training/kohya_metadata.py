@@ -13,21 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.config import LoraExperiment
+from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import StepInputs
 from fashion_ml.models.lora import LoraSpec
 from fashion_ml.models.text_encoding import CHUNK
 from fashion_ml.runtime.printable import printable
+from fashion_ml.training.optimizers import class_of
 from fashion_ml.training.validation import Validation
-
-_OPTIMIZERS = {
-    "adamw": "torch.optim.adamw.AdamW",
-    "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
-    "adafactor": "transformers.optimization.Adafactor",
-    "prodigy": "prodigyopt.prodigy.Prodigy",
-}
 
 
 def tag_frequency(items: Sequence[CaptionedImage]) -> dict[str, dict[str, int]]:
@@ -143,7 +137,7 @@ def _network(config: LoraExperiment) -> dict[str, Any]:
         "ss_learning_rate": optimizer.learning_rate,
         "ss_unet_lr": optimizer.learning_rate,
         "ss_text_encoder_lr": (optimizer.text_encoder_lr or optimizer.learning_rate) if network.train_text_encoder else None,
-        "ss_optimizer": f"{_OPTIMIZERS[optimizer.optimizer_type]}(weight_decay={optimizer.weight_decay})",
+        "ss_optimizer": _optimizer(optimizer),
         "ss_lr_scheduler": optimizer.lr_scheduler,
         "ss_lr_warmup_steps": optimizer.lr_warmup_steps,
         "ss_max_grad_norm": optimizer.max_grad_norm,
@@ -158,6 +152,15 @@ def _network(config: LoraExperiment) -> dict[str, Any]:
         "ss_ip_noise_gamma": loss.ip_noise_gamma or None,
         "ss_prior_loss_weight": loss.prior_loss_weight,
     }
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    """Its class and what it is made with, as kohya writes it."""
+    own = class_of(optimizer.optimizer_type)
+    told = ",".join(
+        f"{name}={value}" for name, value in {"weight_decay": optimizer.weight_decay, **optimizer.optimizer_args}.items()
+    )
+    return f"{own.__module__}.{own.__name__}({told})"
 
 
 def _steps(config: LoraExperiment, inputs: StepInputs, validation: Validation | None, step: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from fashion_ml.training.kohya_metadata import kohya_metadata
 from fashion_ml.training.lora_models import prepared_models
 from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
-from fashion_ml.training.optimizers import make_optimizer
+from fashion_ml.training.optimizers import averaged, make_optimizer
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
 from fashion_ml.training.train_state import TrainState
@@ -286,6 +286,8 @@ class _Lora:
                 peak=group["peak"],
                 power=settings.lr_scheduler_power,
                 cycles=settings.lr_scheduler_num_cycles,
+                least=settings.lr_scheduler_min_lr_ratio,
+                decay_steps=settings.lr_decay_steps,
             )
             rates.append(group["peak"] * factor)
         self._rate = rates[0]
@@ -301,8 +303,9 @@ class _Lora:
 
     def write(self, path: Path, metadata: dict[str, str]) -> None:
         """Write the LoRA as it is."""
-        tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
-        save_lora(path, tensors, metadata, DTYPES[self.config.output.save_precision])
+        with averaged(self.optimizer, self.parameters.all):
+            tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
+            save_lora(path, tensors, metadata, DTYPES[self.config.output.save_precision])
 
 
 class _Measuring:
@@ -359,7 +362,8 @@ class _Measuring:
         for model in models:
             model.eval()
         try:
-            yield
+            with averaged(self._lora.optimizer, self._lora.parameters.all):
+                yield
         finally:
             for model, mode in zip(models, modes, strict=True):
                 model.train(mode)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fashion_ml.config import LoraExperiment
+from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import add_lora
@@ -61,8 +61,7 @@ def lora_memory(
 
         return step
 
-    kind = config.optimizer.optimizer_type
-    other = state_bytes(kind, shapes) - state_bytes("adamw", shapes)
+    other = state_bytes(config.optimizer, shapes) - state_bytes(Optimizer(), shapes)
     stay = set(needed) - ({"text_encoder"} if network.train_text_encoder else set())  # that one is counted in the step
     beside = sum(weight.numel() * weight.element_size() for name in stay for weight in getattr(pipeline, name).parameters())
     found = peak_of_steps(models, make, autocast=mixed, beside=beside)

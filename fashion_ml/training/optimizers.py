@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import io
 import math
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,71 +18,213 @@ import torch
 from fashion_ml.config import Optimizer
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import LoraParameters
+from fashion_ml.runtime.console import say
+from fashion_ml.runtime.redact import first_line
+from fashion_ml.training.train_state import load_state, save_state
+
+CLASSES = {
+    "adamw": "torch.optim.AdamW",
+    "adamw8bit": "bitsandbytes.optim.AdamW8bit",
+    "adafactor": "transformers.optimization.Adafactor",
+    "prodigy": "prodigyopt.Prodigy",
+    "lion": "pytorch_optimizer.Lion",
+    "came": "pytorch_optimizer.CAME",
+    "adamwschedulefree": "schedulefree.AdamWScheduleFree",
+}
+"""The class of each name. Lion: Chen et al. 2023, arXiv:2302.06675. CAME: Luo et al. 2023, arXiv:2307.02047. Schedule-free: Defazio et al.
+2024, arXiv:2405.15682. Prodigy: Mishchenko & Defazio 2023, arXiv:2306.06101. Adafactor: Shazeer & Stern 2018, arXiv:1804.04235."""
+_EXTRAS = {"bitsandbytes": "gpu", "prodigyopt": "gpu", "pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
+_ALWAYS: dict[str, dict[str, Any]] = {
+    "adamw": {"fused": True},  # one pass over the weights, on CPUs too
+    "adafactor": {"scale_parameter": False, "relative_step": False},
+    "prodigy": {"use_bias_correction": True, "safeguard_warmup": True},
+}
+"""How these run unless optimizer_args say otherwise."""
 
 
 def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torch.device) -> torch.optim.Optimizer:
     """The optimiser over one parameter group for each learning rate; the group's `peak` holds that rate.
 
-    InputError when its library is missing, naming the extra to install, or when it needs a GPU and there is none.
+    InputError when its library is missing, naming the extra to install, when it needs a GPU and there is none, or does not take an argument.
     """
     rate = settings.learning_rate
     groups: list[dict[str, Any]] = [{"params": parameters.unet, "lr": rate, "peak": rate}]
     if parameters.text_encoder:
         text_rate = settings.text_encoder_lr or rate
         groups.append({"params": parameters.text_encoder, "lr": text_rate, "peak": text_rate})
-    check_optimizer(settings, device)
-    kind, decay = settings.optimizer_type, settings.weight_decay
-    more: dict[str, Any] = {"betas": settings.betas} if settings.betas is not None else {}
-    if kind == "adamw":
-        # fused: one pass over the weights, on CPUs too
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True, **more)
-    if kind == "adafactor":
-        from transformers.optimization import Adafactor
-
-        return Adafactor(groups, lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False)
-    if kind == "prodigy":
-        from prodigyopt import Prodigy
-
-        return Prodigy(groups, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True, **more)
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(groups, lr=rate, weight_decay=decay, **more)
+    return _made(settings, groups, device)
 
 
-def check_optimizer(settings: Optimizer, device: torch.device) -> None:
-    """InputError when the library of the optimiser is missing, naming the extra to install, or it needs a GPU and there is none."""
+def _made(settings: Optimizer, parameters: Any, device: torch.device) -> torch.optim.Optimizer:
     kind = settings.optimizer_type
-    name = {"prodigy": "prodigyopt", "adamw8bit": "bitsandbytes"}.get(kind)
-    try:
-        if name:
-            importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"optimizer.optimizer_type: {kind} needs {name}, which is not installed; pip install 'fashion-ml[gpu]', or use adamw"
-        ) from error
+    own = class_of(kind)
     if kind == "adamw8bit" and device.type != "cuda":
         raise InputError("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw")
+    taken = _taken_by(own)
+    options: dict[str, Any] = _ALWAYS.get(kind, {}) | (
+        {"weight_decay": settings.weight_decay} if "weight_decay" in taken else {}
+    )
+    if strange := [
+        name for name in settings.optimizer_args if name not in taken
+    ]:  # a library may swallow what it does not know
+        has = ", ".join(name for name in taken if name not in ("betas", "weight_decay"))
+        raise InputError(f"optimizer.optimizer_args: {kind} has no {strange[0]!r}; it has {has}")
+    if settings.betas is not None:
+        options["betas"] = settings.betas
+    try:
+        with redirect_stdout(io.StringIO()):  # some say on standard output how they were made
+            made: torch.optim.Optimizer = own(parameters, lr=settings.learning_rate, **{**options, **settings.optimizer_args})
+    except (TypeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            f"optimizer.optimizer_args: {kind} cannot be made so ({first_line(error)}); its library's documentation says what it takes"
+        ) from error
+    if "train_mode" in made.param_groups[0]:  # schedule-free
+        made.train()  # type: ignore[attr-defined]
+    return made
+
+
+def _taken_by(own: type) -> list[str]:
+    """The names that a class, or one that it comes from, is made with beside parameters and learning rate."""
+    found: dict[str, None] = {}
+    for one in own.__mro__:
+        if one is not torch.optim.Optimizer and "__init__" in vars(one):
+            kinds = inspect.signature(one.__init__).parameters.values()  # type: ignore[misc]
+            found |= dict.fromkeys(each.name for each in kinds if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL))
+    return sorted(set(found) - {"self", "params", "lr", "defaults"})
+
+
+def class_of(kind: str) -> Any:
+    """The class that a name means. InputError when its library is missing, naming the extra to install, or it is no optimiser."""
+    module, _, name = CLASSES.get(kind, kind).rpartition(".")
+    library = module.partition(".")[0]
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        extra = f"'fashion-ml[{_EXTRAS[library]}]'" if library in _EXTRAS else f"the library that has {library!r}"
+        raise InputError(
+            f"optimizer.optimizer_type: {kind} needs {module}, which is not installed; pip install {extra}, or use adamw"
+        ) from error
+    except AttributeError:
+        raise InputError(
+            f"optimizer.optimizer_type: {module} has no {name!r}; look the class up in its documentation"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise InputError(f"optimizer.optimizer_type: {kind} is no optimiser of torch; give a class such as torch.optim.RAdam")
+    return found
+
+
+def check_optimizer(settings: Optimizer, device: torch.device, *, resumable: bool = True) -> None:
+    """InputError when an optimiser cannot be made (`make_optimizer`), or cannot step; where a state is to be kept (`resumable`) also when
+    it does not go on from one bit for bit.
+
+    It is tried on two small matrices: three steps in one go, and two, a state, and the third. An optimiser without weight decay is said.
+    """
+    if settings.weight_decay and "weight_decay" not in _taken_by(class_of(settings.optimizer_type)):
+        say(f"optimizer.weight_decay: {settings.weight_decay:g} does nothing, for {settings.optimizer_type} has none; give 0")
+    if settings.optimizer_type == "adamw8bit":  # goes on exactly, but on a GPU alone
+        _made(settings, [torch.nn.Parameter(torch.zeros(2, 2))], device)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        whole, optimizer = _tried(settings)
+        for step in range(3):
+            _step(settings, whole, optimizer, step)
+            if step == 1 and resumable:
+                _kept(settings, path, whole, optimizer)
+        if not resumable:
+            return
+        again, other = _tried(settings)
+        try:
+            load_state(path).restore(again, {"lora": other})
+            _step(settings, again, other, 2)
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise _not_resumable(settings, first_line(error)) from error
+        if not all(torch.equal(one, two) for one, two in zip(whole, again, strict=True)):
+            raise _not_resumable(settings, "its state does not hold all that it goes by")
+
+
+def _tried(settings: Optimizer) -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
+    draw = torch.Generator().manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 6), (6, 4))]
+    return parameters, _made(settings, parameters, torch.device("cpu"))
+
+
+def _step(settings: Optimizer, parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int) -> None:
+    draw = torch.Generator().manual_seed(100 + step)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=draw)
+    try:
+        optimizer.step()
+    except (TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            f"optimizer.optimizer_type: {settings.optimizer_type} cannot step here ({first_line(error)}); use another, such as adamw"
+        ) from error
+
+
+def _kept(settings: Optimizer, path: Path, parameters: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+    try:
+        save_state(path, 2, parameters, {"lora": optimizer}, {"train": {}, "log": {}, "scalers": {}})
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _not_resumable(settings, first_line(error)) from error
+
+
+def _not_resumable(settings: Optimizer, why: str) -> InputError:
+    return InputError(
+        f"optimizer.optimizer_type: {settings.optimizer_type} cannot go on from a state bit for bit ({why}); use another, or "
+        "training.save_state false, without which a stopped run begins anew"
+    )
+
+
+@contextmanager
+def averaged(optimizer: Any, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Inside the block the weights are those that a schedule-free optimiser would evaluate and keep; with any other they are as they are.
+
+    Afterwards they are what they were, bit for bit, which the library's own way back is not.
+    """
+    raw = getattr(optimizer, "optimizer", optimizer)
+    averages = [group for group in raw.param_groups if group.get("train_mode")]
+    if not averages:
+        yield
+        return
+    before = [parameter.detach().clone() for parameter in parameters]
+    raw.eval()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
+        for group in averages:
+            group["train_mode"] = True
 
 
 _SMALL, _BLOCK_8BIT = 4096, 256
 """bitsandbytes: numbers below which a tensor's states stay in 32 bits, and numbers that share a scale."""
 
 
-def state_bytes(kind: str, shapes: Iterable[Sequence[int]]) -> int:
+def state_bytes(settings: Optimizer, shapes: Iterable[Sequence[int]]) -> int:
     """Bytes of an optimiser's states for float32 weights of these shapes, without its counters.
 
     AdamW: two means. AdamW8bit: the same in bytes with a float32 scale for each block, small tensors in float32 (bitsandbytes'
-    `init_state`). Adafactor: a mean of squares for each row and each column, of vectors for each number (Shazeer and Stern
-    2018, arXiv:1804.04235). Prodigy: two means, a sum and the first weights (Mishchenko and Defazio 2023, arXiv:2306.06101).
+    `init_state`). Any other: what it has after a step on the CPU.
     """
+    kind, counted = settings.optimizer_type, Counter(tuple(shape) for shape in shapes)
+    if kind not in ("adamw", "adamw8bit"):
+        return sum(_after_a_step(settings, shape) * often for shape, often in counted.items())
     found = 0
-    for shape in shapes:
+    for shape, often in counted.items():
         count = math.prod(shape)
-        if kind == "adafactor":
-            row_and_column = math.prod(shape[:-1]) + math.prod([*shape[:-2], *shape[-1:]])
-            found += 4 * (row_and_column if len(shape) > 1 else count)
-        elif kind == "adamw8bit" and count >= _SMALL:
-            found += 2 * (count + 4 * -(-count // _BLOCK_8BIT))
+        if kind == "adamw8bit" and count >= _SMALL:
+            found += often * 2 * (count + 4 * -(-count // _BLOCK_8BIT))
         else:
-            found += 4 * count * (4 if kind == "prodigy" else 2)
+            found += often * 4 * count * 2
     return found
+
+
+def _after_a_step(settings: Optimizer, shape: Sequence[int]) -> int:
+    parameter = torch.nn.Parameter(torch.ones(tuple(shape)))
+    optimizer = _made(settings, [parameter], torch.device("cpu"))
+    parameter.grad = torch.full_like(parameter, 1e-3)
+    optimizer.step()
+    entries = optimizer.state[parameter].values()
+    return sum(one.numel() * one.element_size() for one in entries if isinstance(one, torch.Tensor) and one.numel() > 1)

@@ -19,10 +19,14 @@ OPTIMIZERS = {
     "pagedadamw": "adamw",
     "pagedadamw32bit": "adamw",
     "pagedadamw8bit": "adamw8bit",
+    "lion": "lion",
+    "came": "came",
+    "adamwschedulefree": "adamwschedulefree",
 }
 """Names in lower case; the paged ones differ in where their state lies, not in what they do."""
-SCHEDULES = {name: name for name in ("constant", "cosine", "linear", "polynomial", "cosine_with_restarts")}
-SCHEDULES["constant_with_warmup"] = "constant"
+SCHEDULES = {
+    name: name for name in ("constant", "cosine", "linear", "polynomial", "cosine_with_restarts", "warmup_stable_decay")
+} | {"constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
 _OWN = {
     "prodigy": {"use_bias_correction": "true", "safeguard_warmup": "true", "decouple": "true"},
     "adafactor": {"relative_step": "false", "scale_parameter": "false", "warmup_init": "false"},
@@ -88,39 +92,52 @@ def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) 
     """The optimiser with its arguments, and the schedule."""
     settings, asked = (
         result.settings,
-        str(given.get("optimizer_type", "AdamW8bit" if is_true(given.get("use_8bit_adam")) else "")),
+        str(given.get("optimizer_type", _asked_by_a_switch(given))),
     )
-    kind = OPTIMIZERS.get(asked.lower().rpartition(".")[2])
+    kind = OPTIMIZERS.get(
+        asked.lower().rpartition(".")[2], asked if "." in asked else None
+    )  # a class goes by its dotted name there too
     if kind is None:
         kind = "prodigy" if asked.lower().startswith("dadapt") else "adamw"
         hint = "finds its rate as well" if kind == "prodigy" else "wants a learning rate of its own"
         result.note(
             "optimizer_type",
             asked,
-            f"the optimisers are adamw, adamw8bit, adafactor and prodigy; {kind} is written, which {hint}",
+            f"the optimisers are {', '.join(dict.fromkeys(OPTIMIZERS.values()))}, and classes by dotted names; {kind} is written, which {hint}",
         )
     if asked:
         settings["optimizer.optimizer_type"] = kind
     if defaults and kind in _THEIRS:
         settings["optimizer.weight_decay"] = 0.0
-    args = assignments_of("optimizer_args", given.get("optimizer_args", []))
+    args, more = assignments_of("optimizer_args", given.get("optimizer_args", [])), dict[str, str]()
     for name, value in args.items():
         if name == "weight_decay":
             settings["optimizer.weight_decay"] = number("optimizer_args weight_decay", value)
         elif name == "betas":
             settings["optimizer.betas"] = [number("optimizer_args betas", part) for part in value.strip("()[] ").split(",")]
-        elif _OWN.get(kind, {}).get(name) != value.lower():
+        elif kind == "adamw8bit":
             result.note(f"optimizer_args {name}", value, f"{kind} has weight_decay and betas here")
+        elif _OWN.get(kind, {}).get(name) != value.lower():
+            more[name] = value.replace(" ", "")
     own = _OWN.get(kind, {})
-    if defaults and own and not any(name in args for name in own):
+    if kind == "prodigy" and defaults and not any(name in args for name in own):
+        more |= {"use_bias_correction": "False", "safeguard_warmup": "False"}
+    elif defaults and own and not any(name in args for name in own):
         always = " ".join(f"{name}={value.title()}" for name, value in own.items())
         result.note(
             "optimizer_type", asked, f"sd-scripts runs it with {_THEIRS[kind]} unless told, and here it is always {always}"
         )
+    if more:
+        settings["optimizer.optimizer_args"] = " ".join(f"{name}={value}" for name, value in more.items())
     if kind == "prodigy" and settings.get("optimizer.text_encoder_lr") not in (None, settings.get("optimizer.learning_rate")):
         rate = settings.pop("optimizer.text_encoder_lr")
         result.note("text_encoder_lr", rate, "prodigy takes one learning rate for all")
     _schedule(given, result)
+
+
+def _asked_by_a_switch(given: Mapping[str, Any]) -> str:
+    switches = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
+    return next((name for switch, name in switches.items() if is_true(given.get(switch))), "")
 
 
 def _schedule(given: Mapping[str, Any], result: Equal) -> None:
@@ -133,5 +150,9 @@ def _schedule(given: Mapping[str, Any], result: Equal) -> None:
         result.settings["optimizer.lr_scheduler"] = shape
     if shape != "cosine_with_restarts":
         result.settings.pop("optimizer.lr_scheduler_num_cycles", None)  # forms give it always
+    if asked.lower() != "cosine_with_min_lr":
+        result.settings.pop("optimizer.lr_scheduler_min_lr_ratio", None)
+    if shape != "warmup_stable_decay":
+        result.settings.pop("optimizer.lr_decay_steps", None)
     if shape != "polynomial":
         result.settings.pop("optimizer.lr_scheduler_power", None)

@@ -64,6 +64,13 @@ EPOCH = 50
         ({"logit_std": 2.0}, "loss.logit_std: 2 does nothing with", {"timestep_distribution": "logit_normal"}),
         ({"mode_scale": 0.5}, "loss.mode_scale: 0.5 does nothing with", {"timestep_distribution": "mode"}),
         ({"multires_noise_discount": 0.5}, "loss.multires_noise_discount: 0.5 does", {"multires_noise_iterations": 6}),
+        ({"lr_decay_steps": 9}, "optimizer.lr_decay_steps: 9 does nothing", {"lr_scheduler": "warmup_stable_decay"}),
+        ({"lr_scheduler_min_lr_ratio": 0.5}, "optimizer.lr_scheduler_min_lr_ratio: 0.5 does", {"lr_scheduler": "cosine"}),
+        (
+            {"optimizer_type": "AdamWScheduleFree", "lr_scheduler": "cosine"},
+            "optimizer.lr_scheduler: cosine is laid over",
+            {"lr_scheduler": "constant"},
+        ),
         ({"huber_c": 0.5}, "loss.huber_c: 0.5 does nothing with loss_type l2", {"loss_type": "huber"}),
         ({"save_last_n": 2, "save_every_n_epochs": None}, "training.save_last_n: 2 does nothing", {"save_every_n_steps": 50}),
         ({"save_state": False, "save_state_minutes": 1}, "training.save_state_minutes: 1 does nothing", {"save_state": True}),

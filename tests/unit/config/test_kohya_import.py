@@ -130,7 +130,13 @@ def test_rates_go_where_they_go_there(options: dict[str, Any], rates: tuple[Any,
 @pytest.mark.parametrize(
     ("options", "settings", "note"),
     [
-        ({"optimizer_type": "Lion"}, {"optimizer.optimizer_type": "adamw"}, "optimizer_type Lion: "),
+        ({"optimizer_type": "Lion"}, {"optimizer.optimizer_type": "lion"}, ""),
+        ({"use_lion_optimizer": True}, {"optimizer.optimizer_type": "lion"}, ""),
+        ({"optimizer_type": "Lion8bit"}, {"optimizer.optimizer_type": "adamw"}, "optimizer_type Lion8bit: "),
+        ({"optimizer_type": "schedulefree.RAdamScheduleFree"}, {"optimizer.optimizer_type": "schedulefree.RAdamScheduleFree"}, ""),
+        ({"lr_scheduler": "warmup_stable_decay", "lr_decay_steps": 0.2}, {"optimizer.lr_decay_steps": 0.2}, ""),
+        ({"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_min_lr_ratio": 0.1}, {"optimizer.lr_scheduler_min_lr_ratio": 0.1}, ""),
+        ({"lr_scheduler": "cosine", "lr_scheduler_min_lr_ratio": 0.1}, {"optimizer.lr_scheduler_min_lr_ratio": None}, ""),
         ({"optimizer_type": "DAdaptAdam"}, {"optimizer.optimizer_type": "prodigy"}, "optimizer_type DAdaptAdam: "),
         ({"optimizer_type": "PagedAdamW8bit"}, {"optimizer.optimizer_type": "adamw8bit"}, ""),
         ({"use_8bit_adam": True}, {"optimizer.optimizer_type": "adamw8bit"}, ""),
@@ -150,7 +156,8 @@ def test_rates_go_where_they_go_there(options: dict[str, Any], rates: tuple[Any,
         ({"resolution": "512,650", "enable_bucket": True}, {"data.resolution": 576}, "resolution 512,650: "),
         ({"network_module": "lycoris.kohya", "network_args": ["algo=loha"]}, {}, "network_module lycoris.kohya: "),
         ({"network_args": ["rank_dropout=0.1", "module_dropout=0"]}, {}, "network_args rank_dropout 0.1: "),
-        ({"optimizer_args": '"eps=1e-6"'}, {}, "optimizer_args eps 1e-6: "),
+        ({"optimizer_args": '"eps=1e-6"'}, {"optimizer.optimizer_args": "eps=1e-6"}, ""),
+        ({"optimizer_type": "AdamW8bit", "optimizer_args": "eps=1e-6"}, {"optimizer.optimizer_args": None}, "optimizer_args eps"),
         ({"sample_prompts": "a dress --w 512\n# no\na hat"}, {"training.sample_prompts": ["a dress", "a hat"]}, "sample_prompts"),
         ({"save_n_epoch_ratio": 5, "max_train_epochs": 20}, {"training.save_every_n_epochs": 4}, ""),
         ({"color_aug": True, "max_timestep": 1000, "vae": "", "random_crop": False}, {}, "color_aug: "),
@@ -207,9 +214,8 @@ def test_a_form_of_the_gui_is_read_with_its_own_names_percentages_and_types(tmp_
     form |= {"LoRA_type": "LyCORIS/LoHa", "text_encoder_lr": 0, "unet_lr": 1e-4, "sdxl": True, "optimizer": "Prodigy"}
     settings, notes = settings_from(tmp_path, json.dumps(form), "form.json")
     assert settings["network.train_text_encoder"] is False
-    assert {"network_module LyCORIS/LoHa", "base_model SDXL", "optimizer_type Prodigy"} <= {
-        note.partition(":")[0] for note in notes
-    }
+    assert {"network_module LyCORIS/LoHa", "base_model SDXL"} <= {note.partition(":")[0] for note in notes}
+    assert settings["optimizer.optimizer_args"] == "use_bias_correction=False safeguard_warmup=False"  # as sd-scripts runs it
 
 
 def test_the_yaml_says_where_it_comes_from_and_what_has_no_equal_and_loads_as_the_same_experiment(tmp_path: Path):

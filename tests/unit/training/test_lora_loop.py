@@ -277,3 +277,18 @@ def test_a_text_encoder_that_learns_long_weighted_captions_behind_clip_skip_goes
     assert same(whole.result.path, again.result.path)
     ups = {name: t for name, t in load_file(whole.result.path).items() if name.startswith("lora_te_") and "lora_up" in name}
     assert [any(bool(t.any()) for name, t in ups.items() if f"_layers_{layer}_" in name) for layer in (0, 1)] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["lion", "came", "adamwschedulefree", "prodigy", "torch.optim.RAdam"])
+def test_every_optimiser_goes_on_bit_for_bit_and_keeping_files_changes_nothing(images: Path, tmp_path: Path, kind: str):
+    """Cut between two states, with files kept and val_loss measured on the way, which a schedule-free one takes its averages for."""
+    sections: dict[str, Any] = {"optimizer": {"optimizer_type": kind, "learning_rate": 1.0 if kind == "prodigy" else 1e-2}}
+    plain = train(experiment(images, **sections), tmp_path / "plain")
+    sections |= {"data": {"validation_split": 0.4}}
+    kept = train(
+        experiment(images, **sections, training={"save_every_n_steps": 1, "validate_every_n_steps": 1}), tmp_path / "kept"
+    )
+    train(experiment(images, **sections, training={"max_train_steps": 2}), tmp_path / "parts")
+    again = train(experiment(images, **sections), tmp_path / "parts", resume=True)
+    assert same(kept.result.path, again.result.path)
+    assert not same(plain.result.path, kept.result.path)  # which has fewer images

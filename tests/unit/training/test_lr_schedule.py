@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
+from transformers.optimization import get_cosine_with_min_lr_schedule_with_warmup, get_wsd_schedule
 
 from fashion_ml.training.lr_schedule import lr_factor
 
@@ -39,6 +40,37 @@ def test_restarts_equal_diffusers_at_every_step(cycles: int):
         assert factor == pytest.approx(reference.get_last_lr()[0])
         optimizer.step()
         reference.step()
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_a_cosine_that_ends_above_zero_equals_transformers_at_every_step(least: float):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = get_cosine_with_min_lr_schedule_with_warmup(optimizer, 2, 12, min_lr_rate=least)
+    for step in range(1, 13):
+        factor = lr_factor(step, shape="cosine", warmup_steps=2, total_steps=12, least=least)
+        assert factor == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize(("decay", "least"), [(4, 0.0), (0.25, 0.1), (1, 0.5)])
+def test_warm_up_stable_decay_equals_transformers_at_every_step(decay: float, least: float):
+    optimizer, steps = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 16
+    whole = int(decay * steps) if decay < 1 else int(decay)
+    reference = get_wsd_schedule(optimizer, 3, whole, num_training_steps=steps, min_lr_ratio=least)
+    for step in range(1, steps + 1):
+        factor = lr_factor(step, shape="warmup_stable_decay", warmup_steps=3, total_steps=steps, least=least, decay_steps=decay)
+        if step > 3 or not least:  # its warm-up begins at the least rate, ours always at 0
+            assert factor == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+def test_rex_by_hand():
+    """(1 - p) / (1 - p / 2): 1 at the start, 0.5 / 0.75 = 2/3 half way, 0.25 / 0.625 = 0.4 at three quarters; to 0.2 it is 0.2 + 0.8 of that"""
+    found = [lr_factor(step, shape="rex", warmup_steps=0, total_steps=4) for step in (1, 3, 4)]
+    assert found == pytest.approx([1, 2 / 3, 0.4])
+    assert lr_factor(3, shape="rex", warmup_steps=0, total_steps=4, least=0.2) == pytest.approx(0.2 + 0.8 * 2 / 3)
 
 
 def test_a_warm_up_below_one_is_a_share_of_all_steps_rounded_down():

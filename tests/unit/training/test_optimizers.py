@@ -1,57 +1,170 @@
-"""What `make_optimizer` hands on to the libraries."""
+"""Optimisers by name and by class: what reaches their libraries, what is refused, and the weights that are kept."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import prodigyopt
 import pytest
+import pytorch_optimizer
+import schedulefree
 import torch
+from transformers.optimization import Adafactor
 
 from fashion_ml.config import Optimizer
+from fashion_ml.config.lora_optimizer import OPTIMIZERS
+from fashion_ml.errors import InputError
 from fashion_ml.models.lora import LoraParameters
-from fashion_ml.training.optimizers import make_optimizer
+from fashion_ml.training.optimizers import averaged, check_optimizer, class_of, make_optimizer
 
-LIBRARIES = {"prodigy": "prodigyopt", "adamw8bit": "bitsandbytes"}
+CPU = torch.device("cpu")
+ON_CPU = [one for one in OPTIMIZERS if one != "adamw8bit"]
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adafactor", "prodigy", "adamw8bit"])
+def made(*, text: bool = False, **settings: Any) -> torch.optim.Optimizer:
+    weights = [torch.nn.Parameter(torch.ones(2, 3)) for _ in range(1 + text)]
+    return make_optimizer(Optimizer(**settings), LoraParameters(weights[:1], weights[1:]), CPU)
+
+
+@pytest.mark.parametrize("kind", [*ON_CPU, "torch.optim.RAdam"])
 def test_weight_decay_and_the_rates_reach_every_group_of_the_optimiser(kind: str):
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if kind in LIBRARIES and importlib.util.find_spec(LIBRARIES[kind]) is None:
-        pytest.skip(f"{LIBRARIES[kind]} is not installed")
-    if kind == "adamw8bit" and device.type != "cuda":
-        pytest.skip("adamw8bit needs a CUDA GPU")
-    settings = Optimizer(optimizer_type=kind, learning_rate=0.25, text_encoder_lr=0.125, weight_decay=0.375)  # type: ignore[arg-type]
-    unet, text = (torch.nn.Parameter(torch.ones(2, device=device)) for _ in range(2))
-    groups = make_optimizer(settings, LoraParameters([unet], [text]), device).param_groups
+    groups = made(text=True, optimizer_type=kind, learning_rate=0.25, text_encoder_lr=0.125, weight_decay=0.375).param_groups
     assert [(group["weight_decay"], group["lr"], group["peak"]) for group in groups] == [
         (0.375, 0.25, 0.25),
         (0.375, 0.125, 0.125),
     ]
 
 
-class _Taken(torch.optim.AdamW):
-    """In the place of a library's optimiser: keeps what it was given."""
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("Lion", pytorch_optimizer.Lion),
+        ("CAME", pytorch_optimizer.CAME),
+        ("AdamWScheduleFree", schedulefree.AdamWScheduleFree),
+        ("Prodigy", prodigyopt.Prodigy),
+        ("adafactor", Adafactor),
+        ("pytorch_optimizer.Adan", pytorch_optimizer.Adan),
+    ],
+)
+def test_a_name_in_any_case_or_a_class_is_that_of_its_library(kind: str, own: type):
+    assert type(made(optimizer_type=kind)) is own
 
-    def __init__(self, groups: Any, **options: Any):
-        super().__init__(groups, lr=options["lr"])
-        self.options = options
+
+@pytest.mark.parametrize("given", ["eps=1e-6 d_coef=0.5", {"eps": 1e-6, "d_coef": 0.5}, ["eps=1e-6", "d_coef=0.5"]])
+def test_arguments_are_text_a_list_or_a_mapping_and_reach_the_library(given: Any):
+    (group,) = made(optimizer_type="prodigy", optimizer_args=given).param_groups
+    assert (group["eps"], group["d_coef"]) == (1e-6, 0.5)
+
+
+def test_values_of_arguments_are_what_they_look_like():
+    settings = Optimizer(optimizer_args="a=1 b=1e-3 c=true d=0.9,0.99 e=None f=word")
+    assert settings.optimizer_args == {"a": 1, "b": 1e-3, "c": True, "d": (0.9, 0.99), "e": None, "f": "word"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "module", "name"), [("prodigy", "prodigyopt", "Prodigy"), ("adamw8bit", "bitsandbytes.optim", "AdamW8bit")]
+    ("settings", "told"),
+    [
+        ({"optimizer_type": "adan"}, "'adan' is not known; use adamw, .* or a class such as"),
+        ({"optimizer_args": "eps"}, "arguments are name=value"),
+        ({"optimizer_args": "betas=0.9,0.99"}, "betas is a setting of its own here; give optimizer.betas"),
+        ({"optimizer_args": "lr=1"}, "give optimizer.learning_rate"),
+    ],
 )
-def test_weight_decay_is_given_to_the_libraries_of_the_gpu_extra(
-    monkeypatch: pytest.MonkeyPatch, kind: str, module: str, name: str
-):
-    """A stand-in for the library, which is no part of the project; only tensors on the CPU are touched."""
-    parts = module.split(".")
-    for number in range(1, len(parts) + 1):
-        monkeypatch.setitem(sys.modules, ".".join(parts[:number]), ModuleType(".".join(parts[:number])))
-    monkeypatch.setattr(sys.modules[module], name, _Taken, raising=False)
-    settings = Optimizer(optimizer_type=kind, learning_rate=0.25, weight_decay=0.375)  # type: ignore[arg-type]
-    optimizer: Any = make_optimizer(settings, LoraParameters([torch.nn.Parameter(torch.ones(2))], []), torch.device("cuda"))
-    assert (optimizer.options["weight_decay"], optimizer.options["lr"]) == (0.375, 0.25)
+def test_what_cannot_be_meant_is_refused_when_it_is_read(settings: Mapping[str, Any], told: str):
+    with pytest.raises(ValueError, match=told):
+        Optimizer(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"optimizer_type": "nowhere.Adam"}, "nowhere.Adam needs nowhere, which is not installed; pip install the library"),
+        ({"optimizer_type": "torch.optim.Adamm"}, "torch.optim has no 'Adamm'"),
+        ({"optimizer_type": "torch.nn.Linear"}, "torch.nn.Linear is no optimiser of torch"),
+        ({"optimizer_type": "os.system"}, "os.system is no optimiser of torch"),
+        ({"optimizer_args": "epsilon=1e-6"}, "optimizer_args: adamw has no 'epsilon'; it has amsgrad, "),
+        ({"optimizer_type": "lion", "optimizer_args": "d_coef=2"}, "lion has no 'd_coef'; it has fixed_decay, foreach, "),
+        ({"optimizer_type": "adamw8bit"}, "adamw8bit needs"),
+    ],
+)
+def test_what_a_library_does_not_take_is_one_line(settings: Mapping[str, Any], told: str):
+    with pytest.raises(
+        InputError, match=f"^optimizer.optimizer_(type|args): .*{told}" if "optimizer_args" not in told else told
+    ):
+        check_optimizer(Optimizer(**settings), CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "extra"), [("prodigy", "prodigyopt", "gpu"), ("lion", "pytorch_optimizer", "optimizers")]
+)
+def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, kind: str, library: str, extra: str):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(
+        InputError, match=rf"{kind} needs {library}, which is not installed; pip install 'fashion-ml\[{extra}\]'"
+    ):
+        class_of(kind)
+
+
+@pytest.mark.parametrize("kind", [*ON_CPU, "torch.optim.RAdam", "schedulefree.RAdamScheduleFree"])
+def test_each_optimiser_goes_on_from_a_state_bit_for_bit(kind: str, capsys: pytest.CaptureFixture[str]):
+    check_optimizer(Optimizer(optimizer_type=kind), CPU)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_optimiser_without_weight_decay_is_said_and_trains(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "fashion_ml")
+    check_optimizer(Optimizer(optimizer_type="torch.optim.Rprop"), CPU)
+    assert "optimizer.weight_decay: 0.01 does nothing, for torch.optim.Rprop has none" in caplog.text
+
+
+class Forgets(torch.optim.SGD):
+    """Goes by a number that its state does not hold."""
+
+    def __init__(self, parameters: Any, lr: float, weight_decay: float):
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay)
+        self.steps = 0
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Steps that grow."""
+        self.steps += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data -= group["lr"] * self.steps * parameter.grad
+
+
+def test_an_optimiser_that_would_not_go_on_exactly_is_refused_where_a_state_is_kept(monkeypatch: pytest.MonkeyPatch):
+    module = ModuleType("a_library")
+    module.Forgets = Forgets  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_library", module)
+    settings = Optimizer(optimizer_type="a_library.Forgets")
+    with pytest.raises(
+        InputError, match=r"a_library.Forgets cannot go on from a state bit for bit \(its state does not hold all"
+    ):
+        check_optimizer(settings, CPU)
+    check_optimizer(settings, CPU, resumable=False)
+
+
+def test_weights_that_are_kept_are_the_averages_of_a_schedule_free_optimiser_and_training_goes_on_as_if_none_were():
+    """The library's own eval() gives the averages; its train() brings the weights back but for rounding, this exactly."""
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(5, 7))
+    optimizer = make_optimizer(
+        Optimizer(optimizer_type="adamwschedulefree", learning_rate=0.1), LoraParameters([parameter], []), CPU
+    )
+    for step in range(3):
+        parameter.grad = torch.randn(5, 7, generator=torch.Generator().manual_seed(step))
+        optimizer.step()
+    before = parameter.detach().clone()
+    with averaged(optimizer, [parameter]):
+        inside = parameter.detach().clone()
+        with averaged(optimizer, [parameter]):
+            assert torch.equal(parameter, inside)
+    assert torch.equal(parameter, before)
+    assert optimizer.param_groups[0]["train_mode"]
+    optimizer.eval()  # type: ignore[attr-defined]
+    assert torch.equal(parameter, inside)
+    assert not torch.equal(inside, before)
