@@ -103,7 +103,7 @@ def report_suite(spec: Any, study: Any, folder: Path, facts: dict[str, Any], jso
     from fashion_ml.sweep.suite_results import write_results
 
     results = write_results(spec, study, folder, again=again)
-    write_json(json, {**facts, **results.facts})
+    write_json(json, {**results.facts, **facts})
     for line in results.lines:
         say(line)
     say(f"Report    {folder / 'report'}")

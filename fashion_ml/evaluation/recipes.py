@@ -139,12 +139,17 @@ def _guided(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     return own.set_axis([str(name)[len(prefix) :] for name in own], axis=1)
 
 
-def crossed_gain(metric: str, first: Floats, second: Floats, *, confidence: float = 0.95) -> Crossed | None:
-    """How much better the second recipe is, (seeds, references) each; None below 6 references and where nothing varies."""
+def crossed_gain(
+    metric: str, first: Floats, second: Floats, *, confidence: float = 0.95, level: float = 0.05
+) -> Crossed | None:
+    """How much better the second recipe is, (seeds, references) each; None below 6 references and where nothing varies.
+
+    `confidence` is the interval's, `level` how small p has to be, for what can be seen.
+    """
     if first.shape[1] < FEWEST or min(len(first), len(second)) < 2:
         return None
     sign = 1 if better(metric.removeprefix(LATENT)) == "higher" else -1
-    return crossed_difference(sign * first, sign * second, confidence=confidence)
+    return crossed_difference(sign * first, sign * second, confidence=confidence, level=level)
 
 
 def _differences(

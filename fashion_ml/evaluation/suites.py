@@ -6,21 +6,22 @@ From evaluations as they were logged to means, differences, verdicts and what th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.compare import Difference, Evaluated, no_verdict, noted, refuse_different
-from fashion_ml.evaluation.recipes import LATENT, crossed_gain, means_by_metric, refuse_unlike
+from fashion_ml.evaluation.compare import Evaluated, no_verdict, noted, refuse_different
+from fashion_ml.evaluation.recipes import LATENT, means_by_metric, refuse_unlike
 from fashion_ml.evaluation.suite_lines import NOTHING_VARIES, suite_lines
-from fashion_ml.evaluation.verdicts import PRIMARY, Claim, verdict_of
+from fashion_ml.evaluation.suite_plan import Standing
+from fashion_ml.evaluation.suite_verdicts import SuiteDifference, better_way, difference_of, judge_recipes
+from fashion_ml.evaluation.verdicts import PRIMARY, Claim
 from fashion_ml.metrics.bootstrap import FEWEST, Interval
-from fashion_ml.metrics.crossed import FEWEST_SEEDS, Crossed, Floats, Spread, crossed_mean, seeds_to_show, spread_of
-from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, METRICS, better, metric_of
-from fashion_ml.metrics.sequential import SOURCE, levels, p_of_looks
-from fashion_ml.metrics.sign_flip import holm
+from fashion_ml.metrics.crossed import FEWEST_SEEDS, Floats, Spread, crossed_mean, spread_of
+from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, METRICS, metric_of
+from fashion_ml.metrics.sequential import SOURCE, levels
 from fashion_ml.runtime.language import Language
 
 
@@ -32,25 +33,6 @@ class RecipeScore:
     """Over seeds and references; without ends below 3 seeds or 6 references. `n` is the references'."""
     by_seed: Mapping[str, float]
     """Mean over the references of each training seed."""
-
-
-@dataclass(frozen=True)
-class SuiteDifference:
-    """One metric of one recipe against the baseline."""
-
-    difference: Difference
-    """`gain` is positive where the recipe is better. The primary metric alone has a p (of all looks so far, after
-    Holm over recipes) and a verdict."""
-    seeds: tuple[int, int]
-    """Of the baseline and of the recipe that it is made from."""
-    crossed: Crossed | None = None
-    """None below 6 references or 2 seeds, and where nothing varies."""
-    to_settle: int | None = None
-    """Seeds of each that would show the difference that was found in 80 % of the cases; None beyond 200, or where the references hide it."""
-    to_settle_half: int | None = None
-    """The same of half of it."""
-    decided_at: int | None = None
-    """The look, in seeds of each, that decided it; None where nothing did."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +61,8 @@ class SuiteComparison:
     left_out: tuple[str, ...]
     """Metrics that were measured and cannot be compared reference by reference, or have no better way."""
     noted: tuple[str, ...]
+    standing: Standing
+    """How far the suite's trainings are, and what its first look was by."""
 
     @property
     def claim(self) -> Claim:
@@ -97,6 +81,11 @@ class SuiteComparison:
     def better(self) -> str:
         """Which way the primary metric is better: `higher` or `lower`."""
         return better_way(self.metric)
+
+    @property
+    def looked(self) -> bool:
+        """Whether an interval of recipes was shown, so that whoever changes the suite's plan from now on knows what came out."""
+        return any(one.difference.gain.ends is not None for one in self.primary().values())
 
     @property
     def metrics(self) -> list[str]:
@@ -148,6 +137,7 @@ class SuiteComparison:
                 row |= {"verdict": entry.verdict, "why_none": entry.why, "sees": one.crossed.sees if one.crossed else None}
                 row |= {"seeds_baseline": one.seeds[0], "seeds": one.seeds[1], "references": entry.gain.n}
                 row |= {"seeds_to_settle": one.to_settle, "seeds_to_settle_half": one.to_settle_half}
+                row |= {"confidence": one.confidence, "sees_at_p_below": one.level}
                 rows.append(row | {"decided_at": one.decided_at})
         return pd.DataFrame(rows)
 
@@ -180,12 +170,10 @@ class SuiteComparison:
             "references_seen_in_training": self.seen,
             "left_out": list(self.left_out),
             "noted": list(self.noted),
+            "left": self.standing.left,
+            "failed": {name: count for name, (count, _) in self.standing.failed.items()},
+            "judged": self.standing.judged.to_dict() if self.standing.judged else None,
         }
-
-
-def better_way(metric: str) -> str:
-    """Which way a metric of a suite is better, a StarGAN's `latent_…` like the other: `higher`, `lower`, or empty."""
-    return better(metric.removeprefix(LATENT))
 
 
 def compare_suite(
@@ -195,14 +183,16 @@ def compare_suite(
     *,
     looks: Sequence[int] = (),
     compare: Sequence[str] = (),
+    standing: Standing | None = None,
 ) -> SuiteComparison:
     """Compare recipes with a baseline, each by its trainings with other seeds, in the order of the seeds, measured in one way.
 
     `looks`: the numbers of seeds at which a suite that may add seeds looks, the last the most; without any it looks once, at what there is.
-    `compare` names the metrics beside the primary one, all when empty. Recipes without trainings are in no table, and said. InputError when the
-    baseline or all others have none, when a recipe's are not of one recipe with other seeds each, when they were measured differently, and when
-    the metric was not measured.
+    `compare` names the metrics beside the primary one, all when empty; `standing` is how far a suite is, which may forbid verdicts.
+    Recipes without trainings are in no table, and said. InputError when the baseline or all others have none, when a recipe's are not of one
+    recipe with other seeds each, when they were measured differently, and when the metric was not measured.
     """
+    standing = standing or Standing()
     there = {name: list(own) for name, own in recipes.items() if own}
     if baseline not in there or len(there) < 2:
         missing = baseline if baseline not in there else "every recipe but the baseline"
@@ -219,15 +209,16 @@ def compare_suite(
         for recipe in there
     }
     differences = {
-        recipe: {name: _difference(name, own[baseline], own[recipe]) for name, own in values.items()}
+        recipe: {name: difference_of(name, own[baseline], own[recipe]) for name, own in values.items()}
         for recipe in there
         if recipe != baseline
     }
-    forbidden = no_verdict(everything, [metric.removeprefix(LATENT)]).get(metric.removeprefix(LATENT), "")
+    unread = no_verdict(everything, [metric.removeprefix(LATENT)]).get(metric.removeprefix(LATENT), "")
+    forbidden = ", and ".join(filter(None, (unread, standing.why_none())))
     same = tuple(recipe for recipe in differences if _same(there[baseline][0], there[recipe][0]))
-    judged = judge_recipes(
-        values[metric], baseline, metric, tuple(looks), dict.fromkeys(same, "both are one recipe"), forbidden
-    )
+    names = dict.fromkeys(same, "both are one recipe")
+    withheld = standing.withheld(baseline, list(differences))
+    judged = judge_recipes(values[metric], baseline, metric, tuple(looks), same=names, withheld=withheld, forbidden=forbidden)
     for recipe, one in judged.items():
         differences[recipe][metric] = one
     own_values = [own for own in values[metric].values() if own.shape[1] > 1]
@@ -236,14 +227,14 @@ def compare_suite(
     undecided = [
         name
         for name, one in judged.items()
-        if not (one.decided_at or forbidden or name in same or one.difference.why == NOTHING_VARIES)
+        if not (one.decided_at or forbidden or name in (*same, *withheld) or one.difference.why == NOTHING_VARIES)
         and min(len(there[name]), len(there[baseline])) < most
         and (one.difference.gain.n or 0) >= FEWEST
     ]
     none = [f"{name}: no training was measured" for name, own in recipes.items() if not own]
     said = (*none, *dict.fromkeys(noted(everything[0], everything[1:])))
     left = () if compare else _left_out(everything[0], list(values))
-    more = (tuple(looks), tuple(undecided), forbidden, same, left, said)
+    more = (tuple(looks), tuple(undecided), unread, same, left, said, standing)
     return SuiteComparison(baseline, metric, there, scores, differences, spread, *more)
 
 
@@ -271,87 +262,8 @@ def _score(metric: str, values: Floats, trainings: Sequence[Evaluated]) -> Recip
     return RecipeScore(mean.within(*metric_of(metric.removeprefix(LATENT)).bounds), by_seed)
 
 
-def _difference(
-    metric: str, first: Floats, second: Floats, *, confidence: float = 0.95, seeds: int | None = None
-) -> SuiteDifference:
-    """A metric's gain, by all seeds or by the first so many of both, without verdict."""
-    first, second = first[:seeds], second[:seeds]
-    crossed = crossed_gain(metric, first, second, confidence=confidence)
-    enough = min(len(first), len(second)) >= FEWEST_SEEDS
-    sign = 1 if better_way(metric) == "higher" else -1
-    gain = Interval(sign * float(second.mean() - first.mean()), None, None, first.shape[1])
-    if crossed is not None and enough:
-        gain = Interval(crossed.mean, crossed.low, crossed.high, first.shape[1])
-        gain = gain.within(*metric_of(metric.removeprefix(LATENT)).bounds_of_gain)
-    entry = Difference(metric, float(first.mean()), float(second.mean()), gain)
-    settle: list[int | None] = [None, None]
-    if crossed is not None and enough:
-        settle = [seeds_to_show(crossed.mean * part, first, second) for part in (1.0, 0.5)]
-    return SuiteDifference(entry, (len(first), len(second)), crossed if enough else None, settle[0], settle[1])
-
-
 def _same(first: Evaluated, second: Evaluated) -> bool:
     return first.recipe is not None and first.recipe == second.recipe
-
-
-def judge_recipes(
-    values: Mapping[str, Floats],
-    baseline: str,
-    metric: str,
-    looks: tuple[int, ...] = (),
-    same: Mapping[str, str] | None = None,
-    forbidden: str = "",
-) -> dict[str, SuiteDifference]:
-    """By recipe the primary metric's difference with its verdict, or why it has none, from the values (seeds, references) of each.
-
-    `same` says of recipes why they are no others than the baseline, `forbidden` why the metric has no verdict whatever its numbers.
-    """
-    own = values[baseline]
-    why = {
-        name: ", and ".join(filter(None, ((same or {}).get(name, ""), forbidden, _too_few(own, one, looks))))
-        for name, one in values.items()
-        if name != baseline
-    }
-    p_values = {name: _p_of_each_look(metric, own, values[name], looks) for name in why if not why[name]}
-    planned = looks or (FEWEST_SEEDS,)
-    at: dict[str, int] = {}
-    for number in range(max((len(p) for p in p_values.values()), default=0)):
-        so_far = holm({name: p_of_looks(p[: number + 1], planned) for name, p in p_values.items() if p})
-        at |= {name: number for name, p in so_far.items() if p < 0.05 and name not in at}
-    corrected = holm({name: p_of_looks(p, planned) for name, p in p_values.items() if p})
-    found = {}
-    for name, reason in why.items():
-        p_here, number = p_values.get(name, []), at.get(name, len(p_values.get(name, [])) - 1)
-        seeds = looks[number] if looks and p_here else None
-        confidence = 1 - levels(looks)[number] if looks and p_here else 0.95
-        one = _difference(metric, own, values[name], confidence=confidence, seeds=seeds)
-        p = corrected.get(name)
-        entry = replace(one.difference, why=reason or (NOTHING_VARIES if p is None else ""))
-        if p is not None and not reason:
-            entry = replace(entry, p=p, verdict=verdict_of(entry.gain, p), why="")
-        decided = min(one.seeds) if entry.verdict in ("better", "worse") else None
-        found[name] = replace(one, difference=entry, decided_at=decided)
-    return found
-
-
-def _too_few(first: Floats, second: Floats, looks: tuple[int, ...]) -> str:
-    """Why so many seeds and references give no verdict; empty where they do."""
-    references, seeds = first.shape[1], min(len(first), len(second))
-    reasons = []
-    if seeds < FEWEST_SEEDS:
-        reasons.append(f"{seeds} seeds: of a recipe something can be said from {FEWEST_SEEDS} on")
-    elif looks and seeds < looks[0]:
-        reasons.append(f"{seeds} seeds: the suite looks from {looks[0]} on")
-    if references < FEWEST:
-        reasons.append(f"{references} references are fewer than {FEWEST}")
-    return ", and ".join(reasons)
-
-
-def _p_of_each_look(metric: str, first: Floats, second: Floats, looks: tuple[int, ...]) -> list[float]:
-    """Of every look that there are seeds for, in order; of a suite that looks once the one p of all seeds. Empty where nothing varies."""
-    there: list[int | None] = [look for look in looks if look <= min(len(first), len(second))] if looks else [None]
-    found = [crossed_gain(metric, first[:look], second[:look]) for look in there]
-    return [one.p for one in found if one is not None] if all(one is not None for one in found) else []
 
 
 def _left_out(one: Evaluated, compared: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from fashion_ml.metrics.bootstrap import Interval
 
 FEWEST_SEEDS = 3
 """Training seeds of each recipe below which nothing is said of recipes."""
-_MOST_SEEDS = 200
+MOST_SEEDS = 200
 """Beyond which nobody goes."""
 
 Floats = NDArray[np.float64]
@@ -42,7 +42,7 @@ class Crossed:
     freedom: float
     """Degrees of freedom after Satterthwaite, Cochran & Cox and Welch."""
     sees: float
-    """The true difference that would be found in 80 % of such comparisons."""
+    """The true difference that would be found in 80 % of such comparisons, at the level that was asked for."""
     seed_sd: float
     """Standard deviation between training seeds of one recipe, of their means over the references."""
 
@@ -87,11 +87,23 @@ class Scatter:
 
         return 2 * stdtr(self.freedom, -np.abs(mean) / np.sqrt(self.variance))
 
-    def sees(self) -> Any:
-        """The true difference that a test at 5 % finds in 80 % of the cases."""
-        from scipy.special import stdtrit
+    def sees(self, level: float = 0.05) -> Any:
+        """The true difference that a two-sided test at a level finds in 80 % of the cases, where the variances are estimates of so many degrees
+        of freedom: standard deviations of few values are too small on average (Holtzman 1950, doi:10.2307/2681142)."""
+        return self.sees_if_known(level) / too_small(self.freedom)
 
-        return (stdtrit(self.freedom, 0.975) + stdtrit(self.freedom, 0.80)) * np.sqrt(self.variance)
+    def sees_if_known(self, level: float = 0.05) -> Any:
+        """The same where the variances are known: by the noncentral t distribution."""
+        from scipy.special import nctdtrinc, stdtrit
+
+        return nctdtrinc(self.freedom, 0.20, stdtrit(self.freedom, 1 - level / 2)) * np.sqrt(self.variance)
+
+
+def too_small(freedom: Any) -> Any:
+    """The mean of a standard deviation of normal values with so many degrees of freedom, as a share of the true one: 0.94 of 4."""
+    from scipy.special import gammaln
+
+    return np.sqrt(2 / freedom) * np.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2))
 
 
 def scatter_of_mean(values: Floats) -> Scatter:
@@ -148,10 +160,11 @@ def crossed_mean(values: Floats, *, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - reach, mean + reach, references)
 
 
-def crossed_difference(first: Floats, second: Floats, *, confidence: float = 0.95) -> Crossed | None:
+def crossed_difference(first: Floats, second: Floats, *, confidence: float = 0.95, level: float = 0.05) -> Crossed | None:
     """Second minus first, of recipes whose every training seed was measured on the same references: (seeds, references) each, at least 2 x 2.
 
-    Training seeds (within a recipe) and references (crossed with both) are random. None where nothing varies.
+    Training seeds (within a recipe) and references (crossed with both) are random. `level` is how small p has to be, for what can be seen.
+    None where nothing varies.
     """
     sides = (np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64))
     scatter = scatter_of_difference(*sides)
@@ -164,7 +177,7 @@ def crossed_difference(first: Floats, second: Floats, *, confidence: float = 0.9
         mean + reach,
         float(scatter.p(mean)),
         float(scatter.freedom),
-        float(scatter.sees()),
+        float(scatter.sees(level)),
         _seed_sd(sides),
     )
 
@@ -192,6 +205,8 @@ class Spread:
     """How far another training seed moves a recipe's mean over these references (standard deviation)."""
     apart: float
     """The largest mean of a recipe less the smallest."""
+    by_chance: float
+    """How far apart so many recipes of so many seeds would lie on average if they were equal, by the seeds alone."""
 
     def shares(self) -> dict[str, float]:
         """Each part's share of the whole; all 0 where nothing varies."""
@@ -220,21 +235,47 @@ def spread_of(recipes: Sequence[Floats]) -> Spread:
         matches = max(_parts(means)[2] * count * references - rest * fewer, 0.0)
         between = max(float(by_recipe.var(ddof=1)) - seeds * fewer - (matches + rest * fewer) / references, 0.0)
     hard = max(float(by_reference.var(ddof=1)) - (matches + rest * fewer) / count, 0.0)
-    return Spread(between, seeds, hard, float(matches), float(rest), seed_sd, float(np.ptp(by_recipe)))
+    chance = seed_sd * float(np.sqrt(fewer)) * _range_of_normal(count)
+    return Spread(between, seeds, hard, float(matches), float(rest), seed_sd, float(np.ptp(by_recipe)), chance)
 
 
-def seeds_to_show(difference: float, first: Floats, second: Floats) -> int | None:
+def _range_of_normal(count: int) -> float:
+    """The mean of the largest less the smallest of so many standard normal values (Tippett 1925): 1.128 of 2, 1.693 of 3."""
+    from scipy.special import ndtr
+
+    at = np.linspace(-8.0, 8.0, 1601)
+    return float(np.trapezoid(1 - ndtr(at) ** count - ndtr(-at) ** count, at))
+
+
+def seeds_to_show(difference: float, first: Floats, second: Floats, *, level: float = 0.05) -> int | None:
     """The fewest training seeds of each recipe that show a true difference in 80 % of the cases on as many references; None beyond 200.
 
-    None also where the references alone scatter too much for it, or nothing varies. Of values (seeds, references) each, at least 2 x 2.
+    `level` is how small p has to be. None also where `hidden_by_references`, or nothing varies. Of values (seeds, references) each, at least
+    2 x 2.
     """
     sides = (np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64))
     found = scatter_of_difference(*sides)
     if found.variance <= 0 or difference == 0:
         return None
-    counts = np.arange(FEWEST_SEEDS, _MOST_SEEDS + 1, dtype=np.float64)
-    one = [_parts(side)[0] * len(side) / counts for side in sides]
-    freedom = np.clip((one[0] + one[1]) ** 2 / ((one[0] ** 2 + one[1] ** 2) / (counts + 1)) - 2, counts - 1, 2 * (counts - 1))
-    sees = Scatter(one[0] + one[1], freedom, np.full_like(counts, found.references), found.references_freedom).sees()
-    enough = np.flatnonzero(sees <= abs(difference))
-    return int(counts[enough[0]]) if enough.size else None
+    wanted, parts = abs(difference) * float(too_small(found.freedom)), [float(_parts(side)[0]) * len(side) for side in sides]
+
+    def shown(count: int) -> bool:
+        seeds = sum(parts) / count
+        freedom = _welch([part / count for part in parts], [count, count])
+        return bool(Scatter(seeds, freedom, found.references, found.references_freedom).sees_if_known(level) <= wanted)
+
+    low, high = FEWEST_SEEDS, MOST_SEEDS  # more seeds see more
+    if not shown(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shown(middle) else (middle + 1, high)
+    return low
+
+
+def hidden_by_references(difference: float, first: Floats, second: Floats, *, level: float = 0.05) -> bool:
+    """Whether no number of training seeds would show a true difference in 80 % of the cases, because some references suit one recipe and
+    others the other: it takes more references."""
+    found = scatter_of_difference(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64))
+    alone = Scatter(0.0, 1.0, found.references, found.references_freedom)
+    return bool(found.references > 0 and alone.sees_if_known(level) / too_small(found.freedom) > abs(difference))

@@ -99,8 +99,8 @@ def references_for(difference: float, sd: float) -> int:
     return low
 
 
-def sees_of_recipes(seed_sd: float, reference_sd: float, seeds: int, references: int) -> float:
-    """The difference of two recipes, of so many training seeds each on the same references, that is found in 80 % of the cases at 5 %.
+def sees_of_recipes(seed_sd: float, reference_sd: float, seeds: int, references: int, *, level: float = 0.05) -> float:
+    """The difference of two recipes, of so many training seeds each on the same references, that is found in 80 % of the cases at a level.
 
     `seed_sd` is the standard deviation between training seeds of one recipe, `reference_sd` that of the recipes' differences between
     references; t as of any two recipes (`metrics.crossed`). Seeds and references at least 2 each, and something varies.
@@ -108,4 +108,4 @@ def sees_of_recipes(seed_sd: float, reference_sd: float, seeds: int, references:
     from fashion_ml.metrics.crossed import Scatter
 
     of_seeds = 2 * seed_sd**2 / seeds
-    return float(Scatter(of_seeds, 2.0 * (seeds - 1), reference_sd**2 / references, references - 1.0).sees())
+    return float(Scatter(of_seeds, 2.0 * (seeds - 1), reference_sd**2 / references, references - 1.0).sees_if_known(level))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fashion_ml.config import SweepSpec
 from fashion_ml.evaluation.aggregate import means_by_reference
 from fashion_ml.evaluation.compare import Evaluated
-from fashion_ml.evaluation.verdicts import too_few
+from fashion_ml.evaluation.verdicts import LEVEL, too_few
 from fashion_ml.metrics.power import sees_of_recipes
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def confirm_power(
     """From the complete trials, best first, and the evaluations of the first of them, one for each of the search's seeds.
 
     `references` are how many will confirm. Variances between references are of the differences between the best trial and each other one.
+    With several trials to confirm it is what each can be shown by after Holm's correction over them, at 5 % by their number.
     """
     metric, seeds = spec.objectives[0].metric, len(spec.confirm.trained_with)
     what = "references" if spec.trainer == "lora" else "contents"
@@ -94,7 +95,8 @@ def confirm_power(
     seed_sd = own if several else _spread_of_better_half(values)
     if seed_sd == 0 and reference_sd == 0:
         return ConfirmPower(metric, seeds, references, None, found=found, why="the trials do not differ", what=what)
-    sees = sees_of_recipes(seed_sd, reference_sd, seeds, references)
+    level = LEVEL / max(min(spec.confirm.best, len(complete)), 1)
+    sees = sees_of_recipes(seed_sd, reference_sd, seeds, references, level=level)
     return ConfirmPower(metric, seeds, references, sees, len(tables), seed_sd, reference_sd, several, found, what=what)
 
 

@@ -36,10 +36,11 @@ def add_seeds(spec: SuiteSpec, study: optuna.Study, run: TrackedRun) -> bool:
 
 
 def undecided(spec: SuiteSpec, study: optuna.Study, run: TrackedRun) -> list[str]:
-    """The recipes whose difference to the baseline another seed may decide; none where too few trainings were measured for any comparison."""
-    from fashion_ml.sweep.suite_results import compare_trainings
+    """The recipes whose difference to the baseline another seed may decide; none, and why is said, where nothing can be compared."""
+    from fashion_ml.sweep.suite_judged import compare_so_far
 
     try:
-        return list(compare_trainings(spec, trainings_of(study), run.client).undecided)
-    except InputError:
+        return list(compare_so_far(spec, study, run.client).undecided)
+    except InputError as error:
+        say(f"No seed is added to {spec.name}, because its trainings cannot be compared: {error.problems[0]}")
         return []

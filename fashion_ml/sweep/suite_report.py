@@ -19,7 +19,8 @@ from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import shown, table_names
 from fashion_ml.evaluation.compare import Difference
-from fashion_ml.evaluation.suites import SuiteComparison, better_way
+from fashion_ml.evaluation.suite_verdicts import better_way
+from fashion_ml.evaluation.suites import SuiteComparison
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.sequential import SOURCE
 from fashion_ml.runtime.atomic_files import atomic_path, write_text

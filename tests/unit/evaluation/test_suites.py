@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.suites import SuiteComparison, compare_suite, judge_recipes
+from fashion_ml.evaluation.suite_verdicts import judge_recipes
+from fashion_ml.evaluation.suites import SuiteComparison, compare_suite
 from fashion_ml.metrics.crossed import crossed_difference
 from fashion_ml.metrics.sequential import levels
 from fashion_ml.metrics.sign_flip import holm
@@ -150,8 +151,8 @@ def test_a_suite_that_adds_seeds_looks_by_bounds_and_says_who_is_undecided():
     assert (third.difference.verdict, third.decided_at) == ("worse", 3)
     assert (twice.difference.verdict, twice.decided_at) == ("not shown", None)
     assert found.undecided == ("twice",)
-    assert "Looked at after 3, 4, 5, 6 seeds, by bounds that keep all looks together at 5 %" in found.sentences()
-    assert "another seed may decide twice" in found.sentences()
+    assert "Looks at 3, 4, 5, 6 seeds, so far at 3; together they stay at 5 %" in found.sentences()
+    assert "Another seed may decide twice" in found.sentences()
     plain = planted().primary()["twice"].difference.gain
     wider = twice.difference.gain
     assert wider.ends is not None

@@ -19,8 +19,9 @@ def test_what_is_seen_is_worked_out_by_hand():
     t = (stats.t.ppf(0.975, 12.37) + (6.667 * stats.t.ppf(0.975, 4) + 7.5 * stats.t.ppf(0.975, 11)) / 14.167) / 2
     assert t == pytest.approx(2.322, abs=1e-3)
     freedom = optimize.brentq(lambda one: stats.t.ppf(0.975, one) - t, 3, 30)
-    expected = (t + stats.t.ppf(0.8, freedom)) * math.sqrt(1.41667e-4)
-    assert sees_of_recipes(0.01, 0.03, 3, 12) == pytest.approx(expected, rel=1e-3)
+    size = optimize.brentq(lambda one: stats.nct.cdf(t, freedom, one) - 0.2, 0, 10)  # noncentral t
+    assert size == pytest.approx(t + stats.t.ppf(0.8, freedom), rel=0.02)
+    assert sees_of_recipes(0.01, 0.03, 3, 12) == pytest.approx(size * math.sqrt(1.41667e-4), rel=1e-3)
 
 
 @pytest.mark.parametrize(("seed_sd", "reference_sd"), [(0.01, 0.03), (0.02, 0.01), (0.0, 0.02)])
