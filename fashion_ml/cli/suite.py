@@ -37,6 +37,7 @@ def suite(
     if launcher not in ("local", "ray"):
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
     count = whole(workers, "--workers") if workers else None
+    _warn_of_searches(loaded.trainer, experiments)
     if dry_run:
         from fashion_ml.runs.check_inputs import check_inputs
 
@@ -119,6 +120,22 @@ def _read(spec: Path) -> tuple[Path, Any, dict[str, Any]]:
     loaded, experiments = read_suite(path)
     check_suite(loaded, experiments)
     return path, loaded, experiments
+
+
+def _warn_of_searches(trainer: str, experiments: dict[str, Any]) -> None:
+    """A warning where `register --suite` would refuse the references, because a search has tried recipes by them; none where the store
+    cannot be asked, or is not there yet."""
+    from fashion_ml.deploy.searched import searched_before
+    from fashion_ml.errors import InputError
+    from fashion_ml.runtime.console import warn
+    from fashion_ml.tracking.store import open_tracking, store_is_there
+
+    try:
+        said = searched_before(open_tracking(), trainer, experiments) if store_is_there() else ""
+    except InputError:
+        return  # what is wrong is said by what needs the store
+    if said:
+        warn(said)
 
 
 def _say_plan(spec: Any, experiments: dict[str, Any], url: str) -> None:

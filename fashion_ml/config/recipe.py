@@ -13,7 +13,7 @@ from fashion_ml.config.settings import defaults_of, settings_of
 SEED = "training.seed"
 RECIPE = "recipe"
 """Tag of a training run: `recipe_id`; runs with the same value are of one recipe."""
-_LENGTHS = ("training.max_train_steps", "training.max_train_epochs", "training.epochs")
+LENGTHS = ("training.max_train_steps", "training.max_train_epochs", "training.epochs")
 """A run may be resumed with another length, but then it is another recipe."""
 _PLACES = ("data.train_data_dir", "data.reg_data_dir", "data.masks_dir", "data.latents_dir")
 """Where data lie, which the digest of the data stands for."""
@@ -24,7 +24,7 @@ def recipe_of(kind: type[Section], settings: Mapping[str, Any], data_digest: str
 
     A setting that is missing, because an earlier version did not have it, has its default, which is what that version did.
     """
-    free = {one.path for one in settings_of(kind) if one.may_change and one.path not in _LENGTHS}
+    free = {one.path for one in settings_of(kind) if one.may_change and one.path not in LENGTHS}
     dropped = {SEED, *(_PLACES if data_digest else ())}
     sections = {one.path.partition(".")[0] for one in settings_of(kind)}
     found = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,8 +14,9 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import Comparison, compare, shown
 from fashion_ml.evaluation.compare import Difference, Evaluated, differences, no_verdict, refuse_different
 from fashion_ml.evaluation.recipes import compare_recipes
-from fashion_ml.evaluation.verdicts import PRIMARY
+from fashion_ml.evaluation.verdicts import LEVEL, PRIMARY
 from fashion_ml.metrics.crossed import FEWEST_SEEDS
+from fashion_ml.metrics.sequential import levels
 
 _BASE = "base_"
 _SEEN = {"true": " The references were the training images.", "some": " Some of the references were trained on."}
@@ -73,7 +74,7 @@ def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, n
     stays = "No champion" if before is None else "The champion stays"
     if why := entry.why_not_a_winner():
         return Judgement(False, "", f"{stays}: {why}.")
-    if searched := known_to_a_search(client, new.facts):
+    if searched := known_to_a_search(client, new.facts, client.get_run(run_id)):
         return Judgement(False, "", f"{stays}: {searched}")
     if before is None:
         return Judgement(True, "this recipe", f"The first champion. {entry.why_won()} {text}")
@@ -82,8 +83,7 @@ def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, n
     try:
         found = against_champions_recipe(client, entry, before)
         if found is None:  # the suite says nothing of the champion's recipe
-            own = _against_champion(client, before, run_id, new, text)
-            return replace(own, why=f"{own.why} {entry.why_won()}")
+            return _against_another_recipe(client, entry, before, run_id, new, text)
     except InputError as error:
         return Judgement(False, "", f"{stays}: {error.problems[0]}")
     one = found.primary()[entry.recipe].difference
@@ -91,6 +91,29 @@ def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, n
     if one.verdict != "better":
         return Judgement(False, "", f"{stays}: {line}")
     return Judgement(True, "this recipe", f"{line} {entry.why_won()} {text}")
+
+
+def _against_another_recipe(client: Any, entry: SuiteEntry, before: str, run_id: str, new: Evaluated, text: str) -> Judgement:
+    """As a recipe against that of a champion outside the suite, by what the store has of both; never as a file, for a suite has many to choose
+    from. Bonferroni's correction is over the recipes that the suite could have sent, at the strictest bound of its looks."""
+    from fashion_ml.runs.compare import evaluated
+
+    old = evaluated(client, before)
+    refuse_different([old, new])
+    one, said = _recipes_compared(client, before, run_id, old, new)
+    if one is None:
+        why = "The champion stays: its recipe is not in the suite; put it into a suite as the baseline."
+        return Judgement(False, "", f"{why} {said}".rstrip())
+    count, looks = len(entry.found["recipes"]), entry.found.get("looks", ())
+    level = min(levels(looks)) if looks else LEVEL
+    if one.verdict == "better" and one.p is not None and count * one.p < level:
+        return Judgement(True, "this recipe", f"{_line('This recipe', one)} {entry.why_won()} {text}")
+    chosen = (
+        f" That is no verdict on one of {count} recipes (p {one.p:.4f}, not below {level / count:.4f})."
+        if one.verdict == "better"
+        else ""
+    )
+    return Judgement(False, "", f"The champion stays: {_line('this recipe', one)}{chosen}")
 
 
 def against_base(new: Evaluated) -> Comparison | None:
@@ -139,9 +162,13 @@ def _as_recipe(client: Any, before: str, run_id: str, old: Evaluated, new: Evalu
         return None, ""
     if old.recipe == new.recipe:
         return None, "Both are of one recipe."
-    searched = known_to_a_search(client, new.facts)
-    if searched:
+    if searched := known_to_a_search(client, new.facts):
         return None, searched
+    return _recipes_compared(client, before, run_id, old, new)
+
+
+def _recipes_compared(client: Any, before: str, run_id: str, old: Evaluated, new: Evaluated) -> tuple[Difference | None, str]:
+    """The recipes of two trainings compared by all trainings of both that the store has; else why not."""
     sides = [_trainings(client, one, str(new.facts.get("fingerprint"))) for one in (before, run_id)]
     fewest = min(len(side) for side in sides)
     if fewest < FEWEST_SEEDS:

@@ -35,11 +35,20 @@ class SuiteEntry:
         """The primary one of the suite."""
         return str(self.found["metric"])
 
+    def failed(self, recipe: str) -> int:
+        """How many trainings of a recipe failed for good."""
+        return int(self.found.get("failed", {}).get(recipe, 0))
+
     def why_not_a_winner(self) -> str:
         """Why this recipe has not won against the others; empty where it has.
 
-        A recipe wins that is better than the baseline; the baseline wins where every other recipe is worse.
+        A recipe wins that is better than the baseline; the baseline wins where every other recipe is worse. Neither wins before every training
+        of the suite has ended, nor by those of its trainings that did not fail.
         """
+        if left := int(self.found.get("left", 0)):
+            return f"{_trainings(left)} of the suite {'is' if left == 1 else 'are'} left; end them by fashion-ml suite"
+        if failed := self.failed(self.recipe):
+            return f"{_trainings(failed)} of its recipe {self.recipe!r} failed, and those that did not are no fair draw of it"
         name, baseline = self.recipe, str(self.found["baseline"])
         primary = {
             other: own[self.metric]["difference"] for other, own in self.found["differences"].items() if self.metric in own
@@ -62,7 +71,7 @@ class SuiteEntry:
             return f"In the suite every other recipe is worse than {name} in {self.metric}."
         one = self.found["differences"][name][self.metric]["difference"]
         better = [other for other in self.found["winners"] if other != name]
-        also = f" Better than it are {', '.join(better)} too." if better else ""
+        also = f" Better than {baseline} {'are' if len(better) > 1 else 'is'} {', '.join(better)} too." if better else ""
         return f"In the suite {name} is better than {baseline}: gain {_gain(one)} in {self.metric}.{also}"
 
 
@@ -92,9 +101,10 @@ def suite_entry(client: Any, run: Any, suite: str) -> SuiteEntry:
 
 
 def against_champions_recipe(client: Any, entry: SuiteEntry, champion: str) -> SuiteComparison | None:
-    """The recipe against the champion's, by the suite's trainings of both; None where the champion's recipe is not in the suite or the same.
+    """Every recipe of the suite against the champion's, by the suite's trainings; None where the champion's is not in the suite, or the same.
 
-    InputError when they cannot be compared.
+    Every recipe, because the one that is asked about was chosen among them: Holm's correction is over all. InputError when they cannot be
+    compared.
     """
     from fashion_ml.runs.compare import evaluated
 
@@ -103,9 +113,11 @@ def against_champions_recipe(client: Any, entry: SuiteEntry, champion: str) -> S
     name = next((name for name, runs in of_recipe.items() if wanted and _recipe_of(client, runs) == wanted), None)
     if name is None or name == entry.recipe or entry.recipe not in of_recipe:
         return None
-    sides: dict[str, list[Evaluated]] = {
-        one: [evaluated(client, run_id) for run_id in of_recipe[one]] for one in (name, entry.recipe)
-    }
+    if failed := entry.failed(name):
+        raise InputError(
+            f"{_trainings(failed)} of its recipe, {name}, failed in the suite, and those that did not are no fair draw of it"
+        )
+    sides: dict[str, list[Evaluated]] = {one: [evaluated(client, run_id) for run_id in runs] for one, runs in of_recipe.items()}
     return compare_suite(sides, name, entry.metric, looks=entry.found.get("looks", ()), compare=(entry.metric,))
 
 
@@ -122,6 +134,10 @@ def _recipe_of(client: Any, evaluations: Sequence[str]) -> str:
         return ""
     training = client.get_run(evaluations[0]).data.tags.get(_PARENT, "")
     return str(client.get_run(training).data.tags.get(RECIPE, "")) if training else ""
+
+
+def _trainings(count: int) -> str:
+    return f"{count} training{'' if count == 1 else 's'}"
 
 
 def _gain(one: Mapping[str, Any]) -> str:

@@ -64,6 +64,12 @@ def _first_use(uri: str) -> Iterator[None]:
         yield
 
 
+def store_is_there() -> bool:
+    """Whether there is a store to ask, so that asking makes none."""
+    file = sqlite_file(store_uri())
+    return file is None or file.exists()
+
+
 def shown_uri(uri: str) -> str:
     """A store's URI without its credentials."""
     return without_credentials(uri)

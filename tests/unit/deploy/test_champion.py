@@ -193,7 +193,8 @@ def test_references_that_were_trained_on_are_said_whether_all_or_some(store: Sto
     [
         (["a1", "b2"], 7, "has searched by 1 of these 3 references"),
         (["a1", "c3", "d4"], 7, "has searched by these references"),
-        (["x0"], 5, "has searched by these image seeds"),
+        ([], 5, "has searched by these image seeds"),
+        (["x0"], 5, ""),
         (["x0"], 7, ""),
     ],
 )
@@ -216,11 +217,12 @@ def test_a_part_of_the_references_that_a_sweep_or_a_choice_has_seen_is_not_fresh
     assert "The sweep ranks has searched by 1 of these 3 references" in store.judged(new[0])[2]
 
 
-def test_a_sweep_over_loras_says_nothing_of_a_stargans_contents():
+def test_a_sweep_over_loras_says_nothing_of_a_stargans_contents_and_its_image_seeds_are_its_styles():
     facts = {"latents_sha256": "l", "held_out": ["a.npy"], "seed": 5}
     for searched, known in (
         ({"references_sha256": "s", "seed": 5}, False),
         ({"latents_sha256": "m", "held_out": ["a.npy"], "seed": 6}, False),
         ({"latents_sha256": "l", "held_out": ["a.npy", "b.npy"], "seed": 6}, True),
+        ({"latents_sha256": "m", "held_out": ["a.npy"], "seed": 5}, True),  # styles are drawn by the seed alone
     ):
         assert bool(shared(facts, searched)) is known

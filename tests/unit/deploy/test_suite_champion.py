@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fashion_ml.config import load_config
 from fashion_ml.deploy.champion import Judgement, judge_champion
 from fashion_ml.deploy.register import CHAMPION
-from fashion_ml.deploy.suite_champion import suite_entry
+from fashion_ml.deploy.searched import searched_before
+from fashion_ml.deploy.suite_champion import against_champions_recipe, suite_entry
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.suites import compare_suite
 from fashion_ml.runs.compare import evaluated
@@ -26,6 +28,7 @@ def suite_of(
     *,
     status: str = "FINISHED",
     not_measured: tuple[str, ...] = (),
+    more: dict[str, object] | None = None,
 ) -> tuple[str, Trainings]:
     """A suite of recipes, by name their rank and weighted_total_loss, with three seeds each, and its report."""
     top = store.client.create_run(store.experiment, tags={"kind": "suite", "suite": "s"}, run_name="s").info.run_id
@@ -37,7 +40,7 @@ def suite_of(
         for one in trainings[name]:
             store.client.set_tag(one, "mlflow.parentRunId", above)
     sides = {name: [evaluated(store.client, one) for one in runs] for name, runs in trainings.items()}
-    found = {**compare_suite(sides, baseline).to_dict(), "not_measured": not_measured}
+    found = {**compare_suite(sides, baseline).to_dict(), "not_measured": not_measured, **(more or {})}
     store.client.log_text(top, json.dumps(found), "report/suite.json")
     store.client.set_terminated(top, status)
     return top, trainings
@@ -95,18 +98,103 @@ def test_what_beats_the_baseline_must_beat_the_champions_recipe_where_the_suite_
     assert "it is of the same recipe, good" in same.why
 
 
-def test_a_champion_of_another_recipe_is_held_against_as_without_a_suite(store: Store):
-    store.crown(store.trained(0.2, rank=64))
-    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low")
-    assert judged(store, trainings["high"][0], suite).why.startswith("The champion stays: ")
+def test_the_baseline_is_named_where_others_are_better_than_it_too(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.45), "good": (8, 0.35), "best": (16, 0.25), "fine": (32, 0.3)}, "low")
+    assert judged(store, trainings["good"][0], suite).why.count("Better than low are best, fine too.") == 1
 
 
-def test_references_that_a_search_has_seen_make_no_champion(store: Store):
-    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low")
-    store.trained(0.35, sweep="wide", rank=2)
+def test_a_champion_outside_the_suite_is_beaten_as_a_recipe_or_not_at_all(store: Store):
+    """One of many files of a suite that beats one file by its references alone is none."""
+    store.crown(store.trained(0.4, rank=64))
+    suite, trainings = suite_of(store, {"low": (4, 0.45), "high": (8, 0.3)}, "low")
+    assert store.judged(trainings["high"][0])[:2] == (True, "this file")
+    stays = judged(store, trainings["high"][0], suite)
+    assert (stays.champion, stays.claim) == (False, "")
+    assert "its recipe is not in the suite; put it into a suite as the baseline" in stays.why
+    assert "here are 1 of the champion's and 3 of this one" in stays.why
+    for seed in (1, 2):
+        store.trained(0.4, rank=64, seed=seed)
+    found = judged(store, trainings["high"][0], suite)
+    assert (found.champion, found.claim) == (True, "this recipe")
+    store.crown(store.trained(0.2, rank=128))
+    for seed in (1, 2):
+        store.trained(0.2, rank=128, seed=seed)
+    stays = judged(store, trainings["high"][0], suite)
+    assert not stays.champion
+    assert stays.why.startswith("The champion stays: this recipe has weighted_total_loss 0.3")
+
+
+def test_one_of_many_recipes_needs_more_against_a_champion_outside_the_suite(store: Store, monkeypatch: pytest.MonkeyPatch):
+    store.crown(store.trained(0.4, rank=64))
+    for seed in (1, 2):
+        store.trained(0.4, rank=64, seed=seed)
+    suite, trainings = suite_of(store, {"low": (4, 0.45), "high": (8, 0.3)}, "low")
+    monkeypatch.setattr("fashion_ml.deploy.champion.LEVEL", 1e-12)
+    stays = judged(store, trainings["high"][0], suite)
+    assert not stays.champion
+    assert "That is no verdict on one of 2 recipes (p 0.0" in stays.why
+
+
+def test_all_recipes_of_a_suite_are_counted_against_the_champions(store: Store):
+    """The one that is asked about was chosen among them: Holm's correction is over all of them, not over one."""
+    suite, trainings = suite_of(store, {"low": (4, 0.45), "good": (8, 0.35), "best": (16, 0.3), "same": (32, 0.35)}, "low")
+    store.crown(trainings["good"][1])
+    entry = suite_entry(store.client, store.client.get_run(trainings["best"][0]), suite)
+    found = against_champions_recipe(store.client, entry, trainings["good"][1])
+    assert found is not None
+    assert set(found.primary()) == {"low", "best", "same"}
+    alone = compare_suite(
+        {name: [evaluated(store.client, one) for one in trainings[name]] for name in ("good", "best")}, "good"
+    )
+    one, other = (each.primary()["best"].difference.p for each in (found, alone))
+    assert one is not None
+    assert other is not None
+    assert one >= 1.9 * other
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"left": 2}, "2 trainings of the suite are left; end them by fashion-ml suite"),
+        ({"failed": {"high": 1}}, "1 training of its recipe 'high' failed, and those that did not are no fair draw of it"),
+        ({"failed": {"low": 1}, "left": 0}, ""),
+    ],
+)
+def test_an_unfinished_suite_and_survivors_make_no_champion(store: Store, more: dict[str, object], why: str):
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3)}, "low", more=more)
+    found = judged(store, trainings["high"][0], suite)
+    assert found.champion is not bool(why)
+    assert why in found.why
+
+
+def searched(store: Store, rank: int, mean: float = 0.35) -> None:
+    """A trial of a sweep over ranks by the references that every training here has."""
+    store.client.set_tag(store.trained(mean, sweep="wide", rank=rank), "searched.rank", str(rank))
+
+
+def test_a_recipe_that_a_search_has_tried_by_these_references_is_no_champion_and_another_is(store: Store):
+    suite, trainings = suite_of(store, {"low": (4, 0.4), "high": (8, 0.3), "best": (16, 0.25)}, "low")
+    searched(store, 8)
+    searched(store, 2)
     found = judged(store, trainings["high"][0], suite)
     assert not found.champion
-    assert "The sweep wide has searched by these references" in found.why
+    assert "The sweep wide has tried this recipe by these references" in found.why
+    assert judged(store, trainings["best"][0], suite).claim == "this recipe"
+
+
+def test_what_a_search_has_tried_is_said_before_the_suite_trains(store: Store):
+    given = {"model.base": "embedded", "data.train_data_dir": "embedded"}
+    ranks = {f"rank {rank}": load_config({**given, "network.rank": rank}) for rank in (4, 8)}
+    assert searched_before(store.client, "lora", ranks) == ""
+    searched(store, 8)
+    line = searched_before(store.client, "lora", ranks)
+    assert line.startswith(
+        "The sweep wide has tried rank 8 by the references of this suite, so register --suite will make no champion of it"
+    )
+    assert "evaluation.references" in line
+    assert searched_before(store.client, "stargan", ranks) == ""
+    other = load_config({**given, "network.rank": 8, "evaluation.references": "photos"})
+    assert searched_before(store.client, "lora", {"rank 8": other}) == ""
 
 
 def test_what_is_no_training_of_the_suite_is_refused_before_anything_is_registered(store: Store):
