@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +20,14 @@ from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import shown, table_names
 from fashion_ml.evaluation.compare import Difference
-from fashion_ml.evaluation.suite_verdicts import better_way
+from fashion_ml.evaluation.suite_verdicts import SuiteDifference, better_way
 from fashion_ml.evaluation.suites import SuiteComparison
 from fashion_ml.metrics.bootstrap import Interval
+from fashion_ml.metrics.crossed import MOST_SEEDS
 from fashion_ml.metrics.sequential import SOURCE
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
-from fashion_ml.runtime.language import language
-from fashion_ml.sweep.suite_plots import save_gains, save_pictures, save_recipes
+from fashion_ml.runtime.language import Language, language
+from fashion_ml.sweep.suite_plots import confidences, save_gains, save_pictures, save_recipes
 from fashion_ml.sweep.suite_study import SuiteTraining
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def _log_numbers(found: SuiteComparison, run: TrackedRun) -> None:
         return
     best = max(primary, key=lambda name: _rank(primary[name].difference))
     entry = primary[best].difference
-    ends = dict(zip(("gain_low", "gain_high"), entry.gain.ends, strict=True)) if entry.gain.ends else {}
+    ends = dict(zip(("gain_low", "gain_high"), entry.gain.ends or (math.nan, math.nan), strict=True))  # not an earlier report's
     run.log_metrics({"gain": entry.gain.mean, **ends})
     run.set_tags({"verdict": entry.verdict, "best_recipe": best, "metric": found.metric, "winners": ", ".join(found.winners())})
     run.log_table(found.difference_table.astype(object).where(found.difference_table.notna(), None), "differences_table.json")
@@ -198,7 +200,10 @@ def _page(
         title=f"Suite {spec.name}",
         language="zh-Hant-TW" if language() == "zh-TW" else "en",
         about={"date": f"{datetime.now():%Y-%m-%d %H:%M}", "run": run.run_id, "trainer": spec.trainer},
-        lines=found.sentences(language()).splitlines(),
+        told={tag: found.sentences(one).splitlines() for one, tag in _both_languages()},
+        confidences=confidences(found),
+        early=[name for name, one in found.primary().items() if _decided_early(found, name, one)],
+        is_grid=_GRID in _prompts_of(found.recipes[found.baseline][0].table),
         found=found,
         verdicts=_verdict_rows(found),
         heads=list(found.scores),
@@ -213,19 +218,31 @@ def _page(
     )
 
 
+def _both_languages() -> list[tuple[Language, str]]:
+    """The language that is spoken here, then the other, each with its tag for HTML."""
+    both: list[tuple[Language, str]] = [("en", "en"), ("zh-TW", "zh-Hant-TW")]
+    return sorted(both, key=lambda one: one[0] != language())
+
+
+def _decided_early(found: SuiteComparison, name: str, one: SuiteDifference) -> bool:
+    """Whether a recipe's gain is of fewer seeds than the means of both."""
+    return one.decided_at is not None and one.decided_at < max(len(found.recipes[name]), len(found.recipes[found.baseline]))
+
+
 def _embedded(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
 def _verdict_rows(found: SuiteComparison) -> list[list[str]]:
-    """Of each recipe: name, gain, verdict, p, what could be seen, seeds, seeds that it would take, for half too."""
+    """Of each recipe: name, verdict, gain, what could be seen, seeds, p, seeds that it would take, for half too."""
     rows = []
     for name, one in found.primary().items():
         entry = one.difference
         p = "" if entry.p is None else f"{entry.p:.4f}" if entry.p >= 0.0001 else "< 0.0001"
         sees = f"{one.crossed.sees:.4f}" if one.crossed else ""
-        settle = [_count(count, one.crossed is not None) for count in (one.to_settle, one.to_settle_half)]
-        rows.append([name, _shown(entry.gain, "+"), entry.label, p, sees, f"{one.seeds[1]} and {one.seeds[0]}", *settle])
+        counts = zip((one.to_settle, one.to_settle_half), one.hidden, strict=True)
+        settle = [_count(count, hidden) if one.crossed else "" for count, hidden in counts]
+        rows.append([name, entry.label, _shown(entry.gain, "+"), sees, p, f"{one.seeds[1]} and {one.seeds[0]}", *settle])
     return rows
 
 
@@ -234,8 +251,9 @@ def _shown(interval: Interval, sign: str = "") -> str:
     return shown(interval, sign) if interval.ends else f"{interval.mean + 0.0:{sign}.4f}"
 
 
-def _count(count: int | None, known: bool) -> str:
-    return str(count) if count is not None else "more references" if known else ""
+def _count(count: int | None, hidden: bool) -> str:
+    """Seeds that it would take; where no number of them would do, or none that anyone trains, what then."""
+    return str(count) if count is not None else "more references" if hidden else f"more than {MOST_SEEDS}"
 
 
 def _mean_rows(found: SuiteComparison) -> list[tuple[str, str, list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html import unescape
@@ -21,10 +22,10 @@ from fashion_ml.evaluation.suites import SuiteComparison, compare_suite
 from fashion_ml.evaluation.verdicts import Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.runtime.language import VARIABLE
-from fashion_ml.sweep.suite_plots import save_gains, save_recipes
-from fashion_ml.sweep.suite_report import _rank, write_suite_report
+from fashion_ml.sweep.suite_plots import confidences, save_gains, save_recipes
+from fashion_ml.sweep.suite_report import _count, _rank, write_suite_report
 from fashion_ml.sweep.suite_study import SuiteTraining
-from fashion_ml.tracking.run import open_run
+from fashion_ml.tracking.run import attach_id, open_run
 from tests.unit.evaluation.suite_tables import recipe
 
 SPEC: dict[str, Any] = {"name": "steps", "trainer": "lora", "experiment": "x.yaml", "recipes": {"whole": {}, "a third": {}}}
@@ -115,12 +116,36 @@ def test_the_page_begins_with_the_three_lines_and_fetches_nothing(written: tuple
     folder, _, found, _ = written
     page = (folder / "report.html").read_text(encoding="utf-8")
     head = page[: page.index("<h2>")]
-    assert [unescape(line) for line in re.findall(r"<p>(.*?)</p>", head)] == found.sentences().splitlines()
+    both = [*found.sentences("en").splitlines(), *found.sentences("zh-TW").splitlines()]
+    assert [unescape(line) for line in re.findall(r"<p>(.*?)</p>", head)] == both
     assert not re.search(r'(src|href)="(?!data:|/#/)', page)
     assert "<script" not in page
     assert "total_loss is not &lt;finite&gt;" in page
     assert "9.00 hours in all: 6.00 of training" in page
     assert page.count("data:image/png") == 5
+
+
+def test_a_number_of_seeds_that_nobody_trains_is_no_want_of_references():
+    assert [_count(12, False), _count(None, False), _count(None, True)] == ["12", "more than 200", "more references"]
+
+
+def test_a_later_report_without_an_interval_leaves_no_earlier_ones_on_the_run(
+    written: tuple[Path, str, SuiteComparison, MlflowClient],
+):
+    folder, run_id, found, client = written
+    short = {name: list(own)[:2] for name, own in found.recipes.items()}
+    attached = attach_id(run_id)
+    write_suite_report(checked(SPEC, SuiteSpec), compare_suite(short, "whole"), [], folder, attached)
+    attached.flush()
+    run = client.get_run(run_id)
+    assert [math.isnan(run.data.metrics[name]) for name in ("gain_low", "gain_high")] == [True, True]
+    assert run.data.tags["verdict"] == ""
+
+
+def test_gains_are_drawn_with_the_confidence_that_their_p_asks_for():
+    sides = {"a": recipe("a", 0.37), "b": recipe("b", 0.43), "c": recipe("c", 0.37, draw=2)}
+    assert confidences(compare_suite({name: sides[name] for name in "ab"}, "a")) == "95 %"
+    assert confidences(compare_suite(sides, "a")) == "95 to 97.5 %"
 
 
 def test_the_tables_hold_what_the_comparison_does(written: tuple[Path, str, SuiteComparison, MlflowClient]):
