@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,10 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch, StepInputs
 from fashion_ml.losses.diffusion import add_noise, target_of
 from fashion_ml.losses.timesteps import weight_curve
+from fashion_ml.models.ema import EMA, AveragedTensors
 from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
+from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
@@ -26,7 +28,7 @@ from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.kohya_metadata import kohya_metadata
-from fashion_ml.training.lora_models import prepared_models
+from fashion_ml.training.lora_models import own_gradients, prepared_models
 from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.optimizers import averaged, make_optimizer
@@ -83,7 +85,7 @@ class TrainedLora:
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
     """The LoRA of an experiment, each setting by its name."""
-    return LoraSpec(**config.network.model_dump(exclude={"network_weights"}))
+    return LoraSpec(**config.network.model_dump(exclude={"network_weights", "scale_weight_norms"}))
 
 
 def train_lora(
@@ -115,7 +117,7 @@ def train_lora(
         last_step=last_step,
         flush_every=settings.log_every,
     )
-    started = time.time()
+    described = partial(kohya_metadata, config, inputs, pipeline, validation, started=time.time())
     checkpoints = CheckpointManager(
         folder,
         config.output.output_name,
@@ -124,10 +126,8 @@ def train_lora(
         state,
         log,
         last_step=last_step,
-        write=lambda path, step: lora.write(
-            path, kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
-        ),
-        tensors=lora.parameters.all,
+        write=lambda path, step: lora.write(path, described(step=step)),
+        tensors=[*lora.parameters.all, *(lora.average.tensors if lora.average else ())],
         optimizers={"lora": lora.optimizer},
         scalers={"lora": accelerator.scaler},
     )
@@ -138,6 +138,9 @@ def train_lora(
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
+        if lora.average is not None and accelerator.is_main_process:
+            with lora.average.in_place():
+                lora.write(path.with_name(f"{path.stem}{EMA}.safetensors"), described(step=state.step))
     best, count = state.best[0] if state.best else None, sum(parameter.numel() for parameter in lora.parameters.all)
     return TrainedLora(
         path, rows.total_loss, rows.image_losses, state.val_loss, best, state.step - before, state.seconds, count
@@ -176,12 +179,12 @@ def _loop(
             epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
 
             # Batch, loss and backward, one batch after the other; processes share their gradients at the last
-            if spec.dropout > 0:
+            if spec.dropout > 0 or spec.rank_dropout > 0 or spec.module_dropout > 0:
                 torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
             total_loss = torch.zeros((), device=accelerator.device)
             batches = list(inputs.batches(step))
             for batch in batches:
-                with _own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
+                with own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
                     total_loss += lora.backward(batch)
             if accelerator.num_processes > 1:
                 total_loss = accelerator.reduce(total_loss, reduction="sum")
@@ -189,6 +192,8 @@ def _loop(
             # Clip and step
             lora.set_rates(step)
             grad_norm = lora.clip_and_step()
+            if lora.average is not None:
+                lora.average.update(step)
             state.step = step
 
             # Measure: validate, check and sample, where it is time for that
@@ -215,6 +220,8 @@ class _Lora:
         )
         if config.network.network_weights:
             load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, self.spec)
+        decay = config.training.ema_decay
+        self.average = AveragedTensors(self.parameters.all, decay) if decay else None
         self.optimizer = accelerator.prepare(make_optimizer(config.optimizer, self.parameters, accelerator.device))
         self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
         """The models that have a LoRA."""
@@ -266,12 +273,17 @@ class _Lora:
         return part.detach()
 
     def clip_and_step(self) -> torch.Tensor:
-        """Clip the gradients, step with them and let go of them; their norm before clipping, 0-d."""
+        """Clip the gradients, step with them and let go of them, and hold the weights to their norm; the gradients' before clipping, 0-d."""
+        norm: torch.Tensor
         if self._graphs:
-            return self._graphs.step()
-        norm: torch.Tensor = self.accelerator.clip_grad_norm_(self.parameters.all, self._max_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+            norm = self._graphs.step()
+        else:
+            norm = self.accelerator.clip_grad_norm_(self.parameters.all, self._max_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.config.network.scale_weight_norms is not None:
+            for model in self.trained:
+                scale_to_norm(lora_layers(model), self.config.network.scale_weight_norms)
         return norm
 
     def set_rates(self, step: int) -> None:
@@ -377,13 +389,3 @@ class _Measuring:
         finally:
             for model in self._lora.trained:
                 model.enable_adapters()
-
-
-@contextmanager
-def _own_gradients(accelerator: Any, models: Sequence[Any], unless: bool) -> Iterator[None]:
-    """Gradients of this block are not yet shared with the other processes, unless it is the step's last one."""
-    with ExitStack() as stack:
-        if not unless:
-            for model in models:
-                stack.enter_context(accelerator.no_sync(model))
-        yield

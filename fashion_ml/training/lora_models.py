@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -40,3 +41,13 @@ def without_autocast(config: LoraExperiment, unet: Any, device: str, processes: 
     no casts, an eighth fewer operations. On a GPU, where kernels do that; one process alone, for others are wrapped by accelerate."""
     half = config.training.mixed_precision != "no" and not config.network.train_text_encoder
     return half and device == "cuda" and processes == 1 and all_fused(unet)
+
+
+@contextmanager
+def own_gradients(accelerator: Any, models: Sequence[Any], unless: bool) -> Iterator[None]:
+    """Gradients of this block are not yet shared with the other processes, unless it is the step's last one."""
+    with ExitStack() as stack:
+        if not unless:
+            for model in models:
+                stack.enter_context(accelerator.no_sync(model))
+        yield
