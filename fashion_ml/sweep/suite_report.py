@@ -20,6 +20,7 @@ from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import shown, table_names
 from fashion_ml.evaluation.compare import Difference
+from fashion_ml.evaluation.recipes import LATENT
 from fashion_ml.evaluation.suite_verdicts import SuiteDifference, better_way
 from fashion_ml.evaluation.suites import SuiteComparison
 from fashion_ml.metrics.bootstrap import Interval
@@ -256,16 +257,24 @@ def _count(count: int | None, hidden: bool) -> str:
     return str(count) if count is not None else "more references" if hidden else f"more than {MOST_SEEDS}"
 
 
+def _labels(found: SuiteComparison) -> dict[str, str]:
+    """What the tables call each metric; a similarity and its loss are one, of a StarGAN's latent-guided images too."""
+    plain = table_names([name for name in found.metrics if not name.startswith(LATENT)])
+    latent = table_names([name.removeprefix(LATENT) for name in found.metrics if name.startswith(LATENT)])
+    labels = plain | {f"{LATENT}{name}": f"{LATENT}{label}" for name, label in latent.items()}
+    return {name: labels[name] for name in found.metrics if name in labels}
+
+
 def _mean_rows(found: SuiteComparison) -> list[tuple[str, str, list[str]]]:
     """Of each metric: name, which way is better, the mean of each recipe with its interval."""
-    labels = table_names(found.metrics)
+    labels = _labels(found)
     cells = {name: [_shown(own[name].mean) if name in own else "" for own in found.scores.values()] for name in labels}
     return [(label, better_way(name), cells[name]) for name, label in labels.items()]
 
 
 def _gain_rows(found: SuiteComparison) -> list[tuple[str, list[str]]]:
     """Of each metric but the primary one: name, and the gain of each recipe over the baseline."""
-    labels = {name: label for name, label in table_names(found.metrics).items() if name != found.metric}
+    labels = {name: label for name, label in _labels(found).items() if name != found.metric}
     return [
         (label, [_shown(own[name].difference.gain, "+") if name in own else "" for own in found.differences.values()])
         for name, label in labels.items()

@@ -23,7 +23,7 @@ from fashion_ml.evaluation.verdicts import Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.runtime.language import VARIABLE
 from fashion_ml.sweep.suite_plots import confidences, save_gains, save_recipes
-from fashion_ml.sweep.suite_report import _count, _rank, write_suite_report
+from fashion_ml.sweep.suite_report import _count, _labels, _rank, write_suite_report
 from fashion_ml.sweep.suite_study import SuiteTraining
 from fashion_ml.tracking.run import attach_id, open_run
 from tests.unit.evaluation.suite_tables import recipe
@@ -123,6 +123,19 @@ def test_the_page_begins_with_the_three_lines_and_fetches_nothing(written: tuple
     assert "total_loss is not &lt;finite&gt;" in page
     assert "9.00 hours in all: 6.00 of training" in page
     assert page.count("data:image/png") == 5
+
+
+def test_a_latent_guided_similarity_and_its_loss_are_one_row():
+    def stargan(name: str, mean: float) -> list[Evaluated]:
+        own = recipe(name, mean)
+        tables = [one.table.assign(latent_ssim=one.table["ssim"], latent_visual_loss=one.table["visual_loss"]) for one in own]
+        return [
+            replace(one, table=table.assign(target="x").drop(columns="seed")) for one, table in zip(own, tables, strict=True)
+        ]
+
+    found = compare_suite({"a": stargan("a", 0.37), "b": stargan("b", 0.43)}, "a")
+    assert {"latent_ssim", "latent_visual_loss"} <= set(found.metrics)
+    assert set(_labels(found).values()) == {TOTAL, "visual_loss (1 - ssim)", "latent_visual_loss (1 - ssim)"}
 
 
 def test_a_number_of_seeds_that_nobody_trains_is_no_want_of_references():
