@@ -173,12 +173,9 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     except KeyError:
         raise InputError(missing) from None
     except Exception as error:
-        fix = (
-            "pip install 'fashion-ml[postgres]'"
-            if "psycopg" in str(error)
-            else "give a SQLAlchemy URL whose driver is installed"
-        )
-        raise InputError(f"--storage: {hidden(url)!r} cannot be used ({first_line(error)[:200]}); {fix}") from error
+        raise InputError(
+            f"--storage: {hidden(url)!r} cannot be used ({first_line(error)[:200]}); {_fix(url, error)}"
+        ) from error
     before = study.user_attrs.get(_SHARED)
     if before is None:
         study.set_user_attr(_SHARED, noted(plan))
@@ -187,6 +184,21 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
             f"name: the study {spec.name!r} was begun with another {plan.shared} ({what}); set it back, or give this {spec.kind} another name"
         )
     return study
+
+
+def _fix(url: str, error: Exception) -> str:
+    """What to do about a storage that cannot be used."""
+    from sqlalchemy.exc import ArgumentError
+
+    if isinstance(error, ImportError):
+        return (
+            "pip install 'fashion-ml[postgres]'"
+            if url.startswith("postgresql+psycopg:")
+            else "install the driver that it names"
+        )
+    if isinstance(error, ArgumentError):
+        return "give a SQLAlchemy URL whose driver is installed"
+    return "give another file" if url.startswith("sqlite") else "start that server, and check its user and password"
 
 
 def planned(spec: SweepSpec) -> list[dict[str, Any]]:
@@ -210,7 +222,10 @@ def queue(study: optuna.Study, wanted: Mapping[int, Slot]) -> int:
     import optuna
 
     for trial in study.get_trials(deepcopy=False):
-        if trial.state == optuna.trial.TrialState.WAITING and trial.user_attrs.get(SLOT, -1) not in wanted:
+        slot = wanted.get(trial.user_attrs.get(SLOT, -1))
+        if trial.state == optuna.trial.TrialState.WAITING and not (
+            slot and slot.attributes.items() <= trial.user_attrs.items()
+        ):
             withdraw(study, trial, SURPLUS)
     there = set(by_slot(study))
     for number, slot in wanted.items():

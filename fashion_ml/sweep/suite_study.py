@@ -95,26 +95,37 @@ def slots_there(study: optuna.Study, spec: SuiteSpec) -> dict[int, Slot]:
     """The slots that the study has beyond those of the suite's seeds, and may keep: seeds that were added."""
     first, last = (len(seeds) * len(spec.all_recipes()) for seeds in (spec.seeds, spec.every_seed()))
     kept = {number: trials[0].user_attrs for number, trials in by_slot(study).items() if first <= number < last}
+    kept = {number: had for number, had in kept.items() if had[SEED] == spec.every_seed()[number // len(spec.all_recipes())]}
     return {number: Slot(attributes={RECIPE: had[RECIPE], SEED: had[SEED]}) for number, had in kept.items()}
 
 
 def open_suite(spec: SuiteSpec, experiments: Mapping[str, Any], url: str, *, create: bool) -> optuna.Study:
     """The study of a suite in a storage. InputError as of `open_planned`, and when it was begun with other seeds."""
     study = open_planned(plan_of_suite(spec, experiments), url, create=create)
-    refuse_other_seeds(study, spec)
+    refuse_other_seeds(study, spec, anew=create)
     return study
 
 
-def refuse_other_seeds(study: optuna.Study, spec: SuiteSpec) -> None:
-    """InputError when the study was begun with seeds that these do not go on with; else they are noted."""
+def refuse_other_seeds(study: optuna.Study, spec: SuiteSpec, *, anew: bool) -> None:
+    """InputError when the study was begun with seeds that these do not go on with; else they are noted.
+
+    With `anew` those that no training has begun with may be others.
+    """
     before, now = list(study.user_attrs.get(_SEEDS, [])), list(spec.every_seed())
-    shared = min(len(before), len(now))
-    if before[:shared] != now[:shared]:
+    held = before[: _begun(study, before)] if anew else before
+    shared = min(len(held), len(now))
+    if held[:shared] != now[:shared]:
         raise InputError(
-            f"seeds: the suite {spec.name!r} was begun with {before}; begin the list with these, or give this suite another name"
+            f"seeds: the suite {spec.name!r} was begun with {held}; begin the list with these, or give this suite another name"
         )
-    if len(now) > len(before):
+    if before[: len(now)] != now:
         study.set_user_attr(_SEEDS, now)
+
+
+def _begun(study: optuna.Study, seeds: Sequence[int]) -> int:
+    """How many of the noted seeds there are up to the last that a training has begun with."""
+    begun = {one[-1].user_attrs[SEED] for one in by_slot(study).values() if any(trial.state.name != "WAITING" for trial in one)}
+    return max((number for number, seed in enumerate(seeds, 1) if seed in begun), default=0)
 
 
 def trainings_of(study: optuna.Study) -> list[SuiteTraining]:

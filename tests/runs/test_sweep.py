@@ -137,3 +137,6 @@ def test_without_a_server_a_sweep_says_so_without_the_password(refused: Command,
     (line,) = refused("sweep", "sweep.yaml", "--storage", "postgresql://me:open-sesame@127.0.0.1:1/x")
     assert "--storage: 'postgresql+psycopg://127.0.0.1:1/x' cannot be used" in line
     assert "open-sesame" not in line
+    assert line.endswith("start that server, and check its user and password")  # the driver is there
+    (line,) = refused("sweep", "sweep.yaml", "--storage", "nodb://host/x")
+    assert line.endswith("give a SQLAlchemy URL whose driver is installed")

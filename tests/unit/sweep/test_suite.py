@@ -257,14 +257,14 @@ def test_recipes_with_data_of_their_own_are_compared_by_references_that_are_give
 
 def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tmp_path: Path):
     spec, study = a_study(tmp_path)
-    refuse_other_seeds(study, spec)
+    refuse_other_seeds(study, spec, anew=True)
     worked(study)
     longer, _ = a_study(tmp_path, seeds=[0, 1, 2, 7])
-    refuse_other_seeds(study, longer)
+    refuse_other_seeds(study, longer, anew=True)
     assert worked(study) == [("rank 4", 7), ("rank 8", 7), ("rank 16", 7)]
     other, _ = load_suite(written(tmp_path, seeds=[0, 2, 1]), {})
     with pytest.raises(InputError, match=r"seeds: the suite 'test' was begun with \[0, 1, 2, 7\]; begin the list with these"):
-        refuse_other_seeds(study, other)
+        refuse_other_seeds(study, other, anew=True)
     with pytest.raises(
         InputError,
         match=r"was begun with another .* \(recipes were rank 4, rank 8, rank 16 and are rank 4, rank 8\)",
@@ -278,6 +278,22 @@ def test_a_suite_is_opened_for_workers_and_reports_too_with_the_seeds_alone_that
     open_suite(*load_suite(written(tmp_path, max_seeds=4), {}), url, create=False)
     with pytest.raises(InputError, match=r"seeds: the suite 'test' was begun with \[0, 1, 2, 3\]"):
         open_suite(*load_suite(written(tmp_path, seeds=[0, 1, 3], max_seeds=4), {}), url, create=False)
+
+
+def test_seeds_that_no_training_has_begun_with_may_yet_be_others(tmp_path: Path):
+    spec, study = a_study(tmp_path, seeds=[0, 1, 2, 3, 4])
+    refuse_other_seeds(study, spec, anew=True)
+    study.optimize(lambda trial: 0.5, n_trials=10)  # seed 3 of one recipe is the last
+    other, _ = load_suite(written(tmp_path, seeds=[0, 1, 2, 3, 9]), {})
+    with pytest.raises(InputError, match=r"was begun with \[0, 1, 2, 3, 4\]"):
+        refuse_other_seeds(study, other, anew=False)  # a worker's file
+    refuse_other_seeds(study, other, anew=True)
+    queue(study, {**slots_of(other, other.seeds), **slots_there(study, other)})
+    assert [seed for _, seed in worked(study)] == [3, 3, 9, 9, 9]
+    assert {one.seed for one in trainings_of(study)} == {0, 1, 2, 3, 9}
+    third, _ = load_suite(written(tmp_path, seeds=[0, 1, 2, 7]), {})
+    with pytest.raises(InputError, match=r"was begun with \[0, 1, 2, 3, 9\]"):
+        refuse_other_seeds(study, third, anew=True)
 
 
 def test_a_seed_is_added_for_what_is_not_decided_and_for_the_baseline_until_there_are_enough(
