@@ -23,7 +23,6 @@ from fashion_ml.sweep.study import by_slot, open_planned, queue, queue_again
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     file_names,
-    open_suite,
     plan_of_suite,
     read_suite,
     refuse_other_seeds,
@@ -270,30 +269,6 @@ def test_a_study_goes_on_with_more_seeds_and_refuses_others_and_other_recipes(tm
         match=r"was begun with another .* \(recipes were rank 4, rank 8, rank 16 and are rank 4, rank 8\)",
     ):
         a_study(tmp_path, grid={"network.rank": [4, 8]})
-
-
-def test_a_suite_is_opened_for_workers_and_reports_too_with_the_seeds_alone_that_it_was_begun_with(tmp_path: Path):
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    open_suite(*load_suite(written(tmp_path, max_seeds=4), {}), url, create=True)
-    open_suite(*load_suite(written(tmp_path, max_seeds=4), {}), url, create=False)
-    with pytest.raises(InputError, match=r"seeds: the suite 'test' was begun with \[0, 1, 2, 3\]"):
-        open_suite(*load_suite(written(tmp_path, seeds=[0, 1, 3], max_seeds=4), {}), url, create=False)
-
-
-def test_seeds_that_no_training_has_begun_with_may_yet_be_others(tmp_path: Path):
-    spec, study = a_study(tmp_path, seeds=[0, 1, 2, 3, 4])
-    refuse_other_seeds(study, spec, anew=True)
-    study.optimize(lambda trial: 0.5, n_trials=10)  # seed 3 of one recipe is the last
-    other, _ = load_suite(written(tmp_path, seeds=[0, 1, 2, 3, 9]), {})
-    with pytest.raises(InputError, match=r"was begun with \[0, 1, 2, 3, 4\]"):
-        refuse_other_seeds(study, other, anew=False)  # a worker's file
-    refuse_other_seeds(study, other, anew=True)
-    queue(study, {**slots_of(other, other.seeds), **slots_there(study, other)})
-    assert [seed for _, seed in worked(study)] == [3, 3, 9, 9, 9]
-    assert {one.seed for one in trainings_of(study)} == {0, 1, 2, 3, 9}
-    third, _ = load_suite(written(tmp_path, seeds=[0, 1, 2, 7]), {})
-    with pytest.raises(InputError, match=r"was begun with \[0, 1, 2, 3, 9\]"):
-        refuse_other_seeds(study, third, anew=True)
 
 
 def test_a_seed_is_added_for_what_is_not_decided_and_for_the_baseline_until_there_are_enough(
