@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import say, show_lines
 
 FILE = "FASHION_ML_BENCHMARK_ROWS"
 """Environment variable: the file that rows are written to."""
@@ -28,6 +28,7 @@ class Row:
 
 def report(rows: Sequence[Row]) -> None:
     """Print the rows and hand them on."""
+    show_lines()
     for row in rows:
         say(
             f"{row.what}: {row.ours}"

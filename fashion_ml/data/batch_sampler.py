@@ -63,10 +63,12 @@ class StepPlan:
 
     def _batches_of(self, epoch: int) -> Sequence[Sequence[int]]:
         """An epoch's batches, drawn when its first step is asked for; the plan holds one epoch."""
-        if epoch not in self._drawn:
+        found = self._drawn.get(epoch)
+        if found is None:  # another thread may ask for another epoch at the same time
+            found = _epoch_batches(self, epoch)
             self._drawn.clear()
-            self._drawn[epoch] = _epoch_batches(self, epoch)
-        return self._drawn[epoch]
+            self._drawn[epoch] = found
+        return found
 
     @cached_property
     def _drawn(self) -> dict[int, Sequence[Sequence[int]]]:

@@ -16,6 +16,7 @@ from fashion_ml.losses.diffusion import loss_shares, mask_weights
 from fashion_ml.losses.noise import multires_noise, multires_sizes, offset_noise, perturbed
 from fashion_ml.losses.timesteps import logit_normal, mode_heavy, timesteps_at
 from fashion_ml.models.text_encoding import Tokens
+from fashion_ml.runtime.pinned import moved
 from fashion_ml.runtime.seeding import generator
 
 
@@ -67,13 +68,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there."""
-        return replace(self, **{name: _moved(one, device) for name, one in vars(self).items()})
+        there: dict[str, Any] = {name: _moved(one, device) for name, one in vars(self).items()}
+        return replace(self, **there)
+
+    def pinned(self) -> Batch:
+        """The same in memory that a GPU reads by itself; tokens, which are few, stay where they are."""
+        tensors: dict[str, Any] = {name: one.pin_memory() for name, one in vars(self).items() if isinstance(one, torch.Tensor)}
+        return replace(self, **tensors)
 
 
-def _moved(one: Any, device: torch.device) -> Any:
-    if isinstance(one, torch.Tensor) and device.type == "cuda" and one.device.type == "cpu":
-        return one.pin_memory().to(device, non_blocking=True)
-    return None if one is None else one.to(device)
+def _moved(one: torch.Tensor | Tokens | None, device: torch.device) -> torch.Tensor | Tokens | None:
+    return moved(one, device) if isinstance(one, torch.Tensor) else one if one is None else one.to(device)
 
 
 _Part = tuple[EncodedImages, list[int]]
@@ -94,10 +99,11 @@ class StepInputs:
         process: int = 0,
         processes: int = 1,
         masks: EncodedMasks | None = None,
+        encodes: bool = False,
     ):
-        """`masks` are those of `images`; prior images count whole."""
+        """`masks` are those of `images`; prior images count whole. `encodes` says that a step asks encoders for what it sees."""
         self._settings, self._text_of, self._scaling, self._timesteps = settings, text_of, scaling, timesteps
-        self._process, self._processes = process, processes
+        self._process, self._processes, self.encodes = process, processes, encodes
         self.images, self.prior, self._masks = images, prior, masks
         self.plan = self._plan(images, "order")
         self._prior_plan = self._plan(prior, "prior order") if prior is not None else None
@@ -119,7 +125,7 @@ class StepInputs:
         count = sum(len(batch) for _, batch in parts)
         prior_count = sum(len(batch) for _, batch in prior_parts)
         shares = loss_shares(count, prior_count, self._settings.prior_loss_weight)
-        draws = {purpose: generator(self._settings.seed, purpose, step) for purpose in _PURPOSES}
+        draws = _Draws(self._settings.seed, step)
         epoch = self.plan.epoch(step)
         for images, batch in parts:
             yield self._batch(images, batch, shares[0], draws, epoch)
@@ -141,9 +147,7 @@ class StepInputs:
             return parts, []
         return parts, [(self.prior, batch) for batch in self._prior_plan.batches(step)]
 
-    def _batch(
-        self, images: EncodedImages, batch: Sequence[int], share: float, draws: dict[str, torch.Generator], epoch: int
-    ) -> Batch:
+    def _batch(self, images: EncodedImages, batch: Sequence[int], share: float, draws: _Draws, epoch: int) -> Batch:
         """Draw for the whole batch, image by image, then keep the rows of this process."""
         settings, items = self._settings, [images.items[index] for index in batch]
         shape = images.latent_shape(batch[0])
@@ -153,7 +157,7 @@ class StepInputs:
         captions = [
             seen_caption(item.caption, item.captions or settings.captions, draws["caption"], epoch=epoch) for item in items
         ]
-        drawn = torch.stack([torch.randn(shape, generator=draws["latent"]) for _ in batch])
+        drawn = _normal(len(batch), shape, draws["latent"])
         noise, added = self._noise((len(batch), *shape), draws)
         timesteps = self._timesteps_of(len(batch), draws["timestep"])
 
@@ -162,22 +166,21 @@ class StepInputs:
         own = own or [0]  # a process without an image of its own must still take part in the backward pass
         moments = [images.moments(batch[row], mirrored[row]) for row in own]
         mean, std = (torch.stack([entry[name] for entry in moments]) for name in ("mean", "std"))
+        rows = slice(None) if len(own) == len(batch) else own  # all of them without a copy
         return Batch(
-            latents=(mean + drawn[own] * std) * self._scaling,
-            noise=noise[own],
-            timesteps=timesteps[own],
+            latents=(mean + drawn[rows] * std) * self._scaling,
+            noise=noise[rows],
+            timesteps=timesteps[rows],
             text=self._text_of([captions[row] for row in own]),
             share=torch.full((len(own),), weight),
             weights=self._weights(images, [(batch[row], mirrored[row]) for row in own]),
-            added=None if added is None else added[own],
+            added=None if added is None else added[rows],
         )
 
-    def _noise(
-        self, shape: tuple[int, int, int, int], draws: dict[str, torch.Generator]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _noise(self, shape: tuple[int, int, int, int], draws: _Draws) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What is to be predicted, and what is added to the latents where that is something else; image by image."""
         settings = self._settings
-        noise = torch.stack([torch.randn(shape[1:], generator=draws["noise"]) for _ in range(shape[0])])
+        noise = _normal(shape[0], shape[1:], draws["noise"])
         if settings.noise_offset > 0:
             shift = torch.randn((*shape[:2], 1, 1), generator=draws["offset"])
             noise = offset_noise(noise, shift, settings.noise_offset)
@@ -185,7 +188,7 @@ class StepInputs:
             noise = torch.stack([self._with_coarser(one, draws["multires"]) for one in noise])
         if not settings.ip_noise_gamma:
             return noise, None
-        more = torch.stack([torch.randn(shape[1:], generator=draws["perturbation"]) for _ in range(shape[0])])
+        more = _normal(shape[0], shape[1:], draws["perturbation"])
         return noise, perturbed(noise, more, settings.ip_noise_gamma)
 
     def _with_coarser(self, noise: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
@@ -216,4 +219,22 @@ class StepInputs:
         return torch.stack([mask_weights(whole if mask is None else mask, self._settings.unmasked_weight) for mask in found])
 
 
-_PURPOSES = ("latent", "noise", "timestep", "mirror", "caption", "offset", "multires", "perturbation")
+class _Draws(dict[str, torch.Generator]):
+    """The generators of a step by their purposes (latent, noise, timestep, mirror, caption, offset, multires, perturbation), each made when
+    it is asked for."""
+
+    def __init__(self, seed: int, step: int):
+        super().__init__()
+        self._seed, self._step = seed, step
+
+    def __missing__(self, purpose: str) -> torch.Generator:
+        self[purpose] = generator(self._seed, purpose, self._step)
+        return self[purpose]
+
+
+def _normal(count: int, shape: Sequence[int], draw: torch.Generator) -> torch.Tensor:
+    """(count, *shape), each of them drawn by itself: a batch's first images are those of a smaller one."""
+    drawn = torch.empty(count, *shape)
+    for one in drawn:
+        one.normal_(generator=draw)
+    return drawn

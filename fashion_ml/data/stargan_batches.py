@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 
 from fashion_ml.data.latents import LatentSet, held_out
+from fashion_ml.runtime.pinned import moved
 from fashion_ml.runtime.seeding import generator
 
 _GPU_SHARE = 0.25
@@ -76,12 +77,12 @@ class GanInputs:
         references = [(y, self.training[y][int(u * len(self.training[y]))]) for y, u in zip(targets, choice, strict=True)]
         noise = torch.randn(3, count, self._latent_dim, generator=generator(self._seed, "stargan noise", step))
         own = range(self._process, count, self._processes)
-        z = noise[:, list(own)].to(self._device)
+        z = moved(noise[:, list(own)], self._device)
         return GanBatch(
             x_src=self.scaled([contents[row] for row in own]),
-            y_src=torch.tensor([contents[row][0] for row in own], device=self._device),
+            y_src=moved(torch.tensor([contents[row][0] for row in own]), self._device),
             x_ref=self.scaled([references[row] for row in own]),
-            y_trg=torch.tensor([targets[row] for row in own], device=self._device),
+            y_trg=moved(torch.tensor([targets[row] for row in own]), self._device),
             z_trg=z[0],
             z_1=z[1],
             z_2=z[2],
@@ -96,10 +97,10 @@ class GanInputs:
     def scaled(self, places: list[tuple[int, int]]) -> torch.Tensor:
         """Scaled latents (N, C, h, w) on the device, of (domain, index) pairs."""
         if self._whole is not None:
-            rows = torch.tensor([self._offsets[y] + index for y, index in places], device=self._device)
+            rows = moved(torch.tensor([self._offsets[y] + index for y, index in places]), self._device)
             return self._whole[rows] * self._scale
         found = [self.latents.domains[y].take([index])[0] for y, index in places]
-        return torch.stack(found).to(self._device) * self._scale
+        return moved(torch.stack(found), self._device) * self._scale
 
     def _content(self, position: int) -> tuple[int, int]:
         round_, place = divmod(position, len(self._pool))

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -31,12 +32,13 @@ def key_of(**parts: object) -> str:
 class TensorCache:
     """Get and put small groups of tensors by key; with `memory_bytes` the least recently used leave memory when that is passed.
 
-    What left memory comes back from the folder; without one it has to be made again.
+    What left memory comes back from the folder; without one it has to be made again. Several threads may ask at once.
     """
 
     def __init__(self, folder: Path | None = None, memory_bytes: int | None = None):
         self.folder, self._limit, self._held = folder, memory_bytes, 0
         self._memory: OrderedDict[str, bytes] = OrderedDict()
+        self._changing = Lock()
 
     def get(self, key: str) -> Tensors | None:
         """The tensors of a key, on the CPU, or None when it was never put or its file is damaged."""
@@ -83,10 +85,11 @@ class TensorCache:
             return None
 
     def _remember(self, key: str, content: bytes) -> None:
-        if key not in self._memory:
-            self._held += len(content)
-        self._memory[key] = content
-        self._memory.move_to_end(key)
-        while self._limit is not None and self._held > self._limit and len(self._memory) > 1:
-            _, dropped = self._memory.popitem(last=False)
-            self._held -= len(dropped)
+        with self._changing:
+            if key not in self._memory:
+                self._held += len(content)
+            self._memory[key] = content
+            self._memory.move_to_end(key)
+            while self._limit is not None and self._held > self._limit and len(self._memory) > 1:
+                _, dropped = self._memory.popitem(last=False)
+                self._held -= len(dropped)

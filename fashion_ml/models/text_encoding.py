@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.pinned import moved
 
 CHUNK = 75
 """Tokens of a caption that the text encoder sees at once, beside BOS and EOS."""
@@ -66,7 +67,8 @@ class Tokens:
 
     def to(self, device: Any) -> Tokens:
         """The same on a device."""
-        return Tokens(self.ids.to(device), None if self.weights is None else self.weights.to(device))
+        device = torch.device(device)
+        return Tokens(moved(self.ids, device), None if self.weights is None else moved(self.weights, device))
 
     def expand(self, count: int) -> Tokens:
         """One caption `count` times."""

@@ -87,10 +87,10 @@ def prepare_inputs(
         process=accelerator.process_index,
         processes=accelerator.num_processes,
         masks=of_images,
+        encodes=bool(needed) or not ahead,
     )
-    if validated is None:
-        return inputs, None
-    return inputs, _validation(config, pipeline, validated, text_of, of_held, accelerator.device)
+    device = accelerator.device
+    return inputs, _validation(config, pipeline, validated, text_of, of_held, device) if validated else None
 
 
 def _validation(

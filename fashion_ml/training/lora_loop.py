@@ -17,10 +17,8 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch, StepInputs
 from fashion_ml.losses.diffusion import add_noise, target_of
 from fashion_ml.losses.timesteps import weight_curve
-from fashion_ml.models.ema import EMA, AveragedTensors
 from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
-from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
@@ -31,6 +29,7 @@ from fashion_ml.training.kohya_metadata import kohya_metadata
 from fashion_ml.training.lora_models import own_gradients, prepared_models
 from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
+from fashion_ml.training.next_batch import prepared_ahead
 from fashion_ml.training.optimizers import averaged, make_optimizer
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
@@ -85,7 +84,7 @@ class TrainedLora:
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
     """The LoRA of an experiment, each setting by its name."""
-    return LoraSpec(**config.network.model_dump(exclude={"network_weights", "scale_weight_norms"}))
+    return LoraSpec(**config.network.model_dump(exclude={"network_weights"}))
 
 
 def train_lora(
@@ -117,7 +116,7 @@ def train_lora(
         last_step=last_step,
         flush_every=settings.log_every,
     )
-    described = partial(kohya_metadata, config, inputs, pipeline, validation, started=time.time())
+    started = time.time()
     checkpoints = CheckpointManager(
         folder,
         config.output.output_name,
@@ -126,8 +125,10 @@ def train_lora(
         state,
         log,
         last_step=last_step,
-        write=lambda path, step: lora.write(path, described(step=step)),
-        tensors=[*lora.parameters.all, *(lora.average.tensors if lora.average else ())],
+        write=lambda path, step: lora.write(
+            path, kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
+        ),
+        tensors=lora.parameters.all,
         optimizers={"lora": lora.optimizer},
         scalers={"lora": accelerator.scaler},
     )
@@ -138,9 +139,6 @@ def train_lora(
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
-        if lora.average is not None and accelerator.is_main_process:
-            with lora.average.in_place():
-                lora.write(path.with_name(f"{path.stem}{EMA}.safetensors"), described(step=state.step))
     best, count = state.best[0] if state.best else None, sum(parameter.numel() for parameter in lora.parameters.all)
     return TrainedLora(
         path, rows.total_loss, rows.image_losses, state.val_loss, best, state.step - before, state.seconds, count
@@ -174,15 +172,20 @@ def _loop(
 ) -> None:
     settings, spec, plan, accelerator = lora.config.training, lora.spec, inputs.plan, lora.accelerator
     last_step = settings.max_train_steps
-    with bar("train LoRA", last_step, done=state.step) as progress, stop_between_steps() as stop:
+    make, ahead = partial(_batches_of, lora, inputs), not inputs.encodes
+    with (
+        bar("train LoRA", last_step, done=state.step) as progress,
+        prepared_ahead(make, last_step, accelerator.device, wanted=ahead) as batches_of,
+        stop_between_steps() as stop,
+    ):
         for step in range(state.step + 1, last_step + 1):
             epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
 
             # Batch, loss and backward, one batch after the other; processes share their gradients at the last
-            if spec.dropout > 0 or spec.rank_dropout > 0 or spec.module_dropout > 0:
+            if spec.dropout > 0:
                 torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
             total_loss = torch.zeros((), device=accelerator.device)
-            batches = list(inputs.batches(step))
+            batches = batches_of(step)
             for batch in batches:
                 with own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
                     total_loss += lora.backward(batch)
@@ -192,8 +195,6 @@ def _loop(
             # Clip and step
             lora.set_rates(step)
             grad_norm = lora.clip_and_step()
-            if lora.average is not None:
-                lora.average.update(step)
             state.step = step
 
             # Measure: validate, check and sample, where it is time for that
@@ -210,6 +211,12 @@ def _loop(
             stop.check(accelerator)
 
 
+def _batches_of(lora: _Lora, inputs: StepInputs, step: int) -> list[Batch]:
+    """What a step sees, in pinned memory for a GPU; not where steps are recorded, for a recording minds what other threads ask of CUDA."""
+    pinned = lora.accelerator.device.type == "cuda" and lora.config.training.compile != "cudagraphs"
+    return [batch.pinned() if pinned else batch for batch in inputs.batches(step)]
+
+
 class _Lora:
     """The LoRA on its base, its optimiser, and what the loop calls: the loss of a batch, the rates of a step."""
 
@@ -220,9 +227,9 @@ class _Lora:
         )
         if config.network.network_weights:
             load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, self.spec)
-        decay = config.training.ema_decay
-        self.average = AveragedTensors(self.parameters.all, decay) if decay else None
-        self.optimizer = accelerator.prepare(make_optimizer(config.optimizer, self.parameters, accelerator.device))
+        # not by accelerate, whose step looks for packages and signatures each time: 0.6 ms
+        self.optimizer = make_optimizer(config.optimizer, self.parameters, accelerator.device)
+        self._trained = self.parameters.all
         self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
         """The models that have a LoRA."""
         self.half, self.models = prepared_models(config, pipeline, self.trained, accelerator)
@@ -236,9 +243,7 @@ class _Lora:
         self._rate = 0.0
         self._graphs: StepGraphs | None = None
         if config.training.compile == "cudagraphs":
-            self._graphs = StepGraphs(
-                self.loss_of, self.parameters.all, self.optimizer.optimizer, self._max_norm, CudaRecorder()
-            )
+            self._graphs = StepGraphs(self.loss_of, self.parameters.all, self.optimizer, self._max_norm, CudaRecorder())
 
     def predict(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor | Tokens, *, plain: bool = False
@@ -273,17 +278,19 @@ class _Lora:
         return part.detach()
 
     def clip_and_step(self) -> torch.Tensor:
-        """Clip the gradients, step with them and let go of them, and hold the weights to their norm; the gradients' before clipping, 0-d."""
-        norm: torch.Tensor
+        """Clip the gradients, step with them and let go of them; their norm before clipping, 0-d."""
         if self._graphs:
-            norm = self._graphs.step()
+            return self._graphs.step()
+        scaler, optimizer = self.accelerator.scaler, self.optimizer
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained, self._max_norm)
+        if scaler is not None:
+            scaler.step(optimizer)
+            scaler.update()
         else:
-            norm = self.accelerator.clip_grad_norm_(self.parameters.all, self._max_norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.config.network.scale_weight_norms is not None:
-            for model in self.trained:
-                scale_to_norm(lora_layers(model), self.config.network.scale_weight_norms)
+            optimizer.step()
+        optimizer.zero_grad()
         return norm
 
     def set_rates(self, step: int) -> None:

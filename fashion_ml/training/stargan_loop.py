@@ -26,6 +26,7 @@ from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.memory_estimate import MemoryEstimate, peak_of_steps
+from fashion_ml.training.next_batch import prepared_ahead
 from fashion_ml.training.precision import DTYPES, compiled
 from fashion_ml.training.skipped_steps import SKIPPED
 from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
@@ -189,14 +190,18 @@ def _loop(
     accelerator: Any,
 ) -> None:
     weights, last_step = loss_weights(config), config.training.epochs * inputs.steps_per_epoch
-    with bar("train StarGAN", last_step, done=state.step) as progress, stop_between_steps() as stop:
+    with (
+        bar("train StarGAN", last_step, done=state.step) as progress,
+        prepared_ahead(inputs.batch, last_step, accelerator.device) as batch_of,
+        stop_between_steps() as stop,
+    ):
         for step in range(state.step + 1, last_step + 1):
             epoch, epoch_ends = inputs.epoch(step), step % inputs.steps_per_epoch == 0
             fading = lambda_ds(epoch, config.loss.w_ds, config.loss.ds_decay_epochs)
 
             # Batch
             gan.set_rates(step, last_step)
-            b = inputs.batch(step)
+            b = batch_of(step)
 
             # Loss, backward and step of D, then of G, E and F together; averages follow
             terms = gan.step(b, weights, with_r1=step % weights.r1_interval == 0 and weights.r1 > 0, lambda_ds=fading)
