@@ -153,6 +153,12 @@ class Network(Section):
     """Also attention and feed-forward of the text encoder; then caption embeddings are not cached."""
     dropout: Annotated[Share, Names("network_dropout", own=False)] = 0.0
     """Share of the inputs of lora_down that training drops; kohya's network_dropout."""
+    rank_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the ranks of each module that training leaves out of each image; the others count the more. kohya's rank_dropout."""
+    module_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the modules that training leaves out of each forward pass; kohya's module_dropout."""
+    scale_weight_norms: Rate | None = None
+    """A module whose update's Frobenius norm grows beyond this is scaled down to it after each step; 1 is usual. kohya's scale_weight_norms."""
     use_dora: bool = False
     """Weight-decomposed LoRA (arXiv:2402.09353)."""
     use_rslora: bool = False
@@ -169,6 +175,13 @@ class Network(Section):
     def _convolutions_that_train(self) -> Network:
         if not self.convolutions and (self.conv_rank is not None or self.conv_alpha is not None):
             raise ValueError("conv_rank and conv_alpha are of convolutions, which do not train; add convolutions true")
+        return self
+
+    @model_validator(mode="after")
+    def _plain_lora_for_these(self) -> Network:
+        given = [name for name in ("rank_dropout", "module_dropout", "scale_weight_norms") if getattr(self, name)]
+        if self.use_dora and given:
+            raise ValueError(f"{given[0]} is for a plain LoRA, whose update it changes; leave it out, or use_dora")
         return self
 
 
@@ -191,6 +204,9 @@ class Training(Section):
     """`cudagraphs` records a step on a GPU, once for each bucket, and replays it: many times as fast at small batches, where the host is
     what takes the time; with adamw, in bf16 or float32. `default` and `max-autotune` are torch.compile's of the UNet, which take minutes to
     start, for each bucket; true is default."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Keep moving averages of the LoRA's weights, 0.99 to 0.9999, in `<output_name>-ema.safetensors` beside the last file; `evaluate run
+    --checkpoints NAME-ema` and `evaluate choose` measure it. 0 keeps none."""
     channels_last: bool = False
     """Memory format of the UNet; helps the convolutions of some GPUs, and of UNets of few channels on CPUs."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -287,6 +303,8 @@ class LoraExperiment(Section):
             raise ValueError(
                 "optimizer.text_encoder_lr is given, but the text encoder does not train; add network.train_text_encoder true"
             )
+        if rates.optimizer_type == "prodigy" and rates.loraplus_lr_ratio not in (None, 1):
+            raise ValueError("optimizer.loraplus_lr_ratio: prodigy takes one learning rate for all; leave it out, or use adamw")
         if rates.optimizer_type == "prodigy" and rates.text_encoder_lr not in (None, rates.learning_rate):
             raise ValueError("optimizer.text_encoder_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
         return self

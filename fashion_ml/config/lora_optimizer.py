@@ -62,6 +62,9 @@ class Optimizer(Section):
     """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
     text_encoder_lr: Rate | None = None
     """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
+    loraplus_lr_ratio: Rate | None = None
+    """LoRA+ (arXiv:2402.12354): lora_up's learning rate is this many times lora_down's; 16 is usual, with a smaller learning_rate. One rate for
+    both when not given."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of the LoRA weights."""
     betas: Annotated[Betas | None, ByComma] = None

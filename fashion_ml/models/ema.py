@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+EMA = "-ema"
+"""Between the name of a training's last file and its ending: the file of its weights' averages."""
 
 
 class Averaged:
@@ -19,3 +24,37 @@ class Averaged:
     def update(self, network: torch.nn.Module) -> None:
         """Take in the weights of a step."""
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - self._decay)
+
+
+class AveragedTensors:
+    """Averages of weights that follow them from step to step: average = d * average + (1 - d) * weights, d = min(decay, (1 + n) / (10 + n)).
+
+    The smaller d of the first steps n lets the averages forget the beginning, as in TensorFlow's `ExponentialMovingAverage`.
+    """
+
+    def __init__(self, weights: Sequence[torch.Tensor], decay: float):
+        self._weights, self._decay = weights, decay
+        self.tensors = [one.detach().clone() for one in weights]
+        """The averages, in the order of the weights."""
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after a step, counted from 1."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.tensors, [one.detach() for one in self._weights], 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside the block the weights are the averages; afterwards they are themselves again, bit for bit."""
+        before = [one.detach().clone() for one in self._weights]
+        try:
+            _copy(self._weights, self.tensors)
+            yield
+        finally:
+            _copy(self._weights, before)
+
+
+@torch.no_grad()
+def _copy(to: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+    for tensor, value in zip(to, values, strict=True):
+        tensor.copy_(value)

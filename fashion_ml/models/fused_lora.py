@@ -59,7 +59,7 @@ class LoraLinear(torch.autograd.Function):
 def use_fused_linears(model: torch.nn.Module, adapter: str = "default") -> int:
     """Let every plain LoRA linear layer of peft in the model compute as one operation; returns how many do.
 
-    Layers with dropout or DoRA keep peft's own way, and so does every layer while its adapter is switched off or merged.
+    Layers with dropout of any kind or DoRA keep peft's own way, and so does every layer while its adapter is switched off or merged.
     """
     from peft.tuners.lora.layer import Linear
 
@@ -67,6 +67,7 @@ def use_fused_linears(model: torch.nn.Module, adapter: str = "default") -> int:
     module: Any
     for module in model.modules():
         plain = isinstance(module, Linear) and adapter in module.lora_A and not module.use_dora.get(adapter, False)
+        plain = plain and not (module.lora_A[adapter]._forward_hooks or module.lora_B[adapter]._forward_hooks)
         if plain and isinstance(module.lora_dropout[adapter], torch.nn.Identity):
             module.forward = MethodType(_forward, module)
             module._fused_adapter = adapter

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from fashion_ml.models.lora_dropout import add_dropout, lora_layers
 from fashion_ml.runtime.seeding import derive_seed
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -42,6 +43,10 @@ class LoraSpec:
     train_text_encoder: bool = False
     dropout: float = 0.0
     """Share of inputs dropped before lora_down while training."""
+    rank_dropout: float = 0.0
+    """Share of ranks that training leaves out of each image."""
+    module_dropout: float = 0.0
+    """Share of modules that training leaves out of each forward pass."""
     use_dora: bool = False
     """Weight-decomposed update: a magnitude for each output beside the direction. Liu et al. 2024, arXiv:2402.09353."""
     use_rslora: bool = False
@@ -73,6 +78,8 @@ class LoraParameters:
 
     unet: list[torch.nn.Parameter]
     text_encoder: list[torch.nn.Parameter]
+    ups: frozenset[int] = frozenset()
+    """`id` of those that are lora_up, B."""
 
     @property
     def all(self) -> list[torch.nn.Parameter]:
@@ -103,8 +110,10 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
         if model is text_encoder and clip_skip is not None and clip_skip > 1:
             layers = getattr(text_encoder, "text_model", text_encoder).encoder.layers
             layers[1 - clip_skip :].requires_grad_(False)
+        add_dropout(model, spec.rank_dropout, spec.module_dropout)
         trained[index] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return LoraParameters(*trained)
+    ups = frozenset(id(layer.lora_B["default"].weight) for model, *_ in models for layer in lora_layers(model))
+    return LoraParameters(trained[0], trained[1], ups)
 
 
 def is_convolution(module: Any) -> bool:

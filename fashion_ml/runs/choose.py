@@ -127,6 +127,10 @@ def _config(training: TrainedRun, run_id: str, overrides: Mapping[str, Any], pla
 def _files(training: TrainedRun, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
     """The files that are named, with their steps, earliest first."""
     names = [name.strip() for name in wanted.split(",") if name.strip()] or ["all"]
+    if "all" in names and config.training.ema_decay:
+        from fashion_ml.models.ema import EMA
+
+        names.append(f"{config.output.output_name}{EMA}")
     return sorted(
         {path: (step, path) for name in names for step, path in checkpoints_of(training, config, name, place)}.values()
     )

@@ -218,6 +218,7 @@ def unfinished(folder: Path, plan: Plan, client: Any = None) -> str:
 
 def checkpoints_of(training: TrainedRun, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:
     """The LoRA files to evaluate and their steps, in the order of these, one for each step."""
+    from fashion_ml.models.ema import EMA
     from fashion_ml.models.kohya_format import read_metadata
 
     last = config.output.output_name
@@ -226,7 +227,7 @@ def checkpoints_of(training: TrainedRun, config: LoraExperiment, wanted: str, pl
         path = training.bring(f"lora/{name}.safetensors", place)
         return [(_step(read_metadata(path), config), path)]
     folder = training.bring("lora", place)
-    kept = [path for path in folder.glob("*.safetensors") if path.stem != BEST_MEASURED]
+    kept = [path for path in folder.glob("*.safetensors") if path.stem not in (BEST_MEASURED, f"{last}{EMA}")]
     files = sorted(kept, key=lambda path: (path.stem != "best", path.stem == last))
     by_step = {_step(read_metadata(path), config): path for path in files}  # best gives way to the file of the same step
     return sorted(by_step.items())

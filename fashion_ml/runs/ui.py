@@ -1,4 +1,7 @@
-"""The page of results and the MLflow UI on loopback, both served by this process, which ends with its terminal."""
+"""The page of results on loopback, served by this process, which ends with its terminal; of a local store with the MLflow UI beside it.
+
+A store on a server has MLflow's UI there: the page then reads it by MLflow's client, whose credentials never reach the page, and links to it.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,9 @@ from fashion_ml.runs.leaders import PARAMS, is_wanted
 from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.parent_process import is_orphaned, parent_to_live_with
 from fashion_ml.tracking.mlflow_server import mlflow_app
-from fashion_ml.tracking.queries import experiments, kept_views, runs_link, short_name
+from fashion_ml.tracking.queries import experiments, kept_views, short_name
 from fashion_ml.tracking.run_reader import RunReader, row_of
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
-from fashion_ml.tracking.ui_views import View
 
 if TYPE_CHECKING:
     import uvicorn
@@ -39,10 +41,6 @@ def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> No
     """
     parent = parent_to_live_with()
     uri = store_uri()
-    if uri.startswith(("http://", "https://")):
-        _say_links(shown_uri(uri).rstrip("/"), say, short=False)
-        say(f"The runs are on a server: open {shown_uri(uri)}")
-        return
     with _listening(port) as sock:
         client = open_tracking()
         reader = RunReader(client, lambda run: row_of(run, is_wanted, PARAMS))
@@ -81,9 +79,12 @@ def _listening(port: int) -> Iterator[socket.socket]:
 def _server(reader: RunReader, client: Any, uri: str) -> uvicorn.Server:
     import uvicorn
 
-    from fashion_ml.runs.ui_routes import MLFLOW, routes
+    from fashion_ml.runs.ui_routes import MLFLOW, page_app, routes
 
-    app = mlflow_app(uri, routes(reader, client, MLFLOW, shown_uri(uri)))
+    if uri.startswith(("http://", "https://")):
+        app = page_app(reader, client, shown_uri(uri))
+    else:
+        app = mlflow_app(uri, routes(reader, client, MLFLOW, shown_uri(uri)))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none")
     return uvicorn.Server(config)
 
@@ -133,7 +134,7 @@ def _say_where(server: uvicorn.Server, reader: RunReader, port: int, say: Callab
         if not webbrowser.open(f"{url}/"):
             say("--open: no browser was found; open the link yourself")
     try:
-        if not _say_links(url, say, short=True):
+        if not _say_links(url, say):
             say(f"No runs yet in {shown_uri(store_uri())}. Make some: fashion-ml demo")
     except Exception as error:  # the page answers; a store that cannot be written has no ready views
         warn(f"the ready views are not there: {str(error).splitlines()[0][:200]}")
@@ -154,18 +155,11 @@ def _refused(port: int, path: str) -> str:
     return "" if answer.status == 200 else f"{path} gives {answer.status}"
 
 
-def _say_links(url: str, say: Callable[[str], None], *, short: bool) -> bool:
-    """The links to the runs in MLflow of every experiment that has any, and to its ready views; whether there are any. Short ones are ours,
-    the others those of a server that has no page of ours."""
-
-    def link(experiment_id: str, view: View | None = None) -> str:
-        if not short:
-            return runs_link(experiment_id, url, view)
-        return f"{url}/go/{experiment_id}" + (f"/{short_name(view)}" if view else "")
-
+def _say_links(url: str, say: Callable[[str], None]) -> bool:
+    """Our short links to the runs in MLflow of every experiment that has any, and to its ready views; whether there are any."""
     found = experiments()
     for experiment_id, name in found:
-        say(f"{name} in MLflow: {link(experiment_id)}")
+        say(f"{name} in MLflow: {url}/go/{experiment_id}")
         for view in kept_views(experiment_id):
-            say(f"  {view.title}: {link(experiment_id, view)}")
+            say(f"  {view.title}: {url}/go/{experiment_id}/{short_name(view)}")
     return bool(found)

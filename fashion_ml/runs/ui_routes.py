@@ -1,4 +1,4 @@
-"""The routes of our page beside MLflow's: the page, what it shows, pictures, short links into MLflow."""
+"""The routes of our page beside MLflow's, or alone: the page, what it shows, pictures, short links into MLflow."""
 
 from __future__ import annotations
 
@@ -63,6 +63,26 @@ def routes(reader: RunReader, client: Any, mlflow: str, store: str) -> list[Any]
         Route("/go/{experiment_id:int}", _as_text(go), methods=["GET"]),
         Route("/go/{experiment_id:int}/{view}", _as_text(go), methods=["GET"]),
     ]
+
+
+def page_app(reader: RunReader, client: Any, server: str) -> Any:
+    """The page alone, as an ASGI application that answers this machine's names only; MLflow's own UI is at the address of a `server`."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import RedirectResponse
+    from starlette.routing import Route
+
+    mlflow = server.rstrip("/") + "/"
+
+    def elsewhere(request: Request) -> Response:
+        return RedirectResponse(mlflow, 302)
+
+    ours = [
+        *routes(reader, client, mlflow, server),
+        Route("/", elsewhere, methods=["GET"]),
+    ]  # the last one: `/` with a query is MLflow's
+    return Starlette(routes=ours, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])])
 
 
 def _as_text(go: Callable[[Request], Response]) -> Callable[[Request], Response]:

@@ -108,7 +108,6 @@ def kohya_metadata(
 
 _NOT_HERE: dict[str, Any] = {
     "ss_network_module": "networks.lora",
-    "ss_scale_weight_norms": None,
     "ss_full_fp16": False,
     "ss_fp8_base": False,
     "ss_fp8_base_unet": False,
@@ -133,6 +132,7 @@ def _network(config: LoraExperiment) -> dict[str, Any]:
         "ss_network_dim": network.rank,
         "ss_network_alpha": network.alpha,
         "ss_network_dropout": network.dropout or None,
+        "ss_scale_weight_norms": network.scale_weight_norms,
         "ss_network_args": json.dumps(_network_args(config)) if _network_args(config) else None,
         "ss_learning_rate": optimizer.learning_rate,
         "ss_unet_lr": optimizer.learning_rate,
@@ -222,6 +222,9 @@ def _network_args(config: LoraExperiment) -> dict[str, Any]:
     if network.convolutions:
         spec = LoraSpec(rank=network.rank, alpha=float(network.alpha or network.rank), conv_rank=network.conv_rank)
         found |= {"conv_dim": spec.rank_of(True), "conv_alpha": network.conv_alpha or spec.alpha_of(True)}
+    found |= {name: value for name in ("rank_dropout", "module_dropout") if (value := getattr(network, name))}
+    if config.optimizer.loraplus_lr_ratio is not None:
+        found["loraplus_lr_ratio"] = config.optimizer.loraplus_lr_ratio
     if network.use_dora:
         found["use_dora"] = True
     if network.use_rslora:

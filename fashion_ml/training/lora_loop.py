@@ -17,8 +17,10 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch, StepInputs
 from fashion_ml.losses.diffusion import add_noise, target_of
 from fashion_ml.losses.timesteps import weight_curve
+from fashion_ml.models.ema import EMA, AveragedTensors
 from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
+from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
@@ -30,7 +32,7 @@ from fashion_ml.training.lora_models import own_gradients, prepared_models
 from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.next_batch import prepared_ahead
-from fashion_ml.training.optimizers import averaged, make_optimizer
+from fashion_ml.training.optimizers import averaged, clipped_step, make_optimizer
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
 from fashion_ml.training.train_state import TrainState
@@ -84,7 +86,7 @@ class TrainedLora:
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
     """The LoRA of an experiment, each setting by its name."""
-    return LoraSpec(**config.network.model_dump(exclude={"network_weights"}))
+    return LoraSpec(**config.network.model_dump(exclude={"network_weights", "scale_weight_norms"}))
 
 
 def train_lora(
@@ -116,7 +118,7 @@ def train_lora(
         last_step=last_step,
         flush_every=settings.log_every,
     )
-    started = time.time()
+    described = partial(kohya_metadata, config, inputs, pipeline, validation, started=time.time())
     checkpoints = CheckpointManager(
         folder,
         config.output.output_name,
@@ -125,10 +127,8 @@ def train_lora(
         state,
         log,
         last_step=last_step,
-        write=lambda path, step: lora.write(
-            path, kohya_metadata(config, inputs, pipeline, validation, step=step, started=started)
-        ),
-        tensors=lora.parameters.all,
+        write=lambda path, step: lora.write(path, described(step=step)),
+        tensors=[*lora.parameters.all, *(lora.average.tensors if lora.average else ())],
         optimizers={"lora": lora.optimizer},
         scalers={"lora": accelerator.scaler},
     )
@@ -139,6 +139,9 @@ def train_lora(
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
+        if lora.average is not None and accelerator.is_main_process:
+            with lora.average.in_place():
+                lora.write(path.with_name(f"{path.stem}{EMA}.safetensors"), described(step=state.step))
     best, count = state.best[0] if state.best else None, sum(parameter.numel() for parameter in lora.parameters.all)
     return TrainedLora(
         path, rows.total_loss, rows.image_losses, state.val_loss, best, state.step - before, state.seconds, count
@@ -182,7 +185,7 @@ def _loop(
             epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
 
             # Batch, loss and backward, one batch after the other; processes share their gradients at the last
-            if spec.dropout > 0:
+            if spec.dropout > 0 or spec.rank_dropout > 0 or spec.module_dropout > 0:
                 torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
             total_loss = torch.zeros((), device=accelerator.device)
             batches = batches_of(step)
@@ -195,6 +198,8 @@ def _loop(
             # Clip and step
             lora.set_rates(step)
             grad_norm = lora.clip_and_step()
+            if lora.average is not None:
+                lora.average.update(step)
             state.step = step
 
             # Measure: validate, check and sample, where it is time for that
@@ -227,9 +232,10 @@ class _Lora:
         )
         if config.network.network_weights:
             load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, self.spec)
+        decay = config.training.ema_decay
+        self.average = AveragedTensors(self.parameters.all, decay) if decay else None
         # not by accelerate, whose step looks for packages and signatures each time: 0.6 ms
         self.optimizer = make_optimizer(config.optimizer, self.parameters, accelerator.device)
-        self._trained = self.parameters.all
         self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
         """The models that have a LoRA."""
         self.half, self.models = prepared_models(config, pipeline, self.trained, accelerator)
@@ -278,19 +284,14 @@ class _Lora:
         return part.detach()
 
     def clip_and_step(self) -> torch.Tensor:
-        """Clip the gradients, step with them and let go of them; their norm before clipping, 0-d."""
+        """Clip the gradients, step with them and let go of them, and hold the weights to their norm; the gradients' before clipping, 0-d."""
         if self._graphs:
-            return self._graphs.step()
-        scaler, optimizer = self.accelerator.scaler, self.optimizer
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self._trained, self._max_norm)
-        if scaler is not None:
-            scaler.step(optimizer)
-            scaler.update()
+            norm = self._graphs.step()
         else:
-            optimizer.step()
-        optimizer.zero_grad()
+            norm = clipped_step(self.optimizer, self.parameters.all, self._max_norm, self.accelerator.scaler)
+        if self.config.network.scale_weight_norms is not None:
+            for model in self.trained:
+                scale_to_norm(lora_layers(model), self.config.network.scale_weight_norms)
         return norm
 
     def set_rates(self, step: int) -> None:

@@ -43,15 +43,19 @@ _ALWAYS: dict[str, dict[str, Any]] = {
 
 
 def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torch.device) -> torch.optim.Optimizer:
-    """The optimiser over one parameter group for each learning rate; the group's `peak` holds that rate.
+    """The optimiser over one parameter group for each learning rate; the group's `peak` holds that rate. The first is the UNet's, of LoRA+
+    that of its lora_down.
 
     InputError when its library is missing, naming the extra to install, when it needs a GPU and there is none, or does not take an argument.
     """
-    rate = settings.learning_rate
-    groups: list[dict[str, Any]] = [{"params": parameters.unet, "lr": rate, "peak": rate}]
-    if parameters.text_encoder:
-        text_rate = settings.text_encoder_lr or rate
-        groups.append({"params": parameters.text_encoder, "lr": text_rate, "peak": text_rate})
+    rate, ratio = settings.learning_rate, settings.loraplus_lr_ratio
+    groups: list[dict[str, Any]] = []
+    for own, peak in ((parameters.unet, rate), (parameters.text_encoder, settings.text_encoder_lr or rate)):
+        ups = [one for one in own if id(one) in parameters.ups] if ratio is not None else []
+        rest = [one for one in own if id(one) not in parameters.ups] if ratio is not None else own
+        for part, of_part in ((rest, peak), (ups, peak * (ratio or 1))):
+            if part:
+                groups.append({"params": part, "lr": of_part, "peak": of_part})
     return _made(settings, groups, device)
 
 
@@ -196,6 +200,23 @@ def averaged(optimizer: Any, parameters: Sequence[torch.nn.Parameter]) -> Iterat
                 parameter.copy_(value)
         for group in averages:
             group["train_mode"] = True
+
+
+def clipped_step(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.nn.Parameter], max_norm: float, scaler: Any = None
+) -> torch.Tensor:
+    """Clip the gradients, step with them and let go of them; their norm before clipping, 0-d. `scaler` is that of fp16, which may leave the
+    step out."""
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    if scaler is not None:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
+    optimizer.zero_grad()
+    return norm
 
 
 _SMALL, _BLOCK_8BIT = 4096, 256

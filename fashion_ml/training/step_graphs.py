@@ -33,7 +33,10 @@ def check_graphs(config: LoraExperiment, device: str, processes: int) -> None:
         f"optimizer.optimizer_type is {config.optimizer.optimizer_type}, not adamw": config.optimizer.optimizer_type != "adamw",
         "training.mixed_precision is fp16, whose scale a host looks at; use bf16": training.mixed_precision == "fp16",
         "network.train_text_encoder is true": config.network.train_text_encoder,
-        "network.dropout draws anew at each step": config.network.dropout > 0,
+        "network.dropout, rank_dropout or module_dropout draws anew at each step": max(
+            config.network.dropout, config.network.rank_dropout, config.network.module_dropout
+        )
+        > 0,
         "training.gradient_checkpointing is true": training.gradient_checkpointing,
     }
     for reason, holds in reasons.items():

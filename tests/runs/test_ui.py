@@ -23,6 +23,7 @@ from PIL import Image
 
 from tests.runs.command import fashion_ml, free_port
 
+PASSWORD = "open-sesame"
 NAME = "<img src=x onerror=alert(1)>"
 
 
@@ -73,9 +74,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     return folder
 
 
-def begin(store: Path, name: str, **options: object) -> Page:
+def begin(store: Path, name: str, uri: str = "", **options: object) -> Page:
     port, log = free_port(), store / f"{name}.log"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
+    uri = uri or f"sqlite:///{store / 'mlflow.db'}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "fashion_ml", "ui", "--port", str(port)]
     if name == "parent":  # a process between, which is killed
         command = [sys.executable, "-c", f"import subprocess; subprocess.Popen({command!r}).wait()"]
@@ -88,6 +90,16 @@ def begin(store: Path, name: str, **options: object) -> Page:
 def page(store: Path) -> Iterator[Page]:
     one = begin(store, "served")
     one.says("in MLflow")
+    yield one
+    one.process.kill()
+    one.process.wait()
+
+
+@pytest.fixture(scope="module")
+def remote(store: Path, page: Page) -> Iterator[Page]:
+    """The page of a store on a server, which is the MLflow that the other page has beside it."""
+    one = begin(store, "remote", f"http://someone:{PASSWORD}@127.0.0.1:{page.port}")
+    one.says("/lora\n")
     yield one
     one.process.kill()
     one.process.wait()
@@ -142,19 +154,43 @@ def test_a_picture_is_made_small_and_one_that_is_not_there_is_not_found(page: Pa
     assert page.get(f"/page/picture/{run['id']}.jpg")[0] == 404
 
 
+def test_the_page_of_a_server_is_served_here_and_leads_there_without_credentials(remote: Page, page: Page):
+    own = f"http://127.0.0.1:{page.port}/"
+    told = json.loads(remote.get("/page/data.json")[2])
+    (run,) = told["experiments"][0]["groups"][0]["runs"]
+    assert (run["name"], told["mlflow"]) == (NAME, own)
+    assert remote.get(f"/page/picture/{run['picture']}.jpg")[0] == 200
+    assert remote.get("/go/1/lora")[1]["location"].startswith(f"{own}#/experiments/1/runs?")
+    assert remote.get("/?mlflow")[1]["location"] == own
+    assert remote.get("/page/data.json", host="evil.example")[0] == 400
+    seen = [remote.says("/lora\n"), *(str(remote.get(path)) for path in ("/", "/page/data.json", "/go/1", "/go/1/lora"))]
+    assert not [text for text in seen if PASSWORD in text or "someone" in text]
+
+
+def test_a_server_that_does_not_answer_is_one_line(store: Path):
+    result = fashion_ml("ui", "--port", str(free_port()), cwd=store, uri=f"http://someone:{PASSWORD}@127.0.0.1:{free_port()}")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: MLFLOW_TRACKING_URI: 'http://")
+    assert "does not answer" in line
+    assert PASSWORD not in line
+
+
 def test_a_port_that_is_taken_is_one_line(page: Page, store: Path):
     result = fashion_ml("ui", "--port", str(page.port), cwd=store, uri=f"sqlite:///{store / 'mlflow.db'}")
     assert result.returncode == 2
     assert result.stderr == f"error: --port: {page.port} is in use; give another one, such as --port {page.port + 1}\n"
 
 
-def test_it_ends_with_its_terminal_its_parent_and_each_signal_and_frees_the_port(store: Path):
+def test_it_ends_with_its_terminal_its_parent_and_each_signal_and_frees_the_port(store: Path, page: Page, remote: Page):
+    """The terminal's end is SIGHUP. The two that are there already have answered; those that begin here have less to import, but for two."""
     leader, terminal = pty.openpty()
-    pages = {name: begin(store, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "parent")}
+    pages = {"parent": begin(store, "parent", f"http://127.0.0.1:{page.port}"), "SIGINT": begin(store, "SIGINT")}
     pages["terminal"] = begin(store, "terminal", stdin=terminal, start_new_session=True, preexec_fn=_take_terminal)
     os.close(terminal)
     for one in pages.values():
         one.says("The page answers")
+    pages |= {"SIGHUP": remote, "SIGTERM": page}
     begun = time.monotonic()
     for name, one in pages.items():
         if name == "terminal":

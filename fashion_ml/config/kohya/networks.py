@@ -27,6 +27,12 @@ OPTIMIZERS = {
 SCHEDULES = {
     name: name for name in ("constant", "cosine", "linear", "polynomial", "cosine_with_restarts", "warmup_stable_decay")
 } | {"constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
+_ARGUMENTS = {
+    "rank_dropout": "network.rank_dropout",
+    "module_dropout": "network.module_dropout",
+    "loraplus_lr_ratio": "optimizer.loraplus_lr_ratio",
+}
+"""network_args that are settings here, with the same values."""
 _OWN = {
     "prodigy": {"use_bias_correction": "true", "safeguard_warmup": "true", "decouple": "true"},
     "adafactor": {"relative_step": "false", "scale_parameter": "false", "warmup_init": "false"},
@@ -61,8 +67,11 @@ def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) ->
             raise ValueError(f"network_args: conv_alpha {args['conv_alpha']} is not above 0; give it")
     if is_true(args.get("dora_wd")):
         settings["network.use_dora"] = True
+    for name, place in _ARGUMENTS.items():
+        if not is_nothing(args.get(name)):
+            settings[place] = number(f"network_args {name}", args[name])
     for name, value in args.items():
-        if name not in ("conv_dim", "conv_alpha", "dora_wd") and not is_nothing(value):
+        if name not in ("conv_dim", "conv_alpha", "dora_wd", *_ARGUMENTS) and not is_nothing(value):
             result.note(f"network_args {name}", value, "the LoRA has rank, alpha and dropout, the same in all blocks")
     _rates(given, result, defaults)
 

@@ -39,6 +39,7 @@ SAME: dict[str, str] = {
     "network_alpha": "network.alpha",
     "network_dropout": "network.dropout",
     "network_weights": "network.network_weights",
+    "scale_weight_norms": "network.scale_weight_norms",
     "max_grad_norm": "optimizer.max_grad_norm",
     "lr_scheduler_power": "optimizer.lr_scheduler_power",
     "lr_scheduler_min_lr_ratio": "optimizer.lr_scheduler_min_lr_ratio",
@@ -76,7 +77,18 @@ SAME: dict[str, str] = {
 
 NULLABLE = frozenset(
     {"min_snr_gamma", "sample_every_n_steps", "save_every_n_epochs", "save_every_n_steps", "max_train_epochs", "max_timestep"}
-) | {*("max_train_steps", "clip_skip", "max_token_length", "network_dim", "seed", "network_dropout", "validate_every_n_steps")}
+) | {
+    *(
+        "max_train_steps",
+        "clip_skip",
+        "max_token_length",
+        "network_dim",
+        "seed",
+        "network_dropout",
+        "validate_every_n_steps",
+        "scale_weight_norms",
+    )
+}
 """Of these the value 0 means that they are not given."""
 
 CONVERTED: dict[str, str] = {
@@ -184,7 +196,6 @@ NO_EQUAL: dict[str, str] = {
     "network_multiplier": "the LoRA trains at full strength",
     "network_train_text_encoder_only": "the UNet always trains",
     "dim_from_weights": "network.rank has to be that of network_weights; an error says which it is",
-    "scale_weight_norms": "weights are not scaled down; optimizer.weight_decay and max_grad_norm bound them",
     "base_weights": "no LoRA is merged into the base; merge it beforehand",
     "base_weights_multiplier": "no LoRA is merged into the base; merge it beforehand",
     "stop_text_encoder_training": "the text encoder trains to the end, or not at all",

@@ -118,12 +118,13 @@ function row(data, run, place, range) {
   if (run.verdict) state.append(badge(run.verdict, words));
   if (state.childNodes.length) result.append(state);
   const links = make("p", "links");
-  if (run.lines.join("").length > 200) {
-    const more = make("button", "", opened.has(run.id) ? words.less : words.more);
+  if (run.lines.length) {
+    const more = make("button", "more", opened.has(run.id) ? words.less : words.more);
     more.addEventListener("click", () => {
       const open = made.classList.toggle("open");
       open ? opened.add(run.id) : opened.delete(run.id);
       more.textContent = open ? words.less : words.more;
+      fold();
     });
     links.append(more);
   }
@@ -132,6 +133,14 @@ function row(data, run, place, range) {
   result.append(links);
   made.append(result);
   return made;
+}
+
+function fold() { // "more" stands only where a line is cut off, which depends on the width; all are measured before one is changed
+  const found = [...document.querySelectorAll("button.more")].map((more) => {
+    const own = more.closest(".row");
+    return [more, own.classList.contains("open") || [...own.querySelectorAll(".line")].some((line) => line.scrollHeight > line.clientHeight + 1)];
+  });
+  for (const [more, cut] of found) more.hidden = !cut;
 }
 
 function list(data, found, key, ranked) {
@@ -230,6 +239,7 @@ function draw(data) {
   const made = data.experiments.map((one) => experimentOf(data, one));
   if (!made.length && !data.reading) made.push(empty(words));
   main.replaceChildren(...made);
+  fold();
   main.dataset.runs = data.runs;
   main.dataset.ready = String(!data.reading);
 }
@@ -252,5 +262,7 @@ async function load() {
   if (last.reading) setTimeout(load, 1000);
 }
 
+window.addEventListener("resize", fold);
+document.addEventListener("toggle", () => requestAnimationFrame(fold), true); // what was folded has no size before
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && load());
 load();

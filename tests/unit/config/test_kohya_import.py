@@ -48,7 +48,7 @@ save_every_n_epochs = 2
 save_last_n_epochs = 4
 noise_offset = 0.1
 min_snr_gamma = 5
-scale_weight_norms = 1
+adaptive_noise_scale = 1
 xformers = true
 seed = 42
 """
@@ -91,7 +91,7 @@ def test_options_of_a_toml_in_any_sections_become_the_equal_settings(tmp_path: P
         "output.output_dir": "out/zarya",
         "output.output_name": "zarya",
     }
-    assert [note.partition(":")[0] for note in notes] == ["scale_weight_norms 1", "network_args conv_dim 4"]
+    assert [note.partition(":")[0] for note in notes] == ["adaptive_noise_scale 1", "network_args conv_dim 4"]
 
 
 def test_what_sd_scripts_does_when_it_is_not_told_is_written_where_this_project_does_something_else():
@@ -155,7 +155,10 @@ def test_rates_go_where_they_go_there(options: dict[str, Any], rates: tuple[Any,
         ({"v_pred_like_loss": 0.5}, {"loss.v_pred_like_loss": 0.5}, ""),
         ({"resolution": "512,650", "enable_bucket": True}, {"data.resolution": 576}, "resolution 512,650: "),
         ({"network_module": "lycoris.kohya", "network_args": ["algo=loha"]}, {}, "network_module lycoris.kohya: "),
-        ({"network_args": ["rank_dropout=0.1", "module_dropout=0"]}, {}, "network_args rank_dropout 0.1: "),
+        ({"network_args": ["rank_dropout=0.1", "module_dropout=0"]}, {"network.rank_dropout": 0.1, "network.module_dropout": None}, ""),
+        ({"network_args": ["loraplus_lr_ratio=16"]}, {"optimizer.loraplus_lr_ratio": 16}, ""),
+        ({"scale_weight_norms": 1}, {"network.scale_weight_norms": 1}, ""),
+        ({"network_args": ["rank_dropout_scale=True"]}, {}, "network_args rank_dropout_scale True: "),
         ({"optimizer_args": '"eps=1e-6"'}, {"optimizer.optimizer_args": "eps=1e-6"}, ""),
         ({"optimizer_type": "AdamW8bit", "optimizer_args": "eps=1e-6"}, {"optimizer.optimizer_args": None}, "optimizer_args eps"),
         ({"sample_prompts": "a dress --w 512\n# no\na hat"}, {"training.sample_prompts": ["a dress", "a hat"]}, "sample_prompts"),
@@ -215,7 +218,10 @@ def test_a_form_of_the_gui_is_read_with_its_own_names_percentages_and_types(tmp_
     settings, notes = settings_from(tmp_path, json.dumps(form), "form.json")
     assert settings["network.train_text_encoder"] is False
     assert {"network_module LyCORIS/LoHa", "base_model SDXL"} <= {note.partition(":")[0] for note in notes}
-    assert settings["optimizer.optimizer_args"] == "use_bias_correction=False safeguard_warmup=False"  # as sd-scripts runs it
+    assert settings["optimizer.optimizer_args"] == {
+        "use_bias_correction": False,
+        "safeguard_warmup": False,
+    }  # as sd-scripts runs it
 
 
 def test_the_yaml_says_where_it_comes_from_and_what_has_no_equal_and_loads_as_the_same_experiment(tmp_path: Path):
@@ -224,7 +230,7 @@ def test_the_yaml_says_where_it_comes_from_and_what_has_no_equal_and_loads_as_th
     text = as_yaml(equal, ["train.toml"])
     (tmp_path / "e.yaml").write_text(text, encoding="utf-8")
     assert load_config(tmp_path / "e.yaml") == load_config(equal.settings)
-    assert "# - scale_weight_norms 1: weights are not scaled down" in text
+    assert "# - adaptive_noise_scale 1: loss.noise_offset is the same" in text
     assert "training.max_train_steps" not in text
     assert yaml.safe_load(text)["network"]["alpha"] == 8
 

@@ -200,7 +200,7 @@ def test_options_of_sd_scripts_are_taken_among_our_own(tmp_path: Path, caplog: p
     }
     assert "--xformers: not needed" in caplog.text
     with pytest.raises(InputError) as caught:
-        parsed("--sample_prompts", prompts, "--scale_weight_norms", "1", "--netwrk_module", "x", "--network_args", "a")
+        parsed("--sample_prompts", prompts, "--adaptive_noise_scale", "1", "--netwrk_module", "x", "--network_args", "a")
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["--netwrk_module", "--network_args"]
 
 

@@ -292,3 +292,40 @@ def test_every_optimiser_goes_on_bit_for_bit_and_keeping_files_changes_nothing(i
     again = train(experiment(images, **sections), tmp_path / "parts", resume=True)
     assert same(kept.result.path, again.result.path)
     assert not same(plain.result.path, kept.result.path)  # which has fewer images
+
+
+def test_averages_dropouts_norms_and_two_rates_go_on_bit_for_bit(images: Path, tmp_path: Path):
+    """The file of the averages too; averages change nothing that is learnt, and lie nearer to the beginning than the last weights."""
+    sections: dict[str, Any] = {
+        "network": {"rank_dropout": 0.3, "module_dropout": 0.2, "scale_weight_norms": 0.05, "train_text_encoder": True},
+        "optimizer": {"loraplus_lr_ratio": 16, "learning_rate": 1e-2},
+    }
+    plain = train(experiment(images, **sections), tmp_path / "plain")
+    whole = train(experiment(images, **sections, training={"ema_decay": 0.9}), tmp_path / "whole")
+    train(experiment(images, **sections, training={"ema_decay": 0.9, "max_train_steps": 2}), tmp_path / "parts")
+    again = train(experiment(images, **sections, training={"ema_decay": 0.9}), tmp_path / "parts", resume=True)
+    assert same(whole.result.path, plain.result.path)
+    assert same(whole.result.path, again.result.path)
+    averages = [one.result.path.with_name("lora-ema.safetensors") for one in (whole, again)]
+    assert same(*averages)
+    last, average = load_file(whole.result.path), load_file(averages[0])
+    ups = [name for name in last if name.endswith("lora_up.weight") and last[name].any()]
+    assert sum(average[name].norm() < last[name].norm() for name in ups) > 0.9 * len(ups)
+    products = [last[name].flatten(1) @ last[name.replace("lora_up", "lora_down")].flatten(1) for name in ups]
+    assert max(one.norm().item() for one in products) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_lora_up_has_its_own_rate_in_lora_plus(images: Path, tmp_path: Path):
+    """AdamW's first step is the rate times the gradient's sign: 16 times as large for B as for A."""
+    settings = {"learning_rate": 1e-3, "loraplus_lr_ratio": 16, "weight_decay": 0.0, "lr_scheduler": "constant"}
+    before = train(
+        experiment(images, optimizer={**settings, "learning_rate": 1e-12}, training={"max_train_steps": 1}), tmp_path / "a"
+    )
+    after = train(experiment(images, optimizer=settings, training={"max_train_steps": 2}), tmp_path / "b")
+    first, last = load_file(before.result.path), load_file(after.result.path)
+    moved = {
+        part: max((last[name] - first[name]).abs().max().item() for name in last if name.endswith(part))
+        for part in ("lora_down.weight", "lora_up.weight")
+    }
+    assert moved["lora_up.weight"] == pytest.approx(2 * 16e-3, rel=0.05)  # two steps of one sign somewhere
+    assert moved["lora_down.weight"] < 2.1e-3
