@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from fashion_ml.evaluation.compare import Difference, Evaluated
+from fashion_ml.metrics.power import sees_of_recipes
 from fashion_ml.sweep.confirm import Confirmed, _corrected, _difference
 from fashion_ml.sweep.confirm_power import confirm_power, matrices
 from tests.unit.sweep.test_confirm_best import SimpleNamespace
@@ -98,6 +99,20 @@ def test_several_seeds_a_trial_say_themselves_how_much_they_spread(tmp_path: Pat
     assert power.own_seeds
     assert power.seed_sd == pytest.approx(SEED_SD, rel=0.2)
     assert "between seeds of one trial" in power.sentence()
+
+
+def test_several_trials_are_confirmed_at_the_level_that_holm_asks_for(tmp_path: Path):
+    """Twice as many that are confirmed, half the p that each has to have."""
+    trials = ranked(0)
+    complete = [SimpleNamespace(values=[float(one[0].table[TOTAL].mean())]) for one in trials]
+    found = {}
+    for best in (1, 3):
+        (tmp_path / str(best)).mkdir()
+        spec, _ = a_study(tmp_path / str(best), trials=3, confirm={"best": best})
+        found[best] = confirm_power(spec, complete, trials[:6], 12)  # type: ignore[arg-type]
+    one, three = found[1], found[3]
+    assert one.sees == pytest.approx(sees_of_recipes(one.seed_sd, one.reference_sd, one.seeds, 12))
+    assert three.sees == pytest.approx(sees_of_recipes(one.seed_sd, one.reference_sd, one.seeds, 12, level=0.05 / 3))
 
 
 @pytest.mark.parametrize(
