@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from fashion_ml.models.lora_dropout import is_dropped
+
 MOST_MERGED = 1 << 24
 """Multiplications of a layer's own product (rows x in x out), above which those that merging adds cost more than the calls that it saves."""
 
@@ -67,8 +69,7 @@ def use_fused_linears(model: torch.nn.Module, adapter: str = "default") -> int:
     module: Any
     for module in model.modules():
         plain = isinstance(module, Linear) and adapter in module.lora_A and not module.use_dora.get(adapter, False)
-        plain = plain and not (module.lora_A[adapter]._forward_hooks or module.lora_B[adapter]._forward_hooks)
-        if plain and isinstance(module.lora_dropout[adapter], torch.nn.Identity):
+        if plain and not is_dropped(module) and isinstance(module.lora_dropout[adapter], torch.nn.Identity):
             module.forward = MethodType(_forward, module)
             module._fused_adapter = adapter
             fused += 1

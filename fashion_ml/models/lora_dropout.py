@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+_MARK = "loses_parts"
+
 
 def add_dropout(model: Any, ranks: float, modules: float) -> None:
     """Leave out each rank of each image with a probability, and each module of a forward pass with another, while the model trains.
@@ -15,10 +17,17 @@ def add_dropout(model: Any, ranks: float, modules: float) -> None:
     global generator on the CPU. For layers that have a plain LoRA already.
     """
     for module in lora_layers(model):
+        if ranks > 0 or modules > 0:
+            setattr(module, _MARK, True)
         if ranks > 0:
             module.lora_A["default"].register_forward_hook(_DropRanks(ranks))
         if modules > 0:
             module.lora_B["default"].register_forward_hook(_DropModule(modules))
+
+
+def is_dropped(layer: Any) -> bool:
+    """Whether a layer's LoRA loses parts while it trains, so that it must go through its own modules."""
+    return bool(getattr(layer, _MARK, False))
 
 
 def lora_layers(model: Any) -> list[Any]:
