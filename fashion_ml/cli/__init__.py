@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from fashion_ml.cli import data, models, runs
+from fashion_ml.cli import data, lora_files, models, runs
 from fashion_ml.cli.evaluate import ComparisonCommand, compare, evaluate_app
 from fashion_ml.cli.kohya_options import import_
 from fashion_ml.cli.options import KEYS, option
@@ -40,6 +40,9 @@ for command in (
     data.caption,
     models.export,
     models.inspect,
+    lora_files.merge,
+    lora_files.resize,
+    lora_files.extract,
     runs.doctor,
     runs.sync,
     runs.reproduce,

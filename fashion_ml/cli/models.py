@@ -15,6 +15,7 @@ def export(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder for diffusers and merged.")],
     form: Annotated[str, option("--format", help="kohya, diffusers, or merged (base and LoRA in one).")] = "kohya",
     checkpoint: Annotated[str, option("--checkpoint", help="last, best, or the name of a kept file.")] = "last",
+    average: Annotated[str, option("--average", help="Instead: kept files whose weights are averaged, A,B,last.")] = "",
     json: Json = "",
 ) -> None:
     """Write the LoRA of a run for other programs."""
@@ -22,8 +23,9 @@ def export(
     from fashion_ml.deploy.export import export_lora
 
     form, checkpoint = form or "kohya", checkpoint or "last"
-    path = export_lora(run_id, form, checkpoint, output)
-    write_json(json, {"run_id": run_id, "format": form, "checkpoint": checkpoint, "path": str(path)})
+    names = [name.strip() for name in average.split(",") if name.strip()]
+    path = export_lora(run_id, form, checkpoint, output, names)
+    write_json(json, {"run_id": run_id, "format": form, "checkpoint": ",".join(names) or checkpoint, "path": str(path)})
     say(f"{path}: {form}")
 
 

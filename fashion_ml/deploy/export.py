@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fashion_ml.deploy.lora_files import average_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
@@ -24,11 +25,12 @@ _GROUPS = (
 )
 
 
-def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
+def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: Sequence[str] = ()) -> Path:
     """Write the LoRA of a training run to `output` as `kohya` (a .safetensors file), `diffusers` (a folder for `load_lora_weights`) or
     `merged` (base and LoRA in one: a pipeline folder, or a single-file checkpoint when `output` ends in .safetensors).
 
-    `checkpoint` is `last`, `best`, or a file's name among the run's `lora/` artifacts. InputError when something is missing.
+    `checkpoint` is `last`, `best`, or a file's name among the run's `lora/` artifacts; `average` names several instead, whose weights are
+    averaged. InputError when something is missing.
     """
     import yaml
 
@@ -47,8 +49,10 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
         config = validate(tree)
-        name = {"last": config.output.output_name, "best": "best"}.get(checkpoint, checkpoint.removesuffix(".safetensors"))
-        lora = download(client, run_id, f"lora/{name}.safetensors", Path(temporary))
+        usual = {"last": config.output.output_name, "best": "best"}
+        names = [usual.get(name, name.removesuffix(".safetensors")) for name in (average or [checkpoint])]
+        files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
+        lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
         if form == "kohya":
             with atomic_path(output, field="--output") as target:
                 target.write_bytes(lora.read_bytes())

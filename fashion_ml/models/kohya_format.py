@@ -93,7 +93,7 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
             raise InputError(
                 f"{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up"
             )
-    weights = dict(_target_weights(unet, text_encoder, spec))
+    weights = {module: tuple(weight.shape) for module, weight in target_weights(unet, text_encoder, spec)}
     _check_targets(name, names, set(weights))
     for module, weight in weights.items():
         down, up = shapes[f"{module}.lora_down.weight"], shapes[f"{module}.lora_up.weight"]
@@ -196,15 +196,15 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"lora: {str(path)!r} cannot be read ({error}); give a LoRA .safetensors file") from None
 
 
-def _target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Kohya's name and the weight's shape of each module that a spec trains, whether its LoRA is on already or not."""
+def target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, torch.Tensor]]:
+    """Kohya's name and the base's weight of each module that a spec trains, whether its LoRA is on already or not."""
     found = [("lora_unet_", unet, unet_targets(unet, spec))]
     if spec.train_text_encoder:
         found.append(("lora_te_text_model_", text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER)))
     for prefix, model, names in found:
         for name in names:
             module = model.get_submodule(name)
-            yield _kohya_name(prefix, name), tuple(getattr(module, "base_layer", module).weight.shape)
+            yield _kohya_name(prefix, name), getattr(module, "base_layer", module).weight
 
 
 def _kohya_name(prefix: str, name: str) -> str:

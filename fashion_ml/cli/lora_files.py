@@ -1,0 +1,81 @@
+"""`fashion-ml merge`, `resize` and `extract`: LoRA files made of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fashion_ml.cli.options import Json, check_json, option, say, whole, write_json
+from fashion_ml.errors import InputError
+
+Output = Annotated[str, typer.Option("--output", metavar="OUT", help="A new .safetensors file.")]
+
+
+def merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="LoRA files in kohya's layout.")],
+    output: Output = "",
+    weights: Annotated[str, option("--weights", help="Strength of each file, 0.7,0.5; 1 each when not given.")] = "",
+    json: Json = "",
+) -> None:
+    """Make one LoRA that does what several do together, exactly: its rank is the sum of theirs (resize makes it smaller)."""
+    check_json(json)
+    from fashion_ml.deploy.lora_files import merge_loras
+
+    given = [_number(one, "--weights") for one in weights.split(",")] if weights else [1.0] * len(files)
+    _report(merge_loras(files, given, _output(output)), json)
+
+
+def resize(
+    file: Annotated[Path, typer.Argument(help="A LoRA file in kohya's layout.")],
+    output: Output = "",
+    rank: Annotated[str, option("--rank", help="The largest rank of a module.")] = "",
+    keep: Annotated[str, option("--keep", help="Instead: share of each update's norm that is to be left, such as 0.99.")] = "",
+    json: Json = "",
+) -> None:
+    """Make the nearest LoRA of a smaller rank, by the singular values of each update; says how much of it is left."""
+    check_json(json)
+    from fashion_ml.deploy.lora_files import resize_lora
+
+    share = _number(keep, "--keep") if keep else None
+    _report(resize_lora(file, _output(output), whole(rank, "--rank") if rank else None, share), json)
+
+
+def extract(
+    base: Annotated[str, typer.Argument(help="The base that was trained on: embedded, a folder, a file, or a hub id.")],
+    tuned: Annotated[str, typer.Argument(help="The base that came out of it.")],
+    output: Output = "",
+    rank: Annotated[str, option("--rank", help="Rank of the LoRA; 32 when not given.")] = "",
+    json: Json = "",
+) -> None:
+    """Make the LoRA that brings one base nearest to another; says how much of the difference is in it."""
+    check_json(json)
+    from fashion_ml.deploy.lora_files import extract_lora
+
+    _report(extract_lora(base, tuned, _output(output), whole(rank, "--rank") if rank else 32), json)
+
+
+def _output(output: str) -> Path:
+    if not output:
+        raise InputError("--output: is not given; name the new .safetensors file")
+    return Path(output).expanduser()
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{name}: {text!r} is no number; give for example 0.7") from None
+
+
+def _report(made: object, json: str) -> None:
+    facts = vars(made)
+    write_json(json, facts)
+    low, high = facts["ranks"]
+    left = (
+        ""
+        if facts["kept"] is None
+        else f"; of the updates' norms {facts['kept'][1]:.1%} is left on average, at least {facts['kept'][0]:.1%}"
+    )
+    say(f"{facts['path']}: {facts['modules']} modules of rank {low if low == high else f'{low} to {high}'}{left}")

@@ -1,0 +1,156 @@
+"""LoRA files made of others: merged, of a smaller rank, extracted from two checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import bar
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file that was made, for a line and for JSON."""
+
+    path: str
+    modules: int
+    ranks: tuple[int, int]
+    """The smallest and the largest of a module."""
+    kept: tuple[float, float] | None
+    """Of the updates' Frobenius norms the smallest and the mean share that is left; None where nothing is lost."""
+
+
+def merge_loras(files: Sequence[Path], weights: Sequence[float], output: Path) -> Made:
+    """Write the LoRA that does what several do together, each at its weight, exactly: its rank is the sum of theirs.
+
+    InputError when a file is no plain LoRA in kohya's layout, they do not go together, or `output` exists.
+    """
+    from fashion_ml.models.lora_arithmetic import weighted_sum
+
+    if len(files) != len(weights):
+        raise InputError(f"--weights: {len(weights)} for {len(files)} files; give one for each, such as 0.7,0.5")
+    read = [_read(path) for path in files]
+    try:
+        tensors = weighted_sum(read, weights)
+    except ValueError as error:
+        raise InputError(f"files: {', '.join(map(str, files))} cannot be merged: {error}") from error
+    told = {path.name: weight for path, weight in zip(files, weights, strict=True)}
+    return _write(output, tensors, files[0], {"fashion_ml_merged_from": str(told)}, None)
+
+
+def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) -> Made:
+    """Write the nearest LoRA of at most `rank`, or the smallest that keeps the share `keep` of each update's norm; one of the two is given.
+
+    InputError when the file is no plain LoRA in kohya's layout, or `output` exists.
+    """
+    from fashion_ml.models.lora_arithmetic import resize
+
+    if (rank is None) == (keep is None):
+        raise InputError("--rank: give it or --keep, one of the two; such as --rank 8 or --keep 0.99")
+    if keep is not None and not 0 < keep <= 1:
+        raise InputError(f"--keep: {keep:g} is no share; give one above 0 and at most 1, such as 0.99")
+    if rank is not None and rank < 1:
+        raise InputError(f"--rank: {rank} is below 1; give at least 1")
+    try:
+        small = resize(_read(file), rank, keep)
+    except ValueError as error:
+        raise InputError(f"file: {str(file)!r}: {error}; give a plain LoRA in kohya's layout") from error
+    shares = list(small.kept.values())
+    return _write(output, small.tensors, file, {"fashion_ml_resized_from": file.name}, (min(shares), sum(shares) / len(shares)))
+
+
+def extract_lora(base: str, tuned: str, output: Path, rank: int) -> Made:
+    """Write the LoRA of at most `rank` that brings one base nearest to another, over kohya's 192 modules of the UNet and the text encoder.
+
+    InputError when a base cannot be loaded, their shapes differ, or `output` exists.
+    """
+    from fashion_ml.models.kohya_format import target_weights
+    from fashion_ml.models.lora import LoraSpec
+    from fashion_ml.models.lora_arithmetic import difference
+    from fashion_ml.models.stable_diffusion import load_pipeline
+
+    _check_output(output)
+    if rank < 1:
+        raise InputError(f"--rank: {rank} is below 1; give at least 1")
+    spec = LoraSpec(rank, float(rank), feed_forward=True, projections=True, train_text_encoder=True)
+    sides = [
+        {name: weight.detach().clone() for name, weight in target_weights(one.unet, one.text_encoder, spec)}
+        for one in map(load_pipeline, (base, tuned))
+    ]
+    if {name: one.shape for name, one in sides[0].items()} != {name: one.shape for name, one in sides[1].items()}:
+        raise InputError(f"tuned: {tuned!r} has another architecture than {base!r}; give a base that was made from it")
+    tensors, shares = dict[str, Any](), []
+    import torch
+
+    with bar("extract", len(sides[0])) as progress:
+        for name, weight in sides[0].items():
+            down, up, kept = difference(weight, sides[1][name], rank)
+            progress.advance()
+            if not torch.equal(weight, sides[1][name]):
+                tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+                tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
+                shares.append(kept)
+    if not tensors:
+        raise InputError(f"tuned: {tuned!r} does what {base!r} does in all modules of a LoRA; nothing can be extracted")
+    metadata = {"fashion_ml_extracted_from": f"{Path(tuned).name} - {Path(base).name}", "ss_base_model_version": "sd_v1"}
+    return _write(output, tensors, None, metadata, (min(shares), sum(shares) / len(shares)))
+
+
+def average_of(files: Sequence[Path], output: Path) -> Path:
+    """Write the mean of each tensor of some files of one training, with the last one's metadata. InputError when they are not of one."""
+    from fashion_ml.models.kohya_format import read_metadata, save_lora
+    from fashion_ml.models.lora_arithmetic import average
+
+    try:
+        tensors = average([_read(path) for path in files])
+    except ValueError as error:
+        raise InputError(
+            f"--average: {', '.join(path.stem for path in files)}: {error}; give kept files of one training"
+        ) from error
+    metadata = {**read_metadata(files[-1]), "fashion_ml_average_of": ", ".join(path.stem for path in files)}
+    save_lora(output, tensors, metadata)
+    return output
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    from fashion_ml.models.kohya_format import read_lora
+
+    return read_lora(path.expanduser(), "file")
+
+
+def _check_output(output: Path) -> None:
+    if output.exists():
+        raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+    if output.suffix != ".safetensors":
+        raise InputError(f"--output: {str(output)!r} is no .safetensors file; give a name that ends so")
+
+
+def _write(
+    output: Path, tensors: Mapping[str, Any], like: Path | None, more: Mapping[str, str], kept: tuple[float, float] | None
+) -> Made:
+    """Write a file with what still holds of another's metadata: its base, not how it was trained."""
+    from fashion_ml.models.kohya_format import read_metadata, save_lora
+
+    _check_output(output)
+    ranks = [len(tensor) for name, tensor in tensors.items() if name.endswith(".lora_down.weight")]
+    alphas = {float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha")}
+    had = read_metadata(like) if like is not None else {}
+    metadata = {key: value for key, value in had.items() if key in _OF_BASE} | {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(max(ranks)) if len(set(ranks)) == 1 else "Dynamic",
+        "ss_network_alpha": str(max(alphas)) if len(alphas) == 1 else "Dynamic",
+        "ss_output_name": output.stem,
+        **more,
+    }
+    save_lora(output, tensors, metadata)
+    return Made(str(output), len(ranks), (min(ranks), max(ranks)), kept)
+
+
+_OF_BASE = frozenset({
+    "ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_clip_skip",
+    "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation", "modelspec.prediction_type", "modelspec.resolution",
+})  # fmt: skip
+"""Metadata about the base, which the new file is for as well."""
