@@ -54,8 +54,9 @@ def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) 
         raise InputError(f"--keep: {keep:g} is no share; give one above 0 and at most 1, such as 0.99")
     if rank is not None and rank < 1:
         raise InputError(f"--rank: {rank} is below 1; give at least 1")
+    read = _read(file)
     try:
-        small = resize(_read(file), rank, keep)
+        small = resize(read, rank, keep)
     except ValueError as error:
         raise InputError(f"file: {str(file)!r}: {error}; give a plain LoRA in kohya's layout") from error
     shares = list(small.kept.values())
@@ -104,8 +105,9 @@ def average_of(files: Sequence[Path], output: Path) -> Path:
     from fashion_ml.models.kohya_format import read_metadata, save_lora
     from fashion_ml.models.lora_arithmetic import average
 
+    read = [_read(path) for path in files]
     try:
-        tensors = average([_read(path) for path in files])
+        tensors = average(read)
     except ValueError as error:
         raise InputError(
             f"--average: {', '.join(path.stem for path in files)}: {error}; give kept files of one training"
