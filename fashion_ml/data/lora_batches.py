@@ -71,10 +71,24 @@ class Batch:
         there: dict[str, Any] = {name: _moved(one, device) for name, one in vars(self).items()}
         return replace(self, **there)
 
+    def padded(self, rows: int) -> Batch:
+        """The same with so many rows at least: its first one again, whose loss counts for nothing there. Shapes are then alike."""
+        missing = rows - len(self.share)
+        if missing <= 0:
+            return self
+        filled: dict[str, Any] = {name: _filled(one, missing) for name, one in vars(self).items()}
+        return replace(self, **{**filled, "share": torch.cat([self.share, self.share.new_zeros(missing)])})
+
     def pinned(self) -> Batch:
         """The same in memory that a GPU reads by itself; tokens, which are few, stay where they are."""
         tensors: dict[str, Any] = {name: one.pin_memory() for name, one in vars(self).items() if isinstance(one, torch.Tensor)}
         return replace(self, **tensors)
+
+
+def _filled(one: torch.Tensor | Tokens | None, missing: int) -> torch.Tensor | Tokens | None:
+    if isinstance(one, torch.Tensor):
+        return torch.cat([one, one[:1].expand(missing, *one.shape[1:])])
+    return None if one is None else Tokens(*(_filled(part, missing) for part in (one.ids, one.weights)))  # type: ignore[arg-type]
 
 
 def _moved(one: torch.Tensor | Tokens | None, device: torch.device) -> torch.Tensor | Tokens | None:

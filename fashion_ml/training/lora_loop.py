@@ -31,7 +31,7 @@ from fashion_ml.training.kohya_metadata import kohya_metadata
 from fashion_ml.training.lora_models import own_gradients, prepared_models
 from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
-from fashion_ml.training.next_batch import prepared_ahead
+from fashion_ml.training.next_batch import batches_of, prepared_ahead
 from fashion_ml.training.optimizers import averaged, clipped_step, make_optimizer
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
@@ -155,7 +155,7 @@ def timed_steps(
     lora = _Lora(config, pipeline, accelerator)
     for step in steps:
         started = time.monotonic()
-        for batch in inputs.batches(step):
+        for batch in batches_of(inputs, config.training, accelerator.device, step):
             lora.backward(batch)
         lora.set_rates(step)
         lora.clip_and_step().item()
@@ -175,10 +175,10 @@ def _loop(
 ) -> None:
     settings, spec, plan, accelerator = lora.config.training, lora.spec, inputs.plan, lora.accelerator
     last_step = settings.max_train_steps
-    make, ahead = partial(_batches_of, lora, inputs), not inputs.encodes
+    make, ahead = partial(batches_of, inputs, settings, accelerator.device), not inputs.encodes
     with (
         bar("train LoRA", last_step, done=state.step) as progress,
-        prepared_ahead(make, last_step, accelerator.device, wanted=ahead) as batches_of,
+        prepared_ahead(make, last_step, accelerator.device, wanted=ahead) as batches_at,
         stop_between_steps() as stop,
     ):
         for step in range(state.step + 1, last_step + 1):
@@ -188,7 +188,7 @@ def _loop(
             if spec.dropout > 0 or spec.rank_dropout > 0 or spec.module_dropout > 0:
                 torch.manual_seed(derive_seed(settings.seed, f"dropout {accelerator.process_index}", step))
             total_loss = torch.zeros((), device=accelerator.device)
-            batches = batches_of(step)
+            batches = batches_at(step)
             for batch in batches:
                 with own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
                     total_loss += lora.backward(batch)
@@ -214,12 +214,6 @@ def _loop(
             # Save, and stop if asked to
             checkpoints.after_step(epoch, epoch_ends)
             stop.check(accelerator)
-
-
-def _batches_of(lora: _Lora, inputs: StepInputs, step: int) -> list[Batch]:
-    """What a step sees, in pinned memory for a GPU; not where steps are recorded, for a recording minds what other threads ask of CUDA."""
-    pinned = lora.accelerator.device.type == "cuda" and lora.config.training.compile != "cudagraphs"
-    return [batch.pinned() if pinned else batch for batch in inputs.batches(step)]
 
 
 class _Lora:

@@ -11,7 +11,22 @@ from typing import TypeVar
 
 import torch
 
+from fashion_ml.config.lora import Training
+from fashion_ml.data.lora_batches import Batch, StepInputs
+
 Made = TypeVar("Made")
+
+
+def batches_of(inputs: StepInputs, training: Training, device: torch.device, step: int) -> list[Batch]:
+    """What a LoRA's step sees, of one shape a bucket where steps are compiled or recorded.
+
+    In pinned memory for a GPU, but not where steps are recorded: a recording minds what other threads ask of CUDA.
+    """
+    batches = inputs.batches(step)
+    if training.compile != "no":
+        batches = (batch.padded(training.train_batch_size) for batch in batches)
+    pinned = device.type == "cuda" and training.compile != "cudagraphs"
+    return [batch.pinned() if pinned else batch for batch in batches]
 
 
 @contextmanager
