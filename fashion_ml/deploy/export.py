@@ -7,12 +7,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fashion_ml.deploy.lora_files import average_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
+
+if TYPE_CHECKING:
+    import torch
+
+    from fashion_ml.models.applied_lora import FittedLora
 
 FORMATS = ("kohya", "diffusers", "merged")
 _GROUPS = (
@@ -65,38 +70,47 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
 
 
 def _with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, output: Path) -> None:
-    from diffusers import StableDiffusionPipeline
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    from fashion_ml.models.kohya_format import load_lora, spec_of
-    from fashion_ml.models.lora import add_lora
+    from fashion_ml.models.applied_lora import apply_lora, fit_lora
+    from fashion_ml.models.diffusers_folder import write_lora_folder, write_pipeline_folder
     from fashion_ml.models.single_file import original_tensors
     from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 
     pipeline = load_pipeline(base, **schedule)
-    spec = spec_of(load_file(lora))
-    # alpha equal to the rank: the true scale moves into lora_up, and readers that know no alpha are right too
-    spec = spec.with_alpha_of_rank()
-    add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
-    load_lora(lora, pipeline.unet, pipeline.text_encoder, spec)
-    with quiet_libraries():
-        if form == "diffusers":
-            text = get_peft_model_state_dict(pipeline.text_encoder) if spec.train_text_encoder else None
-            layers = {"unet_lora_layers": get_peft_model_state_dict(pipeline.unet), "text_encoder_lora_layers": text}
-            StableDiffusionPipeline.save_lora_weights(output, **layers)
-            return
-        pipeline.fuse_lora(components=["unet", *(["text_encoder"] if spec.train_text_encoder else [])])
-        pipeline.unload_lora_weights()
-        if output.suffix != ".safetensors":
-            pipeline.save_pretrained(output)
-            return
+    if form == "diffusers":
+        write_lora_folder(output, *_for_diffusers(fit_lora(pipeline, lora)))
+        return
+    apply_lora(pipeline, lora).merge()
+    if output.suffix != ".safetensors":
+        with quiet_libraries():
+            write_pipeline_folder(output, pipeline)
+        return
     try:
         tensors = original_tensors(pipeline)
     except ValueError as error:
         raise InputError(f"--output: {str(output)!r} cannot be one file ({error}); give the name of a folder") from None
     with atomic_path(output, field="--output") as target:
         save_file(tensors, target, {"format": "pt"})
+
+
+def _for_diffusers(fitted: FittedLora) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of diffusers' form, every tensor in the shape that the module's kind has there."""
+    from fashion_ml.models.diffusers_folder import diffusers_lora
+
+    other = sorted(set(fitted.methods.values()) - {"LoRA", "DoRA"})
+    if other:
+        raise InputError(
+            f"--format: diffusers reads plain LoRA and DoRA, and this one holds {', '.join(other)}; use kohya, or merged, which is exact"
+        )
+    modules, names, scales = {}, {}, {}
+    for module, parts in fitted.file.modules.items():
+        target, rank = fitted.targets[module], parts["down"].shape[0]
+        down = parts["down"].reshape(rank, *target.shape[1:])
+        up = parts["up"].reshape(target.shape[0], rank, *[1] * (len(target.shape) - 2))
+        modules[module] = {**parts, "down": down, "up": up}
+        names[module], scales[module] = target.name, fitted.alphas[module] / rank
+    return diffusers_lora(modules, names, scales)
 
 
 def inspect_lora(path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fashion_ml.models.lora_file import LoraFile, other_base, read_lora_file
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.weight_files import is_safetensors
 
-_DORA = "DoRA"
+DORA = "DoRA"
 
 
 @dataclass
@@ -60,13 +60,23 @@ class AppliedLora:
             self.pipeline.unload_lora_weights()
         self.added.clear()
 
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Put what the LoRA adds into the base's own weights, for good: the pipeline is then one without a LoRA."""
+        layers = list(self._layers())
+        for layer in layers:
+            layer.merge()
+        if layers:
+            self.pipeline.unload_lora_weights()
+        self.added.clear()
+
     def _layers(self) -> Any:
         for model in (self.pipeline.unet, self.pipeline.text_encoder):
             yield from (module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "set_scale"))
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """A module of the base."""
 
     model: Any
@@ -79,6 +89,36 @@ class _Target:
         return tuple(self.module.weight.shape)
 
 
+@dataclass(frozen=True)
+class FittedLora:
+    """A LoRA file beside the base that it fits: what each module is, and where it goes. Nothing is changed yet."""
+
+    file: LoraFile
+    targets: Mapping[str, Target]
+    """The base's modules by kohya's names, those of the file among them."""
+    methods: Mapping[str, str]
+    alphas: Mapping[str, float]
+
+    @property
+    def plain(self) -> list[str]:
+        """The modules of plain LoRA and DoRA."""
+        return [module for module, method in self.methods.items() if method in (LORA, DORA)]
+
+
+def fit_lora(pipeline: Any, path: Path) -> FittedLora:
+    """Which modules of a pipeline a LoRA file changes, and how. InputError as apply_lora."""
+    what = f"lora: {str(path)!r}"
+    tensors = read_lora(path, "lora")
+    metadata = read_metadata(path) if is_safetensors(path) else {}
+    foreign = other_base(tensors, metadata, pipeline.unet.config.cross_attention_dim)
+    if foreign:
+        raise InputError(f"{what} is a LoRA of {foreign}; use a LoRA that was trained on this base, or give its own (--base)")
+    targets = _targets(pipeline)
+    file = read_lora_file(tensors, targets, what)
+    methods = {module: _method(file, module, targets[module], what) for module in file.modules}
+    return FittedLora(file, targets, methods, _alphas(file, targets, path, metadata))
+
+
 @torch.no_grad()
 def apply_lora(pipeline: Any, path: Path) -> AppliedLora:
     """Put a LoRA file on a pipeline that has none, at strength 1.
@@ -86,24 +126,14 @@ def apply_lora(pipeline: Any, path: Path) -> AppliedLora:
     InputError when it is no LoRA, holds NaN, is of another base, holds a module that the base does not have or one of another shape, or what is
     not applied here; nothing of a file is ever left out.
     """
-    what = f"lora: {str(path)!r}"
-    tensors = read_lora(path, "lora")
-    metadata = read_metadata(path) if is_safetensors(path) else {}
-    width = pipeline.unet.config.cross_attention_dim
-    foreign = other_base(tensors, metadata, width)
-    if foreign:
-        raise InputError(f"{what} is a LoRA of {foreign}; use a LoRA that was trained on this base, or give its own (--base)")
-    targets = _targets(pipeline)
-    file = read_lora_file(tensors, targets, what)
-    methods = {module: _method(file, module, targets[module], what) for module in file.modules}
-    alphas = _alphas(file, targets, path, metadata)
-    plain = [module for module, method in methods.items() if method in (LORA, _DORA)]
+    fitted = fit_lora(pipeline, path)
+    file, targets, alphas, plain = fitted.file, fitted.targets, fitted.alphas, fitted.plain
     for model in (pipeline.unet, pipeline.text_encoder):
         _add_layers(model, file, [one for one in plain if targets[one].model is model], targets, alphas)
     beside = {
         one: alphas[one] for one, parts in file.modules.items() if "alpha" not in parts and alphas[one] != (rank_of(parts) or 1)
     }
-    result = AppliedLora(pipeline, file.form, dict(Counter(methods.values())), alphas_beside=beside)
+    result = AppliedLora(pipeline, file.form, dict(Counter(fitted.methods.values())), alphas_beside=beside)
     for module in file.modules.keys() - set(plain):
         parts = file.modules[module]
         result.added += _changes(parts, targets[module], alphas[module] / (rank_of(parts) or 1))
@@ -111,17 +141,17 @@ def apply_lora(pipeline: Any, path: Path) -> AppliedLora:
     return result
 
 
-def _targets(pipeline: Any) -> dict[str, _Target]:
+def _targets(pipeline: Any) -> dict[str, Target]:
     """Every module with a weight that a LoRA may change, by kohya's name for it."""
     found = {}
     for prefix, model in (("lora_unet_", pipeline.unet), ("lora_te_text_model_", pipeline.text_encoder)):
         for name, module in model.named_modules():
             if getattr(module, "weight", None) is not None and not isinstance(module, torch.nn.Embedding):
-                found[prefix + name.removeprefix("text_model.").replace(".", "_")] = _Target(model, name, module)
+                found[prefix + name.removeprefix("text_model.").replace(".", "_")] = Target(model, name, module)
     return found
 
 
-def _method(file: LoraFile, module: str, target: _Target, what: str) -> str:
+def _method(file: LoraFile, module: str, target: Target, what: str) -> str:
     """How a module is to be applied. InputError when its parts or their shapes do not fit, naming it."""
     parts, name = file.modules[module], file.names[module]
     method, dora = method_of(parts), parts.get("dora_scale")
@@ -150,7 +180,7 @@ def _method(file: LoraFile, module: str, target: _Target, what: str) -> str:
         raise InputError(
             f"{what} was made for another base ({name}: {str(error).partition(chr(10))[0]}); use a LoRA trained on this one"
         ) from None
-    return _DORA if dora is not None else method
+    return DORA if dora is not None else method
 
 
 def _fits(parts: Mapping[str, torch.Tensor], method: str, shape: tuple[int, ...]) -> None:
@@ -165,7 +195,7 @@ def _fits(parts: Mapping[str, torch.Tensor], method: str, shape: tuple[int, ...]
         delta({name: torch.empty(tensor.shape) for name, tensor in parts.items()}, shape)
 
 
-def _alphas(file: LoraFile, targets: Mapping[str, _Target], path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
+def _alphas(file: LoraFile, targets: Mapping[str, Target], path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
     """What of every module, over its rank, is the scale. Without an alpha the rank, and with 0, as kohya's trainer reads it."""
     told = _told(file.form, path, metadata)
     alphas, without = {}, 0
@@ -227,7 +257,7 @@ def _alpha_of_peft(settings: Mapping[str, Any], name: str, rank: int | None) -> 
 
 
 def _add_layers(
-    model: Any, file: LoraFile, modules: list[str], targets: Mapping[str, _Target], alphas: Mapping[str, float]
+    model: Any, file: LoraFile, modules: list[str], targets: Mapping[str, Target], alphas: Mapping[str, float]
 ) -> None:
     """Peft's layers on the modules of plain LoRA and DoRA of one model, with the file's numbers in them."""
     from peft import LoraConfig
@@ -259,7 +289,7 @@ def _add_layers(
 
 
 def _changes(
-    parts: Mapping[str, torch.Tensor], target: _Target, scale: float
+    parts: Mapping[str, torch.Tensor], target: Target, scale: float
 ) -> list[tuple[Any, str, torch.Tensor, torch.Tensor]]:
     found = []
     for name, other in (("weight", "diff"), ("bias", "diff_b"), ("bias", "b_norm")):
