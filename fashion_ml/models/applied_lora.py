@@ -86,6 +86,7 @@ class Target:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of its weight."""
         return tuple(self.module.weight.shape)
 
 

@@ -79,7 +79,7 @@ def write_pipeline_folder(folder: Path, pipeline: Any) -> None:
 def write_tokenizer(folder: Path, tokenizer: Any) -> None:
     """vocab.json, merges.txt and special_tokens_map.json beside the tokenizer.json that is there, from the same tokenizer."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    vocabulary = {**model["vocab"], **{word: number for word, number in tokenizer.get_added_vocab().items()}}
+    vocabulary = {**model["vocab"], **tokenizer.get_added_vocab()}
     ordered = dict(sorted(vocabulary.items(), key=lambda pair: pair[1]))
     merges = ["#version: 0.2", *_lines(model["merges"]), ""]
     tokens = ("bos_token", "eos_token", "unk_token", "pad_token")
