@@ -17,6 +17,7 @@ from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, team_for
 from fashion_ml.sweep.plan import study_folder
 from fashion_ml.sweep.study import begun_run_of, has_work, hidden, queue, queue_again, retry_failed
+from fashion_ml.sweep.suite_judged import note_first
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     RECIPE,
@@ -58,6 +59,7 @@ class SuiteRunner:
         with own_slot(trial):
             facts = self.train(trial, trial.user_attrs[RECIPE], trial.user_attrs[SEED])
             value = mean_of([values_of(facts)], self._spec.metric, "metric")
+            note_first(trial.study, self._spec)
             trial.set_user_attr(EVALUATIONS, [facts["evaluation"]["run_id"]])
             return value
 

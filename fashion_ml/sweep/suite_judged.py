@@ -1,4 +1,4 @@
-"""What a suite's first look was by: noted before anything of it is told, so that later changes are known to be later."""
+"""What a suite's first look was by: noted before the first result is told to anyone, so that later changes are known to be later."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _JUDGED = "judged"
 def compare_so_far(spec: SuiteSpec, study: optuna.Study, client: Any) -> SuiteComparison:
     """Compare the recipes by the trainings of the suite's seeds that have been measured, in the order of these, as far as its plan allows.
 
-    The first time that this shows an interval, the plan is noted in the study. InputError when the baseline or every other recipe has no
-    training that was measured.
+    Where no training has noted the plan yet (`note_first`), this does before it shows an interval. InputError when the baseline or every
+    other recipe has no training that was measured.
     """
     from fashion_ml.evaluation.suites import compare_suite
     from fashion_ml.runs.compare import evaluated
@@ -72,8 +72,14 @@ def judged_of(study: optuna.Study) -> SuitePlan | None:
     return SuitePlan.of(noted) if noted else None
 
 
+def note_first(study: optuna.Study, spec: SuiteSpec) -> None:
+    """Note the plan before the first training's value is told: from then on everyone who looks at the suite's table or its runs has looked."""
+    if _JUDGED not in study.user_attrs:
+        note_plan(study, spec)
+
+
 def note_plan(study: optuna.Study, spec: SuiteSpec) -> None:
-    """Note that the suite has been looked at by the plan of its file."""
+    """Note that the suite is looked at by the plan of its file."""
     study.set_user_attr(_JUDGED, plan_of(spec).to_dict())
 
 

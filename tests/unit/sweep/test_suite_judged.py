@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from fashion_ml.evaluation.suite_plan import SuitePlan
 from fashion_ml.evaluation.suite_verdicts import judge_recipes
 from fashion_ml.runs import compare as runs_compare
 from fashion_ml.sweep.study import ERROR
+from fashion_ml.sweep.suite import SuiteRunner
 from fashion_ml.sweep.suite_judged import compare_so_far, judged_of, looks_of, plan_of, standing
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import SuiteTraining, slots_of, trainings_of
@@ -100,6 +102,40 @@ def test_a_look_for_more_seeds_is_a_look_and_the_most_may_change_before_it(store
     assert judged_of(store.study) == plan_of(many)
     assert store.verdict(many) == "worse"
     assert store.verdict(few) == store.verdict(suite_of()) == ""
+
+
+class Measured(SuiteRunner):
+    """In the place of trainings: their facts."""
+
+    def train(self, trial: optuna.Trial, recipe: str, seed: int) -> dict[str, Any]:
+        metrics = {"weighted_total_loss": {"mean": 0.5}}
+        return {
+            "training_seconds": 1.0,
+            "trained_parameters": 8,
+            "evaluation": {"run_id": f"{recipe}{seed}", "metrics": metrics},
+        }
+
+
+def test_the_plan_is_noted_before_the_first_value_can_be_seen_and_a_stop_before_any_report_changes_nothing(store: Store):
+    """Six seeds are planned, three are trained and shown on the terminal, nothing was reported; then the file says three, or another base."""
+    spec = suite_of(seeds=list(range(6)))
+    seen = []
+    trial = store.study.ask()
+    for name, value in {"slot": 0, "recipe": "a", "seed": 0}.items():
+        trial.set_user_attr(name, value)
+    told = trial.set_user_attr
+
+    def watched(name: str, value: Any) -> None:
+        seen.append(judged_of(store.study) if name == EVALUATIONS else None)
+        told(name, value)
+
+    trial.set_user_attr = watched  # type: ignore[method-assign]
+    assert Measured(spec, {}, Path(), {}, "")(trial) == 0.5
+    assert seen == [plan_of(spec)]
+    store.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    store.train(suite_of(), (0, 1, 2))
+    assert store.verdict(suite_of()) == ""
+    assert compare_so_far(suite_of(baseline="b"), store.study, None).primary()["a"].difference.verdict == ""
 
 
 def test_another_baseline_after_a_look_has_no_verdict(store: Store):
