@@ -65,15 +65,19 @@ def sweep(
     from fashion_ml.sweep.launch import run_sweep
 
     outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher, again=retry_failed)
-    from fashion_ml.sweep.launch import best_trials
+    from fashion_ml.sweep.ranked import best_trials
 
     write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)})
-    again = report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left) if outcome.complete else []
+    again, to_confirm = (
+        report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left, train=count != 0)
+        if outcome.complete
+        else ([], [])
+    )
     best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
     counts = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed, "left": outcome.left}
     confirmed = [one.to_dict(loaded.objectives[0].metric) for one in again]
     facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder), **counts}
-    write_json(json, {**facts, "best": best, "confirmed": confirmed})
+    write_json(json, {**facts, "best": best, "confirmed": confirmed, "to_confirm": to_confirm})
     _say_outcome(loaded, outcome, counts, best)
     if outcome.failed and not outcome.complete:
         raise typer.Exit(1)
@@ -117,8 +121,16 @@ def sweep_worker(
     work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
 
 
-def sweep_report(spec: Spec, storage: Storage = "", quick: Quick = False, json: Json = "") -> None:
-    """Draw what a sweep has found so far, write its best settings as an experiment, and, when it is done, confirm them with fresh seeds."""
+def sweep_report(
+    spec: Spec,
+    storage: Storage = "",
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Train here what is left of the confirmation, once all trials are done.")
+    ] = False,
+    quick: Quick = False,
+    json: Json = "",
+) -> None:
+    """Draw what a sweep has found so far, and write its best settings as an experiment, with what confirms them. Only --confirm trains."""
     check_json(json)
     from fashion_ml.config import load_sweep
     from fashion_ml.config.shipped_files import given_or_shipped
@@ -133,15 +145,20 @@ def sweep_report(spec: Spec, storage: Storage = "", quick: Quick = False, json: 
     study = open_study(loaded, base, storage_url(loaded, storage), create=False)
     write_base(base, study_folder(loaded))
     left = any(trial.state.name in ("WAITING", "RUNNING") for trial in trials_of(study))
-    again = report_sweep(loaded, study, study_folder(loaded), confirmed=not left)
-    write_json(json, {**to_dict(loaded, study), "confirmed": [one.to_dict(loaded.objectives[0].metric) for one in again]})
+    again, to_confirm = report_sweep(loaded, study, study_folder(loaded), confirmed=not left, train=confirm)
+    facts = {"confirmed": [one.to_dict(loaded.objectives[0].metric) for one in again], "to_confirm": to_confirm}
+    write_json(json, {**to_dict(loaded, study), **facts})
 
 
-def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True) -> list[Any]:
-    """Plots, table, best settings and, with `confirmed`, their confirmation, into the folder and the study's run; returns what confirmed."""
+def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool, train: bool) -> tuple[list[Any], list[str]]:
+    """Plots, table, best settings and, with `confirmed`, their confirmation, into the folder and the study's run.
+
+    Returns what confirmed, and the trainings that are left: without `train` none is made.
+    """
     from fashion_ml.config.sweep import QUICK
     from fashion_ml.sweep.best_settings import note_confirmed
     from fashion_ml.sweep.confirm import confirm
+    from fashion_ml.sweep.confirmed import Confirmation
     from fashion_ml.sweep.report import write_report
     from fashion_ml.sweep.study import begun_run_of
     from fashion_ml.tracking.run import attach_id
@@ -149,18 +166,18 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool = True)
     run = attach_id(begun_run_of(study))
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
     wanted = confirmed and spec.confirm.best
-    again = confirm(spec, study, folder / "base.yaml", folder / "confirm", run) if wanted else []
-    note_confirmed(spec, study, folder / "base.yaml", folder / "report", again, run, ended=confirmed)
+    outcome = confirm(spec, study, folder / "base.yaml", folder / "confirm", run, train=train) if wanted else Confirmation()
+    note_confirmed(spec, study, folder / "base.yaml", folder / "report", outcome, run, ended=confirmed)
     run.flush()
     for path in paths:
         if path.suffix == ".yaml":
             say(f"Settings  {path}")
     say(f"Report    {folder / 'report'}")
-    for one in again:
+    for one in outcome.found:
         say(f"{'Quick    ' if spec.confirm.quick else 'Confirmed'} {one.sentence(spec.objectives[0].metric)}")
-    if again and spec.confirm.quick:
+    if outcome.found and spec.confirm.quick:
         say(f"          {QUICK}")
-    return again
+    return list(outcome.found), list(outcome.left)
 
 
 def _range(dimension: Any) -> str:

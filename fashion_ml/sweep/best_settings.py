@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import EXPERIMENTS, SweepSpec, as_overrides, load_experiment, to_yaml
 from fashion_ml.config.sweep import QUICK
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.sweep.confirm import Confirmed, measured_by
-from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.confirm import measured_by
+from fashion_ml.sweep.confirmed import Confirmation, Confirmed
+from fashion_ml.sweep.ranked import best_trials, tie_line, tied_with_best
 from fashion_ml.sweep.trial import references_of_search
 
 if TYPE_CHECKING:
@@ -31,27 +32,25 @@ def best_experiment(spec: SweepSpec, trial: optuna.trial.FrozenTrial, base_yaml:
 
 def write_best(
     spec: SweepSpec,
-    best: Sequence[optuna.trial.FrozenTrial],
+    study: optuna.Study,
     base_yaml: Path,
     folder: Path,
-    found: Sequence[Confirmed] = (),
-    why: str = "",
+    outcome: Confirmation | None = None,
+    why: str = _NOT_YET,
 ) -> list[Path]:
-    """`best.yaml` and `best.json`, or two for each trial of the Pareto front; of what was `found` where that is one of these, else `why` it
-    was not confirmed."""
+    """`best.yaml` and `best.json`, or two for each trial of the Pareto front; with what the `outcome` says of each, before there is one with
+    `why` it was not confirmed."""
     for path in (*folder.glob("best*.yaml"), *folder.glob("best*.json")):
         path.unlink()
-    paths = []
+    paths, best, tied = [], best_trials(study), tied_with_best(study)
     for trial in best:
         slot = trial.user_attrs["slot"]
         path = folder / (BEST if len(best) == 1 else f"best_{slot:04d}.yaml")
-        one = next((entry for entry in found if entry.trial == slot), None)
-        write_text(
-            path,
-            "".join(f"# {line}\n" for line in _head(spec, trial, one, why)) + to_yaml(best_experiment(spec, trial, base_yaml)),
-        )
-        beside = path.with_suffix(".json")
-        write_text(beside, json.dumps(_facts(spec, trial, one, why), indent=2, allow_nan=False) + "\n")
+        one, reason = (outcome.of(slot), outcome.why_not(slot)) if outcome else (None, why)
+        head = _head(spec, trial, one, reason, tied)
+        write_text(path, "".join(f"# {line}\n" for line in head) + to_yaml(best_experiment(spec, trial, base_yaml)))
+        beside, facts = path.with_suffix(".json"), {**_facts(spec, trial, one, reason), "tied": tied}
+        write_text(beside, json.dumps(facts, indent=2, allow_nan=False) + "\n")
         paths += [path, beside]
     return paths
 
@@ -61,24 +60,24 @@ def note_confirmed(
     study: optuna.Study,
     base_yaml: Path,
     folder: Path,
-    found: Sequence[Confirmed],
+    outcome: Confirmation,
     run: TrackedRun,
     *,
     ended: bool,
 ) -> None:
     """Write the best settings' files again with what came out, or why nothing did; `ended` is whether no trial waits."""
-    why = _NOT_YET
+    known, why = outcome if outcome.standing else None, _NOT_YET
     if not spec.confirm.best:
         why = "not confirmed: confirm.best is 0"
     elif not ended:
         why = f"{_NOT_YET}: trials are left"
-    elif not found:
-        why = "not confirmed: the trainings with fresh seeds failed, or could not be compared"
-    for path in write_best(spec, best_trials(study), base_yaml, folder, found, why):
+    for path in write_best(spec, study, base_yaml, folder, known, why):
         run.log_file(path, "report")
 
 
-def _head(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | None, why: str) -> list[str]:
+def _head(
+    spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | None, why: str, tied: Sequence[int]
+) -> list[str]:
     """The comments at the head of an experiment."""
     values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(spec.objectives, trial.values, strict=True))
     half = "references" if spec.trainer == "lora" else "contents"
@@ -86,6 +85,7 @@ def _head(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | N
     lines = [
         f"Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}{by})."
     ]
+    lines += [f"{tie_line(tied)}."] if tied else []
     if found is None:
         return [*lines, f"{why[:1].upper()}{why[1:]}: the value is the best of many, so optimistic."]
     facts = measured_by(spec)
@@ -95,7 +95,7 @@ def _head(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | N
         f"training seed{'s' if found.quick is False else ''} {seeds}, image seed {facts['image_seed']} and {what} {where}"
     )
     lines.append(f"{QUICK[:1].upper()}{QUICK[1:]}: {measured}:" if found.quick else f"Confirmed with {measured}:")
-    return [*lines, f"{found.sentence(spec.objectives[0].metric)}.", f"Verdict: {found.outcome}."]
+    return [*lines, f"{found.sentence(spec.objectives[0].metric)}.", f"Verdict: {'; '.join([found.outcome, *found.remarks])}."]
 
 
 def _facts(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | None, why: str) -> dict[str, Any]:
@@ -118,5 +118,11 @@ def _facts(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | 
         "n": entry.gain.n,
         **measured_by(spec),
     }
-    told = {"verdict": entry.verdict, "why": entry.why, "outcome": found.outcome, "sentence": found.sentence(metric)}
+    told: dict[str, Any] = {
+        "verdict": entry.verdict,
+        "why": entry.why,
+        "outcome": found.outcome,
+        "sentence": found.sentence(metric),
+    }
+    told |= {"references_seen_in_training": found.references_seen_in_training, "standing": found.standing}
     return {**facts, "confirmed": confirmed, **told}

@@ -6,136 +6,132 @@ The best of many trials is optimistic: it was chosen for its luck too.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import EXPERIMENTS, SweepSpec, as_overrides, load_experiment
+from fashion_ml.config import EXPERIMENTS, SweepSpec, load_experiment
 from fashion_ml.config.sweep import QUICK
 from fashion_ml.errors import InputError
-from fashion_ml.evaluation.compare import Difference, Evaluated, differences, no_verdict, refuse_different
-from fashion_ml.evaluation.recipes import compare_recipes
-from fashion_ml.evaluation.verdicts import Claim, too_few, verdict_of
-from fashion_ml.metrics.sign_flip import holm
+from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.redact import first_line
+from fashion_ml.sweep.confirm_notes import (
+    DEFAULT,
+    Draw,
+    Fresh,
+    draw_of,
+    fresh_trainings,
+    name_of,
+    note_drawn,
+    note_outcomes,
+    standing_of,
+)
 from fashion_ml.sweep.confirm_power import ConfirmPower, better_half, confirm_power
+from fashion_ml.sweep.confirmed import Confirmation, Confirmed, compared
 from fashion_ml.sweep.halves import held_of
-from fashion_ml.sweep.launch import best_trials
-from fashion_ml.sweep.study import directions_of, trials_of
-from fashion_ml.sweep.trial import EVALUATIONS, PART_OF, TrialError, own_folder, run_training, wait
+from fashion_ml.sweep.ranked import ranked
+from fashion_ml.sweep.trial import EVALUATIONS, TrialError, own_folder, run_training, wait
 
 if TYPE_CHECKING:
     import optuna
 
     from fashion_ml.tracking.run import TrackedRun
 
-TAG = "confirmation"
-"""Tag of a sweep's run: the verdict on its best trial, why there is none, or that it was a quick look."""
-_NOT_SHOWN = "not shown: by what the search has not seen, the default may be as good"
+TAG, NUMBER_TAG = "confirmation", "confirmation_number"
+"""Tags of a sweep's run: the verdict on its best trial, why there is none, or that it was a quick look; which confirmation of the sweep it is,
+and what the others said."""
 
 
-@dataclass(frozen=True)
-class Confirmed:
-    """One of the best trials beside the default, each trained with every fresh seed."""
+def confirm(
+    spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun, *, train: bool = True
+) -> Confirmation:
+    """Train the default and the best settings with the fresh seeds, compare, and log `confirmation.json`; what any machine has done of it is
+    taken from the store.
 
-    trial: int
-    params: dict[str, Any]
-    searched: float
-    """The objective in the search: the best of many, so optimistic."""
-    default: float
-    """Mean of the default over the fresh seeds."""
-    fresh: float
-    """Mean of these settings over the fresh seeds."""
-    difference: Difference
-    """Over training seeds and references; `gain` is positive where these settings are better than the default."""
-    quick: bool = False
-    """Whether it is of one seed, and no confirmation."""
-
-    @property
-    def claim(self) -> Claim:
-        """What is spoken of."""
-        return "this file" if self.quick else "this recipe"
-
-    @property
-    def outcome(self) -> str:
-        """The verdict in words, or why there is none."""
-        return _NOT_SHOWN if self.difference.verdict == "not shown" else self.difference.label
-
-    def sentence(self, metric: str) -> str:
-        """Both numbers, and how sure the second is."""
-        gain = self.difference.gain
-        ends = f" [{gain.ends[0]:+.4f}, {gain.ends[1]:+.4f}]" if gain.ends else ""
-        seeds = "one fresh seed" if self.quick else "fresh seeds"
-        return (
-            f"trial {self.trial}: {metric} {self.searched:.4f} in the search, {self.fresh:.4f} with {seeds}; the default has "
-            f"{self.default:.4f}; gain of {self.claim} {gain.mean:+.4f}{ends}: {self.outcome}"
-        )
-
-    def to_dict(self, metric: str) -> dict[str, Any]:
-        """For JSON."""
-        verdict = {"verdict": self.difference.verdict, "outcome": self.outcome, "claim": self.claim}
-        return {**asdict(self), **verdict, "sentence": self.sentence(metric)}
-
-
-def confirm(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun) -> list[Confirmed]:
-    """Train the default and the best settings with the fresh seeds, compare, and log `confirmation.json`; what is there is not repeated.
-
-    What it can see is said, and logged, before it begins. With confirm.quick it is a look with one seed, and marked as one.
+    What it can see is said, and logged, before it begins; so is that the sweep was confirmed before by something else. With confirm.quick it is
+    a look with one seed, and marked as one. Without `train` nothing is trained, and what would be is said.
     """
-    metric = spec.objectives[0].metric
-    complete = _complete(spec, study)
+    complete = ranked(study)
     best = complete[: spec.confirm.best]
     if not best:
-        return []
-    power = _power(spec, complete, base_yaml, run)
+        return Confirmation()
+    slots = [int(trial.user_attrs["slot"]) for trial in best]
+    wanted, draw = fresh_trainings(spec, best), draw_of(spec, slots)
+    standing = standing_of(study, draw)
+    power = _power(spec, complete, base_yaml, run, standing.times)
     say(power.sentence())
     if spec.confirm.quick:
         say(f"{QUICK}; without --quick it takes the training seeds {', '.join(map(str, spec.confirm.seeds))}")
-    _log(spec, folder, run, power, [])
-    wanted: dict[str, Mapping[str, Any]] = {"default": {}}
-    wanted |= {f"trial_{trial.user_attrs['slot']:04d}": trial.params for trial in best}
-    trained = {}
-    for name, params in wanted.items():
+    if standing.earlier:
+        warn(
+            f"confirm: {standing.line}; who confirms until one says better is told so by luck, so each takes more than the one before"
+        )
+    left = [str(one) for own in wanted.values() for one in own if not _is_there(study, one, folder, run)]
+    outcome = Confirmation(left=[] if train else left, standing=standing)
+    _write(spec, folder, run, power, outcome)
+    if outcome.left:
+        say(
+            f"Not confirmed: {len(left)} of {sum(map(len, wanted.values()))} trainings are left ({', '.join(left)}); "
+            "fashion-ml sweep, or sweep-report with --confirm, trains them"
+        )
+        return outcome
+    trained, why = dict[str, list[Evaluated]](), dict[str, str]()
+    for name, own in wanted.items():
         try:
-            trained[name] = _trained(spec, name, params, base_yaml, folder, run)
+            trained[name] = [_trained(spec, study, one, base_yaml, folder, run, draw) for one in own]
         except TrialError as error:
+            why[name] = str(error)
             say(f"{name} cannot be confirmed: {error}")
-    entries: dict[int, Difference] = {}
-    for trial in best:
-        slot = trial.user_attrs["slot"]
-        other = trained.get(f"trial_{slot:04d}")
-        if other is None or "default" not in trained:
-            continue
-        try:
-            look = _look if spec.confirm.quick else _difference
-            entries[slot] = look(trained["default"], other, metric)
-        except InputError as error:
-            say(f"trial {slot} cannot be confirmed: {error.problems[0]}")
-    entries = _corrected(entries)
+    outcome = _judged(spec, study, best, trained, why)
+    if outcome.found:
+        note_outcomes(study, draw, {one.trial: one.difference.label for one in outcome.found})
+    _write(spec, folder, run, power, outcome)
+    _log(spec, run, power, outcome, slots[0])
+    return outcome
+
+
+def _judged(
+    spec: SweepSpec,
+    study: optuna.Study,
+    best: Sequence[optuna.trial.FrozenTrial],
+    trained: Mapping[str, Sequence[Evaluated]],
+    why: Mapping[str, str],
+) -> Confirmation:
+    """The best trials beside the default, and why some are not."""
+    slots = [int(trial.user_attrs["slot"]) for trial in best]
+    standing = standing_of(study, draw_of(spec, slots))
+    if DEFAULT in why:
+        failed = dict.fromkeys(slots, f"the default's fresh trainings failed: {why[DEFAULT]}")
+        return Confirmation(failed=failed, standing=standing)
+    others = {slot: trained[name_of(slot)] for slot in slots if name_of(slot) in trained}
+    entries, unlike = compared(trained[DEFAULT], others, spec, standing.times)
+    for slot, problem in unlike.items():
+        say(f"trial {slot}: {problem}")
     found = [
         Confirmed(
-            slot, trial.params, trial.values[0], entries[slot].first, entries[slot].other, entries[slot], spec.confirm.quick
+            trial=slot,
+            params=trial.params,
+            searched=trial.values[0],
+            default=entries[slot].first,
+            fresh=entries[slot].other,
+            difference=entries[slot],
+            quick=spec.confirm.quick,
+            references_seen_in_training=max(one.seen for one in [*trained[DEFAULT], *others[slot]]),
+            standing=standing.line,
         )
-        for trial in best
-        if (slot := trial.user_attrs["slot"]) in entries
+        for slot, trial in zip(slots, best, strict=True)
+        if slot in entries
     ]
-    _log(spec, folder, run, power, found)
-    return found
+    failed = {slot: f"its fresh trainings failed: {why[name_of(slot)]}" for slot in slots if name_of(slot) in why}
+    return Confirmation(found, failed | unlike, standing=standing)
 
 
-def _complete(spec: SweepSpec, study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The feasible complete trials of a single objective, best first."""
-    if not best_trials(study) or len(spec.objectives) > 1:
-        return []
-    complete = [trial for trial in trials_of(study) if trial.state.name == "COMPLETE"]
-    feasible = [trial for trial in complete if all(value <= 0 for value in trial.constraints.values())]
-    sign = 1 if directions_of(spec) == ["minimize"] else -1
-    return sorted(feasible, key=lambda trial: sign * trial.values[0])
-
-
-def _power(spec: SweepSpec, complete: Sequence[optuna.trial.FrozenTrial], base_yaml: Path, run: TrackedRun) -> ConfirmPower:
+def _power(
+    spec: SweepSpec, complete: Sequence[optuna.trial.FrozenTrial], base_yaml: Path, run: TrackedRun, times: float
+) -> ConfirmPower:
     from fashion_ml.runs.compare import evaluated
 
     base = load_experiment(base_yaml, {}, EXPERIMENTS[spec.trainer])
@@ -145,68 +141,41 @@ def _power(spec: SweepSpec, complete: Sequence[optuna.trial.FrozenTrial], base_y
             measured.append([evaluated(run.client, run_id) for run_id in trial.user_attrs.get(EVALUATIONS, ())])
         except InputError:  # its files are lost: the others say enough
             continue
-    return confirm_power(spec, complete, measured, held_of(spec, base))
+    return confirm_power(spec, complete, measured, held_of(spec, base), times=times)
 
 
-def _log(spec: SweepSpec, folder: Path, run: TrackedRun, power: ConfirmPower, found: Sequence[Confirmed]) -> None:
-    """`confirmation.json`, and where anything was found tags, metrics and the run's description; each is said."""
-    metric, path = spec.objectives[0].metric, folder / "confirmation.json"
-    seen = measured_by(spec)
-    rows = [one.to_dict(metric) for one in found]
+def _write(spec: SweepSpec, folder: Path, run: TrackedRun, power: ConfirmPower, outcome: Confirmation) -> None:
+    """`confirmation.json`."""
+    metric, path, standing = spec.objectives[0].metric, folder / "confirmation.json", outcome.standing
     quick = {"quick": QUICK} if spec.confirm.quick else {}
-    claim = found[0].claim if found else "this recipe"
-    tree = {"metric": metric, **quick, **seen, "claim": claim, "power": power.to_dict(), "confirmed": rows}
+    claim = "this file" if spec.confirm.quick else "this recipe"
+    tree = {"metric": metric, **quick, **measured_by(spec), "claim": claim, "power": power.to_dict()}
+    tree |= {"number": standing.number, "standing": standing.line} if standing else {}
+    tree |= {"confirmed": [one.to_dict(metric) for one in outcome.found], "failed": outcome.failed, "left": outcome.left}
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(tree, indent=2) + "\n")
     run.log_file(path, "report")
-    if not found:
-        return
-    for one in found:
-        say(one.sentence(metric))
-    first, mark = found[0], "quick" if spec.confirm.quick else "confirmed"
-    gain = first.difference.gain
-    ends = dict(zip((f"{mark}_gain_low", f"{mark}_gain_high"), gain.ends, strict=True)) if gain.ends else {}
-    run.log_metrics({f"{mark}_{metric}": first.fresh, f"{mark}_default": first.default, f"{mark}_gain": gain.mean, **ends})
-    run.set_tags({TAG: QUICK if spec.confirm.quick else first.difference.label})
-    run.note("\n".join([*(one.sentence(metric) for one in found), power.sentence()]))
 
 
-def _look(default: list[Evaluated], other: list[Evaluated], metric: str) -> Difference:
-    """The objective of one training of each, over references: of these files, without a verdict."""
-    refuse_different([*default, *other])
-    found = differences(default[0], other[0], resamples=default[0].resamples)
-    entry = next((one for one in found if one.metric == metric), None)
-    if entry is None:
-        raise InputError(f"objectives: {metric} was not measured on the references that confirm")
-    return replace(entry, p=None, verdict="", why=QUICK)
-
-
-def _corrected(entries: Mapping[int, Difference]) -> dict[int, Difference]:
-    """The same after Holm: of several trials each verdict is one of so many."""
-    judged = holm({slot: one.p for slot, one in entries.items() if one.verdict and one.p is not None})
-    return {
-        slot: replace(one, p=judged[slot], verdict=verdict_of(one.gain, judged[slot])) if slot in judged else one
-        for slot, one in entries.items()
-    }
-
-
-def _difference(default: list[Evaluated], other: list[Evaluated], metric: str) -> Difference:
-    """The objective, over training seeds and references; it alone was asked for, so it has a verdict whatever metric it is."""
-    result = compare_recipes(default, other)
-    entry = next((one for one in result.differences if one.metric == metric), None)
-    if entry is None:
-        raise InputError(f"objectives: {metric} was not measured on the references that confirm ({_count(result.references)})")
-    crossed = result.crossed.get(metric)
-    same = "" if result.settings or default[0].recipe is None else "these are the default's own settings"
-    reasons = [too_few(result.references), no_verdict([*default, *other], [metric]).get(metric, ""), same]
-    why = ", and ".join(filter(None, reasons))
-    if crossed is None or why:
-        return replace(entry, verdict="", why=why or "nothing varies")
-    return replace(entry, p=crossed.p, verdict=verdict_of(entry.gain, crossed.p), why="")
-
-
-def _count(references: int) -> str:
-    return f"{references} reference{'s' if references != 1 else ''}"
+def _log(spec: SweepSpec, run: TrackedRun, power: ConfirmPower, outcome: Confirmation, best: int) -> None:
+    """Tags, metrics and the description of the sweep's run, all of the `best` trial's slot; each that was confirmed is said."""
+    metric, first = spec.objectives[0].metric, outcome.of(best)
+    lines = [one.sentence(metric) for one in outcome.found]
+    lines += [f"trial {slot}: no verdict: {why}" for slot, why in outcome.failed.items()]
+    for line in lines:
+        say(line)
+    why = outcome.failed.get(best, "").partition(":")[0]
+    label = f"no verdict: {why}" if first is None else first.difference.label
+    run.set_tags({TAG: QUICK if spec.confirm.quick else label, NUMBER_TAG: outcome.standing.line if outcome.standing else ""})
+    run.note("\n".join([*lines, power.sentence()]))
+    mark = "quick" if spec.confirm.quick else "confirmed"
+    names = (f"{mark}_{metric}", f"{mark}_default", f"{mark}_gain", f"{mark}_gain_low", f"{mark}_gain_high")
+    values = [math.nan] * len(names)  # what an earlier one has left there is not of this one
+    if first is not None:
+        gain = first.difference.gain
+        values = [first.fresh, first.default, gain.mean, *(gain.ends or (math.nan, math.nan))]
+    again = first is None or bool(outcome.standing and outcome.standing.earlier)
+    run.log_metrics({name: value for name, value in zip(names, values, strict=True) if again or not math.isnan(value)})
 
 
 def measured_by(spec: SweepSpec) -> dict[str, Any]:
@@ -216,35 +185,71 @@ def measured_by(spec: SweepSpec) -> dict[str, Any]:
     return {"seeds": list(spec.confirm.trained_with), "image_seed": spec.confirm.image_seed, what: where}
 
 
-def _fresh(spec: SweepSpec) -> dict[str, Any]:
-    """The settings of what the search has not seen."""
-    own = spec.confirm.references
-    return {
-        "evaluation.seed": spec.confirm.image_seed,
-        **({"evaluation.references": own} if own else {PART_OF[spec.trainer]: "held"}),
-    }
+def _is_there(study: optuna.Study, fresh: Fresh, folder: Path, run: TrackedRun) -> bool:
+    """Whether a training has been measured: by the store, or by what an earlier version has left on this machine."""
+    if _from_store(study, fresh, run) is not None:
+        return True
+    place, settings = folder / fresh.name / f"seed_{fresh.seed}", json.dumps(_identity(fresh, run), sort_keys=True)
+    note = place / "settings.json"
+    return (place / "facts.json").is_file() and note.is_file() and note.read_text(encoding="utf-8").strip() == settings
+
+
+def _identity(fresh: Fresh, run: TrackedRun) -> dict[str, str]:
+    return {"study": run.run_id, **fresh.settings}
+
+
+def _from_store(study: optuna.Study, fresh: Fresh, run: TrackedRun) -> Evaluated | None:
+    """The evaluation of a training that any machine has noted; None where there is none, or its files are lost."""
+    from fashion_ml.runs.compare import evaluated
+
+    if not (run_id := fresh.noted(study).get("evaluation", "")):
+        return None
+    try:
+        return evaluated(run.client, run_id)
+    except InputError as error:
+        say(f"confirm {fresh}: what was measured is lost ({first_line(error)}), so it is to be trained again")
+        return None
 
 
 def _trained(
-    spec: SweepSpec, name: str, params: Mapping[str, Any], base_yaml: Path, folder: Path, run: TrackedRun
-) -> list[Evaluated]:
-    """Train with every fresh seed and measure each."""
+    spec: SweepSpec, study: optuna.Study, fresh: Fresh, base_yaml: Path, folder: Path, run: TrackedRun, draw: Draw
+) -> Evaluated:
+    """The evaluation of a training: that of the store, else it is trained and measured here. TrialError where that does not work."""
     from fashion_ml.runs.compare import evaluated
 
-    evaluations = []
-    for seed in spec.confirm.trained_with:
-        settings = as_overrides({**params, "training.seed": seed, **_fresh(spec)})
-        place = own_folder(folder / name / f"seed_{seed}", {"study": run.run_id, **settings})
-        note = place / "run_id.txt"
-        if not note.is_file():
-            tags = {"sweep": spec.name, "confirms": name, "training_seed": str(seed)}
-            write_text(note, run.child(f"confirm {name} seed {seed}", tags).run_id)
-        run_id = note.read_text(encoding="utf-8")
-        say(f"confirm {name} with seed {seed}")
+    found = _from_store(study, fresh, run)
+    if found is None:
+        place = own_folder(folder / fresh.name / f"seed_{fresh.seed}", _identity(fresh, run))
+        run_id = _run_of(spec, study, fresh, place, run)
+        say(f"confirm {fresh}")
         try:
-            facts = run_training(spec.trainer, base_yaml, settings, place, run_id, run.experiment_id, wait)
+            facts = run_training(spec.trainer, base_yaml, fresh.settings, place, run_id, run.experiment_id, wait)
         except TrialError as error:
             run.close_child(run_id, "FAILED", str(error))
             raise
-        evaluations.append(evaluated(run.client, facts["evaluation"]["run_id"]))
-    return evaluations
+        found = _from_store(study, fresh, run)  # another machine may have been faster: the first that is noted counts
+        if found is None:
+            fresh.note(study, run_id, facts["evaluation"]["run_id"])
+            found = evaluated(run.client, facts["evaluation"]["run_id"])
+    if fresh.name != DEFAULT:
+        note_drawn(study, draw)
+    return found
+
+
+def _run_of(spec: SweepSpec, study: optuna.Study, fresh: Fresh, place: Path, run: TrackedRun) -> str:
+    """The run of a training: that of its folder, one that was noted and not begun, or a new one.
+
+    One that was begun on another machine is closed: its files are there.
+    """
+    note, before = place / "run_id.txt", fresh.noted(study).get("run", "")
+    run_id = note.read_text(encoding="utf-8") if note.is_file() else ""
+    if before and before != run_id and (run_id or run.begun(before)):
+        run.close_child(before, "KILLED", "its files are on another machine; the training goes on in another run")
+        before = ""
+    run_id = run_id or before
+    if not run_id:
+        tags = {"sweep": spec.name, "confirms": fresh.name, "training_seed": str(fresh.seed)}
+        run_id = run.child(f"confirm {fresh.name} seed {fresh.seed}", tags).run_id
+    write_text(note, run_id)
+    fresh.note(study, run_id)
+    return run_id

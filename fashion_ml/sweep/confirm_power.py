@@ -69,12 +69,18 @@ class ConfirmPower:
 
 
 def confirm_power(
-    spec: SweepSpec, complete: Sequence[optuna.trial.FrozenTrial], measured: Sequence[Sequence[Evaluated]], references: int
+    spec: SweepSpec,
+    complete: Sequence[optuna.trial.FrozenTrial],
+    measured: Sequence[Sequence[Evaluated]],
+    references: int,
+    *,
+    times: float = 1.0,
 ) -> ConfirmPower:
     """From the complete trials, best first, and the evaluations of the first of them, one for each of the search's seeds.
 
     `references` are how many will confirm. Variances between references are of the differences between the best trial and each other one.
-    With several trials to confirm it is what each can be shown by after Holm's correction over them, at 5 % by their number.
+    With several trials to confirm it is what each can be shown by after Holm's correction over them, at 5 % by their number; `times` is what
+    p is multiplied by beside, where the sweep was confirmed before.
     """
     metric, seeds = spec.objectives[0].metric, len(spec.confirm.trained_with)
     what = "references" if spec.trainer == "lora" else "contents"
@@ -95,7 +101,7 @@ def confirm_power(
     seed_sd = own if several else _spread_of_better_half(values)
     if seed_sd == 0 and reference_sd == 0:
         return ConfirmPower(metric, seeds, references, None, found=found, why="the trials do not differ", what=what)
-    level = LEVEL / max(min(spec.confirm.best, len(complete)), 1)
+    level = LEVEL / (max(min(spec.confirm.best, len(complete)), 1) * times)
     sees = sees_of_recipes(seed_sd, reference_sd, seeds, references, level=level)
     return ConfirmPower(metric, seeds, references, sees, len(tables), seed_sd, reference_sd, several, found, what=what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.collection import REFERENCES, TRAINING_IMAGES
 from fashion_ml.embedded.domains import DOMAINS, PICTURES
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.leakage import find_leakage
 from fashion_ml.evaluation.toy import EMBEDDED
 from fashion_ml.metrics.bootstrap import FEWEST
 from fashion_ml.runs.inputs import all_references
@@ -58,6 +60,33 @@ def check_halves(spec: SweepSpec, base: Any) -> None:
     say(f"By {count} {held} its best settings are confirmed")
     if count < FEWEST:
         warn(f"{field}: {count} {some} to confirm by, fewer than the {FEWEST} that a verdict takes; {fix}")
+    if not of_gan:
+        _warn_of_trained_on(spec, base)
+
+
+def _warn_of_trained_on(spec: SweepSpec, base: LoraExperiment) -> None:
+    """A warning where references that confirm are training images, or look like some: what learns these by heart is then called better."""
+    own, settings = spec.confirm.references, base.evaluation
+    by_heart = "so the confirmation cannot tell what is better from what is learnt by heart"
+    if not own and not settings.references:
+        warn(
+            f"evaluation.references: none are given, and the training images that stand for them are trained on, {by_heart}; give other "
+            "images (fashion-ml split takes some out), or a folder as confirm.references"
+        )
+        return
+    if EMBEDDED in (own or settings.references, base.data.train_data_dir):
+        return  # of the embedded images none is both
+    items = _others(own, base) if own else all_references(base)
+    held = items if own else choose_part(items, one_garment(items), "held")
+    alone = {"references": None, "max_references": sys.maxsize}
+    try:
+        training = all_references(base.model_copy(update={"evaluation": settings.model_copy(update=alone)}))
+    except InputError:
+        return  # they are not on this machine, or are told of where the trainings' inputs are checked
+    leakage = find_leakage(held, training)
+    if leakage.pairs:
+        field = "confirm.references" if own else "evaluation.references"
+        warn(f"{field}: of those that confirm {leakage.line(len(held))}, {by_heart}; take them out of one of the folders")
 
 
 def _of_references(base: LoraExperiment) -> tuple[int, int, int]:

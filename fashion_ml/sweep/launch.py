@@ -20,6 +20,7 @@ from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
+from fashion_ml.sweep.ranked import best_trials, tied_with_best
 from fashion_ml.sweep.study import (
     ERROR,
     has_work,
@@ -216,16 +217,13 @@ def values_of_complete(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
     return trial.values if trial.state.name == "COMPLETE" else ()
 
 
-def best_trials(study: optuna.Study) -> Sequence[optuna.trial.FrozenTrial]:
-    """The best trial, or those of the Pareto front, among the complete ones that break no constraint; none before there is one."""
-    return study.best_trials if any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)) else []
-
-
 def _line(study: optuna.Study, total: int) -> str:
     best = best_trials(study)
     found = []
-    if len(best) == 1:
+    if len(best) == 1 and len(study.directions) == 1:
+        tied = tied_with_best(study)
         found = [f"best {best[0].values[0]:.4f} ({', '.join(f'{k} {_short(v)}' for k, v in best[0].params.items())})"]
+        found += [f"{len(tied)} trials tie"] if tied else []
     elif best:
         found = [f"{len(best)} on the Pareto front"]
     return progress(study, total, "trials", found)

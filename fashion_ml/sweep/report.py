@@ -14,9 +14,10 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
 from fashion_ml.sweep.best_settings import write_best
-from fashion_ml.sweep.launch import best_trials, values_of_complete
+from fashion_ml.sweep.launch import values_of_complete
 from fashion_ml.sweep.plot_pages import write_pages
 from fashion_ml.sweep.plots import draw_pictures
+from fashion_ml.sweep.ranked import best_trials, complete_trials, tie_line, tied_with_best
 from fashion_ml.sweep.study import trials_of
 from fashion_ml.sweep.trial import PROCESS_SECONDS
 
@@ -33,13 +34,15 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     A plot that the trials so far do not allow, such as importances of one trial, is told and left out. InputError when no trial is complete.
     """
     best = best_trials(study)
-    if not any(trial.state.name == "COMPLETE" for trial in trials_of(study)):
+    if not complete_trials(study):
         raise InputError(f"sweep: no trial of {spec.name!r} is complete yet; run fashion-ml sweep first")
     if not best:
         say(f"Every complete trial breaks a constraint ({'; '.join(spec.constraints)}): there are no best settings")
+    if told := tie_line(tied_with_best(study)):
+        say(told)
     folder.mkdir(parents=True, exist_ok=True)
     table = trial_frame(spec, study)
-    paths = [folder / "trials.csv", *write_best(spec, best, base_yaml, folder, why="not confirmed yet")]
+    paths = [folder / "trials.csv", *write_best(spec, study, base_yaml, folder)]
     with atomic_path(paths[0]) as temporary:
         table.to_csv(temporary, index=False)
     for old in (*folder.glob("*.png"), *folder.glob("*.html")):
@@ -49,7 +52,7 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     for path in paths:
         run.log_file(path, "report")
     run.log_table(table.astype(object).where(table.notna(), None), "trials_table.json")
-    if len(best) == 1:
+    if len(best) == 1 and len(spec.objectives) == 1:
         named = zip(spec.objectives, best[0].values, strict=True)
         run.log_metrics({f"best_{objective.metric}": value for objective, value in named})
     return paths

@@ -223,6 +223,10 @@ def confirming(sweeps: Sweeps, **settings: Any) -> list[tuple[str, Mapping[str, 
         client=None,
         child=lambda name, tags: SimpleNamespace(run_id=name),
         close_child=lambda *_: None,
+        begun=lambda _: False,
+        set_tags=lambda _: None,
+        log_metrics=lambda _: None,
+        note=lambda _: None,
         log_file=lambda *_: None,
     )
     (sweep.folder / "base.yaml").write_text(to_yaml(sweep.base), encoding="utf-8")

@@ -68,6 +68,9 @@ class Run:
 
     def close_child(self, *_: Any) -> None: ...
 
+    def begun(self, run_id: str) -> bool:
+        return True
+
     def child(self, name: str, tags: dict[str, str]) -> Any:
         return SimpleNamespace(run_id=name)
 
@@ -92,9 +95,9 @@ def confirmed(
     monkeypatch.setattr(confirm_module, "run_training", training)
     monkeypatch.setattr("fashion_ml.runs.compare.evaluated", evaluated)
     run = Run()
-    found = confirm_module.confirm(spec, study, folder / "base.yaml", folder / "confirm", run)  # type: ignore[arg-type]
-    note_confirmed(spec, study, folder / "base.yaml", folder, found, run, ended=True)  # type: ignore[arg-type]
-    return found, trained, run
+    outcome = confirm_module.confirm(spec, study, folder / "base.yaml", folder / "confirm", run)  # type: ignore[arg-type]
+    note_confirmed(spec, study, folder / "base.yaml", folder, outcome, run, ended=True)  # type: ignore[arg-type]
+    return list(outcome.found), trained, run
 
 
 def best_json(folder: Path) -> Any:
@@ -112,7 +115,7 @@ def test_the_best_trial_that_keeps_the_constraints_is_trained_anew_beside_the_de
     assert one.difference.verdict == "better"
     (row,) = json.loads((tmp_path / "confirm" / "confirmation.json").read_text(encoding="utf-8"))["confirmed"]
     assert (row["verdict"], row["searched"]) == ("better", 0.2)
-    assert run.tags == {"confirmation": "better"}
+    assert run.tags == {"confirmation": "better", "confirmation_number": ""}
     gains = {f"confirmed_gain{end}" for end in ("", "_low", "_high")}
     assert {"confirmed_weighted_total_loss", "confirmed_default", *gains} == set(run.metrics)
     assert (run.metrics["confirmed_gain_low"], run.metrics["confirmed_gain_high"]) == one.difference.gain.ends
@@ -182,7 +185,7 @@ def test_a_quick_look_takes_one_seed_has_no_verdict_and_is_marked_everywhere(tmp
     assert "with one fresh seed; the default has 0." in one.sentence("x")
     assert one.sentence("x").endswith("no verdict: quick: one seed, not a confirmation")
     assert "gain of this file" in one.sentence("x")
-    assert run.tags == {"confirmation": "quick: one seed, not a confirmation"}
+    assert run.tags == {"confirmation": "quick: one seed, not a confirmation", "confirmation_number": ""}
     assert all(name.startswith("quick_") for name in run.metrics)
     report = json.loads((tmp_path / "confirm" / "confirmation.json").read_text(encoding="utf-8"))
     assert (report["quick"], report["claim"]) == ("quick: one seed, not a confirmation", "this file")
@@ -194,7 +197,7 @@ def test_a_quick_look_takes_one_seed_has_no_verdict_and_is_marked_everywhere(tmp
 def test_best_settings_that_were_never_confirmed_say_so(tmp_path: Path):
     spec, study = searched(tmp_path)
     (tmp_path / "base.yaml").write_text("name: x\ndata: {train_data_dir: embedded}\n", encoding="utf-8")
-    write_best(spec, study.best_trials, tmp_path / "base.yaml", tmp_path, why="not confirmed yet: trials are left")
+    write_best(spec, study, tmp_path / "base.yaml", tmp_path, why="not confirmed yet: trials are left")
     facts = best_json(tmp_path)
     assert (facts["confirmed"], facts["verdict"], facts["why"]) == (None, "", "not confirmed yet: trials are left")
     head = (tmp_path / "best.yaml").read_text(encoding="utf-8").splitlines()[1]

@@ -87,6 +87,25 @@ def test_other_references_that_the_search_sees_are_refused_by_name(tmp_path: Pat
         check_halves(spec, base)
 
 
+def test_references_that_are_trained_on_are_warned_of_before_the_search(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "train").mkdir()
+    training = {"data.train_data_dir": str(tmp_path / "train")}
+    references(tmp_path / "train" / "1_dress", 12)
+    by_heart = "the confirmation cannot tell what is better from what is learnt by heart"
+    check_halves(*sweep(tmp_path, **{"evaluation.references": None, **training}))
+    assert any(line.startswith("evaluation.references: none are given") and by_heart in line for line in caplog.messages)
+    caplog.clear()
+    given = references(tmp_path / "references", 12, seed=8)
+    check_halves(*sweep(tmp_path, **{"evaluation.references": given, **training}))
+    assert by_heart not in caplog.text
+    shared = references(tmp_path / "shared", 12, seed=4)
+    check_halves(*sweep(tmp_path, **{"evaluation.references": shared, **training}))
+    assert "evaluation.references: of those that confirm 6 of 6 references were trained on (copies: " in caplog.text
+    caplog.clear()
+    check_halves(*sweep(tmp_path, confirm={"references": shared}, **{"evaluation.references": given, **training}))
+    assert "confirm.references: of those that confirm 12 of 12 references were trained on (copies: " in caplog.text
+
+
 def test_the_embedded_references_and_contents_are_halved_without_being_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert held_of(*sweep(tmp_path)) == 12

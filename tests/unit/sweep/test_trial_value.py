@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial
 
-from fashion_ml.sweep.launch import best_trials
+from fashion_ml.sweep.ranked import best_trials
 from fashion_ml.sweep.study import ask_for
 from fashion_ml.sweep.trial import TrialError, TrialRunner, run_training, values_of
 from tests.unit.sweep.test_study import a_study
