@@ -63,21 +63,18 @@ def sweep(
         check_inputs({"": base}, written=False)
         return
     from fashion_ml.sweep.launch import run_sweep
-
-    outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher, again=retry_failed)
     from fashion_ml.sweep.ranked import best_trials
 
-    write_json(json, {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)})
-    again, to_confirm = (
-        report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left, train=count != 0)
-        if outcome.complete
-        else ([], [])
-    )
+    outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher, again=retry_failed)
+    begun = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
+    write_json(json, begun)
+    again, to_confirm = list[Any](), list[str]()
+    if outcome.complete:
+        again, to_confirm = report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left, train=count != 0)
     best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
     counts = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed, "left": outcome.left}
     confirmed = [one.to_dict(loaded.objectives[0].metric) for one in again]
-    facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder), **counts}
-    write_json(json, {**facts, "best": best, "confirmed": confirmed, "to_confirm": to_confirm})
+    write_json(json, {**begun, **counts, "best": best, "confirmed": confirmed, "to_confirm": to_confirm})
     _say_outcome(loaded, outcome, counts, best)
     if outcome.failed and not outcome.complete:
         raise typer.Exit(1)
