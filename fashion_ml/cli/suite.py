@@ -142,8 +142,10 @@ def _say_plan(spec: Any, experiments: dict[str, Any], url: str) -> None:
     """What would be trained."""
     from fashion_ml.config import differing, flat
     from fashion_ml.sweep.study import hidden
+    from fashion_ml.sweep.suite_judged import check_plan
     from fashion_ml.sweep.suite_study import plan_of_suite, time_known
 
+    check_plan(spec, experiments, url)
     more = f", up to {len(spec.every_seed())} where that decides nothing" if len(spec.every_seed()) > len(spec.seeds) else ""
     number = len(experiments) * len(spec.seeds)
     say(

@@ -138,7 +138,7 @@ class _Teller:
         if spread is None:
             return self._line([self.forms["one_seed"]])
         sizes = {"seed": spread.seed_sd, "apart": spread.apart, "chance": spread.by_chance}
-        told = {name: f"{size:.4f}" for name, size in sizes.items()}
+        told = {name: _number(size) for name, size in sizes.items()}
         shares = {name: f"{share:.0%}" for name, share in spread.shares().items()}
         return self._line([self._say("spread", metric=self.found.metric, **told), self._say("shares", **shares)])
 
@@ -146,7 +146,7 @@ class _Teller:
         """What has no verdict and why, what could be seen and what it would take, how it was looked at, what is missing."""
         found = self.found
         said = [*self._standing(), *self._reasons(), *self._power()]
-        if found.looks:
+        if found.looks and not found.standing.changed:
             said.append(self._looks())
         if found.undecided:
             said.append(self._say("undecided", recipes=self._list(found.undecided)))
@@ -184,7 +184,7 @@ class _Teller:
         worst = max(able.values(), key=lambda one: one.crossed.sees if one.crossed else 0.0)
         assert worst.crossed is not None
         seeds = min(worst.seeds)
-        text = self._say("sees", seeds=seeds, references=worst.difference.gain.n, sees=f"{worst.crossed.sees:.4f}")
+        text = self._say("sees", seeds=seeds, references=worst.difference.gain.n, sees=_number(worst.crossed.sees))
         ways: dict[str, list[str]] = {}
         for name, one in able.items():
             if one.difference.verdict == "not shown":
@@ -237,5 +237,18 @@ class _Teller:
 
 def _shown(one: SuiteDifference) -> str:
     gain = one.difference.gain
-    ends = f" [{gain.ends[0] + 0.0:+.4f}, {gain.ends[1] + 0.0:+.4f}]" if gain.ends else ""
-    return f"{gain.mean + 0.0:+.4f}{ends}"
+    if not gain.ends:
+        return _number(gain.mean, "+")
+    mean, low, high = _numbers([gain.mean, *gain.ends], "+")
+    return f"{mean} [{low}, {high}]"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return _numbers([value], sign)[0]
+
+
+def _numbers(values: Sequence[float], sign: str = "") -> list[str]:
+    """Four digits behind the point, or two that count where all are below 0.001 and would be 0.0000."""
+    largest = max(map(abs, values))
+    form = f"{sign}.4f" if largest >= 1e-3 or largest == 0 else f"{sign}.1e"
+    return [f"{(round(value, 4) if form.endswith('f') else value) + 0.0:{form}}" for value in values]

@@ -17,7 +17,7 @@ from fashion_ml.runtime.console import say
 from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, team_for
 from fashion_ml.sweep.plan import study_folder
 from fashion_ml.sweep.study import begun_run_of, has_work, hidden, queue, queue_again, retry_failed
-from fashion_ml.sweep.suite_judged import note_first
+from fashion_ml.sweep.suite_judged import note_first, refuse_changed_plan
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
     RECIPE,
@@ -98,6 +98,7 @@ def run_suite(
     if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
         check_inputs(experiments)
     study = open_suite(spec, experiments, url, create=True)
+    refuse_changed_plan(study, spec)
     with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
         queue(study, {**plan.slots, **slots_there(study, spec)})
         queue_again(study, 4 * spec.heartbeat_seconds)
@@ -129,6 +130,7 @@ def work_on_suite(
     from fashion_ml.tracking.run import attach_id
 
     study = open_suite(spec, experiments, url, create=False)
+    refuse_changed_plan(study, spec)
     run = attach_id(begun_run_of(study))
     recipe_runs = {name: attach_id(run_id) for name, run_id in recipe_runs_of(study).items()}
     runner = SuiteRunner(spec, write_bases(experiments, folder), folder / "trainings", recipe_runs, run.run_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,41 @@ def note_first(study: optuna.Study, spec: SuiteSpec) -> None:
     """Note the plan before the first training's value is told: from then on everyone who looks at the suite's table or its runs has looked."""
     if _JUDGED not in study.user_attrs:
         note_plan(study, spec)
+
+
+def note_older(study: optuna.Study, spec: SuiteSpec, seeds: Sequence[int]) -> None:
+    """Note the plan of a suite that an earlier version began, which noted no more than all its `seeds`: where these are others now, something
+    was changed after its results could be seen."""
+    if _JUDGED in study.user_attrs or not any(one.value is not None for one in trainings_of(study)):
+        return
+    plan = plan_of(spec)
+    kept = plan if not seeds or tuple(seeds) == plan.seeds else replace(plan, seeds=tuple(seeds), looks=())
+    study.set_user_attr(_JUDGED, kept.to_dict())
+
+
+def refuse_changed_plan(study: optuna.Study, spec: SuiteSpec) -> None:
+    """InputError when the file's plan is another than when the first training was measured: nothing that is trained then gets a verdict."""
+    now = standing(spec, [], judged_of(study))
+    if now.changed and now.judged and now.plan:
+        by_baseline = now.changed == "baseline"
+        was, is_now = (one.baseline if by_baseline else ", ".join(one.sizes()) for one in (now.judged, now.plan))
+        what = "the baseline" if by_baseline else "the numbers of seeds that it looks at"
+        raise InputError(
+            f"{now.changed}: when the suite's first training was measured, {what} had been planned as {was}, and is {is_now} now, "
+            "so no verdict can come of it; set it back, or give the suite another name and seeds of its own (suite-report shows what there is)"
+        )
+
+
+def check_plan(spec: SuiteSpec, experiments: Mapping[str, Any], url: str) -> None:
+    """`refuse_changed_plan` of a suite that may not have begun, without beginning it."""
+    from fashion_ml.sweep.study import open_planned
+    from fashion_ml.sweep.suite_study import plan_of_suite
+
+    try:
+        study = open_planned(plan_of_suite(spec, experiments), url, create=False)
+    except InputError:
+        return
+    refuse_changed_plan(study, spec)
 
 
 def note_plan(study: optuna.Study, spec: SuiteSpec) -> None:

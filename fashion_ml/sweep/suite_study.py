@@ -101,7 +101,10 @@ def slots_there(study: optuna.Study, spec: SuiteSpec) -> dict[int, Slot]:
 
 def open_suite(spec: SuiteSpec, experiments: Mapping[str, Any], url: str, *, create: bool) -> optuna.Study:
     """The study of a suite in a storage. InputError as of `open_planned`, and when it was begun with other seeds."""
+    from fashion_ml.sweep.suite_judged import note_older
+
     study = open_planned(plan_of_suite(spec, experiments), url, create=create)
+    note_older(study, spec, study.user_attrs.get(_SEEDS, ()))
     refuse_other_seeds(study, spec, anew=create)
     return study
 

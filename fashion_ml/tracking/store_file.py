@@ -22,11 +22,14 @@ def make_whole(file: Path) -> None:
     One process at a time. Errors as of sqlite and MLflow, the file then as it was; one that is no database is left to MLflow to refuse.
     """
     try:
+        _roll_back(file)
         nothing = _holds_nothing(file)
         if not nothing and has_all_tables(file):
             return
-    except sqlite3.DatabaseError:
-        return
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        return  # no database
     if not nothing:
         say(f"{file} is of an older MLflow: it gets the tables of this one")
     for _ in range(_ATTEMPTS):
@@ -54,6 +57,13 @@ def _written(file: Path, *, fresh: bool) -> bool:
     finally:
         copy.unlink(missing_ok=True)
     return True
+
+
+def _roll_back(file: Path) -> None:
+    """Let sqlite undo what a process was writing when it was killed, which a connection that only reads cannot."""
+    if file.is_file():
+        with closing(sqlite3.connect(file)) as store:
+            store.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
 
 
 def _version(store: sqlite3.Connection) -> int:

@@ -12,13 +12,23 @@ import optuna
 import pytest
 
 from fashion_ml.config import SuiteSpec, checked
+from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.evaluation.suite_plan import SuitePlan
 from fashion_ml.evaluation.suite_verdicts import judge_recipes
 from fashion_ml.runs import compare as runs_compare
 from fashion_ml.sweep.study import ERROR
 from fashion_ml.sweep.suite import SuiteRunner
-from fashion_ml.sweep.suite_judged import compare_so_far, judged_of, looks_of, plan_of, standing
+from fashion_ml.sweep.suite_judged import (
+    compare_so_far,
+    judged_of,
+    looks_of,
+    note_first,
+    note_older,
+    plan_of,
+    refuse_changed_plan,
+    standing,
+)
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import SuiteTraining, slots_of, trainings_of
 from fashion_ml.sweep.trial import EVALUATIONS
@@ -136,6 +146,36 @@ def test_the_plan_is_noted_before_the_first_value_can_be_seen_and_a_stop_before_
     store.train(suite_of(), (0, 1, 2))
     assert store.verdict(suite_of()) == ""
     assert compare_so_far(suite_of(baseline="b"), store.study, None).primary()["a"].difference.verdict == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"seeds": [0, 1, 2, 3]},
+            "seeds: when the suite's first training was measured, the numbers of seeds .* planned as 3, and is 4 now",
+        ),
+        ({"max_seeds": 5}, "seeds: .* planned as 3, and is 3, 4, 5 now"),
+        ({"baseline": "b"}, "baseline: .* the baseline had been planned as a, and is b now"),
+    ],
+)
+def test_a_changed_plan_is_refused_before_anything_is_trained_for_nothing(store: Store, changes: dict[str, Any], told: str):
+    refuse_changed_plan(store.study, suite_of(**changes))  # nothing has been measured
+    note_first(store.study, suite_of())
+    refuse_changed_plan(store.study, suite_of())
+    with pytest.raises(InputError, match=told):
+        refuse_changed_plan(store.study, suite_of(**changes))
+
+
+def test_a_suite_that_an_earlier_version_measured_has_its_seeds_as_the_plan(store: Store):
+    """It noted no plan; other seeds than it had are a change after its results could be seen."""
+    store.train(suite_of(), (0, 1, 2))
+    more = suite_of(seeds=[0, 1, 2, 3])
+    note_older(store.study, more, (0, 1, 2))
+    assert judged_of(store.study) != plan_of(more)
+    store.train(more, (3,))
+    assert store.verdict(more) == ""
+    assert store.verdict(suite_of()) == "worse"
 
 
 def test_another_baseline_after_a_look_has_no_verdict(store: Store):
