@@ -11,36 +11,52 @@ from fashion_ml.cli.options import Json, check_json, option, say, write_json
 
 
 def export(
-    run_id: Annotated[str, typer.Argument(help="Training run: id, its first digits, name, or latest.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Training run, or a LoRA's file.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder for diffusers and merged.")],
     form: Annotated[str, option("--format", help="kohya, diffusers, or merged (base and LoRA in one).")] = "kohya",
     checkpoint: Annotated[str, option("--checkpoint", help="last, best, or the name of a kept file.")] = "last",
     average: Annotated[str, option("--average", help="Instead: kept files whose weights are averaged, A,B,last.")] = "",
+    base: Annotated[str, option("--base", help="Of a file: its base, where it does not say or it is merged.")] = "",
     json: Json = "",
 ) -> None:
-    """Write the LoRA of a run for other programs."""
+    """Write the LoRA of a run, or a LoRA file of any program, for other programs."""
     check_json(json)
     from fashion_ml.deploy.export import export_lora
 
     form, checkpoint = form or "kohya", checkpoint or "last"
     names = [name.strip() for name in average.split(",") if name.strip()]
-    path = export_lora(run_id, form, checkpoint, output, names)
+    path = export_lora(run_id, form, checkpoint, output, names, base)
     write_json(json, {"run_id": run_id, "format": form, "checkpoint": ",".join(names) or checkpoint, "path": str(path)})
     say(f"{path}: {form}")
 
 
-def inspect(file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file.")], json: Json = "") -> None:
-    """Say what a LoRA file holds: rank, alpha, what it trains, size, metadata."""
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file, of any program.")],
+    picture: Annotated[Path | None, option("--picture", help="A PNG that is written: where the weights are.")] = None,
+    json: Json = "",
+) -> None:
+    """Say what a LoRA file is and holds: whose names, method, base, rank, norms, hashes, and what can be done with it."""
     check_json(json)
-    from fashion_ml.deploy.export import inspect_lora
+    from fashion_ml.deploy.inspect_file import inspect_lora
 
-    facts = inspect_lora(file)
+    facts = inspect_lora(file, picture)
     write_json(json, facts)
     targets = ", ".join(f"{count} {group}" for group, count in sorted(facts["targets"].items()))
     say(f"{file}: {facts['bytes'] / 2**20:.2f} MiB, {facts['parameters']:,} numbers, {', '.join(facts['dtype'])}")
+    say(f"form      {' and '.join(facts['methods'])}, in the names of {facts['names']}; base: {facts['base']}")
+    say(f"use       {facts['use']}")
     say(f"rank      {_list(facts['rank'])}")
-    say(f"alpha     {_list(facts['alpha'])}")
+    say(f"alpha     {_list(facts['alpha'])} (scale {_list(facts['scale'])})")
     say(f"modules   {facts['modules']}: {targets}" + ("; DoRA" if facts["dora"] else ""))
+    if facts["norms"]:
+        say(f"norms     {', '.join(f'{block}: {value:.3g}' for block, value in facts['norms'].items())}")
+    if facts["effective_ranks"]:
+        say(f"effective rank  {', '.join(f'{block}: {value:.1f}' for block, value in facts['effective_ranks'].items())}")
+    if facts["not_finite"]:
+        say(f"NaN or Inf in {len(facts['not_finite'])} tensors, first {facts['not_finite'][0]}: the file is damaged")
+    say(
+        f"hashes    SHA-256 {facts['sha256']}, without metadata {facts['sshs_model_hash']} (kohya's, WebUIs'), old {facts['sshs_legacy_hash']}"
+    )
     for key, value in sorted(facts["metadata"].items()):
         say(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
 

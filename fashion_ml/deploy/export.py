@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,26 +18,20 @@ if TYPE_CHECKING:
     from fashion_ml.models.applied_lora import FittedLora
 
 FORMATS = ("kohya", "diffusers", "merged")
-_GROUPS = (
-    ("lora_te_", "text encoder"),
-    ("_attn1_", "self-attention"),
-    ("_attn2_", "cross-attention"),
-    ("_ff_net_", "feed-forward"),
-    ("_proj_", "projections"),
-    ("_conv", "convolutions"),
-)
 
 
-def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: Sequence[str] = ()) -> Path:
+def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: Sequence[str] = (), base: str = "") -> Path:
     """Write the LoRA of a training run to `output` as `kohya` (a .safetensors file), `diffusers` (a folder for `load_lora_weights`) or
     `merged` (base and LoRA in one: a pipeline folder, or a single-file checkpoint when `output` ends in .safetensors).
 
-    `checkpoint` is `last`, `best`, or a file's name among the run's `lora/` artifacts; `average` names several instead, whose weights are
-    averaged. InputError when something is missing.
+    `run_id` may be a LoRA's file instead, of any program, and `base` its base. `checkpoint` is `last`, `best`, or a file's name among the
+    run's `lora/` artifacts; `average` names several instead, whose weights are averaged. InputError when something is missing.
     """
     import yaml
 
     from fashion_ml.config import validate
+    from fashion_ml.deploy.export_file import convert_lora
+    from fashion_ml.models.lora_forms import DORA_READERS
     from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.run_ids import find_meant
@@ -49,6 +41,10 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         raise InputError(f"--format: {form!r} is not known; use {', '.join(FORMATS)}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+    if Path(run_id).is_file():
+        return convert_lora(Path(run_id), form, output, base)
+    if base:
+        raise InputError(f"--base: {base!r} is for a LoRA's file; a run says its own base, leave it out")
     client = open_tracking()
     run_id = find_meant(client, run_id, kinds=("train_lora",)).info.run_id
     with tempfile.TemporaryDirectory() as temporary:
@@ -59,17 +55,20 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
         lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
         if form == "kohya":
+            if config.network.use_dora:
+                say(DORA_READERS)
             with atomic_path(output, field="--output") as target:
                 target.write_bytes(lora.read_bytes())
         else:
-            _with_base(lora, config.model.base, config.model.schedule(), form, output)
+            with_base(lora, config.model.base, config.model.schedule(), form, output)
             told = ", ".join(f"{name} {value}" for name, value in TextSettings(**config.text_encoding()).unusual().items())
             if told:
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
     return output
 
 
-def _with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, output: Path) -> None:
+def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, output: Path) -> None:
+    """Write a LoRA file as a folder for diffusers, or merged into its base. InputError when the file does not fit the base."""
     from safetensors.torch import save_file
 
     from fashion_ml.models.applied_lora import apply_lora, fit_lora
@@ -97,12 +96,15 @@ def _with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, ou
 def _for_diffusers(fitted: FittedLora) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of diffusers' form, every tensor in the shape that the module's kind has there."""
     from fashion_ml.models.diffusers_folder import diffusers_lora
+    from fashion_ml.models.lora_forms import DORA_READERS
 
     other = sorted(set(fitted.methods.values()) - {"LoRA", "DoRA"})
     if other:
         raise InputError(
             f"--format: diffusers reads plain LoRA and DoRA, and this one holds {', '.join(other)}; use kohya, or merged, which is exact"
         )
+    if "DoRA" in fitted.methods.values():
+        say(DORA_READERS)
     modules, names, scales = {}, {}, {}
     for module, parts in fitted.file.modules.items():
         target, rank = fitted.targets[module], parts["down"].shape[0]
@@ -111,43 +113,3 @@ def _for_diffusers(fitted: FittedLora) -> tuple[dict[str, torch.Tensor], dict[st
         modules[module] = {**parts, "down": down, "up": up}
         names[module], scales[module] = target.name, fitted.alphas[module] / rank
     return diffusers_lora(modules, names, scales)
-
-
-def inspect_lora(path: Path) -> dict[str, Any]:
-    """Rank, alpha, what is trained, precision, numbers, bytes and metadata of a LoRA file, from its header and its alphas alone.
-
-    InputError when it is no LoRA in kohya's layout.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    from fashion_ml.models.kohya_format import read_metadata
-
-    if path.is_dir():
-        inside = sorted(one.name for one in path.iterdir() if one.suffix.lower() == ".safetensors")
-        hint = f"{str(path / inside[0])!r}" if inside else "a LoRA's .safetensors file"
-        raise InputError(f"file: {str(path)!r} is a folder; give {hint}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            shapes = {name: file.get_slice(name).get_shape() for name in names}
-            dtypes = {str(file.get_slice(name).get_dtype()) for name in names if not name.endswith(".alpha")}
-            alphas = sorted({float(file.get_tensor(name).item()) for name in names if name.endswith(".alpha")})
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"file: {str(path)!r} is no .safetensors file ({error}); give a LoRA in that form") from None
-    modules = [name.removesuffix(".lora_down.weight") for name in names if name.endswith(".lora_down.weight")]
-    if not modules:
-        raise InputError(f"file: {str(path)!r} holds no LoRA in kohya's layout; give a LoRA file")
-    groups = Counter(next((group for part, group in _GROUPS if part in module), "other") for module in modules)
-    sizes = [math.prod(shape) for name, shape in shapes.items() if not name.endswith(".alpha")]
-    return {
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        "rank": sorted({shapes[f"{module}.lora_down.weight"][0] for module in modules}),
-        "alpha": alphas,
-        "modules": len(modules),
-        "targets": dict(groups),
-        "dora": any(name.endswith(".dora_scale") for name in names),
-        "dtype": sorted(dtypes),
-        "parameters": sum(sizes),
-        "metadata": read_metadata(path),
-    }

@@ -14,13 +14,14 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import TEXT_ENCODER, LoraSpec, is_convolution, modules_ending_in, unet_targets
+from fashion_ml.models.lora_forms import dora_axis, recognise
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.weight_files import is_safetensors, not_there, read_header, read_tensors
 
 _PARTS = ("lora_down.weight", "lora_up.weight", "alpha", "dora_scale")
 """What a module may have in a file; the first two it must have."""
-_OF_LORA = re.compile(r"lora|\.(hada|lokr|oft|boft)_\w+|\.diff(_b)?$|\.(up|down)\.weight$")
+_OF_LORA = re.compile(r"lora|^(unet|text_encoder):\d+:|\.(hada|lokr|oft|boft)_\w+|\.diff(_b)?$|\.(up|down)\.weight$")
 _OF_BASE = re.compile(
     r"(model\.diffusion_model|first_stage_model|cond_stage_model|(unet\.)?(down_blocks|conv_in)|(\w+\.)?text_model|encoder)\."
 )
@@ -85,7 +86,7 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     ranks = {shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")}
     if not ranks:
-        raise InputError(f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's")
+        raise InputError(_other_form(name, shapes, read_metadata(path)))
     names = {key.partition(".")[0] for key in shapes}
     for key in sorted(shapes):
         module, _, part = key.partition(".")
@@ -100,6 +101,12 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
         if (math.prod(down[1:]), up[0]) != (math.prod(weight[1:]), weight[0]):
             raise InputError(f"{name} was made for another base ({module} has other shapes); choose the base it was trained on")
     _check_ranks(path, spec, shapes, {module for module, weight in weights.items() if weight[2:] == (3, 3)})
+    inputs = next((key for key, shape in shapes.items() if key.endswith(".dora_scale") and dora_axis(shape) == "inputs"), None)
+    if inputs is not None:
+        raise InputError(
+            f"{name} holds a magnitude for each input ({inputs}), LyCORIS' DoRA without wd_on_output, and here each output has one; give a "
+            "file of the other kind, or merge it into its base with LyCORIS"
+        )
     magnitudes = {key.partition(".")[0] for key in shapes if key.endswith(".dora_scale")}
     if spec.use_dora and magnitudes != names:
         raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
@@ -232,9 +239,19 @@ def _check_targets(name: str, in_file: set[str], ours: set[str]) -> None:
     for difference, state in ((in_file - ours, "true"), (ours - in_file, "false")):
         for key in sorted(difference):
             switch = next((setting for part, setting in _SWITCHES if part in key), None)
-            fix = f"set {switch} to {state}" if switch else "choose the base it was trained on"
-            held = "holds" if state == "true" else "lacks"
-            raise InputError(f"{name} {held} {key}; {fix}")
+            held, why = (
+                ("holds", "which nothing here trains on this base") if state == "true" else ("lacks", "which trains here")
+            )
+            fix = f"{key}; set {switch} to {state}" if switch else f"{key}, {why}; fashion-ml inspect says what the file is"
+            raise InputError(f"{name} {held} {fix}")
+
+
+def _other_form(name: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> str:
+    """What a file without kohya's lora_down is, and what to do with it."""
+    form = recognise(shapes, metadata)
+    if form is None:
+        return f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's"
+    return f"{name} is {form.title}, not LoRA in kohya's names; what can be done: {form.use}"
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

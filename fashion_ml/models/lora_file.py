@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.lora_forms import BASE_KEYS, SMALL_BASES, base_of, recognise
 
 _PARTS: tuple[tuple[str, str], ...] = (
     (r"\.lora_(down|up|mid)\.weight", ""),
@@ -32,23 +33,11 @@ _REFUSED = (
     (re.compile(r"\.vera_"), "VeRA"),
     (re.compile(r"lora_embedding_"), "a LoRA of token embeddings"),
     (re.compile(r"^bundle_emb|emb_params$"), "a textual inversion"),
+    (re.compile(r"^(unet|text_encoder):\d+:"), "a LoRA of cloneofsimo's, whose modules have numbers instead of names"),
     (re.compile(r"lora_(up|down|[AB](\.\w+)?)\.bias$"), "a LoRA with biases"),
     (re.compile(r"\.(scalar|rank_scale)$"), "LyCORIS' scalars"),
 )
 """What other methods call their tensors; it is refused by its name."""
-_OTHER_BASES = (
-    (re.compile(r"lora_te[12]_|text_encoder_2\.|lora_unet_(input|output|middle)_block|add_embedding|label_emb"), "SDXL"),
-    (re.compile(r"double_blocks|single_blocks|single_transformer_blocks"), "Flux"),
-    (re.compile(r"joint_blocks|^transformer\.|lora_te3_"), "SD 3 or another transformer"),
-    (re.compile(r"lora_prior_|lora_unet_down_blocks_\d+_attentions_\d+_attention_"), "Stable Cascade or another model"),
-)
-_NAMED_IN_METADATA = (
-    ("sdxl", "SDXL"),
-    ("stable-diffusion-xl", "SDXL"),
-    ("flux", "Flux"),
-    ("sd3", "SD 3"),
-    ("stable-diffusion-3", "SD 3"),
-)
 _OF_WIDTH = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 """Numbers of a token that cross-attention reads."""
 
@@ -96,22 +85,29 @@ def read_lora_file(tensors: Mapping[str, torch.Tensor], known: Iterable[str], wh
 def other_base(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], width: int) -> str | None:
     """Which base a LoRA was trained on and how that is seen, where it is another one than that whose cross-attention reads `width` numbers
     of a token; None where nothing says so."""
-    for pattern, base in _OTHER_BASES:
-        name = next((name for name in tensors if pattern.search(name)), None)
-        if name is not None:
-            return f"{base} (it holds {name})"
-    for key in ("ss_base_model_version", "modelspec.architecture"):
-        told = metadata.get(key, "").lower()
-        base = next((base for start, base in _NAMED_IN_METADATA if told.startswith(start)), "")
-        if base:
-            return f"{base} (its metadata says {key} {metadata[key]})"
-    for name, tensor in tensors.items():
-        if re.search(r"attn2[._](processor\.)?to_[kv](\.lora_A|\.lora_down|\.lora\.down|_lora\.down)", name):
-            reads = tensor.shape[1]
-            if reads != width:
-                return f"{_OF_WIDTH.get(reads, 'another base')} (cross-attention of {reads} numbers, this base has {width})"
-            return None
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    form = recognise(shapes, metadata)
+    if form is None:
+        return None
+    if form.witness is not None:
+        return f"{form.base} (it holds {form.witness})"
+    if form.width is not None and form.width != width:
+        return f"{_OF_WIDTH.get(form.width, 'another base')} (cross-attention of {form.width} numbers, this base has {width})"
+    key = next((key for key in BASE_KEYS if base_of(metadata.get(key, "")) is not None), None)
+    told = base_of(metadata[key]) if key is not None else None
+    if form.width is None and told not in (None, *SMALL_BASES):
+        return f"{told} (its metadata says {key} {metadata[key or '']})"
     return None
+
+
+def parts_by_module(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The parts of each module by the file's own names of the modules; what is no part of a LoRA known here is left out."""
+    modules: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        found = _split(name)
+        if found is not None:
+            modules.setdefault(found[0], {})[found[1]] = tensor
+    return modules
 
 
 def _split(name: str) -> tuple[str, str] | None:
@@ -175,10 +171,10 @@ def _cannot_apply(names: list[str], what: str) -> str:
 def _not_there(names: list[str], total: int, what: str) -> str:
     if len(names) == total:
         return (
-            f"{what} does not fit this base (which has none of its modules, first {names[0]}): it is of another base, or its names are "
-            "another program's; use a LoRA trained on this base"
+            f"{what} has names of which this base has none (first {names[0]}): another program's, or another base's (fashion-ml inspect "
+            "says what it is); use a LoRA trained on this base, in kohya's names"
         )
     return (
-        f"{what} holds {total} modules, of which this base lacks {len(names)} (first {names[0]}): it was trained on another base, or two "
-        "files were mixed; use a LoRA trained on this base"
+        f"{what} holds {total} modules, of which this base lacks {len(names)} (first {names[0]}): it was trained on another base, by a method "
+        "that names others, or two files mixed (fashion-ml inspect says what it is); use a LoRA trained on this base"
     )

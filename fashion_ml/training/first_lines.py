@@ -10,6 +10,7 @@ from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.stargan_batches import GanInputs
+from fashion_ml.models.lora_forms import DORA_READERS
 
 _TARGETS = ("feed_forward", "projections", "convolutions", "train_text_encoder")
 
@@ -49,6 +50,7 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
         f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}; {data.resolution} px"
         f"{' in buckets' if data.enable_bucket else ''}; {_batch(training.train_batch_size, training.gradient_accumulation_steps, processes)}; "
         f"{_epochs(config, plan)}",
+        *([DORA_READERS] if network.use_dora else []),
         *idle_settings(config, plan.steps_per_epoch),
     ]
 

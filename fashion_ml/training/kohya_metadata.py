@@ -101,6 +101,8 @@ def kohya_metadata(
         **_data(config, inputs),
         **_NOT_HERE,
     }
+    if config.network.use_dora:
+        values["ss_network_module"] = "lycoris.kohya"
     if base.is_file():
         values |= checkpoint_hashes(base)
     return {key: str(value) for key, value in values.items()}
@@ -226,7 +228,8 @@ def _network_args(config: LoraExperiment) -> dict[str, Any]:
     if config.optimizer.loraplus_lr_ratio is not None:
         found["loraplus_lr_ratio"] = config.optimizer.loraplus_lr_ratio
     if network.use_dora:
-        found["use_dora"] = True
+        # the words of LyCORIS, whose files hold a magnitude for each output too
+        found |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}
     if network.use_rslora:
         found["use_rslora"] = True
     return found

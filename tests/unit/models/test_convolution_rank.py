@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fashion_ml.deploy.export import inspect_lora
+from fashion_ml.deploy.inspect_file import inspect_lora
 from fashion_ml.errors import InputError
 from fashion_ml.models.applied_lora import apply_lora
 from fashion_ml.models.kohya_format import check_lora, load_lora, lora_tensors, save_lora, spec_of

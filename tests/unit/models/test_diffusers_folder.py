@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from fashion_ml.deploy.export import _with_base
+from fashion_ml.deploy.export import with_base
 from fashion_ml.models.diffusers_folder import LORA_NAME, diffusers_lora
 from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
@@ -29,7 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parameter.data.copy_(torch.randn(parameter.shape, generator=draws) * 0.1)
     save_lora(folder / "lora.safetensors", lora_tensors(pipeline.unet, pipeline.text_encoder, SPEC), {})
     for form in ("diffusers", "merged"):
-        _with_base(folder / "lora.safetensors", "embedded", {}, form, folder / form)
+        with_base(folder / "lora.safetensors", "embedded", {}, form, folder / form)
     return folder
 
 

@@ -1,0 +1,56 @@
+"""A LoRA file of any program, written in another form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fashion_ml.errors import InputError
+
+
+def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
+    """Write a LoRA file as `kohya`, `diffusers` (a folder) or `merged` (with `base` in one).
+
+    `base` is needed for merged, and where the file does not say that it is of Stable Diffusion 1.x or 2.x. InputError when the file cannot be
+    converted, naming what it is.
+    """
+    from fashion_ml.deploy.export import with_base
+    from fashion_ml.models.applied_lora import fit_lora
+    from fashion_ml.models.kohya_format import read_lora, read_metadata, save_lora
+    from fashion_ml.models.lora_convert import fit_without_base, kohya_tensors
+    from fashion_ml.models.lora_forms import recognise
+    from fashion_ml.models.stable_diffusion import load_pipeline
+
+    what = f"file: {str(path)!r}"
+    tensors, metadata = read_lora(path, "file"), read_metadata(path)
+    found = recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()}, metadata)
+    if found is None:
+        raise InputError(f"{what} holds no LoRA; give a LoRA's file")
+    if found.use.startswith("nothing") or "not applied here" in found.use or found.names == "cloneofsimo":
+        raise InputError(f"{what} is {found.title}: {found.use}")
+    if form != "kohya":
+        if not base:
+            raise InputError(f"--base: {form} needs the base's own modules; name the base that {str(path)!r} was trained on")
+        with_base(path, base, {}, form, output)
+        return output
+    fitted = fit_lora(load_pipeline(base), path) if base else fit_without_base(path, found)
+    made = kohya_tensors(fitted)
+    kinds = {tensor.dtype for name, tensor in made.items() if not name.endswith(".alpha")}
+    save_lora(output, made, _metadata(metadata, found, made), *(kinds if len(kinds) == 1 else ()))
+    return output
+
+
+def _metadata(given: dict[str, str], found: Any, made: Any) -> dict[str, str]:
+    """What the file said itself, less what only its old names have, and the module that reads the new ones."""
+    from fashion_ml.models.lora_delta import rank_of
+    from fashion_ml.models.lora_file import parts_by_module
+
+    kept = {key: value for key, value in given.items() if key != "lora_adapter_metadata" and not key.startswith("sshs_")}
+    plain = set(found.methods) <= {"LoRA", "LoCon"}
+    ranks = {rank for parts in parts_by_module(made).values() if (rank := rank_of(parts))}
+    told = {"ss_network_module": "networks.lora" if plain else "lycoris.kohya"}
+    if len(ranks) == 1:
+        told["ss_network_dim"] = str(ranks.pop())
+    if found.base in ("SD 1.x", "SD 2.x"):
+        told["ss_base_model_version"] = "sd_v1" if found.base == "SD 1.x" else "sd_v2"
+    return {**told, **kept}
