@@ -2,6 +2,7 @@
 # make docs: docs/settings.md from the fields of the config.
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
+# make test-readers KOHYA=… LYCORIS=…: other programs' own code on our files, from checkouts of kohya-ss/sd-scripts and LyCORIS (docs/readers.md).
 # make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ WANTED = --constraint $(CONSTRAINTS) --editable '.[test]'
 
 SEED ?=
 
-.PHONY: demo install test test-lowest test-full mutants check docs format clean
+.PHONY: demo install test test-lowest test-full test-readers mutants check docs format clean
 
 install: $(STAMP)
 
@@ -39,6 +40,9 @@ test-lowest: $(STAMP)
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/runs tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full
+
+test-readers: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses 0 --capture=no tests/full/readers
 
 mutants: $(STAMP)
 	$(BIN)/python tests/mutants/run.py
