@@ -15,7 +15,13 @@ from fashion_ml.config.subsets import Subset
 def idle_settings(config: LoraExperiment | StarganExperiment, steps_per_epoch: int) -> list[str]:
     """Those of an experiment whose epoch has so many steps; a setting that has its default was not given."""
     if isinstance(config, LoraExperiment):
-        return [*_of_images(config), *_of_training(config), *_of_the_length(config, steps_per_epoch), *_of_measuring(config)]
+        return [
+            *_of_images(config),
+            *_of_the_network(config),
+            *_of_training(config),
+            *_of_the_length(config, steps_per_epoch),
+            *_of_measuring(config),
+        ]
     return [*_of_stargan(config, steps_per_epoch)]
 
 
@@ -86,6 +92,26 @@ def _of_captions(data: Data) -> Iterator[str]:
     for index, subset in enumerate(data.subsets):
         if not is_mixed(subset):
             yield from not_mixed(f"data.subsets.{index}", subset)
+
+
+def _of_the_network(config: LoraExperiment) -> Iterator[str]:
+    network = config.network
+    if network.algo != "lokr":
+        yield from _idle("network", network, "lokr_factor", without=f"with algo {network.algo}", what="use network.algo lokr")
+    if network.init != "default" and config.optimizer.weight_decay > 0:
+        yield (
+            f"network.init: {network.init} with optimizer.weight_decay {config.optimizer.weight_decay:g} draws what is the base's own to 0; "
+            "use optimizer.weight_decay 0"
+        )
+    if network.algo == "ia3" and "weight_decay" in config.optimizer.model_fields_set and config.optimizer.weight_decay > 0:
+        yield "optimizer.weight_decay: does nothing with algo ia3, whose factors it would draw to 0 and not to 1"
+    without = {
+        "oft": ("alpha", "conv_alpha", "block_alphas", "conv_block_alphas"),
+        "ia3": ("rank", "alpha", "conv_rank", "conv_alpha"),
+    }
+    for key in without.get(network.algo, ()):
+        if key in network.model_fields_set:
+            yield f"network.{key}: {_shown(getattr(network, key))} does nothing with algo {network.algo}, which has none; leave it out"
 
 
 _OF_SCHEDULES = {

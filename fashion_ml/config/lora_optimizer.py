@@ -65,6 +65,9 @@ class Optimizer(Section):
     loraplus_lr_ratio: Rate | None = None
     """LoRA+ (arXiv:2402.12354): lora_up's learning rate is this many times lora_down's; 16 is usual, with a smaller learning_rate. One rate for
     both when not given."""
+    block_lr: Annotated[tuple[NotNegative, ...] | None, ByComma] = None
+    """Factors of the rates of the UNet's blocks, 25 of SD 1.5: input, 11 down, middle, 12 up; a block of 0 does not train. kohya's
+    down_lr_weight, mid_lr_weight and up_lr_weight in one."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of the LoRA weights."""
     betas: Annotated[Betas | None, ByComma] = None

@@ -25,6 +25,8 @@ _GROUPS = (
     ("_attn2_", "cross-attention"),
     ("_ff_net_", "feed-forward"),
     ("_proj_", "projections"),
+    ("_time_emb_proj", "time embeddings"),
+    ("_conv_shortcut", "shortcuts"),
     ("_conv", "convolutions"),
 )
 

@@ -1,7 +1,7 @@
 """A LoRA file of any program on a base, exactly: W + strength * (alpha / rank) * up @ down for each module by itself, as kohya reads it.
 
-Modules of plain LoRA compute beside the base's weight, as peft does it. What LoCon with a core, LoHa, LoKr and full differences add is added
-to the weight.
+Modules of plain LoRA compute beside the base's weight, as peft does it. What LoCon with a core, LoHa, LoKr, OFT, (IA)^3 and full differences
+add is added to the weight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_lora, read_metadata
-from fashion_ml.models.lora_delta import FULL, LORA, NORM, delta, method_of, rank_of
+from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, delta, method_of, rank_of
 from fashion_ml.models.lora_file import LoraFile, other_base, read_lora_file
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.weight_files import is_safetensors
@@ -193,7 +193,9 @@ def _fits(parts: Mapping[str, torch.Tensor], method: str, shape: tuple[int, ...]
             raise ValueError(f"makes {list(says)}, and the base's weight is {list(shape)}")
         return
     with torch.device("meta"):
-        delta({name: torch.empty(tensor.shape) for name, tensor in parts.items()}, shape)
+        stand_ins = {name: torch.empty(tensor.shape) for name, tensor in parts.items() if name != "on_input"}
+        kept = {name: parts[name].cpu() for name in ("on_input",) if name in parts}
+        delta({**stand_ins, **kept}, shape, torch.empty(shape))
 
 
 def _alphas(file: LoraFile, targets: Mapping[str, Target], path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
@@ -209,7 +211,7 @@ def _alphas(file: LoraFile, targets: Mapping[str, Target], path: Path, metadata:
         elif alpha is None and settings:
             alphas[module] = _alpha_of_peft(settings, targets[module].name, rank)
         elif alpha is None:
-            without += method_of(parts) not in (FULL, NORM)
+            without += method_of(parts) not in (FULL, NORM, ROTATION, SCALING)
     if without and file.form == "PEFT":
         say(
             f"{path.name} says no alpha ({without} modules), and no adapter_config.json is beside it: taken as the rank, so the scale is 1"
@@ -295,7 +297,8 @@ def _changes(
     found = []
     for name, other in (("weight", "diff"), ("bias", "diff_b"), ("bias", "b_norm")):
         if name == "weight" and not set(parts) <= {"diff_b", "b_norm"}:
-            found.append((target.module, name, target.module.weight.data, delta(parts, target.shape) * scale))
+            weight = target.module.weight.data
+            found.append((target.module, name, weight, delta(parts, target.shape, weight) * scale))
         elif name == "bias" and other in parts:
             found.append((target.module, name, target.module.bias.data, parts[other].float() * scale))
     return found

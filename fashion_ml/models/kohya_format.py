@@ -6,22 +6,27 @@ import hashlib
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.lora import TEXT_ENCODER, LoraSpec, is_convolution, modules_ending_in, unet_targets
+from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
+from fashion_ml.models.lora_delta import method_of
 from fashion_ml.models.lora_forms import dora_axis, recognise
+from fashion_ml.models.lora_sizes import Target, kohya_name
+from fashion_ml.models.lora_starts import difference
+from fashion_ml.models.lora_variants import LAYERS, METHODS, parts_of, put_parts
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.weight_files import is_safetensors, not_there, read_header, read_tensors
 
 _PARTS = ("lora_down.weight", "lora_up.weight", "alpha", "dora_scale")
 """What a module may have in a file; the first two it must have."""
-_OF_LORA = re.compile(r"lora|^(unet|text_encoder):\d+:|\.(hada|lokr|oft|boft)_\w+|\.diff(_b)?$|\.(up|down)\.weight$")
+_OF_LORA = re.compile(r"lora|^(unet|text_encoder):\d+:|\.(hada|lokr|oft|boft)_\w+|\.(on_input|diff(_b)?)$|\.(up|down)\.weight$")
 _OF_BASE = re.compile(
     r"(model\.diffusion_model|first_stage_model|cond_stage_model|(unet\.)?(down_blocks|conv_in)|(\w+\.)?text_model|encoder)\."
 )
@@ -29,12 +34,18 @@ _OF_BASE = re.compile(
 
 def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torch.Tensor]:
     """The LoRA in kohya's names: `<module>.lora_down.weight` [r, in, ...], `.lora_up.weight` [out, r, ...], `.alpha` 0-d, and for DoRA
-    `.dora_scale` [out, 1, ...]; CPU, float32."""
+    `.dora_scale` [out, 1, ...]; PiSSA and OLoRA as the plain LoRA of twice the rank that they are; LoHa, LoKr, OFT and (IA)^3 as LyCORIS has
+    them; CPU, float32."""
     tensors: dict[str, torch.Tensor] = {}
-    for name, module in _lora_modules(unet, text_encoder if spec.train_text_encoder else None):
-        tensors[f"{name}.lora_down.weight"] = _plain(module.lora_A["default"].weight)
-        tensors[f"{name}.lora_up.weight"] = _plain(module.lora_B["default"].weight)
-        tensors[f"{name}.alpha"] = torch.tensor(float(spec.file_alpha(is_convolution(module))))
+    for name, module in _adapted(unet, text_encoder if spec.train_text_encoder else None):
+        if spec.algo != "lora":
+            tensors |= {f"{name}.{part}": _plain(value) for part, value in parts_of(module).items()}
+            continue
+        down, up = (
+            difference(module) if spec.init != "default" else (module.lora_A["default"].weight, module.lora_B["default"].weight)
+        )
+        tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = _plain(down), _plain(up)
+        tensors[f"{name}.alpha"] = torch.tensor(_file_alpha(module, spec) * len(down) / module.r["default"])
         if spec.use_dora:
             magnitude = _plain(module.lora_magnitude_vector["default"].weight)
             tensors[f"{name}.dora_scale"] = magnitude.reshape(-1, *[1] * (module.get_base_layer().weight.dim() - 1))
@@ -49,12 +60,16 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """
     check_lora(path, unet, text_encoder, spec)
     tensors = read_tensors(path, "network.network_weights")
-    for key, module in _lora_modules(unet, text_encoder if spec.train_text_encoder else None):
+    for key, module in _adapted(unet, text_encoder if spec.train_text_encoder else None):
+        if spec.algo != "lora":
+            parts = {name.partition(".")[2]: one for name, one in tensors.items() if name.partition(".")[0] == key}
+            put_parts(module, parts, f"network.network_weights: {str(path)!r}")
+            continue
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
         alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
         a.copy_(down.view_as(a))
-        b.copy_(up.view_as(b) * (alpha / spec.file_alpha(is_convolution(module))))
+        b.copy_(up.view_as(b) * (alpha / _file_alpha(module, spec)))
         if spec.use_dora:
             magnitude = module.lora_magnitude_vector["default"].weight
             magnitude.copy_(tensors[f"{key}.dora_scale"].view_as(magnitude))
@@ -84,6 +99,9 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
     name = f"network.network_weights: {str(path)!r}"
     tensors = read_lora(path, "network.network_weights")
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if spec.algo != "lora":
+        _check_variant_file(name, tensors, unet, text_encoder, spec)
+        return
     ranks = {shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")}
     if not ranks:
         raise InputError(_other_form(name, shapes, read_metadata(path)))
@@ -94,13 +112,14 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
             raise InputError(
                 f"{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up"
             )
+    targets = [one for _, found in sized_targets(unet, text_encoder, spec) for one in found]
     weights = {module: tuple(weight.shape) for module, weight in target_weights(unet, text_encoder, spec)}
     _check_targets(name, names, set(weights))
     for module, weight in weights.items():
         down, up = shapes[f"{module}.lora_down.weight"], shapes[f"{module}.lora_up.weight"]
         if (math.prod(down[1:]), up[0]) != (math.prod(weight[1:]), weight[0]):
             raise InputError(f"{name} was made for another base ({module} has other shapes); choose the base it was trained on")
-    _check_ranks(path, spec, shapes, {module for module, weight in weights.items() if weight[2:] == (3, 3)})
+    _check_ranks(path, spec, shapes, targets)
     inputs = next((key for key, shape in shapes.items() if key.endswith(".dora_scale") and dora_axis(shape) == "inputs"), None)
     if inputs is not None:
         raise InputError(
@@ -114,40 +133,54 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
         raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
 
 
-def _check_ranks(path: Path, spec: LoraSpec, shapes: Mapping[str, tuple[int, ...]], convolutions: set[str]) -> None:
-    for setting, is_conv, asked in (("network.rank", False, spec.rank), ("network.conv_rank", True, spec.rank_of(True))):
-        ranks = sorted({
-            shape[0]
-            for key, shape in shapes.items()
-            if key.endswith(".lora_down.weight") and (key.partition(".")[0] in convolutions) == is_conv
-        })  # fmt: skip
-        if len(ranks) > 1:
-            kind = "convolutions" if is_conv else "modules"
-            listed = ", ".join(map(str, ranks))
+def _check_ranks(path: Path, spec: LoraSpec, shapes: Mapping[str, tuple[int, ...]], targets: Sequence[Target]) -> None:
+    for one in targets:
+        rank = shapes[f"{one.key}.lora_down.weight"][0]
+        if rank == one.rank:
+            continue
+        blocks = spec.conv_block_ranks if one.convolution else spec.block_ranks
+        setting = "conv_" if one.convolution else ""
+        if blocks is not None and one.block is not None:
             raise InputError(
-                f"network.network_weights: {str(path)!r} has {kind} of ranks {listed}, and here all have one; give a file of one rank"
+                f"network.{setting}block_ranks: {one.rank} for block {one.block}, but {str(path)!r} has rank {rank} in {one.key}; give that"
             )
-        if ranks and ranks != [asked]:
-            raise InputError(f"{setting}: {asked}, but {str(path)!r} has rank {ranks[0]}; set it to {ranks[0]}")
+        raise InputError(f"network.{setting}rank: {one.rank}, but {str(path)!r} has rank {rank}; set it to {rank}")
+
+
+def mixed_ranks(path: Path) -> dict[str, tuple[int, float]] | None:
+    """Rank and alpha of each module of a plain LoRA's file, where they are not the same in all modules of a kind; None where they are, or it is
+    no such file. InputError when it is not there."""
+    if not path.is_file():
+        raise not_there(str(path), "network.network_weights")
+    if not is_safetensors(path):
+        return None
+    shapes = read_header(path, "network.network_weights").shapes
+    downs = {name.partition(".")[0]: tuple(shape) for name, shape in shapes.items() if name.endswith(".lora_down.weight")}
+    kinds = {(shape[2:] == (3, 3), shape[0]) for shape in downs.values()}
+    if len(kinds) == len({convolution for convolution, _ in kinds}):
+        return None
+    tensors = read_tensors(path, "network.network_weights")
+    return {name: (shape[0], _alpha_in(tensors, name, shape[0])) for name, shape in downs.items()}
+
+
+def _alpha_in(tensors: Mapping[str, torch.Tensor], module: str, rank: int) -> float:
+    """Without an alpha, and with 0, it is the rank, as kohya's trainer reads it."""
+    return float(tensors[f"{module}.alpha"].item() if f"{module}.alpha" in tensors else 0.0) or float(rank)
 
 
 def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
-    """The LoRA that a file in kohya's layout holds, from its names and shapes. ValueError when it is none, or ranks are mixed."""
+    """The LoRA that a file in kohya's layout holds, from its names and shapes. ValueError when it is none."""
     downs = {name.split(".")[0]: tensor for name, tensor in tensors.items() if name.endswith(".lora_down.weight")}
     if not downs:
         raise ValueError("holds no LoRA in kohya's layout")
     convolutions = {name for name, tensor in downs.items() if tuple(tensor.shape[2:]) == (3, 3)}
-    sizes = []
+    sizes: list[tuple[int, float] | None] = []
+    mixed = False
     for part in (downs.keys() - convolutions, convolutions):
-        ranks = {downs[name].shape[0] for name in part}
-        alphas = {tensors[f"{name}.alpha"].item() for name in part if f"{name}.alpha" in tensors}
-        if len(ranks) > 1 or len(alphas) > 1:
-            raise ValueError(f"holds modules of different rank or alpha (ranks {sorted(ranks)}, alphas {sorted(alphas)})")
-        rank = next(iter(ranks), None)
-        sizes.append((rank, alphas.pop() if alphas else rank))
-    (rank, alpha), of_convolutions = sizes[0] if sizes[0][0] is not None else sizes[1], sizes[1]
-    assert rank is not None
-    assert alpha is not None
+        own_sizes = {(downs[name].shape[0], _alpha_in(tensors, name, downs[name].shape[0])) for name in part}
+        mixed = mixed or len(own_sizes) > 1
+        sizes.append(max(own_sizes, default=None))
+    (rank, alpha), of_convolutions = sizes[0] or sizes[1] or (0, 0.0), sizes[1] or (0, 0.0)
     own = convolutions and of_convolutions != (rank, alpha)
     names = {name.split(".")[0] for name in tensors}
 
@@ -161,7 +194,12 @@ def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
         conv_alpha=of_convolutions[1] if own else None,
         feed_forward=has("_ff_net_"),
         projections=has("_proj_in"),
-        convolutions=has("_conv"),
+        convolutions=bool(convolutions),
+        time_embeddings=has("_time_emb_proj"),
+        shortcuts=has("_conv_shortcut"),
+        modules={name: (one.shape[0], _alpha_in(tensors, name, one.shape[0])) for name, one in downs.items()}
+        if mixed
+        else None,
         train_text_encoder=any(name.startswith("lora_te_") for name in names),
         use_dora=any(name.endswith(".dora_scale") for name in tensors),
     )
@@ -205,25 +243,61 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, torch.Tensor]]:
     """Kohya's name and the base's weight of each module that a spec trains, whether its LoRA is on already or not."""
-    found = [("lora_unet_", unet, unet_targets(unet, spec))]
-    if spec.train_text_encoder:
-        found.append(("lora_te_text_model_", text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER)))
-    for prefix, model, names in found:
-        for name in names:
-            module = model.get_submodule(name)
-            yield _kohya_name(prefix, name), getattr(module, "base_layer", module).weight
+    for model, found in sized_targets(unet, text_encoder, spec):
+        for one in found:
+            module = model.get_submodule(one.name)
+            yield one.key, getattr(module, "base_layer", module).weight
 
 
-def _kohya_name(prefix: str, name: str) -> str:
-    return prefix + name.removeprefix("text_model.").replace(".", "_")
+def _file_alpha(module: Any, spec: LoraSpec) -> float:
+    """The alpha that a file carries, so that readers, who divide by r, get the scale that was trained with."""
+    alpha = float(module.lora_alpha["default"])
+    return alpha * math.sqrt(module.r["default"]) if spec.use_rslora else alpha
 
 
-def _lora_modules(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
-    """Kohya's name and peft's layer of every module that has a LoRA."""
+def _adapted(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
+    """Kohya's name and the layer of every module that has a LoRA or a variant of it."""
     for prefix, model in (("lora_unet_", unet), ("lora_te_text_model_", text_encoder)):
         for name, module in model.named_modules() if model is not None else ():
-            if hasattr(module, "lora_A") and "default" in module.lora_A:
-                yield _kohya_name(prefix, name), module
+            if any("default" in getattr(module, kept, {}) for kept in LAYERS):
+                yield kohya_name(prefix, name), module
+
+
+def _check_variant_file(name: str, tensors: Mapping[str, torch.Tensor], unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
+    """InputError when a file is not what the network of `spec`, which is no plain LoRA, has in its own; `name` begins the message."""
+    modules: dict[str, set[str]] = {}
+    for key in tensors:
+        modules.setdefault(key.partition(".")[0], set()).add(key.partition(".")[2])
+    for module, parts in modules.items():
+        method = method_of({part: tensors[f"{module}.{part}"] for part in parts})
+        if method != METHODS[spec.algo]:
+            raise InputError(
+                f"{name} holds {method or 'something else'} ({module}), but network.algo is {spec.algo}; set it to that"
+            )
+    ours = _without_numbers(unet, text_encoder, spec)
+    _check_targets(name, set(modules), {key.partition(".")[0] for key in ours})
+    for key, wanted in ours.items():
+        if key not in tensors or tensors[key].shape != wanted.shape:
+            has = list(tensors[key].shape) if key in tensors else "none"
+            raise InputError(
+                f"{name} was trained with other settings: {key} is {has}, and here {list(wanted.shape)}; give the same network.rank"
+                f"{' and lokr_factor' if spec.algo == 'lokr' else ''}, or the base it was trained on"
+            )
+        if key.endswith(".on_input") and bool(tensors[key].item()) != bool(wanted.item()):
+            raise InputError(
+                f"{name} scales the other side of {key.partition('.')[0]} than is trained here; give a file of this trainer"
+            )
+
+
+def _without_numbers(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torch.Tensor]:
+    """What a file of `spec` holds, with shapes and without numbers but for switches."""
+    own = (
+        empty_model("unet", unet.config, "model.base"),
+        empty_model("text_encoder", text_encoder.config.to_dict(), "model.base"),
+    )
+    add_lora(*own, spec, seed=0)
+    layers = _adapted(own[0], own[1] if spec.train_text_encoder else None)
+    return {f"{name}.{part}": value for name, layer in layers for part, value in parts_of(layer).items()}
 
 
 _SWITCHES = (
@@ -231,13 +305,15 @@ _SWITCHES = (
     ("_ff_net_", "network.feed_forward"),
     ("_proj_in", "network.projections"),
     ("_proj_out", "network.projections"),
+    ("_time_emb_proj", "network.time_embeddings"),
+    ("_conv_shortcut", "network.shortcuts"),
     ("_conv", "network.convolutions"),
 )
 
 
 def _check_targets(name: str, in_file: set[str], ours: set[str]) -> None:
-    for difference, state in ((in_file - ours, "true"), (ours - in_file, "false")):
-        for key in sorted(difference):
+    for others, state in ((in_file - ours, "true"), (ours - in_file, "false")):
+        for key in sorted(others):
             switch = next((setting for part, setting in _SWITCHES if part in key), None)
             held, why = (
                 ("holds", "which nothing here trains on this base") if state == "true" else ("lacks", "which trains here")

@@ -5,14 +5,17 @@ Hu et al. 2021, arXiv:2106.09685: the update of a weight is (alpha / r) * B @ A,
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from fashion_ml.errors import InputError
 from fashion_ml.models.lora_dropout import add_dropout, lora_layers
+from fashion_ml.models.lora_sizes import Target, is_convolution, text_sizes, unet_sizes
+from fashion_ml.models.lora_starts import add_starts
+from fashion_ml.models.lora_variants import add_variant, check_variant, exactly
 from fashion_ml.runtime.seeding import derive_seed
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -20,6 +23,8 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
 PROJECTIONS = ("proj_in", "proj_out")
 CONVOLUTIONS = ("conv1", "conv2", "conv")
+TIME_EMBEDDINGS = ("time_emb_proj",)
+SHORTCUTS = ("conv_shortcut",)
 TEXT_ENCODER = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
@@ -27,7 +32,7 @@ TEXT_ENCODER = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 class LoraSpec:
     """What is trained, by the names of the experiment's settings.
 
-    kohya's modules are attention, feed-forward and projections, and the text encoder.
+    kohya's modules are attention, feed-forward and projections, and the text encoder; those of its LoCon all others too.
     """
 
     rank: int
@@ -51,6 +56,28 @@ class LoraSpec:
     """Weight-decomposed update: a magnitude for each output beside the direction. Liu et al. 2024, arXiv:2402.09353."""
     use_rslora: bool = False
     """Scale alpha / sqrt(r) instead of alpha / r. Kalajdzievski 2023, arXiv:2312.03732."""
+    init: str = "default"
+    """Where a plain LoRA starts: at nothing, or pissa or olora, in the base's own weights: `lora_starts`."""
+    algo: str = "lora"
+    """lora, loha, lokr, oft or ia3: `lora_variants`."""
+    lokr_factor: int = -1
+    """Of LoKr: the smaller factor of each side of a weight; the nearest to its square root when -1."""
+    time_embeddings: bool = False
+    """The projections of the time step in residual blocks."""
+    shortcuts: bool = False
+    """The 1 x 1 convolutions beside residual blocks."""
+    block_ranks: tuple[int, ...] | None = None
+    """By block of the UNet, as kohya numbers them, of all but the 3 x 3 convolutions; 0 leaves a block out."""
+    block_alphas: tuple[float, ...] | None = None
+    """Likewise; `alpha` when None."""
+    conv_block_ranks: tuple[int, ...] | None = None
+    """Of the 3 x 3 convolutions."""
+    conv_block_alphas: tuple[float, ...] | None = None
+    """Likewise; conv_alpha, or else the ranks, when None."""
+    block_lr: tuple[float, ...] | None = None
+    """Factors of the learning rates of the blocks; 0 leaves a block out."""
+    modules: Mapping[str, tuple[int, float]] | None = None
+    """Rank and alpha by kohya's name, of a file with many; then all others train nothing."""
 
     def rank_of(self, convolution: bool) -> int:
         """The rank of a 3 x 3 convolution, or of another module."""
@@ -62,14 +89,14 @@ class LoraSpec:
             return self.alpha
         return float(self.rank_of(True)) if self.conv_alpha is None else self.conv_alpha
 
-    def file_alpha(self, convolution: bool) -> float:
-        """The alpha that a file carries, so that readers, who divide by r, get the scale that was trained with."""
-        alpha = self.alpha_of(convolution)
-        return alpha * math.sqrt(self.rank_of(convolution)) if self.use_rslora else alpha
-
     def with_alpha_of_rank(self) -> LoraSpec:
         """The same with every alpha equal to its rank."""
-        return replace(self, alpha=float(self.rank), conv_alpha=None if self.conv_rank is None else float(self.conv_rank))
+        return replace(
+            self,
+            alpha=float(self.rank),
+            conv_alpha=None if self.conv_rank is None else float(self.conv_rank),
+            modules=None if self.modules is None else {name: (rank, float(rank)) for name, (rank, _) in self.modules.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,10 @@ class LoraParameters:
     text_encoder: list[torch.nn.Parameter]
     ups: frozenset[int] = frozenset()
     """`id` of those that are lora_up, B."""
+    blocks: Mapping[int, int] = field(default_factory=dict)
+    """By `id` the block of the UNet, as kohya numbers them."""
+    starts: list[torch.Tensor] = field(default_factory=list)
+    """What they are less by in a file, of PiSSA and OLoRA; a state keeps them, for no two machines need to compute the same."""
 
     @property
     def all(self) -> list[torch.nn.Parameter]:
@@ -90,22 +121,24 @@ class LoraParameters:
 def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip: int | None = None) -> LoraParameters:
     """Put a LoRA on the UNet, and on the text encoder if the spec says so; only its parameters train afterwards.
 
-    A is Kaiming-uniform by `seed`, B is zero, so that the first output equals the base's. The global random state is untouched. Layers of the
-    text encoder that `clip_skip` leaves out have a LoRA too, as in kohya's files, which stays as it is: nothing comes of it.
+    A is Kaiming-uniform by `seed`, B is zero, unless the spec has them start elsewhere; the first output equals the base's. The global random
+    state is untouched. Layers of the text encoder that `clip_skip` leaves out have a LoRA too, as in kohya's files, which stays as it is:
+    nothing comes of it.
     """
     from diffusers.training_utils import cast_training_params
 
-    models = [(unet, unet_targets(unet, spec), "lora")]
-    if spec.train_text_encoder:
-        models.append((text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER), "lora of the text encoder"))
+    models = sized_targets(unet, text_encoder, spec)
     trained: list[list[torch.nn.Parameter]] = [[], []]
-    for index, (model, targets, purpose) in enumerate(models):
+    starts: list[torch.Tensor] = []
+    for index, (model, targets) in enumerate(models):
         model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, purpose))
-            model.add_adapter(
-                _peft_config(spec, targets, [name for name in targets if is_convolution(model.get_submodule(name))])
-            )
+            torch.manual_seed(derive_seed(seed, "lora of the text encoder" if model is text_encoder else "lora"))
+            if spec.algo == "lora":
+                model.add_adapter(_peft_config(spec, targets))
+                starts += add_starts(model, spec.init) if spec.init != "default" else []
+            else:
+                add_variant(model, spec, targets)
         cast_training_params(model, dtype=torch.float32)
         if model is text_encoder and clip_skip is not None and clip_skip > 1:
             layers = getattr(text_encoder, "text_model", text_encoder).encoder.layers
@@ -113,29 +146,54 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
         add_dropout(model, spec.rank_dropout, spec.module_dropout)
         trained[index] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     ups = frozenset(id(layer.lora_B["default"].weight) for model, *_ in models for layer in lora_layers(model))
-    return LoraParameters(trained[0], trained[1], ups)
+    return LoraParameters(trained[0], trained[1], ups, _blocks(*models[0]), starts)
 
 
-def is_convolution(module: Any) -> bool:
-    """Whether a module, with a LoRA or without, is a 3 x 3 convolution."""
-    return getattr(getattr(module, "base_layer", module), "kernel_size", None) == (3, 3)
+def _blocks(unet: Any, targets: Sequence[Target]) -> dict[int, int]:
+    return {
+        id(one): target.block
+        for target in targets
+        if target.block is not None
+        for one in unet.get_submodule(target.name).parameters()
+        if one.requires_grad
+    }
 
 
-def _peft_config(spec: LoraSpec, targets: list[str], convolutions: list[str]) -> Any:
+def sized_targets(unet: Any, text_encoder: Any, spec: LoraSpec) -> list[tuple[Any, list[Target]]]:
+    """The models that train, each with its modules; whether their LoRA is on already or not. InputError where blocks do not fit the UNet."""
+    found = [(unet, unet_sizes(unet, unet_targets(unet, spec), spec))]
+    if spec.train_text_encoder:
+        found.append((text_encoder, text_sizes(text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER), spec)))
+    return found
+
+
+def check_network(unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
+    """InputError where a setting of the network does not fit the base."""
+    models = sized_targets(unet, text_encoder, spec)
+    check_variant(spec, models)
+    for model, targets in models if spec.init != "default" else ():
+        for one in targets:
+            weight = model.get_submodule(one.name).weight
+            if one.rank > min(weight.flatten(1).shape):
+                raise InputError(
+                    f"network.init: {spec.init} of rank {one.rank} is more than the {min(weight.flatten(1).shape)} that the weight of "
+                    f"{one.key} has; use a lower network.rank, or default"
+                )
+
+
+def _peft_config(spec: LoraSpec, targets: Sequence[Target]) -> Any:
     from peft import LoraConfig
 
-    differs = spec.conv_rank is not None or spec.conv_alpha is not None
-    own = [f"^{re.escape(name)}$" for name in convolutions] if differs else []
     return LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
-        target_modules=targets,
+        target_modules=[one.name for one in targets],
         lora_dropout=spec.dropout,
         use_dora=spec.use_dora,
         use_rslora=spec.use_rslora,
         init_lora_weights=True,
-        rank_pattern=dict.fromkeys(own, spec.rank_of(True)),
-        alpha_pattern=dict.fromkeys(own, spec.alpha_of(True)),
+        rank_pattern={exactly(one.name): one.rank for one in targets if one.rank != spec.rank},
+        alpha_pattern={exactly(one.name): one.alpha for one in targets if one.alpha != spec.alpha},
     )
 
 
@@ -149,6 +207,8 @@ def unet_targets(unet: Any, spec: LoraSpec) -> list[str]:
     if spec.convolutions:
         modules = dict(unet.named_modules())
         targets += [name for name in modules_ending_in(unet, CONVOLUTIONS) if is_convolution(modules[name])]
+    for chosen, endings in ((spec.time_embeddings, TIME_EMBEDDINGS), (spec.shortcuts, SHORTCUTS)):
+        targets += [name for name in modules_ending_in(unet, endings) if ".resnets." in name] if chosen else []
     return targets
 
 

@@ -50,4 +50,6 @@ def kohya_tensors(fitted: FittedLora) -> dict[str, torch.Tensor]:
         tensors |= {f"{module}.{names.get(name, name)}": tensor for name, tensor in parts.items()}
         if rank is not None:
             tensors[f"{module}.alpha"] = torch.tensor(float(alpha))
+        elif "oft_blocks" in parts:  # what Q is held to, 0 where it is free
+            tensors[f"{module}.alpha"] = fitted.file.modules[module].get("alpha", torch.tensor(0.0)).float()
     return dict(sorted(tensors.items()))

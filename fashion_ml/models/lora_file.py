@@ -21,13 +21,13 @@ _PARTS: tuple[tuple[str, str], ...] = (
     (r"\.lora_B(?:\.\w+)?\.weight", "up"),
     (r"(?:\.lora|\.lora_linear_layer|_lora)\.(down|up)\.weight", ""),
     (r"\.lora_magnitude_vector(?:\.\w+)?", "dora_scale"),
-    (r"\.(alpha|dora_scale|diff|diff_b|w_norm|b_norm)", ""),
+    (r"\.(alpha|dora_scale|diff|diff_b|w_norm|b_norm|on_input|oft_blocks)", ""),
     (r"\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2)(?:\.(?!weight)\w+)?(?:\.weight)?", ""),
 )
 _PATTERNS = tuple((re.compile(f"^(?P<module>.+?){pattern}$"), part) for pattern, part in _PARTS)
 _REFUSED = (
-    (re.compile(r"\.(oft_\w+|boft_\w+)"), "OFT"),
-    (re.compile(r"\.on_input$|ia3_l"), "(IA)^3"),
+    (re.compile(r"\.(oft_\w+|boft_\w+)"), "OFT of another kind (diagonal, butterfly, or on inputs)"),
+    (re.compile(r"ia3_l"), "(IA)^3 of PEFT"),
     (re.compile(r"\.[abc][12m]\.weight$"), "GLoRA"),
     (re.compile(r"\.lora_E"), "AdaLoRA"),
     (re.compile(r"\.vera_"), "VeRA"),
@@ -63,7 +63,7 @@ def read_lora_file(tensors: Mapping[str, torch.Tensor], known: Iterable[str], wh
     wanted, modules, own = set(known), dict[str, dict[str, torch.Tensor]](), dict[str, str]()
     unread, unmatched = list[str](), dict[str, str]()
     for name, tensor in tensors.items():
-        found = _split(name)
+        found = _split(name) or _factor(name, tensors)
         if found is None:
             unread.append(name)
             continue
@@ -119,6 +119,12 @@ def _split(name: str) -> tuple[str, str] | None:
     return None
 
 
+def _factor(name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[str, str] | None:
+    """Of (IA)^3, whose factor is called as a base's weight is, beside it `on_input`."""
+    module, _, part = name.rpartition(".")
+    return (module, part) if part == "weight" and f"{module}.on_input" in tensors else None
+
+
 def _as_kohya(module: str) -> Iterable[str]:
     """What kohya's trainer may call a module that a file calls so."""
     if module.startswith(("lora_unet_", "lora_te_")):
@@ -149,7 +155,7 @@ def _form(names: Iterable[str]) -> str:
     listed = list(names)
     if any(".lora_A" in name or name.startswith("base_model.model.") for name in listed):
         return "PEFT"
-    if any(re.search(r"\.(hada|lokr)_|^lycoris_|\.(diff|w_norm)$|lora_mid", name) for name in listed):
+    if any(re.search(r"\.(hada|lokr|oft)_|^lycoris_|\.(diff|w_norm|on_input)$|lora_mid", name) for name in listed):
         return "LyCORIS"
     return "kohya" if any(name.startswith("lora_") for name in listed) else "diffusers"
 
@@ -160,11 +166,11 @@ def _cannot_apply(names: list[str], what: str) -> str:
     if method is None:
         return (
             f"{what} holds what is of no LoRA known here ({count}): another method, another program's names, or damaged; give a LoRA of "
-            "kohya's trainers, diffusers, PEFT or LyCORIS (LoRA, LoCon, LoHa, LoKr)"
+            "kohya's trainers, diffusers, PEFT or LyCORIS (LoRA, LoCon, LoHa, LoKr, OFT, (IA)^3)"
         )
     return (
         f"{what} holds {method} ({count}), which is not applied here; merge it into its base with the program that made it, and measure "
-        "the images (fashion-ml evaluate images), or give a LoRA, LoCon, LoHa or LoKr"
+        "the images (fashion-ml evaluate images), or give a LoRA, LoCon, LoHa, LoKr, OFT or (IA)^3"
     )
 
 

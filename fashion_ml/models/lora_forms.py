@@ -32,8 +32,10 @@ _METHODS: tuple[tuple[str, str], ...] = (
     (r"(\.lora_down|\.lora_A(\.\w+)?|\.lora\.down|_lora\.down|\.lora_linear_layer\.down)\.weight$|:\d+:down$", "LoRA"),
     (r"\.hada_", "LoHa"),
     (r"\.lokr_", "LoKr"),
-    (r"\.oft_(blocks|diag|R)|\.boft_|\.oft_\w+", "OFT"),
-    (r"\.on_input$|ia3_l", "(IA)^3"),
+    (r"\.oft_blocks$", "OFT"),
+    (r"\.oft_(?!blocks$)\w+|\.boft_", "OFT of another kind"),
+    (r"\.on_input$", "(IA)^3"),
+    (r"ia3_l", "(IA)^3 of PEFT"),
     (r"\.[abc][12m]\.weight$", "GLoRA"),
     (r"\.lora_E", "AdaLoRA"),
     (r"\.vera_", "VeRA"),
@@ -56,8 +58,11 @@ SMALL_BASES = ("SD 1.x", "SD 2.x")
 _TOLD = (("sdxl", "SDXL"), ("stable-diffusion-xl", "SDXL"), ("flux", "Flux"), ("sd3", "SD 3"), ("stable-diffusion-3", "SD 3"))
 _TOLD_OURS = (("sd_v1", "SD 1.x"), ("stable-diffusion-v1", "SD 1.x"), ("sd_v2", "SD 2.x"), ("stable-diffusion-v2", "SD 2.x"))
 _CROSS = re.compile(r"attn2[._](?:processor[._])?to_[kv][._]")
-APPLIED = {"LoRA", "LoCon", "LoCon with a core", "DoRA", "LoHa", "LoKr", "full difference", "norm difference"}
+APPLIED = {"LoRA", "LoCon", "LoCon with a core", "DoRA", "LoHa", "LoKr", "OFT", "(IA)^3", "full difference", "norm difference"}
 """Methods that are applied to a base here."""
+_OURS = "LyCORIS in kohya's trainer"
+_ALGOS = {"LoHa": "loha", "LoKr": "lokr", "OFT": "oft", "(IA)^3": "ia3"}
+"""Methods that are trained here beside the plain LoRA, in these names."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,10 @@ class LoraForm:
             return "its modules have numbers instead of names; convert it with the program that made it (lora_add, or kohya's scripts)"
         plain = set(self.methods) <= {"LoRA", "LoCon", "DoRA"}
         goes_on = "train from it (network.network_weights)" if self.names == "kohya" and plain else ""
-        convert = "" if self.names == "kohya" else "convert it (fashion-ml export FILE OUT --format kohya)"
+        if self.names == _OURS and len(self.methods) == 1 and self.methods[0] in _ALGOS:
+            goes_on = f"train from it (network.network_weights, with network.algo {_ALGOS[self.methods[0]]})"
+        fixed = self.names == "kohya" or not {"OFT", "(IA)^3"}.isdisjoint(self.methods)
+        convert = "" if fixed else "convert it (fashion-ml export FILE OUT --format kohya)"
         return ", ".join(filter(None, ("measure it (fashion-ml evaluate lora)", goes_on, convert)))
 
 
@@ -106,7 +114,7 @@ def recognise(shapes: Shapes, metadata: Mapping[str, str]) -> LoraForm | None:
         return None
     names = next((whose for pattern, whose in _NAMES if any(re.search(pattern, name) for name in shapes)), "another program")
     if names == "kohya" and set(methods) - {"LoRA", "LoCon", "DoRA"}:
-        names = "LyCORIS in kohya's trainer"
+        names = _OURS
     width = _width(shapes)
     base, witness = _base(shapes, metadata, width)
     return LoraForm(names, methods, base, width, witness)

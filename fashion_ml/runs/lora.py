@@ -138,9 +138,10 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
 def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes: int) -> None:
     """InputError where a setting does not fit the base, or a device or number of processes that would train it."""
     from fashion_ml.models.kohya_format import check_lora
+    from fashion_ml.models.lora import check_network
     from fashion_ml.models.stable_diffusion import check_resolution
     from fashion_ml.models.text_encoding import check_clip_skip
-    from fashion_ml.training.lora_loop import lora_spec
+    from fashion_ml.training.lora_models import lora_spec
     from fashion_ml.training.lora_objective import check_objective
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.step_graphs import check_graphs
@@ -150,6 +151,7 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
     check_optimizer(config.optimizer, device, resumable=config.training.save_state)
     check_graphs(config, device.type, processes)
+    check_network(pipeline.unet, pipeline.text_encoder, lora_spec(config))
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
 

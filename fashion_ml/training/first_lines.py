@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
 from fashion_ml.config.idle_settings import idle_settings
+from fashion_ml.config.lora import Network
 from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.models.lora_forms import DORA_READERS
 
-_TARGETS = ("feed_forward", "projections", "convolutions", "train_text_encoder")
+_TARGETS = ("feed_forward", "projections", "convolutions", "time_embeddings", "shortcuts", "train_text_encoder")
 
 
 def step_plan(config: LoraExperiment, items: Sequence[CaptionedImage], factor: int, processes: int) -> StepPlan:
@@ -44,7 +45,7 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
     plan = step_plan(config, items, factor, processes)
     steps = f"{rates.lr_warmup_steps * 100:g} % of the" if rates.lr_warmup_steps < 1 else rates.lr_warmup_steps
     warm_up = f", {steps} steps of warm-up" if rates.lr_warmup_steps else ""
-    lora = f"LoRA rank {network.rank}, alpha {alpha:g} (scale {scale:g}) on {', '.join(where)}"
+    lora = f"{_network(network, alpha, scale)} on {', '.join(where)}"
     return [
         f"Base {config.model.base}, encoder {_encoder(config)}; {lora}",
         f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}; {data.resolution} px"
@@ -53,6 +54,19 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
         *([DORA_READERS] if network.use_dora else []),
         *idle_settings(config, plan.steps_per_epoch),
     ]
+
+
+def _network(network: Network, alpha: float, scale: float) -> str:
+    """The kind of network, and how large it is."""
+    if network.algo == "ia3":
+        return "(IA)^3"
+    if network.algo == "oft":
+        return f"OFT in blocks of at most {network.rank} outputs"
+    start = {"pissa": ", started as PiSSA", "olora": ", started as OLoRA"}.get(network.init, "")
+    kind = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr"}[network.algo]
+    if network.block_ranks is not None:
+        return f"{kind} ranks {', '.join(map(str, network.block_ranks))} by block"
+    return f"{kind} rank {network.rank}, alpha {alpha:g} (scale {scale:g}){start}"
 
 
 def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) -> list[str]:

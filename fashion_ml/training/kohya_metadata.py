@@ -109,7 +109,6 @@ def kohya_metadata(
 
 
 _NOT_HERE: dict[str, Any] = {
-    "ss_network_module": "networks.lora",
     "ss_full_fp16": False,
     "ss_fp8_base": False,
     "ss_fp8_base_unet": False,
@@ -131,6 +130,7 @@ def _network(config: LoraExperiment) -> dict[str, Any]:
     """Network, optimiser and loss."""
     network, optimizer, loss = config.network, config.optimizer, config.loss
     return {
+        "ss_network_module": "networks.lora" if network.algo == "lora" else "lycoris.kohya",
         "ss_network_dim": network.rank,
         "ss_network_alpha": network.alpha,
         "ss_network_dropout": network.dropout or None,
@@ -217,16 +217,32 @@ def _data(config: LoraExperiment, inputs: StepInputs) -> dict[str, Any]:
     }
 
 
+_ALGOS = {"loha": "loha", "lokr": "lokr", "oft": "diag-oft", "ia3": "ia3"}
+"""LyCORIS' names."""
+
+
 def _network_args(config: LoraExperiment) -> dict[str, Any]:
-    """What kohya's plain LoRA does not have, and convolutions in its words."""
+    """What kohya's plain LoRA does not have, and convolutions and blocks in its words; LyCORIS' algo."""
     network = config.network
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"algo": _ALGOS[network.algo]} if network.algo in _ALGOS else {}
+    if network.algo == "lokr":
+        found["factor"] = network.lokr_factor
+    for name, values in (
+        ("block_dims", network.block_ranks),
+        ("block_alphas", network.block_alphas),
+        ("conv_block_dims", network.conv_block_ranks),
+        ("conv_block_alphas", network.conv_block_alphas),
+    ):
+        if values is not None:
+            found[name] = ",".join(f"{value:g}" for value in values)
     if network.convolutions:
         spec = LoraSpec(rank=network.rank, alpha=float(network.alpha or network.rank), conv_rank=network.conv_rank)
         found |= {"conv_dim": spec.rank_of(True), "conv_alpha": network.conv_alpha or spec.alpha_of(True)}
     found |= {name: value for name in ("rank_dropout", "module_dropout") if (value := getattr(network, name))}
     if config.optimizer.loraplus_lr_ratio is not None:
         found["loraplus_lr_ratio"] = config.optimizer.loraplus_lr_ratio
+    if network.init != "default":
+        found["init"] = network.init
     if network.use_dora:
         # the words of LyCORIS, whose files hold a magnitude for each output too
         found |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}

@@ -18,8 +18,8 @@ from fashion_ml.data.lora_batches import Batch, StepInputs
 from fashion_ml.losses.diffusion import add_noise, target_of
 from fashion_ml.losses.timesteps import weight_curve
 from fashion_ml.models.ema import EMA, AveragedTensors
-from fashion_ml.models.kohya_format import load_lora, lora_tensors, save_lora
-from fashion_ml.models.lora import LoraSpec, add_lora
+from fashion_ml.models.kohya_format import lora_tensors, save_lora
+from fashion_ml.models.lora import add_lora
 from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
@@ -28,7 +28,7 @@ from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.kohya_metadata import kohya_metadata
-from fashion_ml.training.lora_models import own_gradients, prepared_models
+from fashion_ml.training.lora_models import load_weights, lora_spec, optimizer_settings, own_gradients, prepared_models
 from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.next_batch import batches_of, prepared_ahead
@@ -84,11 +84,6 @@ class TrainedLora:
         }
 
 
-def lora_spec(config: LoraExperiment) -> LoraSpec:
-    """The LoRA of an experiment, each setting by its name."""
-    return LoraSpec(**config.network.model_dump(exclude={"network_weights", "scale_weight_norms"}))
-
-
 def train_lora(
     config: LoraExperiment,
     pipeline: Any,
@@ -128,7 +123,7 @@ def train_lora(
         log,
         last_step=last_step,
         write=lambda path, step: lora.write(path, described(step=step)),
-        tensors=[*lora.parameters.all, *(lora.average.tensors if lora.average else ())],
+        tensors=[*lora.parameters.all, *lora.parameters.starts, *(lora.average.tensors if lora.average else ())],
         optimizers={"lora": lora.optimizer},
         scalers={"lora": accelerator.scaler},
     )
@@ -224,12 +219,11 @@ class _Lora:
         self.parameters = add_lora(
             pipeline.unet, pipeline.text_encoder, self.spec, config.training.seed, config.model.clip_skip
         )
-        if config.network.network_weights:
-            load_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, self.spec)
+        load_weights(config, pipeline, self.spec)
         decay = config.training.ema_decay
         self.average = AveragedTensors(self.parameters.all, decay) if decay else None
         # not by accelerate, whose step looks for packages and signatures each time: 0.6 ms
-        self.optimizer = make_optimizer(config.optimizer, self.parameters, accelerator.device)
+        self.optimizer = make_optimizer(optimizer_settings(config), self.parameters, accelerator.device)
         self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
         """The models that have a LoRA."""
         self.half, self.models = prepared_models(config, pipeline, self.trained, accelerator)

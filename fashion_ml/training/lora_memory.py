@@ -16,8 +16,7 @@ from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
-from fashion_ml.training.lora_loop import lora_spec
-from fashion_ml.training.lora_models import without_autocast
+from fashion_ml.training.lora_models import lora_spec, without_autocast
 from fashion_ml.training.memory_estimate import MemoryEstimate, checkpointed, peak_of_steps
 from fashion_ml.training.optimizers import state_bytes
 from fashion_ml.training.precision import DTYPES

@@ -4,14 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from fashion_ml.config import LoraExperiment
+from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.fused_lora import all_fused, use_fused_linears
+from fashion_ml.models.kohya_format import load_lora, mixed_ranks
+from fashion_ml.models.lora import LoraSpec
 from fashion_ml.models.matmul_conv import use_small_convolutions
+from fashion_ml.runtime.console import say
 from fashion_ml.training.precision import compiled
+
+
+def lora_spec(config: LoraExperiment) -> LoraSpec:
+    """The LoRA of an experiment, each setting by its name; alphas follow the ranks of blocks, and a file of many ranks says its own."""
+    network = config.network
+    found: dict[str, Any] = network.model_dump(exclude={"network_weights", "scale_weight_norms"})
+    if network.block_ranks is not None and network.block_alphas is None and not network.alpha_is_given:
+        found["block_alphas"] = tuple(float(rank or 1) for rank in network.block_ranks)
+    if network.algo == "lora" and network.network_weights and not (network.block_ranks or network.conv_block_ranks):
+        found["modules"] = mixed_ranks(Path(network.network_weights).expanduser())
+    return LoraSpec(**found, block_lr=config.optimizer.block_lr)
+
+
+def load_weights(config: LoraExperiment, pipeline: Any, spec: LoraSpec) -> None:
+    """Continue from network.network_weights, where it is given."""
+    if not config.network.network_weights:
+        return
+    path = Path(config.network.network_weights).expanduser()
+    load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
+    if spec.modules is not None:
+        ranks = ", ".join(map(str, sorted({rank for rank, _ in spec.modules.values()})))
+        say(
+            f"{path.name} has modules of ranks {ranks}, which go on as they are, alphas too; network.rank, alpha and conv_… do not count"
+        )
+
+
+def optimizer_settings(config: LoraExperiment) -> Optimizer:
+    """The optimiser's; factors of (IA)^3, which are 1 where they change nothing, have no weight decay."""
+    return config.optimizer.model_copy(update={"weight_decay": 0.0}) if config.network.algo == "ia3" else config.optimizer
 
 
 def prepared_models(

@@ -48,15 +48,22 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
 
     InputError when its library is missing, naming the extra to install, when it needs a GPU and there is none, or does not take an argument.
     """
-    rate, ratio = settings.learning_rate, settings.loraplus_lr_ratio
+    rate = settings.learning_rate
     groups: list[dict[str, Any]] = []
     for own, peak in ((parameters.unet, rate), (parameters.text_encoder, settings.text_encoder_lr or rate)):
-        ups = [one for one in own if id(one) in parameters.ups] if ratio is not None else []
-        rest = [one for one in own if id(one) not in parameters.ups] if ratio is not None else own
-        for part, of_part in ((rest, peak), (ups, peak * (ratio or 1))):
-            if part:
-                groups.append({"params": part, "lr": of_part, "peak": of_part})
+        parts: dict[float, list[torch.nn.Parameter]] = {}
+        for one in own:
+            parts.setdefault(_factor(settings, parameters, one), []).append(one)
+        for factor, part in sorted(parts.items(), key=lambda found: found[0] != 1):  # the rate that is logged is the first's
+            groups.append({"params": part, "lr": peak * factor, "peak": peak * factor})
     return _made(settings, groups, device)
+
+
+def _factor(settings: Optimizer, parameters: LoraParameters, one: torch.nn.Parameter) -> float:
+    """Of a parameter's rate: LoRA+'s, and its block's."""
+    factor = settings.loraplus_lr_ratio or 1.0 if id(one) in parameters.ups else 1.0
+    block = parameters.blocks.get(id(one))
+    return factor if settings.block_lr is None or block is None else factor * settings.block_lr[block]
 
 
 def _made(settings: Optimizer, parameters: Any, device: torch.device) -> torch.optim.Optimizer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.config.kohya.blocks import NAMES as BLOCK_ARGUMENTS
+from fashion_ml.config.kohya.blocks import block_settings
 from fashion_ml.config.kohya.values import assignments_of, is_nothing, is_true, number
 
 if TYPE_CHECKING:
@@ -24,6 +26,12 @@ OPTIMIZERS = {
     "adamwschedulefree": "adamwschedulefree",
 }
 """Names in lower case; the paged ones differ in where their state lies, not in what they do."""
+_ALGOS = {
+    **dict.fromkeys(("lora", "locon"), "lora"),
+    **{name: name for name in ("loha", "lokr", "ia3")},
+    **dict.fromkeys(("oft", "diag-oft"), "oft"),
+}
+"""LyCORIS' algo, and network.algo."""
 SCHEDULES = {
     name: name for name in ("constant", "cosine", "linear", "polynomial", "cosine_with_restarts", "warmup_stable_decay")
 } | {"constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
@@ -49,20 +57,23 @@ def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) ->
     """Which modules train, and how strongly."""
     settings, module = result.settings, str(given.get("network_module", "networks.lora"))
     args = assignments_of("network_args", given.get("network_args", []))
-    if module == "lycoris.kohya" and args.pop("algo", "lora").lower() in ("lora", "locon"):
+    algo = _ALGOS.get(args.pop("algo", "lora").lower()) if module == "lycoris.kohya" else None
+    if algo is not None:
         preset = args.pop("preset", "full")
-        reason = "a plain LoRA as by networks.lora; LyCORIS chooses the modules by its preset"
+        kind = "a plain LoRA as by networks.lora" if algo == "lora" else f"network.algo {algo}"
+        reason = f"{kind}; LyCORIS chooses the modules by its preset"
         result.note("network_module", f"{module} preset={preset}", reason, in_part=True)
+        settings |= {"network.algo": algo} if algo != "lora" else {}
+        if algo == "lokr" and not is_nothing(args.get("factor")):
+            settings["network.lokr_factor"] = int(number("network_args factor", args["factor"]))
+            del args["factor"]
     elif module != "networks.lora":
-        result.note("network_module", module, "the networks are LoRA and DoRA; a LoRA of the same rank is written")
+        names = "LoRA and DoRA, LoHa, LoKr, OFT and (IA)^3"
+        result.note("network_module", module, f"the networks are {names}; a LoRA of the same rank is written")
     if not is_nothing(args.get("conv_dim")):
-        settings["network.convolutions"] = True
+        settings |= {f"network.{name}": True for name in ("convolutions", "time_embeddings", "shortcuts")}
         settings["network.conv_rank"] = int(number("network_args conv_dim", args["conv_dim"]))
         settings["network.conv_alpha"] = number("network_args conv_alpha", args.get("conv_alpha", 1))
-        reason = (
-            "its 3 x 3 convolutions train; sd-scripts trains time projections and 1 x 1 shortcuts of residual blocks as well"
-        )
-        result.note("network_args conv_dim", args["conv_dim"], reason, in_part=True)
         if settings["network.conv_alpha"] <= 0:
             raise ValueError(f"network_args: conv_alpha {args['conv_alpha']} is not above 0; give it")
     if is_true(args.get("dora_wd")):
@@ -70,9 +81,13 @@ def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) ->
     for name, place in _ARGUMENTS.items():
         if not is_nothing(args.get(name)):
             settings[place] = number(f"network_args {name}", args[name])
+    blocks = block_settings(args)
+    if "network.conv_block_ranks" in blocks:
+        settings |= {f"network.{name}": True for name in ("convolutions", "time_embeddings", "shortcuts")}
+    settings |= blocks
     for name, value in args.items():
-        if name not in ("conv_dim", "conv_alpha", "dora_wd", *_ARGUMENTS) and not is_nothing(value):
-            result.note(f"network_args {name}", value, "the LoRA has rank, alpha and dropout, the same in all blocks")
+        if name not in ("conv_dim", "conv_alpha", "dora_wd", *_ARGUMENTS, *BLOCK_ARGUMENTS) and not is_nothing(value):
+            result.note(f"network_args {name}", value, "the LoRA has rank, alpha and dropout, of all or of each block")
     _rates(given, result, defaults)
 
 

@@ -71,6 +71,8 @@ def test_options_of_a_toml_in_any_sections_become_the_equal_settings(tmp_path: P
         "network.rank": 16,
         "network.alpha": 8,
         "network.convolutions": True,
+        "network.time_embeddings": True,
+        "network.shortcuts": True,
         "network.conv_rank": 4,
         "network.conv_alpha": 1,
         "optimizer.optimizer_type": "adamw8bit",
@@ -91,7 +93,7 @@ def test_options_of_a_toml_in_any_sections_become_the_equal_settings(tmp_path: P
         "output.output_dir": "out/zarya",
         "output.output_name": "zarya",
     }
-    assert [note.partition(":")[0] for note in notes] == ["adaptive_noise_scale 1", "network_args conv_dim 4"]
+    assert [note.partition(":")[0] for note in notes] == ["adaptive_noise_scale 1"]
 
 
 def test_what_sd_scripts_does_when_it_is_not_told_is_written_where_this_project_does_something_else():
@@ -154,7 +156,32 @@ def test_rates_go_where_they_go_there(options: dict[str, Any], rates: tuple[Any,
         ({"scale_v_pred_loss_like_noise_pred": True, "v_parameterization": True}, {"loss.scale_v_pred_loss_like_noise_pred": True}, ""),
         ({"v_pred_like_loss": 0.5}, {"loss.v_pred_like_loss": 0.5}, ""),
         ({"resolution": "512,650", "enable_bucket": True}, {"data.resolution": 576}, "resolution 512,650: "),
-        ({"network_module": "lycoris.kohya", "network_args": ["algo=loha"]}, {}, "network_module lycoris.kohya: "),
+        ({"network_module": "lycoris.kohya", "network_args": ["algo=dylora"]}, {}, "network_module lycoris.kohya: "),
+        (
+            {"network_module": "lycoris.kohya", "network_args": ["algo=loha"]},
+            {"network.algo": "loha"},
+            "network_module lycoris.kohya preset=full: ",
+        ),
+        (
+            {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "factor=8"]},
+            {"network.algo": "lokr", "network.lokr_factor": 8},
+            "network_module lycoris.kohya preset=full: ",
+        ),
+        (
+            {"network_args": ["block_dims=0,4,8", "block_alphas=1,2,3"]},
+            {"network.block_ranks": [0, 4, 8], "network.block_alphas": [1.0, 2.0, 3.0]},
+            "",
+        ),
+        (
+            {"network_args": ["conv_block_dims=2,2"]},
+            {"network.conv_block_ranks": [2, 2], "network.shortcuts": True, "network.conv_block_alphas": [1.0, 1.0]},
+            "",
+        ),
+        (
+            {"network_args": ["down_lr_weight=0.05,2", "up_lr_weight=linear+0.5", "block_lr_zero_threshold=0.1"]},
+            {"optimizer.block_lr": [0.0, 2.0, *[1.0] * 11, *[place / 11 + 0.5 for place in range(12)]]},
+            "",
+        ),
         ({"network_args": ["rank_dropout=0.1", "module_dropout=0"]}, {"network.rank_dropout": 0.1, "network.module_dropout": None}, ""),
         ({"network_args": ["loraplus_lr_ratio=16"]}, {"optimizer.loraplus_lr_ratio": 16}, ""),
         ({"scale_weight_norms": 1}, {"network.scale_weight_norms": 1}, ""),

@@ -188,7 +188,7 @@ def test_options_of_sd_scripts_are_taken_among_our_own(tmp_path: Path, caplog: p
             "--debiased_estimation_loss", "--sample_every_n_steps", "50", "--max_data_loader_n_workers", "2", "--save_model_as=safetensors",
         )  # fmt: skip
     assert given == {
-        "network.convolutions": True,
+        **{f"network.{name}": True for name in ("convolutions", "time_embeddings", "shortcuts")},
         "network.conv_rank": 4,
         "network.conv_alpha": 1.0,
         "network.train_text_encoder": False,

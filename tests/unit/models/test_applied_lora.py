@@ -244,8 +244,9 @@ GOOD = {"lora_up__weight": torch.ones(128, 2), "lora_down__weight": torch.ones(2
 LOHA_PARTS = {"hada_w1_a": torch.ones(128, 2), "hada_w1_b": torch.ones(2, 128)}
 LOHA_PARTS |= {"hada_w2_a": torch.ones(128, 2), "hada_w2_b": torch.ones(2, 128)}
 REFUSED: list[tuple[Tensors, str]] = [
-    (module(kohya(Q), oft_blocks=torch.ones(4, 4, 4)), r"holds OFT \(lora_unet_\S+oft_blocks\), which is not applied here"),
-    (module(kohya(Q), weight=torch.ones(128), on_input=torch.tensor(1.0)), r"\(lora_unet_|holds \(IA\)\^3"),
+    (module(kohya(Q), oft_blocks=torch.ones(4, 4, 4)), r"made for another base .*turns 16 outputs, and the base's weight is \[128, 128\]"),
+    (module(kohya(Q), oft_diag=torch.ones(4, 4, 4)), r"holds OFT of another kind .*\(lora_unet_\S+oft_diag\), which is not applied"),
+    (module(kohya(Q), weight=torch.ones(64), on_input=torch.tensor(1.0)), "made for another base .*scales 64 inputs, and the base"),
     (module(kohya(Q), **GOOD) | module(kohya(Q), lora_up__bias=torch.ones(128)), "holds a LoRA with biases"),
     (module(kohya(Q), **LOHA_PARTS, dora_scale=torch.ones(128, 1)), "holds DoRA of LoHa"),
     (module(kohya(Q), **GOOD, dora_scale=torch.ones(1, 128)), "holds DoRA along the inputs"),

@@ -200,7 +200,7 @@ def with_a_middle(tensors: dict[str, torch.Tensor], module: str) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (of_two_ranks, "has modules of ranks 2, 4, and here all have one"),
+        (of_two_ranks, "network.rank: 4, but .* has rank 2; set it to 2"),
         (without_lora_up, r"holds .*\.(alpha|lora_down\.weight), which is no plain LoRA"),
         (with_a_middle, r"holds .*\.lora_mid\.weight, which is no plain LoRA"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.losses.diffusion import per_image_mse
+from fashion_ml.models import lora_starts
+from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, load_pipeline
 from fashion_ml.runtime.seeding import generator
 from fashion_ml.training import lora_loop as loop
@@ -277,6 +280,44 @@ def test_a_text_encoder_that_learns_long_weighted_captions_behind_clip_skip_goes
     assert same(whole.result.path, again.result.path)
     ups = {name: t for name, t in load_file(whole.result.path).items() if name.startswith("lora_te_") and "lora_up" in name}
     assert [any(bool(t.any()) for name, t in ups.items() if f"_layers_{layer}_" in name) for layer in (0, 1)] == [True, False]
+
+
+@pytest.mark.parametrize("algo", ["loha", "lokr", "oft", "ia3"])
+def test_every_network_goes_on_bit_for_bit(images: Path, tmp_path: Path, algo: str):
+    """Cut behind the second of four steps; what is measured without the network is the base."""
+    sections: dict[str, Any] = {
+        "data": {"validation_split": 0.4},
+        "network": {"algo": algo, "convolutions": True, "train_text_encoder": True},
+        "optimizer": {"learning_rate": 1e-2},
+    }
+    whole = train(experiment(images, **sections), tmp_path / "whole")
+    train(experiment(images, **sections, training={"max_train_steps": 2}), tmp_path / "parts")
+    again = train(experiment(images, **sections), tmp_path / "parts", resume=True)
+    assert same(whole.result.path, again.result.path)
+    assert whole.result.total_loss == again.result.total_loss
+    base = train(experiment(images, data={"validation_split": 0.4}, training={"max_train_steps": 1}), tmp_path / "base")
+    assert whole.rows[-1]["val_loss_base"] == base.rows[-1]["val_loss_base"] != whole.rows[-1]["val_loss"]
+    metadata = read_metadata(whole.result.path)
+    assert metadata["ss_network_module"] == "lycoris.kohya"
+    assert json.loads(metadata["ss_network_args"])["algo"] == {"oft": "diag-oft"}.get(algo, algo)
+
+
+def nothing(layer: Any, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros_like(layer.lora_A["default"].weight), torch.zeros_like(layer.lora_B["default"].weight)
+
+
+@pytest.mark.parametrize("kind", ["pissa", "olora"])
+def test_a_start_in_the_base_goes_on_bit_for_bit_from_the_start_that_was(images: Path, tmp_path: Path, kind: str):
+    """Where a decomposition may come out otherwise, as on another machine: here the part that goes on has none at all."""
+    sections: dict[str, Any] = {"network": {"init": kind, "convolutions": True}, "data": {"validation_split": 0.4}}
+    whole = train(experiment(images, **sections), tmp_path / "whole")
+    train(experiment(images, **sections, training={"max_train_steps": 2}), tmp_path / "parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lora_starts, "_start", nothing)
+        again = train(experiment(images, **sections), tmp_path / "parts", resume=True)
+    assert same(whole.result.path, again.result.path)
+    base = train(experiment(images, data={"validation_split": 0.4}, training={"max_train_steps": 1}), tmp_path / "base")
+    assert whole.rows[-1]["val_loss_base"] == base.rows[-1]["val_loss_base"]
 
 
 @pytest.mark.parametrize("kind", ["lion", "came", "adamwschedulefree", "prodigy", "torch.optim.RAdam"])

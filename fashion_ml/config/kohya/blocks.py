@@ -1,0 +1,59 @@
+"""Ranks, alphas and learning rates of the UNet's blocks among sd-scripts' network_args."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fashion_ml.config.kohya.values import is_nothing, number
+
+_LISTS = {
+    "block_dims": "network.block_ranks",
+    "block_alphas": "network.block_alphas",
+    "conv_block_dims": "network.conv_block_ranks",
+    "conv_block_alphas": "network.conv_block_alphas",
+}
+_WEIGHTS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
+NAMES = (*_LISTS, *_WEIGHTS, "block_lr_zero_threshold")
+"""What is read here."""
+_SIDE = 12
+"""Blocks down, and up, of Stable Diffusion 1.x and 2.x; the middle is one more."""
+_SHAPES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda x: math.sin(math.pi * (1 - x) / 2),
+    "sine": lambda x: math.sin(math.pi * x / 2),
+    "linear": lambda x: x,
+    "reverse_linear": lambda x: 1 - x,
+    "zeros": lambda x: 0.0,
+}
+"""Of the place of a block, 0 to 1; `sine+0.25` adds 0.25."""
+
+
+def block_settings(args: Mapping[str, str]) -> dict[str, Any]:
+    """The equal settings; alphas of blocks are network_alpha and conv_alpha where they are not given, as there. ValueError for no numbers."""
+    found: dict[str, Any] = {}
+    for name, place in _LISTS.items():
+        if not is_nothing(args.get(name)):
+            values = [number(f"network_args {name}", part) for part in args[name].split(",")]
+            found[place] = [int(value) for value in values] if name.endswith("dims") else values
+    if "network.conv_block_ranks" in found and "network.conv_block_alphas" not in found:
+        found["network.conv_block_alphas"] = [float(args.get("conv_alpha", 1))] * len(found["network.conv_block_ranks"])
+    given = {name: args[name] for name in _WEIGHTS if not is_nothing(args.get(name))}
+    if given:
+        least = number("network_args block_lr_zero_threshold", args.get("block_lr_zero_threshold", "0"))
+        down, middle, up = (_weights(name, given.get(name)) for name in _WEIGHTS)
+        found["optimizer.block_lr"] = [weight if weight > least else 0.0 for weight in (*down, *middle, *up)]
+    return found
+
+
+def _weights(name: str, text: str | None) -> list[float]:
+    """Factors of one part of the UNet: numbers, filled up with 1 or cut, or the name of a shape."""
+    count = 1 if name.startswith("mid") else _SIDE
+    if text is None:
+        return [1.0] * count
+    shape, _, more = text.partition("+")
+    if shape in _SHAPES and count > 1:
+        base = number(f"network_args {name}", more) if more else 0.0
+        return [_SHAPES[shape](place / (count - 1)) + base for place in range(count)]
+    values = [number(f"network_args {name}", part) for part in text.split(",")]
+    return [*values, *[1.0] * count][:count]
