@@ -13,8 +13,21 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SweepSpec
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
-from fashion_ml.sweep.plots import Aim, aims_of, columns_of, grid_of, importances, shades
-from fashion_ml.sweep.study import trials_of
+from fashion_ml.sweep.plots import (
+    BEST,
+    BREAKS,
+    BROKEN,
+    POINT,
+    Aim,
+    aims_of,
+    by_constraints,
+    columns_of,
+    grid_of,
+    importances,
+    shades,
+    title_of_lines,
+)
+from fashion_ml.sweep.ranked import best_trials, complete_trials
 
 if TYPE_CHECKING:
     import optuna
@@ -34,7 +47,7 @@ def write_pages(spec: SweepSpec, study: optuna.Study, folder: Path, pictures: Se
         return []
     from plotly.offline import get_plotlyjs
 
-    complete = [trial for trial in trials_of(study) if trial.state.name == "COMPLETE"]
+    complete = complete_trials(study)
     aims, drawn, paths = aims_of(spec), {path.stem for path in pictures}, [folder / SCRIPT]
     write_text(paths[0], get_plotlyjs())
     makers = {
@@ -74,14 +87,21 @@ def _points(trials: Sequence[Any], across: Sequence[Any], up: Sequence[float], n
     )
 
 
+def _broken(trials: Sequence[Any], across: Sequence[Any], up: Sequence[float]) -> Any:
+    """Trials that break a constraint."""
+    return _points(trials, across, up, BREAKS, color=BROKEN, symbol="x")
+
+
 def _history(complete: Sequence[Any], aim: Aim) -> Any:
     from plotly.graph_objects import Figure, Scatter
 
-    slots, values = [trial.user_attrs["slot"] for trial in complete], [aim.of(trial) for trial in complete]
+    kept, broken = by_constraints(complete)
+    slots, values = [trial.user_attrs["slot"] for trial in kept], [aim.of(trial) for trial in kept]
     best = Scatter(x=slots, y=list(accumulate(values, min if aim.lower else max)), line={"shape": "hv"}, name="best so far")
-    return Figure([best, _points(complete, slots, values, "trial")]).update_layout(
-        title="How the search went", xaxis_title="trial", yaxis_title=aim.label
-    )
+    traces = [best, _points(kept, slots, values, "trial")]
+    if broken:
+        traces.append(_broken(broken, [trial.user_attrs["slot"] for trial in broken], [aim.of(trial) for trial in broken]))
+    return Figure(traces).update_layout(title="How the search went", xaxis_title="trial", yaxis_title=aim.label)
 
 
 def _importances(study: optuna.Study, aim: Aim) -> Any:
@@ -101,9 +121,10 @@ def _slices(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, vertical_spacing=0.3 / rows)
     for number, (name, dimension) in enumerate(spec.search_space.items()):
         at = {"row": number // columns + 1, "col": number % columns + 1}
-        there = [trial for trial in complete if name in trial.params]
-        across = [trial.params[name] if dimension.choices is None else str(trial.params[name]) for trial in there]
-        figure.add_trace(_points(there, across, [aim.of(trial) for trial in there], name, color="#2a6f97"), **at)
+        for broken, some in enumerate(by_constraints([trial for trial in complete if name in trial.params])):
+            across = [trial.params[name] if dimension.choices is None else str(trial.params[name]) for trial in some]
+            up = [aim.of(trial) for trial in some]
+            figure.add_trace(_broken(some, across, up) if broken else _points(some, across, up, name, color=POINT), **at)
         figure.update_xaxes(title=name, **at)
         if dimension.log:
             ticks = log_ticks(float(dimension.low or 0), float(dimension.high or 0))
@@ -112,8 +133,9 @@ def _slices(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
             order = [str(choice) for choice in dimension.choices]
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, **at)
     label = aim.label if rows == 1 else aim.label.replace(" (", "<br>(")
+    grey = f"; x {BREAKS}" if by_constraints(complete)[1] else ""
     return figure.update_yaxes(title=label, col=1).update_layout(
-        title="Each setting by itself", showlegend=False, height=max(320 * rows, 450)
+        title=f"Each setting by itself{grey}", showlegend=False, height=max(320 * rows, 450)
     )
 
 
@@ -121,16 +143,16 @@ def _parallel(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     from plotly.colors import sample_colorscale
     from plotly.graph_objects import Figure, Scatter
 
-    trials = aim.worst_first(complete)
+    trials, (kept, broken) = aim.worst_first(complete), by_constraints(complete)
     columns, values = columns_of(spec, trials, aim), [aim.of(trial) for trial in trials]
-    low, high = shades(values, aim)
+    low, high = shades([aim.of(trial) for trial in kept or trials], aim)
     figure = Figure()
     for row, (trial, value) in enumerate(zip(trials, values, strict=True)):
-        share = (value - low) / (high - low)
-        (colour,) = sample_colorscale("Blues", [1 - share if aim.lower else share])
-        line = {"color": colour, "width": 4 if row == len(trials) - 1 else 2}
+        grey, share = row < len(broken), min(max((value - low) / (high - low), 0.0), 1.0)
+        (colour,) = [BROKEN] if grey else sample_colorscale("Blues", [1 - share if aim.lower else share])
+        line = {"color": colour, "width": 4 if kept and row == len(trials) - 1 else 2}
         places = [None if math.isnan(column.places[row]) else column.places[row] for column in columns]
-        says = f"{aim.metric} {value:.4g}<br>{_says(trial)}"
+        says = f"{aim.metric} {value:.4g}<br>{_says(trial)}{f'<br>{BREAKS}' if grey else ''}"
         figure.add_trace(
             Scatter(x=list(range(len(columns))), y=places, line=line, mode="lines+markers", text=says, hoverinfo="text")
         )
@@ -145,18 +167,23 @@ def _parallel(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     figure.add_trace(Scatter(x=[0, 0], y=[0, 0], mode="markers", marker=bar, hoverinfo="skip"))
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=[column.name for column in columns], showgrid=False)
     figure.update_yaxes(visible=False)
-    return figure.update_layout(title="Every trial; the darkest line is the best", showlegend=False, height=520)
+    grey = f"; grey {BREAKS}" if kept and broken else ""
+    return figure.update_layout(title=f"{title_of_lines(kept)}{grey}", showlegend=False, height=520)
 
 
 def _front(study: optuna.Study, complete: Sequence[Any], aims: Sequence[Aim]) -> Any:
     from plotly.subplots import make_subplots
 
-    pairs, best = list(combinations(aims, 2)), {trial.number for trial in study.best_trials}
+    pairs, best = list(combinations(aims, 2)), {trial.number for trial in best_trials(study)}
+    kept, broken = by_constraints(complete)
     figure = make_subplots(cols=len(pairs))
     for column, (first, second) in enumerate(pairs, 1):
-        for front, name, colour in ((False, "trial", "#2a6f97"), (True, "beaten by none in all", "#c1440e")):
-            some = [trial for trial in complete if (trial.number in best) == front]
+        for front, name, colour in ((False, "trial", POINT), (True, "beaten by none in all", BEST)):
+            some = [trial for trial in kept if (trial.number in best) == front]
             points = _points(some, [first.of(one) for one in some], [second.of(one) for one in some], name, color=colour)
+            figure.add_trace(points.update(showlegend=column == 1), col=column, row=1)
+        if broken:
+            points = _broken(broken, [first.of(one) for one in broken], [second.of(one) for one in broken])
             figure.add_trace(points.update(showlegend=column == 1), col=column, row=1)
         figure.update_xaxes(title=first.label, col=column, row=1).update_yaxes(title=second.label, col=column, row=1)
     return figure.update_layout(title="What one objective costs of another")

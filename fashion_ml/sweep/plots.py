@@ -18,7 +18,8 @@ from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
-from fashion_ml.sweep.study import directions_of, trials_of
+from fashion_ml.sweep.ranked import best_trials, complete_trials, is_feasible
+from fashion_ml.sweep.study import directions_of
 
 if TYPE_CHECKING:
     import optuna
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZE, _DPI = (9.0, 5.0), 110
-_POINT, _BEST = "#2a6f97", "#c1440e"
+POINT, BEST, BROKEN = "#2a6f97", "#c1440e", "#b0b0b0"
+"""Of a trial, of the best, and of trials that break a constraint, which are never the best."""
+BREAKS = "breaks a constraint"
 _LETTERS = 84
 """Letters that stand side by side below a plot."""
 _SHOWN = 24
@@ -52,8 +55,15 @@ class Aim:
         return float(trial.values[self.number])
 
     def worst_first(self, trials: Sequence[Any]) -> list[Any]:
-        """Trials so that the best is drawn last, on top of the others."""
-        return sorted(trials, key=self.of, reverse=self.lower)
+        """Trials so that the best, of equal ones the first, is drawn last, on top of the others; those that break a constraint before all."""
+        kept, broken = by_constraints(trials)
+        best_first = sorted(kept, key=self.of, reverse=not self.lower)
+        return [*broken, *best_first[::-1]]
+
+
+def by_constraints(trials: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The trials that keep the constraints, and those that break one."""
+    return [trial for trial in trials if is_feasible(trial)], [trial for trial in trials if not is_feasible(trial)]
 
 
 def aims_of(spec: SweepSpec) -> list[Aim]:
@@ -66,7 +76,7 @@ def aims_of(spec: SweepSpec) -> list[Aim]:
 
 def draw_pictures(spec: SweepSpec, study: optuna.Study, folder: Path) -> list[Path]:
     """PNGs into a folder; one that the trials so far do not allow, such as importances of one trial, is told and left out."""
-    aims, complete = aims_of(spec), [trial for trial in trials_of(study) if trial.state.name == "COMPLETE"]
+    aims, complete = aims_of(spec), complete_trials(study)
     drawings: dict[str, Callable[[Figure], None]] = {}
     for aim in aims:
         end = f"_{aim.metric}" if len(aims) > 1 else ""
@@ -98,18 +108,25 @@ def _drawn(path: Path, draw: Callable[[Figure], None]) -> Path | None:
 
 
 def _history(figure: Figure, complete: Sequence[Any], aim: Aim) -> None:
-    """Every trial's value, and the best so far."""
+    """Every trial's value, and the best so far of those that break no constraint."""
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_subplot()
-    slots, values = [trial.user_attrs["slot"] for trial in complete], np.array([aim.of(trial) for trial in complete])
+    kept, broken = by_constraints(complete)
+    slots, values = [trial.user_attrs["slot"] for trial in kept], np.array([aim.of(trial) for trial in kept])
     best = np.minimum.accumulate(values) if aim.lower else np.maximum.accumulate(values)
-    axes.step(slots, best, where="post", color=_BEST, label="best so far")
-    axes.scatter(slots, values, color=_POINT, label="trial", zorder=2)
+    axes.step(slots, best, where="post", color=BEST, label="best so far")
+    axes.scatter(slots, values, color=POINT, label="trial", zorder=2)
+    _scatter_broken(axes, [trial.user_attrs["slot"] for trial in broken], [aim.of(trial) for trial in broken])
     axes.set(title="How the search went", xlabel="trial", ylabel=aim.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _dress(axes)
     axes.legend(frameon=False)
+
+
+def _scatter_broken(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    if across:
+        axes.scatter(across, up, color=BROKEN, marker="x", label=BREAKS, zorder=1.5)
 
 
 def importances(study: optuna.Study, aim: Aim) -> dict[str, float]:
@@ -131,7 +148,7 @@ def _importances(figure: Figure, study: optuna.Study, aim: Aim) -> None:
     """Bars, the longest on top."""
     shares = importances(study, aim)
     axes, names = figure.add_subplot(), list(shares)[::-1]
-    bars = axes.barh(names, [shares[name] for name in names], color=_POINT, height=0.6)
+    bars = axes.barh(names, [shares[name] for name in names], color=POINT, height=0.6)
     axes.bar_label(bars, labels=[f"{shares[name]:.0%}" for name in names], padding=4)
     axes.set(
         title=f"Which settings move {aim.metric}",
@@ -149,17 +166,19 @@ def _slices(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim) 
     for axes in every.ravel()[len(spec.search_space) :]:
         axes.remove()
     for axes, (name, dimension) in zip(every.ravel(), spec.search_space.items(), strict=False):
-        there = [trial for trial in complete if name in trial.params]
+        kept, broken = by_constraints([trial for trial in complete if name in trial.params])
         place, ticks = _axis(dimension)
-        later = [0.35 + 0.65 * (number + 1) / len(there) for number in range(len(there))]
-        places = [place(trial.params[name]) for trial in there]
-        axes.scatter(places, [aim.of(trial) for trial in there], c=later, cmap="Blues", vmin=0, vmax=1)
-        _ticks(axes, ticks, _limits(ticks, places), _LETTERS // columns)
+        later = [0.35 + 0.65 * (number + 1) / len(kept) for number in range(len(kept))]
+        places, others = ([place(trial.params[name]) for trial in some] for some in (kept, broken))
+        axes.scatter(places, [aim.of(trial) for trial in kept], c=later, cmap="Blues", vmin=0, vmax=1)
+        _scatter_broken(axes, others, [aim.of(trial) for trial in broken])
+        _ticks(axes, ticks, _limits(ticks, [*places, *others]), _LETTERS // columns)
         axes.set_xlabel(name)
         _dress(axes)
     for row in every:
         row[0].set_ylabel(aim.label if rows == 1 else aim.label.replace(" (", "\n("))
-    figure.suptitle("Each setting by itself; darker points are later trials")
+    grey = f"; x {BREAKS}" if by_constraints(complete)[1] else ""
+    figure.suptitle(f"Each setting by itself; darker points are later trials{grey}")
 
 
 def grid_of(settings: int) -> tuple[int, int]:
@@ -197,30 +216,41 @@ def columns_of(spec: SweepSpec, trials: Sequence[Any], aim: Aim) -> list[Column]
 def shades(values: Sequence[float], aim: Aim) -> tuple[float, float]:
     """The values of the ends of a colour map, of which the palest is still seen."""
     low, high = min(values), max(values)
-    margin = 0.25 * (high - low)
+    margin = 0.25 * (high - low) or 1.0
     return (low, high + margin) if aim.lower else (low - margin, high)
 
 
+def title_of_lines(kept: Sequence[Any]) -> str:
+    """What the lines of parallel coordinates are, where so many trials keep the constraints."""
+    return f"Every trial; {'the darkest line is the best' if kept else 'each breaks a constraint'}"
+
+
 def _parallel(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> None:
-    """A line for each trial through its value and its settings; the better, the darker and the later drawn."""
+    """A line for each trial through its value and its settings; the better, the darker and the later; grey where it breaks a constraint."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    trials = aim.worst_first(complete)
+    trials, (kept, broken) = aim.worst_first(complete), by_constraints(complete)
     columns, values = columns_of(spec, trials, aim), [aim.of(trial) for trial in trials]
-    shade = ScalarMappable(Normalize(*shades(values, aim)), "Blues_r" if aim.lower else "Blues")
+    shade = ScalarMappable(
+        Normalize(*shades([aim.of(trial) for trial in kept or trials], aim)), "Blues_r" if aim.lower else "Blues"
+    )
     axes = figure.add_subplot()
     for row, value in enumerate(values):
+        colour = BROKEN if row < len(broken) else shade.to_rgba(np.array([value]))[0]
+        best = bool(kept) and row == len(values) - 1
         line = [column.places[row] for column in columns]
         axes.plot(
-            range(len(columns)), line, color=shade.to_rgba(np.array([value]))[0], linewidth=3 if row == len(values) - 1 else 1.6
+            range(len(columns)), line, color=colour, linewidth=3 if best else 1.6, label=BREAKS if row == 0 and broken else None
         )
+    if broken:
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.06))
     for number, column in enumerate(columns):
         axes.axvline(number, color="0.35", linewidth=0.8, zorder=0)
         for place, text in column.ticks:
             axes.annotate(text, (number, place), (5, 0), textcoords="offset points", va="center", fontsize=8, color="0.2",
                           bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}, zorder=5)  # fmt: skip
-    axes.set(title="Every trial; the darkest line is the best", xlim=(-0.1, len(columns) - 0.6), ylim=(-0.05, 1.05), yticks=[])
+    axes.set(title=title_of_lines(kept), xlim=(-0.1, len(columns) - 0.6), ylim=(-0.05, 1.05), yticks=[])
     axes.set_xticks(range(len(columns)), [column.name for column in columns])
     if sum(len(column.name) for column in columns) > _LETTERS:
         axes.tick_params(axis="x", labelrotation=15)
@@ -231,11 +261,12 @@ def _parallel(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim
 def _front(figure: Figure, study: optuna.Study, complete: Sequence[Any], aims: Sequence[Aim]) -> None:
     """Every two objectives against each other; the trials that none beats in all."""
     pairs = list(itertools.combinations(aims, 2))
-    best = {trial.number for trial in study.best_trials}
+    best, (kept, broken) = {trial.number for trial in best_trials(study)}, by_constraints(complete)
     for axes, (first, second) in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
-        for front, colour, label in ((False, _POINT, "trial"), (True, _BEST, "beaten by none in all")):
-            some = [trial for trial in complete if (trial.number in best) == front]
+        for front, colour, label in ((False, POINT, "trial"), (True, BEST, "beaten by none in all")):
+            some = [trial for trial in kept if (trial.number in best) == front]
             axes.scatter([first.of(trial) for trial in some], [second.of(trial) for trial in some], color=colour, label=label)
+        _scatter_broken(axes, [first.of(trial) for trial in broken], [second.of(trial) for trial in broken])
         axes.set(xlabel=first.label, ylabel=second.label)
         _dress(axes)
         axes.legend(frameon=False)

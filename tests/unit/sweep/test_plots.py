@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -13,8 +14,22 @@ from matplotlib.figure import Figure
 
 from fashion_ml.config import Dimension, load_sweep
 from fashion_ml.sweep.plot_pages import SCRIPT, write_pages
+from fashion_ml.sweep.plot_pages import _history as _pages_history
+from fashion_ml.sweep.plot_pages import _parallel as _pages_parallel
+from fashion_ml.sweep.plot_pages import _slices as _pages_slices
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
-from fashion_ml.sweep.plots import _history, _parallel, _slices, aims_of, columns_of, draw_pictures, grid_of, importances
+from fashion_ml.sweep.plots import (
+    BROKEN,
+    _history,
+    _parallel,
+    _slices,
+    aims_of,
+    columns_of,
+    draw_pictures,
+    grid_of,
+    importances,
+)
+from fashion_ml.sweep.ranked import is_feasible
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import SLOT, directions_of
 from tests.unit.sweep.test_study import written
@@ -86,6 +101,54 @@ def test_the_best_trial_is_the_darkest_and_drawn_last_whichever_way_is_better(tm
     assert heights[-1] == (min if aim.lower else max)(heights)
     way = "lower" if metric == "weighted_total_loss" else "higher"
     assert figure.axes[1].get_ylabel() == f"{metric} ({way} is better)"
+
+
+def breaking(study: optuna.Study, aim: Any, *, every: bool = False) -> list[Any]:
+    """The trials, of which the best two, or all, break a constraint."""
+    ranked = sorted(study.trials, key=aim.of, reverse=not aim.lower)
+    broken = {trial.number for trial in (ranked if every else ranked[:2])}
+    return [SimpleNamespace(**{name: getattr(trial, name) for name in ("number", "values", "params", "user_attrs")},
+                            constraints={"c": 1.0 if trial.number in broken else -1.0}) for trial in study.trials]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["weighted_total_loss", "fashion_similarity"])
+def test_trials_that_break_a_constraint_are_grey_and_never_the_best(tmp_path: Path, metric: str):
+    spec, study = searched(tmp_path, metric)
+    (aim,) = aims_of(spec)
+    trials = breaking(study, aim)
+    best = (min if aim.lower else max)(aim.of(trial) for trial in trials if is_feasible(trial))
+    history, parallel, slices = Figure(), Figure(), Figure()
+    _history(history, trials, aim)
+    assert history.axes[0].lines[0].get_ydata()[-1] == best  # type: ignore[index]
+    assert [text.get_text() for text in history.axes[0].get_legend().texts] == ["best so far", "trial", "breaks a constraint"]  # type: ignore[union-attr]
+    _parallel(parallel, spec, trials, aim)
+    lines = [line for line in parallel.axes[0].lines if len(line.get_xdata()) == 4]  # type: ignore[arg-type]
+    assert [to_rgb(line.get_color()) == to_rgb(BROKEN) for line in lines] == [True] * 2 + [False] * 10
+    assert [line.get_linewidth() > 2 for line in lines] == [False] * 11 + [True]
+    values = [aim.of(trial) for trial in trials]
+    assert lines[-1].get_ydata()[0] == pytest.approx((best - min(values)) / (max(values) - min(values)))  # type: ignore[index]
+    assert [text.get_text() for text in parallel.axes[0].get_legend().texts] == ["breaks a constraint"]  # type: ignore[union-attr]
+    _slices(slices, spec, trials, aim)
+    assert slices.get_suptitle().endswith("x breaks a constraint")
+    pages = [_pages_history(trials, aim), _pages_parallel(spec, trials, aim), _pages_slices(spec, trials, aim)]
+    assert pages[0].data[0].y[-1] == best
+    assert [trace.line.width for trace in pages[1].data[:12]] == [2] * 11 + [4]
+    assert [trace.line.color == BROKEN for trace in pages[1].data[:12]] == [True] * 2 + [False] * 10
+    assert "breaks a constraint" in pages[1].data[0].text
+    assert pages[2].layout.title.text.endswith("x breaks a constraint")
+
+
+def test_where_every_trial_breaks_a_constraint_none_is_drawn_as_the_best(tmp_path: Path):
+    spec, study = searched(tmp_path, "weighted_total_loss")
+    (aim,) = aims_of(spec)
+    trials = breaking(study, aim, every=True)
+    history, parallel = Figure(), Figure()
+    _history(history, trials, aim)
+    _parallel(parallel, spec, trials, aim)
+    assert parallel.axes[0].get_title() == "Every trial; each breaks a constraint"
+    assert all(line.get_linewidth() < 2 for line in parallel.axes[0].lines)
+    assert _pages_history(trials, aim).data[0].y == ()
+    assert all(trace.line.width == 2 for trace in _pages_parallel(spec, trials, aim).data[:12])
 
 
 def test_the_metrics_name_is_on_every_axis_and_rates_are_short(tmp_path: Path):
