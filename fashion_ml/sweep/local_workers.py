@@ -13,6 +13,8 @@ from fashion_ml.runs.check_inputs import CHECKED
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.sweep.plan import STORAGE
 
+_THREADS = "OMP_NUM_THREADS"
+
 
 class Workers(Protocol):
     """Workers by number, wherever they run."""
@@ -47,8 +49,8 @@ class LocalWorkers:
         own = {PARENT: str(os.getpid()), STORAGE: self._url, CHECKED: "1"}
         if self._gpus:
             own["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
-        else:
-            own["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // self.size, 1))
+        if not os.environ.get(_THREADS):  # else each takes all cores, and threads that wait for each other spin
+            own[_THREADS] = str(max(_cores() // self.size, 1))
         with self._log(number).open("ab") as log:
             self._logged[number] = log.tell()  # what is before it was said by an earlier one
             self._processes[number] = subprocess.Popen(
@@ -81,6 +83,11 @@ class LocalWorkers:
 
     def _log(self, number: int) -> Path:
         return self._folder / f"worker_{number}.log"
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_command(kind: str, spec_path: Path, number: int, deadline: float | None) -> list[str]:

@@ -38,6 +38,11 @@ def difference(plan: Plan, before: str) -> str:
     return ""
 
 
+def kind_of(before: str) -> str:
+    """`sweep` or `suite`, of what was noted of a study."""
+    return "sweep" if "search_space" in json.loads(before)["parts"] else "suite"
+
+
 def _shown(part: Any) -> str:
     text = json.dumps(part, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -20,7 +20,7 @@ from fashion_ml.metrics.registry import METRICS, metric_of
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.optuna_private import has_heartbeat, made_again, take_one_by_one, withdraw
 from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
-from fashion_ml.sweep.same_study import difference, noted
+from fashion_ml.sweep.same_study import difference, kind_of, noted
 from fashion_ml.sweep.space import grid
 
 if TYPE_CHECKING:
@@ -179,6 +179,10 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     before = study.user_attrs.get(_SHARED)
     if before is None:
         study.set_user_attr(_SHARED, noted(plan))
+    elif kind_of(before) != spec.kind:
+        raise InputError(
+            f"name: {spec.name!r} is a {kind_of(before)} in {hidden(url)!r}, where a name is one study; give this {spec.kind} another name"
+        )
     elif what := difference(plan, before):
         raise InputError(
             f"name: the study {spec.name!r} was begun with another {plan.shared} ({what}); set it back, or give this {spec.kind} another name"

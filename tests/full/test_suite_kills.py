@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from tests.full.test_sweep_kills import victims
+from tests.full.victims import victims
 from tests.runs.command import fashion_ml
+from tests.runs.small_studies import children
 from tests.runs.test_suite import SPEC, trials, written
-from tests.runs.test_sweep import children
 
 RECIPES = {f"rank {rank}": {"settings": {"rank": rank}} for rank in (2, 4, 8)}
 SEEDS = ("0", "1", "2")

@@ -15,8 +15,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tests.runs.command import fashion_ml, once
+from tests.runs.small_studies import children
 from tests.runs.test_suite import SPEC, trials, written
-from tests.runs.test_sweep import children
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.runs.command import fashion_ml
-from tests.runs.test_sweep import PROJECT, SPEC, children, sweep_in, written
+from tests.runs.small_studies import PROJECT, children
+from tests.runs.test_sweep import SPEC, sweep_in, written
 
 
 def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_references(workdir: Path, collection: Path):

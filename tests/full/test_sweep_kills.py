@@ -13,35 +13,17 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
-import psutil
 from mlflow import MlflowClient
 
+from tests.full.victims import victims
 from tests.runs.command import fashion_ml
 from tests.runs.postgres import Postgres
-from tests.runs.test_sweep import children, written
+from tests.runs.small_studies import children
+from tests.runs.test_sweep import written
 
 TRIALS = 6
 RATES = {"optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
 SETTINGS = {"training.max_train_steps": 12, "training.save_state_minutes": 0.01, "evaluation.max_references": 4}
-
-
-def role(process: psutil.Process) -> str:
-    """`parent`, `worker` or `training` of a sweep or suite, or nothing."""
-    words = process.cmdline()
-    kinds = {"sweep": "parent", "sweep-worker": "worker", "suite": "parent", "suite-worker": "worker", "train": "training"}
-    return kinds.get(words[3], "") if words[1:3] == ["-m", "fashion_ml"] and len(words) > 3 else ""
-
-
-def victims(folder: Path) -> dict[str, list[psutil.Process]]:
-    """The running processes of the sweep or suite in a folder."""
-    found: dict[str, list[psutil.Process]] = {"parent": [], "worker": [], "training": []}
-    for process in psutil.process_iter():
-        try:
-            if (kind := role(process)) and process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found[kind].append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_ten_kills_lose_no_trial_and_count_none_twice(workdir: Path):

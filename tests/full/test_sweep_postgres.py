@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 
 from tests.runs.command import fashion_ml
 from tests.runs.postgres import Postgres
-from tests.runs.test_sweep import children, written
+from tests.runs.small_studies import children
+from tests.runs.test_sweep import written
 
 RATES = {"optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
 

@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.full.test_sweep_postgres import RATES
-from tests.runs.test_sweep import children, written
+from tests.runs.small_studies import children
+from tests.runs.test_sweep import written
 
 
 def test_each_trial_sees_one_device_and_a_lost_node_loses_no_trial(workdir: Path, monkeypatch: pytest.MonkeyPatch):

@@ -23,21 +23,15 @@ from fashion_ml.sweep.study import open_planned, queue
 from fashion_ml.sweep.suite_study import plan_of_suite
 from fashion_ml.sweep.trial import TrialError, own_slot
 from tests.runs.command import Command, Finished, fashion_ml
-from tests.runs.test_sweep import children
+from tests.runs.small_studies import EMBEDDED, SMALL, children
 
-PROJECT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
     "name": "small",
     "trainer": "lora",
-    "experiment": str(PROJECT / "experiments" / "lora" / "embedded.yaml"),
+    "experiment": EMBEDDED,
     "settings": {
-        "training.max_train_steps": 3,
-        "training.save_state_minutes": 0.001,
+        **SMALL,
         "evaluation.max_references": 6,
-        "evaluation.images_per_reference": 1,
-        "evaluation.num_inference_steps": 1,
-        "evaluation.prompts": "none",
-        "evaluation.extra_metrics": [],
         "evaluation.rotations": 0,
         "evaluation.without": ["fashion_clip"],
     },

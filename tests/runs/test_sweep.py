@@ -13,21 +13,13 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.runs.command import Command, Finished, fashion_ml
+from tests.runs.small_studies import EMBEDDED, SMALL, children
 
-PROJECT = Path(__file__).parents[2]
 SPEC: dict[str, Any] = {
     "name": "small",
     "trainer": "lora",
-    "experiment": str(PROJECT / "experiments" / "lora" / "embedded.yaml"),
-    "settings": {
-        "training.max_train_steps": 3,
-        "training.save_state_minutes": 0.001,
-        "evaluation.max_references": 2,
-        "evaluation.images_per_reference": 1,
-        "evaluation.num_inference_steps": 1,
-        "evaluation.prompts": "none",
-        "evaluation.extra_metrics": [],
-    },
+    "experiment": EMBEDDED,
+    "settings": {**SMALL, "evaluation.max_references": 2},
     "search_space": {"optimizer.learning_rate": {"type": "categorical", "choices": [1e-4, 1e-2, 1e30]}},
     "sampler": {"name": "grid"},
     "objectives": [{"metric": "weighted_total_loss"}],
@@ -58,11 +50,6 @@ def sweep_in(folder: Path, uri: str) -> Finished:
     assert result.returncode == 0, result.stderr + result.stdout
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return Finished(folder, facts, result.stdout, result.stderr, uri)
-
-
-def children(client: MlflowClient, run: Any) -> list[Any]:
-    query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
-    return list(client.search_runs([run.info.experiment_id], query))
 
 
 def test_the_tree_is_study_trial_evaluation_and_nothing_is_left_running(swept: Finished):

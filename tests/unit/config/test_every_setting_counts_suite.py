@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from fashion_ml.config import SuiteSpec, load_suite
-from fashion_ml.errors import InputError
-from fashion_ml.sweep import launch, local_workers, suite
+from fashion_ml.sweep import suite
 from fashion_ml.sweep.plan import storage_url, study_folder
 from fashion_ml.sweep.study import open_planned
 from fashion_ml.sweep.suite_study import plan_of_suite, slots_of, wrong_metrics
 from tests.unit.config.leaves import leaves, repeated
+from tests.unit.config.studies import heartbeat_of, seconds_given
 
 PROJECT = Path(__file__).parents[3]
 CHANGES_NOTHING: dict[str, str] = {}
@@ -79,27 +79,14 @@ def of_one_recipe(suites: Suites) -> bool:
 
 def deadline(suites: Suites, minutes: float) -> float:
     """How many seconds the workers of a suite are given."""
-    given: list[Any] = []
-
-    class Workers(local_workers.LocalWorkers):
-        def __init__(self, *place: Any):
-            given.append(place[-1])
-            raise InputError("enough is known")
-
     made = suites(timeout_minutes=minutes)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "LocalWorkers", Workers)
-        patch.setattr(launch.time, "monotonic", lambda: 1000.0)
-        with pytest.raises(InputError, match="enough"):
-            suite.run_suite(made.spec, made.experiments, made.path, storage_url(made.spec, ""), workers=1)
-    return float(given[0] - 1000.0)
+    url = storage_url(made.spec, "")
+    return seconds_given(lambda: suite.run_suite(made.spec, made.experiments, made.path, url, workers=1))
 
 
 def heartbeat(suites: Suites) -> bool:
     made = suites(heartbeat_seconds=19)
-    storage: Any = open_planned(made.plan, f"sqlite:///{suites.folder / 'study.db'}", create=True)._storage
-    backend = getattr(storage, "_backend", storage)
-    return (backend.heartbeat_interval, backend.grace_period) == (19, 76)
+    return heartbeat_of(open_planned(made.plan, f"sqlite:///{suites.folder / 'study.db'}", create=True)) == (19, 76)
 
 
 def added(suites: Suites) -> bool:

@@ -16,12 +16,13 @@ from fashion_ml.config import SweepSpec, load_sweep, to_yaml
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.sweep import confirm as confirm_module
-from fashion_ml.sweep import launch, local_workers
+from fashion_ml.sweep import launch
 from fashion_ml.sweep.plan import storage_url, study_folder
 from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, directions_of, open_study, planned, sampler_of, set_run
 from fashion_ml.sweep.trial import TrialRunner, references_of_search
 from tests.unit.config.leaves import leaves, repeated
+from tests.unit.config.studies import heartbeat_of, seconds_given
 
 PROJECT = Path(__file__).parents[3]
 RATE, RANK = "optimizer.learning_rate", "network.rank"
@@ -187,20 +188,9 @@ def how_sure(sweeps: Sweeps) -> bool:
 
 def deadline(sweeps: Sweeps, minutes: float) -> float:
     """How many seconds the workers of a sweep are given."""
-    given: list[Any] = []
-
-    class Workers(local_workers.LocalWorkers):
-        def __init__(self, *place: Any):
-            given.append(place[-1])
-            raise InputError("enough is known")
-
     sweep = sweeps(timeout_minutes=minutes)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "LocalWorkers", Workers)
-        patch.setattr(launch.time, "monotonic", lambda: 1000.0)
-        with pytest.raises(InputError, match="enough"):
-            launch.run_sweep(sweep.spec, sweep.base, sweep.path, storage_url(sweep.spec, ""), workers=1)
-    return float(given[0] - 1000.0)
+    url = storage_url(sweep.spec, "")
+    return seconds_given(lambda: launch.run_sweep(sweep.spec, sweep.base, sweep.path, url, workers=1))
 
 
 def confirmed(sweeps: Sweeps, **settings: Any) -> list[tuple[str, str]]:
@@ -264,9 +254,7 @@ def references_of_ones_own(sweeps: Sweeps) -> bool:
 
 
 def heartbeat(sweeps: Sweeps) -> bool:
-    storage: Any = sweeps(heartbeat_seconds=19).study._storage
-    backend = getattr(storage, "_backend", storage)
-    return (backend.heartbeat_interval, backend.grace_period) == (19, 76)
+    return heartbeat_of(sweeps(heartbeat_seconds=19).study) == (19, 76)
 
 
 def other_trainer(sweeps: Sweeps) -> bool:

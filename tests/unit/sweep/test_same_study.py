@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from fashion_ml.config import load_experiment
+from fashion_ml.config import load_experiment, load_suite
 from fashion_ml.config.lora import LoraExperiment
+from fashion_ml.errors import InputError
 from fashion_ml.sweep.plan import Plan
 from fashion_ml.sweep.same_study import difference, noted
+from fashion_ml.sweep.study import open_planned
+from fashion_ml.sweep.suite_study import plan_of_suite
+from tests.unit.sweep.test_study import a_study
 
 EMBEDDED = Path(__file__).parents[3] / "experiments/lora/embedded.yaml"
 
@@ -61,3 +66,19 @@ def test_parts_and_recipes_are_compared_too():
     assert difference(other, noted(one)) == 'metric was "weighted_total_loss" and is "visual_loss"'
     more = Plan(one.spec, one.directions, {}, one.parts, {**one.experiments, "more": one.experiments["plain"]}, one.shared)
     assert difference(more, noted(one)) == "recipes were plain and are plain, more"
+
+
+def test_a_suite_of_a_sweeps_name_in_one_storage_is_told_what_is_there(tmp_path: Path):
+    spec, _ = a_study(tmp_path, trials=1)
+    tree = {
+        "name": spec.name,
+        "trainer": "lora",
+        "experiment": str(EMBEDDED),
+        "grid": {"network.rank": [2, 4]},
+    }
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    suite, experiments = load_suite(tmp_path / "suite.yaml", {})
+    with pytest.raises(
+        InputError, match=r"name: 'test' is a sweep in '.*', where a name is one study; give this suite another"
+    ):
+        open_planned(plan_of_suite(suite, experiments), f"sqlite:///{tmp_path / 'study.db'}", create=True)
