@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.runs.command import fashion_ml
+from tests.runs.command import Finished, fashion_ml
 from tests.runs.small_studies import PROJECT, children
 from tests.runs.test_sweep import SPEC, sweep_in, written
 
@@ -44,6 +45,7 @@ def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_referenc
     assert head[1] == "# Confirmed with training seeds 7, 8, 9, image seed 1001 and references held back from the search:"
     assert "in the search" in head[2]
     assert "gain of this recipe" in head[2]
+    _report_elsewhere(workdir, swept, client, study)
     half = ("--set", "evaluation.references_part=search")  # what the trial was measured by
     command = ("train", "lora", "--config", str(folder / "report" / "best.yaml"), *half, "--json", "again.json")
     assert fashion_ml(*command, cwd=workdir, uri=swept.uri).returncode == 0
@@ -52,6 +54,21 @@ def test_the_best_settings_are_confirmed_with_fresh_seeds_and_held_back_referenc
     assert value == pytest.approx(swept.facts["best"][0]["values"][0], abs=1e-6)
     shared = [path for path in (folder / "cache").glob("base_*") if path.is_dir()]
     assert len(shared) == 2  # of the search, and of what confirms it
+
+
+def _report_elsewhere(workdir: Path, swept: Finished, client: MlflowClient, study: Any) -> None:
+    """A report in a folder that has none of the files tells what was confirmed, and trains nothing; of other seeds it says what is left."""
+    other = workdir / "other"
+    other.mkdir()
+    storage = ("--storage", f"sqlite:///{workdir / 'outputs' / 'sweeps' / 'small' / 'study.db'}")
+    for seeds, confirmed, left in (([7, 8, 9], 1, 0), ([17, 18, 19], 0, 6)):
+        written(other, confirm={"best": 1, "seeds": seeds})
+        told = fashion_ml("sweep-report", "sweep.yaml", *storage, "--json", "told.json", cwd=other, uri=swept.uri)
+        assert told.returncode == 0, told.stderr
+        facts = json.loads((other / "told.json").read_text(encoding="utf-8"))
+        assert (len(facts["confirmed"]), len(facts["to_confirm"])) == (confirmed, left)
+    assert "confirmation number 2 of this sweep (p times 3); before it seeds 7, 8, 9" in told.stderr
+    assert len([run for run in children(client, study) if "confirms" in run.data.tags]) == 6
 
 
 @pytest.mark.timeout(1800)
