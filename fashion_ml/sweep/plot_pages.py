@@ -167,8 +167,8 @@ def _parallel(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     figure.add_trace(Scatter(x=[0, 0], y=[0, 0], mode="markers", marker=bar, hoverinfo="skip"))
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=[column.name for column in columns], showgrid=False)
     figure.update_yaxes(visible=False)
-    grey = f"; grey {BREAKS}" if kept and broken else ""
-    return figure.update_layout(title=f"{title_of_lines(kept)}{grey}", showlegend=False, height=520)
+    others = f"; grey {BREAKS}" if kept and broken else ""
+    return figure.update_layout(title=f"{title_of_lines(kept)}{others}", showlegend=False, height=520)
 
 
 def _front(study: optuna.Study, complete: Sequence[Any], aims: Sequence[Aim]) -> Any:
