@@ -79,7 +79,7 @@ def test_a_stargan_is_dry_run_too(tmp_path: Path):
         (["--train-data-dir", "none"], "data.train_data_dir: 'none' does not exist"),
         (["--pretrained-model-name-or-path", "a/b.safetensors"], "model.base: 'a/b.safetensors' is not there"),
         (["--resolution", "72"], "data.resolution: 72 is not divisible by 32"),
-        (["--optimizer-type", "prodigy"], "optimizer.optimizer_type: prodigy needs prodigyopt, which is not installed"),
+        (["--optimizer-type", "nowhere.Adam"], "optimizer.optimizer_type: nowhere.Adam needs nowhere, which is not installed"),
     ],
 )
 def test_what_a_training_refuses_a_dry_run_refuses(arguments: list[str], says: str, tmp_path: Path, collection: Path):

@@ -55,7 +55,7 @@ def kohya_folder(folder: Path) -> Path:
         ),
         (["--json", "none/x.json"], "--json: 'none/x.json' cannot be written"),
         (["--network_weights", "none.safetensors"], "network.network_weights: 'none.safetensors' is not there"),
-        (["--optimizer_type", "prodigy"], "optimizer.optimizer_type: prodigy needs prodigyopt, which is not installed"),
+        (["--optimizer_type", "nowhere.Adam"], "optimizer.optimizer_type: nowhere.Adam needs nowhere, which is not installed"),
         (
             ["--base", "embedded", "--train_data_dir", "x" * 300],
             "cannot be read (File name too long); give the path of a folder",
