@@ -3,7 +3,8 @@
 Each runs in a process of its own. In the table at the top of RESULTS.md the rows of the benchmarks that ran are replaced; what is written
 below it stays. `--diffusers` is a checkout of diffusers, `--kohya` one of sd-scripts; without them ours is measured alone.
 
-`python -m benchmarks gpu …` is a benchmark of its own, which writes a JSON: `python -m benchmarks gpu --help`.
+`python -m benchmarks gpu …` is a benchmark of its own, which writes a JSON: `python -m benchmarks gpu --help`. `python -m benchmarks
+gpu_memory` counts memory without a GPU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 COMMANDS: dict[str, list[str]] = {
     "startup": ["startup"],
     "lora_step": ["lora_step"],
+    "loop_overhead": ["loop_overhead"],
     "lora_step_sd15": ["lora_step", "--size", "sd15"],
     "lora_step_sd15_kohya": ["lora_step", "--size", "sd15", "--targets", "kohya"],
     "lora_peers": ["lora_peers"],
@@ -54,6 +56,11 @@ def main() -> None:
         from benchmarks.gpu import main as measure_gpu
 
         measure_gpu(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["gpu_memory"]:
+        from benchmarks.gpu_memory import main as count_memory
+
+        count_memory(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(COMMANDS))

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_evaluation import EVALUATION
+from benchmarks.gpu_float32 import FLOAT32
 from benchmarks.gpu_parts import Bench, Section
 from benchmarks.gpu_training import COMPILED, GRAPHS, LORA, MORE
 from fashion_ml.runtime.atomic_files import write_text
@@ -46,7 +47,7 @@ def environment(bench: Bench) -> dict[str, Any]:
 
 def sections(*, cuda: bool, tiny: bool, only: Collection[str]) -> dict[str, tuple[float, Section]]:
     """Those that are to run, in their order: all that this machine can do, or those whose names begin with one of `only`."""
-    every = {"environment": (5.0, environment), **LORA, **(GRAPHS if cuda else {}), **EVALUATION, **MORE, **COMPILED}
+    every = {"environment": (5.0, environment), **LORA, **(GRAPHS if cuda else {}), **EVALUATION, **FLOAT32, **MORE, **COMPILED}
     if only:
         return {name: one for name, one in every.items() if name.startswith(tuple(only))}
     return {name: one for name, one in every.items() if not (tiny and name in COMPILED)}

@@ -1,0 +1,148 @@
+"""What trainings and evaluations need of a GPU's memory, counted without one: `python -m benchmarks gpu_memory [--quick]`.
+
+Each step, image and grid is run on tensors that have a size and no numbers (`training/memory_estimate.py`), at Stable Diffusion 1.5's size with
+rank 16 on attention; StarGAN at its default size. The CUDA context, what the allocator holds back and cuDNN's workspaces come on top. The
+table is Markdown, for docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from fashion_ml.config import StarganExperiment, checked, load_config
+from fashion_ml.data.stargan_batches import GanBatch
+from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.single_file import CONFIGS
+from fashion_ml.models.stable_diffusion import quiet_libraries
+from fashion_ml.runtime.console import say, show_lines
+from fashion_ml.training.lora_memory import lora_memory
+from fashion_ml.training.memory_estimate import GIB, peak_of_steps
+from fashion_ml.training.stargan_loop import stargan_memory
+
+
+def parts() -> SimpleNamespace:
+    """Stable Diffusion 1.5's parts without numbers."""
+    return SimpleNamespace(
+        **{
+            part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")), "base")
+            for part in ("unet", "text_encoder", "vae")
+        }
+    )
+
+
+def lora_step(side: int, batch: int, precision: str, **sections: dict[str, Any]) -> float:
+    """GiB of a LoRA's step at `side` pixels; `sections` are settings beside rank 16 on attention."""
+    training = {"mixed_precision": precision, "train_batch_size": batch, **sections.get("training", {})}
+    network = {"rank": 16, **sections.get("network", {})}
+    config = load_config({"data": {"train_data_dir": "embedded"}, "network": network, "training": training})
+    cells, text = side // 8, (batch, 1, 77) if config.network.train_text_encoder else (batch, 77, 768)
+    needed = ["text_encoder"] if config.network.train_text_encoder else []
+    return lora_memory(config, parts(), (batch, 4, cells, cells), text, needed).peak / GIB
+
+
+def evaluation(side: int, batch: int, dtype: torch.dtype) -> float:
+    """GiB of generating with guidance, and of decoding one by one: UNet, VAE and text encoder are on the GPU together.
+
+    As `models/half_precision.py` has it the text encoder stays float32, and so does a VAE beside float16.
+    """
+    pipe, cells = parts(), side // 8
+    of_vae = torch.float32 if dtype == torch.float16 else dtype
+    with quiet_libraries():
+        models = [pipe.unet.to(dtype), pipe.vae.to(of_vae), pipe.text_encoder.float()]
+
+    def make(_: dict[int, Any]) -> Callable[[], None]:
+        x, t = torch.empty(2 * batch, 4, cells, cells, dtype=dtype), torch.zeros(2 * batch, dtype=torch.long)
+        hidden = torch.empty(2 * batch, 77, 768, dtype=dtype)
+
+        def step() -> None:
+            with torch.no_grad():
+                pipe.unet(x, t, hidden)
+                pipe.vae.decode(x[:1].to(of_vae))
+
+        return step
+
+    return peak_of_steps(_frozen(models), make, autocast=False).peak / GIB
+
+
+def grid(side: int, pictures: int, dtype: torch.dtype) -> float:
+    """GiB of a StarGAN's grid of so many pictures, without its networks: the VAE decodes them one by one."""
+    with quiet_libraries():
+        vae, cells = parts().vae.to(dtype), side // 8
+
+    def make(_: dict[int, Any]) -> Callable[[], None]:
+        x = torch.empty(pictures, 4, cells, cells, dtype=dtype)
+
+        def step() -> None:
+            with torch.no_grad():
+                for one in torch.split(x, 1):
+                    vae.decode(one)
+
+        return step
+
+    return peak_of_steps(_frozen([vae]), make, autocast=False).peak / GIB
+
+
+def _frozen(models: Sequence[Any]) -> list[Any]:
+    return [model.eval().requires_grad_(False) for model in models]
+
+
+def stargan_step(side: int, batch: int, precision: str) -> float:
+    """GiB of a StarGAN's step with the gradient penalty on latents of `side` pixels."""
+    config = checked({"training": {"mixed_precision": precision, "batch_size": batch}}, StarganExperiment)
+    x, y, z = torch.zeros(batch, 4, side // 8, side // 8), torch.zeros(batch), torch.zeros(batch, config.network.latent_dim)
+    sample = GanBatch(x, y.long(), x, y.long(), z, z, z)
+    inputs: Any = SimpleNamespace(batch=lambda step: sample, latents=SimpleNamespace(domains=[0, 1, 2]))
+    return stargan_memory(config, inputs).peak / GIB
+
+
+def tables(*, quick: bool) -> Iterator[str]:
+    """Lines of Markdown, each when it is known; `quick` leaves out all but batch 1 and 512 px."""
+    sides, batches = ((512,), (1,)) if quick else ((512, 768), (1, 4, 8))
+    names = [f"{side} px, batch {batch}" for side in sides for batch in batches]
+    yield f"| LoRA step, GiB | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for precision in ("bf16", "no"):
+        for checkpointing in (False, True):
+            training = {"gradient_checkpointing": checkpointing}
+            found = [lora_step(side, batch, precision, training=training) for side in sides for batch in batches]
+            what = {"bf16": "bf16, fp16", "no": "float32"}[precision] + (", gradient checkpointing" if checkpointing else "")
+            yield f"| {what} | {' | '.join(f'{one:.2f}' for one in found)} |"
+    yield ""
+    yield f"| GiB | {' | '.join(f'{side} px' for side in sides)} |"
+    yield "|---" * (len(sides) + 1) + "|"
+    for what, network in (("with DoRA", {"use_dora": True}), ("with the text encoder", {"train_text_encoder": True})):
+        found = [lora_step(side, 1, "bf16", network=network) for side in sides]
+        yield f"| LoRA step, batch 1, bf16, {what} | {' | '.join(f'{one:.2f}' for one in found)} |"
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("no", torch.float32)):
+        found = [evaluation(side, 4, dtype) for side in sides]
+        yield f"| evaluation, batch 4, precision {precision} | {' | '.join(f'{one:.2f}' for one in found)} |"
+    for precision in ("bf16", "no"):
+        for batch in (4, 16, 64):
+            found = [stargan_step(side, batch, precision) for side in sides]
+            yield f"| StarGAN step, batch {batch}, {precision} | {' | '.join(f'{one:.2f}' for one in found)} |"
+    for name, dtype in (("bf16", torch.bfloat16), ("no", torch.float32)):
+        found = [grid(side, 24, dtype) for side in sides]
+        yield f"| StarGAN's grid, VAE in {name} | {' | '.join(f'{one:.2f}' for one in found)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gpu_memory", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="batch 1 and 512 px alone")
+    quick = parser.parse_args(arguments).quick
+    show_lines()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for line in tables(quick=quick):
+            say(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What fits where, at Stable Diffusion 1.5's size: peaks of steps, of the evaluation after them and of grids, counted without a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu_memory import evaluation, grid, lora_step, stargan_step
+
+
+@pytest.mark.parametrize(
+    ("batch", "precision", "sections", "most"),
+    [
+        (1, "fp16", {}, 2.95),
+        (8, "bf16", {"training": {"gradient_checkpointing": True}}, 3.7),
+        (1, "bf16", {"network": {"use_dora": True}}, 3.3),  # under autocast: its layers are peft's own
+        (1, "bf16", {"network": {"train_text_encoder": True}}, 3.7),
+        (1, "fp16", {"network": {"train_text_encoder": True}, "training": {"gradient_checkpointing": True}}, 2.7),
+    ],
+)
+def test_a_lora_step_fits(batch: int, precision: str, sections: dict[str, Any], most: float):
+    """Other steps are held to what a GPU measured in tests/unit/training/test_memory_estimate.py. The UNet's weights take 1.6 GiB."""
+    assert 1.6 < lora_step(512, batch, precision, **sections) < most
+
+
+def test_the_evaluation_needs_at_most_half_a_gib_more_than_the_training_before_it():
+    """With fp16, on cards that have no bf16, the VAE stays float32 and takes 0.16 GiB of weights and 0.5 GiB of features more."""
+    training = lora_step(512, 1, "bf16")
+    assert evaluation(512, 4, torch.bfloat16) < training + 0.5
+    assert evaluation(512, 4, torch.float16) < training + 0.7
+
+
+def test_a_grid_of_a_stargan_takes_less_than_a_gib_however_many_pictures_it_has():
+    few, many = grid(512, 4, torch.bfloat16), grid(512, 24, torch.bfloat16)
+    assert many < 1
+    assert many == pytest.approx(few, abs=0.01)
+
+
+def test_a_stargan_step_is_counted_within_a_quarter_of_what_a_gpu_measured():
+    """At batch 64 on latents of 512 px, steps with R1 among them, 21.4 GiB in bf16, cuDNN's workspaces included."""
+    assert 0.75 * 21.4 < stargan_step(512, 64, "bf16") < 21.4
