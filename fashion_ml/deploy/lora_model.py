@@ -117,12 +117,13 @@ class LoraModel:
         if self._pipeline is None:
             import torch
 
-            from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
+            from fashion_ml.models.applied_lora import apply_lora
+            from fashion_ml.models.stable_diffusion import load_pipeline
 
             device, schedule = "cuda" if torch.cuda.is_available() else "cpu", self._facts.get("schedule", {})
             pipeline = load_pipeline(self._base, device, **schedule)
-            with quiet_libraries():
-                pipeline.load_lora_weights(str(self._adapter))
+            # as evaluations do: diffusers drops a DoRA's magnitudes and does not read LyCORIS' forms
+            apply_lora(pipeline, next(iter(sorted(self._adapter.glob("*.safetensors"))), self._adapter))
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
         return self._pipeline

@@ -234,7 +234,7 @@ LORA: dict[str, Setting] = {
     "network.conv_alpha": Setting(22.5, weights, {"network.convolutions": True}),
     "network.algo": Setting("loha", shapes),
     "network.init": Setting("pissa", shapes),
-    "network.lokr_factor": Setting(2, shapes, {"network.algo": "lokr"}),
+    "network.lokr_factor": Setting(32, shapes, {"network.algo": "lokr"}),
     "network.time_embeddings": Setting(True, shapes),
     "network.shortcuts": Setting(True, shapes),
     "network.block_ranks": Setting((0, 1, 2, 3, 4, 5, 6, 7, 8), shapes),
