@@ -33,6 +33,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     from fashion_ml.deploy.export_file import convert_lora
     from fashion_ml.models.lora_forms import DORA_READERS
     from fashion_ml.models.text_encoding import TextSettings
+    from fashion_ml.runtime.weight_files import not_there
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import open_tracking
@@ -42,7 +43,12 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise InputError(f"--output: {str(output)!r} exists already; give a new name")
     if Path(run_id).is_file():
+        if average or checkpoint != "last":
+            what = f"--average: {','.join(average)}" if average else f"--checkpoint: {checkpoint}"
+            raise InputError(f"{what} is of a run's kept files, and {run_id!r} is one file; leave it out, or give the run")
         return convert_lora(Path(run_id), form, output, base)
+    if run_id.endswith(".safetensors"):
+        raise not_there(run_id, "file")
     if base:
         raise InputError(f"--base: {base!r} is for a LoRA's file; a run says its own base, leave it out")
     client = open_tracking()

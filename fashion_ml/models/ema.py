@@ -46,12 +46,19 @@ class AveragedTensors:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside the block the weights are the averages; afterwards they are themselves again, bit for bit."""
-        before = [one.detach().clone() for one in self._weights]
-        try:
+        with put_back(self._weights):
             _copy(self._weights, self.tensors)
             yield
-        finally:
-            _copy(self._weights, before)
+
+
+@contextmanager
+def put_back(weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Inside the block the weights may be changed in place; afterwards they are what they were, bit for bit."""
+    before = [one.detach().clone() for one in weights]
+    try:
+        yield
+    finally:
+        _copy(weights, before)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ import torch
 
 from fashion_ml.config import Optimizer
 from fashion_ml.errors import InputError
+from fashion_ml.models.ema import put_back
 from fashion_ml.models.lora import LoraParameters
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
@@ -197,14 +198,11 @@ def averaged(optimizer: Any, parameters: Sequence[torch.nn.Parameter]) -> Iterat
     if not averages:
         yield
         return
-    before = [parameter.detach().clone() for parameter in parameters]
-    raw.eval()
     try:
-        yield
+        with put_back(parameters):
+            raw.eval()
+            yield
     finally:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, before, strict=True):
-                parameter.copy_(value)
         for group in averages:
             group["train_mode"] = True
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from PIL import Image
 
 from tests.runs.command import fashion_ml, free_port
-from tests.runs.test_ui import NAME, PASSWORD, Page, begin
+from tests.runs.test_ui import NAME, PASSWORD, Page, begin, log_training
 from tests.runs.tracking_server import Server
 
 
@@ -27,13 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
     try:
         client = MlflowClient(one.uri)
         experiment = client.create_experiment("dresses")
-        evaluation = client.create_run(experiment, tags={"kind": "evaluation", "eval_fingerprint": "f" * 64}).info.run_id
-        Image.new("RGB", (900, 900), "teal").save(folder / "grid.png")
-        client.log_artifact(evaluation, str(folder / "grid.png"))
-        tags = {"kind": "train_lora", "eval.fingerprint": "f" * 64, "eval.run_id": evaluation, "eval.verdict": "better"}
-        run = client.create_run(experiment, run_name=NAME, tags=tags).info.run_id
-        client.log_metric(run, "eval/gain_weighted_total_loss", 0.05)
-        client.set_terminated(run)
+        log_training(client, experiment, folder)
         yield one
     finally:
         one.kill()

@@ -64,6 +64,12 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     shutil.copy(empty_store, folder / "mlflow.db")
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     experiment = client.create_experiment("dresses", artifact_location=(folder / "artifacts").as_uri())
+    log_training(client, experiment, folder)
+    return folder
+
+
+def log_training(client: MlflowClient, experiment: str, folder: Path) -> None:
+    """A training named NAME that is better than its base, with an evaluation's picture."""
     evaluation = client.create_run(experiment, tags={"kind": "evaluation", "eval_fingerprint": "f" * 64}).info.run_id
     Image.new("RGB", (900, 900), "teal").save(folder / "grid.png")
     client.log_artifact(evaluation, str(folder / "grid.png"))
@@ -71,7 +77,6 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     run = client.create_run(experiment, run_name=NAME, tags=tags).info.run_id
     client.log_metric(run, "eval/gain_weighted_total_loss", 0.05)
     client.set_terminated(run)
-    return folder
 
 
 def begin(store: Path, name: str, uri: str = "", **options: object) -> Page:

@@ -145,7 +145,7 @@ def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) 
             more[name] = value.replace(" ", "")
     own = _OWN.get(kind, {})
     if kind == "prodigy" and defaults and not any(name in args for name in own):
-        more |= {"use_bias_correction": "False", "safeguard_warmup": "False"}
+        more |= assignments_of("optimizer_args", _THEIRS[kind])
     elif defaults and own and not any(name in args for name in own):
         always = " ".join(f"{name}={value.title()}" for name, value in own.items())
         result.note(
