@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.console import bar
 
 _PREPROCESSING = "lanczos, centre crop, 1"
+_KEYS = 1 << 14
+"""Keys that are kept rather than made anew at every step, those used last."""
 
 
 def _kind_of_device(encoder: Any) -> dict[str, str]:
@@ -43,6 +46,7 @@ class EncodedImages:
         self._pipeline, self._cache, self._vae = pipeline, cache, vae_sha256
         self._channels, self._factor = pipeline.vae.config.latent_channels, vae_factor(pipeline)
         self._device = _kind_of_device(pipeline.vae)
+        self._key = lru_cache(_KEYS)(self._key_of)
 
     def latent_shape(self, index: int) -> tuple[int, int, int]:
         """Channels, height and width of an image's latents."""
@@ -72,7 +76,7 @@ class EncodedImages:
                 self.moments(index, side)
                 progress.advance()
 
-    def _key(self, index: int, mirrored: bool) -> str:
+    def _key_of(self, index: int, mirrored: bool) -> str:
         return key_of(
             image=self.items[index].sha256,
             vae=self._vae,
@@ -94,6 +98,7 @@ class EncodedCaptions:
     def __init__(self, pipeline: Any, cache: TensorCache | None, text_encoder_sha256: str, settings: TextSettings = USUAL):
         self._pipeline, self._cache, self._encoder, self._settings = pipeline, cache, text_encoder_sha256, settings
         self._device = _kind_of_device(pipeline.text_encoder)
+        self._key = lru_cache(_KEYS)(self._key_of)
 
     def embeddings(self, captions: Sequence[str]) -> torch.Tensor:
         """(B, L, D), float32, on the CPU; L = 77 and D = 768 for SD 1.5, and L = 152 and 227 for 150 and 225 tokens."""
@@ -119,7 +124,7 @@ class EncodedCaptions:
     def _encode(self, caption: str) -> torch.Tensor:
         return encode_captions(self._pipeline, [caption], self._settings)[0]
 
-    def _key(self, caption: str) -> str:
+    def _key_of(self, caption: str) -> str:
         """Of the usual settings none is in it, so that caches from before there were such settings still serve."""
         sha256 = hashlib.sha256(caption.encode()).hexdigest()
         return key_of(caption=sha256, text_encoder=self._encoder, **self._settings.unusual(), **self._device)

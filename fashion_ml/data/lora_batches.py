@@ -178,11 +178,13 @@ class StepInputs:
         own = list(range(self._process, len(batch), self._processes))
         weight = share if own else 0.0
         own = own or [0]  # a process without an image of its own must still take part in the backward pass
-        moments = [images.moments(batch[row], mirrored[row]) for row in own]
-        mean, std = (torch.stack([entry[name] for entry in moments]) for name in ("mean", "std"))
         rows = slice(None) if len(own) == len(batch) else own  # all of them without a copy
+        latents = drawn[rows]
+        for row, sample in zip(own, latents, strict=True):
+            moments = images.moments(batch[row], mirrored[row])
+            sample.mul_(moments["std"]).add_(moments["mean"]).mul_(self._scaling)
         return Batch(
-            latents=(mean + drawn[rows] * std) * self._scaling,
+            latents=latents,
             noise=noise[rows],
             timesteps=timesteps[rows],
             text=self._text_of([captions[row] for row in own]),

@@ -3,16 +3,19 @@
 A key covers everything that decides the value, so nothing is ever stale: an edited image has another key. A file is written
 under a temporary name and renamed, so that a crash leaves no half one, and two trainings that make the same one at once agree.
 
-In memory an entry is what its file holds, as bytes: tensors kept one by one between the large ones of an encoder cut the heap into pieces,
-which cost 100 kB for each image of 64 pixels instead of 8.
+In memory an entry is what its file holds, as bytes, which tensors are read from without a copy: tensors kept one by one between the large
+ones of an encoder cut the heap into pieces, which cost 100 kB for each image of 64 pixels instead of 8.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
+from math import prod
 from pathlib import Path
 from threading import Lock
 
@@ -37,32 +40,25 @@ class TensorCache:
 
     def __init__(self, folder: Path | None = None, memory_bytes: int | None = None):
         self.folder, self._limit, self._held = folder, memory_bytes, 0
-        self._memory: OrderedDict[str, bytes] = OrderedDict()
+        self._memory: OrderedDict[str, bytearray] = OrderedDict()
         self._changing = Lock()
 
     def get(self, key: str) -> Tensors | None:
-        """The tensors of a key, on the CPU, or None when it was never put or its file is damaged."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        content = self._memory.get(key) or self._read(key)
+        """The tensors of a key, on the CPU; None when it was never put or its file is damaged. They are the cache's own, not to be changed."""
+        content = self._memory.get(key)
+        if content is None:
+            content = self._read(key)
         if content is None:
             return None
-        try:
-            tensors = load(content)
-        except (SafetensorError, ValueError):
-            with suppress(OSError):  # damaged: made again by whoever asked
-                self._path(key).unlink(missing_ok=True)
-            return None
         self._remember(key, content)
-        return tensors
+        return _tensors(content)
 
     def put(self, key: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
         """Keep tensors; returns them as `get` will. InputError when the disk is full."""
         from safetensors.torch import save
 
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(kept)
+        content = bytearray(save(kept))
         if self.folder is not None and not self._path(key).exists():
             with atomic_path(self._path(key), field="data.cache_dir", sync=False) as temporary:
                 temporary.write_bytes(content)
@@ -76,15 +72,24 @@ class TensorCache:
         assert self.folder is not None
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def _read(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> bytearray | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
         if self.folder is None:
             return None
         try:
-            return self._path(key).read_bytes()
+            content = self._path(key).read_bytes()
+            load(content)
+        except (SafetensorError, ValueError):
+            with suppress(OSError):  # damaged: made again by whoever asked
+                self._path(key).unlink(missing_ok=True)
+            return None
         except OSError:
             return None
+        return bytearray(content)
 
-    def _remember(self, key: str, content: bytes) -> None:
+    def _remember(self, key: str, content: bytearray) -> None:
         with self._changing:
             if key not in self._memory:
                 self._held += len(content)
@@ -93,3 +98,30 @@ class TensorCache:
             while self._limit is not None and self._held > self._limit and len(self._memory) > 1:
                 _, dropped = self._memory.popitem(last=False)
                 self._held -= len(dropped)
+
+
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+"""The types by their names in the format."""
+
+
+def _tensors(content: bytearray) -> Tensors:
+    """The tensors of a safetensors file that is known to be whole; those of these types lie in `content` itself."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    layout = _layout(bytes(content[8:start]))
+    if layout is None:
+        from safetensors.torch import load
+
+        return load(bytes(content))
+    return {
+        name: torch.frombuffer(content, dtype=dtype, count=prod(shape), offset=start + offset).view(shape)
+        for name, dtype, shape, offset in layout
+    }
+
+
+@lru_cache(256)  # entries of one size have one header
+def _layout(header: bytes) -> list[tuple[str, torch.dtype, tuple[int, ...], int]] | None:
+    """Name, type, shape and place of each tensor of a file; None where one is empty or of another type."""
+    entries = {name: one for name, one in json.loads(header).items() if name != "__metadata__"}
+    if any(one["dtype"] not in _TYPES or 0 in one["shape"] for one in entries.values()):
+        return None
+    return [(name, _TYPES[one["dtype"]], tuple(one["shape"]), one["data_offsets"][0]) for name, one in entries.items()]

@@ -21,7 +21,7 @@ def add_noise(
 ) -> torch.Tensor:
     """x_t = sqrt(abar) latents + sqrt(1 - abar) noise, all (B, 4, h, w). Ho et al. 2020, arXiv:2006.11239, equation 4."""
     abar = alphas_cumprod.to(timesteps.device)[timesteps].float()[:, None, None, None]
-    return abar.sqrt() * latents + (1 - abar).sqrt() * noise
+    return (abar.sqrt() * latents).add_((1 - abar).sqrt() * noise)
 
 
 def target_of(
@@ -50,7 +50,7 @@ def mask_weights(mask: torch.Tensor, unmasked_weight: float) -> torch.Tensor:
 
 def per_image_mse(prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Mean squared error of each image in float32; (B, C, h, w) twice -> (B,). `weights` (B, 1, h, w) are of mean 1."""
-    return _weighted_mean((prediction.float() - target.float()).square(), weights)
+    return _weighted_mean(torch.nn.functional.mse_loss(prediction.float(), target.float(), reduction="none"), weights)
 
 
 def _weighted_mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:

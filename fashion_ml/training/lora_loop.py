@@ -268,7 +268,8 @@ class _Lora:
         if self._graphs:
             return self._graphs.backward(batch)
         part = self.loss_of(batch)
-        self.accelerator.backward(part * self.accelerator.num_processes)
+        processes = self.accelerator.num_processes
+        self.accelerator.backward(part * processes if processes > 1 else part)
         return part.detach()
 
     def clip_and_step(self) -> torch.Tensor:
