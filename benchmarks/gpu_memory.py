@@ -21,6 +21,7 @@ from fashion_ml.data.stargan_batches import GanBatch
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.single_file import CONFIGS
 from fashion_ml.models.stable_diffusion import quiet_libraries
+from fashion_ml.models.vae import keep_decoder
 from fashion_ml.runtime.console import say, show_lines
 from fashion_ml.training.lora_memory import lora_memory
 from fashion_ml.training.memory_estimate import GIB, peak_of_steps
@@ -50,31 +51,35 @@ def lora_step(side: int, batch: int, precision: str, **sections: dict[str, Any])
 def evaluation(side: int, batch: int, dtype: torch.dtype) -> float:
     """GiB of generating with guidance, and of decoding one by one: UNet, VAE and text encoder are on the GPU together.
 
-    As `models/half_precision.py` has it the text encoder stays float32, and so does a VAE beside float16.
+    As `models/half_precision.py` has it the text encoder stays float32, and so does a VAE beside float16, which decodes while the text
+    encoder is elsewhere.
     """
     pipe, cells = parts(), side // 8
     of_vae = torch.float32 if dtype == torch.float16 else dtype
     with quiet_libraries():
         models = [pipe.unet.to(dtype), pipe.vae.to(of_vae), pipe.text_encoder.float()]
 
-    def make(_: dict[int, Any]) -> Callable[[], None]:
-        x, t = torch.empty(2 * batch, 4, cells, cells, dtype=dtype), torch.zeros(2 * batch, dtype=torch.long)
+    x = (2 * batch, 4, cells, cells)
+
+    def generate(_: dict[int, Any]) -> Callable[[], None]:
+        noisy, t = torch.empty(x, dtype=dtype), torch.zeros(2 * batch, dtype=torch.long)
         hidden = torch.empty(2 * batch, 77, 768, dtype=dtype)
+        return torch.no_grad()(lambda: pipe.unet(noisy, t, hidden))
 
-        def step() -> None:
-            with torch.no_grad():
-                pipe.unet(x, t, hidden)
-                pipe.vae.decode(x[:1].to(of_vae))
+    def decode(_: dict[int, Any]) -> Callable[[], None]:
+        latents = torch.empty(x, dtype=dtype)
+        return torch.no_grad()(lambda: pipe.vae.decode(latents[:1].to(of_vae)))
 
-        return step
-
-    return peak_of_steps(_frozen(models), make, autocast=False).peak / GIB
+    beside = models[:2] if dtype == torch.float16 else models
+    peaks = [peak_of_steps(_frozen(models), generate, autocast=False), peak_of_steps(_frozen(beside), decode, autocast=False)]
+    return max(one.peak for one in peaks) / GIB
 
 
 def grid(side: int, pictures: int, dtype: torch.dtype) -> float:
     """GiB of a StarGAN's grid of so many pictures, without its networks: the VAE decodes them one by one."""
     with quiet_libraries():
         vae, cells = parts().vae.to(dtype), side // 8
+    keep_decoder(vae)
 
     def make(_: dict[int, Any]) -> Callable[[], None]:
         x = torch.empty(pictures, 4, cells, cells, dtype=dtype)

@@ -13,12 +13,14 @@ from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.runtime.console import warn
 
 _LOWERED = "_computes_in_half"
+_ALONE = "_decodes_alone"
 
 
 def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype) -> None:
     """Move a pipeline to the device and let its UNet, with the LoRA on it, and its VAE compute in `dtype`; again after another LoRA.
 
-    float32 moves it and changes nothing else. With float16 the VAE stays float32: Stable Diffusion's overflows in it.
+    float32 moves it and changes nothing else. With float16 the VAE stays float32, for Stable Diffusion's overflows in it; while that decodes
+    the text encoder waits in the host's memory, so that an evaluation takes at most half a GiB more than the training before it.
     """
     with quiet_libraries():
         if dtype != torch.float32:
@@ -30,6 +32,8 @@ def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype
         pipeline.unet.register_forward_pre_hook(_lowered, with_kwargs=True)
         pipeline.unet.register_forward_hook(_raised)
         setattr(pipeline.unet, _LOWERED, True)
+    if dtype == torch.float16:
+        _decode_alone(pipeline)
     lower_vae(pipeline.vae, dtype)
 
 
@@ -48,6 +52,25 @@ def _raised(unet: Any, args: tuple[Any, ...], output: Any) -> Any:
         return (output[0].float(), *output[1:])
     output.sample = output.sample.float()
     return output
+
+
+def _decode_alone(pipeline: Any) -> None:
+    """Let the text encoder leave the GPU while the VAE decodes; once is enough. 0.46 GiB of Stable Diffusion 1.5's, there and back."""
+    vae, plain = pipeline.vae, pipeline.vae.decode
+    if hasattr(vae, _ALONE):
+        return
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        encoder = pipeline.text_encoder
+        place = encoder.device
+        encoder.to("cpu")
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            encoder.to(place)
+
+    vae.decode = decode
+    setattr(vae, _ALONE, True)
 
 
 def lower_vae(vae: Any, dtype: torch.dtype) -> None:

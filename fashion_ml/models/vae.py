@@ -71,6 +71,11 @@ def load_other_vae(name: str, own: Any, device: torch.device | str = "cpu") -> A
     return other
 
 
+def keep_decoder(vae: Any) -> None:
+    """Let go of the half of a VAE that encodes, where nothing is encoded any more: 0.13 GiB of Stable Diffusion's."""
+    vae.encoder, vae.quant_conv = torch.nn.Identity(), None
+
+
 @torch.no_grad()
 def decode_latents(vae: Any, latents: torch.Tensor, batch_size: int = 16) -> list[Image.Image]:
     """RGB pictures of *unscaled* latents (N, C, h, w); on a GPU one after the other, which takes 1 GiB at 512 pixels in float32, and half of

@@ -113,11 +113,13 @@ def with_precision(settings: GanEvaluation, device: Any) -> GanEvaluation:
 
 
 def lower_vaes(config: StarganExperiment, vaes: Collection[Any], device: Any) -> None:
-    """Let the VAEs decode in the experiment's precision from here; their hashes are of before."""
+    """Let the VAEs decode in the experiment's precision from here, and encode no more; their hashes are of before."""
     from fashion_ml.models.half_precision import lower_vae
+    from fashion_ml.models.vae import keep_decoder
     from fashion_ml.training.precision import DTYPES
 
     for vae in vaes:
+        keep_decoder(vae)
         lower_vae(vae, DTYPES[with_precision(config.evaluation, device).precision])
 
 

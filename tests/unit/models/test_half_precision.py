@@ -19,7 +19,7 @@ from fashion_ml.evaluation.generate import Job, generate, generation_key
 from fashion_ml.metrics.ssim import ssim
 from fashion_ml.models.half_precision import lower_pipeline, lower_vae
 from fashion_ml.models.stable_diffusion import load_pipeline
-from fashion_ml.models.vae import decode_latents, load_vae
+from fashion_ml.models.vae import decode_latents, keep_decoder, load_vae
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.training import precision
 from fashion_ml.training.precision import check_precision, settled
@@ -184,3 +184,26 @@ def test_one_image_that_does_not_fit_is_one_line_with_the_settings_that_help():
 def test_precision_may_be_given_to_both_trainers():
     tree = {"data": {"train_data_dir": "x"}, "evaluation": {"precision": "bf16"}}
     assert validate(tree).evaluation.precision == "bf16"
+
+
+def test_beside_fp16_the_text_encoder_is_elsewhere_while_the_vae_decodes_in_float32_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    pipeline, said = load_pipeline("embedded"), list[str]()
+    plain = pipeline.vae.decode
+    monkeypatch.setattr(pipeline.vae, "decode", lambda *args, **kwargs: (said.append("decode"), plain(*args, **kwargs))[1])
+    lower_pipeline(pipeline, "cpu", torch.float16)
+    lower_pipeline(pipeline, "cpu", torch.float16)
+    assert (pipeline.unet.dtype, pipeline.vae.dtype) == (torch.float16, torch.float32)
+    monkeypatch.setattr(type(pipeline.text_encoder), "device", property(lambda _: "where it was"))
+    monkeypatch.setattr(pipeline.text_encoder, "to", lambda place: said.append(str(place)))
+    pipeline.vae.decode(torch.zeros(1, 4, 8, 8))
+    assert said == ["cpu", "decode", "where it was"]
+
+
+def test_a_vae_that_only_decodes_does_so_bit_for_bit_without_the_half_that_encodes():
+    vae, latents = load_vae("embedded"), torch.randn(2, 4, 8, 8)
+    before, size = [one.tobytes() for one in decode_latents(vae, latents)], sum(one.numel() for one in vae.parameters())
+    keep_decoder(vae)
+    assert [one.tobytes() for one in decode_latents(vae, latents)] == before
+    assert sum(one.numel() for one in vae.parameters()) < 0.7 * size
