@@ -2,7 +2,7 @@
 # make docs: docs/settings.md from the fields of the config.
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
-# make test-readers KOHYA=… LYCORIS=…: other programs' own code on our files, from checkouts of kohya-ss/sd-scripts and LyCORIS (docs/readers.md).
+# make test-readers KOHYA=… LYCORIS=… FORGE=…: other programs' own code on our files, from checkouts of sd-scripts, LyCORIS and Forge (docs/readers.md).
 # make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv

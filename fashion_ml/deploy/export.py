@@ -31,7 +31,6 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
 
     from fashion_ml.config import validate
     from fashion_ml.deploy.export_file import convert_lora
-    from fashion_ml.models.lora_forms import DORA_READERS
     from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.runtime.weight_files import not_there
     from fashion_ml.tracking.queries import download
@@ -61,8 +60,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
         lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
         if form == "kohya":
-            if config.network.use_dora:
-                say(DORA_READERS)
+            say_readers(lora)
             with atomic_path(output, field="--output") as target:
                 target.write_bytes(lora.read_bytes())
         else:
@@ -71,6 +69,17 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
             if told:
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
     return output
+
+
+def say_readers(lora: Path) -> None:
+    """Say who reads a LoRA file as it was trained, where that is not every program."""
+    from fashion_ml.models.kohya_format import read_lora, read_metadata
+    from fashion_ml.models.lora_forms import readers_of, recognise
+
+    shapes = {name: tuple(tensor.shape) for name, tensor in read_lora(lora, "file").items()}
+    found = recognise(shapes, read_metadata(lora))
+    for line in readers_of(found.methods if found else ()):
+        say(line)
 
 
 def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, output: Path) -> None:
@@ -102,15 +111,15 @@ def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, out
 def _for_diffusers(fitted: FittedLora) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of diffusers' form, every tensor in the shape that the module's kind has there."""
     from fashion_ml.models.diffusers_folder import diffusers_lora
-    from fashion_ml.models.lora_forms import DORA_READERS
+    from fashion_ml.models.lora_forms import readers_of
 
     other = sorted(set(fitted.methods.values()) - {"LoRA", "DoRA"})
     if other:
         raise InputError(
             f"--format: diffusers reads plain LoRA and DoRA, and this one holds {', '.join(other)}; use kohya, or merged, which is exact"
         )
-    if "DoRA" in fitted.methods.values():
-        say(DORA_READERS)
+    for line in readers_of(fitted.methods.values()):
+        say(line)
     modules, names, scales = {}, {}, {}
     for module, parts in fitted.file.modules.items():
         target, rank = fitted.targets[module], parts["down"].shape[0]

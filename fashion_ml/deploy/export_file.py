@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.console import say
 
 
 def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
@@ -18,7 +19,7 @@ def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
     from fashion_ml.models.applied_lora import fit_lora
     from fashion_ml.models.kohya_format import read_lora, read_metadata, save_lora
     from fashion_ml.models.lora_convert import fit_without_base, kohya_tensors
-    from fashion_ml.models.lora_forms import recognise
+    from fashion_ml.models.lora_forms import readers_of, recognise
     from fashion_ml.models.stable_diffusion import load_pipeline
 
     what = f"file: {str(path)!r}"
@@ -33,6 +34,8 @@ def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
             raise InputError(f"--base: {form} needs the base's own modules; name the base that {str(path)!r} was trained on")
         with_base(path, base, {}, form, output)
         return output
+    for line in readers_of(found.methods):
+        say(line)
     fitted = fit_lora(load_pipeline(base), path) if base else fit_without_base(path, found)
     made = kohya_tensors(fitted)
     kinds = {tensor.dtype for name, tensor in made.items() if not name.endswith(".alpha")}

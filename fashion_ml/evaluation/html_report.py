@@ -18,6 +18,8 @@ from fashion_ml.runtime.language import language
 if TYPE_CHECKING:
     from fashion_ml.evaluation.artifacts import ReportContent
 
+READERS = "readers"
+"""Among what a report says of a file: who reads it as it was measured."""
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 
@@ -32,6 +34,7 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
         verdict=verdict,
         language="zh-Hant-TW" if language() == "zh-TW" else "en",
         about=_about(verdict),
+        readers=verdict.about.get(READERS, ""),
         ruler=_ruler(verdict.report.get("ruler")),
         pictures={heading: base64.b64encode(picture.read_bytes()).decode() for heading, picture in pictures.items()},
         facts={key: _fact(value) for key, value in verdict.facts.items() if key != REFERENCE_FILES},
@@ -44,7 +47,8 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
 def _about(verdict: ReportContent) -> dict[str, str]:
     """When it was written, the run, and what was measured."""
     run = verdict.report.get("run_id")
-    return {"date": f"{datetime.now():%Y-%m-%d %H:%M}", **({"run": str(run)} if run else {}), **verdict.about}
+    told = {name: value for name, value in verdict.about.items() if name != READERS}
+    return {"date": f"{datetime.now():%Y-%m-%d %H:%M}", **({"run": str(run)} if run else {}), **told}
 
 
 def _ruler(ruler: Mapping[str, Any] | None) -> list[tuple[str, list[tuple[str, float]], str]]:

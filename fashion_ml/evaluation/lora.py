@@ -31,6 +31,7 @@ from fashion_ml.evaluation.findings import of_lora
 from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.free_prompts import BASE, MAIN, FreePlan, FreePrompts, embed_batches, measure_free
 from fashion_ml.evaluation.generate import ImageFolder, Job, generate, shared_images
+from fashion_ml.evaluation.html_report import READERS
 from fashion_ml.evaluation.leakage import Leakage
 from fashion_ml.evaluation.lora_plan import Plan
 from fashion_ml.evaluation.measure import Arm, measure_arm
@@ -45,6 +46,7 @@ from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import DIVERSITY_SEEDS, NEAREST, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, better
 from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.models.lora_forms import readers_of
 from fashion_ml.runtime.console import Bar, bar
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.language import language
@@ -256,7 +258,7 @@ def _measured(plan: Plan, arms: _Arms) -> EvaluationResult:
         held_against=held,
         curve=curve,
         figures=figures,
-        about=_about(plan.lora),
+        about=_about(plan),
     )
 
 
@@ -338,8 +340,9 @@ def _made(kept: ImageFolder, job: Job) -> Image.Image:
     return picture
 
 
-def _about(lora: Path) -> dict[str, str]:
-    """What a LoRA file says of its training, by kohya's names."""
-    said = read_metadata(lora) if lora.suffix == ".safetensors" else {}
+def _about(plan: Plan) -> dict[str, str]:
+    """What a LoRA file says of its training, by kohya's names, and who reads it as it was measured, where that is not every program."""
+    said = read_metadata(plan.lora) if plan.lora.suffix == ".safetensors" else {}
     names = {"rank": "ss_network_dim", "rate": "ss_learning_rate", "steps": "ss_steps"}
-    return {name: said[key] for name, key in names.items() if said.get(key, "None") != "None"}
+    readers = {READERS: " ".join(lines)} if (lines := readers_of(plan.applied.methods)) else {}
+    return {name: said[key] for name, key in names.items() if said.get(key, "None") != "None"} | readers

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-DORA_READERS = (
-    "DoRA is read as it was trained by LyCORIS and by this program, whose scores are of that, and its UNet by diffusers (--format diffusers); "
-    "Forge and ComfyUI come near, A1111 scales by inputs and makes other pictures, kohya's scripts drop the magnitudes. For all of them: "
-    "fashion-ml export RUN OUT --format merged, which is exact"
+_MERGED = "For all of them: fashion-ml export RUN OUT --format merged, which is exact"
+_BY_LYCORIS, _OTHERS = (
+    "is read as it was trained by LyCORIS",
+    "kohya's networks.lora makes other pictures and diffusers refuses",
 )
-"""Who makes the pictures that were measured; docs/readers.md has the figures."""
+_READERS = {
+    "DoRA": "DoRA is read as it was trained by LyCORIS and by this program, whose scores are of that, and its UNet by diffusers (--format "
+    "diffusers); Forge and ComfyUI come near, A1111 scales by inputs and makes other pictures, kohya's scripts drop the magnitudes",
+    "LoHa": f"LoHa {_BY_LYCORIS}, A1111, Forge and ComfyUI; {_OTHERS} it",
+    "LoKr": f"LoKr {_BY_LYCORIS}, A1111, Forge and ComfyUI; {_OTHERS} it",
+    "OFT": f"OFT {_BY_LYCORIS} and A1111; Forge leaves it out, {_OTHERS} it",
+    "(IA)^3": f"(IA)^3 is read as it was trained by A1111; Forge leaves it out, {_OTHERS} it, and so does LyCORIS' own loader",
+}
+"""Who makes the pictures that were measured; docs/readers.md has the figures. A method that is not here is read by all."""
+
+
+def readers_of(methods: Iterable[str]) -> list[str]:
+    """A line for each of a file's methods that not every program reads as it was trained."""
+    return [f"{line}. {_MERGED}" for method, line in _READERS.items() if method in set(methods)]
+
 
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"^(unet|text_encoder):\d+:(up|down)$", "cloneofsimo"),

@@ -11,8 +11,10 @@ from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.stargan_batches import GanInputs
-from fashion_ml.models.lora_forms import DORA_READERS
+from fashion_ml.models.lora_forms import readers_of
 
+_METHODS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "oft": "OFT", "ia3": "(IA)^3"}
+"""What the networks are called."""
 _TARGETS = ("feed_forward", "projections", "convolutions", "time_embeddings", "shortcuts", "train_text_encoder")
 
 
@@ -51,7 +53,7 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
         f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}; {data.resolution} px"
         f"{' in buckets' if data.enable_bucket else ''}; {_batch(training.train_batch_size, training.gradient_accumulation_steps, processes)}; "
         f"{_epochs(config, plan)}",
-        *([DORA_READERS] if network.use_dora else []),
+        *readers_of([_METHODS[network.algo], *(["DoRA"] if network.use_dora else [])]),
         *idle_settings(config, plan.steps_per_epoch),
     ]
 
@@ -59,11 +61,11 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
 def _network(network: Network, alpha: float, scale: float) -> str:
     """The kind of network, and how large it is."""
     if network.algo == "ia3":
-        return "(IA)^3"
+        return _METHODS["ia3"]
     if network.algo == "oft":
         return f"OFT in blocks of at most {network.rank} outputs"
     start = {"pissa": ", started as PiSSA", "olora": ", started as OLoRA"}.get(network.init, "")
-    kind = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr"}[network.algo]
+    kind = _METHODS[network.algo]
     if network.block_ranks is not None:
         return f"{kind} ranks {', '.join(map(str, network.block_ranks))} by block"
     return f"{kind} rank {network.rank}, alpha {alpha:g} (scale {scale:g}){start}"

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fashion_ml.deploy.export import say_readers
+from fashion_ml.deploy.export_file import convert_lora
 from fashion_ml.deploy.lora_files import average_of, extract_lora, merge_loras, resize_lora
 from fashion_ml.errors import InputError
 from fashion_ml.models.applied_lora import apply_lora
@@ -107,3 +109,19 @@ def test_nothing_is_written_over(tmp_path: Path):
     with pytest.raises(InputError, match="exists already; give a new name"):
         merge_loras([lora], [1.0], lora)
     assert lora.read_bytes() == before
+
+
+def test_who_reads_a_file_is_said_when_it_is_handed_on_and_when_it_is_converted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    pipeline, spec = load_pipeline("embedded"), LoraSpec(2, 2.0, algo="loha")
+    add_lora(pipeline.unet, pipeline.text_encoder, spec, seed=0)
+    save_lora(tmp_path / "x.safetensors", lora_tensors(pipeline.unet, pipeline.text_encoder, spec), {})
+    with caplog.at_level("INFO", "fashion_ml"):
+        say_readers(tmp_path / "x.safetensors")
+        convert_lora(tmp_path / "x.safetensors", "kohya", tmp_path / "y.safetensors", "embedded")
+        say_readers(write_lora(tmp_path / "plain.safetensors", 0, 2, 2.0))
+    assert [record.message.startswith("LoHa is read as it was trained by LyCORIS, A1111") for record in caplog.records] == [
+        True,
+        True,
+    ]
