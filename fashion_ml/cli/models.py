@@ -12,8 +12,8 @@ from fashion_ml.cli.options import Json, check_json, option, say, write_json
 
 def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Training run, or a LoRA's file.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder for diffusers and merged.")],
-    form: Annotated[str, option("--format", help="kohya, diffusers, or merged (base and LoRA in one).")] = "kohya",
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, or a new folder (diffusers, merged, hub).")],
+    form: Annotated[str, option("--format", help="kohya, diffusers, merged (base and LoRA in one), or hub.")] = "kohya",
     checkpoint: Annotated[str, option("--checkpoint", help="last, best, or the name of a kept file.")] = "last",
     average: Annotated[str, option("--average", help="Instead: kept files whose weights are averaged, A,B,last.")] = "",
     base: Annotated[str, option("--base", help="Of a file: its base, where it does not say or it is merged.")] = "",

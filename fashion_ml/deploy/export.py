@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from fashion_ml.models.applied_lora import FittedLora
 
-FORMATS = ("kohya", "diffusers", "merged")
+FORMATS = ("kohya", "diffusers", "merged", "hub")
 
 
 def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: Sequence[str] = (), base: str = "") -> Path:
     """Write the LoRA of a training run to `output` as `kohya` (a .safetensors file), `diffusers` (a folder for `load_lora_weights`) or
-    `merged` (base and LoRA in one: a pipeline folder, or a single-file checkpoint when `output` ends in .safetensors).
+    `merged` (base and LoRA in one: a pipeline folder, or a single-file checkpoint when `output` ends in .safetensors) or `hub` (a folder with a
+    card, `hub_folder`).
 
     `run_id` may be a LoRA's file instead, of any program, and `base` its base. `checkpoint` is `last`, `best`, or a file's name among the
     run's `lora/` artifacts; `average` names several instead, whose weights are averaged. InputError when something is missing.
@@ -31,6 +32,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
 
     from fashion_ml.config import validate
     from fashion_ml.deploy.export_file import convert_lora
+    from fashion_ml.deploy.hub_folder import write_hub_folder
     from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.runtime.weight_files import not_there
     from fashion_ml.tracking.queries import download
@@ -45,6 +47,10 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         if average or checkpoint != "last":
             what = f"--average: {','.join(average)}" if average else f"--checkpoint: {checkpoint}"
             raise InputError(f"{what} is of a run's kept files, and {run_id!r} is one file; leave it out, or give the run")
+        if form == "hub":
+            raise InputError(
+                f"--format: hub makes its card of a run's evaluation, and {run_id!r} is one file; give the run, or another form"
+            )
         return convert_lora(Path(run_id), form, output, base)
     if run_id.endswith(".safetensors"):
         raise not_there(run_id, "file")
@@ -59,7 +65,9 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         names = [usual.get(name, name.removesuffix(".safetensors")) for name in (average or [checkpoint])]
         files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
         lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
-        if form == "kohya":
+        if form == "hub":
+            write_hub_folder(client, run_id, config, lora, output, averaged=bool(average))
+        elif form == "kohya":
             say_readers(lora)
             with atomic_path(output, field="--output") as target:
                 target.write_bytes(lora.read_bytes())

@@ -105,6 +105,29 @@ def test_every_export_computes_what_was_trained(watched: Finished, output: Any):
     torch.testing.assert_close(output(str(watched.folder / "merged")), expected, atol=1e-5, rtol=0)
 
 
+def test_the_folder_for_a_hub_has_both_files_and_the_figures_of_this_steps_evaluation(watched: Finished, output: Any):
+    result = export(watched, "hub", "hub")
+    assert result.returncode == 0, result.stderr
+    assert "Nothing was uploaded. To do so: hf upload YOUR_NAME/lora hub" in result.stdout
+    assert (watched.folder / "hub" / "lora.safetensors").read_bytes() == Path(watched.facts["lora"]).read_bytes()
+    assert output(
+        change=lambda p: p.load_lora_weights(str(watched.folder / "hub"), weight_name="pytorch_lora_weights.safetensors")
+    )[0].equal(output(change=lambda p: p.load_lora_weights(str(watched.folder / "hub"), weight_name="lora.safetensors"))[0])
+    card = (watched.folder / "hub" / "README.md").read_text(encoding="utf-8")
+    assert str(watched.folder) not in card
+    client = MlflowClient(watched.uri)
+    below = client.search_runs(
+        [client.get_run(watched.facts["run_id"]).info.experiment_id], "tags.kind = 'evaluation' and tags.step = '6'"
+    )
+    if not below:
+        assert "No evaluation of this file is on record" in card
+        return
+    gain = below[0].data.metrics["gain_visual_loss"]
+    (row,) = [line for line in card.splitlines() if line.startswith("| visual_loss |")]
+    assert f"{gain:+.4f}" in row
+    assert (watched.folder / "hub" / "grid.png").is_file()
+
+
 def test_the_best_checkpoint_can_be_exported_and_nothing_is_overwritten(watched: Finished):
     assert export(watched, "kohya", "best.safetensors", "--checkpoint", "best").returncode == 0
     assert load_file(watched.folder / "best.safetensors").keys() == load_file(Path(watched.facts["lora"])).keys()
@@ -113,7 +136,7 @@ def test_the_best_checkpoint_can_be_exported_and_nothing_is_overwritten(watched:
     assert "'best.safetensors' exists already; give a new name" in again.stderr
     unknown = export(watched, "onnx", "x")
     assert unknown.returncode == 2
-    assert "--format: 'onnx' is not known; use kohya, diffusers, merged" in unknown.stderr
+    assert "--format: 'onnx' is not known; use kohya, diffusers, merged, hub" in unknown.stderr
 
 
 def test_inspect_says_what_the_file_holds(watched: Finished):
