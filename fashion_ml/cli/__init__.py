@@ -38,6 +38,7 @@ for command in (
     data.encode,
     data.split,
     data.caption,
+    data.prior,
     models.export,
     models.inspect,
     lora_files.merge,

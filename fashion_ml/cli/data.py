@@ -102,6 +102,46 @@ def split(
         say("Nothing was written (--dry-run)")
 
 
+def prior(
+    prompt: Annotated[str, option("--prompt", help="The class, such as 'a dress'; also the caption of each image.")],
+    count: Annotated[str, option("--count", help="How many; a larger one adds to what is there.")] = "200",
+    base: Annotated[str, option("--base", help="The base that draws them: the one you train on.")] = "embedded",
+    output: Annotated[str, option("--output", help="Folder; prior_<prompt> by default. What is there is gone on with.")] = "",
+    resolution: Annotated[str, option("--resolution", help="Pixels of a side; the base's own by default.")] = "",
+    seed: Annotated[str, option("--seed", help="Image k has a seed of its own, by this and k.")] = "",
+    steps: Annotated[str, option("--steps", help="Steps of the sampler; 25 by default.")] = "",
+    guidance: Annotated[str, option("--guidance-scale", help="7.5 by default; 1 is none.")] = "",
+    sampler: Annotated[str, option("--sampler", help="ddim by default.")] = "",
+    negative_prompt: Annotated[str, option("--negative-prompt", help="What is not to be seen.")] = "",
+    batch_size: Annotated[str, option("--batch-size", help="Images drawn at once; 4 by default.")] = "",
+    precision: Annotated[str, option("--precision", help="auto, no, fp16 or bf16.")] = "",
+    json: Json = "",
+) -> None:
+    """Draw images of the class in general from the base itself, for prior preservation (--reg-data-dir).
+
+    What was cut off goes on where it stopped.
+    """
+    check_json(json)
+    from fashion_ml.errors import InputError
+    from fashion_ml.runs.prior import make_prior
+
+    whole = {"--count": count or "200", "--resolution": resolution or "0"}
+    if wrong := [
+        f"{name}: {value!r} is not accepted; give a whole number" for name, value in whole.items() if not value.isdecimal()
+    ]:
+        raise InputError(wrong)
+    given = {"seed": seed, "num_inference_steps": steps, "guidance_scale": guidance, "sampler": sampler, "precision": precision}
+    given |= {"negative_prompt": negative_prompt, "batch_size": batch_size}
+    settings = {name: value for name, value in given.items() if value}
+    place = Path(output) if output else None
+    found = make_prior(
+        prompt, int(whole["--count"]), base=base or "embedded", output=place, resolution=int(whole["--resolution"]), **settings
+    )
+    write_json(json, {"folder": str(found.folder), "count": found.count, "made": found.made})
+    say(f"{found.folder}: {found.count} images of {prompt!r}, {found.made} of them drawn now")
+    say(f"Next: fashion-ml train lora … --reg-data-dir {shlex.quote(str(found.folder))}")
+
+
 @embedded_app.command("collection")
 def embedded_collection(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], json: Json = ""

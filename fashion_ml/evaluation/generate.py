@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock
@@ -73,6 +73,16 @@ def batches_of(jobs: Sequence[Job], batch_size: int) -> list[list[int]]:
     for index, job in enumerate(jobs):
         by_size.setdefault(job.size, []).append(index)
     return [part[first : first + batch_size] for part in by_size.values() for first in range(0, len(part), batch_size)]
+
+
+class Keeps(Protocol):
+    """Where images are read that were made before, and put when they are made."""
+
+    def load(self, job: Job) -> Image.Image | None:
+        """The image of a job, or None when it was not made yet."""
+
+    def save(self, job: Job, picture: Image.Image) -> None:
+        """Keep an image."""
 
 
 class ImageFolder:
@@ -155,7 +165,7 @@ def generate(
     pipeline: Any,
     jobs: Sequence[Job],
     settings: Evaluation,
-    kept: ImageFolder | None = None,
+    kept: Keeps | None = None,
     progress: Bar | None = None,
     *,
     text: TextSettings = USUAL,
