@@ -161,6 +161,9 @@ def _of_the_loss(loss: Loss) -> Iterator[str]:
         if drawn != name:
             what = f"use loss.timestep_distribution {name}"
             yield from _idle("loss", loss, *keys, without=f"with timestep_distribution {drawn}", what=what)
+    if loss.output_preservation_prompt is None:
+        what = "add loss.output_preservation_prompt 'a dress'"
+        yield from _idle("loss", loss, "output_preservation_weight", without="without output_preservation_prompt", what=what)
     if not loss.multires_noise_iterations:
         what = "add loss.multires_noise_iterations 6"
         yield from _idle("loss", loss, "multires_noise_discount", without="without multires_noise_iterations", what=what)

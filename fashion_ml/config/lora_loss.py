@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fashion_ml.config.base import AnyCase, NotNegative, Rate, Section, Share
+from fashion_ml.config.base import AnyCase, NotNegative, Rate, Section, Share, Text
 
 TIMESTEPS = 1000
 """Of Stable Diffusion's noise schedule."""
@@ -71,6 +71,11 @@ class Loss(Section):
     """Input perturbation (arXiv:2301.11706): images get this much more noise than they are to lose; 0.1 in the paper."""
     prior_loss_weight: NotNegative = 1.0
     """Weight of the prior images' loss when data.reg_data_dir is given."""
+    output_preservation_prompt: Text | None = None
+    """A prompt of the class, such as `a dress`, for which the base's own output is held on to while the look is learnt: given it, the LoRA is
+    to say of the same noisy images what the base says. Nothing is held on to when not given; with it a step takes more than twice as long."""
+    output_preservation_weight: NotNegative = 1.0
+    """What the squared distance to the base's output counts for beside the loss of the images."""
     unmasked_weight: Share = 0.0
     """What the error outside the masks of `data.masks` counts for; 1 is as without masks."""
 

@@ -43,6 +43,7 @@ class BatchSettings:
     logit_std: float = 1.0
     mode_scale: float = 1.29
     prior_loss_weight: float = 1.0
+    output_preservation_prompt: str | None = None
     unmasked_weight: float = 0.0
     """Weight of what lies outside the masks."""
 
@@ -65,6 +66,8 @@ class Batch:
     """(B, 1, h, w), each image's of mean 1: what its cells count for; None where no image has a mask."""
     added: torch.Tensor | None = None
     """(B, 4, h, w): what is added to the latents, where that is not the noise that is to be predicted (input perturbation)."""
+    preserved: torch.Tensor | Tokens | None = None
+    """As `text`, the prompt for which the base's output is held on to; None where it is for none."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there."""
@@ -175,6 +178,7 @@ class StepInputs:
         noise, added = self._noise((len(batch), *shape), draws)
         timesteps = self._timesteps_of(len(batch), draws["timestep"])
 
+        held = settings.output_preservation_prompt
         own = list(range(self._process, len(batch), self._processes))
         weight = share if own else 0.0
         own = own or [0]  # a process without an image of its own must still take part in the backward pass
@@ -191,6 +195,7 @@ class StepInputs:
             share=torch.full((len(own),), weight),
             weights=self._weights(images, [(batch[row], mirrored[row]) for row in own]),
             added=None if added is None else added[rows],
+            preserved=None if images is self.prior or held is None else self._text_of([held] * len(own)),
         )
 
     def _noise(self, shape: tuple[int, int, int, int], draws: _Draws) -> tuple[torch.Tensor, torch.Tensor | None]:

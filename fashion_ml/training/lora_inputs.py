@@ -185,5 +185,7 @@ def _text_of(
     if ahead:
         seen_as = [item.captions or caption_settings(config.data) for item in items]
         captions = [plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)]
-        encoded.prepare([*captions, *([""] if any(one.may_be_empty for one in seen_as) else [])])
+        held = config.loss.output_preservation_prompt
+        more = [*([""] if any(one.may_be_empty for one in seen_as) else []), *([held] if held is not None else [])]
+        encoded.prepare([*captions, *more])
     return encoded.embeddings

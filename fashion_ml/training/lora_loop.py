@@ -33,6 +33,7 @@ from fashion_ml.training.lora_objective import error_of, weighted_by_timestep
 from fashion_ml.training.lr_schedule import lr_factor
 from fashion_ml.training.next_batch import batches_of, prepared_ahead
 from fashion_ml.training.optimizers import averaged, clipped_step, make_optimizer
+from fashion_ml.training.output_preservation import OutputPreservation, joined, without_lora
 from fashion_ml.training.precision import DTYPES
 from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
 from fashion_ml.training.train_state import TrainState
@@ -187,8 +188,9 @@ def _loop(
             for batch in batches:
                 with own_gradients(accelerator, lora.models, unless=batch is batches[-1]):
                     total_loss += lora.backward(batch)
+            parts = {"total_loss": total_loss, **lora.held.taken()}
             if accelerator.num_processes > 1:
-                total_loss = accelerator.reduce(total_loss, reduction="sum")
+                parts = {name: accelerator.reduce(part, reduction="sum") for name, part in parts.items()}
 
             # Clip and step
             lora.set_rates(step)
@@ -203,7 +205,7 @@ def _loop(
 
             # Log
             figures = {"epoch": float(epoch), "learning_rate": lora.rate(), **measured}
-            log.add(step, {"total_loss": total_loss, "grad_norm": grad_norm}, figures, now=bool(measured))
+            log.add(step, {**parts, "grad_norm": grad_norm}, figures, now=bool(measured))
             progress.advance(note=f"epoch {epoch}{rows.note}")
 
             # Save, and stop if asked to
@@ -234,6 +236,7 @@ class _Lora:
         points = config.loss.timestep_weights
         self._curve = weight_curve(points, len(self._abar)).to(accelerator.device) if points else None
         self._max_norm = config.optimizer.max_grad_norm or math.inf
+        self.held = OutputPreservation(config.loss.output_preservation_weight)
         self._rate = 0.0
         self._graphs: StepGraphs | None = None
         if config.training.compile == "cudagraphs":
@@ -259,9 +262,18 @@ class _Lora:
         device, loss, abar, kind = self.accelerator.device, self.config.loss, self._abar, self._kind
         batch = batch.to(device)
         x, eps, t, weights = batch.latents, batch.noise, batch.timesteps, batch.weights
-        prediction = self.predict(add_noise(x, eps if batch.added is None else batch.added, abar, t), t, batch.text)
+        noisy, held = add_noise(x, eps if batch.added is None else batch.added, abar, t), None
+        if batch.preserved is None:
+            prediction = self.predict(noisy, t, batch.text)
+        else:
+            with torch.no_grad(), without_lora(self.trained):
+                base = self.predict(noisy, t, batch.preserved, plain=True)
+            both = self.predict(torch.cat([noisy, noisy]), torch.cat([t, t]), joined(batch.text, batch.preserved))
+            prediction, own = both.chunk(2)
+            held = self.held.loss(own, base, batch.share)
         losses = error_of(loss, prediction, target_of(kind, x, eps, abar, t), abar, t, weights)
-        return (weighted_by_timestep(loss, losses, abar, t, kind, self._curve) * batch.share).sum()
+        found = (weighted_by_timestep(loss, losses, abar, t, kind, self._curve) * batch.share).sum()
+        return found if held is None else found + held
 
     def backward(self, batch: Batch) -> torch.Tensor:
         """Add a batch's gradients to those there are; what it adds to total_loss, 0-d, until the next batch."""
@@ -326,7 +338,7 @@ class _Measuring:
         self._lora, self._validation, self._hooks = lora, validation, hooks
         self._checkpoints, self._state, self._is_main = checkpoints, state, lora.accelerator.is_main_process
         if validation is not None and self._is_main and not state.base:
-            with self._evaluating(), self._without_lora():
+            with self._evaluating(), without_lora(lora.trained):
                 state.base = self._measure()
 
     def validation(self, due: bool) -> dict[str, float]:
@@ -376,13 +388,3 @@ class _Measuring:
         finally:
             for model, mode in zip(models, modes, strict=True):
                 model.train(mode)
-
-    @contextmanager
-    def _without_lora(self) -> Iterator[None]:
-        for model in self._lora.trained:
-            model.disable_adapters()
-        try:
-            yield
-        finally:
-            for model in self._lora.trained:
-                model.enable_adapters()

@@ -45,10 +45,11 @@ def lora_memory(
 
     def make(_: dict[int, Any]) -> Callable[[], None]:
         optimizer = torch.optim.AdamW([one for model in models for one in model.parameters() if one.requires_grad], fused=True)
-        x, steps = torch.empty(tuple(latents)), torch.zeros(latents[0], dtype=torch.long)
+        rows = latents[0] * (1 if config.loss.output_preservation_prompt is None else 2)
+        x, steps = torch.empty((rows, *latents[1:])), torch.zeros(rows, dtype=torch.long)
         noisy = x.to(dtype) if half else x
-        tokens = Tokens(torch.zeros(tuple(text), dtype=torch.long)) if network.train_text_encoder else None
-        hidden = None if tokens else torch.empty(tuple(text), dtype=dtype if half else None)
+        tokens = Tokens(torch.zeros((rows, *text[1:]), dtype=torch.long)) if network.train_text_encoder else None
+        hidden = None if tokens else torch.empty((rows, *text[1:]), dtype=dtype if half else None)
 
         def step() -> None:
             with torch.autocast("cpu", dtype if mixed else torch.bfloat16, enabled=mixed):

@@ -37,6 +37,7 @@ def check_graphs(config: LoraExperiment, device: str, processes: int) -> None:
             config.network.dropout, config.network.rank_dropout, config.network.module_dropout
         )
         > 0,
+        "loss.output_preservation_prompt is given": config.loss.output_preservation_prompt is not None,
         "training.gradient_checkpointing is true": training.gradient_checkpointing,
     }
     for reason, holds in reasons.items():

@@ -188,7 +188,8 @@ class StepRows:
             self.total_loss.add(one.step, loss)
             for name, value in images.items():
                 self.image_losses[name].add(one.step, value)
-            row = {"step": float(one.step), "time": one.time, "total_loss": loss, **figures}
+            parts = {name: value for name, value in one.values.items() if name not in ("total_loss", "grad_norm")}
+            row = {"step": float(one.step), "time": one.time, "total_loss": loss, **parts, **figures}
             overflows = not norm < math.inf
             if not overflows:  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
                 row["grad_norm"] = norm

@@ -300,6 +300,8 @@ LORA: dict[str, Setting] = {
     "loss.logit_std": Setting(0.45, weights, {"loss.timestep_distribution": "logit_normal"}),
     "loss.mode_scale": Setting(-0.65, weights, {"loss.timestep_distribution": "mode"}),
     "loss.unmasked_weight": Setting(0.15, weights, {"data.masks": "garment"}),
+    "loss.output_preservation_prompt": Setting("a dress", weights),
+    "loss.output_preservation_weight": Setting(0.5, weights, {"loss.output_preservation_prompt": "a dress"}),
     "loss.prior_loss_weight": Setting(0.8, weights, {"data.reg_data_dir": "PRIOR"}),
     "output.output_name": Setting("other", files),
     "output.save_precision": Setting("fp16", dtypes),

@@ -71,6 +71,11 @@ EPOCH = 50
         ({"lr_scheduler_power": 2}, "optimizer.lr_scheduler_power: 2 does nothing with", {"lr_scheduler": "polynomial"}),
         ({"logit_std": 2.0}, "loss.logit_std: 2 does nothing with", {"timestep_distribution": "logit_normal"}),
         ({"mode_scale": 0.5}, "loss.mode_scale: 0.5 does nothing with", {"timestep_distribution": "mode"}),
+        (
+            {"output_preservation_weight": 2.0},
+            "loss.output_preservation_weight: 2 does nothing without output_preservation_prompt",
+            {"output_preservation_prompt": "a dress"},
+        ),
         ({"multires_noise_discount": 0.5}, "loss.multires_noise_discount: 0.5 does", {"multires_noise_iterations": 6}),
         ({"lr_decay_steps": 9}, "optimizer.lr_decay_steps: 9 does nothing", {"lr_scheduler": "warmup_stable_decay"}),
         ({"lr_scheduler_min_lr_ratio": 0.5}, "optimizer.lr_scheduler_min_lr_ratio: 0.5 does", {"lr_scheduler": "cosine"}),
