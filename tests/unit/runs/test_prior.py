@@ -30,6 +30,7 @@ def test_the_folder_is_one_of_regularisation_images_and_trains_as_one(tmp_path: 
         (f"1_a_dress/0000{i}.png", "a dress", 1) for i in range(3)
     ]
     assert all(item.size == (64, 64) for item in items)
+    assert len({(made.folder / item.name).read_bytes() for item in items}) == 3  # each is another picture
     write_images(tmp_path / "images")
     plain = train(experiment(tmp_path / "images"), tmp_path / "a")
     held = train(experiment(tmp_path / "images", data={"reg_data_dir": str(made.folder)}), tmp_path / "b")
