@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, write_json
+from fashion_ml.errors import InputError
 
 
 def export(
@@ -31,14 +32,24 @@ def export(
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A LoRA .safetensors file, of any program.")],
+    file: Annotated[Path, typer.Argument(help="A LoRA's or an embedding's .safetensors file, of any program.")],
     picture: Annotated[Path | None, option("--picture", help="A PNG that is written: where the weights are.")] = None,
     json: Json = "",
 ) -> None:
-    """Say what a LoRA file is and holds: whose names, method, base, rank, norms, hashes, and what can be done with it."""
+    """Say what a LoRA's or embedding's file is and holds: whose names, method, base, rank, norms, hashes, and what can be done with it."""
     check_json(json)
+    from fashion_ml.deploy.inspect_embedding import inspect_embedding
     from fashion_ml.deploy.inspect_file import inspect_lora
 
+    embedding = inspect_embedding(file)
+    if embedding is not None:
+        if picture is not None:
+            raise InputError(
+                f"--picture: {str(file)!r} is a textual inversion, and the picture is of a LoRA's blocks; leave it out"
+            )
+        write_json(json, embedding)
+        _say_embedding(embedding)
+        return
     facts = inspect_lora(file, picture)
     write_json(json, facts)
     targets = ", ".join(f"{count} {group}" for group, count in sorted(facts["targets"].items()))
@@ -57,6 +68,20 @@ def inspect(
     say(
         f"hashes    SHA-256 {facts['sha256']}, without metadata {facts['sshs_model_hash']} (kohya's, WebUIs'), old {facts['sshs_legacy_hash']}"
     )
+    for key, value in sorted(facts["metadata"].items()):
+        say(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
+
+
+def _say_embedding(facts: dict[str, Any]) -> None:
+    say(f"{facts['file']}: {facts['bytes'] / 2**20:.2f} MiB, {', '.join(facts['dtype'])}")
+    say(f"form      textual inversion, in the form of {facts['names']}; base: {facts['base']}")
+    say(f"use       {facts['use']}")
+    say(f"word      {facts['word']}: {facts['vectors']} of a prompt's tokens, of {_list(facts['widths'])} numbers")
+    for name, norms in facts["norms"].items():
+        say(f"norms     {name}: {_list(norms)}")
+    if facts["not_finite"]:
+        say(f"NaN or Inf in {', '.join(facts['not_finite'])}: the file is damaged")
+    say(f"hash      SHA-256 {facts['sha256']}")
     for key, value in sorted(facts["metadata"].items()):
         say(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
 

@@ -43,7 +43,7 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     from fashion_ml.models.lora_forms import recognise
     from fashion_ml.models.lora_weights import measure_updates
 
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     form = recognise(shapes, metadata)
     if form is None:
@@ -67,7 +67,7 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
         "modules": len(modules),
         "targets": dict(Counter(_group(module) for module in modules)),
         "dora": any(method.startswith("DoRA") for method in form.methods),
-        "dtype": sorted({_precision(tensor) for tensor in numbers.values()}),
+        "dtype": sorted({precision(tensor) for tensor in numbers.values()}),
         "parameters": sum(math.prod(shapes[name]) for name in numbers),
         "not_finite": sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())),
         "norms": _by_block(updates, lambda update: update.norm),
@@ -79,7 +79,8 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file; InputError for a folder and for what is none."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -100,7 +101,7 @@ def _group(module: str) -> str:
     return next((group for part, group in _GROUPS if part in flat), "other")
 
 
-def _precision(tensor: torch.Tensor) -> str:
+def precision(tensor: torch.Tensor) -> str:
     """As safetensors calls it."""
     name = str(tensor.dtype).removeprefix("torch.")
     return {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}.get(name, name)
