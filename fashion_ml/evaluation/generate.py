@@ -19,6 +19,7 @@ from PIL import Image
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
+from fashion_ml.models.half_precision import bring_back
 from fashion_ml.models.samplers import sampled_by
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
@@ -203,6 +204,7 @@ def _made(pipeline: Any, jobs: Sequence[Job], settings: Evaluation, text: TextSe
     prompts = [job.prompt for job in jobs]
     negative = [settings.negative_prompt] * len(prompts)
     read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
+    bring_back(pipeline)
     try:
         if text.unusual():
             read = dict(prompt_embeddings(pipeline, prompts, negative, text))

@@ -72,11 +72,22 @@ def of_cards(cards: list[Card], beside: str, built_for: list[str]) -> Finding:
         return Finding("gpu", "ok", found)
     card = broken[0]
     architecture = f"sm_{card.capability[0]}{card.capability[1]}"
-    if architecture not in built_for:
+    if "out of memory" not in card.error and not _runs_on(card.capability, built_for):
         fix = f"this torch is built for {', '.join(built_for)}, not for {architecture}: install one that is"
     else:
         fix = "free the GPU, or restart the machine; CUDA_VISIBLE_DEVICES leaves one out"
     return Finding("gpu", "wrong", f"{found}; {card.name} fails: {card.error}", fix)
+
+
+def _runs_on(capability: tuple[int, int], built_for: list[str]) -> bool:
+    """Whether a torch that is built for these architectures computes on a card: binaries do on later cards of one major number, and compute_…,
+    which the driver translates, on all later ones."""
+    for kind, _, number in (name.partition("_") for name in built_for):
+        digits = "".join(sign for sign in number if sign.isdigit())
+        own = (int(digits[:-1]), int(digits[-1])) if len(digits) > 1 else (99, 0)
+        if own <= capability and (kind == "compute" or own[0] == capability[0]):
+            return True
+    return False
 
 
 def _card(index: int) -> Card:

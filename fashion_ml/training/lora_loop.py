@@ -151,10 +151,11 @@ def timed_steps(
     lora = _Lora(config, pipeline, accelerator)
     for step in steps:
         started = time.monotonic()
-        for batch in batches_of(inputs, config.training, accelerator.device, step):
-            lora.backward(batch)
-        lora.set_rates(step)
-        lora.clip_and_step().item()
+        with exact_float32():  # as a training does
+            for batch in batches_of(inputs, config.training, accelerator.device, step):
+                lora.backward(batch)
+            lora.set_rates(step)
+            lora.clip_and_step().item()
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize(accelerator.device)
         yield step, time.monotonic() - started

@@ -140,7 +140,8 @@ def timed_gan_steps(config: StarganExperiment, inputs: GanInputs, accelerator: A
     def timed(step: int, with_r1: bool) -> float:
         started = time.monotonic()
         fading = lambda_ds(1, config.loss.w_ds, config.loss.ds_decay_epochs)
-        gan.step(inputs.batch(step), weights, with_r1=with_r1, lambda_ds=fading)
+        with exact_float32():  # as a training does
+            gan.step(inputs.batch(step), weights, with_r1=with_r1, lambda_ds=fading)
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize(accelerator.device)
         return time.monotonic() - started

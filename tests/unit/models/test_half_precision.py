@@ -17,7 +17,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.generate import Job, generate, generation_key
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.models.half_precision import lower_pipeline, lower_vae
+from fashion_ml.models.half_precision import bring_back, lower_pipeline, lower_vae
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.vae import decode_latents, keep_decoder, load_vae
 from fashion_ml.runtime.float32 import exact_float32
@@ -191,14 +191,31 @@ def test_beside_fp16_the_text_encoder_is_elsewhere_while_the_vae_decodes_in_floa
 ):
     pipeline, said = load_pipeline("embedded"), list[str]()
     plain = pipeline.vae.decode
-    monkeypatch.setattr(pipeline.vae, "decode", lambda *args, **kwargs: (said.append("decode"), plain(*args, **kwargs))[1])
+    full = [False, True]
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        said.append("decode")
+        if full.pop(0):
+            raise torch.OutOfMemoryError
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline.vae, "decode", decode)
     lower_pipeline(pipeline, "cpu", torch.float16)
     lower_pipeline(pipeline, "cpu", torch.float16)
     assert (pipeline.unet.dtype, pipeline.vae.dtype) == (torch.float16, torch.float32)
-    monkeypatch.setattr(type(pipeline.text_encoder), "device", property(lambda _: "where it was"))
-    monkeypatch.setattr(pipeline.text_encoder, "to", lambda place: said.append(str(place)))
+    places = ["cpu"]
+    monkeypatch.setattr(type(pipeline.unet), "device", property(lambda _: "the gpu"))
+    monkeypatch.setattr(type(pipeline.text_encoder), "device", property(lambda _: places[-1]))
+    monkeypatch.setattr(pipeline.text_encoder, "to", lambda place: (said.append(str(place)), places.append(str(place))))
     pipeline.vae.decode(torch.zeros(1, 4, 8, 8))
-    assert said == ["cpu", "decode", "where it was"]
+    assert said == ["cpu", "decode", "the gpu"]
+    said.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        pipeline.vae.decode(torch.zeros(1, 4, 8, 8))
+    assert said == ["cpu", "decode"]  # what did not fit is still held: there is no room to come back to
+    bring_back(pipeline)
+    bring_back(pipeline)
+    assert said == ["cpu", "decode", "the gpu"]
 
 
 def test_a_vae_that_only_decodes_does_so_bit_for_bit_without_the_half_that_encodes():
