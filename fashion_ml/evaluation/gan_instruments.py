@@ -50,9 +50,10 @@ class GanInstruments:
         ]
 
     def leave_gpu(self) -> None:
-        """Send the encoder to the CPU, until it computes again."""
-        if self.encoder is not None:
-            self.encoder.leave_gpu()
+        """Send the encoder and the DINOv2 to the CPU, until they compute again."""
+        for model in (self.encoder, self.dino):
+            if model is not None:
+                model.leave_gpu()
 
     def facts(self) -> dict[str, Any]:
         """What decides numbers beside the encoder and the metrics."""

@@ -188,6 +188,7 @@ def generate(
                 made = _made(pipeline, some, settings, text)
                 if made is None:
                     most = _half_of(len(some), part[0].size)
+                    bring_back(pipeline)
                 else:
                     pictures += made
             for job, picture, before in zip(part, pictures, found, strict=True):
@@ -204,7 +205,6 @@ def _made(pipeline: Any, jobs: Sequence[Job], settings: Evaluation, text: TextSe
     prompts = [job.prompt for job in jobs]
     negative = [settings.negative_prompt] * len(prompts)
     read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
-    bring_back(pipeline)
     try:
         if text.unusual():
             read = dict(prompt_embeddings(pipeline, prompts, negative, text))

@@ -96,9 +96,10 @@ class MetricSuite:
         )
 
     def leave_gpu(self) -> None:
-        """Send the encoder to the CPU, until it computes again."""
-        if self.encoder is not None:
-            self.encoder.leave_gpu()
+        """Send the encoder, the DINOv2 and the metrics' models to the CPU, until they compute again."""
+        for model in (self.encoder, self.dino, *self.models.values()):
+            if model is not None:
+                model.leave_gpu()
 
     def measures(self, name: str) -> bool:
         """Whether a metric is measured."""

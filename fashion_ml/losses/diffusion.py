@@ -103,7 +103,9 @@ def huber_c(schedule: str, c: float, alphas_cumprod: torch.Tensor, timesteps: to
     if schedule == "constant":
         return torch.full(timesteps.shape, c, device=timesteps.device)
     if schedule == "exponential":
-        of_each = torch.full(timesteps.shape, c, device=timesteps.device)  # made there: copying a number would make the host wait
+        of_each = torch.full(
+            timesteps.shape, c, device=timesteps.device
+        )  # made there: copying a number would make the host wait
         return torch.pow(of_each, timesteps / len(alphas_cumprod))
     if schedule == "snr":
         sigma = snr(alphas_cumprod, timesteps).rsqrt()

@@ -46,10 +46,19 @@ class Dino:
     processor: Any
     preprocessing: dict[str, Any]
     weights_sha256: str
+    gpu: str = ""
+    """Where it goes for computing, such as `cuda`, until it is sent away by `leave_gpu`; empty where it stays where it is."""
+
+    def leave_gpu(self) -> None:
+        """Make room for what else needs the GPU's memory, until it computes again."""
+        if self.gpu:
+            self.model.to("cpu")
 
     @torch.no_grad()
     def embed(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """L2-normalised class tokens (N, D), float32, on the CPU; in batches, as transformers' processor prepares the pictures."""
+        if self.gpu:
+            self.model.to(self.gpu)
         found = []
         for first in range(0, len(pictures), batch_size):
             batch = [picture.convert("RGB") for picture in pictures[first : first + batch_size]]
@@ -64,6 +73,8 @@ class Dino:
 
 def load_dino(folder: Path, device: str = "cpu") -> Dino:
     """The DINOv2 of a folder with config.json and weights; without preprocessor_config.json it is prepared as DINOv2's own.
+
+    It lies on the CPU and goes to the device when it computes.
 
     InputError, naming what is wrong, when there is no such folder, it holds another model, or weights are missing.
     """
@@ -94,7 +105,7 @@ def load_dino(folder: Path, device: str = "cpu") -> Dino:
         raise InputError(f"{what} lacks {len(missing)} weights (first {missing[0]}); give all files of one model")
     check_finite(model.state_dict(), what)
     preprocessing = json.loads(json.dumps(preprocessing, sort_keys=True))
-    return Dino(model.eval().to(device), processor, preprocessing, weights_sha256(model))
+    return Dino(model.eval(), processor, preprocessing, weights_sha256(model), "" if device == "cpu" else device)
 
 
 @contextmanager

@@ -40,12 +40,17 @@ class Lpips:
         self.model: Any = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.model.net.load_state_dict(_slices(self.model.net, state))
-        self.model.eval().requires_grad_(False).to(device)
+        self.model.eval().requires_grad_(False)  # on the CPU, until it computes
         self._device = device
+
+    def leave_gpu(self) -> None:
+        """Make room for what else needs the GPU's memory, until it computes again."""
+        self.model.to("cpu")
 
     @torch.no_grad()
     def distances(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
         """A distance for each pair, 0 for equal pictures, usually below 1; sides below 32 pixels are enlarged to that."""
+        self.model.to(self._device)
         found = []
         for first, second in pairs:
             tensors = [_tensor(picture).to(self._device) for picture in to_common_size(first, second)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -85,3 +86,25 @@ def test_another_dinov2_or_another_preparation_of_pictures_has_other_facts(tmp_p
     assert first == again != second
     (tmp_path / "a" / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 20}}), encoding="utf-8")
     assert load_dino(tmp_path / "a").facts() != first
+
+
+def test_it_goes_to_its_gpu_to_compute_and_leaves_when_it_is_sent_with_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    staying = load_dino(small_dino(tmp_path / "dino"))
+    wandering = dataclasses.replace(staying, gpu="cpu:0")
+    went: list[str] = []
+    move = staying.model.to
+    monkeypatch.setattr(staying.model, "to", lambda device: (went.append(device), move(device))[1])
+    expected = staying.embed(pictures())
+    staying.leave_gpu()
+    assert went == []
+    assert torch.equal(wandering.embed(pictures()), expected)
+    wandering.leave_gpu()
+    assert went == ["cpu:0", "cpu"]
+
+
+def test_a_dinov2_for_a_gpu_lies_on_the_cpu_until_it_computes(tmp_path: Path):
+    found = load_dino(small_dino(tmp_path / "dino"), "meta")
+    assert found.gpu == "meta"
+    assert {parameter.device.type for parameter in found.model.parameters()} == {"cpu"}

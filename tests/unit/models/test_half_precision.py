@@ -150,6 +150,7 @@ class Full:
     """A pipeline on a GPU that holds two images at most."""
 
     scheduler: Any = None
+    unet = text_encoder = SimpleNamespace(device="where it is")
 
     def __init__(self, room: int) -> None:
         self.room, self.asked = room, list[int]()

@@ -23,7 +23,14 @@ def test_a_card_that_this_torch_is_not_built_for_is_wrong_and_another_fault_has_
     found = of_cards([old], "", ["sm_75", "sm_90"])
     assert (found.state, "sm_52" in found.fix) == ("wrong", True)
     usual = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
-    for capability, runs in (((8, 9), True), ((8, 6), True), ((7, 0), False), ((12, 1), True), ((13, 0), True), ((10, 3), True)):
+    for capability, runs in (
+        ((8, 9), True),
+        ((8, 6), True),
+        ((7, 0), False),
+        ((12, 1), True),
+        ((13, 0), True),
+        ((10, 3), True),
+    ):
         found = of_cards([Card("a card", GIB, GIB, capability, "no kernel image")], "", usual)
         assert ("this torch is built for" in found.fix) != runs, capability
     full = of_cards([Card("RTX 4090", 0, 24 * GIB, (5, 2), "CUDA out of memory")], "", usual)
