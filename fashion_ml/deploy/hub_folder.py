@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.ema import EMA
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 
@@ -87,26 +88,29 @@ def _measured(client: Any, run_id: str, lora: Path, folder: Path) -> Measured | 
     """The newest finished evaluation below the run of the file's step; None without one."""
     from fashion_ml.evaluation.artifacts import FACTS, PER_IMAGE, REPORT
     from fashion_ml.models.kohya_format import read_metadata
-    from fashion_ml.tracking.queries import download, finished_child
-    from fashion_ml.tracking.run import TrackedRun
+    from fashion_ml.tracking.queries import download
+    from fashion_ml.tracking.run import TrackedRun, runs_below
 
-    step = read_metadata(lora).get("ss_steps", "")
     run = client.get_run(run_id)
-    below = (
-        finished_child(TrackedRun(client, run_id, run.info.experiment_id), "evaluation", int(step))
-        if step.isdecimal()
-        else None
-    )
+    there = runs_below(TrackedRun(client, run_id, run.info.experiment_id))
+    step = read_metadata(lora).get("ss_steps", "")
+    below = next((one for one in there if one.info.status == "FINISHED" and _is_of(one.data.tags, lora, step)), None)
     if below is None:
         return None
     own = below.info.run_id
     report, facts = (json.loads(download(client, own, file, folder).read_text(encoding="utf-8")) for file in (REPORT, FACTS))
-    there = {item.path for item in client.list_artifacts(own)}
-    grid = download(client, own, "grid.png", folder) if "grid.png" in there else None
+    files = {item.path for item in client.list_artifacts(own)}
+    grid = download(client, own, "grid.png", folder) if "grid.png" in files else None
     rows = list(csv.DictReader(download(client, own, PER_IMAGE, folder).read_text(encoding="utf-8").splitlines()))
     return Measured(
         report, facts, grid, [(download(client, own, path, folder), said) for path, said in _shown(client, own, rows)]
     )
+
+
+def _is_of(tags: Mapping[str, str], lora: Path, step: str) -> bool:
+    """Whether a run's tags are of an evaluation of this file: of its step, whose weights and averages (`NAME-ema`) are two files."""
+    of_average = Path(tags.get("checkpoint", "")).stem.endswith(EMA)
+    return tags.get("kind") == "evaluation" and tags.get("step") == step and of_average == lora.stem.endswith(EMA)
 
 
 def _shown(client: Any, run_id: str, rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from fashion_ml.config import LoraExperiment, validate
-from fashion_ml.deploy.hub_folder import Measured, card
+from fashion_ml.deploy.hub_folder import Measured, _is_of, card
 from tests.unit.deploy.test_lora_files import write_lora
 
 HOSTILE = "a `red` dress | <script>alert(1)</script> [x](y)\n# head"
@@ -83,3 +83,16 @@ def test_captions_are_plain_text_in_it(tmp_path: Path):
     assert code.count("`") == 3
     compile(code.removeprefix("```python\n"), "card", "exec")
     assert "grid.png" not in body
+
+
+def test_an_evaluation_of_the_last_weights_is_none_of_their_averages_and_the_other_way_round():
+    tags = {"kind": "evaluation", "step": "6", "checkpoint": "lora.safetensors"}
+    assert _is_of(tags, Path("lora.safetensors"), "6")
+    assert _is_of(
+        {**tags, "checkpoint": "lora-step00000006.safetensors"}, Path("lora.safetensors"), "6"
+    )  # a check's, of the same weights
+    assert not _is_of(tags, Path("lora-ema.safetensors"), "6")
+    assert not _is_of({**tags, "checkpoint": "lora-ema.safetensors"}, Path("lora.safetensors"), "6")
+    assert _is_of({**tags, "checkpoint": "lora-ema.safetensors"}, Path("lora-ema.safetensors"), "6")
+    assert not _is_of(tags, Path("lora.safetensors"), "3")
+    assert not _is_of({**tags, "kind": "metric"}, Path("lora.safetensors"), "6")
