@@ -63,10 +63,15 @@ def _output(output: str) -> Path:
 
 
 def _number(text: str, name: str) -> float:
+    from math import isfinite
+
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(f"{name}: {text!r} is no number; give for example 0.7") from None
+        number = float("nan")
+    if not isfinite(number):
+        raise InputError(f"{name}: {text!r} is no number; give for example 0.7")
+    return number
 
 
 def _report(made: object, json: str) -> None:

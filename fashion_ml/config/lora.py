@@ -345,17 +345,22 @@ class LoraExperiment(Section):
     @model_validator(mode="after")
     def _rates_that_count(self) -> LoraExperiment:
         rates = self.optimizer
+        if self.training.ema_decay and "schedulefree" in rates.optimizer_type.lower():
+            raise ValueError(
+                f"training.ema_decay: {rates.optimizer_type} keeps an average of its own, which its file is; leave ema_decay out"
+            )
+        one_rate = rates.optimizer_type.rpartition(".")[2].lower() == "prodigy"
         if rates.text_encoder_lr is not None and not self.network.train_text_encoder:
             raise ValueError(
                 "optimizer.text_encoder_lr is given, but the text encoder does not train; add network.train_text_encoder true"
             )
-        if rates.optimizer_type == "prodigy" and rates.loraplus_lr_ratio not in (None, 1):
+        if one_rate and rates.loraplus_lr_ratio not in (None, 1):
             raise ValueError("optimizer.loraplus_lr_ratio: prodigy takes one learning rate for all; leave it out, or use adamw")
-        if rates.optimizer_type == "prodigy" and set(rates.block_lr or ()) - {0, 1}:
+        if one_rate and set(rates.block_lr or ()) - {0, 1}:
             raise ValueError(
                 "optimizer.block_lr: prodigy takes one learning rate for all; give factors of 0 and 1, or use adamw"
             )
-        if rates.optimizer_type == "prodigy" and rates.text_encoder_lr not in (None, rates.learning_rate):
+        if one_rate and rates.text_encoder_lr not in (None, rates.learning_rate):
             raise ValueError("optimizer.text_encoder_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
         return self
 

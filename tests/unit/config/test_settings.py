@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
@@ -138,3 +138,26 @@ def test_a_run_may_be_resumed_with_another_length_and_with_what_decides_nothing_
 def test_a_name_of_weights_that_mlflow_would_not_give_back_is_refused(name: str, kind: str):
     with pytest.raises(InputError, match=r"output\.output_name: .* is a name that MLflow's stores do not give back"):
         load_config({"data.train_data_dir": "embedded"} if kind == "lora" else {}, {"output_name": name}, kind=kind)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            {"optimizer_type": "AdamWScheduleFree", "ema_decay": 0.9},
+            "training.ema_decay: adamwschedulefree keeps an average of its own",
+        ),
+        (
+            {"optimizer_type": "schedulefree.RAdamScheduleFree", "ema_decay": 0.9},
+            "training.ema_decay: schedulefree.RAdamScheduleFree keeps",
+        ),
+        (
+            {"optimizer_type": "prodigyopt.Prodigy", "loraplus_lr_ratio": 4},
+            "optimizer.loraplus_lr_ratio: prodigy takes one learning rate",
+        ),
+    ],
+)
+def test_what_an_optimiser_cannot_be_given_is_refused_by_its_class_too(given: dict[str, Any], says: str):
+    with pytest.raises(InputError) as error:
+        load_config({"train_data_dir": "embedded", **given})
+    assert says in str(error.value)
