@@ -17,6 +17,7 @@ from fashion_ml.config.base import (
     Names,
     OrOne,
     Positive,
+    Precision,
     Rate,
     Section,
     Share,
@@ -242,8 +243,9 @@ class Training(Section):
     """Images in one forward pass of one process."""
     gradient_accumulation_steps: Positive = 1
     """Forward passes in one optimiser step."""
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Precision of the frozen base and the forward pass; LoRA weights stay float32."""
+    mixed_precision: Precision = "no"
+    """Precision of the frozen base and the forward pass; LoRA weights stay float32. `auto` is bf16 on a GPU that has it in hardware, fp16 on
+    other GPUs, and no on CPUs; the run keeps what it was."""
     gradient_checkpointing: bool = False
     """Trade time for memory in the backward pass."""
     compile: Annotated[Literal["no", "default", "max-autotune", "cudagraphs"], AsMode, MayChange()] = "no"

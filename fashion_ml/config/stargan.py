@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fashion_ml.config.base import (
     ArtifactName,
@@ -14,6 +14,7 @@ from fashion_ml.config.base import (
     Names,
     NotNegative,
     Positive,
+    Precision,
     Rate,
     Score,
     Section,
@@ -123,10 +124,12 @@ class GanTraining(Section):
     """Latents are multiplied by this; 0.18215 for Stable Diffusion 1.x and 2.x."""
     ema_decay: Share = 0.999
     """Averaging of G, E and F, which grids and evaluation use."""
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Precision of the networks; the gradient penalty and the losses stay float32."""
+    mixed_precision: Precision = "no"
+    """Precision of the networks; the gradient penalty and the losses stay float32. `auto` is bf16 on a GPU that has it in hardware, fp16 on
+    other GPUs, and no on CPUs; the run keeps what it was."""
     compile: Annotated[Literal["no", "default", "max-autotune"], AsMode, MayChange()] = "no"
-    """torch.compile of G, E and F: slower to start, faster steps. D stays as it is: its penalty needs a second derivative. true is default."""
+    """torch.compile of G, E and F, a graph for each size of their batches: slower to start, faster steps. D stays as it is: its penalty needs a
+    second derivative. true is default."""
     seed: NotNegativeInt = 0
     """All randomness of training is a function of (seed, purpose, step)."""
     save_every_n_epochs: Annotated[Positive | None, MayChange()] = None
@@ -139,6 +142,13 @@ class GanTraining(Section):
     """Minutes between states."""
     grid_every_n_epochs: Annotated[Positive, MayChange()] = 10
     """Epochs between grids."""
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _not_recorded(cls, value: object) -> object:
+        if value == "cudagraphs":
+            raise ValueError("cudagraphs records a LoRA's steps alone; for a StarGAN use default, max-autotune or no")
+        return value
 
 
 class GanEvaluation(Section):

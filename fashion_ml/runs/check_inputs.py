@@ -19,6 +19,7 @@ from typing import Any
 from fashion_ml.config import EXPERIMENTS, LoraExperiment, StarganExperiment, flat, load_experiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED
+from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.redact import first_line
 
@@ -116,6 +117,7 @@ def _check_lora(given: LoraExperiment, bases: dict[str, Any], *, written: bool) 
 
     with nullcontext(given) if written else without_files(given) as config:
         check_hub(config)
+        config = with_settled_precision(config, tell=False)
         check_mixed_precision(config)
         sources = read_sources(config, tell=False)
         pipeline = _base(config, bases)
@@ -159,6 +161,7 @@ def _check_stargan(config: StarganExperiment, bases: dict[str, Any], *, written:
 
     cpu = torch.device("cpu")
     check_hub(config)
+    config = with_settled_precision(config, tell=False)
     check_precision(config.training.mixed_precision, _device().type)
     if (
         config.data.latents_dir == EMBEDDED and not written and not embedded_latents_are_there()

@@ -24,6 +24,7 @@ from fashion_ml.runs.dry_run_plan import (
     measured_stargan_line,
 )
 from fashion_ml.runs.dry_run_time import SECONDS, STEPS, Sizes, Timing, timed
+from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import begin, in_experiment
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
     from fashion_ml.training.lora_inputs import split_items, with_steps
 
     with without_files(given) as config:
-        check_mixed_precision(config)
         begin(config, resume="", new=new)
+        config = with_settled_precision(config)
+        check_mixed_precision(config)
         in_experiment(config, chosen, make=False)
         accelerator = accelerator_for(config.training.mixed_precision)
         sources = read_sources(config, tell=False)
@@ -155,6 +157,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
     from fashion_ml.training.stargan_loop import stargan_memory, timed_gan_steps
 
     begin(config, resume="", new=new)
+    config = with_settled_precision(config)
     in_experiment(config, chosen, make=False)
     accelerator = Accelerator()
     check_precision(config.training.mixed_precision, accelerator.device.type)

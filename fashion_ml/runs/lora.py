@@ -15,6 +15,7 @@ from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.run_folder import long_waits, shared_folder
+from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
@@ -54,8 +55,9 @@ def run_lora(
     """
     from fashion_ml.training.lora_inputs import with_steps
 
-    check_mixed_precision(config)
     earlier = begin(config, resume=resume, new=new)
+    config = with_settled_precision(config, earlier)
+    check_mixed_precision(config)
     config = in_experiment(config, chosen, earlier) if track else config
     if track and not resume:
         _make_ahead(config)

@@ -16,6 +16,7 @@ from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
+from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.stargan_inputs import (
     checked_vae,
     evaluation_vae,
@@ -57,6 +58,7 @@ def run_stargan(
     along and return None.
     """
     earlier = begin(config, resume=resume, new=new)
+    config = with_settled_precision(config, earlier)
     config = in_experiment(config, chosen, earlier) if track else config
     if track and not resume and (config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)):
         make_ahead(collection=False, store=not config.tracking.offline)  # else it may end before it needs a store

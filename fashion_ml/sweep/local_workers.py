@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
 from fashion_ml.runs.check_inputs import CHECKED
+from fashion_ml.runtime.console import say
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.sweep.plan import STORAGE
 
@@ -41,6 +44,8 @@ class LocalWorkers:
         self._kind, self._spec, self._url, self._folder, self._deadline = kind, spec_path, url, folder, deadline
         self._gpus = visible_gpus()
         self.size = (len(self._gpus) or 1) if size is None else size
+        if told := shares_of(self._gpus, self.size):
+            say(told)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._logged: dict[int, int] = {}
 
@@ -97,10 +102,28 @@ def worker_command(kind: str, spec_path: Path, number: int, deadline: float | No
 
 
 def visible_gpus() -> list[str]:
-    """The visible GPUs, as CUDA_VISIBLE_DEVICES names them."""
+    """The visible GPUs as CUDA_VISIBLE_DEVICES names them: by number, by UUID (GPU-…), or parts of one (MIG-…), handed on as they are given.
+
+    As CUDA reads it, the list ends before -1.
+    """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+        names = (name.strip() for name in given.split(","))
+        return [name for name in takewhile(lambda name: name != "-1", names) if name]
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def shares_of(gpus: Sequence[str], workers: int) -> str:
+    """What each worker has of the GPUs' memory, in words; empty where there is no GPU or no worker."""
+    if not gpus or not workers:
+        return ""
+    names = ", ".join(gpus)
+    if workers <= len(gpus):
+        return f"Each worker has a GPU of its own and all the memory of it (CUDA_VISIBLE_DEVICES {names})"
+    most = -(-workers // len(gpus))
+    return (
+        f"Up to {most} workers share a GPU (CUDA_VISIBLE_DEVICES {names}): nothing holds one of them to 1/{most} of its memory, and where "
+        f"they need more together one runs out of it; --workers {len(gpus)} gives each a GPU of its own"
+    )

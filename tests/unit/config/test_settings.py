@@ -66,7 +66,7 @@ def test_range_choices_and_default_are_told_as_the_command_line_takes_them():
     assert told["network.alpha"] == ("number > 0", "")
     assert told["optimizer.learning_rate"] == ("number > 0", "5e-5")
     assert told["data.validation_split"] == ("number >= 0, < 1", "0")
-    assert told["training.mixed_precision"] == ("no, fp16 or bf16", "no")
+    assert told["training.mixed_precision"] == ("auto, no, fp16 or bf16", "no")
     assert told["data.flip_aug"] == ("true or false", "false")
     assert told["evaluation.strengths"] == ("list of number >= 0, <= 4", "")
     assert told["evaluation.weights.color_loss"] == ("number >= 0", "0.2")
