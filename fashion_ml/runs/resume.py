@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
 
-from fashion_ml.config import LoraExperiment, StarganExperiment, checked, flat, settings_of
+from fashion_ml.config import checked, flat, settings_of
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, read_run_folder
-
-E = TypeVar("E", LoraExperiment, StarganExperiment)
 
 
 def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
@@ -38,13 +35,13 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
         raise InputError(
             f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out"
         )
-    _refuse_changes(before, precision_as_begun(config, before), finished=found.finished)
+    _refuse_changes(before, _precision_as_begun(config, before), finished=found.finished)
     return found
 
 
-def precision_as_begun(config: E, before: E | None) -> E:
+def _precision_as_begun(config: Experiment, before: Experiment) -> Experiment:
     """An experiment whose training.mixed_precision is auto with that of the run that it goes on with; any other as it is."""
-    if before is None or config.training.mixed_precision != "auto":
+    if config.training.mixed_precision != "auto":
         return config
     training = config.training.model_copy(update={"mixed_precision": before.training.mixed_precision})
     return config.model_copy(update={"training": training})
@@ -61,7 +58,7 @@ def _newest_unfinished(folder: Path) -> Path:
     )
 
 
-def config_of(folder: Path, kind: type[E]) -> E:
+def config_of(folder: Path, kind: type[Experiment]) -> Experiment:
     """The experiment that a run in a folder was begun with. InputError when it cannot be read."""
     try:
         return checked(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), kind)
