@@ -20,6 +20,7 @@ def with_settled_precision(config: E, earlier: RunFolder | None = None, *, tell:
     """
     if config.training.mixed_precision != "auto":
         return config
+    found: str
     if earlier is not None:
         found, why = config_of(earlier.path, type(config)).training.mixed_precision, "as the run began"
     else:
