@@ -80,14 +80,19 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
 
 
 def say_readers(lora: Path) -> None:
-    """Say who reads a LoRA file as it was trained, where that is not every program."""
+    """Say who reads a LoRA file as it was trained, where that is not every program. InputError when it is no LoRA's file."""
+    for line in readers_of_file(lora):
+        say(line)
+
+
+def readers_of_file(lora: Path) -> list[str]:
+    """`readers_of` the methods of a LoRA's file. InputError when it is none."""
     from fashion_ml.models.kohya_format import read_lora, read_metadata
     from fashion_ml.models.lora_forms import readers_of, recognise
 
     shapes = {name: tuple(tensor.shape) for name, tensor in read_lora(lora, "file").items()}
     found = recognise(shapes, read_metadata(lora))
-    for line in readers_of(found.methods if found else ()):
-        say(line)
+    return readers_of(found.methods if found else ())
 
 
 def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, output: Path) -> None:

@@ -194,13 +194,11 @@ def _interval(side: Mapping[str, Any] | None, sign: str = "") -> str:
 
 def _use(config: LoraExperiment, found: Measured | None, lora: Path, *, diffusers: bool) -> str:
     """Code for diffusers, a line for WebUIs, and who reads it as it was measured."""
-    from fashion_ml.models.kohya_format import read_lora, read_metadata
-    from fashion_ml.models.lora_forms import readers_of, recognise
+    from fashion_ml.deploy.export import readers_of_file
     from fashion_ml.models.text_encoding import TextSettings
 
     name, base = config.output.output_name, config.model.base
     prompt = found.pictures[0][1].replace("`", "'") if found and found.pictures else "..."
-    known = recognise({key: tuple(one.shape) for key, one in read_lora(lora, "file").items()}, read_metadata(lora))
     lines = [f"`{name}.safetensors` is for WebUIs and kohya's scripts: `<lora:{name}:1>` in the prompt."]
     if diffusers:
         code = [
@@ -211,7 +209,7 @@ def _use(config: LoraExperiment, found: Measured | None, lora: Path, *, diffuser
             f"pipeline({prompt!r}).images[0]",
         ]
         lines.append("\n".join(["```python", *code, "```"]))
-    lines += [_plain(line.partition(". For all of them")[0]) + "." for line in readers_of(known.methods if known else ())]
+    lines += [_plain(line.partition(". For all of them")[0]) + "." for line in readers_of_file(lora)]
     if told := ", ".join(f"{key} {value}" for key, value in TextSettings(**config.text_encoding()).unusual().items()):
         lines.append(f"Captions were read with {told}: set the same where you generate.")
     return "\n\n".join(["## Use", *lines])

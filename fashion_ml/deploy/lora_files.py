@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.console import bar, say
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,10 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int) -> Made:
     if rank < 1:
         raise InputError(f"--rank: {rank} is below 1; give at least 1")
     spec = LoraSpec(rank, float(rank), feed_forward=True, projections=True, train_text_encoder=True)
+    pipelines = [load_pipeline(one) for one in (base, tuned)]
     sides = [
         {name: weight.detach().clone() for name, weight in target_weights(one.unet, one.text_encoder, spec)}
-        for one in map(load_pipeline, (base, tuned))
+        for one in pipelines
     ]
     if {name: one.shape for name, one in sides[0].items()} != {name: one.shape for name, one in sides[1].items()}:
         raise InputError(f"tuned: {tuned!r} has another architecture than {base!r}; give a base that was made from it")
@@ -96,8 +97,26 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int) -> Made:
                 shares.append(kept)
     if not tensors:
         raise InputError(f"tuned: {tuned!r} does what {base!r} does in all modules of a LoRA; nothing can be extracted")
+    _say_what_is_left_out(pipelines, len(shares))
     metadata = {"fashion_ml_extracted_from": f"{Path(tuned).name} - {Path(base).name}", "ss_base_model_version": "sd_v1"}
     return _write(output, tensors, None, metadata, (min(shares), sum(shares) / len(shares)))
+
+
+def _say_what_is_left_out(pipelines: Sequence[Any], modules: int) -> None:
+    """Say how many weights differ beside those of the file's modules."""
+    import torch
+
+    before, after = (
+        {f"{part}.{name}": one for part in ("unet", "text_encoder") for name, one in getattr(own, part).state_dict().items()}
+        for own in pipelines
+    )
+    same = sum(torch.equal(one, after[name]) for name, one in before.items() if name in after)
+    others = len(before) - same - modules
+    if others:
+        say(
+            f"{others} other weights differ too (convolutions, norms, biases, …) and are not in the file: what is left is told of its {modules} "
+            "modules alone"
+        )
 
 
 def average_of(files: Sequence[Path], output: Path) -> Path:

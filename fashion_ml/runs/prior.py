@@ -28,7 +28,7 @@ class Prior:
     folder: Path
     """Holds `1_<class>/00000.png` with `00000.txt`, and `prior.json`."""
     count: int
-    """Images that it has now."""
+    """Images that were asked for, all of which are there."""
     made: int
     """Of them drawn by this call."""
 

@@ -73,7 +73,7 @@ def test_a_merged_file_does_what_both_do_and_a_smaller_one_says_what_is_lost(tmp
     assert not close(weights(tmp_path / "small.safetensors"), weights(first, second))
 
 
-def test_what_a_base_was_given_is_found_again(tmp_path: Path):
+def test_what_a_base_was_given_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """A rank 3 update of the attention, written into the weights of the embedded base: extracted at rank 4 it is the same model."""
     lora = write_lora(tmp_path / "a.safetensors", 3, 3, 3.0, text=True)
     pipeline = load_pipeline("embedded")
@@ -90,6 +90,13 @@ def test_what_a_base_was_given_is_found_again(tmp_path: Path):
     assert made.kept[0] > 0.999
     assert close(weights(tmp_path / "found.safetensors"), weights(base=str(tmp_path / "tuned")))
     assert set(load_file(tmp_path / "found.safetensors")) == set(given)  # what did not change is not in it
+    assert "other weights" not in caplog.text
+    pipeline.unet.conv_in.weight.data += 1
+    pipeline.unet.conv_in.bias.data += 1
+    pipeline.save_pretrained(tmp_path / "more")
+    with caplog.at_level("INFO", "fashion_ml"):
+        extract_lora("embedded", str(tmp_path / "more"), tmp_path / "part.safetensors", 4)
+    assert "2 other weights differ too (convolutions, norms, biases, …) and are not in the file" in caplog.text
 
 
 def test_an_average_keeps_the_last_ones_metadata_and_wants_one_training(tmp_path: Path):
