@@ -114,8 +114,8 @@ def _say_what_is_left_out(pipelines: Sequence[Any], modules: int) -> None:
     others = len(before) - same - modules
     if others:
         say(
-            f"{others} other weights differ too (convolutions, norms, biases, …) and are not in the file: what is left is told of its {modules} "
-            "modules alone"
+            f"{others} other weights differ too (convolutions, norms, biases, …) and are not in the file: what is left is told of its "
+            f"{modules} modules alone"
         )
 
 
