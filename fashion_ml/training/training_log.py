@@ -19,7 +19,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import IMAGE_LOSSES, LossLog
 from fashion_ml.reports.stargan_log import EpochLog
-from fashion_ml.training.skipped_steps import SKIPPED, SkippedSteps
+from fashion_ml.training.skipped_steps import FIX, SKIPPED, SkippedSteps
 
 _MOST_SECONDS = 1.0
 """Steps wait no longer than this before they are handed out, however few they are."""
@@ -77,7 +77,8 @@ class TrainingLog:
             self.flush()
 
     def flush(self) -> None:
-        """Bring what is buffered to the CPU, in one transfer, and hand it out. InputError when a loss is not finite."""
+        """Bring what is buffered to the CPU, in one transfer, and hand it out. InputError when a loss is not finite, and behind the last
+        step when fp16 left nearly all steps out."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
@@ -90,6 +91,8 @@ class TrainingLog:
         self._rows.take(steps if bad is None else steps[: steps.index(bad)], main=self._accelerator.is_main_process)
         if bad is not None:
             raise InputError(self.not_finite(self._rows.not_finite(bad), bad.step))
+        if steps[-1].step == self._last_step and self._rows.skipped is not None:
+            self._rows.skipped.at_the_end(self._last_step)
 
     def not_finite(self, what: str, step: int) -> str:
         """The error for a training that no longer goes anywhere."""
@@ -97,10 +100,10 @@ class TrainingLog:
         shown = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
         kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
         last = f"the last good file is {kept[-1]}" if kept else "no file had been saved yet"
-        return (
-            f"optimizer.learning_rate: {what} is not finite at step {step} (images {shown}); "
-            f"lower the learning rate or use mixed_precision no; {last}"
-        )
+        field, fix = "optimizer.learning_rate", "lower the learning rate or use mixed_precision no"
+        if self._rows.skipped is not None:  # fp16
+            field, fix = "training.mixed_precision", FIX
+        return f"{field}: {what} is not finite at step {step} (images {shown}); {fix}; {last}"
 
     def to_dict(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
@@ -182,30 +185,36 @@ class StepRows:
     def take(self, steps: Sequence[Step], *, main: bool) -> None:
         """Add steps to the series, the log and, in the main process, hand out their rows."""
         rows: list[dict[str, float]] = []
-        for one in steps:
-            loss, norm, figures = one.values["total_loss"], one.values["grad_norm"], dict(one.figures)
-            images = {name: figures.pop(name) for name in IMAGE_LOSSES if name in figures}
-            self.total_loss.add(one.step, loss)
-            for name, value in images.items():
-                self.image_losses[name].add(one.step, value)
-            parts = {name: value for name, value in one.values.items() if name not in ("total_loss", "grad_norm")}
-            row = {"step": float(one.step), "time": one.time, "total_loss": loss, **parts, **figures}
-            overflows = not norm < math.inf
-            if not overflows:  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
-                row["grad_norm"] = norm
-            rows.append(row)
-            if self.skipped is not None:
-                self.skipped.add(one.step, overflows)
-                row[SKIPPED] = float(self.skipped.count)
-            if self._log and (one.step % self._log_every == 0 or one.step in (1, self._last_step) or images):
-                self._log.write(one.step, int(figures["epoch"]), loss, figures["learning_rate"], one.time, **images)
-        if main and rows:
-            self._on_rows(rows)
+        try:
+            for one in steps:
+                row = self._row(one)
+                rows.append(row)
+                if self.skipped is not None:
+                    row[SKIPPED] = float(self.skipped.count + ("grad_norm" not in row))
+                    self.skipped.add(one.step, "grad_norm" not in row)
+        finally:  # the rows that led to an error are what it is about
+            if main and rows:
+                self._on_rows(rows)
+
+    def _row(self, one: Step) -> dict[str, float]:
+        """Add a step to the series and the log; its row."""
+        loss, norm, figures = one.values["total_loss"], one.values["grad_norm"], dict(one.figures)
+        images = {name: figures.pop(name) for name in IMAGE_LOSSES if name in figures}
+        self.total_loss.add(one.step, loss)
+        for name, value in images.items():
+            self.image_losses[name].add(one.step, value)
+        parts = {name: value for name, value in one.values.items() if name not in ("total_loss", "grad_norm")}
+        row = {"step": float(one.step), "time": one.time, "total_loss": loss, **parts, **figures}
+        if norm < math.inf:  # fp16 skips steps whose gradients overflow; such a norm is not a measurement
+            row["grad_norm"] = norm
+        if self._log and (one.step % self._log_every == 0 or one.step in (1, self._last_step) or images):
+            self._log.write(one.step, int(figures["epoch"]), loss, figures["learning_rate"], one.time, **images)
+        return row
 
     def to_dict(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
         images = {name: series.as_lists() for name, series in self.image_losses.items()}
-        skipped = {SKIPPED: self.skipped.count} if self.skipped else {}
+        skipped = self.skipped.to_dict() if self.skipped else {}
         return {"total_loss": self.total_loss.as_lists(), "image_losses": images, **skipped}
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -213,7 +222,7 @@ class StepRows:
         self.total_loss = LossSeries.of(*plain["total_loss"])
         self.image_losses = {name: LossSeries.of(*series) for name, series in plain["image_losses"].items()}
         if self.skipped is not None:
-            self.skipped.count = int(plain.get(SKIPPED, 0))
+            self.skipped.restore(plain)
 
 
 TERMS = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1")
@@ -268,7 +277,7 @@ class EpochMeans:
     def epoch_values(self) -> dict[str, float]:
         """Means of the epoch that has ended, over the steps that count, and the sums begin anew.
 
-        `r1` counts the zeros of steps without it, `r1_computed` does not. ValueError when most steps overflowed.
+        `r1` counts the zeros of steps without it, `r1_computed` does not. ValueError when most steps overflowed fp16.
         """
         if self._overflows > self._steps:
             raise ValueError("loss of most steps")
@@ -291,7 +300,7 @@ class EpochMeans:
 
     def to_dict(self) -> dict[str, Any]:
         """The running epoch, for JSON; the finished ones are in the log."""
-        skipped = {SKIPPED: self.skipped.count} if self.skipped else {}
+        skipped = self.skipped.to_dict() if self.skipped else {}
         return {"sums": self._sums, "steps": self._steps, "r1_steps": self._r1_steps, "overflows": self._overflows, **skipped}
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -299,4 +308,4 @@ class EpochMeans:
         self._sums = dict(plain["sums"])
         self._steps, self._r1_steps, self._overflows = (float(plain[name]) for name in ("steps", "r1_steps", "overflows"))
         if self.skipped is not None:
-            self.skipped.count = int(plain.get(SKIPPED, 0))
+            self.skipped.restore(plain)
