@@ -33,7 +33,7 @@ class Metric:
     better: Literal["higher", "lower", ""]
     """Empty where neither way is better."""
     description: str
-    """As in the README's table."""
+    """As in the table of docs/metrics.md."""
     by: tuple[By, ...] = ("lora", "images")
     """The evaluations that have it."""
     shown_in: Run | None = None

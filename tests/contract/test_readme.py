@@ -1,45 +1,77 @@
-"""The two READMEs name the same commands, metrics and files, and every command is one that there is."""
+"""The two READMEs, and each page that there is in both languages, name the same commands, metrics and files; a README is one screen."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+import pytest
+
+from tests.documents import PROJECT, shown
+
+BOTH = [("README.md", "README.zh-TW.md")] + [
+    (f"docs/{path.name}", f"docs/zh-TW/{path.name}") for path in sorted((PROJECT / "docs" / "zh-TW").glob("*.md"))
+]
+MOST_LINES = 60
+"""Of a README without its empty lines and the addresses at its end."""
 
 
 def text(name: str) -> str:
     return (PROJECT / name).read_text(encoding="utf-8")
 
 
-def commands(readme: str) -> list[str]:
-    """The commands of the indented blocks, without their comments."""
-    lines = [line.split("#")[0].strip() for line in readme.splitlines() if line.startswith("    ")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    starts = ("make ", "source ", "fashion-ml ", "mlflow ")
-    return [" ".join(line.split()) for line in joined.splitlines() if line.startswith(starts)]
+def commands(name: str) -> list[str]:
+    return [" ".join(command.words) for command in shown(PROJECT / name)]
 
 
-def metrics(readme: str) -> list[set[str]]:
+def metrics(page: str) -> list[set[str]]:
     """The names in the first cell of every row."""
-    rows = [line.split("|")[1] for line in readme.splitlines() if line.startswith("| `")]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     return [set(re.findall(r"`[^`]+`", cell)) for cell in rows]
 
 
-def test_both_readmes_name_the_same_commands_and_metrics_in_the_same_order():
-    english, chinese = text("README.md"), text("README.zh-TW.md")
-    assert len(commands(english)) > 12
+def links(name: str) -> set[Path | str]:
+    """What a page leads to: files, and the names of addresses; pages in the reader's own language count as the English ones."""
+    found: set[Path | str] = set(re.findall(r"\]\[(\w+)\]", text(name)))
+    for target in re.findall(r"\]\(([^)#]+)", text(name)):
+        path = (PROJECT / name).parent.joinpath(target).resolve().relative_to(PROJECT)
+        found.add(Path(*(part for part in path.parts if part != "zh-TW")))
+    return {link for link in found if not str(link).startswith("README")}
+
+
+@pytest.mark.parametrize(("english", "chinese"), BOTH)
+def test_a_page_says_the_same_in_both_languages(english: str, chinese: str):
     assert commands(english) == commands(chinese)
-    assert metrics(english) == metrics(chinese)
-    links = [re.findall(r"\]\(([^)]+)\)", readme) for readme in (english.replace("[正體中文](README.zh-TW.md)", ""), chinese)]
-    assert links[0] == links[1]
+    assert metrics(text(english)) == metrics(text(chinese))
+    assert links(english) == links(chinese)
+    assert [len(line.split("|")) for line in text(english).splitlines() if line.startswith("|")] == [
+        len(line.split("|")) for line in text(chinese).splitlines() if line.startswith("|")
+    ]
 
 
-def test_every_command_of_the_readme_is_one_that_there_is():
-    import typer
+def test_the_metrics_and_all_commands_are_there_in_both_languages():
+    assert len(metrics(text("docs/metrics.md"))) > 20
+    assert len(commands("docs/commands.md")) > 25
 
-    from fashion_ml.cli import app
 
-    there = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    named = {line.split()[1] for line in commands(text("README.md")) if line.startswith("fashion-ml ")}
-    assert named <= there
+@pytest.mark.parametrize("name", BOTH[0])
+def test_a_readme_is_one_screen_with_a_picture_and_the_two_commands_first(name: str):
+    lines = [line for line in text(name).splitlines() if line and not re.match(r"\[\w+\]: ", line)]
+    assert len(lines) <= MOST_LINES
+    assert [line.split("#")[0].strip() for line in lines if line.startswith("    ")] == ["make demo", "make test"]
+    assert [line for line in lines[:10] if line.startswith("![")]
+
+
+@pytest.mark.parametrize("name", BOTH[0])
+def test_every_cell_of_the_comparison_leads_to_where_it_can_be_checked(name: str):
+    rows = [line.strip("|").split("|") for line in text(name).splitlines() if line.startswith("| ")]
+    assert len(rows) > 5
+    addresses = dict(re.findall(r"^\[(\w+)\]: (\S+)$", text(name), re.MULTILINE))
+    for row in rows:
+        for cell in row[1:]:
+            if cell.strip() and cell.strip() != "fashion_ml":
+                assert re.search(r"\]\(\S+\)|\]\[\w+\]", cell), cell
+    used = set(re.findall(r"\]\[(\w+)\]", text(name)))
+    assert used == set(addresses)
+    states = [address for address in addresses.values() if "/blob/" in address or "/tree/" in address]
+    assert all(re.search(r"/(?:blob|tree)/[0-9a-f]{40}/", address) for address in states)  # a commit, which does not change

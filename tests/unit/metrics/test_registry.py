@@ -128,10 +128,10 @@ def test_the_list_alone_is_light():
     assert done.stdout.strip() == "set()"
 
 
-def test_the_readmes_tables_say_of_every_metric_what_its_row_says():
+def test_the_documents_tables_say_of_every_metric_what_its_row_says():
     """Rows of several metrics, and cells such as `as above`, are looked at as far as they say something."""
     ways = {"高": "higher", "低": "lower"}
-    checked = {"README.md": 0, "README.zh-TW.md": 0}
+    checked = {"docs/metrics.md": 0, "docs/zh-TW/metrics.md": 0}
     for file in checked:
         for line in (PROJECT / file).read_text(encoding="utf-8").splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -143,7 +143,7 @@ def test_the_readmes_tables_say_of_every_metric_what_its_row_says():
                     continue
                 assert cells[2].removeprefix("約").removeprefix("about").strip() in rows[0].range, f"{file}: {name}"
                 assert ways.get(cells[3], cells[3]) == rows[0].better, f"{file}: {name}"
-                if file == "README.md" and len(re.findall("`", cells[0])) == 2:
+                if file == "docs/metrics.md" and len(re.findall("`", cells[0])) == 2:
                     assert (cells[1], cells[4]) == (rows[0].unit, rows[0].description), f"{file}: {name}"
                 checked[file] += 1
     assert min(checked.values()) >= 15
