@@ -25,6 +25,7 @@ from fashion_ml.config.base import (
     Text,
     Tracking,
 )
+from fashion_ml.config.lora_embedding import Embedding
 from fashion_ml.config.lora_loss import Loss
 from fashion_ml.config.lora_optimizer import Optimizer
 from fashion_ml.config.settings import short_names
@@ -326,6 +327,7 @@ class LoraExperiment(Section):
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     loss: Loss = Loss()
+    embedding: Embedding = Embedding()
     evaluation: Annotated[Evaluation, MayChange()] = Evaluation()
     output: Annotated[Output, MayChange()] = Output()
     tracking: Annotated[Tracking, MayChange()] = Tracking()
@@ -337,6 +339,26 @@ class LoraExperiment(Section):
             "clip_skip": self.model.clip_skip,
             "weighted_captions": self.data.weighted_captions,
         }
+
+    @property
+    def text_trains(self) -> bool:
+        """Whether captions mean something else after each step: the text encoder has a LoRA, or a word of its own."""
+        return self.network.train_text_encoder or self.embedding.token is not None
+
+    @model_validator(mode="after")
+    def _a_word_that_begins(self) -> LoraExperiment:
+        word, name = self.embedding, self.output.output_name
+        if word.token is None:
+            return self
+        if word.init_text is None and self.network.network_weights is None:
+            raise ValueError(
+                f"embedding.init_text: missing, what {word.token!r} begins as; give what the images show in the base's own words, such as dress"
+            )
+        if word.token.casefold() in (name.casefold(), "best") or word.token.casefold().startswith(f"{name.casefold()}-"):
+            raise ValueError(
+                f"embedding.token: {word.token!r} would be written over the LoRA {name!r}, whose file has that name; choose another of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _masks_that_count(self) -> LoraExperiment:
@@ -356,6 +378,10 @@ class LoraExperiment(Section):
             raise ValueError(
                 "optimizer.text_encoder_lr is given, but the text encoder does not train; add network.train_text_encoder true"
             )
+        if rates.embedding_lr is not None and self.embedding.token is None:
+            raise ValueError("optimizer.embedding_lr is given, but there is no new word; add embedding.token, such as zarya")
+        if one_rate and rates.embedding_lr not in (None, rates.learning_rate):
+            raise ValueError("optimizer.embedding_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
         if one_rate and rates.loraplus_lr_ratio not in (None, 1):
             raise ValueError("optimizer.loraplus_lr_ratio: prodigy takes one learning rate for all; leave it out, or use adamw")
         if one_rate and set(rates.block_lr or ()) - {0, 1}:

@@ -62,6 +62,8 @@ class Optimizer(Section):
     """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
     text_encoder_lr: Rate | None = None
     """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
+    embedding_lr: Rate | None = None
+    """Peak learning rate of the vectors of `embedding.token`, without weight decay; learning_rate when not given, 1e-3 to 5e-3 is usual."""
     loraplus_lr_ratio: Rate | None = None
     """LoRA+ (arXiv:2402.12354): lora_up's learning rate is this many times lora_down's; 16 is usual, with a smaller learning_rate. One rate for
     both when not given."""

@@ -32,6 +32,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
 
     from fashion_ml.config import validate
     from fashion_ml.deploy.export_file import convert_lora
+    from fashion_ml.deploy.exported_words import word_files, write_words
     from fashion_ml.deploy.hub_folder import write_hub_folder
     from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.runtime.weight_files import not_there
@@ -51,7 +52,10 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
             raise InputError(
                 f"--format: hub makes its card of a run's evaluation, and {run_id!r} is one file; give the run, or another form"
             )
-        return convert_lora(Path(run_id), form, output, base)
+        word_files(Path(run_id), output)
+        convert_lora(Path(run_id), form, output, base)
+        write_words(Path(run_id), output)
+        return output
     if run_id.endswith(".safetensors"):
         raise not_there(run_id, "file")
     if base:
@@ -65,6 +69,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         names = [usual.get(name, name.removesuffix(".safetensors")) for name in (average or [checkpoint])]
         files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
         lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
+        word_files(lora, output)  # what is there already is said before anything is written
         if form == "hub":
             write_hub_folder(client, run_id, config, lora, output, averaged=bool(average))
         elif form == "kohya":
@@ -76,6 +81,8 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
             told = ", ".join(f"{name} {value}" for name, value in TextSettings(**config.text_encoding()).unusual().items())
             if told:
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
+        if form != "hub":
+            write_words(lora, output)
     return output
 
 

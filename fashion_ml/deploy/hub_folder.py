@@ -55,6 +55,7 @@ def write_hub_folder(
     The card has what was measured of this very file, by its step; of an average, or without an evaluation, it says that nothing was.
     """
     from fashion_ml.deploy.export import say_readers, with_base
+    from fashion_ml.deploy.exported_words import write_words
 
     say_readers(lora)
     name = config.output.output_name
@@ -63,6 +64,7 @@ def write_hub_folder(
         folder = Path(temporary) / "folder"
         folder.mkdir()
         shutil.copyfile(lora, folder / f"{name}.safetensors")
+        words = write_words(lora, folder)
         try:
             with_base(lora, config.model.base, config.model.schedule(), "diffusers", folder)
             diffusers = True
@@ -77,7 +79,7 @@ def write_hub_folder(
             shutil.copyfile(picture, folder / "images" / f"{index}.png")
         if found and found.grid:
             shutil.copyfile(found.grid, folder / "grid.png")
-        write_text(folder / "README.md", card(config, found, lora, diffusers=diffusers))
+        write_text(folder / "README.md", card(config, found, lora, diffusers=diffusers, words=words))
         if output.is_dir():
             output.rmdir()  # empty, as export has seen
         folder.replace(output)
@@ -126,16 +128,19 @@ def _shown(client: Any, run_id: str, rows: Sequence[Mapping[str, str]]) -> list[
     return [(path, said) for path, said in found if path in there][:_PICTURES]
 
 
-def card(config: LoraExperiment, found: Measured | None, lora: Path, *, diffusers: bool) -> str:
+def card(config: LoraExperiment, found: Measured | None, lora: Path, *, diffusers: bool, words: Sequence[str] = ()) -> str:
     """README.md: a head in YAML as hubs read it, the three lines, the table with intervals, pictures, how to use and how it was trained.
 
     What is not known is absent. Captions and names are plain text in it, whatever they hold.
     """
+    from fashion_ml.models.new_words import how_to_call
+
     parts = [
         _head(config, found),
         f"# {_plain(config.output.output_name)}",
         _claims(found),
         _use(config, found, lora, diffusers=diffusers),
+        *(how_to_call(_plain(word), f"{word}.safetensors") for word in words),
     ]
     return "\n\n".join([*parts, _training(config)]) + "\n"
 

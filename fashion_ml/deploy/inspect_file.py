@@ -33,7 +33,8 @@ _GROUPS = (
 
 def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     """Form, methods, base, what can be done with it; ranks, alphas, scales, what is trained, precision, numbers, NaN, norms and effective ranks
-    by block, hashes and metadata of a LoRA file. `picture` is a PNG that is written: norms by block and kind of module.
+    by block, words that were trained along, hashes and metadata of a LoRA file. `picture` is a PNG that is written: norms by block and kind
+    of module.
 
     InputError when it is no LoRA.
     """
@@ -42,6 +43,7 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     from fashion_ml.models.lora_file import parts_by_module
     from fashion_ml.models.lora_forms import recognise
     from fashion_ml.models.lora_weights import measure_updates
+    from fashion_ml.models.new_words import WORDS, words_in
 
     tensors, metadata = read_tensors(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -54,6 +56,7 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     if picture is not None:
         _draw(picture, updates, f"{path.name}: {form.title}")
     scales = sorted({update.scale for update in updates.values()})
+    words = words_in(metadata, f"file: {str(path)!r}")
     return {
         "file": str(path),
         "bytes": len(content),
@@ -70,12 +73,16 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
         "dtype": sorted({precision(tensor) for tensor in numbers.values()}),
         "parameters": sum(math.prod(shapes[name]) for name in numbers),
         "not_finite": sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())),
+        "words": [
+            {"word": word.token, "init_text": word.init_text, "norms": word.vectors.double().norm(dim=1).tolist()}
+            for word in words
+        ],
         "norms": _by_block(updates, lambda update: update.norm),
         "effective_ranks": _by_block(updates, lambda update: update.effective_rank),
         "sha256": hashlib.sha256(content).hexdigest(),
         "sshs_model_hash": model_hash(content),
         "sshs_legacy_hash": legacy_hash(content),
-        "metadata": metadata,
+        "metadata": {key: value for key, value in metadata.items() if key != WORDS},
     }
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, say
+
+if TYPE_CHECKING:
+    from fashion_ml.models.new_words import NewWord
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,17 @@ def merge_loras(files: Sequence[Path], weights: Sequence[float], output: Path) -
     InputError when a file is no plain LoRA in kohya's layout, they do not go together, or `output` exists.
     """
     from fashion_ml.models.lora_arithmetic import weighted_sum
+    from fashion_ml.models.new_words import as_metadata, together
 
     if len(files) != len(weights):
         raise InputError(f"--weights: {len(weights)} for {len(files)} files; give one for each, such as 0.7,0.5")
     read = [_read(path) for path in files]
     try:
-        tensors = weighted_sum(read, weights)
+        tensors, words = weighted_sum(read, weights), together([_words(path) for path in files])
     except ValueError as error:
         raise InputError(f"files: {', '.join(map(str, files))} cannot be merged: {error}") from error
     told = {path.name: weight for path, weight in zip(files, weights, strict=True)}
-    return _write(output, tensors, files[0], {"fashion_ml_merged_from": str(told)}, None)
+    return _write(output, tensors, files[0], {"fashion_ml_merged_from": str(told), **as_metadata(words)}, None)
 
 
 def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) -> Made:
@@ -47,6 +51,7 @@ def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) 
     InputError when the file is no plain LoRA in kohya's layout, or `output` exists.
     """
     from fashion_ml.models.lora_arithmetic import resize
+    from fashion_ml.models.new_words import as_metadata
 
     if (rank is None) == (keep is None):
         raise InputError("--rank: give it or --keep, one of the two; such as --rank 8 or --keep 0.99")
@@ -60,7 +65,8 @@ def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) 
     except ValueError as error:
         raise InputError(f"file: {str(file)!r}: {error}; give a plain LoRA in kohya's layout") from error
     shares = list(small.kept.values())
-    return _write(output, small.tensors, file, {"fashion_ml_resized_from": file.name}, (min(shares), sum(shares) / len(shares)))
+    told = {"fashion_ml_resized_from": file.name, **as_metadata(_words(file))}
+    return _write(output, small.tensors, file, told, (min(shares), sum(shares) / len(shares)))
 
 
 def extract_lora(base: str, tuned: str, output: Path, rank: int) -> Made:
@@ -123,15 +129,17 @@ def average_of(files: Sequence[Path], output: Path) -> Path:
     """Write the mean of each tensor of some files of one training, with the last one's metadata. InputError when they are not of one."""
     from fashion_ml.models.kohya_format import read_metadata, save_lora
     from fashion_ml.models.lora_arithmetic import average
+    from fashion_ml.models.new_words import as_metadata, mean_of
 
     read = [_read(path) for path in files]
     try:
-        tensors = average(read)
+        tensors, words = average(read), mean_of([_words(path) for path in files])
     except ValueError as error:
         raise InputError(
             f"--average: {', '.join(path.stem for path in files)}: {error}; give kept files of one training"
         ) from error
-    metadata = {**read_metadata(files[-1]), "fashion_ml_average_of": ", ".join(path.stem for path in files)}
+    told = {"fashion_ml_average_of": ", ".join(path.stem for path in files), **as_metadata(words)}
+    metadata = {**read_metadata(files[-1]), **told}
     save_lora(output, tensors, metadata)
     return output
 
@@ -140,6 +148,13 @@ def _read(path: Path) -> Mapping[str, Any]:
     from fashion_ml.models.kohya_format import read_lora
 
     return read_lora(path.expanduser(), "file")
+
+
+def _words(path: Path) -> list[NewWord]:
+    from fashion_ml.models.kohya_format import read_metadata
+    from fashion_ml.models.new_words import words_in
+
+    return words_in(read_metadata(path.expanduser()), f"file: {str(path)!r}")
 
 
 def _check_output(output: Path) -> None:

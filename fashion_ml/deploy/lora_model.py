@@ -118,12 +118,16 @@ class LoraModel:
             import torch
 
             from fashion_ml.models.applied_lora import apply_lora
+            from fashion_ml.models.kohya_format import read_metadata
+            from fashion_ml.models.new_words import put_words, words_in
             from fashion_ml.models.stable_diffusion import load_pipeline
 
             device, schedule = "cuda" if torch.cuda.is_available() else "cpu", self._facts.get("schedule", {})
             pipeline = load_pipeline(self._base, device, **schedule)
             # as evaluations do: diffusers drops a DoRA's magnitudes and does not read LyCORIS' forms
-            apply_lora(pipeline, next(iter(sorted(self._adapter.glob("*.safetensors"))), self._adapter))
+            lora = next(iter(sorted(self._adapter.glob("*.safetensors"))), self._adapter)
+            put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
+            apply_lora(pipeline, lora)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
         return self._pipeline

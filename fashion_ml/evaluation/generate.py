@@ -20,6 +20,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
 from fashion_ml.models.half_precision import bring_back
+from fashion_ml.models.new_words import spelt
 from fashion_ml.models.samplers import sampled_by
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
@@ -202,7 +203,7 @@ def generate(
 def _made(pipeline: Any, jobs: Sequence[Job], settings: Evaluation, text: TextSettings) -> list[Image.Image] | None:
     """The pictures of jobs of one size; None where they do not fit into the GPU's memory."""
     width, height = jobs[0].size
-    prompts = [job.prompt for job in jobs]
+    prompts = [job.prompt if text.unusual() else spelt(pipeline.tokenizer, job.prompt) for job in jobs]
     negative = [settings.negative_prompt] * len(prompts)
     read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
     try:

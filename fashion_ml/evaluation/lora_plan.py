@@ -24,7 +24,8 @@ from fashion_ml.evaluation.trigger import Wording, wording_of
 from fashion_ml.metrics.registry import PROMPT_SIMILARITY
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
 from fashion_ml.models.half_precision import decode_one_by_one, lower_pipeline
-from fashion_ml.models.kohya_format import model_hash
+from fashion_ml.models.kohya_format import model_hash, read_metadata
+from fashion_ml.models.new_words import WORDS, put_words, words_in
 from fashion_ml.models.samplers import scheduler_of
 from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
@@ -89,7 +90,11 @@ class Plan:
     @property
     def _lora(self) -> str:
         beside = self.applied.alphas_beside
-        return model_hash(self.lora.read_bytes()) + (f" alphas {json.dumps(beside, sort_keys=True)}" if beside else "")
+        words = read_metadata(self.lora).get(WORDS)
+        told = {**({"alphas": beside} if beside else {}), **({"words": words} if words else {})}
+        return model_hash(self.lora.read_bytes()) + "".join(
+            f" {name} {json.dumps(value, sort_keys=True)}" for name, value in told.items()
+        )
 
     @property
     def _base(self) -> str:
@@ -99,7 +104,9 @@ class Plan:
 
 
 def put_on(pipeline: Any, lora: Path, device: torch.device | str, precision: str) -> AppliedLora:
-    """Put a LoRA file on a pipeline that has none, and all of it on the device in a precision. InputError when it does not fit the base."""
+    """Put a LoRA file, and the words that were trained along, on a pipeline that has none, and all of it on the device in a precision.
+    InputError when it does not fit the base."""
+    put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
     applied = apply_lora(pipeline, lora)
     with fits_into_memory("loading the base for images", "evaluation.precision", precision, "use bf16, or a GPU that is free"):
         lower_pipeline(pipeline, device, DTYPES[precision])

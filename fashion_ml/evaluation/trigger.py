@@ -13,6 +13,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.models.new_words import NewWord, without_words, words_in
 from fashion_ml.models.text_encoding import weighted_pieces
 from fashion_ml.runtime.console import say
 
@@ -30,15 +31,18 @@ class Wording:
     plain: Sequence[str]
     """As an encoder of texts reads them, without the trigger."""
     token_free_base: bool = False
+    words: Sequence[NewWord] = ()
+    """Those that were trained along with the LoRA, which neither base nor encoder knows: they read what each began as."""
 
     def of_base(self, prompt: str) -> str:
         """What the base is given for a prompt."""
-        return without_trigger(prompt, self.trigger) if self.token_free_base else prompt
+        return without_words(without_trigger(prompt, self.trigger) if self.token_free_base else prompt, self.words)
 
     def facts(self, *, read: bool) -> dict[str, Any]:
         """What of it decides numbers: the trigger where it is taken out of any prompt, for the encoder (`read`) or for the base."""
         trigger = {"trigger": self.trigger or None} if read or self.token_free_base else {}
-        return {**trigger, "token_free_base": self.token_free_base}
+        words = {"words_of_base": {word.token: word.init_text for word in self.words}} if self.words else {}
+        return {**trigger, **words, "token_free_base": self.token_free_base}
 
 
 def wording_of(settings: Evaluation, captions: Sequence[str], lora: Path, *, weighted: bool, read: bool) -> Wording:
@@ -46,11 +50,24 @@ def wording_of(settings: Evaluation, captions: Sequence[str], lora: Path, *, wei
 
     With `read`, or a token-free base, it says which trigger is taken. InputError where a token-free base has no trigger to go without.
     """
-    trigger = find_trigger(settings.trigger, captions, classes_of(read_metadata(lora)))
+    metadata = read_metadata(lora)
+    words = words_in(metadata, f"lora: {str(lora)!r}")
+    if words and settings.trigger == AUTO:
+        trigger = ", ".join(word.token for word in words)
+    else:
+        trigger = find_trigger(settings.trigger, captions, classes_of(metadata))
     if read or settings.token_free_base:
         check_token_free(settings, trigger, captions)
-        say_trigger(settings.trigger, trigger, captions)
-    return Wording(trigger, plain_prompts(captions, trigger, weighted=weighted), settings.token_free_base)
+        if not words:
+            say_trigger(settings.trigger, trigger, captions)
+    for word in words:
+        inside = sum(without_words(caption, [word]) != caption for caption in captions)
+        say(
+            f"The word {word.token!r}, trained along with the LoRA, is in {inside} of {len(captions)} prompts; base and encoder are given "
+            f"{word.init_text!r} for it"
+        )
+    read_as = [without_words(caption, words) for caption in captions]
+    return Wording(trigger, plain_prompts(read_as, trigger, weighted=weighted), settings.token_free_base, words)
 
 
 def find_trigger(setting: str, captions: Sequence[str], classes: Iterable[str] = ()) -> str:

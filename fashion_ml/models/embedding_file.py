@@ -34,8 +34,8 @@ class EmbeddingForm:
     def use(self) -> str:
         """What can be done with it."""
         return (
-            f"training and evaluation here put no embeddings in; WebUIs call it by its file's name from their folder of embeddings, diffusers "
-            f"by load_textual_inversion(…, token={self.word!r})"
+            "evaluation puts in the words that a LoRA's own file holds, and no others; WebUIs call it by its file's name from their folder of "
+            f"embeddings, diffusers by load_textual_inversion(…, token={self.word!r})"
         )
 
 

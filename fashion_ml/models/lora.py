@@ -112,10 +112,13 @@ class LoraParameters:
     starts: list[torch.Tensor] = field(default_factory=list)
     """What they are less by in a file, of PiSSA and OLoRA; a state keeps them, for no two machines need to compute the same."""
 
+    word: list[torch.nn.Parameter] = field(default_factory=list)
+    """The vectors of a new word, where one trains."""
+
     @property
     def all(self) -> list[torch.nn.Parameter]:
         """All of them; a list, for clipping iterates it at every step."""
-        return [*self.unet, *self.text_encoder]
+        return [*self.unet, *self.text_encoder, *self.word]
 
 
 def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip: int | None = None) -> LoraParameters:

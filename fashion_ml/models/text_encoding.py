@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.new_words import spelt
 from fashion_ml.runtime.pinned import moved
 
 CHUNK = 75
@@ -152,7 +153,7 @@ def _tokens_of(tokenizer: Any, caption: str, weighted: bool) -> tuple[list[int],
     """All tokens of a caption without BOS and EOS, and the weight of each."""
     ids, weights = list[int](), list[float]()
     for text, weight in weighted_pieces(caption) if weighted else [(caption, 1.0)]:
-        found = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        found = tokenizer(spelt(tokenizer, text), add_special_tokens=False, verbose=False).input_ids
         ids += found
         weights += [weight] * len(found)
     return ids, weights

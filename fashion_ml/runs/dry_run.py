@@ -56,6 +56,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
     from fashion_ml.runs.lora import accelerator_for, check_mixed_precision, checked_pipeline
     from fashion_ml.training.first_lines import lora_lines, step_plan
     from fashion_ml.training.lora_inputs import split_items, with_steps
+    from fashion_ml.training.new_word import check_captions
 
     with without_files(given) as config:
         begin(config, resume="", new=new)
@@ -64,6 +65,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
         in_experiment(config, chosen, make=False)
         accelerator = accelerator_for(config.training.mixed_precision)
         sources = read_sources(config, tell=False)
+        check_captions(config, sources.items)
         pipeline = checked_pipeline(config, accelerator)
         config = with_steps(config, pipeline, sources.items, accelerator.num_processes, sources.looks)
         sources = summed_up(config, sources, pipeline)
@@ -127,7 +129,7 @@ def _steps_and_memory(
     rows, latents = sizes.largest[0], sizes.largest
     needed = needed_encoders(config, [*items, *sources.prior])
     memory = lora_memory(config, pipeline, latents, (rows, *of_text), needed)
-    beside = [name for name in needed if not (name == "text_encoder" and config.network.train_text_encoder)]
+    beside = [name for name in needed if not (name == "text_encoder" and config.text_trains)]
     kept = f" beside the {' and the '.join(sorted(beside)).replace('vae', 'VAE').replace('_', ' ')}" if beside else ""
     return timing, memory, f"largest batch, {rows} latents {_by(latents[1:])}{kept}; {config.optimizer.optimizer_type}"
 

@@ -54,6 +54,7 @@ def run_lora(
     before what MLflow's environment says.
     """
     from fashion_ml.training.lora_inputs import with_steps
+    from fashion_ml.training.new_word import check_captions
 
     earlier = begin(config, resume=resume, new=new)
     config = with_settled_precision(config, earlier)
@@ -63,6 +64,7 @@ def run_lora(
         _make_ahead(config)
     accelerator = accelerator_for(config.training.mixed_precision)
     inputs = read_sources(config, tell=False)
+    check_captions(config, inputs.items)
     pipeline = [checked_pipeline(config, accelerator)]
     config = with_steps(config, pipeline[0], inputs.items, accelerator.num_processes, inputs.looks)
     resumed = earlier is not None
@@ -127,6 +129,7 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     """The base in the precision of training, with everything checked that depends on it."""
     from fashion_ml.models.half_precision import decode_one_by_one
     from fashion_ml.models.stable_diffusion import load_pipeline
+    from fashion_ml.training.new_word import put_word
     from fashion_ml.training.precision import DTYPES
 
     precision = DTYPES[config.training.mixed_precision]
@@ -134,6 +137,7 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
         pipeline = load_pipeline(config.model.base, accelerator.device, precision, **config.model.schedule())
     decode_one_by_one(pipeline.vae)
     check_on_base(config, pipeline, accelerator.device, accelerator.num_processes)
+    put_word(config, pipeline)
     return pipeline
 
 

@@ -285,10 +285,11 @@ def _describe(run: TrackedRun, config: Experiment, about: About, folder: Path, c
 def _log_training_files(run: TrackedRun, folder: Path, config: Experiment) -> None:
     """Log and weights of this training as they are, also when it was interrupted; other files of the folder stay out."""
     name = config.output.output_name
+    words = (config.embedding.token,) if isinstance(config, LoraExperiment) else ()
     for path in sorted((folder / "training_logs").glob("*")):
         run.log_file(path, "training_logs")
     for path in sorted(folder.glob("*.safetensors")):
-        if path.stem in (name, "best") or path.stem.startswith(f"{name}-"):
+        if path.stem in (name, "best", *words) or path.stem.startswith(f"{name}-"):
             run.log_file(path, algorithm_of(config))
 
 

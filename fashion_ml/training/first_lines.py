@@ -53,8 +53,21 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
         f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}; {data.resolution} px"
         f"{' in buckets' if data.enable_bucket else ''}; {_batch(training.train_batch_size, training.gradient_accumulation_steps, processes)}; "
         f"{_epochs(config, plan)}",
+        *_word(config),
         *readers_of([_METHODS[network.algo], *(["DoRA"] if network.use_dora else [])]),
         *idle_settings(config, plan.steps_per_epoch),
+    ]
+
+
+def _word(config: LoraExperiment) -> list[str]:
+    word, rates = config.embedding, config.optimizer
+    if word.token is None:
+        return []
+    begins = f"begun as {word.init_text!r}" if word.init_text else "as network.network_weights has it"
+    tokens = f"{word.vectors} tokens" if word.vectors > 1 else "one token"
+    return [
+        f"New word {word.token!r} of {tokens}, {begins}, learning rate {rates.embedding_lr or rates.learning_rate:g}; it is in the LoRA's "
+        f"metadata and, for other programs, in {word.token}.safetensors"
     ]
 
 

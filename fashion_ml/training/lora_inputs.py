@@ -160,7 +160,7 @@ def needed_encoders(config: LoraExperiment, items: Sequence[CaptionedImage]) -> 
     `items` are the images and prior images. Captions that are drawn anew each time are too many to keep, and seldom come again.
     """
     drawn = any((item.captions or caption_settings(config.data)).is_drawn for item in items)
-    by_name = {"vae": not config.data.cache_latents, "text_encoder": config.network.train_text_encoder or drawn}
+    by_name = {"vae": not config.data.cache_latents, "text_encoder": config.text_trains or drawn}
     return frozenset(name for name, wanted in by_name.items() if wanted)
 
 
@@ -175,7 +175,7 @@ def _text_of(
 ) -> Callable[[Sequence[str]], torch.Tensor | Tokens]:
     """Tokens when the text encoder trains, else embeddings, cached."""
     settings = TextSettings(**config.text_encoding())
-    if config.network.train_text_encoder:
+    if config.text_trains:
         return lambda wanted: tokenize(pipeline.tokenizer, wanted, settings)
     sha256 = weights_sha256(pipeline.text_encoder)
     if "text_encoder" in needed:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fashion_ml.models.ema import EMA, AveragedTensors
 from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
+from fashion_ml.models.new_words import as_metadata, word_vectors, words_of, write_embedding
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
@@ -135,6 +136,8 @@ def train_lora(
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
+        if accelerator.is_main_process:
+            lora.write_words(folder)
         if lora.average is not None and accelerator.is_main_process:
             with lora.average.in_place():
                 lora.write(path.with_name(f"{path.stem}{EMA}.safetensors"), described(step=state.step))
@@ -223,13 +226,17 @@ class _Lora:
             pipeline.unet, pipeline.text_encoder, self.spec, config.training.seed, config.model.clip_skip
         )
         load_weights(config, pipeline, self.spec)
+        if (vectors := word_vectors(pipeline)) is not None:
+            vectors.requires_grad_(True)
+            self.parameters = replace(self.parameters, word=[vectors])
         decay = config.training.ema_decay
         self.average = AveragedTensors(self.parameters.all, decay) if decay else None
         # not by accelerate, whose step looks for packages and signatures each time: 0.6 ms
         self.optimizer = make_optimizer(optimizer_settings(config), self.parameters, accelerator.device)
         self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
         """The models that have a LoRA."""
-        self.half, self.models = prepared_models(config, pipeline, self.trained, accelerator)
+        self._called = [pipeline.unet, *([pipeline.text_encoder] if config.text_trains else [])]
+        self.half, self.models = prepared_models(config, pipeline, self._called, accelerator)
         """Whether the UNet computes in half precision without autocast; the models in training mode as the loop calls them: compiled,
         distributed."""
         self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
@@ -250,7 +257,7 @@ class _Lora:
 
         `plain` means neither compiled nor distributed.
         """
-        unet, *text_encoder = self.trained if plain else self.models
+        unet, *text_encoder = self._called if plain else self.models
         if self.half:
             return unet(noisy.to(unet.dtype), timesteps, text.to(unet.dtype)).sample.float()
         with self.accelerator.autocast():
@@ -324,10 +331,17 @@ class _Lora:
         return self._rate
 
     def write(self, path: Path, metadata: dict[str, str]) -> None:
-        """Write the LoRA as it is."""
+        """Write the LoRA as it is, a new word's vectors in its metadata."""
         with averaged(self.optimizer, self.parameters.all):
             tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
-            save_lora(path, tensors, metadata, DTYPES[self.config.output.save_precision])
+            told = {**metadata, **as_metadata(words_of(self.pipeline))}
+            save_lora(path, tensors, told, DTYPES[self.config.output.save_precision])
+
+    def write_words(self, folder: Path) -> None:
+        """Write each new word as it is to a file of its own, as WebUIs read it."""
+        with averaged(self.optimizer, self.parameters.all):
+            for word in words_of(self.pipeline):
+                write_embedding(folder / f"{word.token}.safetensors", word, DTYPES[self.config.output.save_precision])
 
 
 class _Measuring:

@@ -14,6 +14,7 @@ from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import add_lora
+from fashion_ml.models.new_words import WithNewWords
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.training.lora_models import lora_spec, without_autocast
@@ -27,12 +28,18 @@ def lora_memory(
 ) -> MemoryEstimate:
     """What a LoRA step needs for a batch of these shapes: latents (B, 4, h, w), and embeddings (B, L, D) or, if the text encoder trains, token
     ids (B, n, 77). `needed` are the encoders that stay on the GPU (`needed_encoders`); the VAE encodes one image at a time."""
-    training, network, dtype = config.training, config.network, DTYPES[config.training.mixed_precision]
+    training, dtype = config.training, DTYPES[config.training.mixed_precision]
     with quiet_libraries():
         unet = empty_model("unet", pipeline.unet.config, "model.base").to(dtype)
     text_encoder = empty_model("text_encoder", pipeline.text_encoder.config.to_dict(), "model.base").float()
     add_lora(unet, text_encoder, lora_spec(config), 0, config.model.clip_skip)
-    models = [unet, text_encoder] if network.train_text_encoder else [unet]
+    if config.embedding.token is not None:
+        text_encoder.requires_grad_(False)
+        table = text_encoder.get_input_embeddings().requires_grad_(False)
+        own = WithNewWords(table, table.num_embeddings, torch.empty(config.embedding.vectors, table.embedding_dim), [])
+        own.vectors.requires_grad_(True)
+        text_encoder.set_input_embeddings(own)
+    models = [unet, text_encoder] if config.text_trains else [unet]
     shapes = [tuple(one.shape) for model in models for one in model.parameters() if one.requires_grad]
     for model in models:
         use_fused_linears(model)
@@ -48,7 +55,7 @@ def lora_memory(
         rows = latents[0] * (1 if config.loss.output_preservation_prompt is None else 2)
         x, steps = torch.empty((rows, *latents[1:])), torch.zeros(rows, dtype=torch.long)
         noisy = x.to(dtype) if half else x
-        tokens = Tokens(torch.zeros((rows, *text[1:]), dtype=torch.long)) if network.train_text_encoder else None
+        tokens = Tokens(torch.zeros((rows, *text[1:]), dtype=torch.long)) if config.text_trains else None
         hidden = None if tokens else torch.empty((rows, *text[1:]), dtype=dtype if half else None)
 
         def step() -> None:
@@ -62,7 +69,7 @@ def lora_memory(
         return step
 
     other = state_bytes(config.optimizer, shapes) - state_bytes(Optimizer(), shapes)
-    stay = set(needed) - ({"text_encoder"} if network.train_text_encoder else set())  # that one is counted in the step
+    stay = set(needed) - ({"text_encoder"} if config.text_trains else set())  # that one is counted in the step
     beside = sum(weight.numel() * weight.element_size() for name in stay for weight in getattr(pipeline, name).parameters())
     found = peak_of_steps(models, make, autocast=mixed, beside=beside)
     found = replace(found, peak=found.peak + other, states=found.states + other)

@@ -72,7 +72,7 @@ def prepared_models(
 def without_autocast(config: LoraExperiment, unet: Any, device: str, processes: int) -> bool:
     """Whether a UNet in half precision, whose LoRA layers are all fused, computes as it is: norms in half precision with sums in float32, and
     no casts, an eighth fewer operations. On a GPU, where kernels do that; one process alone, for others are wrapped by accelerate."""
-    half = config.training.mixed_precision != "no" and not config.network.train_text_encoder
+    half = config.training.mixed_precision != "no" and not config.text_trains
     return half and device == "cuda" and processes == 1 and all_fused(unet)
 
 

@@ -57,6 +57,10 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
             parts.setdefault(_factor(settings, parameters, one), []).append(one)
         for factor, part in sorted(parts.items(), key=lambda found: found[0] != 1):  # the rate that is logged is the first's
             groups.append({"params": part, "lr": peak * factor, "peak": peak * factor})
+    if parameters.word:  # towards 0 it would become no word
+        peak = settings.embedding_lr or rate
+        without_decay = {"weight_decay": 0.0} if "weight_decay" in _taken_by(class_of(settings.optimizer_type)) else {}
+        groups.append({"params": parameters.word, "lr": peak, "peak": peak, **without_decay})
     return _made(settings, groups, device)
 
 

@@ -34,6 +34,7 @@ def check_graphs(config: LoraExperiment, device: str, processes: int) -> None:
         "training.mixed_precision is fp16, whose scale a host looks at; use bf16": training.mixed_precision == "fp16",
         "network.algo is oft, whose equations a host looks at": config.network.algo == "oft",
         "network.train_text_encoder is true": config.network.train_text_encoder,
+        "embedding.token trains a word of the text encoder": config.embedding.token is not None,
         "network.dropout, rank_dropout or module_dropout draws anew at each step": max(
             config.network.dropout, config.network.rank_dropout, config.network.module_dropout
         )

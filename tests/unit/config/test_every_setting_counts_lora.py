@@ -199,6 +199,7 @@ LONG = {"training.max_train_steps": 13}
 BUCKETS = {"data.enable_bucket": True, "data.resolution": 64, "training.max_train_steps": 1}
 HELD = {"data.validation_split": 0.5}
 PREDICTS_V = {"model.prediction_type": "v_prediction"}
+WORD = {"data.caption_prefix": "zarya quila", "embedding.token": "zarya", "embedding.init_text": "dress"}
 LORA: dict[str, Setting] = {
     "data.train_data_dir": Setting("PRIOR", weights),
     "data.reg_data_dir": Setting("PRIOR", weights),
@@ -252,6 +253,7 @@ LORA: dict[str, Setting] = {
     "optimizer.optimizer_type": Setting("adafactor", weights),
     "optimizer.learning_rate": Setting(0.003, weights),
     "optimizer.text_encoder_lr": Setting(0.0007, weights, {"network.train_text_encoder": True}),
+    "optimizer.embedding_lr": Setting(0.0071, weights, WORD),
     "optimizer.loraplus_lr_ratio": Setting(16.5, weights),
     "optimizer.block_lr": Setting((1, 1, 0.5, 1, 1, 1, 0, 1, 1.5), weights),
     "optimizer.weight_decay": Setting(0.4, weights),
@@ -303,6 +305,9 @@ LORA: dict[str, Setting] = {
     "loss.output_preservation_prompt": Setting("a dress", weights),
     "loss.output_preservation_weight": Setting(0.5, weights, {"loss.output_preservation_prompt": "a dress"}),
     "loss.prior_loss_weight": Setting(0.8, weights, {"data.reg_data_dir": "PRIOR"}),
+    "embedding.token": Setting("quila", files, WORD),
+    "embedding.vectors": Setting(27, weights, WORD),
+    "embedding.init_text": Setting("hat", weights, WORD),
     "output.output_name": Setting("other", files),
     "output.save_precision": Setting("fp16", dtypes),
     "output.training_comment": Setting("said of it", lambda lora: lora.metadata["ss_training_comment"]),

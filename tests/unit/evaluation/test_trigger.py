@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from safetensors.torch import save_file
 
 from fashion_ml.config import Evaluation
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.lora_plan import Plan
 from fashion_ml.evaluation.trigger import classes_of, find_trigger, plain_prompts, without_trigger, wording_of
+from fashion_ml.models.new_words import NewWord, as_metadata
 
 ZARYA = ["a red dress, zarya style", "a blue hat, zarya style"]
 
@@ -89,3 +92,40 @@ def test_a_token_free_base_goes_without_the_trigger_and_needs_one(tmp_path: Path
     ):
         with pytest.raises(InputError, match=rf"^evaluation\.token_free_base: {why}.*evaluation\.trigger"):
             wording_of(settings, ["a dress", "a hat"], lora, weighted=False, read=True)
+
+
+def _with_word(path: Path, value: float) -> Path:
+    word = NewWord("zarya", torch.full((2, 4), value), "dress")
+    save_file({"lora_unet_a.lora_down.weight": torch.zeros(1, 2)}, path, as_metadata([word]))
+    return path
+
+
+def test_a_word_of_the_loras_own_is_the_trigger_and_others_read_what_it_began_as(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "fashion_ml")
+    captions = ["a red Zarya, studio", "a (blue:1.2) zarya, studio", "a hat, studio"]
+    lora = _with_word(tmp_path / "x.safetensors", 1.0)
+    wording = wording_of(Evaluation(), captions, lora, weighted=True, read=True)
+    assert wording.trigger == "zarya"
+    assert wording.plain == ["a red dress, studio", "a blue dress, studio", "a hat, studio"]
+    assert [wording.of_base(caption) for caption in captions] == [
+        "a red dress, studio",
+        "a (blue:1.2) dress, studio",
+        "a hat, studio",
+    ]
+    assert wording.facts(read=True) == {"trigger": "zarya", "words_of_base": {"zarya": "dress"}, "token_free_base": False}
+    (line,) = caplog.messages
+    assert "is in 2 of 3 prompts; base and encoder are given 'dress' for it" in line
+
+
+def test_images_of_another_word_are_other_images(tmp_path: Path):
+    """The tensors of both files are the same."""
+    files = [
+        _with_word(tmp_path / "a.safetensors", 1.0),
+        _with_word(tmp_path / "b.safetensors", 1.0),
+        _with_word(tmp_path / "c.safetensors", 2.0),
+    ]
+    applied = SimpleNamespace(alphas_beside={})
+    one, same, other = (Plan._lora.fget(SimpleNamespace(lora=path, applied=applied)) for path in files)  # type: ignore[attr-defined]
+    assert one == same != other

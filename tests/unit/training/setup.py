@@ -16,6 +16,7 @@ from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.runs.inputs import read_sources
 from fashion_ml.training.lora_inputs import prepare_inputs, with_steps
 from fashion_ml.training.lora_loop import Hooks, TrainedLora, train_lora
+from fashion_ml.training.new_word import put_word
 
 
 def write_images(folder: Path, count: int = 3, repeats: int = 2, seed: int = 5) -> list[CaptionedImage]:
@@ -57,6 +58,7 @@ def train(
     """Train as a run does, without MLflow; `others` are hooks beside that of the rows."""
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
     pipeline = load_pipeline("embedded", **config.model.schedule())
+    put_word(config, pipeline)
     sources = read_sources(config)
     config = with_steps(config, pipeline, sources.items, accelerator.num_processes)
     inputs, validation = prepare_inputs(config, pipeline, sources.items, sources.prior, accelerator)

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from fashion_ml.config import LoraExperiment, validate
-from fashion_ml.models.applied_lora import apply_lora
+from fashion_ml.evaluation.lora_plan import put_on
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.text_encoding import USUAL, tokenize
 from tests.unit.training.setup import experiment, train, write_images
 
 Sections = dict[str, dict[str, Any]]
@@ -81,6 +82,11 @@ KINDS: dict[str, tuple[Sections, Sections, Sections]] = {
         {"training": {"ema_decay": 0.9}},
         {"loss": {"noise_offset": 0.1, "min_snr_gamma": 5.0}},
     ),
+    "a new word, averages": (
+        {"network": {"train_text_encoder": True}, "data": {"caption_prefix": "zarya"}},
+        {"embedding": {"token": "zarya", "init_text": "dress", "vectors": 2}, "optimizer": {"embedding_lr": 0.1}},
+        {"training": {"ema_decay": 0.9}},
+    ),
     "zero terminal SNR and v-prediction": (
         {"model": {"prediction_type": "v_prediction", "zero_terminal_snr": True}},
         {},
@@ -136,7 +142,11 @@ def said(pipeline: Any) -> torch.Tensor:
     with torch.no_grad():
         text = pipeline.text_encoder(torch.arange(20)[None])[0]
         noisy = torch.randn(1, 4, 8, 8, generator=draws)
-        return torch.cat([pipeline.unet.eval()(noisy, torch.tensor([500]), text).sample.flatten(), text.flatten()])
+        own = tokenize(pipeline.tokenizer, ["a red zarya"], USUAL).ids[0]
+        word = pipeline.text_encoder(own)[0]
+        return torch.cat([
+            pipeline.unet.eval()(noisy, torch.tensor([500]), text).sample.flatten(), text.flatten(), word.flatten()
+        ])  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,7 +171,7 @@ def test_what_is_killed_goes_on_bit_for_bit_and_its_file_is_what_was_trained(
         assert all(torch.equal(one[key], other[key]) for key in one)
     evaluated = load_pipeline("embedded", **config.model.schedule())
     before = said(evaluated)
-    apply_lora(evaluated, again.result.path)
+    put_on(evaluated, again.result.path, "cpu", "no")
     if kind != AVERAGED:
         torch.testing.assert_close(said(evaluated), said(again.pipeline), atol=1e-5, rtol=0)
     assert (said(evaluated) - before).abs().max() > 1e-3

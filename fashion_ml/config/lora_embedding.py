@@ -1,0 +1,31 @@
+"""A new word of a LoRA experiment: a textual inversion that is trained along with the LoRA."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from fashion_ml.config.base import Names, Section, Text
+
+MOST_VECTORS = 32
+
+
+class Embedding(Section):
+    """A word of its own for the look: vectors of the text encoder that captions call by it, trained along (arXiv:2208.01618)."""
+
+    token: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,63}$"), Names("token_string", own=False)] = None
+    """The new word as captions and prompts write it, `zarya`; it is trained along and written to `<token>.safetensors` beside the LoRA, which
+    WebUIs read from their folder of embeddings. None when not given. kohya's token_string."""
+    vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS), Names("num_vectors_per_token", own=False)] = 1
+    """How many tokens of a caption the word takes; kohya's num_vectors_per_token."""
+    init_text: Annotated[Text | None, Names("init_word", own=False)] = None
+    """The words whose embeddings it begins as, in turn: what a picture of it would be called without it, `dress`. In its evaluation the base
+    is given these in its place. kohya's init_word."""
+
+    @model_validator(mode="after")
+    def _a_word_that_is_there(self) -> Embedding:
+        given = [name for name, default in (("vectors", 1), ("init_text", None)) if getattr(self, name) != default]
+        if self.token is None and given:
+            raise ValueError(f"{given[0]} is given, but there is no new word; add embedding.token, such as zarya")
+        return self
