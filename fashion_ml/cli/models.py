@@ -60,9 +60,7 @@ def inspect(
     say(f"alpha     {_list(facts['alpha'])} (scale {_list(facts['scale'])})")
     say(f"modules   {facts['modules']}: {targets}" + ("; DoRA" if facts["dora"] else ""))
     for word in facts["words"]:
-        say(
-            f"word      {word['word']}, begun as {word['init_text']!r}, of {len(word['norms'])} tokens with norms {_list(word['norms'])}"
-        )
+        say(f"word      {word['word']}, begun as {word['init_text']!r}; norms of its vectors {_list(word['norms'])}")
     if facts["norms"]:
         say(f"norms     {', '.join(f'{block}: {value:.3g}' for block, value in facts['norms'].items())}")
     if facts["effective_ranks"]:

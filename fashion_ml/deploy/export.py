@@ -31,7 +31,6 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     import yaml
 
     from fashion_ml.config import validate
-    from fashion_ml.deploy.export_file import convert_lora
     from fashion_ml.deploy.exported_words import word_files, write_words
     from fashion_ml.deploy.hub_folder import write_hub_folder
     from fashion_ml.models.text_encoding import TextSettings
@@ -45,17 +44,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise InputError(f"--output: {str(output)!r} exists already; give a new name")
     if Path(run_id).is_file():
-        if average or checkpoint != "last":
-            what = f"--average: {','.join(average)}" if average else f"--checkpoint: {checkpoint}"
-            raise InputError(f"{what} is of a run's kept files, and {run_id!r} is one file; leave it out, or give the run")
-        if form == "hub":
-            raise InputError(
-                f"--format: hub makes its card of a run's evaluation, and {run_id!r} is one file; give the run, or another form"
-            )
-        word_files(Path(run_id), output)
-        convert_lora(Path(run_id), form, output, base)
-        write_words(Path(run_id), output)
-        return output
+        return _export_file(Path(run_id), form, checkpoint, output, average, base)
     if run_id.endswith(".safetensors"):
         raise not_there(run_id, "file")
     if base:
@@ -83,6 +72,24 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
         if form != "hub":
             write_words(lora, output)
+    return output
+
+
+def _export_file(path: Path, form: str, checkpoint: str, output: Path, average: Sequence[str], base: str) -> Path:
+    """Write a LoRA's file of any program in another form, with its words beside it. InputError for what only a run has."""
+    from fashion_ml.deploy.export_file import convert_lora
+    from fashion_ml.deploy.exported_words import word_files, write_words
+
+    if average or checkpoint != "last":
+        what = f"--average: {','.join(average)}" if average else f"--checkpoint: {checkpoint}"
+        raise InputError(f"{what} is of a run's kept files, and {str(path)!r} is one file; leave it out, or give the run")
+    if form == "hub":
+        raise InputError(
+            f"--format: hub makes its card of a run's evaluation, and {str(path)!r} is one file; give the run, or another form"
+        )
+    word_files(path, output)
+    convert_lora(path, form, output, base)
+    write_words(path, output)
     return output
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
 from fashion_ml.config.idle_settings import idle_settings
-from fashion_ml.config.lora import Network
+from fashion_ml.config.lora_network import Network
 from fashion_ml.data.batch_sampler import StepPlan
 from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage

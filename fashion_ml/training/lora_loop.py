@@ -136,8 +136,6 @@ def train_lora(
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
-        if accelerator.is_main_process:
-            lora.write_words(folder)
         if lora.average is not None and accelerator.is_main_process:
             with lora.average.in_place():
                 lora.write(path.with_name(f"{path.stem}{EMA}.safetensors"), described(step=state.step))
@@ -331,17 +329,14 @@ class _Lora:
         return self._rate
 
     def write(self, path: Path, metadata: dict[str, str]) -> None:
-        """Write the LoRA as it is, a new word's vectors in its metadata."""
+        """Write the LoRA as it is, a new word's vectors in its metadata, and with the last file in one of their own."""
+        dtype = DTYPES[self.config.output.save_precision]
         with averaged(self.optimizer, self.parameters.all):
+            words = words_of(self.pipeline)
             tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
-            told = {**metadata, **as_metadata(words_of(self.pipeline))}
-            save_lora(path, tensors, told, DTYPES[self.config.output.save_precision])
-
-    def write_words(self, folder: Path) -> None:
-        """Write each new word as it is to a file of its own, as WebUIs read it."""
-        with averaged(self.optimizer, self.parameters.all):
-            for word in words_of(self.pipeline):
-                write_embedding(folder / f"{word.token}.safetensors", word, DTYPES[self.config.output.save_precision])
+            save_lora(path, tensors, {**metadata, **as_metadata(words)}, dtype)
+        for word in words if path.stem == self.config.output.output_name else ():
+            write_embedding(path.with_name(f"{word.token}.safetensors"), word, dtype)
 
 
 class _Measuring:
