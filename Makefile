@@ -1,5 +1,5 @@
 # make demo: see the whole thing work.   make test: everything but the few long tests of test-full.   make check: style, types, layers.
-# make docs: docs/settings.md from the fields of the config.
+# make docs: docs/settings.md from the fields of the config, then the site of docs/ in site/ (installs the extra [docs]; no test needs it).
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
 # make test-readers KOHYA=… LYCORIS=… FORGE=…: other programs' own code on our files, from checkouts of sd-scripts, LyCORIS and Forge (docs/readers.md).
@@ -9,6 +9,7 @@ VENV ?= .venv
 LOWEST = .venv-lowest
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+DOCS_STAMP = $(VENV)/.docs_installed
 # newer releases of torch and numpy have left Python 3.10, so it has tested versions of its own
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints" + ("-py310" if sys.version_info < (3, 11) else "") + ".txt")')
 # installed with uv where it is on the PATH, else, or where uv reaches no index, with pip
@@ -53,12 +54,18 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-docs: $(STAMP)
+docs: $(DOCS_STAMP)
 	$(BIN)/python -m fashion_ml.config.settings_table
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+$(DOCS_STAMP): $(STAMP)
+	command -v uv >/dev/null && uv pip install --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[docs]' || \
+	$(BIN)/python -m pip install --progress-bar off --constraint $(CONSTRAINTS) --editable '.[docs]'
+	touch $(DOCS_STAMP)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info

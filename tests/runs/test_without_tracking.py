@@ -1,4 +1,4 @@
-"""Training from Python and the uses of docs/python.md, in one process that has no MLflow: importing it raises."""
+"""Training from Python, the uses of docs/python.md and the notebook, in one process that has no MLflow: importing it raises."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from fashion_ml.embedded.garments import render, sample_garments
 from tests.conftest import PROJECT
 
 NO_MLFLOW = 'import json, os, sys\n\nsys.modules["mlflow"] = None  # importing it raises\n'
+SMALL = "STEPS, REFERENCES, SAMPLER_STEPS = 3, 6, 1"
+"""Instead of the notebook's own numbers."""
 LORA = """
 os.chdir("../lora")
 from fashion_ml.config import load_config
@@ -50,9 +52,9 @@ class Done:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, collection: Path) -> Done:
-    """The page as it stands, then two LoRA trainings, then a StarGAN's: one process, for its imports take longest."""
+    """The page as it stands, the notebook, two LoRA trainings, then a StarGAN's: one process, for its imports take longest."""
     place = tmp_path_factory.mktemp("untracked")
-    for name in ("page", "lora"):
+    for name in ("page", "notebook", "lora"):
         shutil.copytree(collection, place / name / "outputs" / collection.name)
     for folder, side in (("references", 96), ("generated", 64)):
         (place / "page" / folder).mkdir()
@@ -63,7 +65,9 @@ def done(tmp_path_factory: pytest.TempPathFactory, collection: Path) -> Done:
         (place / "stargan" / "latents" / domain).mkdir(parents=True)
         for index in range(8):
             torch.save(torch.randn(4, 8, 8, generator=draw), place / "stargan" / "latents" / domain / f"{index}.pt")
-    (place / "script.py").write_text("\n".join([NO_MLFLOW, *uses(), LORA, STARGAN]), encoding="utf-8")
+    (place / "script.py").write_text(
+        "\n".join([NO_MLFLOW, *uses(), 'os.chdir("../notebook")', *cells(), LORA, STARGAN]), encoding="utf-8"
+    )
     ended = subprocess.run(
         [sys.executable, "../script.py"], cwd=place / "page", env=os.environ, capture_output=True, text=True, check=False, timeout=500
     )  # fmt: skip
@@ -74,6 +78,23 @@ def done(tmp_path_factory: pytest.TempPathFactory, collection: Path) -> Done:
 def uses() -> list[str]:
     page = (PROJECT / "docs" / "python.md").read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def cells() -> list[str]:
+    """The code of the notebook in its order, with few steps."""
+    notebook = json.loads((PROJECT / "examples" / "first_lora.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [SMALL if "parameters" in cell["metadata"].get("tags", ()) else "".join(cell["source"]) for cell in code]
+
+
+def test_the_notebook_runs_as_it_stands_and_keeps_no_output(done: Done):
+    assert cells().count(SMALL) == 1
+    folder = done.place / "notebook" / "looks"
+    assert {path.name for path in folder.iterdir()} == {"first", "first_again", "second"}
+    assert all((folder / name / "lora.safetensors").is_file() for name in ("first", "second"))
+    assert sum("weighted_total_loss" in line and "->" in line for line in done.said) == 1  # the table of gains
+    notebook = json.loads((PROJECT / "examples" / "first_lora.ipynb").read_text(encoding="utf-8"))
+    assert not [cell for cell in notebook["cells"] if cell.get("outputs") or cell.get("execution_count")]
 
 
 def test_the_five_uses_of_the_page_run_where_mlflow_cannot_be_imported(done: Done):
