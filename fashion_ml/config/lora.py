@@ -221,8 +221,9 @@ class LoraExperiment(Section):
     )
     """Settings of a training that decide something of an evaluation's images too, beside those of the section `evaluation`."""
 
-    name: Annotated[Text, MayChange(), Names("run_name")] = "lora"
-    """Name of the run. On the command line it comes before what `mlflow run --run-name` says, in the file after that."""
+    name: Annotated[Text | None, MayChange(), Names("run_name")] = None
+    """Name of the run; by what it is when not given, such as `dress r8 lr5e-4 800st`. On the command line it comes before what
+    `mlflow run --run-name` says, in the file after that."""
     model: Model = Model()
     data: Data
     network: Network = Field(default=Network(), validate_default=True)  # for its alpha

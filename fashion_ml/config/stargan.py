@@ -206,8 +206,9 @@ class StarganExperiment(Section):
     length_field: ClassVar[str] = "training.epochs"
     """The setting that may grow when a run is resumed."""
 
-    name: Annotated[Text, MayChange(), Names("run_name")] = "stargan"
-    """Name of the run. On the command line it comes before what `mlflow run --run-name` says, in the file after that."""
+    name: Annotated[Text | None, MayChange(), Names("run_name")] = None
+    """Name of the run; by what it is when not given, such as `coat+dress w_ds1 lr1e-4 40ep`. On the command line it comes before what
+    `mlflow run --run-name` says, in the file after that."""
     model: Vae = Vae()
     data: Latents = Latents()
     network: GanNetwork = GanNetwork()

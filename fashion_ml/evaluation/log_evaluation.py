@@ -88,6 +88,7 @@ def _log_metric_runs(run: TrackedRun, pairs: Pairs, histograms: Mapping[str, Pat
         with open_run(name, {"kind": "metric", "metric": name}, parent=run) as child:
             for index, row in enumerate(table.drop(columns=["image", "reference"]).to_dict("records")):
                 child.log_metrics({key: value for key, value in row.items() if pd.notna(value)}, step=index)
+            child.describe(f"{name} of every image{f' of the {run.name}' if run.name else ''}.")
             child.log_table(table, "per_image.json")
             child.log_file(histograms[name])
 

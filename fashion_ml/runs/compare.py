@@ -21,6 +21,7 @@ from fashion_ml.evaluation.instruments import read_metric_suite
 from fashion_ml.evaluation.toy import check_encoder, own_references
 from fashion_ml.runs.compare_recipes import trained_as
 from fashion_ml.runs.evaluate import roll_up
+from fashion_ml.runs.run_name import DESCRIBED, comparison_name, told_with
 from fashion_ml.runtime.atomic_files import write_text
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def run_comparison(run_ids: Sequence[str], experiment: str = "", settings: Mappi
     resamples = given.resamples if "resamples" in given.model_fields_set else int(first.facts.get("resamples", 2000))
     found = {other.run_id: differences(first, other, resamples=resamples) for other in others}
     tags = {"kind": "comparison", "eval_fingerprint": str(first.facts["fingerprint"])}
-    with open_run("comparison", tags, **report_experiment(experiment)) as run:
+    name = comparison_name([one.name for one in evaluations])
+    with open_run(name, tags, **report_experiment(experiment)) as run:
         result = Compared(run.run_id, first, others, found, noted(first, others))
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "comparison.json"
@@ -124,7 +126,8 @@ def run_images(
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     tags["references_seen_in_training"] = leakage.tag
-    with open_run("evaluation of images", tags, parent=parent, adopt=True, **report_experiment(experiment)) as run:
+    name = f"evaluation of images in {generated.absolute().name}"
+    with open_run(name, tags, parent=parent, adopt=True, **report_experiment(experiment)) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
         result = measure_images(found, settings, suite, known, leakage)
         log_facts(run, result.facts)
@@ -163,7 +166,7 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
         read = read_evaluated(temporary, evaluation)
     params = run.data.params
     known = {short: params[key] for short, key in _NAMED.items() if key in params}
-    name = ", ".join([run.info.run_name or run_id[:8], *(f"{short} {value}" for short, value in known.items())])
+    name = told_with(run.info.run_name or run_id[:8], tags.get(DESCRIBED, ""), known)
     measured = run if evaluation == run_id else client.get_run(evaluation)  # which says of what step it is
     recipe, seed = trained_as(client, measured)
     if recipe is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import KINDS
 from fashion_ml.config.recipe import SEED, recipe_of
 from fashion_ml.errors import InputError
+from fashion_ml.runs.run_name import comparison_name
 from fashion_ml.runtime.atomic_files import write_text
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ def run_recipe_comparison(
     sides = [[evaluated(client, run_id) for run_id in side] for side in (first, second)]
     comparison = compare_recipes(sides[0], sides[1])
     fingerprint = str(comparison.first[0].facts.get("fingerprint"))
-    with open_run(
-        "comparison", {"kind": "comparison", "eval_fingerprint": fingerprint}, **report_experiment(experiment)
-    ) as run:
+    tags = {"kind": "comparison", "eval_fingerprint": fingerprint}
+    name = comparison_name([f"{len(side)} of {side[0].name}" for side in (comparison.first, comparison.second)])
+    with open_run(name, tags, **report_experiment(experiment)) as run:
         result = RecipesCompared(run.run_id, comparison)
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "comparison.json"

@@ -14,6 +14,7 @@ from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
 from fashion_ml.runs.offline_hub import check_hub
+from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
@@ -69,7 +70,8 @@ def evaluate_trained(
     }
     source = references_folder(config) or training_folder(config)
     earlier = unfinished(folder, plan, training.client if training.offline else None)
-    with open_run("evaluation", tags, parent=training, adopt=adopt, resume=earlier) as run:
+    name = evaluation_name(training.name, f"step {step}")
+    with open_run(name, tags, parent=training, adopt=adopt, resume=earlier) as run:
         if earlier:
             say(f"Going on with evaluation {earlier}")
             delete_children(run)

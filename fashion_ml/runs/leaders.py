@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fashion_ml.config.recipe import SEED
 from fashion_ml.metrics.registry import TOTAL, better
 from fashion_ml.runs.leader_words import WORDS
+from fashion_ml.runs.run_name import DESCRIBED
 from fashion_ml.runtime.language import Language
 from fashion_ml.tracking.run_reader import RunRow
 from fashion_ml.tracking.ui_views import DIGITS, VERDICT
@@ -120,7 +122,8 @@ def _plain(row: RunRow) -> dict[str, Any]:
     """What every run has."""
     told = {"id": row.run_id, "experiment": row.experiment_id, "name": row.name, "kind": row.kind, "status": row.status}
     error, what = row.tags.get("error", ""), row.tags.get("description", "")
-    params = [f"{short} {row.params[key]}" for key, short in PARAMS.items() if key in row.params]
+    said = PARAMS if row.tags.get(DESCRIBED, "") != row.name else {SEED: PARAMS[SEED]}  # such a name says the others
+    params = [f"{short} {row.params[key]}" for key, short in said.items() if key in row.params]
     return told | {
         "started": row.started,
         "params": params,

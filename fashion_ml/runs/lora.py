@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.images import CaptionedImage, data_digest
 from fashion_ml.evaluation.toy import check_base
+from fashion_ml.evaluation.trigger import classes_of_folders
 from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.run_folder import long_waits, shared_folder
+from fashion_ml.runs.run_name import lora_name
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.warm_start import is_there, make_ahead
@@ -85,7 +87,14 @@ def run_lora(
 
     return training_run(
         config,
-        About(config.model.base, _what(config, len(inputs.items)), training_folder(config), digest, len(inputs.items)),
+        About(
+            config.model.base,
+            _what(config, len(inputs.items)),
+            training_folder(config),
+            digest,
+            len(inputs.items),
+            lora_name(config, classes_of_folders(inputs.items), training_folder(config)),
+        ),
         earlier,
         accelerator,
         new=new,

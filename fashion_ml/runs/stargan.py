@@ -16,6 +16,7 @@ from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
+from fashion_ml.runs.run_name import evaluation_name, stargan_name
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.stargan_inputs import (
     checked_vae,
@@ -94,7 +95,15 @@ def run_stargan(
     facts, found = _latent_facts(latents, inputs), say_latents(latents, inputs.held)
     return training_run(
         config,
-        About(config.model.vae, _what(config, latents, inputs), latents.folder, digest, count, facts),
+        About(
+            config.model.vae,
+            _what(config, latents, inputs),
+            latents.folder,
+            digest,
+            count,
+            stargan_name(config, [domain.name for domain in latents.domains], latents.folder),
+            facts,
+        ),
         earlier,
         accelerator,
         new=new,
@@ -295,7 +304,7 @@ def _evaluate(
         "step": str(epoch),
         "checkpoint": path.name,
     }
-    with open_run("evaluation", tags, parent=training, adopt=adopt) as run:
+    with open_run(evaluation_name(training.name, f"epoch {epoch}"), tags, parent=training, adopt=adopt) as run:
         run.log_params(flat(config))
         result = measure()
         log_facts(run, result.facts)

@@ -28,6 +28,7 @@ from fashion_ml.runs.run_folder import (
     tensorboard,
     write_run_folder,
 )
+from fashion_ml.runs.run_name import DESCRIBED
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
@@ -95,6 +96,8 @@ class About:
     digest: str
     count: int
     """Images or latents that are trained on."""
+    name: str = ""
+    """What the run is called by what it is; its name where it is given none."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Facts beside the settings and versions."""
 
@@ -232,7 +235,9 @@ def _opened(
         "base_model": about.base_model,
         "data_digest": about.digest,
         RECIPE: recipe_id(type(config), recipe_of(type(config), flat(config), about.digest)),
+        DESCRIBED: about.name,
     }
+    name = config.name or about.name
     going_on = earlier if earlier and earlier.run_id else None  # a folder without a run becomes that of a new one
     if config.tracking.offline:
         from fashion_ml.tracking.offline_client import pending_id
@@ -240,9 +245,9 @@ def _opened(
         run_id = going_on.run_id if going_on else pending_id()
         folder = earlier.path if earlier else run_folder(config, run_id)
         where = config.tracking.experiment
-        return open_offline_run(config.name, tags, folder, run_id, experiment=where, chosen=chosen, resume=going_on is not None)
+        return open_offline_run(name, tags, folder, run_id, experiment=where, chosen=chosen, resume=going_on is not None)
     return open_run(
-        config.name,
+        name,
         tags,
         experiment=config.tracking.experiment,
         resume=going_on.run_id if going_on else "",

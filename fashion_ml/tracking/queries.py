@@ -42,7 +42,7 @@ def kept_run(folder: Path, run_id: str) -> Iterator[TrackedRun]:
     """The offline run of a folder, to log more to it. InputError while another process does."""
     client = OfflineClient(folder)
     try:
-        yield TrackedRun(client, run_id, "")
+        yield TrackedRun(client, run_id, "", name=client.get_run(run_id).info.run_name)
     finally:
         client.close(0)
 

@@ -38,8 +38,10 @@ _BATCH, AWAY_SECONDS = 500, 30.0
 class TrackedRun:
     """One MLflow run. With `spool_to` what is logged goes to a file first; without, metrics are buffered until `flush`."""
 
-    def __init__(self, client: Any, run_id: str, experiment_id: str, *, fresh: bool = False):
+    def __init__(self, client: Any, run_id: str, experiment_id: str, *, name: str = "", fresh: bool = False):
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+        self.name = name
+        """What it is called, as far as that is known here; empty where it is not."""
         self.adopted = ""
         """The name of a run that `mlflow run` has made and that was taken over; empty for others."""
         self._params: dict[str, str] | None = {} if fresh else None
@@ -221,7 +223,7 @@ class TrackedRun:
         run = self.client.create_run(
             self.experiment_id, run_name=name, tags={**_source_tags(), **tags, PARENT_TAG: self.run_id}
         )
-        return TrackedRun(self.client, run.info.run_id, self.experiment_id, fresh=True)
+        return TrackedRun(self.client, run.info.run_id, self.experiment_id, name=name, fresh=True)
 
     def begun(self, run_id: str) -> bool:
         """Whether a process has logged to a run below this one yet."""
@@ -288,7 +290,8 @@ def open_offline_run(
     client = OfflineClient(folder)
     if not resume:
         client.create_root(run_id, name, {**_source_tags(), **tags}, wanted_experiment(experiment, chosen))
-    run = TrackedRun(client, run_id, "", fresh=not resume)
+    name = client.get_run(run_id).info.run_name if resume else name
+    run = TrackedRun(client, run_id, "", name=name, fresh=not resume)
     run.kept_in(folder)
     with _until_its_end(run, tags, resume=resume):
         yield run
@@ -341,7 +344,7 @@ def run_to_resume(client: Any, run_id: str) -> Any:
 def _to_resume(run_id: str, client: Any) -> TrackedRun:
     client = client or open_tracking()
     info = run_to_resume(client, run_id).info
-    run = TrackedRun(client, info.run_id, info.experiment_id)
+    run = TrackedRun(client, info.run_id, info.experiment_id, name=info.run_name or "")
     made = os.environ.pop(RUN, None)
     if made and made != run_id:  # `mlflow run` has made a run for this process; it only points at the one that goes on
         note = {"kind": "resume", "resumed_run_id": run_id, _NOTE: f"Goes on with run {run_id}."}
@@ -354,13 +357,14 @@ def _own_run(experiment: str, name: str, tags: Mapping[str, str], chosen: Chosen
     client = open_tracking()
     made = run_to_adopt(client)
     if made is not None:
-        run = TrackedRun(client, made.info.run_id, made.info.experiment_id)
-        run.adopted = name_for(made, name, chosen)
+        given = name_for(made, name, chosen)
+        run = TrackedRun(client, made.info.run_id, made.info.experiment_id, name=given)
+        run.adopted = given
         return run
     place = experiment_id(client, experiment, chosen)
     with asked(store_uri()):
         info = client.create_run(place, run_name=name, tags={**_source_tags(), **tags}).info
-    return TrackedRun(client, info.run_id, info.experiment_id, fresh=True)
+    return TrackedRun(client, info.run_id, info.experiment_id, name=name, fresh=True)
 
 
 def _source_tags() -> dict[str, str]:
@@ -388,7 +392,7 @@ def note_of(run: Any) -> str:
 
 def attach(client: Any, run: Any) -> TrackedRun:
     """An existing run, to log more to it."""
-    return TrackedRun(client, run.info.run_id, run.info.experiment_id)
+    return TrackedRun(client, run.info.run_id, run.info.experiment_id, name=run.info.run_name or "")
 
 
 def attach_id(run_id: str) -> TrackedRun:

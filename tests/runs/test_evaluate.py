@@ -129,7 +129,7 @@ def test_without_an_encoder_no_such_loss_is_anywhere(workdir: Path, folders: tup
     assert not set(absent) & {*facts["aggregates"], *facts["pairs"][0]}
     client = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert sorted(run.info.run_name for run in runs) == ["color", "evaluation of images", "ssim"]
+    assert sorted(run.info.run_name for run in runs) == ["color", "evaluation of images in generated", "ssim"]
     assert not {name for run in runs for name in run.data.metrics if any(part in name for part in absent)}
     for name in ("per_image.csv", "images.json"):
         text = (workdir / "files" / name).read_text(encoding="utf-8")

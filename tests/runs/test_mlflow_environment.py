@@ -18,6 +18,8 @@ from tests.runs.command import fashion_ml, free_port
 
 SECRET = "verysecret"
 TINY = ("--steps", "1", "--rank", "2", "--no-evaluate", "--set", "training.save_state=false")
+DESCRIBED = "zarya r2 lr2e-3 1st"
+"""What such a training is called by what it is."""
 COMMANDS: dict[str, tuple[str, ...]] = {
     "train lora": ("train", "lora", *TINY),
     "evaluate run": ("evaluate", "run", "0" * 32),
@@ -188,13 +190,13 @@ def named(client: MlflowClient) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("arguments", "environment", "wanted"),
     [
-        ((), {}, ("zarya", "fashion_ml")),
-        ((), {"MLFLOW_EXPERIMENT_NAME": "shell"}, ("zarya", "shell")),
-        ((), {"MLFLOW_EXPERIMENT_ID": "0"}, ("zarya", "Default")),
-        ((), {"MLFLOW_EXPERIMENT_ID": "0", "MLFLOW_EXPERIMENT_NAME": "Default"}, ("zarya", "Default")),
+        ((), {}, (DESCRIBED, "fashion_ml")),
+        ((), {"MLFLOW_EXPERIMENT_NAME": "shell"}, (DESCRIBED, "shell")),
+        ((), {"MLFLOW_EXPERIMENT_ID": "0"}, (DESCRIBED, "Default")),
+        ((), {"MLFLOW_EXPERIMENT_ID": "0", "MLFLOW_EXPERIMENT_NAME": "Default"}, (DESCRIBED, "Default")),
         (("--run-name", "mine"), {"MLFLOW_EXPERIMENT_NAME": "shell"}, ("mine", "shell")),
-        (("--tracking.experiment", "given"), {"MLFLOW_EXPERIMENT_NAME": "shell"}, ("zarya", "given")),
-        (("--set", "tracking.experiment=given"), {"MLFLOW_EXPERIMENT_ID": "0"}, ("zarya", "given")),
+        (("--tracking.experiment", "given"), {"MLFLOW_EXPERIMENT_NAME": "shell"}, (DESCRIBED, "given")),
+        (("--set", "tracking.experiment=given"), {"MLFLOW_EXPERIMENT_ID": "0"}, (DESCRIBED, "given")),
     ],
 )
 def test_what_is_given_comes_before_the_environment_and_that_before_the_file(
@@ -209,7 +211,7 @@ def test_what_is_given_comes_before_the_environment_and_that_before_the_file(
 
 @pytest.mark.parametrize(
     ("arguments", "before", "after"),
-    [((), "mine", "mine"), ((), "", "zarya"), (("--run-name", "other"), "mine", "other")],
+    [((), "mine", "mine"), ((), "", DESCRIBED), (("--run-name", "other"), "mine", "other")],
     ids=["given to mlflow run", "made up by MLflow", "given to both"],
 )
 def test_the_name_that_mlflow_run_was_given_is_kept(

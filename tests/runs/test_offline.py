@@ -169,7 +169,7 @@ def test_the_experiment_is_what_the_training_was_given_else_what_the_sync_is(wor
     names = {one.experiment_id: one.name for one in client.search_experiments()}
     assert {(one.info.run_name, names[one.info.experiment_id]) for one in runs(client)} == {
         ("mine", "given"),
-        ("zarya", "of_the_shell"),
+        ("zarya r2 lr2e-3 4st", "of_the_shell"),
     }
 
 

@@ -135,6 +135,8 @@ def test_the_run_tree_has_the_nine_metrics_by_epoch_and_an_evaluation_with_three
 
     (evaluation,) = children(run_.info.run_id)
     assert sorted(child.info.run_name for child in children(evaluation.info.run_id)) == ["color", "fashion_clip", "ssim"]
+    assert evaluation.info.run_name == f"evaluation of {run_.info.run_name}, epoch 3"
+    assert run_.info.run_name == run_.data.tags["described_as"]
     metrics = evaluation.data.metrics
     expected = {"ssim", "visual_loss", "fashion_similarity", "fashion_clip_loss", "color_correlation", "color_loss"}
     expected |= {"weighted_total_loss", "domain_accuracy", "latent_domain_accuracy", "diversity", "cycle_l1", "latent_ssim"}

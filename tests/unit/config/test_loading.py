@@ -111,10 +111,11 @@ def test_overrides_are_python_values_text_or_nested_as_in_the_file(minimal: Path
 def test_words_stay_words_where_words_are_meant(minimal: Path, words: str):
     names = ("name", "training_comment", "output_name", "model.base", "evaluation.encoder", "tracking.experiment")
     config = load_config(minimal, {**dict.fromkeys(names, words), "evaluation": {"attributes": words}})
-    found = (config.name, config.output.training_comment, config.output.output_name, config.model.base)
-    assert (*found, config.evaluation.encoder, config.tracking.experiment, config.evaluation.attributes) == (words,) * 7
+    found = (config.output.training_comment, config.output.output_name, config.model.base)
+    assert (*found, config.evaluation.encoder, config.tracking.experiment, config.evaluation.attributes) == (words,) * 6
     gan = load_config({}, {"name": words, "latents_dir": words, "vae": words}, kind="stargan")
-    assert (gan.name, gan.data.latents_dir, gan.model.vae) == (words,) * 3
+    assert (gan.data.latents_dir, gan.model.vae) == (words,) * 2
+    assert {config.name, gan.name} == {None if words == "null" else words}  # without a name runs are called by what they are
 
 
 def test_null_takes_back_an_optional_setting_and_is_no_number(minimal: Path):

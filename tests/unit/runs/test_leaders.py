@@ -175,3 +175,10 @@ def test_the_page_reads_few_of_an_evaluations_numbers():
     assert is_wanted("confirmed_gain")
     assert is_wanted("best_ssim")
     assert not any(is_wanted(name) for name in ("eval/kid", "total_loss", "eval/base_weighted_total_loss"))
+
+
+def test_a_name_that_says_the_settings_is_not_followed_by_them_again():
+    params = {"network.rank": "8", "training.seed": "1"}
+    for name, said in (("dress r8", ["seed 1"]), ("mine", ["rank 8", "seed 1"])):
+        one = lora(name, 0.05, 0.02, 0.08, "better", tags={"described_as": "dress r8"}, params=params)
+        assert group(one)["runs"][0]["params"] == said
