@@ -88,7 +88,7 @@ def test_an_offline_training_that_is_sent_is_the_tree_that_a_store_has_of_it(
     sent, online = tree(client, known["run_id"]), tree(MlflowClient(finished.uri), str(finished.facts["run_id"]))
     for got, wanted in zip(leaves(sent), leaves(online), strict=True):
         assert got == wanted
-    assert [one["name"] for one in sent["below"]] == ["evaluation"]
+    assert [one["name"] for one in sent["below"]] == [f"evaluation of {sent['name']}, step 6"]
     evaluation = client.get_run(client.get_run(known["run_id"]).data.tags["eval.run_id"])
     assert evaluation.data.tags["mlflow.parentRunId"] == known["run_id"]
 
@@ -142,7 +142,7 @@ def test_a_stargan_trains_and_is_measured_offline(workdir: Path, client: MlflowC
     assert "Nothing waits" in sync(workdir)  # of what is below outputs/
     assert "everything is in the store" in sync(workdir, "out")
     found = tree(client, note(workdir / "out")["run_id"])
-    assert [one["name"] for one in found["below"]] == ["evaluation", "evaluation"]
+    assert [one["name"] for one in found["below"]] == ["evaluation of a+b w_ds1 lr1e-4 1ep, epoch 1"] * 2
     assert {one["status"] for one in [found, *found["below"]]} == {"FINISHED"}
     assert "stargan/stargan.safetensors" in found["artifacts"]
     assert any("grid_" in name for name in found["artifacts"])
