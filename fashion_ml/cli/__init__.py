@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from fashion_ml.cli import data, lora_files, models, runs
+from fashion_ml.cli import data, lora_files, models, runs, show
 from fashion_ml.cli.evaluate import ComparisonCommand, compare, evaluate_app
 from fashion_ml.cli.kohya_options import import_
 from fashion_ml.cli.options import KEYS, option
@@ -35,6 +35,8 @@ for command in (
     suite,
     suite_worker,
     suite_report,
+    show.runs,
+    show.show,
     data.encode,
     data.split,
     data.caption,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from fashion_ml.cli.options import KEYS, Json, Set, assignments, check_json, option, say, table, write_json
+from fashion_ml.cli.results import report_evaluation, report_stargan, say_end
 from fashion_ml.cli.setting_options import Offered, settings_command
 
 if TYPE_CHECKING:
@@ -23,22 +24,6 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result", "EvaluationResult", "GanResult")
 
 evaluate_app = typer.Typer(help="Measure what a model makes against references.", **KEYS)
-
-
-def report_evaluation(result: EvaluationResult) -> None:
-    """A table, then what was found in three lines as the last ones."""
-    from fashion_ml.evaluation.aggregate import shown
-    from fashion_ml.metrics.registry import LOSSES
-
-    say("")
-    rows = []
-    for metric in [name for name in LOSSES if name in result.scores]:
-        score = result.scores[metric]
-        gain = shown(score.gain, "+") if score.gain else ""
-        rows.append([metric, shown(score.base), shown(score.lora), gain, score.verdict])
-    table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)", ""], rows)
-    say("")
-    say(result.sentence)
 
 
 def _of_runs() -> list[Offered]:
@@ -116,7 +101,6 @@ def evaluate_run(
     folder = Path(output_dir).absolute() if output_dir else None
     kind, run_id = training_meant(run_id)
     if kind == "train_stargan":
-        from fashion_ml.cli.train import report_stargan
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
         translated = evaluate_stargan_again(run_id, overrides, folder, checkpoints or "last")
@@ -271,8 +255,7 @@ def evaluate_images(
     names = table_names(result.scores, result.pairs.tables["generated"], result.pairs.references)
     rows = [[label, shown(result.scores[name])] for name, label in names.items()]
     table(["metric", "mean (95 % interval)"], [*rows, *([name, shown(one)] for name, one in result.sets.items())])
-    say("")
-    say(result.sentence)
+    say_end(result, ["grid.png"])
 
 
 def compare(

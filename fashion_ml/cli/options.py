@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json as json_format
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +15,8 @@ import typer
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.printable import printable
 
+_NARROWEST = 40
+"""Columns that a table takes at least; a terminal with fewer cuts or wraps it."""
 SETTINGS: dict[str, Any] = {
     "token_normalize_func": lambda token: token.replace("_", "-"),
     "help_option_names": ["-h", "--help"],
@@ -94,18 +99,24 @@ def write_json(path: str, facts: dict[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """One line of the result, on stdout."""
-    typer.echo(printable(text))
+    """One line of the result, on stdout; on a terminal it breaks between words."""
+    from fashion_ml.runtime.wrapping import wrapped
+
+    width = _width()
+    for line in printable(text).split("\n"):
+        typer.echo(line if width is None else wrapped(line, width))
 
 
 def table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:
-    """Columns side by side, the first `left` to the left."""
-    from rich.console import Console
-    from rich.table import Table
+    """Columns side by side, the first `left` to the left; on a terminal, or where COLUMNS says how wide it is, no wider than that."""
+    from fashion_ml.runtime.columns import column_lines
 
-    made = Table(title=None, box=None, pad_edge=False)
-    for number, head in enumerate(heads):
-        made.add_column(head, justify="left" if number < left else "right", no_wrap=True)
-    for row in rows:
-        made.add_row(*map(printable, row))
-    Console(width=140, highlight=False, markup=False).print(made)
+    for line in column_lines(heads, [[printable(cell) for cell in row] for row in rows], _width(), left):
+        typer.echo(line)
+
+
+def _width() -> int | None:
+    """Columns of the terminal that results go to; None for a file or a pipe."""
+    if os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty():
+        return max(shutil.get_terminal_size().columns, _NARROWEST)
+    return None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fashion_ml.cli.evaluate import report_evaluation
 from fashion_ml.cli.kohya_options import KohyaOptions, kohya_experiment
 from fashion_ml.cli.options import (
     KEYS,
@@ -24,17 +23,14 @@ from fashion_ml.cli.options import (
     option,
     say,
     settings_given,
-    table,
     write_json,
 )
+from fashion_ml.cli.results import report_lora, report_stargan_training
 from fashion_ml.cli.setting_options import Offered, settings_command
 
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
-    from fashion_ml.evaluation.stargan import GanResult
     from fashion_ml.runs.dry_run import DryRun as DryRunResult
-    from fashion_ml.runs.lora import LoraOutcome
-    from fashion_ml.runs.stargan import StarganOutcome
 
 train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
 
@@ -155,32 +151,7 @@ def _train_lora(
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())
-    _report_lora(outcome)
-
-
-def _report_lora(outcome: LoraOutcome) -> None:
-    series, trained = outcome.trained.total_loss, outcome.trained
-    say(f"Trained {series.steps[-1]} steps in {trained.seconds:.0f} s: total_loss {series.values[-1]:.4f} at the last step")
-    say(f"LoRA      {trained.path}")
-    _report_run(outcome)
-    if outcome.evaluation is None:
-        say(f"Not evaluated, so there are no image metrics. Next: fashion-ml evaluate run {_given_again(outcome)}")
-        return
-    say(f"Grid      {outcome.folder / 'evaluation' / 'grid.png'}")
-    report_evaluation(outcome.evaluation)
-
-
-def _report_run(outcome: LoraOutcome | StarganOutcome) -> None:
-    say(f"Run       {outcome.run_id}")
-    if outcome.offline:
-        say(f"Send it   fashion-ml sync {outcome.folder}        (where the tracking store can be reached)")
-        return
-    say("See it    fashion-ml ui        (or: mlflow ui), then open the experiment's runs")
-
-
-def _given_again(outcome: LoraOutcome | StarganOutcome) -> str:
-    """What later commands find a run by: its id, and offline its folder."""
-    return str(outcome.folder) if outcome.offline else outcome.run_id
+    report_lora(outcome)
 
 
 @train_app.command("stargan", cls=settings_command(_of_stargan))
@@ -222,31 +193,4 @@ def train_stargan(
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())
-    _report_trained(outcome)
-
-
-def _report_trained(outcome: StarganOutcome) -> None:
-    trained, last = outcome.trained, outcome.trained.epochs[-1]
-    say(f"Trained {trained.steps} steps in {trained.seconds:.0f} s: d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f}")
-    say(f"Networks  {trained.path}")
-    _report_run(outcome)
-    if outcome.evaluation is None:
-        say(f"Not evaluated. Next: fashion-ml evaluate run {_given_again(outcome)}")
-        return
-    say(f"Grids     {outcome.folder / 'evaluation' / 'grid_reference.png'}, grid_latent.png")
-    report_stargan(outcome.evaluation)
-
-
-def report_stargan(result: GanResult) -> None:
-    """A table, then what was found in three lines as the last ones."""
-    from fashion_ml.evaluation.aggregate import shown
-
-    say("")
-    names = dict.fromkeys(name.removeprefix("latent_") for name in result.labels())
-    rows = [
-        [name, *(shown(result.scores[key]) if key in result.scores else "" for key in (name, f"latent_{name}"))]
-        for name in names
-    ]
-    table([f"{result.contents} contents", "by reference", "by latent"], rows)
-    say("")
-    say(result.sentence)
+    report_stargan_training(outcome)

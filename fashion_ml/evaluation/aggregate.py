@@ -209,7 +209,8 @@ def summary(scores: dict[str, Comparison], fingerprint: str, text: str, referenc
     }
 
 
-def shown(interval: Interval, sign: str = "") -> str:
+def shown(interval: Interval, sign: str = "", digits: int = 4) -> str:
     """A mean with its interval, N/A where there is none; 0 has a plus, what rounds to it its own sign."""
-    ends_ = f"{interval.ends[0]:{sign}.4f}, {interval.ends[1]:{sign}.4f}" if interval.ends else "N/A"
-    return f"{interval.mean + 0.0:{sign}.4f} [{ends_}]"
+    form = f"{sign}.{digits}f"
+    ends_ = f"{interval.ends[0]:{form}}, {interval.ends[1]:{form}}" if interval.ends else "N/A"
+    return f"{interval.mean + 0.0:{form}} [{ends_}]"

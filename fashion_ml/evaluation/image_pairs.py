@@ -81,6 +81,8 @@ class ImagesResult:
     sentence: str
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
+    folder: Path | None = None
+    """Where its files are; None before they are written."""
     held_against: Mapping[str, Interval] = field(default_factory=dict)
     """What real pictures and chance get, by name in MLflow: `reference_prompt_similarity`, `prompt_retrieval_chance`, …"""
 

@@ -45,7 +45,7 @@ def log_evaluation(run: TrackedRun, result: Result, folder: Path) -> Result:
 
     `log_facts` comes before it, as early as the facts are known.
     """
-    result = replace(result, run_id=run.run_id)
+    result = replace(result, run_id=run.run_id, folder=folder)
     written = write_evaluation(result, folder)
     _log_metric_runs(run, result.pairs, written.histograms)
     run.log_metrics({**result.headline(), **result.ends(), **result.beside()})

@@ -88,6 +88,8 @@ class EvaluationResult:
     """Rank, rate and steps of the file's training, as far as it says so."""
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
+    folder: Path | None = None
+    """Where its files are; None before they are written."""
 
     @property
     def fingerprint(self) -> str:

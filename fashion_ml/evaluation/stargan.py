@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -62,6 +63,8 @@ class GanResult:
     figures: Sequence[Figure] = ()
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
+    folder: Path | None = None
+    """Where its files are; None before they are written."""
 
     @property
     def fingerprint(self) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fashion_ml.runtime.duration import duration
+
 if TYPE_CHECKING:
     from fashion_ml.config import LoraExperiment
     from fashion_ml.data.lora_batches import StepInputs
@@ -57,15 +59,9 @@ class Timing:
         """The estimate, and from what."""
         sizes = "" if self.sizes == 1 else f" of {self.sizes} sizes, weighted by how often each comes"
         return (
-            f"Time: about {_duration(self.training_seconds)} for the steps alone on {self.device}, {self.step_seconds:.3g} s each (from "
+            f"Time: about {duration(self.training_seconds)} for the steps alone on {self.device}, {self.step_seconds:.3g} s each (from "
             f"{self.steps} real steps{sizes}; the first of a size does not count); encoding, saving, samples and evaluation come on top"
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)

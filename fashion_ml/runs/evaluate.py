@@ -100,7 +100,7 @@ def _written(result: EvaluationResult, folder: Path) -> EvaluationResult:
     from fashion_ml.evaluation.artifacts import write_evaluation
 
     write_evaluation(result, folder)
-    return result
+    return replace(result, folder=folder)
 
 
 def roll_up(

@@ -136,20 +136,27 @@ def _plain(row: RunRow) -> dict[str, Any]:
 def _answer(row: RunRow) -> dict[str, Any]:
     """A suite, a sweep or a comparison."""
     told = _plain(row)
-    value = next((one for name in _GAINS_OF_ANSWERS if (one := _value(row, name, "")) is not None), None)
+    value = headline(row)
     searched = {key.removeprefix(_SEARCHED): number for key, number in row.metrics.items() if key.startswith(_SEARCHED)}
     report = {"suite": "report/report.html", "sweep": "report"}.get(row.kind, "comparison.json")
     return (
         told
-        | {"verdict": _verdict(row), "report": [row.run_id, report], "picture": row.run_id, **_shown(value)}
+        | {"verdict": verdict_of(row), "report": [row.run_id, report], "picture": row.run_id, **_shown(value)}
         | ({"searched": searched} if searched else {})
     )
 
 
-def _verdict(row: RunRow) -> str:
+def verdict_of(row: RunRow) -> str:
     """`better`, `worse`, `not shown`, or empty where none was given."""
     found = row.tags.get(f"eval.{VERDICT}" if row.kind.startswith("train_") else _VERDICTS.get(row.kind, VERDICT), "")
     return found if found in ("better", "worse", "not shown") else ""
+
+
+def headline(row: RunRow) -> Value | None:
+    """The number that a run is ranked by, or that an answer gives; None where it has measured none."""
+    if row.kind in _ANSWERS:
+        return next((one for name in _GAINS_OF_ANSWERS if (one := _value(row, name, "")) is not None), None)
+    return next((one for name in _RANKED_BY[_algorithm(row)] if (one := _value(row, name, _prefix(row))) is not None), None)
 
 
 def _value(row: RunRow, name: str, prefix: str) -> Value | None:
@@ -188,7 +195,7 @@ def _group(algorithm: str, fingerprint: str, rows: Sequence[RunRow], language: L
     }
     if not values:
         return told
-    verdicts = Counter(verdict for row in ranked if row.run_id in values and (verdict := _verdict(row)))
+    verdicts = Counter(verdict for row in ranked if row.run_id in values and (verdict := verdict_of(row)))
     return told | {"metric": metric, "verdicts": verdicts, "said": _said(ranked, values, sign, algorithm, language)}
 
 
@@ -219,13 +226,13 @@ def _member(row: RunRow, value: Value | None) -> dict[str, Any]:
     evaluation = row.tags.get("eval.run_id", row.run_id)
     report = {"report": [evaluation, "report.html"], "picture": evaluation}
     part = {"part_of": _part_of(row)} if _part_of(row) else {}
-    return _plain(row) | {"verdict": _verdict(row)} | report | part | _shown(value, marks)
+    return _plain(row) | {"verdict": verdict_of(row)} | report | part | _shown(value, marks)
 
 
 def _said(rows: Sequence[RunRow], values: Mapping[str, Value], sign: float, algorithm: str, language: Language) -> str:
     """Did it work, which is best, how sure: of files, never of recipes."""
     words, first = WORDS[language], rows[0]
-    value, verdict, count = values[first.run_id], _verdict(first), len(values)
+    value, verdict, count = values[first.run_id], verdict_of(first), len(values)
     number = f"{value.mean:+.3f}" if value.metric.startswith("gain_") else f"{value.mean:.3f}"
     if value.low is not None and value.high is not None:
         form = "{:+.3f}" if value.metric.startswith("gain_") else "{:.3f}"

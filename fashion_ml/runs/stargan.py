@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,7 +292,7 @@ def _evaluate(
 
         result = measure()
         write_evaluation(result, folder)
-        return result
+        return replace(result, folder=folder)
     from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
     from fashion_ml.tracking.run import open_run
 

@@ -73,6 +73,8 @@ class Outcome(Generic[Trained, Result]):
     """None when evaluation was switched off: then there are no image metrics anywhere."""
     offline: bool = False
     """Whether the run waits in its folder to be sent, under an id of its own until then."""
+    name: str = ""
+    """What the run is called; empty without tracking."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same facts as printed, for `--json`; not measured is null."""
@@ -154,7 +156,8 @@ def training_run(
     with _opened(config, about, earlier, chosen) if track else nullcontext() as run:
         note = _note(config, about, earlier, run)
         folder = shared_folder(note.path, accelerator)
-        say((f"Run {note.run_id}, files in" if run else "Files in") + f" {folder}" + (", going on" if earlier else ""))
+        say(f"Run       {run.name} ({note.run_id})" + (", going on" if earlier else "") if run else "Not tracked (no MLflow)")
+        say(f"Files     {folder}")
         if run and run.offline:
             say(f"Offline: all of it is kept there, until it is sent by: fashion-ml sync {folder}")
         write_run_folder(note, config)
@@ -175,9 +178,8 @@ def training_run(
                     + (f". Measure it by: fashion-ml evaluate run {folder if run.offline else run.run_id}" if run else "")
                 )
                 raise
-        outcome = Outcome(
-            note.run_id, run.experiment_id if run else "", folder, trained, result, run is not None and run.offline
-        )
+        tracked = (run.offline, run.name) if run else (False, "")
+        outcome = Outcome(note.run_id, run.experiment_id if run else "", folder, trained, result, *tracked)
         write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
     return outcome

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.printable import printable
+from fashion_ml.runtime.wrapping import wrapped
 
 _LINE_EVERY_SECONDS = 20.0
 
@@ -27,6 +29,14 @@ _logger = logging.getLogger("fashion_ml")
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.2f} it/s" if task.speed else "- it/s")
+
+
+class _Left(ProgressColumn):
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        return Text("" if task.finished or left is None else f"{duration(left)} left")
 
 
 class Bar:
@@ -49,7 +59,7 @@ class Bar:
             self._last = now
             speed = (self.done - self._first) / max(now - self._start, 1e-9)
             left = (self.total - self.done) / max(speed, 1e-9)
-            say(f"{self.label}: {self.done}/{self.total} {note} {speed:.2f} it/s, {left:.0f} s left")
+            say(f"{self.label}: {self.done}/{self.total} {note} {speed:.2f} it/s, {duration(left)} left")
 
 
 @contextmanager
@@ -64,7 +74,7 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         _Speed(),
-        TimeRemainingColumn(),
+        _Left(),
     )
     with Progress(*columns, console=console) as progress:
         yield Bar(label, total, done, progress)
@@ -85,7 +95,8 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        console.print(f"{mark}{record.getMessage()}", highlight=False, markup=False)
+        text = f"{mark}{record.getMessage()}"
+        console.print(wrapped(text, console.width) if console.is_terminal else text, highlight=False, markup=False)
 
 
 def show_lines() -> None:

@@ -17,6 +17,7 @@ from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runs.check_inputs import check_inputs
 from fashion_ml.runtime.console import console, say
+from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
@@ -243,7 +244,7 @@ def progress(study: optuna.Study, total: int, what: str, found: Sequence[str] = 
     times = [trial.duration.total_seconds() for trial in done if trial.duration]
     if times and len(done) < total:
         at_once = max(len(by_state[states.RUNNING]), 1)
-        parts.append(f"about {sum(times) / len(times) * (total - len(done)) / at_once / 60:.0f} min left")
+        parts.append(f"about {duration(sum(times) / len(times) * (total - len(done)) / at_once)} left")
     return ", ".join(parts)
 
 

@@ -27,6 +27,7 @@ from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.crossed import MOST_SEEDS
 from fashion_ml.metrics.sequential import SOURCE
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.language import Language, language
 from fashion_ml.sweep.suite_plots import confidences, save_gains, save_pictures, save_recipes
 from fashion_ml.sweep.suite_study import SuiteTraining
@@ -293,4 +294,4 @@ def _training_row(one: TrainingCost, run: TrackedRun) -> dict[str, Any]:
     link = f"/#/experiments/{run.experiment_id}/runs/{training.run_id}" if training.run_id else ""
     value = "" if training.value is None else f"{training.value:.4f}"
     told = {"recipe": training.recipe, "seed": training.seed, "state": training.error or training.state, "value": value}
-    return told | {"minutes": f"{training.seconds / 60:.1f}", "run": training.run_id[:8], "link": link}
+    return told | {"time": duration(training.seconds), "run": training.run_id[:8], "link": link}

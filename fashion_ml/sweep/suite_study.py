@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec, suite_experiments, suite_spec
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.duration import duration
 from fashion_ml.sweep.plan import Plan, Slot
 from fashion_ml.sweep.study import ERROR, by_slot, open_planned, row_of, trials_of, why_not
 from fashion_ml.sweep.trial import EVALUATIONS, PROCESS_SECONDS
@@ -176,4 +177,4 @@ def time_known(plan: Plan, url: str) -> str:
     if not seconds:
         return "Time: not known before a training has ended"
     left, each = max(len(plan.slots), len(trainings)) - len(seconds), sum(seconds) / len(seconds)
-    return f"Time: {each / 60:.1f} minutes a training, so about {left * each / 60:.0f} minutes of one worker for the {left} that are left"
+    return f"Time: {duration(each)} a training, so about {duration(left * each)} of one worker for the {left} that are left"

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fashion_ml.errors import InputError
 from fashion_ml.runtime.process_id import is_gone
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.run import PROCESS_TAG, note_of
+from fashion_ml.tracking.store import shown_uri, store_uri
+from fashion_ml.tracking.store_checks import asked
 
 QUERIES = (
     *(f"tags.kind = '{kind}'" for kind in ("suite", "sweep", "comparison")),
@@ -50,6 +53,8 @@ class RunRow:
     params: Mapping[str, str]
     note: str
     """The description that MLflow shows."""
+    ended: int = 0
+    """As `started`; 0 while it runs."""
 
     @property
     def kind(self) -> str:
@@ -77,6 +82,7 @@ def row_of(run: Any, metrics: Callable[[str], bool], params: Iterable[str]) -> R
         {key: value for key, value in data.metrics.items() if metrics(key)},
         {key: data.params[key] for key in params if key in data.params},
         note_of(run),
+        info.end_time or 0,
     )
 
 
@@ -184,6 +190,26 @@ class RunReader:
             with self._lock:
                 for gone in set(wanted) - {run.info.run_id for run in found}:
                     self._rows.pop(gone, None)
+
+
+def newest_rows(client: Any, experiment: str, most: int, make: Callable[[Any], RunRow]) -> tuple[list[RunRow], bool]:
+    """The newest runs that the page shows, at most so many, of one experiment by its name or of all, and whether there are older ones.
+
+    InputError where the store has no experiment of that name.
+    """
+    with asked(store_uri()):
+        found = {one.experiment_id: one.name for one in client.search_experiments()}
+        ids = [one for one, name in found.items() if not experiment or name == experiment]
+        if experiment and not ids:
+            raise InputError(
+                f"--experiment: {experiment!r} is not in {shown_uri(store_uri())}; it has {', '.join(sorted(found.values())[:5])}"
+            )
+        runs = dict[str, Any]()
+        for query in QUERIES if ids else ():
+            order = ["attributes.start_time DESC"]
+            runs |= {run.info.run_id: run for run in client.search_runs(ids, query, max_results=most + 1, order_by=order)}
+    shown = sorted((run for run in runs.values() if _is_shown(run)), key=lambda run: -(run.info.start_time or 0))
+    return [make(run) for run in shown[:most]], len(shown) > most
 
 
 def _is_shown(run: Any) -> bool:

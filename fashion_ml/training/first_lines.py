@@ -1,4 +1,4 @@
-"""What a training says of itself before it begins: what decides it, and how many epochs its steps are."""
+"""The block of settings that a training begins with: what decides it, and how many epochs its steps are."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def step_plan(config: LoraExperiment, items: Sequence[CaptionedImage], factor: i
 
 
 def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: int, processes: int) -> list[str]:
-    """Base, encoder, rank, alpha, where; rates, resolution, batch, steps and epochs; then settings that do nothing, a line each."""
+    """Base, encoder, rank, alpha, where, rates, resolution, batch, steps and epochs, with a label each; then settings that do nothing."""
     network, rates, data, training = config.network, config.optimizer, config.data, config.training
     alpha = float(network.alpha or network.rank)
     scale = alpha / network.rank**0.5 if network.use_rslora else alpha / network.rank
@@ -47,12 +47,16 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
     plan = step_plan(config, items, factor, processes)
     steps = f"{rates.lr_warmup_steps * 100:g} % of the" if rates.lr_warmup_steps < 1 else rates.lr_warmup_steps
     warm_up = f", {steps} steps of warm-up" if rates.lr_warmup_steps else ""
-    lora = f"{_network(network, alpha, scale)} on {', '.join(where)}"
+    size = f"{len(items)} at {data.resolution} px{' in buckets' if data.enable_bucket else ''}"
+    batch = _batch(training.train_batch_size, training.gradient_accumulation_steps, processes)
     return [
-        f"Base {config.model.base}, encoder {_encoder(config)}; {lora}",
-        f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}; {data.resolution} px"
-        f"{' in buckets' if data.enable_bucket else ''}; {_batch(training.train_batch_size, training.gradient_accumulation_steps, processes)}; "
-        f"{_epochs(config, plan)}",
+        _labelled("Base", f"{config.model.base}; encoder {_encoder(config)}"),
+        _labelled(_METHODS[network.algo], f"{_network(network, alpha, scale)} on {', '.join(where)}"),
+        _labelled(
+            "Rates", f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}"
+        ),
+        _labelled("Images", f"{size}; {batch}; precision {training.mixed_precision}; seed {training.seed}"),
+        _labelled("Steps", _epochs(config, plan)),
         *_word(config),
         *readers_of([_METHODS[network.algo], *(["DoRA"] if network.use_dora else [])]),
         *idle_settings(config, plan.steps_per_epoch),
@@ -66,22 +70,29 @@ def _word(config: LoraExperiment) -> list[str]:
     begins = f"begun as {word.init_text!r}" if word.init_text else "as network.network_weights has it"
     tokens = f"{word.vectors} tokens" if word.vectors > 1 else "one token"
     return [
-        f"New word {word.token!r} of {tokens}, {begins}, learning rate {rates.embedding_lr or rates.learning_rate:g}; it is in the LoRA's "
-        f"metadata and, for other programs, in {word.token}.safetensors"
+        _labelled(
+            "Word",
+            f"{word.token!r} of {tokens}, {begins}, learning rate {rates.embedding_lr or rates.learning_rate:g}; it is in the LoRA's metadata "
+            f"and, for other programs, in {word.token}.safetensors",
+        )
     ]
 
 
 def _network(network: Network, alpha: float, scale: float) -> str:
-    """The kind of network, and how large it is."""
+    """How large the network is, and what is special of it."""
     if network.algo == "ia3":
-        return _METHODS["ia3"]
+        return "scales"
     if network.algo == "oft":
-        return f"OFT in blocks of at most {network.rank} outputs"
+        return f"blocks of at most {network.rank} outputs"
     start = {"pissa": ", started as PiSSA", "olora": ", started as OLoRA"}.get(network.init, "")
-    kind = _METHODS[network.algo]
+    dora = "DoRA, " if network.use_dora else ""
     if network.block_ranks is not None:
-        return f"{kind} ranks {', '.join(map(str, network.block_ranks))} by block"
-    return f"{kind} rank {network.rank}, alpha {alpha:g} (scale {scale:g}){start}"
+        return f"{dora}ranks {', '.join(map(str, network.block_ranks))} by block"
+    return f"{dora}rank {network.rank}, alpha {alpha:g} (scale {scale:g}){start}"
+
+
+def _labelled(label: str, words: str) -> str:
+    return f"{label:<10}{words}"
 
 
 def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) -> list[str]:
@@ -89,11 +100,21 @@ def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) 
     rates, training, network = config.optimizer, config.training, config.network
     shape = " x ".join(map(str, inputs.latents.shape))
     per_epoch, given = inputs.steps_per_epoch, rates.learning_rate
+    names = ", ".join(domain.name for domain in inputs.latents.domains)
+    count = sum(len(part) for part in inputs.training)
+    batch = _batch(training.batch_size, 1, processes)
     return [
-        f"VAE {config.model.vae}, encoder {_encoder(config)}; {len(inputs.latents.domains)} domains of latents {shape}; base_dim "
-        f"{network.base_dim}, {network.n_res_blocks} residual blocks",
-        f"Learning rates {rates.lr_g or given:g} (G, E), {rates.lr_d or given:g} (D), {rates.lr_mapping:g} (F), {rates.lr_scheduler}; "
-        f"{_batch(training.batch_size, 1, processes)}; {training.epochs * per_epoch} steps = {training.epochs} epochs of {per_epoch} steps",
+        _labelled("VAE", f"{config.model.vae}; encoder {_encoder(config)}"),
+        _labelled(
+            "StarGAN",
+            f"base_dim {network.base_dim}, {network.n_res_blocks} residual blocks; domains {names}",
+        ),
+        _labelled(
+            "Rates",
+            f"{rates.lr_g or given:g} (G, E), {rates.lr_d or given:g} (D), {rates.lr_mapping:g} (F), {rates.lr_scheduler}",
+        ),
+        _labelled("Latents", f"{count} of {shape}; {batch}; precision {training.mixed_precision}; seed {training.seed}"),
+        _labelled("Steps", f"{training.epochs * per_epoch} = {training.epochs} epochs of {per_epoch} steps"),
         *idle_settings(config, per_epoch),
     ]
 
@@ -120,4 +141,4 @@ def _epochs(config: LoraExperiment, plan: StepPlan) -> str:
     steps, held = config.training.max_train_steps, config.data.validation_split
     per_epoch = max(plan.steps_per_epoch * (1 - held), 1)
     about = "about " if held else ""
-    return f"{steps} steps = {about}{steps / per_epoch:.3g} epochs of {about}{per_epoch:.0f} steps"
+    return f"{steps} = {about}{steps / per_epoch:.3g} epochs of {about}{per_epoch:.0f} steps"

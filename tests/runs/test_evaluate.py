@@ -172,7 +172,7 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: F
     assert (entry["first"], entry["other"]) == pytest.approx(means)
     assert entry["gain"]["mean"] == pytest.approx(means[0] - means[1])
     assert "weighted_total_loss" in result.stdout
-    assert "rank 8" in result.stdout
+    assert "zarya r8 " in result.stdout
 
     again = compare(lab.facts["run_id"], another["run_id"], "--resamples", "1")
     assert again.returncode == 0, again.stderr

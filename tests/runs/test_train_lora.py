@@ -197,9 +197,18 @@ def test_the_file_has_the_true_alpha_and_kohya_metadata(finished: Finished):
     assert metadata["ss_num_train_images"] == "480"  # 48 images x 10 repeats
 
 
-def test_the_last_lines_are_the_table_with_intervals_and_what_was_found(finished: Finished):
-    *_, head, visual, clip, color, total, empty, first, _, third = finished.stdout.rstrip().splitlines()
+def test_the_last_lines_are_the_table_with_intervals_where_the_report_is_and_what_was_found(finished: Finished):
+    *_, head, visual, clip, color, total, empty, report, grid, then, _, _, first, _, third = (
+        finished.stdout.rstrip().splitlines()
+    )
     rows = [visual, clip, color, total]
+    places = [finished.facts["output_dir"] + f"/evaluation/{name}" for name in ("report.html", "grid.png")]
+    assert [line.partition("  ")[2].strip().rpartition("/evaluation/")[2] for line in (report, grid)] == [
+        "report.html",
+        "grid.png",
+    ]
+    assert (report.split()[0], grid.split()[0], all(Path(one).is_file() for one in places)) == ("Report", "Grid", True)
+    assert then == f"Next      fashion-ml show {finished.facts['run_id'][:8]}"
     assert [line.split()[0] for line in rows] == ["visual_loss", "fashion_clip_loss", "color_loss", "weighted_total_loss"]
     assert all(line.count("[") == 3 for line in rows)
     assert (head.split()[:2], empty) == (["2", "references"], "")

@@ -70,8 +70,12 @@ def trained(place: Path) -> Finished:
 def test_a_run_says_at_its_start_what_decides_it_and_that_its_encoder_is_a_toy(trained: Finished):
     said = trained.stderr.splitlines()
     assert said[0].startswith("No --config, so the experiment is experiments/stargan/embedded.yaml")  # its VAE made the latents
-    assert any(line.startswith("VAE embedded, encoder embedded; 2 domains of latents 4 x 16 x 16; base_dim ") for line in said)
-    assert [line for line in said if " epochs of " in line and line.startswith("Learning rates ") and "; batch " in line]
+    begins = [line for line in said if line[:10].rstrip() in ("VAE", "StarGAN", "Rates", "Latents", "Steps")]
+    assert begins[0] == "VAE       embedded; encoder embedded"
+    assert begins[1].startswith("StarGAN   base_dim ")
+    assert begins[1].endswith("; domains a, b")
+    assert " of 4 x 16 x 16; batch " in begins[3]
+    assert " epochs of " in begins[4]
     assert [
         line for line in said if "embedded is a toy that knows drawings of 64 pixels, and data.latents_dir is 'latents'" in line
     ]

@@ -362,7 +362,7 @@ def test_the_time_is_that_of_what_is_left_at_the_pace_so_far(tmp_path: Path):
         return 0.5
 
     study.optimize(train, n_trials=3)
-    assert time_known(plan, url) == "Time: 1.5 minutes a training, so about 9 minutes of one worker for the 6 that are left"
+    assert time_known(plan, url) == "Time: 1 min 30 s a training, so about 9 min of one worker for the 6 that are left"
 
 
 def test_the_workers_of_a_suite_are_its_own():

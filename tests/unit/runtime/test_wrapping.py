@@ -1,0 +1,42 @@
+"""Lines fit a terminal without a broken number."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from fashion_ml.runtime.wrapping import wrapped
+
+SENTENCE = (
+    "LoRA lowers weighted_total_loss by 0.041 [0.028, 0.055] (better); nearer: color_loss +0.102 (better), visual_loss -0.000"
+)
+CHINESE = (
+    "LoRA 使 weighted_total_loss 降低 0.041 [0.028, 0.055]（較佳）；更接近：color_loss +0.102（較佳），拔靴法區間，更遠離：無。"
+)
+
+
+@pytest.mark.parametrize("text", [SENTENCE, CHINESE])
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_no_line_is_too_wide_and_nothing_is_lost_or_broken(text: str, width: int):
+    lines = wrapped(text, width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert not any(line[0] in "，。；：）" for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert any("[0.028, 0.055]" in line for line in lines)
+
+
+def test_what_fits_stays_as_it_is():
+    assert wrapped(SENTENCE, 400) == SENTENCE
+
+
+def test_a_path_stays_whole_below_its_label():
+    path = "/home/somebody/" + "x" * 90 + "/report.html"
+    assert wrapped(f"Report    {path}", 80) == f"Report    {path}"
+    said = wrapped(f"Base      of {path}", 80)
+    assert said.splitlines() == ["Base      of", " " * 10 + path]
+
+
+def test_lines_below_a_label_stand_under_its_text():
+    first, *others = wrapped(f"Found     {SENTENCE}", 60).splitlines()
+    assert first.startswith("Found     LoRA")
+    assert all(line.startswith(" " * 10) and line[10] != " " for line in others)
