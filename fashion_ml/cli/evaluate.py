@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fashion_ml.runs.compare import Compared
     from fashion_ml.runs.compare_recipes import RecipesCompared
 
+Name = Annotated[str, option("--name", help="Name of the evaluation's run; by what it measures when not given.")]
 _Result = TypeVar("_Result", "EvaluationResult", "GanResult")
 
 evaluate_app = typer.Typer(help="Measure what a model makes against references.", **KEYS)
@@ -86,6 +87,7 @@ def evaluate_run(
         str, option("--checkpoints", help="last, best (of a LoRA), all, or the name of a kept file.")
     ] = "last",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files.")] = "",
+    name: Name = "",
     set_: Set = None,
     json: Json = "",
 ) -> None:
@@ -103,10 +105,10 @@ def evaluate_run(
     if kind == "train_stargan":
         from fashion_ml.runs.stargan import evaluate_stargan_again
 
-        translated = evaluate_stargan_again(run_id, overrides, folder, checkpoints or "last")
+        translated = evaluate_stargan_again(run_id, overrides, folder, checkpoints or "last", name)
         _report_each(translated, report_stargan, json, several=checkpoints == "all")
         return
-    results = run_evaluation(run_id, overrides, folder, checkpoints or "last")
+    results = run_evaluation(run_id, overrides, folder, checkpoints or "last", name)
     _report_each(results, report_evaluation, json, several=checkpoints == "all")
 
 
@@ -185,6 +187,7 @@ def evaluate_lora(
     training: Annotated[str, option("--training", help="Training folder (N_class folders), for memorisation.")] = "",
     output_dir: Annotated[str, option("--output-dir", help="Folder for the files; below outputs/evaluations by default.")] = "",
     experiment: Annotated[str, option("--experiment", help="MLflow experiment of the run; fashion_ml by default.")] = "",
+    name: Name = "",
     set_: Set = None,
     json: Json = "",
 ) -> None:
@@ -198,7 +201,7 @@ def evaluate_lora(
 
     settings = {**context.obj, **assignments(set_)}
     folder = Path(output_dir).absolute() if output_dir else None
-    result = evaluate_file(file.expanduser(), settings, training=training, folder=folder, experiment=experiment)
+    result = evaluate_file(file.expanduser(), settings, training=training, folder=folder, experiment=experiment, name=name)
     write_json(json, result.to_dict())
     say(f"Run       {result.run_id}")
     report_evaluation(result)
@@ -219,6 +222,7 @@ def evaluate_images(
     experiment: Annotated[
         str, option("--experiment", help="MLflow experiment of a run of its own; fashion_ml by default.")
     ] = "",
+    name: Name = "",
     set_: Set = None,
     json: Json = "",
 ) -> None:
@@ -245,6 +249,7 @@ def evaluate_images(
         run_id=run,
         folder=Path(output_dir).absolute() if output_dir else None,
         experiment=experiment,
+        name=name,
     )
     write_json(json, result.to_dict())
     left_out = len(result.found.unreadable), len(result.found.unpaired_generated), len(result.found.unpaired_references)

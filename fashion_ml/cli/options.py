@@ -38,7 +38,9 @@ Config = Annotated[str, typer.Option("--config", metavar="FILE", help="Experimen
 Resume = Annotated[
     str,
     typer.Option(
-        "--resume", metavar="[FOLDER]", help="Go on with the unfinished run there; the latest when no folder is given."
+        "--resume",
+        metavar="[FOLDER|RUN]",
+        help="Go on with the unfinished run of that folder or id; the latest when none is given.",
     ),
 ]
 New = Annotated[bool, typer.Option("--new", help="Start over; what is in the output folder is moved aside.")]

@@ -96,13 +96,16 @@ def train_lora(
 
 def demo(
     seed: Annotated[str, option("--seed", help="Seed of the training.")] = "",
+    name: Annotated[str, option("--name", help="Name of the run; by what it is when not given.")] = "",
     set_: Set = None,
     json: Json = "",
 ) -> None:
     """See the whole thing work: train a LoRA on the embedded default, measure it, show the run tree."""
     from fashion_ml.config.shipped_files import default_experiment
 
-    _train_lora(str(default_experiment("experiments/lora/embedded.yaml")), {"seed": seed, **assignments(set_)}, json)
+    _train_lora(
+        str(default_experiment("experiments/lora/embedded.yaml")), {"seed": seed, "name": name, **assignments(set_)}, json
+    )
 
 
 def _check_dry_run(dry_run: bool, resume: str) -> None:

@@ -98,6 +98,7 @@ def run_images(
     run_id: str,
     folder: Path | None,
     experiment: str,
+    name: str = "",
 ) -> ImagesResult:
     """Measure images made elsewhere against references: a run of its own, or below the run `run_id`, whose `eval/…` it then becomes."""
     from fashion_ml.evaluation.image_pairs import find_pairs, look_for_leakage, measure_images, say_left_out
@@ -126,8 +127,8 @@ def run_images(
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     tags["references_seen_in_training"] = leakage.tag
-    name = f"evaluation of images in {generated.absolute().name}"
-    with open_run(name, tags, parent=parent, adopt=True, **report_experiment(experiment)) as run:
+    called = name or f"evaluation of images in {generated.absolute().name}"
+    with open_run(called, tags, parent=parent, adopt=True, **report_experiment(experiment, name)) as run:
         target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
         result = measure_images(found, settings, suite, known, leakage)
         log_facts(run, result.facts)
@@ -139,9 +140,10 @@ def run_images(
     return result
 
 
-def report_experiment(given: str) -> dict[str, Any]:
-    """The experiment of a report of its own, for `open_run`."""
-    return {"experiment": given or Tracking().experiment, "chosen": {"tracking.experiment"} if given else ()}
+def report_experiment(given: str, name: str = "") -> dict[str, Any]:
+    """The experiment of a report of its own, for `open_run`, and which of it and the name was given to the command."""
+    chosen = {path for path, value in (("tracking.experiment", given), ("name", name)) if value}
+    return {"experiment": given or Tracking().experiment, "chosen": chosen}
 
 
 def evaluated(client: Any, run_id: str) -> Evaluated:

@@ -41,6 +41,7 @@ def evaluate_trained(
     base_folder: Path | None = None,
     adopt: bool = False,
     free: bool = True,
+    name: str = "",
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
@@ -70,8 +71,8 @@ def evaluate_trained(
     }
     source = references_folder(config) or training_folder(config)
     earlier = unfinished(folder, plan, training.client if training.offline else None)
-    name = evaluation_name(training.name, f"step {step}")
-    with open_run(name, tags, parent=training, adopt=adopt, resume=earlier) as run:
+    called, chosen = name or evaluation_name(training.name, f"step {step}"), {"name"} if name else ()
+    with open_run(called, tags, parent=training, adopt=adopt, resume=earlier, chosen=chosen) as run:
         if earlier:
             say(f"Going on with evaluation {earlier}")
             delete_children(run)
@@ -140,7 +141,7 @@ def roll_up(
 
 
 def run_evaluation(
-    run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last"
+    run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last", name: str = ""
 ) -> list[EvaluationResult]:
     """Evaluate LoRA files of a training run again, as new children of it; `overrides` change its evaluation settings, by name or path.
 
@@ -164,7 +165,15 @@ def run_evaluation(
             if len(files) > 1:
                 say(f"Checkpoint {number} of {len(files)}: {path.name}, step {step}")
             results[step] = evaluate_trained(
-                config, path, inputs, run, root / path.stem, step, base_folder=root / ".base_images", adopt=len(files) == 1
+                config,
+                path,
+                inputs,
+                run,
+                root / path.stem,
+                step,
+                base_folder=root / ".base_images",
+                adopt=len(files) == 1,
+                name=f"{name}, step {step}" if name and len(files) > 1 else name,
             )
         if checkpoints == "all":
             _tag_best(run, files, results)

@@ -29,7 +29,7 @@ def settings_of_file() -> list[Setting]:
 
 
 def evaluate_file(
-    lora: Path, settings: Mapping[str, Any], *, training: str, folder: Path | None, experiment: str
+    lora: Path, settings: Mapping[str, Any], *, training: str, folder: Path | None, experiment: str, name: str = ""
 ) -> EvaluationResult:
     """Measure a LoRA file against its base in a run of its own; killed and started again, it goes on where it stopped.
 
@@ -44,7 +44,7 @@ def evaluate_file(
     from fashion_ml.tracking.store import find_run, open_tracking
 
     others, base, references = _checked(settings)
-    reports = report_experiment(experiment)
+    reports = report_experiment(experiment, name)
     experiment_to_use(reports["experiment"], reports["chosen"])
     file = plan_file(lora, base=base, references=references, training=training or None, folder=folder, settings=others)
     plan, place = file.plan, file.place
@@ -56,7 +56,7 @@ def evaluate_file(
         say(f"Going on with evaluation {earlier}")
         client = open_tracking()
         delete_children(attach(client, find_run(client, earlier)))
-    with open_run(f"evaluation of {called(lora) + lora.suffix}", tags, resume=earlier, adopt=True, **reports) as run:
+    with open_run(name or f"evaluation of {called(lora) + lora.suffix}", tags, resume=earlier, adopt=True, **reports) as run:
         note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
         write_text(place / NOTE, json.dumps({**note, "finished": False}) + "\n")
         run.log_params({"lora.path": str(lora.absolute()), "model.base": base, "evaluation.references": references})

@@ -87,14 +87,7 @@ def run_lora(
 
     return training_run(
         config,
-        About(
-            config.model.base,
-            _what(config, len(inputs.items)),
-            training_folder(config),
-            digest,
-            len(inputs.items),
-            lora_name(config, classes_of_folders(inputs.items), training_folder(config)),
-        ),
+        _about(config, inputs, digest),
         earlier,
         accelerator,
         new=new,
@@ -103,6 +96,12 @@ def run_lora(
         train=train,
         evaluate=partial(_evaluate, config, inputs) if config.evaluation.enabled else None,
     )
+
+
+def _about(config: LoraExperiment, inputs: Sources, digest: str) -> About:
+    folder, count = training_folder(config), len(inputs.items)
+    name = lora_name(config, classes_of_folders(inputs.items), folder)
+    return About(config.model.base, _what(config, count), folder, digest, count, name)
 
 
 def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, accelerator: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -10,9 +11,13 @@ from fashion_ml.config import checked, flat, settings_of
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, read_run_folder
 
+_ID = re.compile(r"(pending-)?[0-9a-f]{4,32}")
+_MOST_LISTED = 5
+
 
 def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
-    """The folder that `--resume` means: a path, or `latest`: the output_dir, else the newest unfinished run of this output_name.
+    """The folder that `--resume` means: a path, a run's id or its first digits, or `latest`: the output_dir, else the newest unfinished run
+    of this output_name.
 
     InputError when there is none, when it is finished with as many steps as are asked for, or when a setting that decides what is
     learnt has changed.
@@ -21,6 +26,7 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
     if resume != "latest":
         path = Path(resume).expanduser()
         path = path.parents[1] if path.is_file() and path.parent.name == "state" else path
+        path = path if path.exists() else _folder_of_run(resume) or path
     elif given:
         path = Path(given).expanduser()
     else:
@@ -56,6 +62,22 @@ def _newest_unfinished(folder: Path) -> Path:
     raise InputError(
         f"resume: there is no unfinished run below {str(folder)!r}; give the output folder of one, or leave --resume out"
     )
+
+
+def _folder_of_run(given: str) -> Path | None:
+    """The folder below outputs/ of the run whose id this is, or begins with; None without one. InputError when there are several."""
+    if not _ID.fullmatch(given):
+        return None
+    found = {}
+    for note in sorted(Path("outputs").glob(f"*/*/{NOTE}")):
+        run = read_run_folder(note.parent)
+        if run and run.run_id.startswith(given):
+            found[run.run_id] = note.parent
+    if len(found) > 1:
+        listed = "; ".join(f"{run_id} ({folder})" for run_id, folder in list(found.items())[:_MOST_LISTED])
+        more = f"; {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+        raise InputError(f"resume: {given!r} may be {len(found)} runs below 'outputs': {listed}{more}; give more of the id")
+    return next(iter(found.values()), None)
 
 
 def config_of(folder: Path, kind: type[Experiment]) -> Experiment:

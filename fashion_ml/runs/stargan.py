@@ -81,7 +81,7 @@ def run_stargan(
     shown_by, vae_sha256 = evaluation_vae(config, vae, own_sha256, accelerator.device)
     lower_vaes(config, (vae, shown_by), accelerator.device)
     encoder = check_measuring(config, inputs)
-    digest, count = latents.digest(), sum(len(part) for part in inputs.training)
+    digest = latents.digest()
     check_data(earlier, digest, expected_digest, "data.latents_dir", "latents")
 
     def train(run: TrackedRun | None, folder: Path) -> TrainedStargan:
@@ -93,18 +93,10 @@ def run_stargan(
 
     for line in stargan_lines(config, inputs, accelerator.num_processes):
         say(line)
-    facts, found = _latent_facts(latents, inputs), say_latents(latents, inputs.held)
+    found = say_latents(latents, inputs.held)
     return training_run(
         config,
-        About(
-            config.model.vae,
-            _what(config, latents, inputs),
-            latents.folder,
-            digest,
-            count,
-            stargan_name(config, [domain.name for domain in latents.domains], latents.folder),
-            facts,
-        ),
+        _about(config, latents, inputs, digest),
         earlier,
         accelerator,
         new=new,
@@ -115,6 +107,12 @@ def run_stargan(
     )
 
 
+def _about(config: StarganExperiment, latents: LatentSet, inputs: GanInputs, digest: str) -> About:
+    name = stargan_name(config, [domain.name for domain in latents.domains], latents.folder)
+    what, count = _what(config, latents, inputs), sum(len(part) for part in inputs.training)
+    return About(config.model.vae, what, latents.folder, digest, count, name, _latent_facts(latents, inputs))
+
+
 def _check_held_out(config: StarganExperiment, inputs: GanInputs) -> None:
     if not all(inputs.held):
         raise InputError(
@@ -123,7 +121,7 @@ def _check_held_out(config: StarganExperiment, inputs: GanInputs) -> None:
 
 
 def evaluate_stargan_again(
-    run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last"
+    run_id: str, overrides: Mapping[str, Any], folder: Path | None, checkpoints: str = "last", name: str = ""
 ) -> list[GanResult]:
     """Evaluate networks of a finished StarGAN training again, as new children of it; `overrides` change its evaluation settings.
 
@@ -149,7 +147,9 @@ def evaluate_stargan_again(
                 say(f"Checkpoint {number} of {len(kept)}: {path.name}, epoch {epoch}")
             target = root if path.stem == config.output.output_name else root / path.stem
             shown, adopt = (vae, vae_sha256), len(kept) == 1
-            results.append(_evaluate(config, path, inputs, *shown, encoder, training.run, target, epoch=epoch, adopt=adopt))
+            called = f"{name}, epoch {epoch}" if name and len(kept) > 1 else name
+            made = _evaluate(config, path, inputs, *shown, encoder, training.run, target, epoch=epoch, adopt=adopt, name=called)
+            results.append(made)
         return results
 
 
@@ -277,6 +277,7 @@ def _evaluate(
     *,
     epoch: int | None = None,
     adopt: bool = False,
+    name: str = "",
 ) -> GanResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
@@ -305,7 +306,8 @@ def _evaluate(
         "step": str(epoch),
         "checkpoint": path.name,
     }
-    with open_run(evaluation_name(training.name, f"epoch {epoch}"), tags, parent=training, adopt=adopt) as run:
+    called, chosen = name or evaluation_name(training.name, f"epoch {epoch}"), {"name"} if name else ()
+    with open_run(called, tags, parent=training, adopt=adopt, chosen=chosen) as run:
         run.log_params(flat(config))
         result = measure()
         log_facts(run, result.facts)

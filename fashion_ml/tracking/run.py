@@ -41,9 +41,9 @@ class TrackedRun:
     def __init__(self, client: Any, run_id: str, experiment_id: str, *, name: str = "", fresh: bool = False):
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
         self.name = name
-        """What it is called, as far as that is known here; empty where it is not."""
-        self.adopted = ""
-        """The name of a run that `mlflow run` has made and that was taken over; empty for others."""
+        """What it is called; empty where that is not known here."""
+        self.adopted = False
+        """Whether `mlflow run` has made it and it was taken over."""
         self._params: dict[str, str] | None = {} if fresh else None
         self._spool_folder: Path | None = None
         self._metrics: list[Any] = []
@@ -302,7 +302,7 @@ def _until_its_end(run: TrackedRun, tags: Mapping[str, str], *, resume: bool) ->
     """Around the work of a run, which is new, adopted or goes on by `resume`."""
     try:
         if resume or run.adopted:  # else it was made with name and tags
-            run.client.update_run(run.run_id, status="RUNNING", name=None if resume else run.adopted)
+            run.client.update_run(run.run_id, status="RUNNING", name=None if resume else run.name)
             run.set_tags({**tags, PROCESS_TAG: own_process()})
             run.forget_error()
         if resume:
@@ -357,9 +357,8 @@ def _own_run(experiment: str, name: str, tags: Mapping[str, str], chosen: Chosen
     client = open_tracking()
     made = run_to_adopt(client)
     if made is not None:
-        given = name_for(made, name, chosen)
-        run = TrackedRun(client, made.info.run_id, made.info.experiment_id, name=given)
-        run.adopted = given
+        run = TrackedRun(client, made.info.run_id, made.info.experiment_id, name=name_for(made, name, chosen))
+        run.adopted = True
         return run
     place = experiment_id(client, experiment, chosen)
     with asked(store_uri()):

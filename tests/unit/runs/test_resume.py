@@ -115,3 +115,20 @@ def test_epochs_mean_the_steps_that_they_meant_and_may_grow(tmp_path: Path):
     counted = left(tmp_path / "counted", finished=False)
     with pytest.raises(InputError, match=r"training\.max_train_epochs: given, but the run to resume counts steps"):
         find_run_to_resume(str(counted.path), asked(training__max_train_epochs=3))
+
+
+def test_the_first_digits_of_a_runs_id_mean_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name, run_id in (("one", "a" * 32), ("two", "abcd" + "0" * 28)):
+        folder = tmp_path / "outputs" / "shirt" / name
+        folder.mkdir(parents=True)
+        write_run_folder(RunFolder(folder, run_id, "sqlite:///runs.db", "digest", finished=False), asked())
+    for given in ("abcd", "abcd" + "0" * 28):
+        assert find_run_to_resume(given, asked()).run_id == "abcd" + "0" * 28
+    with pytest.raises(InputError, match=r"no run has begun in 'beef'"):
+        find_run_to_resume("beef", asked())
+    other = tmp_path / "outputs" / "shirt" / "three"
+    other.mkdir()
+    write_run_folder(RunFolder(other, "abcd" + "1" * 28, "sqlite:///runs.db", "digest", finished=False), asked())
+    with pytest.raises(InputError, match=r"resume: 'abcd' may be 2 runs below 'outputs': abcd.*; abcd.*; give more of the id"):
+        find_run_to_resume("abcd", asked())
