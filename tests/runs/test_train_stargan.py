@@ -73,7 +73,7 @@ def test_a_run_says_at_its_start_what_decides_it_and_that_its_encoder_is_a_toy(t
     begins = [line for line in said if line[:10].rstrip() in ("VAE", "StarGAN", "Rates", "Latents", "Steps")]
     assert begins[0] == "VAE       embedded; encoder embedded"
     assert begins[1].startswith("StarGAN   base_dim ")
-    assert begins[1].endswith("; domains a, b")
+    assert begins[1].endswith("; domains plain, striped")
     assert " of 4 x 16 x 16; batch " in begins[3]
     assert " epochs of " in begins[4]
     assert [
