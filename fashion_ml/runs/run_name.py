@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
-from fashion_ml.config.lora import Network
+from fashion_ml.config.lora_network import Network
 
 DESCRIBED = "described_as"
 """Tag of a training: what it is called by what it is, also where it has a name of its own."""

@@ -47,7 +47,7 @@ def export(run: Finished, form: str, target: str, *more: str) -> Any:
 
 
 def test_it_is_said_kept_with_the_run_and_the_base_reads_what_it_began_as(worded: Finished):
-    assert "New word 'kosha' of one token, begun as 'dress', learning rate 0.05" in worded.stderr
+    assert "Word      'kosha' of one token, begun as 'dress', learning rate 0.05" in worded.stderr
     assert "base and encoder are given 'dress' for it" in worded.stderr
     client = MlflowClient(worded.uri)
     files = {item.path for item in client.list_artifacts(worded.facts["run_id"], "lora")}
@@ -113,4 +113,4 @@ def test_a_dry_run_and_captions_without_the_word(worded: Finished):
     given = [*SHORT, *FEW, *WORD, "--set", "data.caption_prefix=kosha", "--dry-run"]
     dry = fashion_ml("train", "lora", *given, cwd=worded.folder, uri=worded.uri)
     assert dry.returncode == 0, dry.stderr
-    assert "New word 'kosha'" in dry.stdout
+    assert "Word      'kosha'" in dry.stdout
