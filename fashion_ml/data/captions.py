@@ -44,6 +44,11 @@ class CaptionSettings:
         return self.shuffle_caption or self.caption_tag_dropout_rate > 0 or self.enable_wildcard
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether a caption is always seen as `plain_caption` has it."""
+        return not (self.is_drawn or self.may_be_empty)
+
+    @property
     def may_be_empty(self) -> bool:
         """Whether captions are seen empty at times."""
         return self.caption_dropout_rate > 0 or self.caption_dropout_every_n_epochs > 0

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from fashion_ml.data.batch_sampler import StepPlan
-from fashion_ml.data.captions import CaptionSettings, seen_caption
+from fashion_ml.data.captions import CaptionSettings, plain_caption, seen_caption
 from fashion_ml.data.encoded_images import EncodedImages
+from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.masks import EncodedMasks
 from fashion_ml.losses.diffusion import loss_shares, mask_weights
 from fashion_ml.losses.noise import multires_noise, multires_sizes, offset_noise, perturbed
@@ -124,6 +125,7 @@ class StepInputs:
         self.images, self.prior, self._masks = images, prior, masks
         self.plan = self._plan(images, "order")
         self._prior_plan = self._plan(prior, "prior order") if prior is not None else None
+        self._plain: dict[tuple[str, CaptionSettings], str] = {}
 
     def _plan(self, images: EncodedImages, purpose: str) -> StepPlan:
         settings = self._settings
@@ -171,9 +173,7 @@ class StepInputs:
         mirrored = [
             item.may_mirror(settings.flip_aug) and torch.rand((), generator=draws["mirror"]).item() < 0.5 for item in items
         ]
-        captions = [
-            seen_caption(item.caption, item.captions or settings.captions, draws["caption"], epoch=epoch) for item in items
-        ]
+        captions = [self._caption(item, draws, epoch) for item in items]
         drawn = _normal(len(batch), shape, draws["latent"])
         noise, added = self._noise((len(batch), *shape), draws)
         timesteps = self._timesteps_of(len(batch), draws["timestep"])
@@ -197,6 +197,16 @@ class StepInputs:
             added=None if added is None else added[rows],
             preserved=None if images is self.prior or held is None else self._text_of([held] * len(own)),
         )
+
+    def _caption(self, item: CaptionedImage, draws: _Draws, epoch: int) -> str:
+        """As it is seen this time; what is always seen alike is put together once, and nothing is drawn for it."""
+        seen_as = item.captions or self._settings.captions
+        if not seen_as.is_fixed:
+            return seen_caption(item.caption, seen_as, draws["caption"], epoch=epoch)
+        key = item.caption, seen_as
+        if key not in self._plain:
+            self._plain[key] = plain_caption(*key)
+        return self._plain[key]
 
     def _noise(self, shape: tuple[int, int, int, int], draws: _Draws) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What is to be predicted, and what is added to the latents where that is something else; image by image."""

@@ -24,6 +24,8 @@ import torch
 from fashion_ml.runtime.atomic_files import atomic_path
 
 Tensors = dict[str, torch.Tensor]
+_VIEWS = 4096
+"""Entries whose tensors are kept beside their bytes, some 2 kB each."""
 
 
 def key_of(**parts: object) -> str:
@@ -41,17 +43,21 @@ class TensorCache:
     def __init__(self, folder: Path | None = None, memory_bytes: int | None = None):
         self.folder, self._limit, self._held = folder, memory_bytes, 0
         self._memory: OrderedDict[str, bytearray] = OrderedDict()
+        self._views: dict[str, Tensors] = {}
         self._changing = Lock()
 
     def get(self, key: str) -> Tensors | None:
         """The tensors of a key, on the CPU; None when it was never put or its file is damaged. They are the cache's own, not to be changed."""
+        found = self._views.get(key)
+        if found is not None and self._limit is None:
+            return found
         content = self._memory.get(key)
         if content is None:
-            content = self._read(key)
+            content, found = self._read(key), None
         if content is None:
             return None
         self._remember(key, content)
-        return _tensors(content)
+        return found or self._view(key, content)
 
     def put(self, key: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
         """Keep tensors; returns them as `get` will. InputError when the disk is full."""
@@ -89,6 +95,14 @@ class TensorCache:
             return None
         return bytearray(content)
 
+    def _view(self, key: str, content: bytearray) -> Tensors:
+        """The tensors of an entry, kept where there are few entries: they take more than the look at their bytes is worth where there are many."""
+        found = _tensors(content)
+        with self._changing:
+            if len(self._views) < _VIEWS and self._memory.get(key) is content:
+                self._views[key] = found
+        return found
+
     def _remember(self, key: str, content: bytearray) -> None:
         with self._changing:
             if key not in self._memory:
@@ -96,7 +110,8 @@ class TensorCache:
             self._memory[key] = content
             self._memory.move_to_end(key)
             while self._limit is not None and self._held > self._limit and len(self._memory) > 1:
-                _, dropped = self._memory.popitem(last=False)
+                oldest, dropped = self._memory.popitem(last=False)
+                self._views.pop(oldest, None)
                 self._held -= len(dropped)
 
 

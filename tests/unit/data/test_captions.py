@@ -141,3 +141,23 @@ def test_of_several_lines_the_first_is_the_caption_or_all_or_each_one_that_is_no
     assert lines_of(text, each=False, all_lines=True) == text
     assert lines_of(text, each=True, all_lines=False) == "a red dress\nsecond line"
     assert lines_of("", each=False, all_lines=False) == lines_of(" ", each=True, all_lines=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "fixed"),
+    [
+        ({}, True),
+        ({"caption_prefix": "new", "keep_tokens_separator": "|||", "secondary_separator": ";;;"}, True),
+        ({"shuffle_caption": True}, False),
+        ({"caption_tag_dropout_rate": 0.1}, False),
+        ({"caption_dropout_rate": 0.1}, False),
+        ({"caption_dropout_every_n_epochs": 3}, False),
+        ({"enable_wildcard": True}, False),
+    ],
+)
+def test_a_caption_that_is_fixed_is_always_the_plain_one(settings: dict[str, Any], fixed: bool):
+    text = "a, b|||c, {d|e};;;f, g, h, i, j, k"
+    found = CaptionSettings(**settings)
+    assert found.is_fixed == fixed
+    results = {seen_caption(text, found, torch.Generator().manual_seed(seed), epoch=seed + 1) for seed in range(60)}
+    assert (results == {plain_caption(text, found)}) == fixed

@@ -53,6 +53,23 @@ def test_memory_is_bounded_when_there_is_a_folder_and_everything_still_comes_bac
     assert all(key in cache for key in keys)
 
 
+def test_what_is_asked_for_again_is_the_same_without_a_copy_and_goes_with_its_memory(tmp_path: Path):
+    one, large = {"x": torch.arange(4.0)}, {"x": torch.zeros(1000)}
+    cache = TensorCache(tmp_path, memory_bytes=2000)
+    cache.put(KEY, one)
+    first, again = cache.get(KEY), cache.get(KEY)
+    assert first is not None
+    assert again is not None
+    assert first["x"].data_ptr() == again["x"].data_ptr()
+    cache.put(OTHER, large)
+    assert KEY not in cache._memory
+    assert KEY not in cache._views
+    back = cache.get(KEY)
+    assert back is not None
+    assert torch.equal(back["x"], one["x"])
+    assert back["x"].data_ptr() != first["x"].data_ptr()
+
+
 def test_the_hash_of_weights_sees_a_changed_bit():
     first, second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
     second.load_state_dict(first.state_dict())
