@@ -96,7 +96,7 @@ class TensorCache:
         return bytearray(content)
 
     def _view(self, key: str, content: bytearray) -> Tensors:
-        """The tensors of an entry, kept where there are few entries: they take more than the look at their bytes is worth where there are many."""
+        """The tensors of an entry, kept where entries are few; of many they take more memory than a look at the bytes is worth."""
         found = _tensors(content)
         with self._changing:
             if len(self._views) < _VIEWS and self._memory.get(key) is content:
