@@ -257,6 +257,10 @@ class LoraExperiment(Section):
             raise ValueError(
                 f"embedding.init_text: missing, what {word.token!r} begins as; give what the images show in the base's own words, such as dress"
             )
+        if self.loss.output_preservation_prompt is not None and word.is_in(self.loss.output_preservation_prompt):
+            raise ValueError(
+                f"loss.output_preservation_prompt: holds the new word {word.token!r}, of which the base has nothing to hold on to; leave it out"
+            )
         if word.token.casefold() in (name.casefold(), "best") or word.token.casefold().startswith(f"{name.casefold()}-"):
             raise ValueError(
                 f"embedding.token: {word.token!r} would be written over the LoRA {name!r}, whose file has that name; choose another of the two"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -19,7 +20,7 @@ class Embedding(Section):
     WebUIs read from their folder of embeddings. None when not given. kohya's token_string."""
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS), Names("num_vectors_per_token", own=False)] = 1
     """How many tokens of a caption the word takes; kohya's num_vectors_per_token."""
-    init_text: Annotated[Text | None, Names("init_word", own=False)] = None
+    init_text: Annotated[Text | None, Field(pattern=r"\S"), Names("init_word", own=False)] = None
     """The words whose embeddings it begins as, in turn: what a picture of it would be called without it, `dress`. In its evaluation the base
     is given these in its place. kohya's init_word."""
 
@@ -28,4 +29,15 @@ class Embedding(Section):
         given = [name for name, default in (("vectors", 1), ("init_text", None)) if getattr(self, name) != default]
         if self.token is None and given:
             raise ValueError(f"{given[0]} is given, but there is no new word; add embedding.token, such as zarya")
+        if self.token is not None and self.init_text is not None and self.is_in(self.init_text):
+            raise ValueError(
+                f"init_text {self.init_text!r} holds the new word itself; give words that every base knows, such as dress"
+            )
         return self
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text holds the word, as a whole one in any case."""
+        token = re.escape(self.token or "")
+        return (
+            self.token is not None and re.search(rf"(?<![A-Za-z0-9_]){token}(?![A-Za-z0-9_])", text, re.IGNORECASE) is not None
+        )

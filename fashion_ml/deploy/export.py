@@ -58,7 +58,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         names = [usual.get(name, name.removesuffix(".safetensors")) for name in (average or [checkpoint])]
         files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
         lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
-        word_files(lora, output)  # what is there already is said before anything is written
+        word_files(lora, output, form)  # what is there already is said before anything is written
         if form == "hub":
             write_hub_folder(client, run_id, config, lora, output, averaged=bool(average))
         elif form == "kohya":
@@ -71,7 +71,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
             if told:
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
         if form != "hub":
-            write_words(lora, output)
+            write_words(lora, output, form)
     return output
 
 
@@ -87,9 +87,9 @@ def _export_file(path: Path, form: str, checkpoint: str, output: Path, average: 
         raise InputError(
             f"--format: hub makes its card of a run's evaluation, and {str(path)!r} is one file; give the run, or another form"
         )
-    word_files(path, output)
+    word_files(path, output, form)
     convert_lora(path, form, output, base)
-    write_words(path, output)
+    write_words(path, output, form)
     return output
 
 
@@ -115,12 +115,17 @@ def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, out
 
     from fashion_ml.models.applied_lora import apply_lora, fit_lora
     from fashion_ml.models.diffusers_folder import write_lora_folder, write_pipeline_folder
+    from fashion_ml.models.kohya_format import read_metadata
+    from fashion_ml.models.new_words import WORDS
     from fashion_ml.models.single_file import original_tensors
     from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 
     pipeline = load_pipeline(base, **schedule)
     if form == "diffusers":
-        write_lora_folder(output, *_for_diffusers(fit_lora(pipeline, lora)))
+        tensors, metadata = _for_diffusers(fit_lora(pipeline, lora))
+        write_lora_folder(
+            output, tensors, {**metadata, **{key: value for key, value in read_metadata(lora).items() if key == WORDS}}
+        )
         return
     apply_lora(pipeline, lora).merge()
     if output.suffix != ".safetensors":

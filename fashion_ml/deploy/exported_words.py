@@ -8,28 +8,36 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
 
 
-def word_files(lora: Path, output: Path) -> list[Path]:
-    """Where `write_words` writes the words of a LoRA's file: into a folder, beside a file. InputError where one of them is there already."""
+def word_files(lora: Path, output: Path, form: str) -> list[Path]:
+    """Where `write_words` writes the words of a LoRA's file: beside a file, into a folder. InputError where something else is there already."""
     from fashion_ml.models.kohya_format import read_metadata
-    from fashion_ml.models.new_words import words_in
+    from fashion_ml.models.new_words import is_embedding_of, words_in
 
-    folder = output.parent if output.suffix == ".safetensors" else output
-    paths = [folder / f"{word.token}.safetensors" for word in words_in(read_metadata(lora), f"lora: {str(lora)!r}")]
-    for path in paths:
-        if path == output or path.exists():
+    folder = output.parent if _is_file(output, form) else output
+    paths = []
+    for word in words_in(read_metadata(lora), f"lora: {str(lora)!r}"):
+        path = folder / f"{word.token}.safetensors"
+        if path.name.casefold() == output.name.casefold():
+            raise InputError(f"--output: {str(output)!r} is what the file of the LoRA's own word is called; give another name")
+        if path.exists() and not is_embedding_of(path, word):
             raise InputError(
-                f"--output: the LoRA's own word is to be written to {str(path)!r}, which exists already; give a place in another folder"
+                f"--output: the LoRA's own word is to be written to {str(path)!r}, where there is another file; give a place in another folder"
             )
+        paths.append(path)
     return paths
 
 
-def write_words(lora: Path, output: Path) -> list[str]:
+def write_words(lora: Path, output: Path, form: str) -> list[str]:
     """Write each word of a LoRA's file as WebUIs and diffusers read it, and say so; the words. InputError as `word_files`."""
     from fashion_ml.models.kohya_format import read_metadata
     from fashion_ml.models.new_words import how_to_call, words_in, write_embedding
 
     words = words_in(read_metadata(lora), f"lora: {str(lora)!r}")
-    for word, path in zip(words, word_files(lora, output), strict=True):
+    for word, path in zip(words, word_files(lora, output, form), strict=True):
         write_embedding(path, word)
-        say(how_to_call(word.token, path.name if output.suffix != ".safetensors" else str(path)))
+        say(how_to_call(word.token, str(path) if _is_file(output, form) else path.name))
     return [word.token for word in words]
+
+
+def _is_file(output: Path, form: str) -> bool:
+    return form == "kohya" or (form == "merged" and output.suffix == ".safetensors")

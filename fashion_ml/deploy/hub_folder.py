@@ -64,7 +64,7 @@ def write_hub_folder(
         folder = Path(temporary) / "folder"
         folder.mkdir()
         shutil.copyfile(lora, folder / f"{name}.safetensors")
-        words = write_words(lora, folder)
+        words = write_words(lora, folder, "hub")
         try:
             with_base(lora, config.model.base, config.model.schedule(), "diffusers", folder)
             diffusers = True

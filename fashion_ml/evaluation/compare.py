@@ -16,6 +16,7 @@ from fashion_ml.evaluation.artifacts import FACTS, FREE, PER_IMAGE, REPORT, Meas
 from fashion_ml.evaluation.compare_free import free_differences
 from fashion_ml.evaluation.fingerprint import difference, noted_difference
 from fashion_ml.evaluation.toy import TOY
+from fashion_ml.evaluation.trigger import PROMPTS_OF_BASE
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
@@ -254,9 +255,15 @@ def refuse_different(evaluations: Sequence[Evaluated]) -> None:
             lines = difference(first.facts, other.facts) or ["fingerprint: made by another version of this program"]
             problems += [f"compare: {first.run_id} and {other.run_id} were measured differently; {line}" for line in lines]
     if problems:
+        own = any(PROMPTS_OF_BASE in one.facts for one in evaluations)
         raise InputError(
             [
                 *problems,
+                *(
+                    ["compare: with --set evaluation.token_free_base=true the base is given the same whatever word a LoRA has"]
+                    if own
+                    else []
+                ),
                 "compare: measure them in the same way first: fashion-ml evaluate run RUN_ID, which takes all of these as options",
             ]
         )

@@ -144,7 +144,7 @@ def plan_evaluation(
     facts |= toy_facts(settings, own_of_lora(config))
     read, captions = suite.measures(PROMPT_SIMILARITY), [reference.caption for reference in references]
     wording = wording_of(settings, captions, lora, weighted=text.weighted_captions, read=read)
-    facts |= wording.facts(read=read)
+    facts |= wording.facts(captions, read=read)
     free = plan_free(settings, wording, sizes, suite, embedded=config.model.base == EMBEDDED)
     facts["free_prompts"] = free.facts() if free else None
     leakage = find_leakage(references, training, suite.cache, all_by_setting=settings.references is None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from fashion_ml.models.text_encoding import weighted_pieces
 from fashion_ml.runtime.console import say
 
 AUTO, NONE = "auto", "none"
+PROMPTS_OF_BASE = "prompts_of_base"
+"""Among the facts of an evaluation: what the base was given, where that is not what the LoRA was given without its trigger."""
 _PARTS = re.compile(r"[,，]")
 _CLASS = re.compile(r"\d+_(.+)")
 
@@ -32,17 +34,20 @@ class Wording:
     """As an encoder of texts reads them, without the trigger."""
     token_free_base: bool = False
     words: Sequence[NewWord] = ()
-    """Those that were trained along with the LoRA, which neither base nor encoder knows: they read what each began as."""
+    """Those that were trained along with the LoRA, which neither base nor encoder knows."""
 
     def of_base(self, prompt: str) -> str:
         """What the base is given for a prompt."""
-        return without_words(without_trigger(prompt, self.trigger) if self.token_free_base else prompt, self.words)
+        known = known_words(prompt, self.trigger, self.words)
+        return without_trigger(known, self.trigger) if self.token_free_base else known
 
-    def facts(self, *, read: bool) -> dict[str, Any]:
-        """What of it decides numbers: the trigger where it is taken out of any prompt, for the encoder (`read`) or for the base."""
+    def facts(self, captions: Sequence[str], *, read: bool) -> dict[str, Any]:
+        """What of it decides numbers: the trigger where it is taken out of any prompt, for the encoder (`read`) or for the base, and the
+        base's prompts where words of the LoRA's own make them others."""
         trigger = {"trigger": self.trigger or None} if read or self.token_free_base else {}
-        words = {"words_of_base": {word.token: word.init_text for word in self.words}} if self.words else {}
-        return {**trigger, **words, "token_free_base": self.token_free_base}
+        plain, own = replace(self, words=()), [self.of_base(caption) for caption in captions]
+        prompts = {} if own == [plain.of_base(caption) for caption in captions] else {PROMPTS_OF_BASE: own}
+        return {**trigger, **prompts, "token_free_base": self.token_free_base}
 
 
 def wording_of(settings: Evaluation, captions: Sequence[str], lora: Path, *, weighted: bool, read: bool) -> Wording:
@@ -52,22 +57,45 @@ def wording_of(settings: Evaluation, captions: Sequence[str], lora: Path, *, wei
     """
     metadata = read_metadata(lora)
     words = words_in(metadata, f"lora: {str(lora)!r}")
-    if words and settings.trigger == AUTO:
-        trigger = ", ".join(word.token for word in words)
-    else:
-        trigger = find_trigger(settings.trigger, captions, classes_of(metadata))
+    trigger = find_trigger(settings.trigger, captions, classes_of(metadata))
+    if settings.trigger == AUTO and not any(_holds(trigger, word.token) for word in words):
+        trigger = ", ".join(word.token for word in words) or trigger
     if read or settings.token_free_base:
         check_token_free(settings, trigger, captions)
         if not words:
             say_trigger(settings.trigger, trigger, captions)
+    known = [known_words(caption, trigger, words) for caption in captions]
+    _say_words(settings, words, captions, known)
+    return Wording(trigger, plain_prompts(known, trigger, weighted=weighted), settings.token_free_base, words)
+
+
+def _say_words(settings: Evaluation, words: Sequence[NewWord], captions: Sequence[str], known: Sequence[str]) -> None:
+    """Say what is read in place of a LoRA's own words. InputError where the negative prompt has one, which the base cannot be given."""
     for word in words:
-        inside = sum(without_words(caption, [word]) != caption for caption in captions)
-        say(
-            f"The word {word.token!r}, trained along with the LoRA, is in {inside} of {len(captions)} prompts; base and encoder are given "
-            f"{word.init_text!r} for it"
-        )
-    read_as = [without_words(caption, words) for caption in captions]
-    return Wording(trigger, plain_prompts(read_as, trigger, weighted=weighted), settings.token_free_base, words)
+        if _holds(settings.negative_prompt, word.token):
+            raise InputError(
+                f"evaluation.negative_prompt: holds {word.token!r}, a word of the LoRA's own that the base does not have; leave it out"
+            )
+        inside = [index for index, caption in enumerate(captions) if _holds(caption, word.token)]
+        example = f"; base and encoder read {known[inside[0]]!r} for {captions[inside[0]]!r}" if inside else ""
+        say(f"The word {word.token!r}, trained along with the LoRA, is in {len(inside)} of {len(captions)} prompts{example}")
+
+
+def known_words(caption: str, trigger: str, words: Sequence[NewWord]) -> str:
+    """A caption for whoever does not know a LoRA's own words: parts between commas that are the trigger with such a word go, or the words of
+    a trigger that says more than that; what the word began as stands wherever else it is, and alone.
+
+    >>> known_words("a red dress, zarya style", "zarya style", [NewWord("zarya", torch.zeros(1, 4), "dress")])
+    'a red dress'
+    >>> known_words("a photo of zarya", "zarya", [NewWord("zarya", torch.zeros(1, 4), "dress")])
+    'a photo of dress'
+    """
+    left = caption
+    for word in words:
+        for part in (one.strip() for one in _PARTS.split(trigger) if _holds(one, word.token)):
+            alone = part.casefold() == word.token.casefold()
+            left = _without_parts(left, part) if alone else without_trigger(left, part)
+    return without_words(left if left.strip() else caption, words)
 
 
 def find_trigger(setting: str, captions: Sequence[str], classes: Iterable[str] = ()) -> str:
@@ -118,12 +146,17 @@ def without_trigger(caption: str, trigger: str) -> str:
     for part in (one.strip() for one in _PARTS.split(trigger)):
         if not part:
             continue
-        kept = _PARTS.sub(",", caption).split(",")
-        marks = [*_PARTS.findall(caption), ""]
-        pieces = [(text, mark) for text, mark in zip(kept, marks, strict=True) if text.strip().casefold() != part.casefold()]
-        caption = "".join(text + mark for text, mark in pieces).strip().rstrip(",，").strip()
+        caption = _without_parts(caption, part)
         caption = re.sub(r"\s{2,}", " ", _words(part).sub(" ", caption)).strip() if _holds(caption, part) else caption
     return re.sub(r"\s+([,，])", r"\1", caption)
+
+
+def _without_parts(caption: str, part: str) -> str:
+    """Without the parts between commas that are this one."""
+    kept = _PARTS.sub(",", caption).split(",")
+    marks = [*_PARTS.findall(caption), ""]
+    pieces = [(text, mark) for text, mark in zip(kept, marks, strict=True) if text.strip().casefold() != part.casefold()]
+    return "".join(text + mark for text, mark in pieces).strip().rstrip(",，").strip()
 
 
 def plain_prompts(captions: Sequence[str], trigger: str, *, weighted: bool = False) -> list[str]:

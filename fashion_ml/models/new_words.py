@@ -9,7 +9,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,11 @@ def words_of(pipeline: Any) -> list[NewWord]:
 
 def spelt(tokenizer: Any, text: str) -> str:
     """A text with each new word that the tokenizer knows as the tokens that it is."""
-    for token, tokens in getattr(tokenizer, "new_words", {}).items():
-        text = whole_word(token).sub(tokens, text)
-    return text
+    known = {token.casefold(): tokens for token, tokens in getattr(tokenizer, "new_words", {}).items()}
+    if not known:
+        return text
+    any_word = "|".join(whole_word(token).pattern for token in sorted(known, key=len, reverse=True))
+    return re.sub(any_word, lambda found: known[found[0].casefold()], text, flags=re.IGNORECASE)
 
 
 def without_words(text: str, words: Sequence[NewWord]) -> str:
@@ -131,9 +134,32 @@ def whole_word(token: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z0-9_]){re.escape(token)}(?![A-Za-z0-9_])", re.IGNORECASE)
 
 
+@contextmanager
+def as_begun(pipeline: Any) -> Iterator[None]:
+    """Inside the block each new word of a pipeline means what it began as."""
+    table = pipeline.text_encoder.get_input_embeddings()
+    if not isinstance(table, WithNewWords):
+        yield
+        return
+    kept = table.vectors.detach().clone()
+    with torch.no_grad():
+        for word, places in table.rows:
+            table.vectors[places] = initial_vectors(pipeline, word.init_text, len(places)).to(table.vectors)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            table.vectors.copy_(kept)
+
+
+def tokens_of(pipeline: Any, text: str) -> list[int]:
+    """The ids of a text's tokens without BOS and EOS, new words as letters."""
+    return list(pipeline.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+
 def initial_vectors(pipeline: Any, text: str, count: int) -> torch.Tensor:
     """(count, D), float32, CPU: the embeddings of the text's tokens in turn. InputError when it has none."""
-    ids = pipeline.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    ids = tokens_of(pipeline, text)
     if not ids:
         raise InputError(f"embedding.init_text: {text!r} has no token; give words such as dress")
     table = pipeline.text_encoder.get_input_embeddings().weight.detach()
@@ -162,7 +188,9 @@ def words_in(metadata: Mapping[str, str], what: str) -> list[NewWord]:
     try:
         told = json.loads(metadata[WORDS])
         found = [_word(token, entry) for token, entry in told.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        if len({word.token.casefold() for word in found}) < len(found):
+            raise ValueError("one word twice")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error) as error:
         raise InputError(
             f"{what}: the word trained along with it is damaged ({error}); bring back a whole copy of the file"
         ) from None
@@ -176,10 +204,11 @@ def words_in(metadata: Mapping[str, str], what: str) -> list[NewWord]:
 
 def _word(token: str, entry: Mapping[str, Any]) -> NewWord:
     count, width = (int(side) for side in entry["shape"])
-    if not re.fullmatch(r"[\w-]{1,64}", token) or count < 1 or width < 1:
-        raise ValueError(f"{token!r} of {count} x {width}")
+    began = entry["init_text"]
+    if not re.fullmatch(r"[\w-]{1,64}", token) or count < 1 or width < 1 or not (isinstance(began, str) and began.strip()):
+        raise ValueError(f"{token!r} of {count} x {width}, begun as {began!r}")
     numbers = np.frombuffer(base64.b64decode(entry["vectors"], validate=True), dtype="<f4")
-    return NewWord(token, torch.from_numpy(numbers.astype(np.float32).reshape(count, width)), str(entry["init_text"]))
+    return NewWord(token, torch.from_numpy(numbers.astype(np.float32).reshape(count, width)), began)
 
 
 def together(files: Sequence[Sequence[NewWord]]) -> list[NewWord]:
@@ -209,6 +238,18 @@ def write_embedding(path: Path, word: NewWord, dtype: torch.dtype = torch.float3
     told = {"format": "pt", "init_text": word.init_text, "name": word.token}
     with atomic_path(path) as target:
         save_file({EMBEDDING: word.vectors.to(dtype).contiguous()}, target, told)
+
+
+def is_embedding_of(path: Path, word: NewWord) -> bool:
+    """Whether a file is what `write_embedding` writes of a word, in float32."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError):
+        return False
+    return found.keys() == {EMBEDDING} and torch.equal(found[EMBEDDING], word.vectors)
 
 
 def how_to_call(token: str, file: str) -> str:

@@ -22,15 +22,26 @@ def kept_files(config: LoraExperiment | StarganExperiment, steps: int, per_epoch
     return {
         "final": f"{config.output.output_name}.safetensors",
         "best": "best.safetensors" if held_out and isinstance(config, LoraExperiment) else None,
+        **_beside(config),
         "between": between,
         "stay": between if training.save_last_n is None else min(between, training.save_last_n),
         "state_minutes": training.save_state_minutes if training.save_state else None,
     }
 
 
+def _beside(config: LoraExperiment | StarganExperiment) -> dict[str, str]:
+    """The files beside the last one: averages and the new word, where there are some."""
+    if not isinstance(config, LoraExperiment):
+        return {}
+    from fashion_ml.models.ema import EMA
+
+    averages = {"averages": f"{config.output.output_name}{EMA}.safetensors"} if config.training.ema_decay else {}
+    return {**averages, **({"word": f"{config.embedding.token}.safetensors"} if config.embedding.token else {})}
+
+
 def kept_line(kept: dict[str, Any]) -> str:
     """The same as a line."""
-    said = [kept["final"]]
+    said = [kept["final"], *(kept[name] for name in ("averages", "word") if name in kept)]
     if kept["best"]:
         said.append(f"{kept['best']} (lowest val_loss)")
     if kept["between"]:

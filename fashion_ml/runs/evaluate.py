@@ -238,7 +238,8 @@ def checkpoints_of(training: TrainedRun, config: LoraExperiment, wanted: str, pl
         path = training.bring(f"lora/{name}.safetensors", place)
         return [(_step(read_metadata(path), config), path)]
     folder = training.bring("lora", place)
-    kept = [path for path in folder.glob("*.safetensors") if path.stem not in (BEST_MEASURED, f"{last}{EMA}")]
+    others = (BEST_MEASURED, f"{last}{EMA}", config.embedding.token)
+    kept = [path for path in folder.glob("*.safetensors") if path.stem not in others]
     files = sorted(kept, key=lambda path: (path.stem != "best", path.stem == last))
     by_step = {_step(read_metadata(path), config): path for path in files}  # best gives way to the file of the same step
     return sorted(by_step.items())

@@ -21,7 +21,7 @@ from fashion_ml.models.ema import EMA, AveragedTensors
 from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
-from fashion_ml.models.new_words import as_metadata, word_vectors, words_of, write_embedding
+from fashion_ml.models.new_words import as_begun, as_metadata, word_vectors, words_of, write_embedding
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
@@ -348,7 +348,7 @@ class _Measuring:
         self._lora, self._validation, self._hooks = lora, validation, hooks
         self._checkpoints, self._state, self._is_main = checkpoints, state, lora.accelerator.is_main_process
         if validation is not None and self._is_main and not state.base:
-            with self._evaluating(), without_lora(lora.trained):
+            with self._evaluating(), without_lora(lora.trained), as_begun(lora.pipeline):
                 state.base = self._measure()
 
     def validation(self, due: bool) -> dict[str, float]:

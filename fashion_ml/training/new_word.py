@@ -11,7 +11,7 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_metadata
-from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, whole_word, words_in
+from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, tokens_of, whole_word, words_in
 from fashion_ml.models.text_encoding import token_counter
 from fashion_ml.runtime.console import say
 from fashion_ml.training.subset_images import as_prompts
@@ -56,7 +56,15 @@ def begun_word(config: LoraExperiment, pipeline: Any) -> NewWord | None:
             raise InputError(
                 f"embedding.init_text: missing, and {weights!r} has no word to go on with; give words such as dress"
             )
-        vectors = initial_vectors(pipeline, settings.init_text, settings.vectors)
+        vectors, tokens = (
+            initial_vectors(pipeline, settings.init_text, settings.vectors),
+            len(tokens_of(pipeline, settings.init_text)),
+        )
+        if tokens > settings.vectors:
+            say(
+                f"embedding.vectors: {settings.vectors}, so {settings.token!r} begins as the first of the {tokens} tokens of "
+                f"{settings.init_text!r}; {tokens} hold all of them"
+            )
         return NewWord(settings.token, vectors, settings.init_text)
     if len(same.vectors) != settings.vectors:
         raise InputError(

@@ -12,8 +12,11 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+from fashion_ml.config import validate
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import words_in
+from fashion_ml.runs.evaluate import checkpoints_of
+from fashion_ml.runs.trained_run import config_of, trained_run
 from tests.runs.command import FEW, SHORT, Finished, fashion_ml
 
 WORD = ["--set", "embedding.token=kosha", "--set", "embedding.init_text=dress", "--set", "optimizer.embedding_lr=0.05"]
@@ -48,7 +51,7 @@ def export(run: Finished, form: str, target: str, *more: str) -> Any:
 
 def test_it_is_said_kept_with_the_run_and_the_base_reads_what_it_began_as(worded: Finished):
     assert "Word      'kosha' of one token, begun as 'dress', learning rate 0.05" in worded.stderr
-    assert "base and encoder are given 'dress' for it" in worded.stderr
+    assert "base and encoder read 'dress " in worded.stderr
     client = MlflowClient(worded.uri)
     files = {item.path for item in client.list_artifacts(worded.facts["run_id"], "lora")}
     assert {"lora/lora.safetensors", "lora/kosha.safetensors"} <= files
@@ -56,9 +59,9 @@ def test_it_is_said_kept_with_the_run_and_the_base_reads_what_it_began_as(worded
     assert run.data.params["embedding.token"] == "kosha"
     (measured,) = client.search_runs([run.info.experiment_id], "tags.kind = 'evaluation'")
     facts = json.loads(Path(client.download_artifacts(measured.info.run_id, "fingerprint.json")).read_text(encoding="utf-8"))
-    assert facts["words_of_base"] == {"kosha": "dress"}
-    assert facts["trigger"] == "kosha"
     assert all(prompt.startswith("kosha") for prompt in facts["prompts"])
+    assert facts["prompts_of_base"] == [prompt.replace("kosha", "dress") for prompt in facts["prompts"]]
+    assert facts["trigger"] == "kosha"
 
 
 @pytest.mark.parametrize(
@@ -81,12 +84,28 @@ def test_every_export_brings_the_words_file_and_says_how_to_call_it(worded: Fini
         assert "The word 'kosha' is in kosha.safetensors" in (worded.folder / "hub" / "README.md").read_text(encoding="utf-8")
 
 
+def test_kept_files_are_exported_beside_each_other_and_its_file_is_no_checkpoint(
+    worded: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    assert export(worded, "kohya", "several/one").returncode == 0
+    assert export(worded, "kohya", "several/two.safetensors").returncode == 0
+    named = export(worded, "kohya", "several/Kosha.safetensors")
+    assert named.returncode == 2
+    assert "is what the file of the LoRA's own word is called; give another name" in named.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", worded.uri)
+    with trained_run(worded.facts["run_id"]) as training:
+        place = worded.folder / "kept"
+        place.mkdir()
+        found = checkpoints_of(training, validate(config_of(training, place)), "all", place)
+    assert [path.name for _, path in found] == ["lora.safetensors"]
+
+
 def test_what_is_there_is_not_written_over(worded: Finished):
     (worded.folder / "there").mkdir()
     (worded.folder / "there" / "kosha.safetensors").write_bytes(b"mine")
     result = export(worded, "kohya", "there/lora.safetensors")
     assert result.returncode == 2
-    assert "which exists already; give a place in another folder" in result.stderr
+    assert "where there is another file; give a place in another folder" in result.stderr
     assert (worded.folder / "there" / "kosha.safetensors").read_bytes() == b"mine"
     assert not (worded.folder / "there" / "lora.safetensors").exists()
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fashion_ml.config import Evaluation
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.lora_plan import Plan
-from fashion_ml.evaluation.trigger import classes_of, find_trigger, plain_prompts, without_trigger, wording_of
+from fashion_ml.evaluation.trigger import classes_of, find_trigger, known_words, plain_prompts, without_trigger, wording_of
 from fashion_ml.models.new_words import NewWord, as_metadata
 
 ZARYA = ["a red dress, zarya style", "a blue hat, zarya style"]
@@ -74,8 +74,8 @@ def test_the_files_own_classes_name_the_trigger_and_it_is_said(tmp_path: Path, c
     wording = wording_of(Evaluation(), captions, lora, weighted=False, read=True)
     assert (wording.trigger, wording.plain) == ("zarya style", ["a dress, white background", "a hat, white background"])
     assert wording.of_base(captions[0]) == captions[0]
-    assert wording.facts(read=True) == {"trigger": "zarya style", "token_free_base": False}
-    assert wording.facts(read=False) == {"token_free_base": False}
+    assert wording.facts(captions, read=True) == {"trigger": "zarya style", "token_free_base": False}
+    assert wording.facts(captions, read=False) == {"token_free_base": False}
     (line,) = [line for line in caplog.messages if "rigger" in line]
     assert "'zarya style'" in line
     assert "evaluation.trigger" in line
@@ -100,23 +100,48 @@ def _with_word(path: Path, value: float) -> Path:
     return path
 
 
-def test_a_word_of_the_loras_own_is_the_trigger_and_others_read_what_it_began_as(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+@pytest.mark.parametrize(
+    ("caption", "trigger", "known"),
+    [
+        ("a red dress, zarya style", "zarya style", "a red dress"),
+        ("zarya, a red dress", "zarya", "a red dress"),
+        ("zarya", "zarya", "dress"),
+        ("a photo of Zarya, studio", "zarya", "a photo of dress, studio"),
+        ("a bag in zarya style, studio", "zarya style", "a bag in, studio"),
+        ("a bag, studio", "studio", "a bag, studio"),
+        ("a zarya, studio", "studio", "a dress, studio"),
+    ],
+)
+def test_a_word_of_the_loras_own_goes_with_its_trigger_or_is_what_it_began_as(caption: str, trigger: str, known: str):
+    assert known_words(caption, trigger, [NewWord("zarya", torch.zeros(1, 4), "dress")]) == known
+
+
+def test_base_and_encoder_read_captions_without_the_loras_own_word(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO", "fashion_ml")
     captions = ["a red Zarya, studio", "a (blue:1.2) zarya, studio", "a hat, studio"]
     lora = _with_word(tmp_path / "x.safetensors", 1.0)
     wording = wording_of(Evaluation(), captions, lora, weighted=True, read=True)
     assert wording.trigger == "zarya"
     assert wording.plain == ["a red dress, studio", "a blue dress, studio", "a hat, studio"]
-    assert [wording.of_base(caption) for caption in captions] == [
-        "a red dress, studio",
-        "a (blue:1.2) dress, studio",
-        "a hat, studio",
-    ]
-    assert wording.facts(read=True) == {"trigger": "zarya", "words_of_base": {"zarya": "dress"}, "token_free_base": False}
+    base = ["a red dress, studio", "a (blue:1.2) dress, studio", "a hat, studio"]
+    assert [wording.of_base(caption) for caption in captions] == base
+    assert wording.facts(captions, read=True) == {"trigger": "zarya", "prompts_of_base": base, "token_free_base": False}
     (line,) = caplog.messages
-    assert "is in 2 of 3 prompts; base and encoder are given 'dress' for it" in line
+    assert "is in 2 of 3 prompts; base and encoder read 'a red dress, studio' for 'a red Zarya, studio'" in line
+    with pytest.raises(InputError, match=r"evaluation\.negative_prompt: holds 'zarya'"):
+        wording_of(Evaluation(negative_prompt="blurred, zarya"), captions, lora, weighted=True, read=True)
+
+
+def test_runs_with_the_word_and_without_it_can_be_measured_alike(tmp_path: Path):
+    """A look's trigger holds the word; where the base goes without it, both give it the same, and the fingerprint's facts are the same."""
+    word, plain = _with_word(tmp_path / "x.safetensors", 1.0), _lora(tmp_path / "y.safetensors", {})
+    settings = Evaluation(token_free_base=True)
+    one, other = (wording_of(settings, ZARYA, path, weighted=False, read=True) for path in (word, plain))
+    assert one.facts(ZARYA, read=True) == other.facts(ZARYA, read=True)
+    assert one.plain == other.plain == ["a red dress", "a blue hat"]
+    assert one.of_base(ZARYA[0]) == other.of_base(ZARYA[0]) == "a red dress"
+    explicit = wording_of(Evaluation(trigger="zarya style"), ZARYA, word, weighted=False, read=True)
+    assert explicit.plain == one.plain
 
 
 def test_images_of_another_word_are_other_images(tmp_path: Path):

@@ -110,6 +110,11 @@ def test_metadata_hold_the_numbers_bit_for_bit():
         '{"zarya": {"shape": [1, 1], "vectors": "AADAfw==", "init_text": "x"}}',
         '{"../zarya": {"shape": [1, 1], "vectors": "AAAAAA==", "init_text": "x"}}',
         '{"zarya": {"shape": [0, 1], "vectors": "", "init_text": "x"}}',
+        '{"zarya": {"shape": [1, 1], "vectors": "AAAAAA==", "init_text": null}}',
+        '{"zarya": {"shape": [1, 1], "vectors": "AAAAAA==", "init_text": " "}}',
+        '{"zarya": {"shape": [Infinity, 2], "vectors": "AAAAAA==", "init_text": "x"}}',
+        '{"a1": {"shape": [1, 1], "vectors": "AAAAAA==", "init_text": "x"}, "A1": {"shape": [1, 1], "vectors": "AAAAAA==", "init_text": "x"}}',
+        "[" * 100_000,
     ],
 )
 def test_damaged_words_are_one_line(told: str):
@@ -120,6 +125,13 @@ def test_damaged_words_are_one_line(told: str):
 def test_a_word_of_another_kind_of_base_is_refused():
     with pytest.raises(InputError, match="has vectors of 5 numbers"):
         put_words(load_pipeline("embedded"), [NewWord("zarya", torch.zeros(1, 5), "dress")])
+
+
+def test_a_word_is_not_found_inside_what_another_is_spelt_as():
+    pipeline = load_pipeline("embedded")
+    put_words(pipeline, [NewWord("zarya", vectors(12), "dress"), NewWord("10", vectors(1), "hat")])
+    assert token_counter(pipeline.tokenizer)("zarya 10") == 13
+    assert spelt(pipeline.tokenizer, "a 10").count("<|") == 1
 
 
 def test_words_of_several_files_stand_together_or_are_averaged():

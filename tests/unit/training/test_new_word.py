@@ -21,7 +21,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import NewWord, initial_vectors, words_in, words_of
 from fashion_ml.models.stable_diffusion import load_pipeline
-from fashion_ml.training.new_word import check_captions
+from fashion_ml.training.new_word import begun_word, check_captions
 from tests.unit.training.setup import Trained, experiment, train, write_images
 
 PROMPT = "a red zarya"
@@ -112,6 +112,11 @@ def test_a_training_goes_on_from_the_words_file(trained: Trained, images: Path, 
     on = in_file(train(still, tmp_path / "on").result.path)
     torch.testing.assert_close(on.vectors, in_file(trained.result.path).vectors, atol=1e-6, rtol=0)
     assert on.init_text == "dress"
+    held = own(
+        images, network=weights, data={"validation_split": 0.4}, optimizer={"learning_rate": 1e-12, "embedding_lr": 1e-12}
+    )
+    base = trained.rows[-1]["val_loss_base"]  # the base is given what the word began as, here too
+    assert train(held, tmp_path / "held").rows[-1]["val_loss_base"] == pytest.approx(base, abs=1e-6)
     for changes, said in (
         ({"token": "kosha"}, "embedding.token: 'kosha' is not the word that .* was trained with; use zarya"),
         ({"vectors": 3}, "embedding.vectors: 3, but 'zarya' has 2 in .*; use 2"),
@@ -154,9 +159,15 @@ def test_captions_without_the_word_are_an_error_and_some_without_are_said(
     check_captions(own(images), [item("a dress")])  # by data.caption_prefix
 
 
+def test_words_that_it_has_no_room_for_are_said(images: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "fashion_ml")
+    begun_word(own(images, embedding={"vectors": 1, "init_text": "red dress"}), load_pipeline("embedded"))
+    assert "embedding.vectors: 1, so 'zarya' begins as the first of the 2 tokens of 'red dress'" in caplog.text
+
+
 def test_a_word_of_the_base_is_refused(images: Path, tmp_path: Path):
     with pytest.raises(InputError, match=re.escape("embedding.token: 'dress' is a word of this base already")):
-        train(own(images, embedding={"token": "dress"}), tmp_path)
+        train(own(images, embedding={"token": "dress", "init_text": "hat"}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +179,12 @@ def test_a_word_of_the_base_is_refused(images: Path, tmp_path: Path):
         ({"embedding": {"token": "my zarya", "init_text": "dress"}}, "embedding.token"),
         ({"embedding": {"token": "LORA", "init_text": "dress"}}, "would be written over the LoRA 'lora'"),
         ({"embedding": {"token": "lora-step1", "init_text": "dress"}}, "would be written over"),
+        ({"embedding": {"token": "zarya", "init_text": "a Zarya dress"}}, "holds the new word itself"),
+        ({"embedding": {"token": "zarya", "init_text": " "}}, "embedding.init_text"),
+        (
+            {"embedding": {"token": "zarya", "init_text": "dress"}, "loss": {"output_preservation_prompt": "a zarya"}},
+            "loss.output_preservation_prompt: holds the new word 'zarya'",
+        ),
         ({"optimizer": {"embedding_lr": 0.1}}, "optimizer.embedding_lr is given, but there is no new word"),
         (
             {
