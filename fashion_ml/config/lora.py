@@ -261,7 +261,9 @@ class LoraExperiment(Section):
             raise ValueError(
                 f"loss.output_preservation_prompt: holds the new word {word.token!r}, of which the base has nothing to hold on to; leave it out"
             )
-        if word.token.casefold() in (name.casefold(), "best") or word.token.casefold().startswith(f"{name.casefold()}-"):
+        if word.token.casefold() in (name.casefold(), "best", "best_measured") or word.token.casefold().startswith(
+            f"{name.casefold()}-"
+        ):
             raise ValueError(
                 f"embedding.token: {word.token!r} would be written over the LoRA {name!r}, whose file has that name; choose another of the two"
             )

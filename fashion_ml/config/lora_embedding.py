@@ -5,19 +5,25 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fashion_ml.config.base import Names, Section, Text
 
 MOST_VECTORS = 32
 
 
+def _word(value: str | None) -> str | None:
+    if value is None or re.fullmatch(r"(?=.*[a-z])[a-z0-9][a-z0-9_-]{1,63}", value):
+        return value
+    raise ValueError(f"{value!r} is no word of 2 to 64 letters a to z, digits, - and _, in lower case; use one such as zarya")
+
+
 class Embedding(Section):
     """A word of its own for the look: vectors of the text encoder that captions call by it, trained along (arXiv:2208.01618)."""
 
-    token: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,63}$"), Names("token_string", own=False)] = None
-    """The new word as captions and prompts write it, `zarya`; it is trained along and written to `<token>.safetensors` beside the LoRA, which
-    WebUIs read from their folder of embeddings. None when not given. kohya's token_string."""
+    token: Annotated[str | None, AfterValidator(_word), Names("token_string", own=False)] = None
+    """The new word, `zarya`, in lower case as diffusers looks for it; captions may write it in any case. It is trained along and written to
+    `<token>.safetensors` beside the LoRA, which WebUIs read from their folder of embeddings. None when not given. kohya's token_string."""
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS), Names("num_vectors_per_token", own=False)] = 1
     """How many tokens of a caption the word takes; kohya's num_vectors_per_token."""
     init_text: Annotated[Text | None, Field(pattern=r"\S"), Names("init_word", own=False)] = None

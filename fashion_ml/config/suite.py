@@ -27,6 +27,8 @@ _REFERENCES = ("data.train_data_dir", "data.subsets", "data.on_bad_image")
 """What the references of a LoRA's evaluation are made of where it has none of its own."""
 _MAY_DIFFER = ("model.base", "evaluation.cache_dir")
 """Of what evaluations look at, the model that is judged and where files are kept."""
+_OF_WORDS = ("embedding.token", "embedding.init_text")
+"""By which the base's prompts differ, unless it goes without the trigger that holds the word."""
 _TRAINS_NOTHING = ("output.", "tracking.")
 Settings = Mapping[str, Value | tuple[Value, ...] | None]
 RecipeName = Annotated[str, StringConstraints(pattern=r"^\S([^\n\r\t]*\S)?$", max_length=60)]
@@ -213,6 +215,11 @@ def _measured_alike(spec: SuiteSpec, experiments: Mapping[str, Any]) -> list[str
         for key in dict.fromkeys((*trees[first], *trees[name])):
             counts = key.startswith("evaluation.") or any(f"{key}.".startswith(f"{path}.") for path in beside)
             here, there = trees[first].get(key), trees[name].get(key)
+            if key in _OF_WORDS and here != there and not trees[first]["evaluation.token_free_base"]:
+                problems.append(
+                    f"recipes.{name}: {key} is {there} and that of {first} is {here}, so the base would be given other prompts; set "
+                    "evaluation.token_free_base to true in the suite's settings"
+                )
             data = (
                 own_data and not key.endswith(".num_repeats") and any(f"{key}.".startswith(f"{path}.") for path in _REFERENCES)
             )

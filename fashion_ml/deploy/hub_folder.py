@@ -139,7 +139,7 @@ def card(config: LoraExperiment, found: Measured | None, lora: Path, *, diffuser
         _head(config, found),
         f"# {_plain(config.output.output_name)}",
         _claims(found),
-        _use(config, found, lora, diffusers=diffusers),
+        _use(config, found, lora, words, diffusers=diffusers),
         *(how_to_call(_plain(word), f"{word}.safetensors") for word in words),
     ]
     return "\n\n".join([*parts, _training(config)]) + "\n"
@@ -197,7 +197,7 @@ def _interval(side: Mapping[str, Any] | None, sign: str = "") -> str:
     return f"{side['mean']:{sign}.4f} [{side['low']:{sign}.4f}, {side['high']:{sign}.4f}]"
 
 
-def _use(config: LoraExperiment, found: Measured | None, lora: Path, *, diffusers: bool) -> str:
+def _use(config: LoraExperiment, found: Measured | None, lora: Path, words: Sequence[str], *, diffusers: bool) -> str:
     """Code for diffusers, a line for WebUIs, and who reads it as it was measured."""
     from fashion_ml.deploy.export import readers_of_file
     from fashion_ml.models.text_encoding import TextSettings
@@ -211,6 +211,10 @@ def _use(config: LoraExperiment, found: Measured | None, lora: Path, *, diffuser
             "",
             f"pipeline = StableDiffusionPipeline.from_pretrained({base if _on_hub(base) else 'THE_BASE'!r})",
             'pipeline.load_lora_weights("THIS_FOLDER", weight_name="pytorch_lora_weights.safetensors")',
+            *(
+                f"pipeline.load_textual_inversion('THIS_FOLDER', weight_name={f'{word}.safetensors'!r}, token={word!r})"
+                for word in words
+            ),
             f"pipeline({prompt!r}).images[0]",
         ]
         lines.append("\n".join(["```python", *code, "```"]))

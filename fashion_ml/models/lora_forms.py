@@ -57,11 +57,23 @@ _METHODS: tuple[tuple[str, str], ...] = (
     (r"\.[wb]_norm$", "norm difference"),
     (r"^bundle_emb|emb_params$|string_to_param", "textual inversion"),
 )
+TRANSFORMER = "a diffusion transformer"
+"""SD 3, or one of many whose names are alike."""
+_OF_SD3 = (1536, 2432)
+"""Widths of SD 3's transformers: 3 and 3.5 medium, 3.5 large."""
 _BASES: tuple[tuple[str, str], ...] = (
     (r"double_blocks|single_blocks|single_transformer_blocks|lora_unet_(guidance|time|vector)_in", "Flux"),
-    (r"joint_blocks|(^|_|\.)transformer_blocks_?\.?\d+[._](attn|ff)|^transformer\.|lora_te3_", "SD 3"),
+    (r"joint_blocks|lora_te3_", "SD 3"),
+    (
+        r"(^|_|\.)transformer_blocks_?\.?\d+[._](attn|ff)|^transformer\.|joint_transformer_blocks|"
+        r"^(lora_unet_|diffusion_model\.)(blocks|layers)[_.]\d+[_.]",
+        TRANSFORMER,
+    ),
     (r"lora_prior_|lora_unet_down_blocks_\d+_attentions_\d+_attention_", "Stable Cascade"),
-    (r"lora_te[12]_|text_encoder_2\.|add_embedding|label_emb", "SDXL"),
+    (
+        r"lora_te[12]_|text_encoder_2\.|add_embedding|label_emb",
+        "SDXL",
+    ),
 )
 """By names that the other families do not have; SD 1.x, 2.x and SDXL differ in what cross-attention reads too."""
 _WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
@@ -71,6 +83,7 @@ SMALL_BASES = ("SD 1.x", "SD 2.x")
 """What is trained here."""
 _TOLD = (("sdxl", "SDXL"), ("stable-diffusion-xl", "SDXL"), ("flux", "Flux"), ("sd3", "SD 3"), ("stable-diffusion-3", "SD 3"))
 _TOLD_OURS = (("sd_v1", "SD 1.x"), ("stable-diffusion-v1", "SD 1.x"), ("sd_v2", "SD 2.x"), ("stable-diffusion-v2", "SD 2.x"))
+_DOWN = re.compile(r"transformer_blocks.*attn.*\.(lora_down|lora_A(\.\w+)?)\.weight$")
 _CROSS = re.compile(r"attn2[._](?:processor[._])?to_[kv][._]")
 APPLIED = {"LoRA", "LoCon", "LoCon with a core", "DoRA", "LoHa", "LoKr", "OFT", "(IA)^3", "full difference", "norm difference"}
 """Methods that are applied to a base here."""
@@ -103,7 +116,8 @@ class LoraForm:
     def use(self) -> str:
         """What can be done with it here."""
         if self.base not in (*SMALL_BASES, "unknown"):
-            return f"nothing here, where bases are SD 1.x and 2.x; use it with {self.base}"
+            where = "the base that it was trained on" if self.base == TRANSFORMER else self.base
+            return f"nothing here, where bases are SD 1.x and 2.x; use it with {where}"
         refused = [method for method in self.methods if method not in APPLIED]
         if refused:
             return (
@@ -175,8 +189,17 @@ def _base(shapes: Shapes, metadata: Mapping[str, str], width: int | None) -> tup
     for pattern, base in _BASES:
         witness = next((name for name in shapes if re.search(pattern, _without_blocks(name))), None)
         if witness is not None:
+            if base == TRANSFORMER and any(
+                shape[-1] in _OF_SD3 for name, shape in shapes.items() if _DOWN.search(name) and shape
+            ):
+                return "SD 3", witness
             return base, witness
     said = next((told for key in BASE_KEYS if (told := base_of(metadata.get(key, "")))), None)
+    original = next(
+        (name for name in shapes if re.match(r"lora_unet_(input|output)_blocks_\d+|lora_unet_middle_block_", name)), None
+    )
+    if original is not None and width is None and said is None:  # so kohya names SDXL's modules, and no other base's
+        return "SDXL", original
     return _WIDTHS.get(width or 0) or (said if width is None or said in SMALL_BASES else None) or "unknown", None
 
 

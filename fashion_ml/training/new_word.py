@@ -14,7 +14,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, tokens_of, whole_word, words_in
 from fashion_ml.models.text_encoding import token_counter
 from fashion_ml.runtime.console import say
-from fashion_ml.training.subset_images import as_prompts
+from fashion_ml.training.subset_images import caption_settings
 
 
 def put_word(config: LoraExperiment, pipeline: Any) -> None:
@@ -78,7 +78,11 @@ def check_captions(config: LoraExperiment, items: Sequence[CaptionedImage]) -> N
     token = config.embedding.token
     if token is None:
         return
-    captions = [item.caption for item in as_prompts(items, config.data)]
+    seen = [item.captions or caption_settings(config.data) for item in items]
+    around_own = [f"{one.caption_prefix or ''} {one.caption_suffix or ''}" for one in seen]
+    captions = [
+        f"{item.caption} {own}" for item, own in zip(items, around_own, strict=True)
+    ]  # with all lines and choices of a wildcard
     inside = sum(whole_word(token).search(caption) is not None for caption in captions)
     if not inside:
         raise InputError(

@@ -16,7 +16,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.applied_lora import apply_lora
 from fashion_ml.models.kohya_format import check_lora
 from fashion_ml.models.lora import LoraSpec
-from fashion_ml.models.lora_forms import dora_axis, recognise
+from fashion_ml.models.lora_forms import TRANSFORMER, dora_axis, recognise
 from fashion_ml.models.stable_diffusion import load_pipeline
 
 Tensors = dict[str, torch.Tensor]
@@ -93,11 +93,20 @@ FORMS: list[tuple[str, dict[str, tuple[int, ...]], str, str, str]] = [
     ("SD 3", plain("lora_unet_joint_blocks_0_x_block_attn_qkv"), "LoRA", "kohya", "SD 3"),
     (
         "SD 3 of diffusers",
-        plain("transformer.transformer_blocks.0.attn.to_q", ".lora_A.weight", ".lora_B.weight"),
+        plain("transformer.transformer_blocks.0.attn.to_q", ".lora_A.weight", ".lora_B.weight", width=1536),
         "LoRA",
         "diffusers",
         "SD 3",
     ),
+    (
+        "one of many transformers",
+        plain("transformer.transformer_blocks.0.attn.to_q", ".lora_A.weight", ".lora_B.weight", width=3072),
+        "LoRA",
+        "diffusers",
+        TRANSFORMER,
+    ),
+    ("a transformer in kohya's names", plain("lora_unet_blocks_0_self_attn_q", width=1536), "LoRA", "kohya", TRANSFORMER),
+    ("SDXL's modules in kohya's names", plain("lora_unet_input_blocks_4_1_proj_in", width=640), "LoRA", "kohya", "SDXL"),
 ]
 
 

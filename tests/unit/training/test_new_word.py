@@ -157,6 +157,7 @@ def test_captions_without_the_word_are_an_error_and_some_without_are_said(
     check_captions(config, [item("a Zarya dress"), item("a dress")])
     assert "is in 1 of 2 captions" in caplog.text
     check_captions(own(images), [item("a dress")])  # by data.caption_prefix
+    check_captions(own(images, data={"caption_prefix": None, "enable_wildcard": True}), [item("a hat\na {plain|zarya} dress")])
 
 
 def test_words_that_it_has_no_room_for_are_said(images: Path, caplog: pytest.LogCaptureFixture):
@@ -177,7 +178,13 @@ def test_a_word_of_the_base_is_refused(images: Path, tmp_path: Path):
         ({"embedding": {"init_text": "dress"}}, "init_text is given, but there is no new word"),
         ({"embedding": {"token": "zarya"}}, "embedding.init_text: missing"),
         ({"embedding": {"token": "my zarya", "init_text": "dress"}}, "embedding.token"),
-        ({"embedding": {"token": "LORA", "init_text": "dress"}}, "would be written over the LoRA 'lora'"),
+        ({"embedding": {"token": "lora", "init_text": "dress"}}, "would be written over the LoRA 'lora'"),
+        (
+            {"embedding": {"token": "Zarya", "init_text": "dress"}},
+            "embedding.token: 'Zarya' is no word of 2 to 64 letters a to z",
+        ),
+        ({"embedding": {"token": "10", "init_text": "dress"}}, "embedding.token: '10' is no word"),
+        ({"embedding": {"token": "best_measured", "init_text": "dress"}}, "would be written over"),
         ({"embedding": {"token": "lora-step1", "init_text": "dress"}}, "would be written over"),
         ({"embedding": {"token": "zarya", "init_text": "a Zarya dress"}}, "holds the new word itself"),
         ({"embedding": {"token": "zarya", "init_text": " "}}, "embedding.init_text"),
