@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fashion_ml.cli.options import say, table
+from fashion_ml.runtime.printable import near
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.image_pairs import ImagesResult
@@ -24,11 +25,11 @@ def report_lora(outcome: LoraOutcome) -> None:
     series, trained = outcome.trained.total_loss, outcome.trained
     steps, last = series.steps[-1], series.values[-1]
     say(f"Trained   {steps} steps in {duration(trained.seconds)}: total_loss {last:.4f} at the last step")
-    say(f"LoRA      {trained.path}")
+    say(f"LoRA      {near(trained.path)}")
     _say_run(outcome)
     best = ""
     if trained.best_step:
-        best = f"Best step {trained.best_step} of {steps} by val_loss: {outcome.folder / 'best.safetensors'}"
+        best = f"Best step {trained.best_step} of {steps} by val_loss: {near(outcome.folder / 'best.safetensors')}"
     if outcome.evaluation is None:
         _not_evaluated(outcome, best)
         return
@@ -42,7 +43,7 @@ def report_stargan_training(outcome: StarganOutcome) -> None:
     trained, last = outcome.trained, outcome.trained.epochs[-1]
     losses = f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f} in the last epoch"
     say(f"Trained   {trained.steps} steps in {duration(trained.seconds)}: {losses}")
-    say(f"Networks  {trained.path}")
+    say(f"Networks  {near(trained.path)}")
     _say_run(outcome)
     if outcome.evaluation is None:
         _not_evaluated(outcome, "")
@@ -84,7 +85,7 @@ def say_end(result: EvaluationResult | GanResult | ImagesResult, grids: list[str
     say("")
     for what, name in [("Report", "report.html"), *(("Grid", name) for name in grids)]:
         if result.folder is not None:
-            say(f"{what:<9} {result.folder / name}")
+            say(f"{what:<9} {near(result.folder / name)}")
     for line in [f"Next      fashion-ml show {short_id(result.run_id)}"] if more is None and result.run_id else more or ():
         if line:
             say(line)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
+from fashion_ml.runtime.printable import near
 
 
 def runs(
@@ -49,7 +50,7 @@ def show(
     write_json(json, found.to_dict())
     say(f"Run       {found.name}" + (f" ({found.run_id})" if found.run_id else ""))
     for what, path in found.files:
-        say(f"{what:<9} {path}")
+        say(f"{what:<9} {near(path)}")
     opened = [open_file(path) for _, path in found.files] if not no_open else []
     if not all(opened):
         say("Not opened: there is no desktop here; the files are where it says")

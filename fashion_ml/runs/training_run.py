@@ -32,6 +32,7 @@ from fashion_ml.runs.run_name import DESCRIBED
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.printable import near
 from fashion_ml.runtime.provenance import installed_versions
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def training_run(
         note = _note(config, about, earlier, run)
         folder = shared_folder(note.path, accelerator)
         say(f"Run       {run.name} ({note.run_id})" + (", going on" if earlier else "") if run else "Not tracked (no MLflow)")
-        say(f"Files     {folder}")
+        say(f"Files     {near(folder)}")
         if run and run.offline:
             say(f"Offline: all of it is kept there, until it is sent by: fashion-ml sync {folder}")
         write_run_folder(note, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LOST = re.compile(r"[%#?\\]|(?<![^/]) ")
@@ -36,3 +37,16 @@ def composed(name: str) -> str:
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"~{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"~u{code:04X}"
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be said: below the working folder from there, else whole.
+
+    >>> near(Path.cwd() / "outputs" / "run"), near(Path("/models/sd15"))
+    ('outputs/run', '/models/sd15')
+    """
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return str(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)

@@ -14,7 +14,8 @@ _LABEL = re.compile(r"\S+(?: \S+)*? {2,}(?=\S)")
 
 
 def wrapped(text: str, width: int) -> str:
-    """A line as lines of at most `width` columns of a terminal, below a label of ten columns indented by as many; longer words stay whole.
+    """A line as lines of at most `width` columns of a terminal, below a label of ten columns indented by as many, below an indented
+    one by two more; longer words stay whole.
 
     >>> print(wrapped("Report    gain 0.041 [0.028, 0.055] of 24", 30))
     Report    gain 0.041
@@ -22,10 +23,11 @@ def wrapped(text: str, width: int) -> str:
     """
     if cell_len(text) <= width:
         return text
-    label = _LABEL.match(text)
-    indent = " " * 10 if label and label.end() == 10 else ""
-    lines, begun = [text[: len(indent)]], False
-    for piece in _PIECE.findall(text[len(indent) :]):
+    label, margin = _LABEL.match(text), len(text) - len(text.lstrip())
+    first = text[: 10 if label and label.end() == 10 else margin]
+    indent = " " * (len(first) + 2 if margin else len(first))
+    lines, begun = [first], False
+    for piece in _PIECE.findall(text[len(first) :]):
         fits = cell_len(lines[-1]) + cell_len(piece) <= width
         if not begun or fits:
             lines[-1] += piece

@@ -122,14 +122,14 @@ def test_without_an_encoder_no_such_loss_is_anywhere(workdir: Path, folders: tup
     missing = images(workdir, *arguments, "--encoder", "local-dir:none")
     assert missing.returncode == 2
     assert "--without fashion_clip" in missing.stderr
-    result = images(workdir, *arguments, "--encoder", "local-dir:none", "--without", "fashion_clip")
+    result = images(workdir, *arguments, "--encoder", "local-dir:none", "--without", "fashion_clip", "--name", "of a WebUI")
     assert result.returncode == 0, result.stderr
     facts = json.loads((workdir / "out.json").read_text(encoding="utf-8"))
     absent = ("fashion_clip_loss", "weighted_total_loss", "fashion_similarity", "fashion_attribute_similarity", "kid")
     assert not set(absent) & {*facts["aggregates"], *facts["pairs"][0]}
     client = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert sorted(run.info.run_name for run in runs) == ["color", "evaluation of images in generated", "ssim"]
+    assert sorted(run.info.run_name for run in runs) == ["color", "of a WebUI", "ssim"]
     assert not {name for run in runs for name in run.data.metrics if any(part in name for part in absent)}
     for name in ("per_image.csv", "images.json"):
         text = (workdir / "files" / name).read_text(encoding="utf-8")

@@ -183,12 +183,14 @@ def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Fi
     again = json.loads((trained.folder / "again.json").read_text(encoding="utf-8"))
     before = trained.facts["evaluation"]
     assert (again["fingerprint"], again["metrics"]) == (before["fingerprint"], before["metrics"])
-    fewer = ("--contents_per_domain", "2", "--set", "evaluation.styles=3", "--json", "fewer.json")
+    fewer = ("--contents_per_domain", "2", "--set", "evaluation.styles=3", "--json", "fewer.json", "--name", "a look")
     result = run(trained.folder, "evaluate", "run", trained.facts["run_id"], *fewer)
     assert result.returncode == 0, result.stderr
     run_id = json.loads((trained.folder / "fewer.json").read_text(encoding="utf-8"))["run_id"]
-    params = MlflowClient(trained.uri).get_run(run_id).data.params
+    measured = MlflowClient(trained.uri).get_run(run_id)
+    params = measured.data.params
     assert (params["evaluation.contents_per_domain"], params["evaluation.styles"]) == ("2", "3")
+    assert measured.info.run_name == "a look"
     refused = run(trained.folder, "evaluate", "run", trained.facts["run_id"], "--strengths", "0,1")
     assert refused.returncode == 2
     assert (

@@ -40,3 +40,11 @@ def test_lines_below_a_label_stand_under_its_text():
     first, *others = wrapped(f"Found     {SENTENCE}", 60).splitlines()
     assert first.startswith("Found     LoRA")
     assert all(line.startswith(" " * 10) and line[10] != " " for line in others)
+
+
+def test_what_is_indented_goes_on_two_columns_further_in():
+    assert wrapped("  6 images with a caption that others have", 24).splitlines() == [
+        "  6 images with a",
+        "    caption that others",
+        "    have",
+    ]
