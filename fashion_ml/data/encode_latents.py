@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
+from fashion_ml.data.encode_batches import device_of, encode_pictures
 from fashion_ml.data.folder_listing import list_folder, other_endings
 from fashion_ml.data.images import CaptionedImage, ClassFolder, Reading, look_at_files
 from fashion_ml.data.latents import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
@@ -23,7 +23,6 @@ from fashion_ml.data.summary import FolderSummary, summarise
 from fashion_ml.data.summary_lines import lines_of
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
-from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.models.vae import load_vae, vae_factor_of
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import bar, say, warn
@@ -54,7 +53,7 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     """Encode every image of every domain folder to `out/<domain>/<stem>.pt`: the unscaled mean of the posterior, (4, size / f, size / f).
 
     What is there already from the same image, VAE and size is kept, so a stopped encoding goes on; latents of these domains whose images are
-    gone are removed, other domains of `out` stay. With `flips` mirrored images are encoded too
+    gone are removed, other domains of `out` stay; latents of a CPU and of a GPU are not mixed. With `flips` mirrored images are encoded too
     (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once.
     """
     items, reading = _read(images)
@@ -70,6 +69,7 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
         "vae_sha256": weights_sha256(vae),
         "latent_scale": float(vae.config.scaling_factor),
         "size": size,
+        "device": device_of(vae),
         "latent_shape": [vae.config.latent_channels, size // factor, size // factor],
     }
     before = _earlier(out, facts)
@@ -83,13 +83,18 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
         (out / f"{key}.pt").unlink(missing_ok=True)
     _note(out, facts, files)  # from now on the folder is known as one to go on with
     with bar("encode", len(wanted)) as progress:
-        for number, (key, entry, path, mirrored) in enumerate(wanted, 1):
+        by_key = {job[0]: job for job in jobs}
+
+        def read(key: str) -> Image.Image:
+            _, _, path, mirrored = by_key[key]
             picture = fit_square(load_picture(path), size)
-            mean, _ = encode_latents(SimpleNamespace(vae=vae), [[ImageOps.mirror(picture) if mirrored else picture]])
-            target = out / f"{key}.pt"
-            with atomic_path(target, field="OUT_DIR") as temporary:
-                torch.save(mean[0].clone(), temporary)
-            files[key] = entry
+            return ImageOps.mirror(picture) if mirrored else picture
+
+        made = encode_pictures(vae, list(by_key), [(size, size)] * len(jobs), {job[0] for job in wanted}, read)
+        for number, (key, mean, _) in enumerate(made, 1):
+            with atomic_path(out / f"{key}.pt", field="OUT_DIR") as temporary:
+                torch.save(mean, temporary)
+            files[key] = by_key[key][1]
             if number % _NOTE_EVERY == 0:
                 _note(out, facts, files)
             progress.advance()
@@ -171,8 +176,11 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     try:
         tree = json.loads(note.read_text(encoding="utf-8"))
         differs = [key for key in ("vae_sha256", "size") if tree[key] != facts[key]]
+        if tree.setdefault("device", "") not in ("", facts["device"]):  # folders from before this was noted go on
+            differs.append(f"device ({tree['device']}, this is {facts['device']})")
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"OUT_DIR: {str(note)!r} is damaged ({error}); give a new folder") from None
+    facts["device"] = tree["device"]
     if differs:
         raise InputError(f"OUT_DIR: {str(out)!r} was encoded with another {' and '.join(differs)}; give a new folder")
     return dict(tree["files"])

@@ -1,6 +1,7 @@
 """Images and captions as the UNet sees them: encoded once and kept, or encoded anew when caching is off.
 
-Each image and each caption is encoded on its own, so that its numbers depend on nothing beside it, whatever was cached before.
+On a CPU each image and each caption is encoded on its own, so that its numbers depend on nothing beside it, whatever was cached before. What a
+GPU encodes ahead it encodes in batches, the same whatever was cached before.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
+from fashion_ml.data.encode_batches import encode_pictures, kind_of_device
 from fashion_ml.data.images import CaptionedImage, load_unchanged
 from fashion_ml.data.pictures import fit
 from fashion_ml.data.tensor_cache import TensorCache, Tensors, key_of
@@ -20,15 +22,11 @@ from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, 
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.console import bar
 
+_CAPTIONS = 32
+"""Captions that a GPU encodes at once."""
 _PREPROCESSING = "lanczos, centre crop, 1"
 _KEYS = 1 << 14
 """Keys that are kept rather than made anew at every step, those used last."""
-
-
-def _kind_of_device(encoder: Any) -> dict[str, str]:
-    """For the keys of what it encodes: a GPU rounds the last digits otherwise, so that a cache holds both. Of a CPU nothing, as ever."""
-    kind = next(encoder.parameters()).device.type
-    return {} if kind == "cpu" else {"device": f"{kind} float32"}
 
 
 class EncodedImages:
@@ -45,7 +43,7 @@ class EncodedImages:
         self.items, self.sizes = list(items), list(sizes)
         self._pipeline, self._cache, self._vae = pipeline, cache, vae_sha256
         self._channels, self._factor = pipeline.vae.config.latent_channels, vae_factor(pipeline)
-        self._device = _kind_of_device(pipeline.vae)
+        self._device = kind_of_device(pipeline.vae)
         self._key = lru_cache(_KEYS)(self._key_of)
 
     def latent_shape(self, index: int) -> tuple[int, int, int]:
@@ -70,10 +68,14 @@ class EncodedImages:
         if self._cache is None:
             return
         sides = (False, True) if mirrored else (False,)
-        missing = [(i, side) for i in range(len(self.items)) for side in sides if self._key(i, side) not in self._cache]
+        all_sides = [(i, side) for i in range(len(self.items)) for side in sides]
+        missing = {one for one in all_sides if self._key(*one) not in self._cache}
+        sizes = [self.sizes[i] for i, _ in all_sides]
         with bar(label, len(missing)) as progress:
-            for index, side in missing:
-                self.moments(index, side)
+            for one, mean, std in encode_pictures(
+                self._pipeline.vae, all_sides, sizes, missing, lambda one: self._picture(*one)
+            ):
+                self._cache.put(self._key(*one), {"mean": mean, "std": std})
                 progress.advance()
 
     def _key_of(self, index: int, mirrored: bool) -> str:
@@ -86,9 +88,12 @@ class EncodedImages:
             **self._device,
         )
 
-    def _encode(self, index: int, mirrored: bool) -> Tensors:
+    def _picture(self, index: int, mirrored: bool) -> Image.Image:
         picture = fit(load_unchanged(self.items[index]), self.sizes[index])
-        mean, std = encode_latents(self._pipeline, [[ImageOps.mirror(picture) if mirrored else picture]])
+        return ImageOps.mirror(picture) if mirrored else picture
+
+    def _encode(self, index: int, mirrored: bool) -> Tensors:
+        mean, std = encode_latents(self._pipeline, [[self._picture(index, mirrored)]])
         return {"mean": mean[0], "std": std[0]}
 
 
@@ -97,7 +102,7 @@ class EncodedCaptions:
 
     def __init__(self, pipeline: Any, cache: TensorCache | None, text_encoder_sha256: str, settings: TextSettings = USUAL):
         self._pipeline, self._cache, self._encoder, self._settings = pipeline, cache, text_encoder_sha256, settings
-        self._device = _kind_of_device(pipeline.text_encoder)
+        self._device = kind_of_device(pipeline.text_encoder)
         self._key = lru_cache(_KEYS)(self._key_of)
 
     def embeddings(self, captions: Sequence[str]) -> torch.Tensor:
@@ -108,11 +113,18 @@ class EncodedCaptions:
         """Encode every different caption, with a progress bar; nothing without a cache."""
         if self._cache is None:
             return
-        missing = [caption for caption in sorted(set(captions)) if self._key(caption) not in self._cache]
+        different = sorted(set(captions))
+        at_once = _CAPTIONS if self._pipeline.text_encoder.device.type == "cuda" else 1
+        groups = [different[first : first + at_once] for first in range(0, len(different), at_once)]
+        missing = {caption for caption in different if self._key(caption) not in self._cache}
         with bar("encode captions", len(missing)) as progress:
-            for caption in missing:
-                self._embedding(caption)
-                progress.advance()
+            for group in groups:
+                some = [caption for caption in group if caption in missing]
+                if some:
+                    embedded = dict(zip(group, encode_captions(self._pipeline, group, self._settings), strict=True))
+                    for caption in some:
+                        self._cache.put(self._key(caption), {"text": embedded[caption].clone()})
+                    progress.advance(len(some))
 
     def _embedding(self, caption: str) -> torch.Tensor:
         if self._cache is None:

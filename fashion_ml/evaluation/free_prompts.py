@@ -22,6 +22,7 @@ from fashion_ml.evaluation.prompts import WITH, WITHOUT, PromptSuite, read_promp
 from fashion_ml.evaluation.trigger import Wording
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, PROMPT_RETRIEVAL
+from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.console import say
 
 SEEDS = 2
@@ -30,6 +31,8 @@ SIMILARITY = "similarity_to_references"
 CHANCE = "editability_chance"
 MAIN, BASE = "LoRA", "base"
 _SIDES = (MAIN, BASE)
+_UNREAD = 16
+"""Batches that may wait for being embedded."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,11 @@ def plan_free(
 
 
 def embed_batches(batches: Iterator[tuple[list[int], list[Image.Image]]], suite: MetricSuite, count: int) -> torch.Tensor:
-    """Embeddings (count, D) of batches of (job indices, pictures), in the order of the jobs."""
+    """Embeddings (count, D) of batches of (job indices, pictures), in the order of the jobs, made in a thread while the next ones come."""
     assert suite.encoder is not None
-    found: dict[int, torch.Tensor] = {}
-    for batch, pictures in batches:
-        found |= dict(zip(batch, suite.encoder.embed_images(pictures), strict=True))
+    with beside("embed images", most=_UNREAD) as embedding:
+        made = [(batch, embedding(suite.encoder.embed_images, pictures)) for batch, pictures in batches]
+    found = {index: one for batch, part in made for index, one in zip(batch, part.result(), strict=True)}
     return torch.stack([found[index] for index in range(count)])
 
 

@@ -25,6 +25,7 @@ from fashion_ml.models.samplers import sampled_by
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.console import Bar, warn
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.printable import storable
@@ -172,32 +173,34 @@ def generate(
     *,
     text: TextSettings = USUAL,
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there.
+    """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there
+    while the next batch is made; all of it is there when the last one has been taken, or when no more are asked for.
 
     At the usual settings of `text` diffusers reads the prompts, otherwise it is given what they are read as. Where a batch does not fit into
     the GPU's memory it is made half by half, and so are those behind it; InputError where one image does not fit.
     """
     most = settings.batch_size
-    for batch in batches_of(jobs, settings.batch_size):
-        part = [jobs[index] for index in batch]
-        found = [kept.load(job) if kept else None for job in part]
-        pictures = [picture for picture in found if picture is not None]
-        if len(pictures) < len(part):
-            pictures = []
-            while len(pictures) < len(part):
-                some = part[len(pictures) : len(pictures) + most]
-                made = _made(pipeline, some, settings, text)
-                if made is None:
-                    most = _half_of(len(some), part[0].size)
-                    bring_back(pipeline)
-                else:
-                    pictures += made
-            for job, picture, before in zip(part, pictures, found, strict=True):
-                if kept and before is None:
-                    kept.save(job, picture)
-        if progress is not None:
-            progress.advance(len(part))
-        yield batch, pictures
+    with beside("keep images", most=max(2, most), finishes=True) as keeping:
+        for batch in batches_of(jobs, settings.batch_size):
+            part = [jobs[index] for index in batch]
+            found = [kept.load(job) if kept else None for job in part]
+            pictures = [picture for picture in found if picture is not None]
+            if len(pictures) < len(part):
+                pictures = []
+                while len(pictures) < len(part):
+                    some = part[len(pictures) : len(pictures) + most]
+                    made = _made(pipeline, some, settings, text)
+                    if made is None:
+                        most = _half_of(len(some), part[0].size)
+                        bring_back(pipeline)
+                    else:
+                        pictures += made
+                for job, picture, before in zip(part, pictures, found, strict=True):
+                    if kept and before is None:
+                        keeping(kept.save, job, picture)
+            if progress is not None:
+                progress.advance(len(part))
+            yield batch, pictures
 
 
 def _made(pipeline: Any, jobs: Sequence[Job], settings: Evaluation, text: TextSettings) -> list[Image.Image] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,14 @@ from fashion_ml.metrics.garment_mask import garment_mask
 from fashion_ml.metrics.metric import Metric, measure_pair
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import TOTAL, asked_for
+from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.controls import Controls
+
+_UNMEASURED = 16
+"""Batches that may wait for being measured: no more pictures lie in memory, and an error is found while images are made."""
 
 
 @dataclass
@@ -200,9 +203,9 @@ def measure_arm(
                 report("image", index, float(value))
         return batch, table, [picture.embedding for picture in looked]
 
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(measure, batch, pictures) for batch, pictures in batches]
-        done = [future.result() for future in waiting]
+    with beside("measure images", most=_UNMEASURED) as measuring:
+        waiting = [measuring(measure, batch, pictures) for batch, pictures in batches]
+    done = [future.result() for future in waiting]
     table = pd.concat([part.set_axis(batch, axis=0) for batch, part, _ in done]).sort_index()
     by_job = {index: one for batch, _, embeddings in done for index, one in zip(batch, embeddings, strict=True)}
     found = [embedding for index in sorted(by_job) if (embedding := by_job[index]) is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from fashion_ml.config import LoraExperiment, StarganExperiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.processes import LONGEST_WAIT
 
 Experiment = LoraExperiment | StarganExperiment
 NOTE, CONFIG = "run.json", "config.yaml"
@@ -128,7 +129,7 @@ def long_waits() -> Any:
     """For the Accelerator: processes wait for the main one for up to a day, while it encodes, evaluates or draws."""
     from accelerate import InitProcessGroupKwargs
 
-    return InitProcessGroupKwargs(timeout=timedelta(days=1))
+    return InitProcessGroupKwargs(timeout=LONGEST_WAIT)
 
 
 def check_tensorboard(log_with: str) -> None:

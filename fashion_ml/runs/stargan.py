@@ -32,6 +32,7 @@ from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_e
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
+from fashion_ml.runtime.processes import main_process_first
 
 if TYPE_CHECKING:
     from fashion_ml.data.latents import LatentSet
@@ -71,7 +72,7 @@ def run_stargan(
 
     accelerator, resumed = Accelerator(kwargs_handlers=[long_waits()]), earlier is not None
     check_precision(config.training.mixed_precision, accelerator.device.type)
-    with accelerator.main_process_first():
+    with main_process_first(accelerator):
         latents = read_latent_set(config, str(accelerator.device))
     inputs = stargan_inputs(config, latents, accelerator)
     if not accelerator.is_main_process:

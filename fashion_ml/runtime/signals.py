@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.processes import InAnyProcess
 
 _SAME_REQUEST_SECONDS = 5.0
 
@@ -17,24 +18,21 @@ _SAME_REQUEST_SECONDS = 5.0
 class StopRequest:
     """Whether someone asked to stop."""
 
-    requested = False
+    def __init__(self, accelerator: Any = None):
+        self.requested = False
+        self._anywhere = InAnyProcess(lambda: self.requested, accelerator)
 
-    def check(self, accelerator: Any = None) -> None:
+    def check(self, *, last: bool = False) -> None:
         """Raise KeyboardInterrupt if a stop was asked for; call it where the state is whole.
 
-        With an accelerator of several processes all of them stop at the same step as soon as one of them was asked.
+        Of an accelerator's several processes all stop behind the same step as soon as one of them was asked: one step later than by itself, for
+        they tell each other while that one computes; at the `last` step they wait for that.
         """
-        if any_process(self.requested, accelerator):
-            raise KeyboardInterrupt
-
-
-def any_process(flag: bool, accelerator: Any) -> bool:
-    """Whether the flag is set in any of an accelerator's processes; all of them must ask at the same place."""
-    if accelerator is None or accelerator.num_processes == 1:
-        return flag
-    import torch
-
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum").item())
+        if not self._anywhere.heard():
+            self._anywhere.tell()
+            if not (last and self._anywhere.heard()):
+                return
+        raise KeyboardInterrupt
 
 
 class StopNow(KeyboardInterrupt):
@@ -42,12 +40,12 @@ class StopNow(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_between_steps() -> Iterator[StopRequest]:
-    """Inside the block the signals only set the request; the earlier handlers come back afterwards.
+def stop_between_steps(accelerator: Any = None) -> Iterator[StopRequest]:
+    """Inside the block the signals only set the request, of all the accelerator's processes; the earlier handlers come back afterwards.
 
     A second signal raises StopNow, but for one within five seconds of the first: `mlflow run` passes Ctrl-C on as SIGINT and SIGTERM.
     """
-    request, asked = StopRequest(), 0.0
+    request, asked = StopRequest(accelerator), 0.0
 
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal asked

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.signals import StopNow, any_process, not_interrupted
+from fashion_ml.runtime.processes import InAnyProcess
+from fashion_ml.runtime.signals import StopNow, not_interrupted
 from fashion_ml.training.resume_point import STATE
 from fashion_ml.training.train_state import TrainState, load_state, save_state
 from fashion_ml.training.training_log import TrainingLog
@@ -62,6 +63,8 @@ class CheckpointManager:
         self._tensors, self._optimizers = tensors, optimizers
         self._scalers = {key: scaler for key, scaler in scalers.items() if scaler is not None}
         self._state_at = time.monotonic()
+        self._late = InAnyProcess(self._is_late, accelerator)
+        """Whether it is time for a state, by any process's clock: writing one is the work of all."""
 
     def weights(self, stem: str) -> Path:
         """Write `<stem>.safetensors` with the weights as they are."""
@@ -104,9 +107,13 @@ class CheckpointManager:
             self._log.flush()  # a loss that is not finite is found before its weights are written
         for stem in stems:
             self.intermediate(stem)
-        late = (time.monotonic() - self._state_at) / 60 >= settings.save_state_minutes
-        if settings.save_state and (stems or any_process(late, self._accelerator)):
-            self.save_state()
+        if settings.save_state:
+            if stems or self._late.heard():
+                self.save_state()
+            self._late.tell()
+
+    def _is_late(self) -> bool:
+        return (time.monotonic() - self._state_at) / 60 >= self._settings.save_state_minutes
 
     def finish(self) -> Path:
         """Write `<output_name>.safetensors`, and the state if states are kept."""

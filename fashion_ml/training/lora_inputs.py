@@ -21,6 +21,7 @@ from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
 from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
+from fashion_ml.runtime.processes import main_process_first
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.first_lines import step_plan
 from fashion_ml.training.subset_images import as_prompts, caption_settings
@@ -67,7 +68,7 @@ def prepare_inputs(
         EncodedMasks(found, part.items, part.sizes, vae_factor(pipeline)) if found and part else None
         for part in (images, validated)
     )
-    with accelerator.main_process_first():
+    with main_process_first(accelerator):
         for encoded_masks in filter(None, (of_images, of_held)):
             encoded_masks.prepare()
         for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):

@@ -25,6 +25,7 @@ from fashion_ml.models.new_words import as_begun, as_metadata, word_vectors, wor
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.processes import wait_for_all
 from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
@@ -177,7 +178,7 @@ def _loop(
     with (
         bar("train LoRA", last_step, done=state.step) as progress,
         prepared_ahead(make, last_step, accelerator.device, wanted=ahead) as batches_at,
-        stop_between_steps() as stop,
+        stop_between_steps(accelerator) as stop,
     ):
         for step in range(state.step + 1, last_step + 1):
             epoch, epoch_ends = plan.epoch(step), step % plan.steps_per_epoch == 0
@@ -212,7 +213,7 @@ def _loop(
 
             # Save, and stop if asked to
             checkpoints.after_step(epoch, epoch_ends)
-            stop.check(accelerator)
+            stop.check(last=step == last_step)
 
 
 class _Lora:
@@ -370,17 +371,19 @@ class _Measuring:
     def images(self) -> dict[str, float]:
         """Sample images and performance checks; the image losses of a check, empty otherwise."""
         training, hooks, step = self._lora.config.training, self._hooks, self._state.step
-        if not self._is_main:
-            return {}
-        if hooks.sample and training.sample_every and step % training.sample_every == 0:
-            with self._evaluating():
-                hooks.sample(step)
-        every = training.performance_check_interval
         # the last step is measured by the evaluation after training
         final = step == training.max_train_steps and self._lora.config.evaluation.enabled
-        if hooks.check and every and step % every == 0 and not final:
-            return hooks.check(step, self._checkpoints.of_step())
-        return {}
+        sampled = step % (training.sample_every or step + 1) == 0
+        checked = step % (training.performance_check_interval or step + 1) == 0 and not final
+        found: dict[str, float] = {}
+        if self._is_main and hooks.sample and sampled:
+            with self._evaluating():
+                hooks.sample(step)
+        if self._is_main and hooks.check and checked:
+            found = hooks.check(step, self._checkpoints.of_step())
+        if sampled or checked:
+            wait_for_all(self._lora.accelerator)
+        return found
 
     def _measure(self) -> dict[str, float]:
         assert self._validation is not None

@@ -194,7 +194,7 @@ def _loop(
     with (
         bar("train StarGAN", last_step, done=state.step) as progress,
         prepared_ahead(inputs.batch, last_step, accelerator.device) as batch_of,
-        stop_between_steps() as stop,
+        stop_between_steps(accelerator) as stop,
     ):
         for step in range(state.step + 1, last_step + 1):
             epoch, epoch_ends = inputs.epoch(step), step % inputs.steps_per_epoch == 0
@@ -223,7 +223,7 @@ def _loop(
 
             # Save, and stop if asked to
             checkpoints.after_step(epoch, epoch_ends)
-            stop.check(accelerator)
+            stop.check(last=step == last_step)
 
 
 def _means(means: EpochMeans, log: TrainingLog, step: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from fashion_ml.reports.stargan_log import read_epochs
 from tests.runs.command import fashion_ml
+from tests.unit.training.setup import write_images
 
 SETTINGS = [
     *("--steps", "5", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2", "--save_every_n_steps", "2"),
@@ -21,6 +23,22 @@ SETTINGS = [
 ]
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "fashion_ml"]
 """What `accelerate launch` runs on several GPUs; on CPUs it starts one process only."""
+
+
+def test_processes_share_gradients_once_a_step_and_stop_behind_the_same_one(workdir: Path):
+    """Three batches a step, and one of the processes is asked to stop at its third step. They wait for each other for a day."""
+    write_images(workdir / "images", count=6, repeats=1)
+    command = [sys.executable, *LAUNCH[:-2], "-m", "tests.full.sharing", str(workdir)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        found = json.loads((workdir / f"{rank}.json").read_text())
+        assert found.pop("gradients")[1:] == [1, 1, 1]  # at the first step torch may yet be choosing its buckets
+        assert found == {"device": 0, "stopped": 4, "raised": True, "unused": False, "timeout": 86400.0, "backend": "gloo"}
+    states = list((workdir / "out").glob("lora-step*.safetensors"))
+    assert [path.stem for path in states] == ["lora-step00000004"]
 
 
 def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):

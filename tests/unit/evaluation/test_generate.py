@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +98,44 @@ def test_images_come_with_their_jobs_and_are_made_by_the_settings(tmp_path: Path
     (tmp_path / "images" / "j2.png").unlink()
     list(generate(again, JOBS, settings, ImageFolder(tmp_path / "images", "key")))
     assert [call["prompts"] for call in again.asked] == [["prompt 0", "prompt 2"]]  # a whole batch, as the first time
+
+
+class Slow:
+    """Keeps an image only once the pipeline has been asked for the batch behind it."""
+
+    def __init__(self, pipeline: Pipeline):
+        self.pipeline, self.kept = pipeline, list[str]()
+
+    def load(self, job: Job) -> None:
+        return None
+
+    def save(self, job: Job, picture: Image.Image) -> None:
+        until, batches = time.monotonic() + 20, 1 + (len(self.kept) > 0)
+        while len(self.pipeline.asked) < min(batches + 1, 3):
+            assert time.monotonic() < until, "the next batch waits for this image"
+            time.sleep(0.01)
+        self.kept.append(job.name)
+
+
+def test_images_are_kept_while_the_next_ones_are_made_and_all_of_them_also_when_no_more_are_asked_for():
+    pipeline = Pipeline()
+    kept = Slow(pipeline)
+    for number, _ in enumerate(generate(pipeline, JOBS, Evaluation(batch_size=1), kept), 1):
+        if number == 3:
+            break
+    gc.collect()
+    assert kept.kept == ["j0", "j2", "j4"]
+    assert len(pipeline.asked) == 3
+
+
+def test_an_image_that_cannot_be_kept_ends_it(tmp_path: Path):
+    class Full(Slow):
+        def save(self, job: Job, picture: Image.Image) -> None:
+            raise InputError("output.output_dir: the disk is full")
+
+    pipeline = Pipeline()
+    with pytest.raises(InputError, match="disk is full"):
+        list(generate(pipeline, JOBS, Evaluation(batch_size=5), Full(pipeline)))
 
 
 def test_images_of_another_key_are_cleared_and_files_of_others_are_not(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,26 @@ def test_scores_stand_in_the_order_of_the_jobs_each_against_its_own_reference(or
     losses = arm.table[["visual_loss", "fashion_clip_loss", "color_loss"]]
     total = sum(weights[name] * losses[name] for name in losses)
     assert arm.table["weighted_total_loss"].tolist() == pytest.approx(total.tolist())  # type: ignore[union-attr]
+
+
+def test_what_cannot_be_measured_ends_the_making_of_images():
+    measuring, made = suite(TensorCache(), Model()), list[int]()
+    references = measuring.look_at([RED])
+
+    class Broken(MetricSuite):
+        def look_at(self, images: Any, *, keep: bool = False) -> Any:
+            raise ValueError("out of order")
+
+    def batches() -> Any:
+        for number in range(1000):
+            made.append(number)
+            time.sleep(0.002)
+            yield [number], [RED]
+
+    broken = Broken(measuring.encoder, measuring.weights, measuring.metrics)
+    with pytest.raises(ValueError, match="out of order"):
+        measure_arm(batches(), references, [0] * 1000, broken)
+    assert len(made) < 500
 
 
 def test_a_cache_in_a_folder_serves_the_next_suite(tmp_path: Path):

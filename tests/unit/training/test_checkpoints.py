@@ -12,6 +12,7 @@ from fashion_ml.config import Optimizer
 from fashion_ml.config.lora_optimizer import OPTIMIZERS
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import LoraParameters
+from fashion_ml.runtime import processes
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.resume_point import STATE, state_step
@@ -108,24 +109,30 @@ def test_what_was_kept_is_taken_over_so_that_later_files_push_it_out(tmp_path: P
     assert (tmp_path / "w-step00000006.safetensors").read_text() == "6"
 
 
-def test_a_state_is_written_when_its_minutes_have_passed_in_any_process(tmp_path: Path):
-    """The clocks of processes differ, and writing one is the work of all of them: they agree."""
-    weight, asked = torch.nn.Parameter(torch.ones(2)), list[float]()
+def test_a_state_is_written_when_its_minutes_have_passed_in_any_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The clocks of processes differ, and writing one is the work of all of them: they agree, a step later."""
+    others, told = iter([1.0, 0.0, 0.0]), list[float]()
 
-    def reduce(flag: torch.Tensor, reduction: str) -> torch.Tensor:
-        asked.append(flag.item())
-        return flag + 1  # another process's minutes have passed
+    def all_reduce(flag: torch.Tensor, group: Any, async_op: bool) -> Any:
+        told.append(flag.item())
+        assert (async_op, flag.device.type) == (True, "cpu")
+        flag += next(others)  # at the first step another process's minutes have passed
+        return SimpleNamespace(wait=lambda: None)
 
-    two = SimpleNamespace(num_processes=2, is_main_process=True, device=torch.device("cpu"), reduce=reduce)
+    monkeypatch.setattr(processes, "_cpus", lambda: None)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    weight, two = torch.nn.Parameter(torch.ones(2)), SimpleNamespace(num_processes=2, is_main_process=True)
     manager, state = managed(tmp_path, weight, two)
-    state.step = 1
-    manager.after_step(1, False)
-    assert asked == [0.0]
-    assert state_step(tmp_path / STATE) == 1
+    written = []
+    for step in range(1, 4):
+        state.step = step
+        manager.after_step(1, False)
+        written.append(state_step(tmp_path / STATE) if (tmp_path / STATE).exists() else 0)
+    assert (told, written) == ([0.0, 0.0, 0.0], [0, 2, 2])
     alone, state = managed(tmp_path, weight, Accelerator(cpu=True), save_state_minutes=1e-9)
-    state.step = 2
+    state.step = 5
     alone.after_step(1, False)
-    assert state_step(tmp_path / STATE) == 2
+    assert state_step(tmp_path / STATE) == 5
 
 
 class Scaler:
