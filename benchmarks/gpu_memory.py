@@ -48,18 +48,38 @@ def lora_step(side: int, batch: int, precision: str, **sections: dict[str, Any])
     return lora_memory(config, parts(), (batch, 4, cells, cells), text, needed).peak / GIB
 
 
-def evaluation(side: int, batch: int, dtype: torch.dtype) -> float:
-    """GiB of generating with guidance, and of decoding one by one: UNet, VAE and text encoder are on the GPU together.
+def encoder_of_images(pictures: int) -> int:
+    """Bytes of a ViT-B/32 that measures so many pictures at once, FashionCLIP's size: its weights are float32, its texts are read before."""
+    import open_clip
 
-    As `models/half_precision.py` has it the text encoder stays float32, and so does a VAE beside float16, which decodes while the text
-    encoder is elsewhere.
+    with torch.device("meta"):
+        model = open_clip.model.CLIP(**open_clip.get_model_config("ViT-B-32"))
+
+    def embed(_: dict[int, Any]) -> Callable[[], None]:
+        pixels = torch.empty(pictures, 3, 224, 224)
+        return torch.no_grad()(lambda: model.encode_image(pixels))
+
+    return peak_of_steps(_frozen([model]), embed, autocast=False).peak
+
+
+def evaluation(side: int, batch: int, dtype: torch.dtype) -> float:
+    """GiB of an evaluation with FashionCLIP: reading prompts, generating with guidance, decoding one by one.
+
+    UNet, half a VAE and FashionCLIP are on the GPU; the text encoder is there while prompts are read, not while the UNet computes
+    (`evaluation/read_prompts.py`). It stays float32, and so does a VAE beside float16, which decodes while FashionCLIP is elsewhere
+    (`models/half_precision.py`).
     """
     pipe, cells = parts(), side // 8
     of_vae = torch.float32 if dtype == torch.float16 else dtype
+    keep_decoder(pipe.vae)
     with quiet_libraries():
         models = [pipe.unet.to(dtype), pipe.vae.to(of_vae), pipe.text_encoder.float()]
 
-    x = (2 * batch, 4, cells, cells)
+    x, encoder = (2 * batch, 4, cells, cells), encoder_of_images(batch)
+
+    def read(_: dict[int, Any]) -> Callable[[], None]:
+        tokens = torch.zeros(batch, 77, dtype=torch.long)
+        return torch.no_grad()(lambda: pipe.text_encoder(tokens))
 
     def generate(_: dict[int, Any]) -> Callable[[], None]:
         noisy, t = torch.empty(x, dtype=dtype), torch.zeros(2 * batch, dtype=torch.long)
@@ -70,9 +90,13 @@ def evaluation(side: int, batch: int, dtype: torch.dtype) -> float:
         latents = torch.empty(x, dtype=dtype)
         return torch.no_grad()(lambda: pipe.vae.decode(latents[:1].to(of_vae)))
 
-    beside = models[:2] if dtype == torch.float16 else models
-    peaks = [peak_of_steps(_frozen(models), generate, autocast=False), peak_of_steps(_frozen(beside), decode, autocast=False)]
-    return max(one.peak for one in peaks) / GIB
+    stages = (
+        (models, read, encoder),
+        (models[:2], generate, encoder),
+        (models[:2], decode, 0 if dtype == torch.float16 else encoder),
+    )
+    peaks = [peak_of_steps(_frozen(there), stage, autocast=False, beside=beside).peak for there, stage, beside in stages]
+    return max(peaks) / GIB
 
 
 def grid(side: int, pictures: int, dtype: torch.dtype) -> float:

@@ -6,7 +6,7 @@ import gc
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +19,8 @@ from PIL import Image
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
-from fashion_ml.models.half_precision import bring_back
-from fashion_ml.models.new_words import spelt
+from fashion_ml.evaluation.read_prompts import Prompts
 from fashion_ml.models.samplers import sampled_by
-from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.beside import beside
@@ -176,23 +174,23 @@ def generate(
     """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there
     while the next batch is made; all of it is there when the last one has been taken, or when no more are asked for.
 
-    At the usual settings of `text` diffusers reads the prompts, otherwise it is given what they are read as. Where a batch does not fit into
-    the GPU's memory it is made half by half, and so are those behind it; InputError where one image does not fit.
+    How prompts are read is `read_prompts`'. Where a batch does not fit into the GPU's memory it is made half by half, and so are those behind
+    it; InputError where one image does not fit.
     """
-    most = settings.batch_size
+    most, batches = settings.batch_size, batches_of(jobs, settings.batch_size)
+    prompts = Prompts(pipeline, [[jobs[index].prompt for index in batch] for batch in batches], settings, text)
     with beside("keep images", most=max(2, most), finishes=True) as keeping:
-        for batch in batches_of(jobs, settings.batch_size):
+        for number, batch in enumerate(batches):
             part = [jobs[index] for index in batch]
             found = [kept.load(job) if kept else None for job in part]
             pictures = [picture for picture in found if picture is not None]
             if len(pictures) < len(part):
                 pictures = []
                 while len(pictures) < len(part):
-                    some = part[len(pictures) : len(pictures) + most]
-                    made = _made(pipeline, some, settings, text)
+                    some = slice(len(pictures), len(pictures) + most)
+                    made = _made(pipeline, part[some], prompts.of(number, some), settings)
                     if made is None:
-                        most = _half_of(len(some), part[0].size)
-                        bring_back(pipeline)
+                        most = _half_of(len(part[some]), part[0].size)
                     else:
                         pictures += made
                 for job, picture, before in zip(part, pictures, found, strict=True):
@@ -203,19 +201,16 @@ def generate(
             yield batch, pictures
 
 
-def _made(pipeline: Any, jobs: Sequence[Job], settings: Evaluation, text: TextSettings) -> list[Image.Image] | None:
+def _made(
+    pipeline: Any, jobs: Sequence[Job], prompts: tuple[list[str] | None, Mapping[str, Any]], settings: Evaluation
+) -> list[Image.Image] | None:
     """The pictures of jobs of one size; None where they do not fit into the GPU's memory."""
-    width, height = jobs[0].size
-    prompts = [job.prompt if text.unusual() else spelt(pipeline.tokenizer, job.prompt) for job in jobs]
-    negative = [settings.negative_prompt] * len(prompts)
-    read: dict[str, Any] = {"negative_prompt": negative} if settings.negative_prompt else {}
+    (width, height), (asked, read) = jobs[0].size, prompts
     try:
-        if text.unusual():
-            read = dict(prompt_embeddings(pipeline, prompts, negative, text))
         with sampled_by(pipeline, settings.sampler), exact_float32():
             return list(
                 pipeline(
-                    None if text.unusual() else prompts,
+                    asked,
                     **read,
                     height=height,
                     width=width,

@@ -210,7 +210,7 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     finally:
         plan.suite.leave_gpu()
         for part in (plan.pipeline.unet, plan.pipeline.vae, plan.pipeline.text_encoder):  # the result's pictures know the plan
-            part.to("cpu")
+            part.to("meta" if plan.shared else "cpu")  # where a training goes on with the weights they are not brought anywhere
         free_memory()
 
 

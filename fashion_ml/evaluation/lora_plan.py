@@ -27,9 +27,10 @@ from fashion_ml.models.half_precision import decode_one_by_one, lower_pipeline
 from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.models.new_words import WORDS, put_words, words_in
 from fashion_ml.models.samplers import scheduler_of
+from fashion_ml.models.shared_base import shared_base
 from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
 from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
-from fashion_ml.models.vae import load_other_vae
+from fashion_ml.models.vae import keep_decoder, load_other_vae
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.runtime.weights_hash import weights_sha256
@@ -56,6 +57,8 @@ class Plan:
     free: FreePlan | None
     """None where no free prompts are asked for."""
     facts: dict[str, Any]
+    shared: bool = False
+    """Whether the pipeline's weights are those of a training that goes on."""
 
     @property
     def fingerprint(self) -> str:
@@ -108,6 +111,7 @@ def put_on(pipeline: Any, lora: Path, device: torch.device | str, precision: str
     InputError when it does not fit the base."""
     put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
     applied = apply_lora(pipeline, lora)
+    keep_decoder(pipeline.vae)
     with fits_into_memory("loading the base for images", "evaluation.precision", precision, "use bf16, or a GPU that is free"):
         lower_pipeline(pipeline, device, DTYPES[precision])
     decode_one_by_one(pipeline.vae)
@@ -121,8 +125,12 @@ def plan_evaluation(
     training: Sequence[CaptionedImage],
     suite: MetricSuite,
     device: str,
+    trained: Any = None,
 ) -> Plan:
-    """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base."""
+    """Load the base and the LoRA file, and settle sizes, seeds and fingerprint. InputError when the LoRA does not fit the base.
+
+    `trained` is the pipeline of a training on the same base, which goes on: its weights are used where the images are the same bit for bit.
+    """
     settings = config.evaluation
     if settings.negative_prompt and settings.guidance_scale == 1:
         say(
@@ -130,7 +138,8 @@ def plan_evaluation(
         )
     settings = settings.model_copy(update={"precision": settled(settings.precision, device)})
     config = config.model_copy(update={"evaluation": settings})
-    pipeline = load_pipeline(config.model.base, **config.model.schedule())
+    shared = trained is not None and _may_share(config, trained.unet.dtype)
+    pipeline = shared_base(trained) if shared else load_pipeline(config.model.base, **config.model.schedule())
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     vae_sha256 = None
     if settings.vae:
@@ -151,4 +160,16 @@ def plan_evaluation(
     if settings.strict:
         refuse_leakage(leakage, len(references))
     jobs = jobs_of(references, settings, sizes)
-    return Plan(config, lora, references, training, leakage, suite, pipeline, applied, jobs, sizes, wording, free, facts)
+    return Plan(
+        config, lora, references, training, leakage, suite, pipeline, applied, jobs, sizes, wording, free, facts, shared
+    )
+
+
+def _may_share(config: LoraExperiment, trained_in: torch.dtype) -> bool:
+    """Whether a training's base makes the images that one from its file makes, to the last bit.
+
+    Not where it is in another half precision; where something is added to its weights, which is done before they are rounded; where its
+    convolutions lie in another order; or where its text encoder knows a word more.
+    """
+    same = trained_in in (torch.float32, DTYPES[config.evaluation.precision]) and config.embedding.token is None
+    return same and config.network.algo == "lora" and not config.training.channels_last

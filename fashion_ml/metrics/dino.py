@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.gpu_memory import leave, visiting
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import find_weights, not_there, read_json
@@ -52,18 +53,17 @@ class Dino:
     def leave_gpu(self) -> None:
         """Make room for what else needs the GPU's memory, until it computes again."""
         if self.gpu:
-            self.model.to("cpu")
+            leave(self.model)
 
     @torch.no_grad()
     def embed(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """L2-normalised class tokens (N, D), float32, on the CPU; in batches, as transformers' processor prepares the pictures."""
-        if self.gpu:
-            self.model.to(self.gpu)
         found = []
         for first in range(0, len(pictures), batch_size):
             batch = [picture.convert("RGB") for picture in pictures[first : first + batch_size]]
             pixels = self.processor(images=batch, return_tensors="pt").pixel_values
-            found.append(self.model(pixels.to(self.model.device)).last_hidden_state[:, 0].float().cpu())
+            with visiting(self.model, self.gpu):
+                found.append(self.model(pixels.to(self.model.device)).last_hidden_state[:, 0].float().cpu())
         return torch.nn.functional.normalize(torch.cat(found), dim=1)
 
     def facts(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.open_clip_weights import check_tokenizer, load_open_clip
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
+from fashion_ml.runtime.gpu_memory import leave, visiting
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, not_there, read_json
 from fashion_ml.runtime.weights_hash import weights_sha256
@@ -48,7 +49,7 @@ class FashionClip:
     def leave_gpu(self) -> None:
         """Make room for what else needs the GPU's memory, until it computes again."""
         if self.gpu:
-            self.model.to("cpu")
+            leave(self.model)
 
     @property
     def precision(self) -> str:
@@ -70,19 +71,17 @@ class FashionClip:
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
-        self._arrive()
         parts = []
         for first in range(0, len(pictures), batch_size):
             batch = torch.stack([self.preprocess(p.convert("RGB")) for p in pictures[first : first + batch_size]])
-            with self._autocast():
+            with visiting(self.model, self.gpu), self._autocast():
                 parts.append(self.model.encode_image(batch.to(self.device)).float().cpu())
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
-        self._arrive()
-        with self._autocast():
+        with visiting(self.model, self.gpu), self._autocast():
             found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
         return torch.nn.functional.normalize(found, dim=1)
 
@@ -93,10 +92,6 @@ class FashionClip:
             return [False] * len(whole)
         tokens, shorter = self.tokenizer(whole), self.tokenizer([text[:-1] for text in whole])
         return [bool(text) and torch.equal(one, other) for text, one, other in zip(whole, tokens, shorter, strict=True)]
-
-    def _arrive(self) -> None:
-        if self.gpu:
-            self.model.to(self.gpu)
 
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda")
@@ -115,7 +110,8 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
         raise
     except Exception as error:
         raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
-    return FashionClip(name, weights_sha256(model), model.eval(), preprocess, tokenizer, "" if device == "cpu" else device)
+    model.eval().requires_grad_(False)  # autocast keeps half copies of weights that might have gradients
+    return FashionClip(name, weights_sha256(model), model, preprocess, tokenizer, "" if device == "cpu" else device)
 
 
 def _load(name: str, source: str) -> tuple[Any, Any, Any]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.sizes import to_common_size
+from fashion_ml.runtime.gpu_memory import leave, visiting
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 """torchvision's file name; looked for where torch keeps such files, and never fetched."""
@@ -45,16 +46,16 @@ class Lpips:
 
     def leave_gpu(self) -> None:
         """Make room for what else needs the GPU's memory, until it computes again."""
-        self.model.to("cpu")
+        leave(self.model)
 
     @torch.no_grad()
     def distances(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
         """A distance for each pair, 0 for equal pictures, usually below 1; sides below 32 pixels are enlarged to that."""
-        self.model.to(self._device)
         found = []
         for first, second in pairs:
-            tensors = [_tensor(picture).to(self._device) for picture in to_common_size(first, second)]
-            found.append(float(self.model(*tensors).item()))
+            tensors = [_tensor(picture) for picture in to_common_size(first, second)]
+            with visiting(self.model, self._device):
+                found.append(float(self.model(*(one.to(self._device) for one in tensors)).item()))
         return found
 
 

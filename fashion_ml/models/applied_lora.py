@@ -277,7 +277,7 @@ def _add_layers(
             alpha_pattern={own[one]: alphas[one] for one in chosen},
             use_dora=dora,
         )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             model.add_adapter(config, adapter_name=adapter)
         for one in chosen:
             parts, layer = file.modules[one], model.get_submodule(targets[one].name)

@@ -11,6 +11,7 @@ import torch
 
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.gpu_memory import without_visitors
 
 _LOWERED = "_computes_in_half"
 _ALONE = "_decodes_alone"
@@ -20,7 +21,7 @@ def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype
     """Move a pipeline to the device and let its UNet, with the LoRA on it, and its VAE compute in `dtype`; again after another LoRA.
 
     float32 moves it and changes nothing else. With float16 the VAE stays float32, for Stable Diffusion's overflows in it; while that decodes
-    the text encoder waits in the host's memory, which is 0.46 GiB less at the peak.
+    no encoder that measures is on the GPU, which is 0.6 GiB less at the peak.
     """
     with quiet_libraries():
         if dtype != torch.float32:
@@ -33,7 +34,7 @@ def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype
         pipeline.unet.register_forward_hook(_raised)
         setattr(pipeline.unet, _LOWERED, True)
     if dtype == torch.float16:
-        _decode_alone(pipeline)
+        _decode_alone(pipeline.vae)
     lower_vae(pipeline.vae, dtype)
 
 
@@ -54,23 +55,15 @@ def _raised(unet: Any, args: tuple[Any, ...], output: Any) -> Any:
     return output
 
 
-def bring_back(pipeline: Any) -> None:
-    """Put the text encoder where the UNet is, if it is not there: a decoding that did not fit has left it on the host."""
-    if pipeline.text_encoder.device != pipeline.unet.device:
-        pipeline.text_encoder.to(pipeline.unet.device)
-
-
-def _decode_alone(pipeline: Any) -> None:
-    """Let the text encoder leave the GPU while the VAE decodes; once is enough. 0.46 GiB of Stable Diffusion 1.5's, there and back."""
-    vae, plain = pipeline.vae, pipeline.vae.decode
+def _decode_alone(vae: Any) -> None:
+    """Let the models that measure leave the GPU while the VAE decodes; once is enough."""
+    plain = vae.decode
     if hasattr(vae, _ALONE):
         return
 
     def decode(*args: Any, **kwargs: Any) -> Any:
-        pipeline.text_encoder.to("cpu")
-        found = plain(*args, **kwargs)  # where this is too much, there is no room yet for what would come back
-        bring_back(pipeline)
-        return found
+        with without_visitors():
+            return plain(*args, **kwargs)
 
     vae.decode = decode
     setattr(vae, _ALONE, True)

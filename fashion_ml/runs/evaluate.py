@@ -42,16 +42,18 @@ def evaluate_trained(
     adopt: bool = False,
     free: bool = True,
     name: str = "",
+    trained: Any = None,
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
     Without `free` no images of free prompts are made; the rest is measured alike, so the fingerprint is that of an evaluation with them.
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
-    Without a training run there is none for the evaluation either: its files are in `folder`.
+    Without a training run there is none for the evaluation either: its files are in `folder`. `trained` is the pipeline of a training that goes
+    on, as in `plan_evaluation`.
     """
     from fashion_ml.evaluation.lora import measure_lora
 
-    plan, base_folder = _plan(config, lora, inputs), base_folder or folder.parent / "evaluation_base"
+    plan, base_folder = _plan(config, lora, inputs, trained), base_folder or folder.parent / "evaluation_base"
     plan = plan if free else replace(plan, free=None)
     if training is None:
         return _written(measure_lora(plan, folder, base_folder), folder)
@@ -89,12 +91,12 @@ def evaluate_trained(
     return result
 
 
-def _plan(config: LoraExperiment, lora: Path, inputs: Sources) -> Plan:
+def _plan(config: LoraExperiment, lora: Path, inputs: Sources, trained: Any) -> Plan:
     from fashion_ml.evaluation.instruments import device_of_evaluation
     from fashion_ml.evaluation.lora_plan import plan_evaluation
 
     assert inputs.suite is not None
-    return plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation())
+    return plan_evaluation(config, lora, inputs.references, inputs.items, inputs.suite, device_of_evaluation(), trained)
 
 
 def _written(result: EvaluationResult, folder: Path) -> EvaluationResult:

@@ -220,7 +220,7 @@ def _train(
 
         hooks = Hooks(
             rows=on_rows,
-            check=lambda step, path: _check_performance(config, path, inputs, run, folder, step),
+            check=lambda step, path: _check_performance(config, path, inputs, run, folder, step, pipeline),
             sample=_sampler(config, pipeline, inputs, run, folder, accelerator),
         )
         steps, validation = _prepared(config, pipeline, inputs, accelerator)
@@ -275,18 +275,20 @@ def _evaluate(
 
 
 def _check_performance(
-    config: LoraExperiment, lora: Path, inputs: Sources, run: TrackedRun | None, folder: Path, step: int
+    config: LoraExperiment, lora: Path, inputs: Sources, run: TrackedRun | None, folder: Path, step: int, pipeline: Any
 ) -> dict[str, float]:
     """A real evaluation of the weights of a step; of a step that was evaluated before the training was stopped, its values.
 
-    Without images of free prompts: two thirds more, at every check.
+    By the base of the training's pipeline where that makes the same images, so that the GPU holds one base and not two. Without images of free
+    prompts: two thirds more, at every check.
     """
     from fashion_ml.reports.loss_log import IMAGE_LOSSES
 
     known = _known_performance(config, run, step) if run else None
     if known is not None:
         return {name: known[name] for name in IMAGE_LOSSES if name in known}
-    result = evaluate_trained(config, lora, inputs, run, folder / f"evaluation-step{step:08d}", step, free=False)
+    place = folder / f"evaluation-step{step:08d}"
+    result = evaluate_trained(config, lora, inputs, run, place, step, free=False, trained=pipeline)
     return {name: result.scores[name].lora.mean for name in IMAGE_LOSSES if name in result.scores}
 
 

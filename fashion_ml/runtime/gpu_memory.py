@@ -1,11 +1,13 @@
-"""The GPU's memory between phases of a run, and what is said where a phase does not fit."""
+"""The GPU's memory between phases of a run, who is in it for a while, and what is said where a phase does not fit."""
 
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from fashion_ml.errors import InputError
 
@@ -30,3 +32,40 @@ def free_memory(accelerator: Any = None) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+_TURN = threading.RLock()
+_VISITORS: WeakSet[Any] = WeakSet()
+"""Models that came to compute and would go again."""
+
+
+def is_on_gpu(model: Any) -> bool:
+    """Whether a model's weights are in a GPU's memory."""
+    return bool(next(model.parameters()).device.type == "cuda")
+
+
+@contextmanager
+def visiting(model: Any, device: str) -> Iterator[None]:
+    """Inside the block the model is on the device; it stays there afterwards, until it leaves or others need the room. Nothing without a
+    device. Threads take turns."""
+    with _TURN:
+        if device:
+            model.to(device)
+            _VISITORS.add(model)
+        yield
+
+
+def leave(model: Any) -> None:
+    """Send a model to the CPU."""
+    with _TURN:
+        model.to("cpu")
+        _VISITORS.discard(model)
+
+
+@contextmanager
+def without_visitors() -> Iterator[None]:
+    """Inside the block no visiting model is on a GPU: those that are leave, and others wait."""
+    with _TURN:
+        for model in list(_VISITORS):
+            leave(model)
+        yield

@@ -17,10 +17,11 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.generate import Job, generate, generation_key
 from fashion_ml.metrics.ssim import ssim
-from fashion_ml.models.half_precision import bring_back, lower_pipeline, lower_vae
+from fashion_ml.models.half_precision import lower_pipeline, lower_vae
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.vae import decode_latents, keep_decoder, load_vae
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.gpu_memory import visiting
 from fashion_ml.training import precision
 from fashion_ml.training.precision import check_precision, settled
 
@@ -150,7 +151,6 @@ class Full:
     """A pipeline on a GPU that holds two images at most."""
 
     scheduler: Any = None
-    unet = text_encoder = SimpleNamespace(device="where it is")
 
     def __init__(self, room: int) -> None:
         self.room, self.asked = room, list[int]()
@@ -187,36 +187,24 @@ def test_precision_may_be_given_to_both_trainers():
     assert validate(tree).evaluation.precision == "bf16"
 
 
-def test_beside_fp16_the_text_encoder_is_elsewhere_while_the_vae_decodes_in_float32_and_comes_back(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    pipeline, said = load_pipeline("embedded"), list[str]()
+def test_beside_fp16_no_model_that_measures_is_there_while_the_vae_decodes_in_float32(monkeypatch: pytest.MonkeyPatch):
+    pipeline, said, encoder = load_pipeline("embedded"), list[str](), torch.nn.Linear(1, 1)
     plain = pipeline.vae.decode
-    full = [False, True]
 
     def decode(*args: Any, **kwargs: Any) -> Any:
         said.append("decode")
-        if full.pop(0):
-            raise torch.OutOfMemoryError
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(pipeline.vae, "decode", decode)
     lower_pipeline(pipeline, "cpu", torch.float16)
     lower_pipeline(pipeline, "cpu", torch.float16)
     assert (pipeline.unet.dtype, pipeline.vae.dtype) == (torch.float16, torch.float32)
-    places = ["cpu"]
-    monkeypatch.setattr(type(pipeline.unet), "device", property(lambda _: "the gpu"))
-    monkeypatch.setattr(type(pipeline.text_encoder), "device", property(lambda _: places[-1]))
-    monkeypatch.setattr(pipeline.text_encoder, "to", lambda place: (said.append(str(place)), places.append(str(place))))
+    monkeypatch.setattr(encoder, "to", lambda place: said.append(place))
+    with visiting(encoder, "cuda"):
+        pass
     pipeline.vae.decode(torch.zeros(1, 4, 8, 8))
-    assert said == ["cpu", "decode", "the gpu"]
-    said.clear()
-    with pytest.raises(torch.OutOfMemoryError):
-        pipeline.vae.decode(torch.zeros(1, 4, 8, 8))
-    assert said == ["cpu", "decode"]  # what did not fit is still held: there is no room to come back to
-    bring_back(pipeline)
-    bring_back(pipeline)
-    assert said == ["cpu", "decode", "the gpu"]
+    pipeline.vae.decode(torch.zeros(1, 4, 8, 8))
+    assert said == ["cuda", "cpu", "decode", "decode"]
 
 
 def test_a_vae_that_only_decodes_does_so_bit_for_bit_without_the_half_that_encodes():
