@@ -21,6 +21,7 @@ from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
 from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
+from fashion_ml.runtime.gpu_memory import free_memory
 from fashion_ml.runtime.processes import main_process_first
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.first_lines import step_plan
@@ -78,6 +79,8 @@ def prepare_inputs(
         text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder, needed, ahead=ahead)
     for name in {"vae", "text_encoder"} - needed if ahead else ():
         getattr(pipeline, name).to("cpu")
+    if ahead and accelerator.device.type == "cuda":
+        free_memory()  # what encoding several images at once took
     inputs = StepInputs(
         batch_settings(config),
         images,
