@@ -21,7 +21,7 @@ from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
 from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
-from fashion_ml.runtime.gpu_memory import free_memory
+from fashion_ml.runtime.gpu_memory import free_memory, is_on_gpu
 from fashion_ml.runtime.processes import main_process_first
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.first_lines import step_plan
@@ -77,10 +77,8 @@ def prepare_inputs(
                 mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
                 encoded.prepare(f"encode {name}", mirrored=mirrored)
         text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder, needed, ahead=ahead)
-    for name in {"vae", "text_encoder"} - needed if ahead else ():
-        getattr(pipeline, name).to("cpu")
-    if ahead and accelerator.device.type == "cuda":
-        free_memory()  # what encoding several images at once took
+    if ahead:
+        _leave_gpu(pipeline, {"vae", "text_encoder"} - needed)
     inputs = StepInputs(
         batch_settings(config),
         images,
@@ -95,6 +93,14 @@ def prepare_inputs(
     )
     device = accelerator.device
     return inputs, _validation(config, pipeline, validated, text_of, of_held, device) if validated else None
+
+
+def _leave_gpu(pipeline: Any, encoders: Collection[str]) -> None:
+    """Send encoders to the CPU, and give back what encoding several images at once took."""
+    for name in encoders:
+        getattr(pipeline, name).to("cpu")
+    if is_on_gpu(pipeline.unet):
+        free_memory()
 
 
 def _validation(
