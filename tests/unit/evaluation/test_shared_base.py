@@ -106,6 +106,7 @@ def test_a_check_by_the_base_that_trains_is_that_of_a_loaded_one_and_the_trainin
         ({"evaluation": {"precision": "bf16"}}, torch.float16, False),
         ({"network": {"algo": "oft"}}, torch.float32, False),
         ({"training": {"channels_last": True}}, torch.float32, False),
+        ({"embedding": {"token": "zarya", "init_text": "dress"}}, torch.float32, False),
     ],
 )
 def test_a_base_is_shared_only_where_its_images_are_those_of_a_loaded_one(
