@@ -18,7 +18,7 @@ _INSIDE = "base_layer"
 
 
 def shared_base(pipeline: Any) -> Any:
-    """A frozen pipeline in evaluation mode with the base's weights as they lie, without what trains on them; schedule and tokenizer are copies."""
+    """A frozen pipeline in evaluation mode with the base's weights, without what trains on them; schedule and tokenizer are copies."""
     with quiet_libraries():
         models = {part: _bare(getattr(pipeline, part), part) for part in _PARTS}
         others = {name: one for name, one in pipeline.components.items() if name not in models}

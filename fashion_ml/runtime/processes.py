@@ -48,9 +48,9 @@ class InAnyProcess:
         return self._told is not None and bool(self._told)
 
 
-def wait_for_all(accelerator: Any) -> None:
-    """Wait until all processes are here."""
-    if accelerator.num_processes > 1:
+def wait_for_all(accelerator: Any, *, wanted: bool = True) -> None:
+    """Wait until all processes are here, where that is `wanted`."""
+    if wanted and accelerator.num_processes > 1:
         from torch import distributed
 
         distributed.barrier(group=_cpus())

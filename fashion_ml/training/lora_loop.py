@@ -375,14 +375,11 @@ class _Measuring:
         final = step == training.max_train_steps and self._lora.config.evaluation.enabled
         sampled = step % (training.sample_every or step + 1) == 0
         checked = step % (training.performance_check_interval or step + 1) == 0 and not final
-        found: dict[str, float] = {}
         if self._is_main and hooks.sample and sampled:
             with self._evaluating():
                 hooks.sample(step)
-        if self._is_main and hooks.check and checked:
-            found = hooks.check(step, self._checkpoints.of_step())
-        if sampled or checked:
-            wait_for_all(self._lora.accelerator)
+        found = hooks.check(step, self._checkpoints.of_step()) if self._is_main and hooks.check and checked else {}
+        wait_for_all(self._lora.accelerator, wanted=sampled or checked)
         return found
 
     def _measure(self) -> dict[str, float]:

@@ -66,6 +66,7 @@ class Pipeline:
     """Paints each prompt's number, and counts."""
 
     scheduler: Any = None
+    tokenizer: Any = None
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []

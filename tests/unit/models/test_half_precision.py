@@ -151,6 +151,7 @@ class Full:
     """A pipeline on a GPU that holds two images at most."""
 
     scheduler: Any = None
+    tokenizer: Any = None
 
     def __init__(self, room: int) -> None:
         self.room, self.asked = room, list[int]()
