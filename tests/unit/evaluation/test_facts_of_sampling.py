@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from fashion_ml.config import Evaluation, LoraExperiment, load_config
 from fashion_ml.data.images import CaptionedImage
@@ -37,20 +38,21 @@ def test_images_of_another_negative_prompt_or_sampler_are_not_used_again():
     assert len({plain, *keys}) == 5
 
 
-def planned(vae: str | None) -> Plan:
+def planned(vae: str | None, lora: Path) -> Plan:
     """A plan of the embedded base with what decodes its images."""
     config = load_config({"train_data_dir": "embedded"})
     assert isinstance(config, LoraExperiment)
     nothing: Any = None
     applied = AppliedLora(nothing, "kohya", {})
-    given = (config, Path(__file__), [], [], nothing, nothing, nothing, applied, JOBS, [(32, 32)], Wording("", []), None)
+    given = (config, lora, [], [], nothing, nothing, nothing, applied, JOBS, [(32, 32)], Wording("", []), None)
     return Plan(*given, {"vae_sha256": vae})
 
 
-def test_images_that_another_vae_decoded_are_not_used_again_neither_the_loras_nor_the_bases():
-    plans = [planned(vae) for vae in (None, "a", "b")]
+def test_images_that_another_vae_decoded_are_not_used_again_neither_the_loras_nor_the_bases(tmp_path: Path):
+    save_file({"x": torch.zeros(1)}, lora := tmp_path / "lora.safetensors")
+    plans = [planned(vae, lora) for vae in (None, "a", "b")]
     assert len({plan.key for plan in plans} | {plan.base_key for plan in plans}) == 6
-    assert planned("a").key == planned("a").key
+    assert planned("a", lora).key == planned("a", lora).key
 
 
 def facts(folder: Path, *, vae: str | None = None, dino: str = "", **settings: Any) -> dict[str, Any]:
