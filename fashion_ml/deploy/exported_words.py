@@ -12,7 +12,10 @@ def word_files(lora: Path, output: Path, form: str) -> list[Path]:
     """Where `write_words` writes the words of a LoRA's file: beside a file, into a folder. InputError where something else is there already."""
     from fashion_ml.models.kohya_format import read_metadata
     from fashion_ml.models.new_words import is_embedding_of, words_in
+    from fashion_ml.runtime.weight_files import is_safetensors
 
+    if not is_safetensors(lora):
+        return []  # refused by whoever converts it
     folder = output.parent if _is_file(output, form) else output
     paths = []
     for word in words_in(read_metadata(lora), f"lora: {str(lora)!r}"):

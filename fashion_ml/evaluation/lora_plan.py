@@ -109,8 +109,8 @@ class Plan:
 def put_on(pipeline: Any, lora: Path, device: torch.device | str, precision: str) -> AppliedLora:
     """Put a LoRA file, and the words that were trained along, on a pipeline that has none, and all of it on the device in a precision.
     InputError when it does not fit the base."""
+    applied = apply_lora(pipeline, lora)  # first, for it says best what is no LoRA's file
     put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
-    applied = apply_lora(pipeline, lora)
     keep_decoder(pipeline.vae)
     with fits_into_memory("loading the base for images", "evaluation.precision", precision, "use bf16, or a GPU that is free"):
         lower_pipeline(pipeline, device, DTYPES[precision])

@@ -104,12 +104,12 @@ def word_vectors(pipeline: Any) -> torch.nn.Parameter | None:
     return table.vectors if isinstance(table, WithNewWords) else None
 
 
-def words_of(pipeline: Any) -> list[NewWord]:
-    """A pipeline's new words with their vectors as they are."""
+def words_of(pipeline: Any, dtype: torch.dtype = torch.float32) -> list[NewWord]:
+    """A pipeline's new words with their vectors as they are, rounded to a precision as a file's tensors are."""
     table = pipeline.text_encoder.get_input_embeddings()
     if not isinstance(table, WithNewWords):
         return []
-    vectors = table.vectors.detach().float().cpu()
+    vectors = table.vectors.detach().cpu().to(dtype).float()
     return [replace(word, vectors=vectors[places].clone()) for word, places in table.rows]
 
 

@@ -333,7 +333,7 @@ class _Lora:
         """Write the LoRA as it is, a new word's vectors in its metadata, and with the last file in one of their own."""
         dtype = DTYPES[self.config.output.save_precision]
         with averaged(self.optimizer, self.parameters.all):
-            words = words_of(self.pipeline)
+            words = words_of(self.pipeline, dtype)
             tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
             save_lora(path, tensors, {**metadata, **as_metadata(words)}, dtype)
         for word in words if path.stem == self.config.output.output_name else ():

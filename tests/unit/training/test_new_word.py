@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from fashion_ml.config import validate
 from fashion_ml.data.images import CaptionedImage
@@ -128,6 +129,13 @@ def test_a_training_goes_on_from_the_words_file(trained: Trained, images: Path, 
         rates = {"embedding_lr": None} if changes.get("token", "") is None else {}
         with pytest.raises(InputError, match=said):
             train(own(images, network=weights, embedding=changes, optimizer=rates), tmp_path / "no")
+
+
+def test_both_files_are_rounded_alike(images: Path, tmp_path: Path):
+    path = train(own(images, output={"save_precision": "fp16"}), tmp_path).result.path
+    beside = load_file(path.with_name("zarya.safetensors"))["emb_params"]
+    assert beside.dtype == torch.float16
+    assert torch.equal(beside.float(), in_file(path).vectors)
 
 
 def test_files_made_of_its_files_keep_the_word(trained: Trained, tmp_path: Path):
