@@ -177,7 +177,7 @@ class Training(Section):
     validate_every_n_steps: Positive | None = None
     """Optimiser steps between measurements of val_loss; every epoch when not given."""
     sample_every: Annotated[Positive | None, MayChange()] = None
-    """Optimiser steps between sample images; none when not given."""
+    """Optimiser steps between sample images, the first before training; none when not given."""
     sample_prompts: Annotated[tuple[Text, ...], OrOne, MayChange()] = ()
     """Prompts of the sample images, one, or `["a red dress, new", "a hat"]`; the first four captions of the references when not given."""
     performance_check_interval: Annotated[Positive | None, MayChange()] = None

@@ -141,7 +141,7 @@ class GanTraining(Section):
     save_state_minutes: Annotated[Rate, MayChange()] = 5.0
     """Minutes between states."""
     grid_every_n_epochs: Annotated[Positive, MayChange()] = 10
-    """Epochs between grids."""
+    """Epochs between grids, the first before training and one after the last epoch."""
 
     @field_validator("compile", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fashion_ml.evaluation.figures import comparison_grid, save_histogram, save_picture
 from fashion_ml.evaluation.html_report import write_html
+from fashion_ml.evaluation.three_lines import first_sentence
 from fashion_ml.metrics.control_rows import SPECIFIC
 from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
@@ -44,10 +45,20 @@ class Pairs:
     """What grids call the first picture; a StarGAN's is the content."""
     heads: Mapping[str, str] = field(default_factory=dict)
     """What grids call a side, where not as `tables` does."""
+    guide_of: Callable[[int], Image.Image] | None = None
+    """The picture that a pair's style was taken from, where that is another than its first picture."""
+    shown: Sequence[int] = ()
+    """The pairs of the grid; the first of each of the first references where not given."""
+
+    def pictures(self, index: int, *sides: str) -> list[Image.Image]:
+        """The pictures of a pair, as grids have them side by side."""
+        guide = [self.guide_of(index)] if self.guide_of else []
+        return [self.reference_of(index), *guide, *(self.picture_of(who, index) for who in sides)]
 
     def named(self, *columns: str) -> list[str]:
-        """The heads of a grid's columns."""
-        return [self.heads.get(name, name) for name in columns]
+        """The heads of a grid with these sides."""
+        guide = ["reference"] if self.guide_of else []
+        return [self.left, *guide, *(self.heads.get(name, name) for name in columns)]
 
     @property
     def main(self) -> str:
@@ -105,6 +116,8 @@ class ReportContent:
     """What was measured: rank, rate, steps; what is not known is absent."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """More tables, by the names of their CSV files."""
+    found: str = ""
+    """What stands over the grid; the first line of what was found where not given."""
 
 
 class Measured(Protocol):
@@ -165,7 +178,7 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     figures = {figure.heading: folder / figure.file for figure in content.figures}
     for figure in content.figures:
         figure.draw(folder / figure.file)
-    save_picture(folder / "grid.png", _grid(pairs))
+    save_picture(folder / "grid.png", _grid(pairs, content.found or first_sentence(content.sentence)))
     save_picture(folder / "best_worst.png", _best_and_worst(pairs))
     table = pairs.columns()
     write_text(folder / PER_IMAGE, table.to_csv(index=False, na_rep="N/A"))
@@ -189,12 +202,12 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     return Written([*(folder / name for name in (*names, *content.tables)), *figures.values()], histograms)
 
 
-def _grid(pairs: Pairs) -> Image.Image:
-    """The first pair of each of the first references, side by side."""
-    sides = list(reversed(list(pairs.tables)))
-    first_of = [pairs.references.index(name) for name in dict.fromkeys(pairs.references)][:_GRID_ROWS]
-    rows = [(pairs.captions[i], [pairs.reference_of(i), *(pairs.picture_of(who, i) for who in sides)]) for i in first_of]
-    return comparison_grid(rows, [pairs.left, *pairs.named(*sides)])
+def _grid(pairs: Pairs, title: str = "") -> Image.Image:
+    """Some pairs side by side, under what was found."""
+    sides = list(pairs.tables) if pairs.guide_of else list(reversed(list(pairs.tables)))  # what was guided beside its guide
+    shown = pairs.shown or [pairs.references.index(name) for name in dict.fromkeys(pairs.references)][:_GRID_ROWS]
+    rows = [(pairs.captions[i], pairs.pictures(i, *sides)) for i in shown]
+    return comparison_grid(rows, pairs.named(*sides), title=title)
 
 
 def _heading(pairs: Pairs) -> str:
@@ -216,11 +229,15 @@ def _best_and_worst(pairs: Pairs) -> Image.Image:
     else:
         shown = [("best", metric, i) for i in order[:count]]
     shown += [("worst", metric, i) for i in order[-count:][::-1]]
+    names = dict.fromkeys(name for _, name, _ in shown)
     rows = [
         (
-            f"{which}: {name} {scores[name].iloc[i]:.3f}, {pairs.captions[i]}",
-            [pairs.reference_of(i), pairs.picture_of(pairs.main, i)],
+            f"{which} {scores[name].iloc[i]:.3f}: {pairs.captions[i]}",
+            pairs.pictures(i, pairs.main),
         )
         for which, name, i in shown
     ]
-    return comparison_grid(rows, [pairs.left, *pairs.named(pairs.main)])
+    by = ", ".join(
+        f"{' and '.join(dict.fromkeys(which for which, other, _ in shown if other == name))} by {name}" for name in names
+    )
+    return comparison_grid(rows, pairs.named(pairs.main), title=by[:1].upper() + by[1:])

@@ -8,35 +8,46 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, PAPER, SIDES, dress, level, new_figure, save_figure
 from fashion_ml.runtime.label_font import LabelFont
 
-_INK, _PAPER = (40, 40, 46), (255, 255, 255)
-COLOURS = {"base": "#9aa3af", "LoRA": "#1f4e8c", "generated": "#1f4e8c", "reference": "#1f4e8c", "latent": "#d08a2e"}
+_LINE = 22
+"""Pixels from one line of a title to the next."""
 
 
 def comparison_grid(
-    rows: Sequence[tuple[str, Sequence[Image.Image]]], heads: Sequence[str], *, columns: int = 2, cell: int = 160
+    rows: Sequence[tuple[str, Sequence[Image.Image]]],
+    heads: Sequence[str],
+    *,
+    columns: int = 2,
+    cell: int = 160,
+    title: str = "",
 ) -> Image.Image:
-    """One row of pictures for each caption under `heads`, laid out in `columns` blocks; small pictures are enlarged unsmoothed."""
+    """One row of pictures for each caption under `heads`, in `columns` blocks below a title; small pictures are enlarged unsmoothed."""
     columns = min(columns, len(rows))
     per_block, width = -(-len(rows) // columns), len(heads)
     head, label, gap, rim = 34, 26, 4, 14
     block = width * (cell + gap) + 2 * rim
-    sheet = Image.new("RGB", (columns * block, head + per_block * (cell + label) + rim), _PAPER)
+    bold, small = LabelFont(16), LabelFont(14)
+    said = bold.lines(title, columns * block - 2 * rim) if title else []
+    top = len(said) * _LINE + (rim if said else 0) + head
+    sheet = Image.new("RGB", (columns * block, top + per_block * (cell + label) + rim), PAPER)
     draw = ImageDraw.Draw(sheet)
-    title, small = LabelFont(16), LabelFont(14)
+    for number, line in enumerate(said):
+        bold.draw(draw, (rim, rim + number * _LINE), line, INK)
     for number in range(columns):
         for index, text in enumerate(heads):
             x = number * block + rim + index * (cell + gap)
-            title.draw(draw, (x + cell / 2, head / 2), title.shortened(text, cell), _INK, "mm")
+            bold.draw(draw, (x + cell / 2, top - head / 2), bold.shortened(text, cell), INK, "mm")
     for index, (caption, pictures) in enumerate(rows):
-        x, y = index // per_block * block + rim, head + index % per_block * (cell + label)
+        x, y = index // per_block * block + rim, top + index % per_block * (cell + label)
         for place, picture in enumerate(pictures):
             fitted = _fitted(picture, cell)
             left = x + place * (cell + gap) + (cell - fitted.width) // 2
             sheet.paste(fitted, (left, y + (cell - fitted.height) // 2))
-        small.draw(draw, (x, y + cell + label / 2), small.shortened(caption, width * cell), _INK, "lm")
+        small.draw(draw, (x, y + cell + label / 2), small.shortened(caption, width * cell), INK, "lm")
     return sheet
 
 
@@ -47,41 +58,60 @@ def save_picture(path: Path, picture: Image.Image) -> None:
 
 
 def save_histogram(path: Path, metric: str, values: Mapping[str, pd.Series]) -> None:
-    """Distributions of a metric over the images of each side, by its name (`base`, `LoRA`, `generated`)."""
-    from matplotlib.figure import Figure
+    """Distributions of a metric over the images of each side, by its name (`base`, `LoRA`, `generated`), one below the other on one scale.
 
-    figure = Figure(figsize=(7, 4))  # fixed margins: a layout engine draws everything twice
-    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.13, top=0.96)
-    axes = figure.subplots()
-    low, high = min(side.min() for side in values.values()), max(side.max() for side in values.values())
+    Where there are two sides their values are of the same images, in the same order.
+    """
+    shown = {name: values[name] for name in reversed(list(values))}
+    figure = new_figure(7.2, 1.1 + 1.65 * len(shown), title=_said_of(metric, values))
+    panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    low, high = min(side.min() for side in shown.values()), max(side.max() for side in shown.values())
     edges = [low + (high - low + 1e-9) * i / 20 for i in range(21)]
-    for name, side in values.items():
-        axes.hist(side.dropna(), bins=edges, alpha=0.65, color=COLOURS[name], label=f"{name}, mean {side.mean():.3f}")
-    axes.set(xlabel=metric, ylabel="images")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    for axes, (name, side) in zip(panels, shown.items(), strict=True):
+        axes.hist(side.dropna(), bins=edges, color=SIDES[name], edgecolor=PAPER, linewidth=0.6, alpha=0.9)
+        axes.axvline(side.mean(), color=INK, linewidth=1.8)
+        dress(axes, title=f"{name}: {side.count()} images, mean {side.mean():.3f} (line)", y="images", whole_y=True)
+    row = metric_of(metric)
+    unit = f", {row.unit}" if row.unit else ""
+    panels[-1].set_xlabel(f"{metric}{unit}{f' ({row.better} is better)' if row.better else ''}", fontsize=9.5, color=INK)
+    save_figure(path, figure)
 
 
-def save_curves(path: Path, x: Sequence[float], xlabel: str, curves: Mapping[str, Sequence[float]]) -> None:
-    """A line for each metric over checkpoints' steps or LoRA strengths, each in a panel of its own, the best point marked (lowest)."""
-    from matplotlib.figure import Figure
+def _said_of(metric: str, values: Mapping[str, pd.Series]) -> str:
+    """What the sides' values say of each other: how many images the first one is better in than the second."""
+    (name, side), *others = values.items()
+    better = metric_of(metric).better
+    if not others or not better:
+        return f"{metric} is {side.mean():.3f} in the mean, {side.min():.3f} to {side.max():.3f}"
+    other, against = others[0]
+    both = pd.concat([side.reset_index(drop=True), against.reset_index(drop=True)], axis=1).dropna()
+    ahead = int(((both.iloc[:, 0] - both.iloc[:, 1]) * (1 if better == "higher" else -1) > 0).sum())
+    return (
+        f"{metric}: {name} {side.mean():.3f}, {other} {against.mean():.3f}; {name} is better in {ahead} of {len(both)} images"
+    )
 
-    inches = 4 * len(curves)
-    figure = Figure(figsize=(inches, 3.4))
-    figure.subplots_adjust(left=0.65 / inches, right=1 - 0.1 / inches, bottom=0.15, top=0.85, wspace=0.22)
+
+def save_curves(
+    path: Path,
+    x: Sequence[float],
+    xlabel: str,
+    curves: Mapping[str, Sequence[float]],
+    *,
+    title: str = "",
+    base: Mapping[str, float] | None = None,
+) -> None:
+    """A line for each metric over LoRA strengths or the like, each in a panel of its own, the lowest point marked, the base's level dashed."""
+    figure = new_figure(max(3.1 * len(curves), 5), 3.4, title=title)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
-        axes.plot(x, values, "o-", color="#1f4e8c", markersize=4)
         low = min(range(len(values)), key=lambda index: values[index])
-        axes.plot(x[low], values[low], "o", color="#c2410c", markersize=7)
-        axes.set_title(f"{name}\nlowest {values[low]:.4f} at {x[low]:g}", fontsize=10, loc="left")
-        axes.set(xlabel=xlabel)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        if base and name in base:
+            level(axes, base[name], f"base {base[name]:.3f}")
+        axes.plot(x, values, "o-", color=BLUE, markersize=4, linewidth=1.8)
+        axes.plot(x[low], values[low], "D", color=ORANGE, markersize=7)
+        dress(axes, title=f"{name}\nlowest {values[low]:.3f} at {x[low]:g}", x=xlabel)
+    panels[0].set_ylabel("loss (lower is better)", fontsize=9.5, color=INK)
+    save_figure(path, figure)
 
 
 def _fitted(picture: Image.Image, cell: int) -> Image.Image:

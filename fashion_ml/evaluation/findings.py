@@ -9,6 +9,7 @@ from fashion_ml.evaluation.aggregate import Comparison
 from fashion_ml.evaluation.free_prompts import FreePrompts
 from fashion_ml.evaluation.leakage import Leakage
 from fashion_ml.evaluation.obedience import CHANCE, REFERENCES_VARY
+from fashion_ml.evaluation.one_domain import Winner
 from fashion_ml.evaluation.ruler import Ruler
 from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan
 from fashion_ml.evaluation.toy import TOY
@@ -86,11 +87,12 @@ def of_stargan(
     domains: int,
     facts: Mapping[str, Any],
     ruler: Ruler,
+    won: Winner | None = None,
 ) -> Findings:
-    """Of held-out contents in the style of every domain."""
+    """Of held-out contents in the style of every domain; `won` is the domain as which nearly all are recognised."""
     accuracy = [scores[name].mean if name in scores else None for name in ("domain_accuracy", "latent_domain_accuracy")]
     bounds = [by_target.get(f"domain_accuracy_{end}") for end in ("unchanged", "real")]
-    gan = Gan(domains, scores["diversity"].mean, *accuracy, *bounds)
+    gan = Gan(domains, scores["diversity"].mean, *accuracy, *bounds, won=won)
     unread = _unread(ruler, *(name for name in (PRIMARY, "domain_accuracy") if name in scores))
     return Findings(n=contents, alone=("ssim", scores["ssim"]), gan=gan, encoder=ruler.encoder, unread=unread, toy=TOY in facts)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fashion_ml.evaluation.fingerprint import REFERENCE_FILES
+from fashion_ml.reports.run_page import page_style
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.language import language
 
@@ -31,6 +32,7 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     page = template.render(
+        style=page_style(),
         verdict=verdict,
         language="zh-Hant-TW" if language() == "zh-TW" else "en",
         about=_about(verdict),

@@ -228,10 +228,10 @@ def _measured(plan: Plan, arms: _Arms) -> EvaluationResult:
         figures.append(figure)
     if arms.free:
         figures.append(Figure("Free prompts, base and LoRA", "free_prompts.png", arms.free.draw))
+    of_sides = {who.lower(): means_of(side.table, names) for who, side in arms.of_side.items()}
     curve = {value: means_of(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
     if curve:
-        figures.append(Figure("LoRA strength", "strength_curve.png", partial(draw_strengths, curve)))
-    of_sides = {who.lower(): means_of(side.table, names) for who, side in arms.of_side.items()}
+        figures.append(Figure("LoRA strength", "strength_curve.png", partial(draw_strengths, curve, of_sides[BASE])))
     ruler = with_sides(lay_ruler(arms.real, plan.suite, known=known_to_read(settings, plan.facts)), of_sides)
     base, lora = (arms.of_side[who].table for who in (BASE, MAIN))
     scores = compare(base, lora, names, resamples=settings.resamples, no_verdict=ruler.no_verdict())

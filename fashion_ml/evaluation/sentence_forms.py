@@ -45,6 +45,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "accuracy": "The other domain is recognised in {reference} by reference and {latent} by latent "
         "(contents as they are {floor}, real ones {ceiling})",
         "no_accuracy": "Without FashionCLIP it was not measured whether the other domain is recognised",
+        "won_reference": "whatever their target, {share} of the images by reference are recognised as {domain}: one domain wins everything",
+        "won_latent": "whatever their target, {share} of the images by latent are recognised as {domain}: one domain wins everything",
         "no_verdict": "No verdict: {why}",
         "no_interval": "No interval: {why}",
         "few_reference": "{n} references are fewer than {fewest}, with which no test can reach p < 0.05",
@@ -107,6 +109,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "new": "觸發詞以外的新要求：{numbers}",
         "accuracy": "目標領域的辨識率：依參考圖 {reference}、依潛在碼 {latent}（未轉換的內容圖 {floor}、真實圖片 {ceiling}）",
         "no_accuracy": "沒有 FashionCLIP，因此未測量目標領域是否被辨識",
+        "won_reference": "不論目標為何，依參考圖生成的圖片有 {share} 都被辨識為 {domain}：單一領域壓倒其他所有領域",
+        "won_latent": "不論目標為何，依潛在碼生成的圖片有 {share} 都被辨識為 {domain}：單一領域壓倒其他所有領域",
         "no_verdict": "沒有結論：{why}",
         "no_interval": "沒有區間：{why}",
         "few_reference": "{n} 張參考圖少於 {fewest} 張，任何檢定都無法達到 p < 0.05",

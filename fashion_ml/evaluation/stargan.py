@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,15 @@ from fashion_ml.data.reference_parts import part_of_held
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
-from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.evaluation.findings import of_stargan
 from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
 from fashion_ml.evaluation.gan_controls import with_controls
+from fashion_ml.evaluation.gan_grids import LATENT, REFERENCE, Row, every_target, grid_figures
 from fashion_ml.evaluation.gan_instruments import GanInstruments
 from fashion_ml.evaluation.measure import MetricSuite
+from fashion_ml.evaluation.one_domain import Winner, winner
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, with_sides
-from fashion_ml.evaluation.three_lines import three_lines
+from fashion_ml.evaluation.three_lines import first_sentence, three_lines
 from fashion_ml.evaluation.toy import known_to_read, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.control_rows import OTHERS
@@ -38,7 +38,6 @@ from fashion_ml.runtime.console import bar, say
 from fashion_ml.runtime.language import language
 from fashion_ml.runtime.seeding import generator
 
-REFERENCE, LATENT = "reference", "latent"
 _METRIC_NAME = re.compile(r"[^\w.\- ]")
 """What a metric's name may not hold."""
 
@@ -104,8 +103,10 @@ class GanResult:
         ]
         rows += [(name, "higher", [f"{value:.3f}"]) for name, value in self.by_target.items()]
         title, heads = "Evaluation of a StarGAN", ("mean",)
+        found = first_sentence(self.sentence.splitlines()[1])
+        report = self.to_dict()
         return ReportContent(
-            title, self.sentence, self.fingerprint, self.facts, rows, heads, self.to_dict(), figures=self.figures
+            title, self.sentence, self.fingerprint, self.facts, rows, heads, report, figures=self.figures, found=found
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,8 +127,7 @@ class GanResult:
 class _Made:
     """Latents of every content in every domain, scaled, in the order of the rows."""
 
-    rows: list[tuple[tuple[int, int], int, tuple[int, int]]]
-    """Content (domain, index), target domain, reference (domain, index)."""
+    rows: list[Row]
     by_reference: torch.Tensor
     by_latent: torch.Tensor
     cycle_l1: list[float]
@@ -165,7 +165,7 @@ def measure_stargan(
     made = _translate(networks, inputs, held, settings)
     pictures = _decode(made, inputs, vae, scale)
     measured = made.measured
-    tables, by_target = _tables(pictures, made, instruments, settings, domains)
+    tables, by_target, won = _tables(pictures, made, instruments, settings, domains)
     contents = [made.rows[i][0] for i in measured]
     names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in contents]
     targets = [domains[made.rows[i][1]] for i in measured]
@@ -180,23 +180,22 @@ def measure_stargan(
         extra={"target": targets},
         left="content",
         heads={REFERENCE: "by reference", LATENT: "by latent"},
+        guide_of=lambda index: pictures["target"][measured[index]],
+        shown=every_target(made.rows, measured, len(domains)),
     )
     facts = _facts(settings, inputs, held, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
     ruler = _ruler(pictures["target"], made, instruments, settings, scores, known=known_to_read(settings, facts))
-    grids = {who: domain_grid(pictures, who, made.rows, domains) for who in (REFERENCE, LATENT)}
+    sentence = three_lines(of_stargan(scores, by_target, len(set(names)), len(domains), facts, ruler, won), language())
     return GanResult(
         facts=facts,
         pairs=pairs,
         scores=scores,
         by_target=by_target,
         ruler=ruler,
-        sentence=three_lines(of_stargan(scores, by_target, len(set(names)), len(domains), facts, ruler), language()),
+        sentence=sentence,
         contents=len(set(names)),
         images=2 * len(names),
-        figures=[
-            Figure(f"Domain by domain, by {who}", f"grid_{who}.png", partial(save_picture, picture=grid))
-            for who, grid in grids.items()
-        ],
+        figures=grid_figures(pictures, made.rows, domains, title=first_sentence(sentence.splitlines()[1])),
     )
 
 
@@ -257,8 +256,8 @@ def _tables(
     instruments: GanInstruments,
     settings: GanEvaluation,
     domains: Sequence[str],
-) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
-    """The scores of the measured rows by way of guiding, and the accuracies by target with their floor and ceiling."""
+) -> tuple[dict[str, pd.DataFrame], dict[str, float], Winner | None]:
+    """The scores of the measured rows by way of guiding, the accuracies by target with their floor and ceiling, and what domain wins all."""
     weights, measured, encoder = settings.weights.model_dump(), made.measured, instruments.encoder
     sides = ("content", "target", REFERENCE, LATENT)
     embedded = {who: encoder.embed_images([pictures[who][i] for i in measured]) for who in sides} if encoder else {}
@@ -266,7 +265,8 @@ def _tables(
         who: instruments.look_at([pictures[who][i] for i in measured], embedded[who] if encoder else None) for who in sides
     }
     targets = [made.rows[i][1] for i in measured]
-    right = {who: _read_as(embedded[who], targets, encoder, settings, domains) for who in sides} if encoder else {}
+    read = {who: _read_as(embedded[who], encoder, settings, domains) for who in sides} if encoder else {}
+    right = {who: [float(one == target) for one, target in zip(found, targets, strict=True)] for who, found in read.items()}
     guided: tuple[tuple[str, By], ...] = ((REFERENCE, "stargan"), (LATENT, "latent"))
     metrics = {who: instruments.metrics(by) for who, by in guided}
     rows: dict[str, list[dict[str, float]]] = {REFERENCE: [], LATENT: []}
@@ -290,7 +290,8 @@ def _tables(
         weights,
         settings.rotations,
     )
-    return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}
+    won = [one for who in (REFERENCE, LATENT) if who in read and (one := winner(read[who], targets, domains, who))]
+    return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}, won[0] if won else None
 
 
 def _ruler(
@@ -333,34 +334,10 @@ def _by_target(right: Mapping[str, Sequence[float]], targets: Sequence[str]) -> 
     return found
 
 
-def _read_as(
-    embeddings: torch.Tensor, targets: Sequence[int], encoder: FashionClip, settings: GanEvaluation, domains: Sequence[str]
-) -> list[float]:
-    """1 where the nearest domain text is the target's, 0 elsewhere."""
+def _read_as(embeddings: torch.Tensor, encoder: FashionClip, settings: GanEvaluation, domains: Sequence[str]) -> list[int]:
+    """The domain of each image whose text is nearest."""
     texts = encoder.embed_texts([settings.domain_prompt.replace("{}", name) for name in domains])
-    nearest = (embeddings @ texts.T).argmax(1).tolist()
-    return [float(found == y) for found, y in zip(nearest, targets, strict=True)]
-
-
-def domain_grid(
-    pictures: dict[str, list[Image.Image]],
-    who: str,
-    rows: Sequence[tuple[tuple[int, int], int, tuple[int, int]]],
-    domains: Sequence[str],
-    *,
-    per_domain: int = 2,
-) -> Image.Image:
-    """A row for each of some contents: the content, then itself in every domain."""
-    by_content: dict[tuple[int, int], list[int]] = {}
-    for index, (content, _, _) in enumerate(rows):
-        by_content.setdefault(content, []).append(index)
-    shown_: dict[int, int] = {}
-    lines = []
-    for (y, _), indices in by_content.items():
-        if shown_.setdefault(y, 0) < per_domain:
-            shown_[y] += 1
-            lines.append((f"from {domains[y]}", [pictures["content"][indices[0]], *(pictures[who][i] for i in indices)]))
-    return comparison_grid(lines, ["content", *domains], columns=1, cell=112)
+    return [int(one) for one in (embeddings @ texts.T).argmax(1).tolist()]
 
 
 def _facts(

@@ -17,7 +17,14 @@ def means_of(table: pd.DataFrame, references: Sequence[str]) -> dict[str, float]
     return {metric: float(table[metric].groupby(list(references)).mean().mean()) for metric in metrics_of(table)}
 
 
-def draw_strengths(curve: Mapping[float, Mapping[str, float]], path: Path) -> None:
-    """The losses over the strengths, for the means of each strength."""
+def draw_strengths(curve: Mapping[float, Mapping[str, float]], base: Mapping[str, float], path: Path) -> None:
+    """The losses over the strengths, for the means of each strength and of the base."""
     lines = {loss: [means[loss] for means in curve.values() if loss in means] for loss in LOSSES}
-    save_curves(path, list(curve), "LoRA strength", {loss: values for loss, values in lines.items() if values})
+    shown = {loss: values for loss, values in lines.items() if values}
+    strengths = list(curve)
+    said = ""
+    if shown:
+        main = list(shown)[-1]
+        best = min(range(len(strengths)), key=lambda place: shown[main][place])
+        said = f"{main} is lowest at strength {strengths[best]:g}: {shown[main][best]:.3f}"
+    save_curves(path, strengths, "LoRA strength (1 as trained)", shown, title=said, base=base)

@@ -5,12 +5,14 @@ The same three lines head the report, end the terminal's output and describe the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fashion_ml.evaluation.encoder_check import FOUND, EncoderCheck
 from fashion_ml.evaluation.leakage import Leakage
+from fashion_ml.evaluation.one_domain import Winner
 from fashion_ml.evaluation.sentence_forms import FORMS
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import FEWEST, Interval
@@ -55,6 +57,8 @@ class Gan:
     latent: float | None = None
     floor: float | None = None
     ceiling: float | None = None
+    won: Winner | None = field(default=None, kw_only=True)
+    """The domain as which nearly all images are recognised."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class Findings:
     references: int = 0
     memorised: float | None = None
     """Share of images that are nearer to a training image than held-out references are."""
+
+
+def first_sentence(line: str) -> str:
+    """The beginning of a line, for a title."""
+    return re.split(r"(?<=。)|(?<=\.) ", line, maxsplit=1)[0]
 
 
 def three_lines(found: Findings, language: Language) -> str:
@@ -212,8 +221,10 @@ class _Teller:
         if gan.reference is None or gan.latent is None or gan.floor is None or gan.ceiling is None:
             return self.forms["semicolon"].join([self.forms["no_accuracy"], variety])
         shares = {"reference": gan.reference, "latent": gan.latent, "floor": gan.floor, "ceiling": gan.ceiling}
-        said = self._say("accuracy", **{name: f"{value:.0%}" for name, value in shares.items()})
-        return self.forms["semicolon"].join([said, variety])
+        said = [self._say("accuracy", **{name: f"{value:.0%}" for name, value in shares.items()})]
+        if gan.won is not None:
+            said.append(self._say(f"won_{gan.won.guided}", share=f"{gan.won.share:.0%}", domain=gan.won.domain))
+        return self.forms["semicolon"].join([*said, variety])
 
     def _no_verdict(self) -> list[str]:
         found = self.found

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.figures import comparison_grid
+from fashion_ml.evaluation.gan_grids import heads_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.seeding import generator
@@ -34,11 +35,11 @@ def draw_grids(n: Networks, inputs: GanInputs, vae: Any, scale: float, seed: int
         made = n.g.decode(content.repeat_interleave(count, 0), s.repeat(len(contents), 1))
         pictures = decode_latents(vae, made / scale)
         rows = [
-            (f"from {names[y]}", [originals[row], *pictures[row * count : (row + 1) * count]])
+            (f"content from {names[y]}, and the results", [originals[row], *pictures[row * count : (row + 1) * count]])
             for row, (y, _) in enumerate(contents)
         ]
         if who == "reference":
             blank = Image.new("RGB", shown[0].size, "white")
-            rows.insert(0, ("references", [blank, *shown]))
-        grids[who] = comparison_grid(rows, ["content", *names], columns=1, cell=112)
+            rows.insert(0, ("the references: what each column takes its style from", [blank, *shown]))
+        grids[who] = comparison_grid(rows, heads_of(names), columns=1, cell=112)
     return grids

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.figure_style import GREY, INK, LINES, dress, level, name_below, new_figure, save_figure
 
 SERIES = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds")
 _NO_SKILL, _NEAR, _EPOCHS = 2.0, 0.1, 5
@@ -62,37 +63,69 @@ def contributions(
             if name in row:
                 found.setdefault(f"w_{name} · {name}", []).append((row["epoch"], weight * row[name]))
         penalty = r1_weight * row.get("r1", 0.0)
-        found.setdefault("hinge of d_loss", []).append((row["epoch"], row["d_loss"] - penalty))
+        found.setdefault(_HINGE, []).append((row["epoch"], row["d_loss"] - penalty))
         if "r1" in row:
-            found.setdefault("w_r1 · r1_interval · r1", []).append((row["epoch"], penalty))
+            found.setdefault(_PENALTY, []).append((row["epoch"], penalty))
         if "ds" in row:
             found.setdefault("−lambda_ds · ds", []).append((row["epoch"], -row["lambda_ds"] * row["ds"]))
     return found
 
 
-def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mapping[str, float], r1_weight: float) -> None:
-    """Draw the raw terms, and in a second panel what each contributes to the losses, where lambda_ds * ds is seen to fade."""
-    from matplotlib.figure import Figure
+_HINGE, _PENALTY = "hinge of d_loss", "w_r1 · r1_interval · r1"
+_PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Discriminator", ("d_loss", _HINGE, _PENALTY)),
+    ("Generator", ("g_loss", "g_adv")),
+    ("What is kept", ("sty", "cyc", "id")),
+    ("Variety of styles", ("ds", "lambda_ds")),
+    ("Gradient penalty", ("r1",)),
+)
 
-    figure = Figure(figsize=(14, 5.5))  # fixed margins: a layout engine draws everything twice
-    figure.subplots_adjust(left=0.045, right=0.99, bottom=0.095, top=0.94, wspace=0.1)
-    raw, weighted = figure.subplots(1, 2)
-    for name in SERIES:
-        points = [(row["epoch"], row[name]) for row in rows if name in row]
-        if points:
-            raw.plot(*zip(*points, strict=True), label=name, linewidth=1.4, linestyle="--" if name == "lambda_ds" else "-")
-    for name, points in contributions(rows, weights, r1_weight).items():
-        weighted.plot(*zip(*points, strict=True), label=name, linewidth=1.4)
-    raw.axhline(_NO_SKILL, color="0.6", linewidth=0.8, linestyle=":")
-    raw.set_title("Terms, mean of each epoch (dotted: d_loss of a discriminator without skill)", loc="left", fontsize=10)
-    weighted.set_title("What each term contributes", loc="left", fontsize=10)
-    for axes in (raw, weighted):
-        axes.set(xlabel="epoch")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=8, ncols=2)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+
+def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mapping[str, float], r1_weight: float) -> None:
+    """Draw the raw terms, few to a panel, and last what each contributes to g_loss, where lambda_ds * ds is seen to fade."""
+    figure = new_figure(13.5, 8, title=found(rows, r1_weight))
+    parts = contributions(rows, weights, r1_weight)
+    *panels, last = figure.subplots(2, 3).flat
+    for axes, (head, names) in zip(panels, _PANELS, strict=True):
+        raw = {name: [(row["epoch"], row[name]) for row in rows if name in row] for name in names}
+        lines = {name: raw[name] or parts.get(name, []) for name in names}
+        _lines(axes, {name: points for name, points in lines.items() if points})
+        if _HINGE in names:
+            level(axes, _NO_SKILL, "no skill: 2")
+        told = {name: points for name, points in lines.items() if name in SERIES}
+        dress(axes, title=f"{head}: {_ends(told)}", x="epoch", y="mean of the epoch's steps", whole_x=True)
+        name_below(axes)
+    _lines(last, {name: points for name, points in parts.items() if name not in (_HINGE, _PENALTY)})
+    last.axhline(0, color=INK, linewidth=0.8)
+    dress(last, title="What each adds to g_loss", x="epoch", y="weight times value", whole_x=True)
+    name_below(last, columns=3)
+    save_figure(path, figure)
+
+
+def _lines(axes: Any, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    axes.margins(y=0.1)
+    for (name, points), colour, style in zip(lines.items(), (*LINES, GREY), ("-", "--", "-.", ":", "-"), strict=False):
+        axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1.8, linestyle=style)
+        if len(points) == 1:
+            axes.plot(*points[0], "o", color=colour, markersize=5)
+
+
+def _ends(lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Where each line begins and ends."""
+    told = [f"{name} {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in lines.items() if points]
+    return ", ".join(told) or "not computed"
+
+
+def found(rows: Sequence[Mapping[str, float]], r1_weight: float) -> str:
+    """What the curves say, in one line."""
+    if not rows:
+        return "No epoch has ended"
+    first, last = rows[0], rows[-1]
+    hinge = last["d_loss"] - r1_weight * last.get("r1", 0.0)
+    said = f"Epoch {last['epoch']:.0f}: d_loss without its penalty is {hinge:.2f}, where 2 separates nothing"
+    if "cyc" in last and "cyc" in first:
+        said += f"; the way there and back loses {last['cyc']:.3f} (cyc, {first['cyc']:.3f} at first)"
+    return said
 
 
 def reading_help(rows: Sequence[Mapping[str, float]], w_r1: float, r1_interval: int) -> list[str]:

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, SKY, SOFT, dress, level, name_below, new_figure, save_figure
 
 NO_IMAGES = "Not measured: training makes no images. Evaluation measures it on generated images, on a run of its own."
 DESCRIPTIONS = {
@@ -27,6 +28,8 @@ class Series:
 
     steps: Sequence[int] = ()
     values: Sequence[float] = ()
+    base: float | None = None
+    """The same of the base without LoRA; None where that was not measured."""
 
 
 def write_training_report(
@@ -37,7 +40,7 @@ def write_training_report(
     report, curves = (folder / f"lora_detailed_training_{part}" for part in (f"report_{stamp}.json", f"curves_{stamp}.png"))
     full = {name: series.get(name, Series()) for name in DESCRIPTIONS}
     write_text(report, _as_json(_report(full, total_steps, description, now)))
-    _draw(curves, full)
+    _draw(curves, full, total_steps)
     return report, curves
 
 
@@ -54,13 +57,14 @@ def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: s
         points = dict(zip(entry["steps"], entry["values"], strict=True)) if keep else {}
         new = measured.get(name, Series())
         points |= dict(zip(new.steps, new.values, strict=True))
-        full[name] = Series(sorted(points), [points[step] for step in sorted(points)])
+        base = new.base if new.base is not None or not keep else entry.get("base")
+        full[name] = Series(sorted(points), [points[step] for step in sorted(points)], base)
     info = tree["training_info"]
     now = datetime.fromisoformat(info["timestamp"])
     made = _report(full, info["total_steps"], info["description"], now)
     write_text(report, _as_json({**made, "evaluation_fingerprint": fingerprint}))
     curves = report.with_name(report.name.replace("_report_", "_curves_")).with_suffix(".png")
-    _draw(curves, full)
+    _draw(curves, full, info["total_steps"])
     return report, curves
 
 
@@ -103,6 +107,8 @@ def _report(series: Mapping[str, Series], total_steps: int, description: str, no
             "values": list(data.values),
             "description": DESCRIPTIONS[name],
         }
+        if data.base is not None:
+            losses[name]["base"] = data.base
         if not data.values:
             losses[name]["reason"] = NO_IMAGES
     return {"training_info": info, "loss_data": losses}
@@ -120,34 +126,52 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
     return [(totals[i + 1] - totals[max(i + 1 - window, 0)]) / min(i + 1, window) for i in range(len(values))]
 
 
-def _draw(path: Path, series: Mapping[str, Series]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 8))  # fixed margins: a layout engine draws everything twice
-    figure.subplots_adjust(left=0.055, right=0.985, bottom=0.065, top=0.96, wspace=0.13, hspace=0.24)
+def _draw(path: Path, series: Mapping[str, Series], total_steps: int) -> None:
+    figure = new_figure(12, 8, title=found(series))
     for axes, (name, data) in zip(figure.subplots(2, 2).flat, series.items(), strict=True):
-        axes.set_title(name, loc="left", fontweight="bold")
-        axes.spines[["top", "right"]].set_visible(False)
         if not data.values:
-            axes.text(0.5, 0.5, NO_IMAGES.replace(": ", ":\n").replace(". ", ".\n"), ha="center", va="center", color="0.35")
+            axes.set_title(name, loc="left", fontsize=10, color=INK)
+            axes.text(0.5, 0.5, NO_IMAGES.replace(": ", ":\n").replace(". ", ".\n"), ha="center", va="center", color=SOFT)
+            axes.spines[:].set_visible(False)
             axes.set(xticks=[], yticks=[])
             continue
+        _draw_loss(axes, name, data, total_steps)
+    save_figure(path, figure)
+
+
+def _draw_loss(axes: Any, name: str, data: Series, total_steps: int) -> None:
+    low = min(range(len(data.values)), key=lambda index: data.values[index])
+    if name == "total_loss":
         window = max(len(data.values) // 20, 1)
-        if name == "total_loss":
-            axes.plot(data.steps, data.values, color="#9db7d5", linewidth=0.8, label="each step")
-            axes.plot(
-                data.steps, smoothed(data.values, window), color="#1f4e8c", linewidth=1.8, label=f"mean of {window} steps"
-            )
-        else:
-            axes.plot(
-                data.steps, data.values, "o-", color="#1f4e8c", linewidth=1.8, label="evaluation of the weights of that step"
-            )
-        low = min(range(len(data.values)), key=lambda index: data.values[index])
-        axes.plot(data.steps[low], data.values[low], "o", color="#c2410c", markersize=5)
-        text = f"final {data.values[-1]:.4f}, minimum {data.values[low]:.4f} at step {data.steps[low]}"
-        axes.set_title(text, loc="right", fontsize=9, color="0.3")
-        axes.set(xlabel="step", ylim=(0, None if math.isfinite(max(data.values)) else 1))
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        axes.plot(data.steps, data.values, color=SKY, linewidth=0.8 if window > 1 else 1.8, label="each step")
+        if window > 1:
+            axes.plot(data.steps, smoothed(data.values, window), color=BLUE, linewidth=2, label=f"mean of {window} steps")
+    else:
+        axes.plot(data.steps, data.values, "o-", color=BLUE, linewidth=1.8, markersize=6, label="images of these weights")
+    if len(data.values) > 1:
+        axes.plot(data.steps[low], data.values[low], "D", color=ORANGE, markersize=6, label="lowest")
+    if data.base is not None:
+        level(axes, data.base, f"base without LoRA {data.base:.4f}")
+    text = f"{name}: final {data.values[-1]:.4f}, minimum {data.values[low]:.4f} at step {data.steps[low]}"
+    unit = "error of the predicted noise, squared" if name == "total_loss" else "loss, 0 equal to 1 unlike"
+    dress(axes, title=text, x="step", y=unit, whole_x=True)
+    tallest = max(max(data.values), data.base or 0)
+    axes.set(
+        xlim=(0, max(total_steps, *data.steps) * 1.02), ylim=(0, tallest * 1.12 if math.isfinite(tallest) and tallest else 1)
+    )
+    name_below(axes)
+
+
+def found(series: Mapping[str, Series]) -> str:
+    """What the curves say, in one line: how far the objective fell, and what images gained over the base, as far as either was measured."""
+    said, values = [], series["total_loss"].values
+    if len(values) >= 2:
+        part = max(len(values) // 10, min(len(values) // 3, 5), 1)
+        first, last = (sum(some) / part for some in (values[:part], values[-part:]))
+        way = "fell" if last < first else "rose" if last > first else "stayed"
+        said.append(f"total_loss {way} from {first:.3f} to {last:.3f} (first and last {part} values)")
+    nearer = [(name, one.base - one.values[-1]) for name, one in series.items() if one.values and one.base is not None]
+    if nearer:
+        told = ", ".join(f"{name} {gain:+.3f}" for name, gain in nearer)
+        said.append(f"images against the base, + is nearer to the references: {told}")
+    return "; ".join(said) or "The four losses"

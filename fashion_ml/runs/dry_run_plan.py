@@ -76,7 +76,7 @@ def measured_lora(config: LoraExperiment, references: int, held_out: int, per_ep
         if evaluation.enabled
         else None,
         "performance_checks": steps // checks - final if checks else 0,
-        "samples": steps // training.sample_every if training.sample_every else 0,
+        "samples": steps // training.sample_every + 1 if training.sample_every else 0,
         "validation": {"images": held_out, "times": times},
     }
 
@@ -114,7 +114,7 @@ def measured_stargan(config: StarganExperiment, held_out: dict[str, int]) -> dic
         }
         if evaluation.enabled
         else None,
-        "grids": -(-config.training.epochs // every),
+        "grids": 1 + -(-config.training.epochs // every),
     }
 
 

@@ -115,18 +115,18 @@ def roll_up(
     sentence: str,
     verdict: str = "",
 ) -> None:
-    """Copy an evaluation's means and the ends of their intervals onto the training run, under `eval/`, with what identifies it and its verdict.
+    """Copy an evaluation's headline onto the training run, under `eval/`, with what identifies it and its verdict; all else stays below.
 
-    Single attributes stay below, and so does how many references a number is of.
-    Not for a step before one that was evaluated already, and not where the training run has an `eval/` value that this evaluation did not
-    measure: MLflow would go on showing the old number beside the new fingerprint. `step` None means the last step there is.
+    What the training run has already, which was more once, goes on with it. Not for a step before one that was evaluated already, and not
+    where the training run has an `eval/` value that this evaluation did not measure: MLflow would go on showing the old number beside the
+    new fingerprint. `step` None means the last step there is.
     """
-    from fashion_ml.metrics.registry import ATTRIBUTE
+    from fashion_ml.metrics.headline import headline
     from fashion_ml.tracking.ui_views import DIGITS, NO_VERDICT, SHORT, VERDICT
 
-    kept = [key for key in numbers if (ATTRIBUTE not in key or "similarity" in key) and not key.endswith("_n")]
-    values = {f"eval/{key}": numbers[key] for key in kept}
     there, last = training.latest_points("eval/")
+    kept = headline(numbers)
+    values = {f"eval/{key}": value for key, value in numbers.items() if key in kept or f"eval/{key}" in there}
     stale = sorted(there - set(values))
     at = (last or training.latest_points("")[1] or 0) if step is None else step
     if stale or (last is not None and at < last):
@@ -201,7 +201,8 @@ def complete_training_report(run: TrackedRun | None, logs: Path, results: Mappin
     series = {}
     for name in IMAGE_LOSSES:
         points = {step: result.scores[name].lora.mean for step, result in sorted(results.items()) if name in result.scores}
-        series[name] = Series(list(points), list(points.values()))
+        base = next((result.scores[name].base.mean for result in results.values() if name in result.scores), None)
+        series[name] = Series(list(points), list(points.values()), base)
     fingerprint = next(iter(results.values())).fingerprint
     for path in complete_report(reports[-1], series, fingerprint):
         if run:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, flat
-from fashion_ml.data.images import CaptionedImage, data_digest
+from fashion_ml.data.images import data_digest
 from fashion_ml.evaluation.toy import check_base
 from fashion_ml.evaluation.trigger import classes_of_folders
 from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
+from fashion_ml.runs.lora_samples import sampler
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.run_name import lora_name
 from fashion_ml.runs.settled_precision import with_settled_precision
@@ -23,14 +24,12 @@ from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.parent_process import report
-from fashion_ml.training.subset_images import as_prompts
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
     from fashion_ml.tracking.run import TrackedRun
     from fashion_ml.training.lora_loop import TrainedLora
 
-_SAMPLES = 4
 _OWN = ("ruler/", "position/", "encoder_check/", "strength/", "reference_nearest_training_similarity")
 """Begins what is an evaluation's alone and goes to no training run."""
 
@@ -221,7 +220,7 @@ def _train(
         hooks = Hooks(
             rows=on_rows,
             check=lambda step, path: _check_performance(config, path, inputs, run, folder, step, pipeline),
-            sample=_sampler(config, pipeline, inputs, run, folder, accelerator),
+            sample=sampler(config, pipeline, inputs, run, folder, accelerator),
         )
         steps, validation = _prepared(config, pipeline, inputs, accelerator)
         trained = train_lora(config, pipeline, steps, validation, folder, hooks, accelerator, resume=resume)
@@ -308,46 +307,6 @@ def _known_performance(config: LoraExperiment, run: TrackedRun, step: int) -> di
         run, done.info.run_id, fingerprint, numbers, step, said, done.data.tags.get(VERDICT, "")
     )  # a kill may have come before
     return dict(done.data.metrics)
-
-
-def _sampler(
-    config: LoraExperiment, pipeline: Any, inputs: Sources, run: TrackedRun | None, folder: Path, accelerator: Any
-) -> Callable[[int], None] | None:
-    """Makes a few images with the weights as they are, always from the same prompts and seeds; None without sample_every.
-
-    They are images of the run, and without tracking files in `samples/`.
-    """
-    if not config.training.sample_every:
-        return None
-    from fashion_ml.evaluation.generate import generate, jobs_of
-    from fashion_ml.models.text_encoding import TextSettings
-
-    shown = inputs.references[:_SAMPLES] or as_prompts(inputs.items[:_SAMPLES], config.data)
-    prompts = config.training.sample_prompts or tuple(item.caption for item in shown)
-    wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
-    settings = config.evaluation.model_copy(update={"images_per_reference": 1})
-    jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))
-
-    def keep(picture: Any, index: int, step: int) -> None:
-        if run:
-            run.log_image(picture, f"sample_{index}", step)
-        else:
-            (folder / "samples").mkdir(parents=True, exist_ok=True)
-            picture.save(folder / "samples" / f"sample_{index}_{step:08d}.png")
-
-    def sample(step: int) -> None:
-        if run and all(run.has_image(f"sample_{index}", step) for index in range(len(jobs))):
-            return  # the steps behind the last state come again
-        places = pipeline.vae.device, pipeline.text_encoder.device
-        pipeline.to(accelerator.device)
-        with accelerator.autocast():
-            batches = generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding()))
-            made = [item for batch in batches for item in zip(*batch, strict=True)]
-        pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
-        for index, picture in made:
-            keep(picture, index, step)
-
-    return sample
 
 
 def _out_of_memory(config: LoraExperiment) -> str:

@@ -246,6 +246,7 @@ def _train_along(config: StarganExperiment, inputs: GanInputs, accelerator: Any,
 
 def _grids(config: StarganExperiment, inputs: GanInputs, vae: Any, run: TrackedRun | None, folder: Path) -> Any:
     """Draws the fixed contents in every domain, by reference and by latent, as pictures with a step slider; None without held-out ones."""
+    from fashion_ml.evaluation.figures import save_picture
     from fashion_ml.evaluation.training_grid import draw_grids
 
     if not all(inputs.held):
@@ -257,11 +258,9 @@ def _grids(config: StarganExperiment, inputs: GanInputs, vae: Any, run: TrackedR
         with fits_into_memory("drawing grids", "data.latents_dir", f"latents of {side}", "use evaluation.precision bf16"):
             grids = draw_grids(networks, inputs, vae, config.training.latent_scale, config.training.seed)
         for who, picture in grids.items():
-            if run:
+            save_picture(folder / "grids" / f"{who}_{epoch:06d}.png", picture)
+            if run and not run.has_image(f"grid_{who}", epoch):  # epochs behind the last state come again
                 run.log_image(picture, f"grid_{who}", epoch)
-            path = folder / "grids" / f"{who}_{epoch:06d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
 
     return grid
 

@@ -181,9 +181,18 @@ def training_run(
                 raise
         tracked = (run.offline, run.name) if run else (False, "")
         outcome = Outcome(note.run_id, run.experiment_id if run else "", folder, trained, result, *tracked)
+        _report(outcome, config, about, run)
         write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
         write_run_folder(replace(note, finished=True))
     return outcome
+
+
+def _report(outcome: Outcome[Trained, Result], config: Experiment, about: About, run: TrackedRun | None) -> None:
+    from fashion_ml.runs.run_report import write_run_report
+
+    said = str(getattr(outcome.evaluation, "sentence", ""))
+    name = outcome.name or config.name or about.name
+    write_run_report(config, name, about.what, outcome.folder, run, outcome.trained.to_dict(), said)
 
 
 def algorithm_of(config: Experiment) -> str:

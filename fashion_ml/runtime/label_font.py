@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -12,6 +13,7 @@ from typing import Literal
 
 from PIL import ImageDraw, ImageFont
 
+from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.printable import printable
 
 CHINESE = Path(__file__).parent / "fonts" / "droid_sans_fallback.ttf.gz"
@@ -65,6 +67,16 @@ class LabelFont:
             text = text[:-1]
         return f"{text}…"
 
+    def lines(self, text: str, width: float) -> list[str]:
+        """The whole of a text in lines at most so wide, broken at blanks, in Chinese anywhere."""
+        found, line = [], ""
+        for word in re.findall(r"[\u2e80-\uffef]|[^\s\u2e80-\uffef]+\s*|\s+", text):
+            if line and self.getlength((line + word).rstrip()) > width:
+                found.append(line.rstrip())
+                line = ""
+            line += word
+        return [*found, line.rstrip()]
+
 
 def runs(text: str) -> list[tuple[str, str]]:
     r"""A text as it is drawn, in stretches of one font: the font's file, empty for Pillow's own, and what of the text it draws.
@@ -88,6 +100,19 @@ def font_of(character: str) -> str | None:
     """The first font that has a character: Pillow's own (empty), matplotlib's, a Chinese one of this machine, the one that comes with this
     package, any other of this machine; None where none has."""
     return next((file for file in _fonts() if _has(file, character)), None)
+
+
+def font_file(file: str) -> str:
+    """The path of a font that `runs` names, for programs that read files alone: the packed one is unpacked once, in matplotlib's cache."""
+    if file != str(CHINESE):
+        return file
+    import matplotlib as mpl
+
+    path = Path(mpl.get_cachedir()) / "fashion_ml_chinese.ttf"
+    if not path.is_file():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(gzip.decompress(CHINESE.read_bytes()))
+    return str(path)
 
 
 def _drawable(text: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SweepSpec
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
+from fashion_ml.sweep.plot_titles import front_title, history_title, importances_title, lines_title, slices_title
 from fashion_ml.sweep.plots import (
     BEST,
     BREAKS,
@@ -25,7 +26,6 @@ from fashion_ml.sweep.plots import (
     grid_of,
     importances,
     shades,
-    title_of_lines,
 )
 from fashion_ml.sweep.ranked import best_trials, complete_trials
 
@@ -101,7 +101,7 @@ def _history(complete: Sequence[Any], aim: Aim) -> Any:
     traces = [best, _points(kept, slots, values, "trial")]
     if broken:
         traces.append(_broken(broken, [trial.user_attrs["slot"] for trial in broken], [aim.of(trial) for trial in broken]))
-    return Figure(traces).update_layout(title="How the search went", xaxis_title="trial", yaxis_title=aim.label)
+    return Figure(traces).update_layout(title=history_title(kept, complete, aim), xaxis_title="trial", yaxis_title=aim.label)
 
 
 def _importances(study: optuna.Study, aim: Aim) -> Any:
@@ -110,7 +110,7 @@ def _importances(study: optuna.Study, aim: Aim) -> Any:
     shares = dict(reversed(importances(study, aim).items()))
     texts = [f"{share:.0%}" for share in shares.values()]
     return Figure(Bar(x=list(shares.values()), y=list(shares), orientation="h", text=texts)).update_layout(
-        title=f"Which settings move {aim.metric}", xaxis_title="what tells the best trials from the others (PED-ANOVA)"
+        title=importances_title(shares, aim), xaxis_title="what tells the best trials from the others (PED-ANOVA)"
     )
 
 
@@ -135,7 +135,7 @@ def _slices(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     label = aim.label if rows == 1 else aim.label.replace(" (", "<br>(")
     grey = f"; x {BREAKS}" if by_constraints(complete)[1] else ""
     return figure.update_yaxes(title=label, col=1).update_layout(
-        title=f"Each setting by itself{grey}", showlegend=False, height=max(320 * rows, 450)
+        title=f"{slices_title(by_constraints(complete)[0], aim)}{grey}", showlegend=False, height=max(320 * rows, 450)
     )
 
 
@@ -168,7 +168,7 @@ def _parallel(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=[column.name for column in columns], showgrid=False)
     figure.update_yaxes(visible=False)
     others = f"; grey {BREAKS}" if kept and broken else ""
-    return figure.update_layout(title=f"{title_of_lines(kept)}{others}", showlegend=False, height=520)
+    return figure.update_layout(title=f"{lines_title(kept)}{others}", showlegend=False, height=520)
 
 
 def _front(study: optuna.Study, complete: Sequence[Any], aims: Sequence[Aim]) -> Any:
@@ -186,4 +186,4 @@ def _front(study: optuna.Study, complete: Sequence[Any], aims: Sequence[Aim]) ->
             points = _broken(broken, [first.of(one) for one in broken], [second.of(one) for one in broken])
             figure.add_trace(points.update(showlegend=column == 1), col=column, row=1)
         figure.update_xaxes(title=first.label, col=column, row=1).update_yaxes(title=second.label, col=column, row=1)
-    return figure.update_layout(title="What one objective costs of another")
+    return figure.update_layout(title=front_title(len(best), len(kept)))

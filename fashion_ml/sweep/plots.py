@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fashion_ml.config import Dimension, SweepSpec
-from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.figure_style import BLUE, GREY, ORANGE, dress, name_below, new_figure, save_figure, set_title
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
+from fashion_ml.sweep.plot_titles import front_title, history_title, importances_title, lines_title, slices_title
 from fashion_ml.sweep.ranked import best_trials, complete_trials, is_feasible
 from fashion_ml.sweep.study import directions_of
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIZE, _DPI = (9.0, 5.0), 110
-POINT, BEST, BROKEN = "#2a6f97", "#c1440e", "#b0b0b0"
+_SIZE = (9.0, 5.0)
+POINT, BEST, BROKEN = BLUE, ORANGE, GREY
 """Of a trial, of the best, and of trials that break a constraint, which are never the best."""
 BREAKS = "breaks a constraint"
 _LETTERS = 84
@@ -92,25 +93,18 @@ def draw_pictures(spec: SweepSpec, study: optuna.Study, folder: Path) -> list[Pa
 
 
 def _drawn(path: Path, draw: Callable[[Figure], None]) -> Path | None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_SIZE)
     try:
         draw(figure)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or one value only
         say(f"The plot {path.stem} cannot be drawn yet: {first_line(error)}")
         return None
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format="png")
+    save_figure(path, figure)
     return path
 
 
 def _history(figure: Figure, complete: Sequence[Any], aim: Aim) -> None:
     """Every trial's value, and the best so far of those that break no constraint."""
-    from matplotlib.ticker import MaxNLocator
-
     axes = figure.add_subplot()
     kept, broken = by_constraints(complete)
     slots, values = [trial.user_attrs["slot"] for trial in kept], np.array([aim.of(trial) for trial in kept])
@@ -118,10 +112,9 @@ def _history(figure: Figure, complete: Sequence[Any], aim: Aim) -> None:
     axes.step(slots, best, where="post", color=BEST, label="best so far")
     axes.scatter(slots, values, color=POINT, label="trial", zorder=2)
     _scatter_broken(axes, [trial.user_attrs["slot"] for trial in broken], [aim.of(trial) for trial in broken])
-    axes.set(title="How the search went", xlabel="trial", ylabel=aim.label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _dress(axes)
-    axes.legend(frameon=False)
+    dress(axes, x="trial", y=aim.label, whole_x=True)
+    name_below(axes)
+    set_title(figure, history_title(kept, complete, aim))
 
 
 def _scatter_broken(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
@@ -147,15 +140,17 @@ def importances(study: optuna.Study, aim: Aim) -> dict[str, float]:
 def _importances(figure: Figure, study: optuna.Study, aim: Aim) -> None:
     """Bars, the longest on top."""
     shares = importances(study, aim)
+    from matplotlib.ticker import PercentFormatter
+
     axes, names = figure.add_subplot(), list(shares)[::-1]
     bars = axes.barh(names, [shares[name] for name in names], color=POINT, height=0.6)
     axes.bar_label(bars, labels=[f"{shares[name]:.0%}" for name in names], padding=4)
     axes.set(
-        title=f"Which settings move {aim.metric}",
-        xlabel="what tells the best trials from the others (PED-ANOVA)",
         xlim=(0, 1.1),
     )
-    _dress(axes)
+    dress(axes, x="share of what tells the best trials from the others (PED-ANOVA)")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    set_title(figure, importances_title(shares, aim))
 
 
 def _slices(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> None:
@@ -173,12 +168,11 @@ def _slices(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim) 
         axes.scatter(places, [aim.of(trial) for trial in kept], c=later, cmap="Blues", vmin=0, vmax=1)
         _scatter_broken(axes, others, [aim.of(trial) for trial in broken])
         _ticks(axes, ticks, _limits(ticks, [*places, *others]), _LETTERS // columns)
-        axes.set_xlabel(name)
-        _dress(axes)
+        dress(axes, x=name)
     for row in every:
         row[0].set_ylabel(aim.label if rows == 1 else aim.label.replace(" (", "\n("))
     grey = f"; x {BREAKS}" if by_constraints(complete)[1] else ""
-    figure.suptitle(f"Each setting by itself; darker points are later trials{grey}")
+    set_title(figure, f"{slices_title(by_constraints(complete)[0], aim)}; darker points are later trials{grey}")
 
 
 def grid_of(settings: int) -> tuple[int, int]:
@@ -220,11 +214,6 @@ def shades(values: Sequence[float], aim: Aim) -> tuple[float, float]:
     return (low, high + margin) if aim.lower else (low - margin, high)
 
 
-def title_of_lines(kept: Sequence[Any]) -> str:
-    """What the lines of parallel coordinates are, where so many trials keep the constraints."""
-    return f"Every trial; {'the darkest line is the best' if kept else 'each breaks a constraint'}"
-
-
 def _parallel(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> None:
     """A line for each trial through its value and its settings; the better, the darker and the later; grey where it breaks a constraint."""
     from matplotlib.cm import ScalarMappable
@@ -250,7 +239,8 @@ def _parallel(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim
         for place, text in column.ticks:
             axes.annotate(text, (number, place), (5, 0), textcoords="offset points", va="center", fontsize=8, color="0.2",
                           bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}, zorder=5)  # fmt: skip
-    axes.set(title=title_of_lines(kept), xlim=(-0.1, len(columns) - 0.6), ylim=(-0.05, 1.05), yticks=[])
+    set_title(figure, lines_title(kept))
+    axes.set(xlim=(-0.1, len(columns) - 0.6), ylim=(-0.05, 1.05), yticks=[])
     axes.set_xticks(range(len(columns)), [column.name for column in columns])
     if sum(len(column.name) for column in columns) > _LETTERS:
         axes.tick_params(axis="x", labelrotation=15)
@@ -267,10 +257,9 @@ def _front(figure: Figure, study: optuna.Study, complete: Sequence[Any], aims: S
             some = [trial for trial in kept if (trial.number in best) == front]
             axes.scatter([first.of(trial) for trial in some], [second.of(trial) for trial in some], color=colour, label=label)
         _scatter_broken(axes, [first.of(trial) for trial in broken], [second.of(trial) for trial in broken])
-        axes.set(xlabel=first.label, ylabel=second.label)
-        _dress(axes)
-        axes.legend(frameon=False)
-    figure.suptitle("What one objective costs of another")
+        dress(axes, x=first.label, y=second.label)
+        name_below(axes)
+    set_title(figure, front_title(len(best), len(kept)))
 
 
 Ticks = list[tuple[float, str]]
@@ -303,9 +292,3 @@ def _ticks(axes: Axes, ticks: Ticks, ends: tuple[float, float], letters: int) ->
     axes.set_xticks([place for place, _ in ticks], texts)
     if sum(len(text) + 2 for text in texts) > letters:
         axes.tick_params(axis="x", labelrotation=30)
-
-
-def _dress(axes: Axes) -> None:
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ TABLES_TAG = "mlflow.loggedArtifacts"
 _VIEW_TAG = "mlflow.sharedViewState."
 BOOKKEEPING_TABLES = frozenset({"alembic_version", "workspaces"})
 """Tables of a store that have rows before anything is kept in it."""
+LEFT_OVER = ("eval", "Model metrics", "System metrics")
+"""Sections that the page of charts makes for what no chart shows: of metrics with a `/` by what is before it."""
 _THUMBNAIL = 256
 """Longest side of the small picture that the UI loads first, pixels."""
 
@@ -30,6 +33,13 @@ def image_files(picture: Any, key: str, step: int, milliseconds: int) -> dict[st
     stem = f"{key.replace('/', '~')}+step+{step}+timestamp+{milliseconds}+{uuid.uuid4()}"
     width, height = (int(side * _THUMBNAIL / max(picture.size)) for side in picture.size)
     return {f"{stem}.png": picture, f"{stem}+compressed.webp": picture.resize((width, height))}
+
+
+def key_and_step(name: str) -> tuple[str, int] | None:
+    """The key and the step that the file name of a picture says, as `image_files` gives it; None for another file."""
+    parts = re.split("[%+]", name)
+    found = len(parts) > 2 and parts[1] == "step" and parts[2].isdecimal()
+    return (parts[0].replace("~", "/"), int(parts[2])) if found else None
 
 
 def has_all_tables(file: Path) -> bool:
@@ -109,12 +119,42 @@ def view_state(search_filter: str, order_by: str, ascending: bool, columns: Sequ
     }
 
 
-def parallel_coordinates(key: str, title: str, params: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
-    """What the state has besides for a page of charts: one chart, parallel coordinates over params and metrics."""
-    chart = {"uuid": f"{key}-chart", "type": "PARALLEL", "deleted": False, "isGenerated": False, "showAllRuns": False}
-    chart |= {"metricSectionId": key, "selectedParams": list(params), "selectedMetrics": list(metrics)}
-    section = {"uuid": key, "name": title, "display": True, "isReordered": False, "columns": 1, "cardHeight": 440}
-    return {"compareRunCharts": [chart], "compareRunSections": [section], "isAccordionReordered": True}
+def charts_page(sections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the state has besides for a page of charts: its sections, from the top, each with its charts."""
+    charts = [chart for one in sections for chart in one["charts"]]
+    plain = [{key: value for key, value in one.items() if key != "charts"} for one in sections]
+    return {"compareRunCharts": charts, "compareRunSections": plain, "isAccordionReordered": True}
+
+
+def section(
+    key: str, name: str, charts: Sequence[Mapping[str, Any]], *, columns: int = 3, height: int = 360, folded: bool = False
+) -> dict[str, Any]:
+    """Charts below a heading; `height` is that of each, in pixels. One that is called as in LEFT_OVER gets what nobody has placed."""
+    whole = {"deleted": False, "isGenerated": False}
+    placed = [{**whole, **chart, "uuid": f"{key}-{number}", "metricSectionId": key} for number, chart in enumerate(charts, 1)]
+    head = {"uuid": key, "name": name, "display": not folded, "isReordered": False, "columns": columns, "cardHeight": height}
+    return {**head, "charts": placed}
+
+
+def line_chart(metric: str) -> dict[str, Any]:
+    """A metric over the steps, a line for each run."""
+    return {"type": "LINE", "metricKey": metric}
+
+
+def bar_chart(metric: str) -> dict[str, Any]:
+    """The last value of a metric, a bar for each run."""
+    return {"type": "BAR", "metricKey": metric}
+
+
+def parallel_chart(params: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """Parallel coordinates, a line for each run."""
+    return {"type": "PARALLEL", "showAllRuns": False, "selectedParams": list(params), "selectedMetrics": list(metrics)}
+
+
+def image_table(keys: Sequence[str], step: int) -> dict[str, Any]:
+    """Pictures as large as there is room: a row for each key, a column for each run, a slider for the step. Without `showRunParams` false
+    every picture stands below all params of its run."""
+    return {"type": "IMAGE", "imageKeys": list(keys), "step": step, "showRunParams": False}
 
 
 def runs_page(base_url: str, experiment_id: str, key: str | None = None, *, charts: bool = False) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.process_id import is_gone
-from fashion_ml.tracking.mlflow_private import runs_page, view_tag
+from fashion_ml.tracking.mlflow_private import key_and_step, runs_page, view_tag
 from fashion_ml.tracking.sender import is_temporary
 from fashion_ml.tracking.spooled_client import send_rest
-from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, tag_of
+from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, runs_of, tag_of
 
 if TYPE_CHECKING:
     pass
@@ -134,11 +135,26 @@ def kept_views(experiment_id: str) -> list[View]:
         of_kind = f"tags.kind = '{view.kind}'"
         fingerprints = _newest_fingerprints(client, experiment_id, of_kind, view.measured_by) if view.measured_by else []
         ranked = [of_fingerprint(view, one, newest=not number) for number, one in enumerate(fingerprints)]
-        found += ranked or ([view] if client.search_runs([experiment_id], of_kind, max_results=1) else [])
+        if view.page == "pictures":
+            found += _with_pictures(client, experiment_id, view)
+        else:
+            found += ranked or ([view] if client.search_runs([experiment_id], of_kind, max_results=1) else [])
     for view in found:
         if tags.get(view_tag(view.key)) != tag_of(view):
             client.set_experiment_tag(experiment_id, view_tag(view.key), tag_of(view))
     return found
+
+
+def _with_pictures(client: Any, experiment_id: str, view: View) -> list[View]:
+    """The view with the pictures that the newest run has that drew any, at their last step; empty without one."""
+    runs = client.search_runs([experiment_id], runs_of(view), max_results=1)
+    if not runs:
+        return []
+    items = client.list_artifacts(runs[0].info.run_id, "images")
+    there = [found for item in items if (found := key_and_step(Path(item.path).name))]
+    if not there:
+        return []
+    return [replace(view, images=tuple(sorted({key for key, _ in there})), step=max(step for _, step in there))]
 
 
 def _newest_fingerprints(client: Any, experiment_id: str, of_kind: str, tag: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from fashion_ml.runtime.process_id import own_process
 from fashion_ml.runtime.provenance import git_commit, git_diff
 from fashion_ml.runtime.redact import without_credentials
 from fashion_ml.runtime.signals import not_interrupted
-from fashion_ml.tracking.mlflow_private import TABLES_TAG, tables_value
+from fashion_ml.tracking.mlflow_private import TABLES_TAG, key_and_step, tables_value
 from fashion_ml.tracking.spooled_client import SpooledClient
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class TrackedRun:
         self._metrics: list[Any] = []
         self._last: dict[str, int] = {}
         self._there: set[tuple[str, int]] = set()
-        self._images: set[tuple[str, str]] = set()
+        self._images: set[tuple[str, int]] = set()
         self._what = ""
 
     def spool_to(self, folder: Path) -> None:
@@ -140,7 +139,7 @@ class TrackedRun:
             self._there |= {(key, step) for step in points}
             self._last[key] = max(points)
         names = [Path(item.path).name for item in self.client.list_artifacts(self.run_id, "images")]
-        self._images = {(parts[0], parts[2]) for parts in (re.split("[%+]", name) for name in names) if len(parts) > 2}
+        self._images = {found for name in names if (found := key_and_step(name))}
 
     def flush(self) -> None:
         """Send what is buffered."""
@@ -164,7 +163,7 @@ class TrackedRun:
 
     def has_image(self, key: str, step: int) -> bool:
         """Whether a resumed run has an image of this key and step already."""
-        return (key, str(step)) in self._images
+        return (key, step) in self._images
 
     def log_image(self, picture: Any, key: str, step: int) -> None:
         """A PIL image under `key`, with a step slider in the UI."""

@@ -7,9 +7,24 @@ A view is kept as a tag of the experiment and opened by a link; mlflow_private.p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, better
-from fashion_ml.tracking.mlflow_private import parallel_coordinates, view_state, view_value
+from fashion_ml.tracking.mlflow_private import (
+    IMAGES_TAG,
+    LEFT_OVER,
+    bar_chart,
+    charts_page,
+    image_table,
+    line_chart,
+    parallel_chart,
+    section,
+    view_state,
+    view_value,
+)
+
+Page = Literal["table", "compared", "pictures"]
+"""What a view opens with: runs as rows, charts that compare them, or what they have drawn."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,18 @@ class View:
     """The tag with the fingerprint of what the order is by; empty where no measurement orders the runs."""
     fingerprint: str = ""
     """The one that all its runs have; empty for any."""
-    charts: bool = False
-    """Whether it opens with parallel coordinates over these params and metrics instead of the table."""
+    page: Page = "table"
+    curves: tuple[str, ...] = ()
+    """Metrics with a value at each step, drawn as lines; `metrics` are bars on a page of charts."""
+    images: tuple[str, ...] = ()
+    """Keys of the pictures on a page of them, of runs that have any."""
+    step: int = 0
+    """Of these pictures as they are shown first."""
+
+    @property
+    def charts(self) -> bool:
+        """Whether it is a page of charts."""
+        return self.page != "table"
 
 
 SHORT = "fingerprint"
@@ -59,9 +84,21 @@ VIEWS = (
         f"metrics.`eval/gain_{TOTAL}`",
         False,
         ("network.rank", "optimizer.learning_rate"),
-        ("total_loss", f"eval/{TOTAL}", f"eval/gain_{TOTAL}"),
+        (f"eval/gain_{TOTAL}", f"eval/{TOTAL}"),
         measured_by="eval.fingerprint",
-        charts=True,
+        page="compared",
+        curves=("total_loss",),
+    ),
+    View(
+        "fashion-ml-lora-pictures",
+        "LoRA sample images",
+        "train_lora",
+        "attributes.start_time",
+        False,
+        (),
+        (f"eval/gain_{TOTAL}", f"eval/{TOTAL}"),
+        page="pictures",
+        curves=("total_loss",),
     ),
     View(
         "fashion-ml-stargan",
@@ -79,6 +116,29 @@ VIEWS = (
         ),
         tags=(SHORT,),
         measured_by="eval.fingerprint",
+    ),
+    View(
+        "fashion-ml-stargan-charts",
+        "StarGAN trainings compared",
+        "train_stargan",
+        "metrics.`eval/domain_accuracy`",
+        better("domain_accuracy") == "lower",
+        ("loss.w_ds", "optimizer.learning_rate"),
+        ("eval/domain_accuracy", "eval/latent_domain_accuracy", "eval/ssim"),
+        measured_by="eval.fingerprint",
+        page="compared",
+        curves=("d_loss", "g_loss"),
+    ),
+    View(
+        "fashion-ml-stargan-pictures",
+        "StarGAN grids",
+        "train_stargan",
+        "attributes.start_time",
+        False,
+        (),
+        ("eval/domain_accuracy", "eval/ssim"),
+        page="pictures",
+        curves=("d_loss", "g_loss"),
     ),
     View(
         "fashion-ml-evaluations",
@@ -123,10 +183,31 @@ def tag_of(view: View) -> str:
     """The value of the experiment's tag that holds a view."""
     columns = [*(f"tags.`{name}`" for name in view.tags), *(f"params.`{name}`" for name in view.params)]
     columns += [f"metrics.`{name}`" for name in view.metrics]
-    runs = f"tags.kind = '{view.kind}'"
+    state = view_state(runs_of(view), view.order_by, view.ascending, columns)
+    if view.page == "pictures":  # all the room is theirs; the runs are the heads of their columns
+        state |= {"runListHidden": True}
+    return view_value(state | charts_page(_sections(view)) if view.charts else state)
+
+
+def runs_of(view: View) -> str:
+    """The search for a view's runs."""
+    found = f"tags.kind = '{view.kind}'"
     if view.fingerprint:
-        runs += f" and tags.`{view.measured_by}` = '{view.fingerprint}'"
-    state = view_state(runs, view.order_by, view.ascending, columns)
-    if view.charts:
-        state |= parallel_coordinates(view.key, view.title, view.params, view.metrics)
-    return view_value(state)
+        found += f" and tags.`{view.measured_by}` = '{view.fingerprint}'"
+    if view.page == "pictures":
+        found += f" and tags.`{IMAGES_TAG}` LIKE '_%'"
+    return found
+
+
+def _sections(view: View) -> list[dict[str, Any]]:
+    """What a page of charts shows, from the top; everything else that the runs have logged is below, folded."""
+    losses = [*(line_chart(name) for name in view.curves), *(bar_chart(name) for name in view.metrics)]
+    shown = [section(f"{view.key}-losses", "Loss and score", losses, columns=len(losses), height=280)]
+    if view.page == "pictures":
+        tall = 60 + 330 * max(len(view.images), 1)
+        table = image_table(view.images, view.step)
+        shown.insert(0, section(f"{view.key}-pictures", view.title, [table], columns=1, height=tall))
+    else:
+        lines = parallel_chart(view.params, (*view.curves, *view.metrics))
+        shown.append(section(f"{view.key}-lines", view.title, [lines], columns=1, height=440))
+    return [*shown, *(section(f"{view.key}-{number}", name, [], folded=True) for number, name in enumerate(LEFT_OVER))]

@@ -351,6 +351,8 @@ class _Measuring:
         if validation is not None and self._is_main and not state.base:
             with self._evaluating(), without_lora(lora.trained), as_begun(lora.pipeline):
                 state.base = self._measure()
+        if state.step == 0:
+            self.images()
 
     def validation(self, due: bool) -> dict[str, float]:
         """val_loss and its bands, val_loss_base and val_loss_gain, with masks the same of what they show as val_loss_masked…; empty when it is
@@ -369,12 +371,11 @@ class _Measuring:
         return {**values, **{f"{name}_base": value for name, value in base.items()}, **gains}
 
     def images(self) -> dict[str, float]:
-        """Sample images and performance checks; the image losses of a check, empty otherwise."""
+        """Sample images, and performance checks but at the last step where the evaluation follows: their image losses, empty without one."""
         training, hooks, step = self._lora.config.training, self._hooks, self._state.step
-        # the last step is measured by the evaluation after training
         final = step == training.max_train_steps and self._lora.config.evaluation.enabled
-        sampled = step % (training.sample_every or step + 1) == 0
-        checked = step % (training.performance_check_interval or step + 1) == 0 and not final
+        sampled = training.sample_every is not None and step % training.sample_every == 0
+        checked = step > 0 and step % (training.performance_check_interval or step + 1) == 0 and not final
         if self._is_main and hooks.sample and sampled:
             with self._evaluating():
                 hooks.sample(step)
@@ -388,13 +389,12 @@ class _Measuring:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        models = (self._lora.pipeline.unet, self._lora.pipeline.text_encoder)
-        modes = [model.training for model in models]
-        for model in models:
+        modes = [(model, model.training) for model in (self._lora.pipeline.unet, self._lora.pipeline.text_encoder)]
+        for model, _ in modes:
             model.eval()
         try:
             with averaged(self._lora.optimizer, self._lora.parameters.all):
                 yield
         finally:
-            for model, mode in zip(models, modes, strict=True):
+            for model, mode in modes:
                 model.train(mode)

@@ -196,6 +196,8 @@ def _loop(
         prepared_ahead(inputs.batch, last_step, accelerator.device) as batch_of,
         stop_between_steps(accelerator) as stop,
     ):
+        if accelerator.is_main_process and hooks.grid and state.step == 0:
+            hooks.grid(0, gan.averaged())
         for step in range(state.step + 1, last_step + 1):
             epoch, epoch_ends = inputs.epoch(step), step % inputs.steps_per_epoch == 0
             fading = lambda_ds(epoch, config.loss.w_ds, config.loss.ds_decay_epochs)

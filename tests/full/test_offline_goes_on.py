@@ -37,8 +37,8 @@ def test_a_run_goes_on_offline_before_and_after_it_was_sent_and_then_in_the_stor
     assert [one["params"]["training.max_train_steps"] for one in found["below"]] == ["4", "6"]
     assert [one["status"] for one in found["below"]] == ["FINISHED"] * 2
     pictures = [one for one in found["artifacts"] if one.startswith("images/sample_0+")]
-    assert {one.split("+")[2] for one in pictures} == {"2", "4", "6", "8", "10"}
-    assert len(pictures) == 10  # each with its small one
+    assert {one.split("+")[2] for one in pictures} == {"0", "2", "4", "6", "8", "10"}
+    assert len(pictures) == 12  # each with its small one
     assert_each_point_once(client)
 
 

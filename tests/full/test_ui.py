@@ -62,7 +62,21 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
     shutil.copy(empty_store, folder / "mlflow.db")
     uri, runs, experiment = f"sqlite:///{folder / 'mlflow.db'}", [], ""
     for rank, rate in (("2", "1e-3"), ("4", "2e-3"), ("8", "4e-3")):
-        lora = ["train", "lora", "--rank", rank, "--lr", rate, "--steps", "20", *FEW, "--output-dir", f"rank{rank}"]
+        lora = [
+            "train",
+            "lora",
+            "--rank",
+            rank,
+            "--lr",
+            rate,
+            "--steps",
+            "20",
+            "--sample_every",
+            "10",
+            *FEW,
+            "--output-dir",
+            f"rank{rank}",
+        ]
         result = fashion_ml(*lora, "--json", "facts.json", cwd=folder, uri=uri)
         assert result.returncode == 0, result.stderr
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
@@ -99,6 +113,18 @@ def test_a_ready_view_draws_rank_rate_and_score_as_parallel_coordinates(site: Si
     keep(page, "ui_parallel.png")
     axes = page.run("[...document.querySelectorAll('svg .label')].map(e => e.textContent)")
     assert {"network.rank", "optimizer.learning_rate", "eval/weighted_total_loss"} <= set(axes)
+
+
+def test_sample_images_are_large_at_once_and_no_params_stand_above_them(site: Site, page: Page):
+    page.open(site.view("LoRA sample images"))
+    text = page.wait_for("LoRA sample images (1)", "sample_0", "sample_3")
+    keep(page, "ui_samples.png")
+    widths = page.run("[...document.querySelectorAll('td img, [role=cell] img')].map(e => e.getBoundingClientRect().width)")
+    assert max(widths) >= 120, widths
+    assert "evaluation.num_inference_steps" not in text
+    page.open(site.view("StarGAN grids"))
+    page.wait_for("StarGAN grids (1)", "grid_reference", "grid_latent")
+    keep(page, "ui_grids.png")
 
 
 def test_comparing_three_loras_draws_parallel_coordinates(site: Site, page: Page):

@@ -67,7 +67,7 @@ def test_a_stargan_is_dry_run_too(tmp_path: Path):
     code, said, facts = dry(tmp_path, "stargan", *own, "--epochs", "4", "--grid-every-n-epochs", "2")
     assert code == 0, said
     assert facts["steps"] == 4 * facts["steps_per_epoch"]
-    assert facts["measured"]["grids"] == 2
+    assert facts["measured"]["grids"] == 3
     assert facts["data"]["latents"] == {"dotted": 8, "plain": 8, "striped": 8}
     assert 0 < facts["memory"]["peak_gib"] < 2
 

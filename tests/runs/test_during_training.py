@@ -56,10 +56,12 @@ def test_only_rows_of_performance_checks_carry_image_losses_and_they_are_those_o
     assert report["training_info"]["final_color_loss"] == pytest.approx(by_step[6]["color_loss"])
 
 
-def test_sample_images_have_a_step_slider(watched: Finished):
+def test_sample_images_begin_with_the_base_and_have_a_step_slider_and_files_that_say_step_and_prompt(watched: Finished):
     files = [item.path for item in MlflowClient(watched.uri).list_artifacts(watched.facts["run_id"], "images")]
     steps = {int(match[1]) for path in files if (match := re.search(r"sample_0\Wstep\W(\d+)\W", path))}
-    assert steps == {2, 4, 6}
+    assert steps == {0, 2, 4, 6}
+    names = {path.name for path in (watched.folder / "out" / "samples").glob("*.png")}
+    assert names == {f"step_{step:06d}_prompt{prompt}.png" for step in steps for prompt in range(2)}
 
 
 def test_tensorboard_has_the_points_of_mlflow(watched: Finished):

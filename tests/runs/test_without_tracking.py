@@ -116,7 +116,11 @@ def test_a_lora_trains_and_goes_on_without_mlflow_and_leaves_all_its_files(done:
     assert (note["run_id"], note["tracking_uri"], note["finished"]) == ("", "", True)
     assert json.loads((folder / "facts.json").read_text(encoding="utf-8")) == two
     assert {"config.yaml", "lora.safetensors", "samples", "state", "training_logs"} <= {path.name for path in folder.iterdir()}
-    assert len(list((folder / "samples").glob("sample_0_*.png"))) == 2
+    assert {path.name[:11] for path in (folder / "samples").glob("step_*_prompt0.png")} == {
+        "step_000000",
+        "step_000002",
+        "step_000004",
+    }
 
 
 def test_a_stargan_trains_without_mlflow_into_a_folder_of_its_own(done: Done):

@@ -77,6 +77,6 @@ def test_the_page_names_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_grids_call_the_first_picture_and_the_sides_what_they_are():
     """A StarGAN's first picture is the content, and the side `reference` is what was made by a reference."""
     pairs = replace(_pairs(), left="content", heads={"LoRA": "by reference"})
-    assert pairs.named("LoRA", "base") == ["by reference", "base"]
+    assert pairs.named("LoRA", "base") == ["content", "by reference", "base"]
     assert _best_and_worst(pairs).tobytes() != _best_and_worst(_pairs()).tobytes()
     assert _best_and_worst(pairs).size == _best_and_worst(_pairs()).size

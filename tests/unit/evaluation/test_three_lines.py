@@ -14,6 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import shown
 from fashion_ml.evaluation.encoder_check import EncoderCheck
 from fashion_ml.evaluation.leakage import Leakage
+from fashion_ml.evaluation.one_domain import Winner
 from fashion_ml.evaluation.sentence_forms import FORMS
 from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan, three_lines
 from fashion_ml.metrics.bootstrap import Interval
@@ -27,6 +28,7 @@ TOTAL = Gain(
     Interval(0.003, -0.015, 0.022, 24),
     Power(0.021, 24, 2, 92, (61, 8)),
 )
+SSIM, GAN = Interval(0.7, 0.6, 0.8, 8), Gan(3, 0.1, 0.3, 0.4, 0.1, 1.0)
 LORA = Findings(
     n=24,
     gains={
@@ -78,6 +80,8 @@ CASES = {
     ),
     "images without encoder": Findings(2, alone=("visual_loss", Interval(0.3, None, None, 2)), pairs=4),
     "a StarGAN": Findings(8, alone=("ssim", Interval(0.7, 0.6, 0.8, 8)), gan=Gan(3, 0.1, 0.9, 0.8, 0.1, 1.0)),
+    "a StarGAN of one look": Findings(8, alone=("ssim", SSIM), gan=replace(GAN, won=Winner("plain", 0.95, "reference"))),
+    "a StarGAN of one latent look": Findings(8, alone=("ssim", SSIM), gan=replace(GAN, won=Winner("plain", 0.95, "latent"))),
     "a StarGAN of few": Findings(5, alone=("ssim", Interval(0.7, None, None, 5)), gan=Gan(3, 0.1)),
     "a StarGAN of one": Findings(1, alone=("ssim", Interval(0.7, None, None, 1)), gan=Gan(3, 0.1)),
 }

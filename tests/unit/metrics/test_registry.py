@@ -75,9 +75,9 @@ def test_a_sweep_may_use_what_its_training_measures():
 
 
 def test_the_ready_views_show_metrics_that_there_are_and_the_best_first():
-    trained = {"total_loss", "d_loss", "confirmed_gain"}
+    trained = {"total_loss", "d_loss", "g_loss", "confirmed_gain"}
     for view in VIEWS:
-        for name in view.metrics:
+        for name in (*view.curves, *view.metrics):
             plain = re.sub(r"^(eval/)?(latent_|gain_|best_|confirmed_)?(.*?)(_low|_high)?$", r"\3", name)
             assert name in trained or metric_of(plain), name
         ordered = re.fullmatch(r"metrics\.`(?:eval/)?(gain_)?(\w+)`", view.order_by)

@@ -33,8 +33,22 @@ def test_numbers_of_a_check_alone_do_not_keep_the_final_evaluation_from_the_run(
         roll_up(run, "final", "g", {**MEANS, "weighted_total_loss": 0.2}, 6, "said")
         found = run.client.get_run(run.run_id).data
     rolled = {name: value for name, value in found.metrics.items() if name.startswith("eval/")}
-    assert rolled == {**{f"eval/{name}": value for name, value in MEANS.items()}, "eval/weighted_total_loss": 0.2}
+    assert rolled == {
+        "eval/weighted_total_loss": 0.2,
+        "eval/weighted_total_loss_low": 0.3,
+        "eval/weighted_total_loss_high": 0.5,
+    }
     assert found.tags["eval.run_id"] == "final"
+
+
+def test_the_headline_alone_is_rolled_up_and_what_an_older_run_has_beside_it_goes_on(workdir: Path):
+    with open_run("training", {"kind": "train_lora"}, experiment="e") as run:
+        run.log_metrics({"eval/kid": 0.3, "eval/ssim": 0.1}, step=3)
+        numbers = {**MEANS, "gain_weighted_total_loss": 0.1, "ssim": 0.5, "kid": 0.2, "specific_visual_loss": 0.1}
+        roll_up(run, "final", "g", numbers, 6, "said")
+        found = run.client.get_run(run.run_id).data.metrics
+    expected = {"weighted_total_loss": 0.4, "gain_weighted_total_loss": 0.1, "ssim": 0.5, "kid": 0.2}
+    assert found == {f"eval/{name}": value for name, value in expected.items()}
 
 
 def test_a_check_makes_no_free_prompts_and_is_compared_with_the_final_evaluation_all_the_same(workdir: Path):

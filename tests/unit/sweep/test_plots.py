@@ -145,7 +145,7 @@ def test_where_every_trial_breaks_a_constraint_none_is_drawn_as_the_best(tmp_pat
     history, parallel = Figure(), Figure()
     _history(history, trials, aim)
     _parallel(parallel, spec, trials, aim)
-    assert parallel.axes[0].get_title() == "Every trial; each breaks a constraint"
+    assert parallel.get_suptitle() == "Every trial; each breaks a constraint"
     assert all(line.get_linewidth() < 2 for line in parallel.axes[0].lines)
     assert _pages_history(trials, aim).data[0].y == ()
     assert all(trace.line.width == 2 for trace in _pages_parallel(spec, trials, aim).data[:12])

@@ -15,8 +15,10 @@ from fashion_ml.tracking import mlflow_private as private
 from fashion_ml.tracking.ui_views import VIEWS, tag_of
 
 UI = Path(mlflow.__file__).parent / "server" / "js" / "build"
-STATE_NAMES = [*private.view_state("", "", True, []), *private.parallel_coordinates("", "", [], [])]
-CHART_NAMES = ["metricSectionId", "selectedParams", "selectedMetrics", "isGenerated", "showAllRuns", "PARALLEL"]
+CHARTS = [private.line_chart(""), private.bar_chart(""), private.parallel_chart([], []), private.image_table([], 0)]
+SECTION = private.section("", "", CHARTS)
+STATE_NAMES = [*private.view_state("", "", True, []), *private.charts_page([SECTION]), *(set(SECTION) - {"charts"})]
+CHART_NAMES = sorted({name for chart in SECTION["charts"] for name in (*chart, chart["type"])})
 LINK_NAMES = ["viewStateShareKey", "compareRunsMode", "workflowType", "machine_learning"]
 
 
@@ -69,6 +71,17 @@ def test_pictures_have_the_names_tag_and_sizes_that_this_version_gives_them(
         unique.sub("", name): size for name, size in ours.items()
     }, moved("these names or sizes of pictures")
     assert private.IMAGES_TAG in client.get_run(run_id).data.tags, moved(f"the tag {private.IMAGES_TAG}")
+
+
+def test_the_file_name_of_a_picture_says_its_key_and_step():
+    (name, _) = private.image_files(Image.new("RGB", (4, 4)), "grids/a", 70, 1234)
+    assert private.key_and_step(name) == ("grids/a", 70)
+    assert [private.key_and_step(other) for other in ("grid.png", "a+b+c.png")] == [None, None]
+
+
+def test_sections_that_take_what_is_left_are_called_as_this_version_calls_them(ui: str):
+    for name in private.LEFT_OVER[1:]:
+        assert f'"{name}"' in ui, moved(f"a section of charts {name!r}")
 
 
 def test_tables_have_the_tag_that_this_version_gives_them(client: MlflowClient, tmp_path: Path):

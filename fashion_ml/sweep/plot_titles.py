@@ -1,0 +1,55 @@
+"""Titles of a sweep's plots and pages: what the trials say, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.sweep.plot_ticks import short_number
+
+if TYPE_CHECKING:
+    from fashion_ml.sweep.plots import Aim
+
+MOST = 3
+"""Settings of the best trial that a title names."""
+
+
+def history_title(kept: Sequence[Any], all_: Sequence[Any], aim: Aim) -> str:
+    """Of how the search went; `kept` are the trials that keep the constraints, among all of them."""
+    if not kept:
+        return f"None of {len(all_)} trials keeps the constraints"
+    best = _best(kept, aim)
+    return f"Best {aim.metric} {aim.of(best):.4g}, in trial {best.user_attrs['slot']} of {len(all_)}"
+
+
+def importances_title(shares: Mapping[str, float], aim: Aim) -> str:
+    """Of which settings matter, the largest share first."""
+    name, share = max(shares.items(), key=lambda one: one[1])
+    return f"{name} moves {aim.metric} most: {share:.0%} of what tells the best trials"
+
+
+def slices_title(kept: Sequence[Any], aim: Aim) -> str:
+    """Of each setting by itself: what the best trial has."""
+    if not kept:
+        return "Each setting by itself"
+    has = [f"{name} {_value(value)}" for name, value in _best(kept, aim).params.items()]
+    more = f" and {len(has) - MOST} more" if len(has) > MOST else ""
+    return f"The best trial has {', '.join(has[:MOST])}{more}"
+
+
+def lines_title(kept: Sequence[Any]) -> str:
+    """Of parallel coordinates, where so many trials keep the constraints."""
+    return f"Every trial; {'the darkest line is the best' if kept else 'each breaks a constraint'}"
+
+
+def front_title(best: int, kept: int) -> str:
+    """Of what one objective costs of another."""
+    return f"{best} of {kept} trials {'is' if best == 1 else 'are'} beaten by none in all objectives"
+
+
+def _best(kept: Sequence[Any], aim: Aim) -> Any:
+    return min(kept, key=aim.of) if aim.lower else max(kept, key=aim.of)
+
+
+def _value(value: Any) -> str:
+    return short_number(value) if isinstance(value, float) else str(value)
