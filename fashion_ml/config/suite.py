@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -130,8 +130,13 @@ def suite_spec(path: str | Path, overrides: Mapping[str, Any]) -> SuiteSpec:
     return checked(tree, SuiteSpec)
 
 
-def suite_experiments(spec: SuiteSpec, path: Path) -> dict[str, Any]:
-    """The checked experiment of each recipe, by name. InputError with every problem of the suite and of its recipes at once."""
+def suite_experiments(
+    spec: SuiteSpec, path: Path, settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda experiments: experiments
+) -> dict[str, Any]:
+    """The checked experiment of each recipe, by name. InputError with every problem of the suite and of its recipes at once.
+
+    They are compared as `settle` gives them: it knows what settings that say auto are on this machine.
+    """
     problems, found = _wrong(spec), {}
     files: dict[str, Any] = {}
     said: dict[str, list[str]] = {}
@@ -148,7 +153,8 @@ def suite_experiments(spec: SuiteSpec, path: Path) -> dict[str, Any]:
     problems += everywhere
     problems += [f"recipes.{name}: {one}" for name, each in said.items() for one in each if one not in everywhere]
     if found and not said:
-        problems += [*_measured_alike(spec, found), *_twice(spec, found)]
+        settled = settle(found)
+        problems += [*_measured_alike(spec, settled), *_twice(spec, settled)]
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
     return found

@@ -14,6 +14,7 @@ from fashion_ml.config.recipe import LENGTHS, recipe_of
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.artifacts import FACTS
 from fashion_ml.evaluation.fingerprint import REFERENCE_FILES
+from fashion_ml.runs.settled_precision import TRAINED_IN, precision_here
 
 _TRIALS = "tags.trial LIKE '%' and tags.`eval.run_id` LIKE '%'"
 _CHOICES = "tags.kind = 'choice' and tags.eval_fingerprint LIKE '%'"
@@ -52,7 +53,7 @@ def searched_before(client: Any, trainer: str, experiments: Mapping[str, Any]) -
 
     Before anything is trained, so by settings: a copy of the references elsewhere is found out by `register` alone.
     """
-    flats = {name: {key: str(value) for key, value in flat(one).items()} for name, one in experiments.items()}
+    flats = {name: _as_trained(one) for name, one in experiments.items()}
     found: dict[str, str] = {}
     for search, _, run, _ in _searches(client):
         trial = _tried_settings(client, run)
@@ -73,6 +74,12 @@ def searched_before(client: Any, trainer: str, experiments: Mapping[str, Any]) -
         f"{', '.join(dict.fromkeys(found.values()))} has tried {recipes} by the references of this suite, so register --suite will make no "
         f"champion of {'it' if len(found) == 1 else 'them'}; give other ones by settings: {others}"
     )
+
+
+def _as_trained(experiment: Any) -> dict[str, str]:
+    """An experiment's settings as a run of it here has them: the precision that auto is on this machine."""
+    found = {key: str(value) for key, value in flat(experiment).items()}
+    return {**found, TRAINED_IN: precision_here(TRAINED_IN, found[TRAINED_IN], type(experiment))}
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def device_of_evaluation() -> str:
-    """`cuda` where there is a GPU, else `cpu`."""
+    """`cuda` where there is a GPU, else `cpu`; `cpu` too where `accelerate launch --cpu`, or ACCELERATE_USE_CPU, has trainings there."""
     import torch
+    from accelerate.utils import parse_flag_from_env
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU") else "cpu"
 
 
 def read_metric_suite(settings: Evaluation, cache_dir: str | None = None) -> MetricSuite:

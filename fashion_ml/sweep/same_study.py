@@ -8,6 +8,7 @@ from typing import Any
 
 from fashion_ml.config import flat
 from fashion_ml.config.settings import defaults_of
+from fashion_ml.runs.settled_precision import AUTO, PATHS, precision_here
 from fashion_ml.sweep.plan import Plan
 
 _LONGEST = 120
@@ -24,7 +25,8 @@ def noted(plan: Plan) -> str:
 def difference(plan: Plan, before: str) -> str:
     """The first thing in which a plan differs from what was noted of its study, both values; empty where it goes on with it.
 
-    A setting that the version which began the study did not have may be there with its default, and one that there is no more may be gone.
+    A setting that the version which began the study did not have may be there with its default, and one that there is no more may be gone;
+    a precision may be auto where the other is what auto is on this machine.
     """
     was, now = json.loads(before), json.loads(noted(plan))
     for name in [*now["parts"], *was["parts"]]:
@@ -60,6 +62,13 @@ def _setting(was: Mapping[str, str], now: Mapping[str, str], kind: type[Any]) ->
         before, after = was.get(path), now.get(path)
         new = before is None and path in defaults and after == str(defaults[path])
         gone = after is None and not any(f"{path}.".startswith(f"{known}.") for known in defaults)
-        if before != after and not new and not gone:
+        if before != after and not new and not gone and not _same_here(path, before, after, kind):
             return f"{path} was {before or 'not given'} and is {after or 'not given'}"
     return ""
+
+
+def _same_here(path: str, before: str | None, after: str | None, kind: type[Any]) -> bool:
+    """Whether two precisions, of which one is auto, are one on this machine."""
+    if path not in PATHS or AUTO not in (before, after) or before is None or after is None:
+        return False
+    return precision_here(path, before, kind) == precision_here(path, after, kind)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec, suite_experiments, suite_spec
 from fashion_ml.errors import InputError
+from fashion_ml.runs.settled_precision import settled_among
 from fashion_ml.runtime.duration import duration
 from fashion_ml.sweep.plan import Plan, Slot
 from fashion_ml.sweep.study import ERROR, by_slot, open_planned, row_of, trials_of, why_not
@@ -49,7 +50,7 @@ def read_suite(path: Path) -> tuple[SuiteSpec, dict[str, Any]]:
     spec = suite_spec(path, {})
     problems, experiments = wrong_metrics(spec), {}
     try:
-        experiments = suite_experiments(spec, path)
+        experiments = suite_experiments(spec, path, settled_among)
     except InputError as error:
         problems = [*error.problems, *problems]
     if problems:

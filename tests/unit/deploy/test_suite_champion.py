@@ -210,3 +210,11 @@ def test_what_is_no_training_of_the_suite_is_refused_before_anything_is_register
     shutil.rmtree(Path(store.client.get_run(suite).info.artifact_uri.removeprefix("file://")) / "report")
     with pytest.raises(InputError, match="has no report yet"):
         suite_entry(store.client, store.client.get_run(trainings["high"][0]), suite)
+
+
+def test_a_recipe_in_auto_was_tried_where_a_search_trained_in_what_that_is_here(store: Store):
+    """There is no GPU: float32."""
+    store.client.set_tag(store.trained(0.35, sweep="wide"), "searched.training.mixed_precision", "no")
+    given = {"model.base": "embedded", "data.train_data_dir": "embedded"}
+    asked = {name: load_config({**given, "training.mixed_precision": name}) for name in ("auto", "bf16")}
+    assert searched_before(store.client, "lora", asked).startswith("The sweep wide has tried auto by the references")

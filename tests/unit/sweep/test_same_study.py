@@ -50,6 +50,16 @@ def test_a_setting_that_the_older_version_did_not_have_goes_on_with_its_default_
     assert difference(plan(evaluation__precision="bf16"), older) == "plain: evaluation.precision was not given and is bf16"
 
 
+@pytest.mark.parametrize("path", ["training__mixed_precision", "evaluation__precision"])
+def test_auto_is_what_it_is_on_this_machine_and_no_other_precision(path: str):
+    """There is no GPU: float32."""
+    auto, plain, half = (plan(**{path: value}) for value in ("auto", "no", "bf16"))
+    assert difference(auto, noted(plain)) == difference(plain, noted(auto)) == ""
+    name = path.replace("__", ".")
+    assert difference(auto, noted(half)) == f"plain: {name} was bf16 and is auto"
+    assert difference(half, noted(auto)) == f"plain: {name} was auto and is bf16"
+
+
 def test_a_setting_that_there_is_no_more_may_be_gone():
     assert difference(plan(), edited(lambda settings: settings.update({"training.gone": "3"}))) == ""
 
