@@ -141,7 +141,9 @@ def tables(*, quick: bool) -> Iterator[str]:
         for checkpointing in (False, True):
             training = {"gradient_checkpointing": checkpointing}
             found = [lora_step(side, batch, precision, training=training) for side in sides for batch in batches]
-            what = {"bf16": "bf16, fp16", "no": "float32"}[precision] + (", gradient checkpointing" if checkpointing else "")
+            what = {"bf16": "bf16, fp16", "no": "float32, with `training.tf32`"}[precision] + (
+                ", gradient checkpointing" if checkpointing else ""
+            )
             yield f"| {what} | {' | '.join(f'{one:.2f}' for one in found)} |"
     yield ""
     yield f"| GiB | {' | '.join(f'{side} px' for side in sides)} |"

@@ -127,6 +127,9 @@ class GanTraining(Section):
     mixed_precision: Precision = "no"
     """Precision of the networks; the gradient penalty and the losses stay float32. `auto` is bf16 on a GPU that has it in hardware, fp16 on
     other GPUs, and no on CPUs; the run keeps what it was."""
+    tf32: bool = False
+    """On a GPU round the factors of float32 products and convolutions to TF32's 10 bits: faster, in far less memory, and other numbers. Images
+    are made and measured without it all the same."""
     compile: Annotated[Literal["no", "default", "max-autotune"], AsMode, MayChange()] = "no"
     """torch.compile of G, E and F, a graph for each size of their batches: slower to start, faster steps. D stays as it is: its penalty needs a
     second derivative. true is default."""

@@ -20,6 +20,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.read_prompts import Prompts
+from fashion_ml.models.finite import refuse_nan
 from fashion_ml.models.samplers import sampled_by
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
@@ -175,7 +176,7 @@ def generate(
     while the next batch is made; all of it is there when the last one has been taken, or when no more are asked for.
 
     How prompts are read is `read_prompts`'. Where a batch does not fit into the GPU's memory it is made half by half, and so are those behind
-    it; InputError where one image does not fit.
+    it; InputError where one image does not fit, and where what a model gives is not finite: such an image would be black.
     """
     most, batches = settings.batch_size, batches_of(jobs, settings.batch_size)
     prompts = Prompts(pipeline, [[jobs[index].prompt for index in batch] for batch in batches], settings, text)
@@ -207,7 +208,7 @@ def _made(
     """The pictures of jobs of one size; None where they do not fit into the GPU's memory."""
     (width, height), (asked, read) = jobs[0].size, prompts
     try:
-        with sampled_by(pipeline, settings.sampler), exact_float32():
+        with sampled_by(pipeline, settings.sampler), exact_float32(), refuse_nan(pipeline, [job.name for job in jobs]):
             return list(
                 pipeline(
                     asked,

@@ -5,6 +5,9 @@ So images have the initial noise that they have in float32, to the last bit, and
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -95,6 +98,34 @@ def lower_vae(vae: Any, dtype: torch.dtype) -> None:
 
     vae.decode = decode
     setattr(vae, _LOWERED, True)
+
+
+@contextmanager
+def as_evaluated(pipeline: Any, autocast: Callable[[], AbstractContextManager[Any]], dtype: torch.dtype) -> Iterator[None]:
+    """Inside the block a pipeline that trains makes images as an evaluation in `dtype` would: its UNet alone computes in what it trains in,
+    under `autocast`, and its VAE in bfloat16 where that is `dtype`, else in float32. Its own VAE, which encodes, stays as it is."""
+    unet, vae = pipeline.unet, pipeline.vae
+    patched, plain = "forward" in vars(unet), unet.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _lowered(unet, args, kwargs)
+        with autocast():
+            found = plain(*args, **kwargs)
+        return _raised(unet, args, found)
+
+    unet.forward = forward
+    if dtype == torch.bfloat16:
+        left_out = {id(one): torch.nn.Identity() for one in (vae.encoder, vae.quant_conv)}
+        pipeline.vae = copy.deepcopy(vae, left_out)
+        lower_vae(pipeline.vae, dtype)
+    try:
+        yield
+    finally:
+        pipeline.vae = vae
+        if patched:
+            unet.forward = plain
+        else:
+            del unet.forward
 
 
 def decode_one_by_one(vae: Any) -> None:

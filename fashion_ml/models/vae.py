@@ -12,6 +12,7 @@ from PIL import Image
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import read_model
+from fashion_ml.models.finite import NotFiniteError
 from fashion_ml.models.hub import download_vae
 from fashion_ml.models.single_file import load_single_vae
 from fashion_ml.models.stable_diffusion import quiet_libraries
@@ -79,11 +80,21 @@ def keep_decoder(vae: Any) -> None:
 @torch.no_grad()
 def decode_latents(vae: Any, latents: torch.Tensor, batch_size: int = 16) -> list[Image.Image]:
     """RGB pictures of *unscaled* latents (N, C, h, w); on a GPU one after the other, which takes 1 GiB at 512 pixels in float32, and half of
-    that in bf16."""
+    that in bf16. NotFiniteError where latents or pictures are not finite: they would be black."""
+    if not bool(latents.isfinite().all()):
+        raise NotFiniteError(
+            "optimizer.learning_rate: the latents of pictures are NaN or infinity, which would be black pictures; train with a lower one, or "
+            "with training.mixed_precision bf16 or no"
+        )
     pictures = []
     for part in torch.split(latents, 1 if vae.device.type == "cuda" else batch_size):
         with exact_float32():
-            decoded = vae.decode(part.to(vae.device, vae.dtype)).sample.float().clamp(-1, 1)
+            decoded = vae.decode(part.to(vae.device, vae.dtype)).sample.float()
+        if not bool(decoded.isfinite().all()):
+            raise NotFiniteError(
+                f"model.vae: it gives NaN or infinity in {vae.dtype}, which would be black pictures; give another"
+            )
+        decoded = decoded.clamp(-1, 1)
         pixels = ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         pictures += [Image.fromarray(np.ascontiguousarray(one)) for one in pixels]
     return pictures

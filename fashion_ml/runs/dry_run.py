@@ -91,7 +91,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
     lines += [
         *measured_lora_lines(measured),
         timing.line(),
-        _memory_line(memory, largest),
+        _memory_line(memory, largest) + _float32_on_a_gpu(config),
     ]
     return DryRun(facts, lines, timing, memory)
 
@@ -144,6 +144,16 @@ def _memory_line(memory: MemoryEstimate, batch: str) -> str:
         f"GPU memory: about {gib['peak_gib']:.2f} GiB at the peak of a training step ({batch}; weights {gib['weights_gib']:.2f}, optimiser's "
         f"states {gib['states_gib']:.2f}), an estimate from a step without numbers. Not in it: CUDA itself (some 0.5 GiB); encoding ahead, "
         "samples and evaluation, which take turns with training"
+    )
+
+
+def _float32_on_a_gpu(config: LoraExperiment) -> str:
+    """What the estimate lacks where cuDNN computes in float32: 19 GiB beside 4.9 for Stable Diffusion 1.5 on an H200 (docs/gpu.md)."""
+    training = config.training
+    if training.mixed_precision != "no" or training.tf32:
+        return ""
+    return (
+        "; cuDNN's workspaces in float32, which may be several times as much: use mixed_precision bf16, or training.tf32 true"
     )
 
 

@@ -89,7 +89,7 @@ class Sizes:
 
 def timed(config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, sizes: Sizes) -> Timing:
     """Train a few steps of the sizes of a training, and what all of it would take by that."""
-    from fashion_ml.training.lora_loop import timed_steps
+    from fashion_ml.training.lora_timing import timed_steps
 
     chosen, began, found = sizes.spread(), monotonic(), dict[int, list[float]]()
     for step in chosen:  # what a training encodes ahead

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import say, warn
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -50,10 +51,41 @@ def evaluate_trained(
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
     Without a training run there is none for the evaluation either: its files are in `folder`. `trained` is the pipeline of a training that goes
     on, as in `plan_evaluation`.
+
+    Where half precision gives NaN that run fails with what it says, and another measures in float32. InputError where that gives NaN too.
     """
+    from fashion_ml.models.finite import NotFiniteError
+
+    measured = partial(_evaluated, lora=lora, inputs=inputs, training=training, folder=folder, step=step, free=free, name=name)
+    measured = partial(measured, trained=trained)
+    base_folder = base_folder or folder.parent / "evaluation_base"
+    try:
+        return measured(config, base_folder=base_folder, adopt=adopt)
+    except NotFiniteError as error:
+        if not error.in_half:
+            raise
+        warn(f"{error}; all is measured anew in float32, as with evaluation.precision no")
+    settings = config.evaluation.model_copy(update={"precision": "no"})
+    return measured(config.model_copy(update={"evaluation": settings}), base_folder=base_folder, adopt=False)
+
+
+def _evaluated(
+    config: LoraExperiment,
+    lora: Path,
+    inputs: Sources,
+    training: TrackedRun | None,
+    folder: Path,
+    step: int,
+    *,
+    base_folder: Path,
+    adopt: bool,
+    free: bool,
+    name: str,
+    trained: Any,
+) -> EvaluationResult:
     from fashion_ml.evaluation.lora import measure_lora
 
-    plan, base_folder = _plan(config, lora, inputs, trained), base_folder or folder.parent / "evaluation_base"
+    plan = _plan(config, lora, inputs, trained)
     plan = plan if free else replace(plan, free=None)
     if training is None:
         return _written(measure_lora(plan, folder, base_folder), folder)

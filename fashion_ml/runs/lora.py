@@ -20,6 +20,7 @@ from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.run_name import lora_name
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
+from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
@@ -114,11 +115,11 @@ def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, acc
 
 def check_mixed_precision(config: LoraExperiment) -> None:
     """InputError when the precision needs a GPU and there is none."""
-    if config.training.mixed_precision in ("fp16", "bf16"):  # accelerate's own error is a traceback
+    if config.training.mixed_precision in ("fp16", "bf16") or config.training.tf32:  # accelerate's own error is a traceback
         from fashion_ml.evaluation.instruments import device_of_evaluation
         from fashion_ml.training.precision import check_precision
 
-        check_precision(config.training.mixed_precision, device_of_evaluation())
+        check_precision(config.training.mixed_precision, device_of_evaluation(), tf32=config.training.tf32)
 
 
 def _make_ahead(config: LoraExperiment) -> None:
@@ -202,6 +203,7 @@ def _train(
     resume: bool,
 ) -> TrainedLora:
     from fashion_ml.training.lora_loop import Hooks, train_lora
+    from fashion_ml.training.lora_models import attention_of
     from fashion_ml.training.resume_point import STATE, state_step
 
     keep_summary(inputs.summary, inputs.items, folder, run)
@@ -223,7 +225,17 @@ def _train(
             sample=sampler(config, pipeline, inputs, run, folder, accelerator),
         )
         steps, validation = _prepared(config, pipeline, inputs, accelerator)
+        begin_peak(accelerator.device)
         trained = train_lora(config, pipeline, steps, validation, folder, hooks, accelerator, resume=resume)
+    log_speed(
+        run,
+        accelerator.device,
+        steps=config.training.max_train_steps,
+        seconds=trained.seconds,
+        images=steps.plan.images_per_epoch / steps.plan.steps_per_epoch,
+        at=config.training.max_train_steps,
+        attention=attention_of(config, pipeline.unet, steps.shapes(1)[0], accelerator.device),
+    )
     _write_report(config, trained, folder / "training_logs", len(inputs.items))
     if run:
         tags = {"trained_parameters": str(trained.parameters), "training_seconds": f"{trained.seconds:.1f}"}

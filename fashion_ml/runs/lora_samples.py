@@ -16,6 +16,7 @@ from fashion_ml.data.pictures import load_picture
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.runs.inputs import Sources
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.console import warn
 from fashion_ml.training.subset_images import as_prompts
 
 if TYPE_CHECKING:
@@ -81,7 +82,13 @@ def sampler(
     if not config.training.sample_every:
         return None
     from fashion_ml.evaluation.generate import generate, jobs_of
+    from fashion_ml.models.finite import NotFiniteError
+    from fashion_ml.models.half_precision import as_evaluated
     from fashion_ml.models.text_encoding import TextSettings
+    from fashion_ml.training.lora_models import autocast_of
+    from fashion_ml.training.precision import DTYPES, settled
+
+    precision = DTYPES[settled(config.evaluation.precision, accelerator.device)]
 
     prompts = sample_prompts(config, inputs)
     wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
@@ -100,10 +107,16 @@ def sampler(
         write_text(folder / FOLDER / PROMPTS, json.dumps(prompts, ensure_ascii=False, indent=1) + "\n")
         places = pipeline.vae.device, pipeline.text_encoder.device
         pipeline.to(accelerator.device)
-        with accelerator.autocast():
-            batches = generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding()))
-            made = {index: picture for batch in batches for index, picture in zip(*batch, strict=True)}
-        pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
+        made: dict[int, Image.Image] = {}
+        try:
+            with as_evaluated(pipeline, autocast_of(config, pipeline.unet, accelerator), precision):
+                for batch in generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding())):
+                    made |= dict(zip(*batch, strict=True))
+        except NotFiniteError as error:
+            warn(f"Sample images of step {step} are left out: {error}")
+            return
+        finally:
+            pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
         for index in missing:
             save_picture(sample_file(folder, step, index), made[index])
             if run:

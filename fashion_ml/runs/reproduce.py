@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_ml.config import KINDS, LoraExperiment, StarganExperiment, checked
 from fashion_ml.errors import InputError
+from fashion_ml.runs.training_speed import OF_THE_MACHINE
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _compare(
     client: Any, before: str, after: str, leave: str | None
 ) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
     names = sorted(set(client.get_run(before).data.metrics) | set(client.get_run(after).data.metrics))
-    names = [name for name in names if leave is None or not name.startswith(leave)]
+    names = [name for name in names if name not in OF_THE_MACHINE and (leave is None or not name.startswith(leave))]
     equal, different = 0, dict[str, tuple[float | None, float | None]]()
     for name in names:
         one, other = ({(p.step, repr(p.value)) for p in client.get_metric_history(run, name)} for run in (before, after))

@@ -29,8 +29,9 @@ from fashion_ml.runs.stargan_inputs import (
 )
 from fashion_ml.runs.trained_run import config_of, trained_run
 from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
+from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
-from fashion_ml.runtime.console import say
+from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.processes import main_process_first
 
@@ -71,7 +72,7 @@ def run_stargan(
     from fashion_ml.training.precision import check_precision
 
     accelerator, resumed = Accelerator(kwargs_handlers=[long_waits()]), earlier is not None
-    check_precision(config.training.mixed_precision, accelerator.device.type)
+    check_precision(config.training.mixed_precision, accelerator.device.type, tf32=config.training.tf32)
     with main_process_first(accelerator):
         latents = read_latent_set(config, str(accelerator.device))
     inputs = stargan_inputs(config, latents, accelerator)
@@ -204,7 +205,10 @@ def _train(
             write([(int(row["epoch"]), None, {key: value for key, value in row.items() if key != "epoch"})])
 
         hooks = GanHooks(epoch=on_epoch, grid=_grids(config, inputs, vae, run, folder))
+        begin_peak(accelerator.device)
         trained = train_stargan(config, inputs, folder, hooks, accelerator, resume=resume)
+    images, epochs = config.training.batch_size * accelerator.num_processes, config.training.epochs
+    log_speed(run, accelerator.device, steps=trained.steps, seconds=trained.seconds, images=images, at=epochs)
     free_memory()
     help_ = _write_reports(config, trained, folder / "training_logs")
     if run:
@@ -248,6 +252,7 @@ def _grids(config: StarganExperiment, inputs: GanInputs, vae: Any, run: TrackedR
     """Draws the fixed contents in every domain, by reference and by latent, as pictures with a step slider; None without held-out ones."""
     from fashion_ml.evaluation.figures import save_picture
     from fashion_ml.evaluation.training_grid import draw_grids
+    from fashion_ml.models.finite import NotFiniteError
 
     if not all(inputs.held):
         return None
@@ -256,7 +261,11 @@ def _grids(config: StarganExperiment, inputs: GanInputs, vae: Any, run: TrackedR
         free_memory()
         side = f"{inputs.latents.shape[1]} x {inputs.latents.shape[2]}"
         with fits_into_memory("drawing grids", "data.latents_dir", f"latents of {side}", "use evaluation.precision bf16"):
-            grids = draw_grids(networks, inputs, vae, config.training.latent_scale, config.training.seed)
+            try:
+                grids = draw_grids(networks, inputs, vae, config.training.latent_scale, config.training.seed)
+            except NotFiniteError as error:
+                warn(f"The grids of epoch {epoch} are left out: {error}")
+                return
         for who, picture in grids.items():
             save_picture(folder / "grids" / f"{who}_{epoch:06d}.png", picture)
             if run and not run.has_image(f"grid_{who}", epoch):  # epochs behind the last state come again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,6 +41,7 @@ from fashion_ml.training.step_graphs import CudaRecorder, StepGraphs
 from fashion_ml.training.train_state import TrainState
 from fashion_ml.training.training_log import LossSeries, StepRows, TrainingLog
 from fashion_ml.training.validation import MASKED, Validation
+from fashion_ml.training.warm_up import warm_up_lora
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def train_lora(
     if resume:
         checkpoints.restore()
     before = state.step
-    with log.open(before), checkpoints.saved_when_stopped(), exact_float32():
+    with log.open(before), checkpoints.saved_when_stopped(), exact_float32(tf32=settings.tf32):
+        warm_up_lora(lora, inputs, state)
         measuring = _Measuring(lora, validation, hooks, checkpoints, state)
         _loop(lora, inputs, measuring, rows, log, checkpoints, state)
         path = checkpoints.finish()
@@ -144,23 +146,6 @@ def train_lora(
     return TrainedLora(
         path, rows.total_loss, rows.image_losses, state.val_loss, best, state.step - before, state.seconds, count
     )
-
-
-def timed_steps(
-    config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, steps: Iterable[int]
-) -> Iterator[tuple[int, float]]:
-    """Train on what these steps see, in this order, and give each with its wall seconds; nothing is saved."""
-    lora = _Lora(config, pipeline, accelerator)
-    for step in steps:
-        started = time.monotonic()
-        with exact_float32():  # as a training does
-            for batch in batches_of(inputs, config.training, accelerator.device, step):
-                lora.backward(batch)
-            lora.set_rates(step)
-            lora.clip_and_step().item()
-        if accelerator.device.type == "cuda":
-            torch.cuda.synchronize(accelerator.device)
-        yield step, time.monotonic() - started
 
 
 def _loop(

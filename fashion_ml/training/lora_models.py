@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from fashion_ml.models.kohya_format import load_lora, mixed_ranks
 from fashion_ml.models.lora import LoraSpec
 from fashion_ml.models.matmul_conv import use_small_convolutions
 from fashion_ml.runtime.console import say
-from fashion_ml.training.precision import compiled
+from fashion_ml.training.precision import DTYPES, compiled
+from fashion_ml.training.torch_private import sdpa_backend
 
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
@@ -74,6 +75,23 @@ def without_autocast(config: LoraExperiment, unet: Any, device: str, processes: 
     no casts, an eighth fewer operations. On a GPU, where kernels do that; one process alone, for others are wrapped by accelerate."""
     half = config.training.mixed_precision != "no" and not config.text_trains
     return half and device == "cuda" and processes == 1 and all_fused(unet)
+
+
+def attention_of(config: LoraExperiment, unet: Any, latents: Sequence[int], device: torch.device) -> str | None:
+    """The kernels that compute the UNet's largest attention, the first one, over latents (B, 4, h, w): `sdpa_backend`; None without one."""
+    from diffusers.models.attention_processor import Attention
+
+    first = next((one for one in unet.modules() if isinstance(one, Attention)), None)
+    if first is None:
+        return None
+    shape = (latents[0], first.heads, latents[2] * latents[3], first.inner_dim // first.heads)
+    return sdpa_backend(shape, DTYPES[config.training.mixed_precision], device)
+
+
+def autocast_of(config: LoraExperiment, unet: Any, accelerator: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """What the UNet is called under, in a training step and for images alike: nothing where it is in half precision as it is."""
+    as_it_is = without_autocast(config, unet, accelerator.device.type, accelerator.num_processes)
+    return nullcontext if as_it_is else accelerator.autocast
 
 
 @contextmanager

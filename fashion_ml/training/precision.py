@@ -19,7 +19,8 @@ DTYPES = {
 
 
 def has_bf16(device: torch.device | str) -> bool:
-    """Whether a GPU computes bf16 in hardware (compute capability 8.0 and later); CUDA emulates it on others, slower than float32."""
+    """Whether a GPU computes bf16, and TF32, in hardware (compute capability 8.0 and later); CUDA emulates bf16 on others, slower than
+    float32."""
     return torch.cuda.get_device_capability(device)[0] >= 8
 
 
@@ -42,8 +43,10 @@ def compiled(model: Any, mode: str) -> Any:
     return torch.compile(model, mode="max-autotune-no-cudagraphs" if mode == "max-autotune" else None, dynamic=False)
 
 
-def check_precision(mixed_precision: str, device: str) -> None:
-    """InputError when a precision needs a GPU and the device is `cpu`; bf16 on a GPU without it is said."""
+def check_precision(mixed_precision: str, device: str, *, tf32: bool = False) -> None:
+    """InputError when a precision needs a GPU and the device is `cpu`; bf16 on a GPU without it is said, and TF32 where there is none."""
+    if tf32 and (device != "cuda" or not has_bf16(device)):
+        warn("training.tf32: true does nothing here, for there is no GPU that has it (compute capability 8.0 and later)")
     if mixed_precision == "fp16" and device == "cpu":
         raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")
     if mixed_precision == "bf16" and device == "cuda" and not has_bf16(device):

@@ -32,6 +32,7 @@ from fashion_ml.training.skipped_steps import SKIPPED
 from fashion_ml.training.stargan_step import LossWeights, d_losses, frozen, g_losses, make_fakes
 from fashion_ml.training.train_state import TrainState
 from fashion_ml.training.training_log import TERMS, EpochMeans, TrainingLog
+from fashion_ml.training.warm_up import warm_up
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def train_stargan(
     )
     if resume:
         checkpoints.restore()
-    with log.open(state.step), checkpoints.saved_when_stopped(), exact_float32():
+    with log.open(state.step), checkpoints.saved_when_stopped(), exact_float32(tf32=settings.tf32):
+        _warm_up(config, inputs, gan, state)
         _loop(config, inputs, gan, hooks, means, log, checkpoints, state, accelerator)
         path = checkpoints.finish()
     return TrainedStargan(path, means.epochs, state.step, state.seconds, gan.networks.parameter_counts())
@@ -140,7 +142,7 @@ def timed_gan_steps(config: StarganExperiment, inputs: GanInputs, accelerator: A
     def timed(step: int, with_r1: bool) -> float:
         started = time.monotonic()
         fading = lambda_ds(1, config.loss.w_ds, config.loss.ds_decay_epochs)
-        with exact_float32():  # as a training does
+        with exact_float32(tf32=config.training.tf32):  # as a training does
             gan.step(inputs.batch(step), weights, with_r1=with_r1, lambda_ds=fading)
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize(accelerator.device)
@@ -177,6 +179,19 @@ def stargan_memory(config: StarganExperiment, inputs: GanInputs) -> MemoryEstima
 
     models = [*gan.networks.named().values(), *(average.network for average in gan.averages.values())]
     return peak_of_steps(models, make, autocast=half != "no")
+
+
+def _warm_up(config: StarganExperiment, inputs: GanInputs, gan: _Gan, state: TrainState) -> None:
+    """A step that moves nothing, with the diversity loss and without it as far as they are to come, where training.compile is not no."""
+    first, last = state.step + 1, config.training.epochs * inputs.steps_per_epoch
+    if config.training.compile == "no" or first > last:
+        return
+    weights, epochs = loss_weights(config), range(inputs.epoch(first), config.training.epochs + 1)
+    fading = {lambda_ds(epoch, config.loss.w_ds, config.loss.ds_decay_epochs) for epoch in epochs}
+    kinds = {"with the diversity loss": max(fading)} if max(fading) > 0 else {}
+    kinds |= {"without the diversity loss": 0.0} if min(fading) == 0 else {}
+    work = {name: partial(gan.try_step, inputs.batch(first), weights, lambda_ds=one) for name, one in kinds.items()}
+    warm_up("compile", work, state, gan.device)
 
 
 def _loop(
@@ -261,7 +276,7 @@ class _Gan:
         device, dtype = accelerator.device.type, DTYPES[config.training.mixed_precision]
         self._autocast = nullcontext if dtype == torch.float32 else partial(torch.autocast, device, dtype)
         self.scalers = {name: torch.amp.GradScaler(device, enabled=dtype == torch.float16) for name in self.optimizers}
-        self._overflows = dtype == torch.float16
+        self._overflows, self.device = dtype == torch.float16, accelerator.device
         self._called = n if config.training.compile == "no" else _compiled(n, config.training.compile)
 
     def step(self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float) -> dict[str, torch.Tensor]:
@@ -279,6 +294,19 @@ class _Gan:
         terms = {**d_terms, **g_terms}
         left_out = {SKIPPED: torch.stack([one for one in skipped if one is not None]).max()} if self._overflows else {}
         return {name: terms[name] for name in TERMS if name in terms and (name != "r1" or with_r1)} | left_out
+
+    def try_step(self, b: GanBatch, weights: LossWeights, *, lambda_ds: float) -> None:
+        """What G, E and F compute in a step, forward and backward, without any of it."""
+        n, plain = self._called, self.networks
+        with self._autocast():
+            made = make_fakes(n, b)
+            d_loss, _ = d_losses(n, b, made, weights, with_r1=False)
+        d_loss.backward()
+        with self._autocast(), frozen(plain.d):
+            g_loss, _ = g_losses(n, b, made, weights, lambda_ds=lambda_ds)
+        g_loss.backward()
+        for network in plain.named().values():
+            network.zero_grad()
 
     def _update(self, name: str, loss: torch.Tensor, parameters: Any) -> torch.Tensor | None:
         """Backward and step; with fp16 whether the scaler leaves the step out, 0-d on the device."""

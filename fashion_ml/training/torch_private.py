@@ -1,8 +1,10 @@
-"""What torch keeps to itself: tensors without numbers, operations as they are dispatched, and the weights of a module by name."""
+"""What torch keeps to itself: tensors without numbers, operations as they are dispatched, the weights of a module by name, and which kernels
+attention is computed by."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -53,6 +55,26 @@ class LiveBytes(TorchDispatchMode):
         self._seen[key] = weakref.ref(storage, gone)
         self.live += size
         self.peak = max(self.peak, self.live)
+
+
+def room_for_graphs(count: int) -> None:
+    """Let dynamo keep so many more graphs of one function: behind its limit, 8, it would go on without compiling and not say so."""
+    import torch._dynamo.config as dynamo
+
+    names = ("recompile_limit", "accumulated_recompile_limit")
+    if not hasattr(dynamo, names[0]):  # before torch 2.7
+        names = ("cache_size_limit", "accumulated_cache_size_limit")
+    for name in names:
+        setattr(dynamo, name, getattr(dynamo, name) + count)
+
+
+def sdpa_backend(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> str:
+    """Which kernels torch takes on a device for scaled dot product attention of queries (B, H, L, D) and as many keys, with gradients:
+    `flash_attention`, `efficient_attention`, `cudnn_attention` or `math`."""
+    from torch.nn.attention import SDPBackend
+
+    query = torch.empty(tuple(shape), dtype=dtype, device=device, requires_grad=True)
+    return SDPBackend(torch._fused_sdp_choice(query, query, query)).name.lower()
 
 
 def without_numbers(model: Any) -> dict[int, torch.nn.Parameter]:

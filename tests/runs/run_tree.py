@@ -7,6 +7,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from fashion_ml.runs.training_speed import OF_THE_MACHINE
+
 PARENT = "mlflow.parentRunId"
 OWN = ("process", "spool.key", PARENT, "eval.run_id", "training_seconds", "mlflow.runName", "source.changed")
 """Tags that differ between two runs of the same settings."""
@@ -21,11 +23,16 @@ def tree(client: MlflowClient, run_id: str) -> dict[str, Any]:
         "status": run.info.status,
         "tags": {key: value for key, value in run.data.tags.items() if key not in OWN},
         "params": {key: value for key, value in run.data.params.items() if not key.startswith(("output.", "tracking."))},
-        "points": {key: sorted((p.step, p.value) for p in client.get_metric_history(run_id, key)) for key in run.data.metrics},
+        "points": {key: points(client, run_id, key) for key in run.data.metrics},
         "artifacts": sorted(artifacts(client, run_id)),
         "data": [(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in run.inputs.dataset_inputs],
         "below": [tree(client, child.info.run_id) for child in below],
     }
+
+
+def points(client: MlflowClient, run_id: str, key: str) -> list[Any]:
+    """Steps and values of a metric, and of those that are the machine's the steps alone."""
+    return sorted((p.step, None if key in OF_THE_MACHINE else p.value) for p in client.get_metric_history(run_id, key))
 
 
 def leaves(found: dict[str, Any]) -> list[tuple[str, str, Any]]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_ml.reports.loss_log import read_loss_log
+from fashion_ml.runs.training_speed import OF_THE_MACHINE
 from tests.runs.command import fashion_ml, once
 
 SETTINGS = [
@@ -26,7 +27,7 @@ SETTINGS = [
 
 def points(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
     client = MlflowClient(uri)
-    names = client.get_run(run_id).data.metrics
+    names = client.get_run(run_id).data.metrics.keys() - {*OF_THE_MACHINE}
     return {name: sorted((point.step, point.value) for point in client.get_metric_history(run_id, name)) for name in names}
 
 

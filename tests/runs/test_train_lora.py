@@ -12,6 +12,7 @@ from fashion_ml.config import load_config, validate
 from fashion_ml.metrics.registry import LOSSES, SIMILARITY_OF, TOTAL
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.reports.loss_log import read_loss_log
+from fashion_ml.runs.training_speed import OF_THE_MACHINE
 from fashion_ml.runtime.provenance import git_commit
 from tests.runs.command import FEW, SHORT, Finished, fashion_ml
 
@@ -53,7 +54,7 @@ def test_the_tree_is_training_evaluation_and_three_metric_runs(client: MlflowCli
 
 
 def test_the_training_run_holds_only_what_training_measured_and_the_roll_up(client: MlflowClient, training: Any):
-    measured = {"total_loss", "learning_rate", "epoch", "grad_norm"}
+    measured = {"total_loss", "learning_rate", "epoch", "grad_norm", "steps_per_second", "images_per_second"}
     assert {name for name in training.data.metrics if not name.startswith("eval/")} == measured
     rolled_up = {name for name in training.data.metrics if name.startswith("eval/")}
     assert rolled_up == {
@@ -227,7 +228,7 @@ def test_the_same_command_again_gives_the_same_weights_and_without_evaluation_no
     assert all((first[name] == again[name]).all() for name in first)
     assert facts["evaluation"] is None
     run = client.get_run(facts["run_id"])
-    assert set(run.data.metrics) == {"total_loss", "learning_rate", "epoch", "grad_norm"}
+    assert set(run.data.metrics) - {*OF_THE_MACHINE} == {"total_loss", "learning_rate", "epoch", "grad_norm"}
     (report,) = (finished.folder / "again" / "training_logs").glob("*_report_*.json")
     unmeasured = json.loads(report.read_text(encoding="utf-8"))
     assert unmeasured["training_info"]["final_color_loss"] is None

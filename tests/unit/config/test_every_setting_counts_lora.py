@@ -23,6 +23,7 @@ from fashion_ml.config import LoraExperiment, flat, to_yaml, validate
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import read_loss_log
+from fashion_ml.training import lora_loop
 from tests.unit.config.caption_settings import caption_settings, write_captions
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 from tests.unit.config.test_every_setting_counts_evaluation import WHOLE
@@ -45,6 +46,8 @@ class Lora:
     compiled: list[str] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
     checked: list[int] = field(default_factory=list)
+    tf32: set[tuple[bool, bool]] = field(default_factory=set)
+    """Whether a GPU would round the factors of products, and of convolutions, in a step."""
 
     @property
     def result(self) -> Trained:
@@ -118,8 +121,15 @@ class Trainings:
             made.checked.append(step)
             return {}
 
+        loss_of = lora_loop._Lora.loss_of
+
+        def watched(lora: Any, batch: Any) -> torch.Tensor:
+            made.tf32.add((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+            return loss_of(lora, batch)
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "compile", remember)  # the compiler itself takes a minute
+            patch.setattr(lora_loop._Lora, "loss_of", watched)
             try:
                 made.trained = train(config, folder, check=check, sample=made.sampled.append)
             except InputError as error:
@@ -274,6 +284,7 @@ LORA: dict[str, Setting] = {
     "training.gradient_checkpointing": Setting(True, lambda lora: lora.result.pipeline.unet.is_gradient_checkpointing),
     "training.compile": Setting("default", lambda lora: lora.compiled),
     "training.channels_last": Setting(True, is_channels_last),
+    "training.tf32": Setting(True, lambda lora: lora.tf32),
     "training.seed": Setting(101, weights),
     "training.save_every_n_epochs": Setting(4, files, LONG),
     "training.save_every_n_steps": Setting(12, files, LONG),

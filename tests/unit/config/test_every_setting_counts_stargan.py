@@ -172,8 +172,8 @@ STARGAN: dict[str, Setting] = {
     "training.save_state": Setting(False, files),
     "training.grid_every_n_epochs": Setting(11, lambda gan: gan.grids, {"training.epochs": 12}),
 }
-SEPARATE = {"training.save_state_minutes"}
-"""Has a test of its own, below."""
+SEPARATE = {"training.save_state_minutes", "training.tf32"}
+"""Have tests of their own, below and of the loop."""
 
 
 @dataclass

@@ -42,11 +42,17 @@ def test_seed_places_names_and_measuring_are_no_part_of_it(changes: dict[str, ob
         {"training__max_train_steps": 7},
         {"data__flip_aug": True},
         {"loss__min_snr_gamma": 5.0},
+        {"training__tf32": True},
         {"model__clip_skip": 2},
     ],
 )
 def test_what_is_learnt_and_for_how_long_is_part_of_it(changes: dict[str, object]):
     assert recipe_id(LoraExperiment, recipe(**changes)) != recipe_id(LoraExperiment, recipe())
+
+
+def test_a_recipe_of_before_there_was_tf32_is_that_of_today_without_it():
+    given = {name: value for name, value in recipe().items() if name != "training.tf32"}
+    assert recipe_id(LoraExperiment, given) == recipe_id(LoraExperiment, recipe(training__tf32=False))
 
 
 def test_other_data_are_another_recipe_and_a_stargan_has_one_too():

@@ -67,6 +67,7 @@ class Pipeline:
 
     scheduler: Any = None
     tokenizer: Any = None
+    vae = SimpleNamespace(decode=None)
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []

@@ -128,10 +128,26 @@ def test_precision_is_in_key_and_fingerprint_where_it_is_not_float32():
 
 
 def test_what_is_called_float32_is_computed_without_tf32_and_the_switch_comes_back():
-    before = torch.backends.cudnn.allow_tf32
-    with exact_float32():
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
+    def switches() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    before = switches()
+    with exact_float32(tf32=True):
+        assert switches() == (True, True)
+        with exact_float32():  # images of a training with TF32
+            assert switches() == (False, False)
+        assert switches() == (True, True)
+    assert switches() == before
+
+
+def test_tf32_where_there_is_none_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    for device, capability, said in (("cpu", (0, 0), 1), ("cuda", (7, 5), 1), ("cuda", (8, 0), 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "fashion_ml"):
+            check_precision("no", device, tf32=True)
+            check_precision("no", device)
+        assert [one.partition(": ")[0] for one in caplog.messages] == ["training.tf32"] * said
 
 
 def test_latents_and_captions_of_a_gpu_have_other_keys_than_those_of_a_cpu(tmp_path: Path):
@@ -152,6 +168,7 @@ class Full:
 
     scheduler: Any = None
     tokenizer: Any = None
+    vae = SimpleNamespace(decode=None)
 
     def __init__(self, room: int) -> None:
         self.room, self.asked = room, list[int]()

@@ -256,6 +256,19 @@ def test_the_rows_of_two_processes_are_those_of_one_with_the_same_global_batch(f
             assert torch.equal(getattr(whole, name), joined), name
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_on_in_the_steps_where_it_is_asked_for_and_off_behind_them(folder: Path, tmp_path: Path, tf32: bool):
+    config, seen = experiment(folder, training={"tf32": tf32}), set[tuple[bool, bool]]()
+
+    def switches() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = switches()
+    hooks = GanHooks(epoch=lambda row: seen.add(switches()))
+    train_stargan(config, inputs_of(config, folder), tmp_path, hooks, Accelerator(cpu=True))
+    assert (seen, switches()) == ({(tf32, tf32)}, before)
+
+
 def test_a_loss_that_is_not_finite_stops_and_writes_no_state(folder: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"is not finite at step \d+ \(images [ab]/\d"):
         train(experiment(folder, optimizer={"learning_rate": 1e30}, training={"epochs": 4}), folder, tmp_path)
