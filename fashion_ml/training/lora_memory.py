@@ -32,13 +32,10 @@ def lora_memory(
     with quiet_libraries():
         unet = empty_model("unet", pipeline.unet.config, "model.base").to(dtype)
     text_encoder = empty_model("text_encoder", pipeline.text_encoder.config.to_dict(), "model.base").float()
+    word = _with_word(text_encoder, config.embedding.vectors) if config.embedding.token is not None else None
     add_lora(unet, text_encoder, lora_spec(config), 0, config.model.clip_skip)
-    if config.embedding.token is not None:
-        text_encoder.requires_grad_(False)
-        table = text_encoder.get_input_embeddings().requires_grad_(False)
-        own = WithNewWords(table, table.num_embeddings, torch.empty(config.embedding.vectors, table.embedding_dim), [])
-        own.vectors.requires_grad_(True)
-        text_encoder.set_input_embeddings(own)
+    if word is not None:
+        word.requires_grad_(True)
     models = [unet, text_encoder] if config.text_trains else [unet]
     shapes = [tuple(one.shape) for model in models for one in model.parameters() if one.requires_grad]
     for model in models:
@@ -76,6 +73,15 @@ def lora_memory(
     if "vae" in stay:  # what it needs for itself comes before the step's own, beside weights and states
         found = replace(found, peak=max(found.peak, found.weights + found.states + _encoding(pipeline.vae, latents[2:])))
     return found
+
+
+def _with_word(text_encoder: Any, vectors: int) -> torch.nn.Parameter:
+    """Put a new word of so many vectors into a text encoder that does not train itself; they, which do not yet either."""
+    text_encoder.requires_grad_(False)
+    table = text_encoder.get_input_embeddings()
+    own = WithNewWords(table, table.num_embeddings, torch.empty(vectors, table.embedding_dim), [])
+    text_encoder.set_input_embeddings(own)
+    return own.vectors
 
 
 def _encoding(vae: Any, cells: Sequence[int]) -> int:
