@@ -86,13 +86,20 @@ def test_what_checkpoints_compute_again_is_in_the_same_precision():
 
 
 def estimate(
-    batch: int, precision: str, needed: Collection[str] = (), optimizer: str = "adamw", **training: Any
+    batch: int,
+    precision: str,
+    needed: Collection[str] = (),
+    optimizer: str = "adamw",
+    word: int = 0,
+    text: bool = False,
+    **training: Any,
 ) -> MemoryEstimate:
-    """For SD 1.5's structure at 512 px, rank 16 on attention."""
+    """For SD 1.5's structure at 512 px, rank 16 on attention, and on the text encoder with `text`; a new word of so many vectors."""
     config = load_config(
         {
             "data": {"train_data_dir": "embedded"},
-            "network": {"rank": 16},
+            "network": {"rank": 16, "train_text_encoder": text},
+            "embedding": {"token": "zarya", "init_text": "dress", "vectors": word} if word else {},
             "optimizer": {"optimizer_type": optimizer},
             "training": {"mixed_precision": precision, "train_batch_size": batch, **training},
             "evaluation": {"enabled": False},
@@ -102,7 +109,8 @@ def estimate(
         part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")), "base")
         for part in ("unet", "text_encoder", "vae")
     }
-    return lora_memory(config, SimpleNamespace(**parts), (batch, 4, 64, 64), (batch, 77, 768), needed)
+    reads = (batch, 1, 77) if text or word else (batch, 77, 768)
+    return lora_memory(config, SimpleNamespace(**parts), (batch, 4, 64, 64), reads, needed)
 
 
 MEASURED = {
@@ -131,6 +139,14 @@ def test_what_stays_on_the_gpu_and_the_optimisers_own_states_are_counted():
     encoding = everything.peak - everything.weights - everything.states
     assert 3 * features < encoding < 12 * features
     assert everything.weights - plain.weights == 4 * (123_060_480 + 83_653_863)
+
+
+def test_a_words_vectors_are_counted_beside_the_text_encoders_lora():
+    """Two states of float32 for each of 3 x 768 numbers."""
+    one, other = (estimate(1, "bf16", word=word, text=True, gradient_checkpointing=True) for word in (0, 3))
+    assert 0 <= other.states - one.states - 2 * 4 * 3 * 768 <= 512  # and the counter of its steps, in a block of its own
+    alone = estimate(1, "bf16", word=3, gradient_checkpointing=True)
+    assert alone.states < one.states
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adafactor", "lion", "came", "torch.optim.RAdam"])
