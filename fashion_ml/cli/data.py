@@ -139,7 +139,13 @@ def prior(
     )
     write_json(json, {"folder": str(found.folder), "count": found.count, "made": found.made})
     say(f"{found.folder}: {found.count} images of {prompt!r}, {found.made} of them drawn now")
-    say(f"Next: fashion-ml train lora … --reg-data-dir {shlex.quote(str(found.folder))}")
+    ours = not base or base == "embedded"
+    images = (
+        "--config experiments/lora/embedded.yaml" if ours else f"--base {shlex.quote(base)} --train-data-dir lora_train_set"
+    )
+    say(f"Next: fashion-ml train lora {images} --reg-data-dir {shlex.quote(str(found.folder))}")
+    if not ours:
+        say("(your images with their captions in lora_train_set/10_dress, or the name of your own folder instead)")
 
 
 @embedded_app.command("collection")

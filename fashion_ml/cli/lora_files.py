@@ -47,13 +47,20 @@ def extract(
     tuned: Annotated[str, typer.Argument(help="The base that came out of it.")],
     output: Output = "",
     rank: Annotated[str, option("--rank", help="Rank of the LoRA; 32 when not given.")] = "",
+    conv_rank: Annotated[
+        str,
+        option(
+            "--conv-rank", "--conv-dim", help="Also 3 x 3 convolutions, of this rank, time projections and shortcuts: a LoCon."
+        ),
+    ] = "",
     json: Json = "",
 ) -> None:
     """Make the LoRA that brings one base nearest to another; says how much of the difference is in it."""
     check_json(json)
     from fashion_ml.deploy.lora_files import extract_lora
 
-    _report(extract_lora(base, tuned, _output(output), whole(rank, "--rank") if rank else 32), json)
+    of_convolutions = whole(conv_rank, "--conv-rank") if conv_rank else None
+    _report(extract_lora(base, tuned, _output(output), whole(rank, "--rank") if rank else 32, of_convolutions), json)
 
 
 def _output(output: str) -> Path:
@@ -78,9 +85,10 @@ def _report(made: object, json: str) -> None:
     facts = vars(made)
     write_json(json, facts)
     low, high = facts["ranks"]
+    of_all = "" if facts["of_all"] is None else f"; {facts['of_all']:.1%} of all that differs in UNet and text encoder"
     left = (
         ""
         if facts["kept"] is None
         else f"; of the updates' norms {facts['kept'][1]:.1%} is left on average, at least {facts['kept'][0]:.1%}"
     )
-    say(f"{facts['path']}: {facts['modules']} modules of rank {low if low == high else f'{low} to {high}'}{left}")
+    say(f"{facts['path']}: {facts['modules']} modules of rank {low if low == high else f'{low} to {high}'}{left}{of_all}")

@@ -58,6 +58,8 @@ def inspect(
     say(f"use       {facts['use']}")
     say(f"rank      {_list(facts['rank'])}")
     say(f"alpha     {_list(facts['alpha'])} (scale {_list(facts['scale'])})")
+    for note in facts["notes"]:
+        say(f"note      {note}")
     say(f"modules   {facts['modules']}: {targets}" + ("; DoRA" if facts["dora"] else ""))
     for word in facts["words"]:
         say(f"word      {word['word']}, begun as {word['init_text']!r}; norms of its vectors {_list(word['norms'])}")

@@ -31,7 +31,7 @@ WarmUp = Annotated[
     Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)],
     BeforeValidator(_steps_or_share),
 ]
-Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=2, max_length=2)]
+Betas = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 

@@ -105,6 +105,8 @@ def _of_the_network(config: LoraExperiment) -> Iterator[str]:
         )
     if network.algo == "ia3" and "weight_decay" in config.optimizer.model_fields_set and config.optimizer.weight_decay > 0:
         yield "optimizer.weight_decay: does nothing with algo ia3, whose factors it would draw to 0 and not to 1"
+    if network.algo != "lora" and config.optimizer.loraplus_lr_ratio is not None:
+        yield f"optimizer.loraplus_lr_ratio: does nothing with algo {network.algo}, which has no lora_up; leave it out"
     without = {
         "oft": ("alpha", "conv_alpha", "block_alphas", "conv_block_alphas"),
         "ia3": ("rank", "alpha", "conv_rank", "conv_alpha"),

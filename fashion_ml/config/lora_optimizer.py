@@ -45,7 +45,8 @@ def _plain(text: str) -> Any:
     return found if isinstance(found, bool | int | float | str | tuple | None) else text
 
 
-Argument = bool | int | float | str | tuple[float, ...] | None
+_Word = bool | int | float | str | None
+Argument = _Word | tuple[_Word, ...]
 Arguments = Annotated[dict[str, Argument], BeforeValidator(_arguments)]
 
 
@@ -73,7 +74,8 @@ class Optimizer(Section):
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of the LoRA weights."""
     betas: Annotated[Betas | None, ByComma] = None
-    """Decay of the means of gradients and of their squares; the optimiser's own (0.9, 0.999) when not given. Adafactor has none."""
+    """Decay of the means of gradients and of their squares, as many as the optimiser has (CAME three); its own, such as 0.9,0.999, when not
+    given. Adafactor has none."""
     max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this L2 norm; 0 turns clipping off."""
     lr_scheduler: Annotated[

@@ -36,26 +36,25 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.runtime.weight_files import not_there
     from fashion_ml.tracking.queries import download
-    from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import open_tracking
 
-    if form not in FORMATS:
-        raise InputError(f"--format: {form!r} is not known; use {', '.join(FORMATS)}")
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+    _check_output(form, output)
     if Path(run_id).is_file():
         return _export_file(Path(run_id), form, checkpoint, output, average, base)
+    if average and len(set(average)) < max(2, len(average)):
+        raise InputError(f"--average: {','.join(average)} is no average; give two kept files or more, each once")
     if run_id.endswith(".safetensors"):
         raise not_there(run_id, "file")
     if base:
         raise InputError(f"--base: {base!r} is for a LoRA's file; a run says its own base, leave it out")
     client = open_tracking()
-    run_id = find_meant(client, run_id, kinds=("train_lora",)).info.run_id
+    run_id = _run_meant(client, run_id)
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
         config = validate(tree)
         usual = {"last": config.output.output_name, "best": "best"}
         names = [usual.get(name, name.removesuffix(".safetensors")) for name in (average or [checkpoint])]
+        _check_kept(client, run_id, names, "--average" if average else "--checkpoint")
         files = [download(client, run_id, f"lora/{name}.safetensors", Path(temporary)) for name in names]
         lora = average_of(files, Path(temporary) / "average" / "lora.safetensors") if average else files[0]
         word_files(lora, output, form)  # what is there already is said before anything is written
@@ -75,6 +74,15 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     return output
 
 
+def _check_output(form: str, output: Path) -> None:
+    if form not in FORMATS:
+        raise InputError(f"--format: {form!r} is not known; use {', '.join(FORMATS)}")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+    if form == "kohya" and output.suffix != ".safetensors":
+        raise InputError(f"--output: {str(output)!r} is no .safetensors file, which WebUIs look for; give a name that ends so")
+
+
 def _export_file(path: Path, form: str, checkpoint: str, output: Path, average: Sequence[str], base: str) -> Path:
     """Write a LoRA's file of any program in another form, with its words beside it. InputError for what only a run has."""
     from fashion_ml.deploy.export_file import convert_lora
@@ -91,6 +99,27 @@ def _export_file(path: Path, form: str, checkpoint: str, output: Path, average: 
     convert_lora(path, form, output, base)
     write_words(path, output, form)
     return output
+
+
+def _run_meant(client: Any, given: str) -> str:
+    """The id of the training that is meant. InputError, which says so of a folder that is none."""
+    from fashion_ml.runtime.weight_files import not_there
+    from fashion_ml.tracking.run_ids import find_meant
+
+    try:
+        return str(find_meant(client, given, kinds=("train_lora",)).info.run_id)
+    except InputError as error:
+        raise not_there(given, "file") if Path(given).is_dir() else error from error
+
+
+def _check_kept(client: Any, run_id: str, names: Sequence[str], option: str) -> None:
+    """InputError, with what there is, for files that a run did not keep."""
+    kept = [Path(one.path).name.removesuffix(".safetensors") for one in client.list_artifacts(run_id, "lora")]
+    for name in names:
+        if name not in kept:
+            raise InputError(
+                f"{option}: run {run_id} kept no {name!r}; give {', '.join(sorted(kept)) or 'a finished training run'}"
+            )
 
 
 def say_readers(lora: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,16 @@ def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
 
 
 def _metadata(given: dict[str, str], found: Any, made: Any) -> dict[str, str]:
-    """What the file said itself, less what only its old names have, and the module that reads the new ones."""
-    from fashion_ml.models.lora_delta import rank_of
-    from fashion_ml.models.lora_file import parts_by_module
+    """What the file said itself, less what only its old names have; the module that reads the new ones, and the sizes that it has."""
+    from fashion_ml.models.file_metadata import size_metadata
 
     kept = {key: value for key, value in given.items() if key != "lora_adapter_metadata" and not key.startswith("sshs_")}
     plain = set(found.methods) <= {"LoRA", "LoCon"}
-    ranks = {rank for parts in parts_by_module(made).values() if (rank := rank_of(parts))}
     told = {"ss_network_module": "networks.lora" if plain else "lycoris.kohya"}
-    if len(ranks) == 1:
-        told["ss_network_dim"] = str(ranks.pop())
     if found.base in ("SD 1.x", "SD 2.x"):
         told["ss_base_model_version"] = "sd_v1" if found.base == "SD 1.x" else "sd_v2"
-    return {**told, **kept}
+    try:
+        args = dict(json.loads(kept.get("ss_network_args", "{}")))
+    except (ValueError, TypeError):
+        args = {}
+    return {**told, **kept, **size_metadata(made, args)}

@@ -142,7 +142,7 @@ def card(config: LoraExperiment, found: Measured | None, lora: Path, *, diffuser
         _use(config, found, lora, words, diffusers=diffusers),
         *(how_to_call(_plain(word), f"{word}.safetensors") for word in words),
     ]
-    return "\n\n".join([*parts, _training(config)]) + "\n"
+    return "\n\n".join([*parts, _training(config, lora)]) + "\n"
 
 
 def _head(config: LoraExperiment, found: Measured | None) -> str:
@@ -224,12 +224,20 @@ def _use(config: LoraExperiment, found: Measured | None, lora: Path, words: Sequ
     return "\n\n".join(["## Use", *lines])
 
 
-def _training(config: LoraExperiment) -> str:
+def _training(config: LoraExperiment, lora: Path) -> str:
+    """How this file was trained; a kept one has had fewer steps than its training."""
+    from fashion_ml.models.kohya_format import read_metadata
+    from fashion_ml.training.first_lines import network_words
+
+    said, steps = read_metadata(lora), str(config.training.max_train_steps)
+    if said.get("ss_steps", steps) != steps:
+        steps = f"{said['ss_steps']} of {steps}"
+    if names := said.get("fashion_ml_average_of"):
+        steps = f"the average of {_plain(names)}, {steps}"
     network, training, base = config.network, config.training, config.model.base
-    scale = "" if network.algo in ("oft", "ia3") else f", alpha {float(network.alpha or network.rank):g}"
     base = base if _on_hub(base) or base == "embedded" else Path(base).name
     return (
-        f"## Training\n\n{network.algo}, rank {network.rank}{scale}, on {_plain(base)}; {training.max_train_steps} steps of batch "
+        f"## Training\n\n{_plain(network_words(network))}, on {_plain(base)}; {steps} steps of batch "
         f"{training.train_batch_size}, {_plain(config.optimizer.optimizer_type)} at {config.optimizer.learning_rate:g}, "
         f"{config.data.resolution} px, seed {training.seed}. The base's licence holds for what is made with it."
     )

@@ -32,15 +32,15 @@ _GROUPS = (
 
 
 def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
-    """Form, methods, base, what can be done with it; ranks, alphas, scales, what is trained, precision, numbers, NaN, norms and effective ranks
-    by block, words that were trained along, hashes and metadata of a LoRA file. `picture` is a PNG that is written: norms by block and kind
-    of module.
+    """Form, methods, base, what can be done with it; ranks, alphas, scales, notes, what is trained, precision, numbers, NaN, norms and
+    effective ranks by block, words that were trained along, hashes and metadata of a LoRA file. `picture` is a PNG that is written: norms by
+    block and kind of module.
 
     InputError when it is no LoRA.
     """
-    from fashion_ml.models.kohya_format import legacy_hash, model_hash
+    from fashion_ml.models.kohya_format import check_whole, legacy_hash, model_hash
     from fashion_ml.models.lora_delta import rank_of
-    from fashion_ml.models.lora_file import parts_by_module
+    from fashion_ml.models.lora_file import note_of_zero_alphas, parts_by_module
     from fashion_ml.models.lora_forms import recognise
     from fashion_ml.models.lora_weights import measure_updates
     from fashion_ml.models.new_words import WORDS, words_in
@@ -50,6 +50,7 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     form = recognise(shapes, metadata)
     if form is None:
         raise InputError(f"file: {str(path)!r} holds no LoRA (first tensor {next(iter(shapes), 'none')}); give a LoRA's file")
+    check_whole(tensors, f"file: {str(path)!r}")
     content, modules = path.read_bytes(), parts_by_module(tensors)
     numbers = {name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}
     updates = measure_updates(modules)
@@ -67,6 +68,7 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
         "rank": sorted({rank for parts in modules.values() if (rank := rank_of(parts))}),
         "alpha": sorted({float(parts["alpha"]) for parts in modules.values() if "alpha" in parts}),
         "scale": scales,
+        "notes": [note for note in (note_of_zero_alphas(modules, path.name), _note_of_missing_parts(modules)) if note],
         "modules": len(modules),
         "targets": dict(Counter(_group(module) for module in modules)),
         "dora": any(method.startswith("DoRA") for method in form.methods),
@@ -86,15 +88,36 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     }
 
 
+def _note_of_missing_parts(modules: Mapping[str, Mapping[str, torch.Tensor]]) -> str | None:
+    """What to say of modules that are no whole method; those of which nothing but an alpha is known here are of another one."""
+    from fashion_ml.models.lora_delta import method_of
+
+    broken = {
+        module: sorted(parts)
+        for module, parts in modules.items()
+        if set(parts) - {"alpha", "dora_scale"} and method_of(parts) is None
+    }
+    if not broken:
+        return None
+    first, parts = next(iter(broken.items()))
+    return (
+        f"{len(broken)} modules are not whole (first {first}, which has {', '.join(parts)} alone): damaged, and used by nobody"
+    )
+
+
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a .safetensors file; InputError for a folder and for what is none."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
+    from fashion_ml.runtime.weight_files import not_there
+
     if path.is_dir():
         inside = sorted(one.name for one in path.iterdir() if one.suffix.lower() == ".safetensors")
         hint = f"{str(path / inside[0])!r}" if inside else "a LoRA's .safetensors file"
         raise InputError(f"file: {str(path)!r} is a folder; give {hint}")
+    if not path.is_file():
+        raise not_there(str(path), "file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ class Made:
     """The smallest and the largest of a module."""
     kept: tuple[float, float] | None
     """Of the updates' Frobenius norms the smallest and the mean share that is left; None where nothing is lost."""
+    of_all: float | None = None
+    """Of an extraction: what is left of the Frobenius norm of everything that differs in UNet and text encoder."""
 
 
 def merge_loras(files: Sequence[Path], weights: Sequence[float], output: Path) -> Made:
@@ -41,8 +44,8 @@ def merge_loras(files: Sequence[Path], weights: Sequence[float], output: Path) -
         tensors, words = weighted_sum(read, weights), together([_words(path) for path in files])
     except ValueError as error:
         raise InputError(f"files: {', '.join(map(str, files))} cannot be merged: {error}") from error
-    told = {path.name: weight for path, weight in zip(files, weights, strict=True)}
-    return _write(output, tensors, files[0], {"fashion_ml_merged_from": str(told), **as_metadata(words)}, None)
+    told = json.dumps([[path.name, weight] for path, weight in zip(files, weights, strict=True)])
+    return _write(output, tensors, files[0], {"fashion_ml_merged_from": told, **as_metadata(words)}, None)
 
 
 def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) -> Made:
@@ -69,20 +72,33 @@ def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) 
     return _write(output, small.tensors, file, told, (min(shares), sum(shares) / len(shares)))
 
 
-def extract_lora(base: str, tuned: str, output: Path, rank: int) -> Made:
-    """Write the LoRA of at most `rank` that brings one base nearest to another, over kohya's 192 modules of the UNet and the text encoder.
+def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int | None = None) -> Made:
+    """Write the LoRA of at most `rank` that brings one base nearest to another, over kohya's 192 modules of the UNet and the text encoder; with
+    `conv_rank` over those of its LoCon, whose 3 x 3 convolutions have that rank.
 
     InputError when a base cannot be loaded, their shapes differ, or `output` exists.
     """
+    import torch
+
+    from fashion_ml.models.file_metadata import base_metadata
     from fashion_ml.models.kohya_format import target_weights
     from fashion_ml.models.lora import LoraSpec
     from fashion_ml.models.lora_arithmetic import difference
     from fashion_ml.models.stable_diffusion import load_pipeline
 
     _check_output(output)
-    if rank < 1:
-        raise InputError(f"--rank: {rank} is below 1; give at least 1")
-    spec = LoraSpec(rank, float(rank), feed_forward=True, projections=True, train_text_encoder=True)
+    for name, value in (("--rank", rank), ("--conv-rank", conv_rank)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}: {value} is below 1; give at least 1")
+    spec = LoraSpec(
+        *(rank, float(rank)),
+        feed_forward=True,
+        projections=True,
+        convolutions=conv_rank is not None,
+        time_embeddings=conv_rank is not None,
+        shortcuts=conv_rank is not None,
+        train_text_encoder=True,
+    )
     pipelines = [load_pipeline(one) for one in (base, tuned)]
     sides = [
         {name: weight.detach().clone() for name, weight in target_weights(one.unet, one.text_encoder, spec)}
@@ -90,39 +106,58 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int) -> Made:
     ]
     if {name: one.shape for name, one in sides[0].items()} != {name: one.shape for name, one in sides[1].items()}:
         raise InputError(f"tuned: {tuned!r} has another architecture than {base!r}; give a base that was made from it")
-    tensors, shares = dict[str, Any](), []
-    import torch
-
+    tensors, shares, left = dict[str, Any](), [], 0.0
     with bar("extract", len(sides[0])) as progress:
         for name, weight in sides[0].items():
-            down, up, kept = difference(weight, sides[1][name], rank)
             progress.advance()
-            if not torch.equal(weight, sides[1][name]):
-                tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
-                tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
-                shares.append(kept)
+            if torch.equal(weight, sides[1][name]):
+                continue
+            own = conv_rank if conv_rank is not None and tuple(weight.shape[2:]) == (3, 3) else rank
+            down, up, kept = difference(weight, sides[1][name], own)
+            tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+            tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
+            shares.append(kept)
+            left += kept**2 * float((sides[1][name].double() - weight.double()).square().sum())
     if not tensors:
-        raise InputError(f"tuned: {tuned!r} does what {base!r} does in all modules of a LoRA; nothing can be extracted")
-    _say_what_is_left_out(pipelines, len(shares))
-    metadata = {"fashion_ml_extracted_from": f"{Path(tuned).name} - {Path(base).name}", "ss_base_model_version": "sd_v1"}
-    return _write(output, tensors, None, metadata, (min(shares), sum(shares) / len(shares)))
+        modules = "a LoRA (--conv-rank takes convolutions too)" if conv_rank is None else "a LoCon"
+        raise InputError(f"tuned: {tuned!r} does what {base!r} does in all modules of {modules}; nothing can be extracted")
+    changed, whole = _changed(pipelines)
+    _say_what_is_left_out(pipelines, changed - len(shares), conv_rank is None)
+    told = {key: str(value) for key, value in base_metadata(pipelines[0]).items()}
+    metadata = {**told, "fashion_ml_extracted_from": f"{Path(tuned).name} - {Path(base).name}"}
+    made = _write(output, tensors, None, metadata, (min(shares), sum(shares) / len(shares)))
+    return replace(made, of_all=(left / whole) ** 0.5)
 
 
-def _say_what_is_left_out(pipelines: Sequence[Any], modules: int) -> None:
-    """Say how many weights differ beside those of the file's modules."""
+def _changed(pipelines: Sequence[Any]) -> tuple[int, float]:
+    """How many tensors of UNet and text encoder differ, and the squared Frobenius norm of what differs."""
     import torch
 
-    before, after = (
-        {f"{part}.{name}": one for part in ("unet", "text_encoder") for name, one in getattr(own, part).state_dict().items()}
-        for own in pipelines
-    )
-    same = sum(torch.equal(one, after[name]) for name, one in before.items() if name in after)
-    others = len(before) - same - modules
+    count, squares = 0, 0.0
+    for part in ("unet", "text_encoder"):
+        before, after = (getattr(own, part).state_dict() for own in pipelines)
+        for name, one in before.items():
+            other = after.get(name)
+            if other is not None and other.shape == one.shape and not torch.equal(one, other):
+                count += 1
+                squares += float((other.double() - one.double()).square().sum())
+    return count, squares
+
+
+def _say_what_is_left_out(pipelines: Sequence[Any], others: int, plain: bool) -> None:
+    """Say how many weights differ beside those of the file's modules, and whether the VAEs do."""
+    import torch
+
     if others:
-        say(
-            f"{others} other weights differ too (convolutions, norms, biases, …) and are not in the file: what is left is told of its "
-            f"{modules} modules alone"
+        kinds = (
+            "convolutions, norms, biases, …) and are not in the file; --conv-rank takes the convolutions too"
+            if plain
+            else ("norms, biases, …) and are not in the file, which no LoRA holds")
         )
+        say(f"{others} other weights differ too ({kinds}")
+    before, after = (own.vae.state_dict() for own in pipelines)
+    if not all(name in after and torch.equal(one, after[name]) for name, one in before.items()):
+        say("The VAEs differ too, which no LoRA holds: use the tuned one's with the file")
 
 
 def average_of(files: Sequence[Path], output: Path) -> Path:
@@ -146,8 +181,12 @@ def average_of(files: Sequence[Path], output: Path) -> Path:
 
 def _read(path: Path) -> Mapping[str, Any]:
     from fashion_ml.models.kohya_format import read_lora
+    from fashion_ml.models.lora_file import note_of_zero_alphas, parts_by_module
 
-    return read_lora(path.expanduser(), "file")
+    tensors = read_lora(path.expanduser(), "file")
+    if note := note_of_zero_alphas(parts_by_module(tensors), path.name):
+        say(note)
+    return tensors
 
 
 def _words(path: Path) -> list[NewWord]:
@@ -168,16 +207,15 @@ def _write(
     output: Path, tensors: Mapping[str, Any], like: Path | None, more: Mapping[str, str], kept: tuple[float, float] | None
 ) -> Made:
     """Write a file with what still holds of another's metadata: its base, not how it was trained."""
+    from fashion_ml.models.file_metadata import size_metadata
     from fashion_ml.models.kohya_format import read_metadata, save_lora
 
     _check_output(output)
     ranks = [len(tensor) for name, tensor in tensors.items() if name.endswith(".lora_down.weight")]
-    alphas = {float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha")}
     had = read_metadata(like) if like is not None else {}
     metadata = {key: value for key, value in had.items() if key in _OF_BASE} | {
         "ss_network_module": "networks.lora",
-        "ss_network_dim": str(max(ranks)) if len(set(ranks)) == 1 else "Dynamic",
-        "ss_network_alpha": str(max(alphas)) if len(alphas) == 1 else "Dynamic",
+        **size_metadata(tensors),
         "ss_output_name": output.stem,
         **more,
     }

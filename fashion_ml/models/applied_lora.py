@@ -19,8 +19,8 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_lora, read_metadata
-from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, delta, method_of, rank_of
-from fashion_ml.models.lora_file import LoraFile, other_base, read_lora_file
+from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, alpha_in, delta, method_of, rank_of
+from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_base, read_lora_file
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.weight_files import is_safetensors
 
@@ -199,19 +199,19 @@ def _fits(parts: Mapping[str, torch.Tensor], method: str, shape: tuple[int, ...]
 
 
 def _alphas(file: LoraFile, targets: Mapping[str, Target], path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
-    """What of every module, over its rank, is the scale. Without an alpha the rank, and with 0, as kohya's trainer reads it."""
+    """What of every module, over its rank, is the scale."""
     told = _told(file.form, path, metadata)
     alphas, without = {}, 0
     for module, parts in file.modules.items():
-        rank, alpha = rank_of(parts), parts["alpha"].item() if "alpha" in parts else None
-        alphas[module] = float(rank or 1)
+        rank, alpha = rank_of(parts), parts.get("alpha")
+        alphas[module] = alpha_in(alpha, rank) if rank else 1.0
         settings = told.get("unet" if module.startswith("lora_unet_") else "text_encoder", {})
-        if alpha and rank:
-            alphas[module] = alpha
-        elif alpha is None and settings:
+        if alpha is None and settings:
             alphas[module] = _alpha_of_peft(settings, targets[module].name, rank)
         elif alpha is None:
             without += method_of(parts) not in (FULL, NORM, ROTATION, SCALING)
+    if note := note_of_zero_alphas(file.modules, path.name):
+        say(note)
     if without and file.form == "PEFT":
         say(
             f"{path.name} says no alpha ({without} modules), and no adapter_config.json is beside it: taken as the rank, so the scale is 1"

@@ -15,7 +15,8 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
-from fashion_ml.models.lora_delta import method_of
+from fashion_ml.models.lora_delta import alpha_in, method_of
+from fashion_ml.models.lora_file import parts_by_module
 from fashion_ml.models.lora_forms import dora_axis, recognise
 from fashion_ml.models.lora_sizes import Target, kohya_name
 from fashion_ml.models.lora_starts import difference
@@ -45,7 +46,7 @@ def lora_tensors(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torc
             difference(module) if spec.init != "default" else (module.lora_A["default"].weight, module.lora_B["default"].weight)
         )
         tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = _plain(down), _plain(up)
-        tensors[f"{name}.alpha"] = torch.tensor(_file_alpha(module, spec) * len(down) / module.r["default"])
+        tensors[f"{name}.alpha"] = torch.tensor(_file_alpha(module, spec))
         if spec.use_dora:
             magnitude = _plain(module.lora_magnitude_vector["default"].weight)
             tensors[f"{name}.dora_scale"] = magnitude.reshape(-1, *[1] * (module.get_base_layer().weight.dim() - 1))
@@ -67,7 +68,7 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
             continue
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-        alpha = tensors.get(f"{key}.alpha", torch.tensor(float(down.shape[0]))).item()
+        alpha = alpha_in(tensors.get(f"{key}.alpha"), down.shape[0])
         a.copy_(down.view_as(a))
         b.copy_(up.view_as(b) * (alpha / _file_alpha(module, spec)))
         if spec.use_dora:
@@ -89,8 +90,45 @@ def read_lora(path: Path, field: str) -> dict[str, torch.Tensor]:
             f"{what} is no LoRA" + (f" but a base model (it holds {base})" if base else "") + "; give a LoRA's file"
         )
     tensors = read_tensors(path, field)
+    check_whole(tensors, what)
     check_finite(tensors, what)
     return tensors
+
+
+def check_whole(tensors: Mapping[str, torch.Tensor], what: str) -> None:
+    """InputError, beginning with `what`, where a tensor has no numbers or whole ones, an alpha is not one number, or two factors of a module
+    are of different ranks."""
+    for name, tensor in tensors.items():
+        alpha = name.endswith(".alpha")
+        if tensor.numel() == 0 or (alpha and tensor.numel() > 1):
+            raise InputError(
+                f"{what} has {name} of shape {list(tensor.shape)}, which no LoRA has: it is damaged; give a whole file"
+            )
+        if not (alpha or tensor.is_floating_point()):
+            raise InputError(
+                f"{what} has {name} in {str(tensor.dtype).removeprefix('torch.')}, quantised; give a file in fp16 or float32"
+            )
+    for module, parts in parts_by_module(tensors).items():
+        for first, second, core in _FACTORS:
+            if {first, second} <= parts.keys() and core not in parts and not _one_rank(parts[first], parts[second]):
+                raise InputError(
+                    f"{what} has {first} of shape {list(parts[first].shape)} and {second} of {list(parts[second].shape)} in {module}, "
+                    "which are of different ranks: it is damaged; give a whole file"
+                )
+
+
+_FACTORS = (
+    ("up", "down", "mid"),
+    ("hada_w1_a", "hada_w1_b", "hada_t1"),
+    ("hada_w2_a", "hada_w2_b", "hada_t2"),
+    ("lokr_w1_a", "lokr_w1_b", ""),
+    ("lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+)
+"""Factors [out, r, …] and [r, in, …] that are multiplied where there is no core."""
+
+
+def _one_rank(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.dim() > 1 and second.dim() > 1 and first.flatten(1).shape[1] == second.shape[0]
 
 
 def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
@@ -160,12 +198,7 @@ def mixed_ranks(path: Path) -> dict[str, tuple[int, float]] | None:
     if len(kinds) == len({convolution for convolution, _ in kinds}):
         return None
     tensors = read_tensors(path, "network.network_weights")
-    return {name: (shape[0], _alpha_in(tensors, name, shape[0])) for name, shape in downs.items()}
-
-
-def _alpha_in(tensors: Mapping[str, torch.Tensor], module: str, rank: int) -> float:
-    """Without an alpha, and with 0, it is the rank, as kohya's trainer reads it."""
-    return float(tensors[f"{module}.alpha"].item() if f"{module}.alpha" in tensors else 0.0) or float(rank)
+    return {name: (shape[0], alpha_in(tensors.get(f"{name}.alpha"), shape[0])) for name, shape in downs.items()}
 
 
 def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
@@ -177,7 +210,7 @@ def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
     sizes: list[tuple[int, float] | None] = []
     mixed = False
     for part in (downs.keys() - convolutions, convolutions):
-        own_sizes = {(downs[name].shape[0], _alpha_in(tensors, name, downs[name].shape[0])) for name in part}
+        own_sizes = {(downs[name].shape[0], alpha_in(tensors.get(f"{name}.alpha"), downs[name].shape[0])) for name in part}
         mixed = mixed or len(own_sizes) > 1
         sizes.append(max(own_sizes, default=None))
     (rank, alpha), of_convolutions = sizes[0] or sizes[1] or (0, 0.0), sizes[1] or (0, 0.0)
@@ -197,7 +230,7 @@ def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
         convolutions=bool(convolutions),
         time_embeddings=has("_time_emb_proj"),
         shortcuts=has("_conv_shortcut"),
-        modules={name: (one.shape[0], _alpha_in(tensors, name, one.shape[0])) for name, one in downs.items()}
+        modules={name: (one.shape[0], alpha_in(tensors.get(f"{name}.alpha"), one.shape[0])) for name, one in downs.items()}
         if mixed
         else None,
         train_text_encoder=any(name.startswith("lora_te_") for name in names),
@@ -251,8 +284,7 @@ def target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tup
 
 def _file_alpha(module: Any, spec: LoraSpec) -> float:
     """The alpha that a file carries, so that readers, who divide by r, get the scale that was trained with."""
-    alpha = float(module.lora_alpha["default"])
-    return alpha * math.sqrt(module.r["default"]) if spec.use_rslora else alpha
+    return spec.in_file(module.r["default"], float(module.lora_alpha["default"]))[1]
 
 
 def _adapted(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
@@ -268,15 +300,18 @@ def _check_variant_file(name: str, tensors: Mapping[str, torch.Tensor], unet: An
     modules: dict[str, set[str]] = {}
     for key in tensors:
         modules.setdefault(key.partition(".")[0], set()).add(key.partition(".")[2])
+    known = parts_by_module(tensors)
     for module, parts in modules.items():
-        method = method_of({part: tensors[f"{module}.{part}"] for part in parts})
+        method = method_of({part: tensors[f"{module}.{part}"] for part in parts}) or method_of(known.get(module, {}))
         if method != METHODS[spec.algo]:
-            raise InputError(
-                f"{name} holds {method or 'something else'} ({module}), but network.algo is {spec.algo}; set it to that"
-            )
+            algo = next((algo for algo, own in METHODS.items() if own == method), None)
+            fix = f"set it to {algo}" if algo else f"give a file of {METHODS[spec.algo]}"
+            raise InputError(f"{name} holds {method or 'something else'} ({module}), but network.algo is {spec.algo}; {fix}")
     ours = _without_numbers(unet, text_encoder, spec)
     _check_targets(name, set(modules), {key.partition(".")[0] for key in ours})
     for key, wanted in ours.items():
+        if key.endswith(".alpha"):  # which may be lacking, or of one dimension
+            continue
         if key not in tensors or tensors[key].shape != wanted.shape:
             has = list(tensors[key].shape) if key in tensors else "none"
             raise InputError(

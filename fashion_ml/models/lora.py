@@ -5,6 +5,7 @@ Hu et al. 2021, arXiv:2106.09685: the update of a weight is (alpha / r) * B @ A,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -88,6 +89,31 @@ class LoraSpec:
         if not convolution or (self.conv_alpha is None and self.conv_rank is None):
             return self.alpha
         return float(self.rank_of(True)) if self.conv_alpha is None else self.conv_alpha
+
+    def size_in_block(self, block: int | None, convolution: bool) -> tuple[int, float]:
+        """Rank and alpha of a 3 x 3 convolution, or of another module, in a block of the UNet; outside of them all when None."""
+        rank, alpha = self.rank_of(convolution), self.alpha_of(convolution)
+        if block is None:
+            return rank, alpha
+        ranks = self.conv_block_ranks if convolution else self.block_ranks
+        alphas = self.conv_block_alphas if convolution else self.block_alphas
+        rank = ranks[block] if ranks is not None else rank
+        if alphas is not None:
+            return rank, alphas[block]
+        return rank, float(rank) if convolution and ranks is not None and self.conv_alpha is None else alpha
+
+    def in_file(self, rank: int, alpha: float) -> tuple[int, float]:
+        """Rank and alpha in a file of a module that trains with these: such that alpha / rank is the scale of what the file holds.
+
+        PiSSA's and OLoRA's is a plain LoRA of twice the rank, rsLoRA's alpha holds its square root; LoHa and LoKr have the scale in a factor,
+        and what OFT has as an alpha, 0, is the norm that it is held to: none.
+        """
+        if self.algo in ("loha", "lokr"):
+            return rank, float(rank)
+        if self.algo == "oft":
+            return rank, 0.0
+        factors = 2 if self.init != "default" else 1
+        return rank * factors, alpha * factors * (math.sqrt(rank) if self.use_rslora else 1.0)
 
     def with_alpha_of_rank(self) -> LoraSpec:
         """The same with every alpha equal to its rank."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fashion_ml.models.lora_delta import alpha_in
+
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -44,10 +46,10 @@ def updates_of(tensors: Tensors) -> dict[str, tuple[torch.Tensor, torch.Tensor]]
     return {
         module: (
             parts["lora_down.weight"].float(),
-            parts["lora_up.weight"].float()
-            * (float(parts["alpha"]) / len(parts["lora_down.weight"]) if "alpha" in parts else 1),
+            parts["lora_up.weight"].float() * (alpha_in(parts.get("alpha"), rank) / rank),
         )
         for module, parts in found.items()
+        for rank in [len(parts["lora_down.weight"])]
     }
 
 
@@ -58,6 +60,10 @@ def average(files: Sequence[Tensors]) -> dict[str, torch.Tensor]:
     for other in files[1:]:
         if {name: tensor.shape for name, tensor in other.items()} != {name: tensor.shape for name, tensor in first.items()}:
             raise ValueError("they are not of one training: their modules or ranks differ")
+        if unlike := next(
+            (name for name in first if name.endswith(".alpha") and not torch.equal(other[name], first[name])), None
+        ):
+            raise ValueError(f"they are not of one training: {unlike} differs, and with it what the numbers mean")
     return {name: torch.stack([file[name].double() for file in files]).mean(dim=0).float() for name in first}
 
 

@@ -61,6 +61,14 @@ def rank_of(parts: Parts) -> int | None:
     return None
 
 
+def alpha_in(alpha: torch.Tensor | None, rank: int) -> float:
+    """What a module's update is scaled by, over its rank: the file's alpha, and the rank itself where the file has none or 0.
+
+    So kohya's trainer and LyCORIS read it (sd-scripts' `LoRAModule`, LyCORIS' `LoConModule`). A1111, Forge, ComfyUI and diffusers take 0 as 0.
+    """
+    return float(alpha.item() if alpha is not None else 0.0) or float(rank)
+
+
 def delta(parts: Parts, shape: tuple[int, ...], weight: torch.Tensor | None = None) -> torch.Tensor:
     """What is added to a weight [out, in, ...] of `shape` at scale 1, float32. OFT and (IA)^3 need the weight. ValueError when the parts do
     not make that many numbers."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.lora_delta import rank_of
 from fashion_ml.models.lora_forms import BASE_KEYS, SMALL_BASES, base_of, recognise
 
 _PARTS: tuple[tuple[str, str], ...] = (
@@ -108,6 +109,17 @@ def parts_by_module(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, 
         if found is not None:
             modules.setdefault(found[0], {})[found[1]] = tensor
     return modules
+
+
+def note_of_zero_alphas(modules: Mapping[str, Mapping[str, torch.Tensor]], name: str) -> str | None:
+    """Where a file called `name` has alphas of 0, what is made of them here and elsewhere; None where it has none."""
+    zeros = sum(rank_of(parts) is not None and "alpha" in parts and not parts["alpha"].any() for parts in modules.values())
+    if not zeros:
+        return None
+    return (
+        f"{name} says alpha 0 ({zeros} modules), which is read as the rank, scale 1, as kohya's trainer and LyCORIS do; A1111, Forge, ComfyUI "
+        "and diffusers take it as a LoRA that does nothing. fashion-ml export FILE OUT --format kohya writes the rank into it"
+    )
 
 
 def _split(name: str) -> tuple[str, str] | None:

@@ -87,7 +87,8 @@ def unet_sizes(unet: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
         targets.append(_target(unet, name, f"lora_unet_{key}", spec, blocks.number(key)))
     found = [one for one in targets if one.rank > 0]
     if not found:
-        raise InputError("network.block_ranks: no module is left to train; give a rank above 0 to a block that has some")
+        setting, what = ("optimizer.block_lr", "factor") if spec.block_lr is not None else ("network.block_ranks", "rank")
+        raise InputError(f"{setting}: no module is left to train; give a {what} above 0 to a block that has some")
     return found
 
 
@@ -104,14 +105,7 @@ def _target(model: Any, name: str, key: str, spec: LoraSpec, block: int | None) 
     if spec.modules is not None:
         rank, alpha = spec.modules.get(key, (0, 1.0))
         return Target(name, key, convolution, rank, alpha, block)
-    rank, alpha = spec.rank_of(convolution), spec.alpha_of(convolution)
-    if block is not None:
-        of_convolutions = convolution and spec.conv_block_ranks is not None
-        ranks = spec.conv_block_ranks if convolution else spec.block_ranks
-        alphas = spec.conv_block_alphas if convolution else spec.block_alphas
-        rank = ranks[block] if ranks is not None else rank
-        alpha = alphas[block] if alphas is not None else float(rank) if of_convolutions and spec.conv_alpha is None else alpha
-    return Target(name, key, convolution, rank, alpha, block)
+    return Target(name, key, convolution, *spec.size_in_block(block, convolution), block)
 
 
 def is_convolution(module: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.lora_delta import HADAMARD, KRONECKER, LORA, ROTATION, SCALING
+from fashion_ml.models.lora_delta import HADAMARD, KRONECKER, LORA, ROTATION, SCALING, alpha_in
 from fashion_ml.models.lora_sizes import Target
 from fashion_ml.models.output_rotation import add_rotations, blocks_of, vector_of
 
@@ -101,8 +101,7 @@ def put_parts(layer: Any, parts: Mapping[str, torch.Tensor], what: str) -> None:
         return
     rank, first = layer.r["default"], True
     whole = {"lokr_w1", "lokr_w2"} <= parts.keys()
-    alpha = float(parts.get("alpha", torch.tensor(float(rank))))
-    scale = 1.0 if whole or alpha == 0 else alpha / rank
+    scale = 1.0 if whole else alpha_in(parts.get("alpha"), rank) / rank
     for part in (*_HADA, *_LOKR):
         if part in parts:
             kept = getattr(layer, part)["default"]

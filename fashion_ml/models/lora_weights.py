@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fashion_ml.models.lora_delta import FULL, HADAMARD, KRONECKER, LORA, delta, method_of, rank_of
+from fashion_ml.models.lora_delta import FULL, HADAMARD, KRONECKER, LORA, alpha_in, delta, method_of, rank_of
 
 _BLOCKS: tuple[tuple[str, str], ...] = (
     (r"(?:te\d?|text_encoder|text_model).*?layers_(\d+)_", "text {}"),
@@ -49,7 +49,7 @@ def measure_updates(modules: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[s
     found = {}
     for name, parts in modules.items():
         rank = rank_of(parts)
-        scale = float(parts["alpha"]) / rank if rank and "alpha" in parts and float(parts["alpha"]) else 1.0
+        scale = alpha_in(parts.get("alpha"), rank) / rank if rank else 1.0
         values = _singular_values(parts)
         if values is None:
             made = _made(parts)

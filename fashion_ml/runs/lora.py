@@ -155,7 +155,7 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     from fashion_ml.models.lora import check_network
     from fashion_ml.models.stable_diffusion import check_resolution
     from fashion_ml.models.text_encoding import check_clip_skip
-    from fashion_ml.training.lora_models import lora_spec
+    from fashion_ml.training.lora_models import lora_spec, optimizer_settings
     from fashion_ml.training.lora_objective import check_objective
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.step_graphs import check_graphs
@@ -163,9 +163,15 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     check_resolution(config.data.resolution, pipeline)
     check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
-    check_optimizer(config.optimizer, device, resumable=config.training.save_state)
-    check_graphs(config, device.type, processes)
     check_network(pipeline.unet, pipeline.text_encoder, lora_spec(config))
+    check_optimizer(
+        optimizer_settings(config),
+        device,
+        resumable=config.training.save_state,
+        text_encoder=config.network.train_text_encoder,
+        word=config.embedding.token is not None,
+    )
+    check_graphs(config, device.type, processes)
     if config.network.network_weights:
         check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
 

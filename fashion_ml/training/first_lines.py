@@ -38,8 +38,6 @@ def step_plan(config: LoraExperiment, items: Sequence[CaptionedImage], factor: i
 def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: int, processes: int) -> list[str]:
     """Base, encoder, rank, alpha, where, rates, resolution, batch, steps and epochs, with a label each; then settings that do nothing."""
     network, rates, data, training = config.network, config.optimizer, config.data, config.training
-    alpha = float(network.alpha or network.rank)
-    scale = alpha / network.rank**0.5 if network.use_rslora else alpha / network.rank
     where = ["attention", *(name for name in _TARGETS if getattr(network, name))]
     if network.conv_rank is not None:
         where[where.index("convolutions")] += f" (rank {network.conv_rank}, alpha {network.conv_alpha or network.conv_rank:g})"
@@ -51,7 +49,7 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
     batch = _batch(training.train_batch_size, training.gradient_accumulation_steps, processes)
     return [
         _labelled("Base", f"{config.model.base}; encoder {_encoder(config)}"),
-        _labelled(_METHODS[network.algo], f"{_network(network, alpha, scale)} on {', '.join(where)}"),
+        _labelled(_METHODS[network.algo], f"{_size(network)} on {', '.join(where)}"),
         _labelled(
             "Rates", f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}"
         ),
@@ -78,8 +76,12 @@ def _word(config: LoraExperiment) -> list[str]:
     ]
 
 
-def _network(network: Network, alpha: float, scale: float) -> str:
-    """How large the network is, and what is special of it."""
+def network_words(network: Network) -> str:
+    """The kind of network, how large it is, and what is special of it."""
+    return f"{_METHODS[network.algo]}: {_size(network)}"
+
+
+def _size(network: Network) -> str:
     if network.algo == "ia3":
         return "scales"
     if network.algo == "oft":
@@ -87,7 +89,9 @@ def _network(network: Network, alpha: float, scale: float) -> str:
     start = {"pissa": ", started as PiSSA", "olora": ", started as OLoRA"}.get(network.init, "")
     dora = "DoRA, " if network.use_dora else ""
     if network.block_ranks is not None:
-        return f"{dora}ranks {', '.join(map(str, network.block_ranks))} by block"
+        return f"{dora}ranks {', '.join(map(str, network.block_ranks))} by block{start}"
+    alpha = float(network.alpha or network.rank)
+    scale = alpha / network.rank**0.5 if network.use_rslora else alpha / network.rank
     return f"{dora}rank {network.rank}, alpha {alpha:g} (scale {scale:g}){start}"
 
 

@@ -17,9 +17,11 @@ from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.lora_batches import StepInputs
+from fashion_ml.models.file_metadata import base_metadata
 from fashion_ml.models.lora import LoraSpec
 from fashion_ml.models.text_encoding import CHUNK
 from fashion_ml.runtime.printable import printable
+from fashion_ml.training.lora_models import optimizer_settings
 from fashion_ml.training.optimizers import class_of
 from fashion_ml.training.validation import Validation
 
@@ -70,17 +72,22 @@ def checkpoint_hashes(path: Path) -> dict[str, str]:
 
 
 def kohya_metadata(
-    config: LoraExperiment, inputs: StepInputs, pipeline: Any, validation: Validation | None, *, step: int, started: float
+    config: LoraExperiment,
+    spec: LoraSpec,
+    inputs: StepInputs,
+    pipeline: Any,
+    validation: Validation | None,
+    *,
+    step: int,
+    started: float,
 ) -> dict[str, str]:
     """Metadata of the LoRA after `step` optimiser steps, every value a string as the format demands.
 
     Of kohya's keys only `ss_sd_scripts_commit_hash` is left out, and the hashes of a base that is no single file.
     """
-    base, sd2 = Path(config.model.base).expanduser(), pipeline.text_encoder.config.hidden_size == 1024
-    v_prediction = pipeline.scheduler.config.prediction_type == "v_prediction"
+    base = Path(config.model.base).expanduser()
     values: dict[str, Any] = {
-        "ss_base_model_version": "sd_v2" if sd2 else "sd_v1",
-        "ss_v2": sd2,
+        **base_metadata(pipeline),
         "ss_sd_model_name": base.name,
         "ss_session_id": int(started * 1000) % 2**31,
         "ss_training_comment": config.output.training_comment or None,
@@ -88,15 +95,13 @@ def kohya_metadata(
         "ss_training_finished_at": time.time(),
         "ss_output_name": config.output.output_name,
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"stable-diffusion-v{2 if sd2 else 1}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.implementation_version": "fashion-ml",
         "modelspec.title": config.output.output_name,
         "modelspec.resolution": f"{config.data.resolution}x{config.data.resolution}",
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "modelspec.prediction_type": "v" if v_prediction else "epsilon",
         "ss_zero_terminal_snr": bool(pipeline.scheduler.config.get("rescale_betas_zero_snr")),
-        **_network(config),
+        **_network(config, spec),
         **_steps(config, inputs, validation, step),
         **_data(config, inputs),
         **_NOT_HERE,
@@ -126,20 +131,22 @@ _NOT_HERE: dict[str, Any] = {
 """What is the same for every file of this trainer: kohya's switches that it does not have."""
 
 
-def _network(config: LoraExperiment) -> dict[str, Any]:
-    """Network, optimiser and loss."""
+def _network(config: LoraExperiment, spec: LoraSpec) -> dict[str, Any]:
+    """Network, as the file's tensors have it, optimiser and loss."""
     network, optimizer, loss = config.network, config.optimizer, config.loss
+    args, (rank, alpha) = _network_args(config, spec), spec.in_file(spec.rank, spec.alpha)
+    many = spec.modules is not None
     return {
         "ss_network_module": "networks.lora" if network.algo == "lora" else "lycoris.kohya",
-        "ss_network_dim": network.rank,
-        "ss_network_alpha": network.alpha,
+        "ss_network_dim": "Dynamic" if many else None if network.algo == "ia3" else rank,
+        "ss_network_alpha": "Dynamic" if many else None if network.algo == "ia3" else alpha,
         "ss_network_dropout": network.dropout or None,
         "ss_scale_weight_norms": network.scale_weight_norms,
-        "ss_network_args": json.dumps(_network_args(config)) if _network_args(config) else None,
+        "ss_network_args": json.dumps(args) if args else None,
         "ss_learning_rate": optimizer.learning_rate,
         "ss_unet_lr": optimizer.learning_rate,
         "ss_text_encoder_lr": (optimizer.text_encoder_lr or optimizer.learning_rate) if network.train_text_encoder else None,
-        "ss_optimizer": _optimizer(optimizer),
+        "ss_optimizer": _optimizer(optimizer_settings(config)),
         "ss_lr_scheduler": optimizer.lr_scheduler,
         "ss_lr_warmup_steps": optimizer.lr_warmup_steps,
         "ss_max_grad_norm": optimizer.max_grad_norm,
@@ -159,9 +166,9 @@ def _network(config: LoraExperiment) -> dict[str, Any]:
 def _optimizer(optimizer: Optimizer) -> str:
     """Its class and what it is made with, as kohya writes it."""
     own = class_of(optimizer.optimizer_type)
-    told = ",".join(
-        f"{name}={value}" for name, value in {"weight_decay": optimizer.weight_decay, **optimizer.optimizer_args}.items()
-    )
+    betas = {} if optimizer.betas is None else {"betas": optimizer.betas}
+    given = {"weight_decay": optimizer.weight_decay, **betas, **optimizer.optimizer_args}
+    told = ",".join(f"{name}={value}" for name, value in given.items())
     return f"{own.__module__}.{own.__name__}({told})"
 
 
@@ -221,23 +228,16 @@ _ALGOS = {"loha": "loha", "lokr": "lokr", "oft": "diag-oft", "ia3": "ia3"}
 """LyCORIS' names."""
 
 
-def _network_args(config: LoraExperiment) -> dict[str, Any]:
+def _network_args(config: LoraExperiment, spec: LoraSpec) -> dict[str, Any]:
     """What kohya's plain LoRA does not have, and convolutions and blocks in its words; LyCORIS' algo."""
     network = config.network
     found: dict[str, Any] = {"algo": _ALGOS[network.algo]} if network.algo in _ALGOS else {}
     if network.algo == "lokr":
         found["factor"] = network.lokr_factor
-    for name, values in (
-        ("block_dims", network.block_ranks),
-        ("block_alphas", network.block_alphas),
-        ("conv_block_dims", network.conv_block_ranks),
-        ("conv_block_alphas", network.conv_block_alphas),
-    ):
-        if values is not None:
-            found[name] = ",".join(f"{value:g}" for value in values)
-    if network.convolutions:
-        spec = LoraSpec(rank=network.rank, alpha=float(network.alpha or network.rank), conv_rank=network.conv_rank)
-        found |= {"conv_dim": spec.rank_of(True), "conv_alpha": network.conv_alpha or spec.alpha_of(True)}
+    if spec.modules is None and network.algo != "ia3":
+        found |= _sizes_of_blocks(spec)
+        if spec.convolutions:
+            found |= dict(zip(("conv_dim", "conv_alpha"), spec.in_file(spec.rank_of(True), spec.alpha_of(True)), strict=True))
     found |= {name: value for name in ("rank_dropout", "module_dropout") if (value := getattr(network, name))}
     if config.optimizer.loraplus_lr_ratio is not None:
         found["loraplus_lr_ratio"] = config.optimizer.loraplus_lr_ratio
@@ -248,4 +248,21 @@ def _network_args(config: LoraExperiment) -> dict[str, Any]:
         found |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}
     if network.use_rslora:
         found["use_rslora"] = True
+    return found
+
+
+def _sizes_of_blocks(spec: LoraSpec) -> dict[str, str]:
+    """Ranks and alphas of the file by block of the UNet, where they are given by block or a block does not train."""
+    found: dict[str, str] = {}
+    rates = spec.block_lr or ()
+    for prefix, ranks, alphas, convolution in (
+        ("", spec.block_ranks, spec.block_alphas, False),
+        ("conv_", spec.conv_block_ranks, spec.conv_block_alphas, True),
+    ):
+        if not (ranks or alphas or 0 in rates) or (convolution and not spec.convolutions):
+            continue
+        sizes = [spec.in_file(*spec.size_in_block(block, convolution)) for block in range(len(ranks or alphas or rates))]
+        sizes = [(0, alpha) if rates and rates[block] == 0 else (rank, alpha) for block, (rank, alpha) in enumerate(sizes)]
+        found[f"{prefix}block_dims"] = ",".join(str(rank) for rank, _ in sizes)
+        found[f"{prefix}block_alphas"] = ",".join(f"{alpha:.9g}" for _, alpha in sizes)
     return found

@@ -117,7 +117,7 @@ def train_lora(
         last_step=last_step,
         flush_every=settings.log_every,
     )
-    described = partial(kohya_metadata, config, inputs, pipeline, validation, started=time.time())
+    described = partial(kohya_metadata, config, lora.spec, inputs, pipeline, validation, started=time.time())
     checkpoints = CheckpointManager(
         folder,
         config.output.output_name,

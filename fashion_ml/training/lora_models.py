@@ -11,8 +11,9 @@ import torch
 
 from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.fused_lora import all_fused, use_fused_linears
-from fashion_ml.models.kohya_format import load_lora, mixed_ranks
+from fashion_ml.models.kohya_format import load_lora, mixed_ranks, read_lora
 from fashion_ml.models.lora import LoraSpec
+from fashion_ml.models.lora_file import note_of_zero_alphas, parts_by_module
 from fashion_ml.models.matmul_conv import use_small_convolutions
 from fashion_ml.runtime.console import say
 from fashion_ml.training.precision import DTYPES, compiled
@@ -36,6 +37,8 @@ def load_weights(config: LoraExperiment, pipeline: Any, spec: LoraSpec) -> None:
         return
     path = Path(config.network.network_weights).expanduser()
     load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
+    if note := note_of_zero_alphas(parts_by_module(read_lora(path, "network.network_weights")), path.name):
+        say(note)
     if spec.modules is not None:
         ranks = ", ".join(map(str, sorted({rank for rank, _ in spec.modules.values()})))
         say(

@@ -8,7 +8,7 @@ import io
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
 
     InputError when its library is missing, naming the extra to install, when it needs a GPU and there is none, or does not take an argument.
     """
+    return _made(settings, _groups(settings, parameters), device)
+
+
+def _groups(settings: Optimizer, parameters: LoraParameters) -> list[dict[str, Any]]:
     rate = settings.learning_rate
     groups: list[dict[str, Any]] = []
     for own, peak in ((parameters.unet, rate), (parameters.text_encoder, settings.text_encoder_lr or rate)):
@@ -61,7 +65,7 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
         peak = settings.embedding_lr or rate
         without_decay = {"weight_decay": 0.0} if "weight_decay" in _taken_by(class_of(settings.optimizer_type)) else {}
         groups.append({"params": parameters.word, "lr": peak, "peak": peak, **without_decay})
-    return _made(settings, groups, device)
+    return groups
 
 
 def _factor(settings: Optimizer, parameters: LoraParameters, one: torch.nn.Parameter) -> float:
@@ -86,27 +90,50 @@ def _made(settings: Optimizer, parameters: Any, device: torch.device) -> torch.o
         has = ", ".join(name for name in taken if name not in ("betas", "weight_decay"))
         raise InputError(f"optimizer.optimizer_args: {kind} has no {strange[0]!r}; it has {has}")
     if settings.betas is not None:
+        if "betas" not in taken:
+            raise InputError(f"optimizer.betas: {kind} has none; leave them out")
         options["betas"] = settings.betas
+    options |= {name: _as_meant(value, taken[name]) for name, value in settings.optimizer_args.items()}
     try:
         with redirect_stdout(io.StringIO()):  # some say on standard output how they were made
-            made: torch.optim.Optimizer = own(parameters, lr=settings.learning_rate, **{**options, **settings.optimizer_args})
-    except (TypeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+            made: torch.optim.Optimizer = own(parameters, lr=settings.learning_rate, **options)
+    except Exception as error:  # a library may raise what it likes
+        betas = _other_betas(settings, taken)
+        of_betas = betas or (settings.betas is not None and "beta" in str(error).lower())
         raise InputError(
-            f"optimizer.optimizer_args: {kind} cannot be made so ({first_line(error)}); its library's documentation says what it takes"
+            f"optimizer.{'betas' if of_betas else 'optimizer_args'}: {kind} cannot be made so ({first_line(error)}){betas}; its library's "
+            "documentation says what it takes"
         ) from error
     if "train_mode" in made.param_groups[0]:  # schedule-free
         made.train()  # type: ignore[attr-defined]
     return made
 
 
-def _taken_by(own: type) -> list[str]:
-    """The names that a class, or one that it comes from, is made with beside parameters and learning rate."""
-    found: dict[str, None] = {}
+def _as_meant(value: Any, default: Any) -> Any:
+    """A word that stands for a type of numbers, `bfloat16`, where the class has one of its own."""
+    if isinstance(default, torch.dtype) and isinstance(value, str):
+        found = getattr(torch, value.removeprefix("torch."), None)
+        return found if isinstance(found, torch.dtype) else value
+    return value
+
+
+def _other_betas(settings: Optimizer, taken: Mapping[str, Any]) -> str:
+    """What to say where another number of betas is given than the class has; empty where it is not."""
+    own = taken.get("betas")
+    if settings.betas is None or not isinstance(own, tuple) or len(own) == len(settings.betas):
+        return ""
+    return f": it has {len(own)} betas, {', '.join(map(str, own))} of its own, and {len(settings.betas)} are given"
+
+
+def _taken_by(own: type) -> dict[str, Any]:
+    """What a class, or one that it comes from, is made with beside parameters and learning rate, by name with its default."""
+    found: dict[str, Any] = {}
     for one in own.__mro__:
         if one is not torch.optim.Optimizer and "__init__" in vars(one):
             kinds = inspect.signature(one.__init__).parameters.values()  # type: ignore[misc]
-            found |= dict.fromkeys(each.name for each in kinds if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL))
-    return sorted(set(found) - {"self", "params", "lr", "defaults"})
+            named = {each.name: each.default for each in kinds if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
+            found = named | found
+    return {name: found[name] for name in sorted(set(found) - {"self", "params", "lr", "defaults"})}
 
 
 def class_of(kind: str) -> Any:
@@ -129,58 +156,103 @@ def class_of(kind: str) -> Any:
     return found
 
 
-def check_optimizer(settings: Optimizer, device: torch.device, *, resumable: bool = True) -> None:
+def check_optimizer(
+    settings: Optimizer, device: torch.device, *, resumable: bool = True, text_encoder: bool = False, word: bool = False
+) -> None:
     """InputError when an optimiser cannot be made (`make_optimizer`), or cannot step; where a state is to be kept (`resumable`) also when
     it does not go on from one bit for bit.
 
-    It is tried on two small matrices: three steps in one go, and two, a state, and the third. An optimiser without weight decay is said.
+    It is tried on small matrices in the groups that a training has, with `text_encoder` and `word` those of the text encoder and of a new
+    word too: three steps in one go, and two, a state, and the third, each at another rate. An optimiser without weight decay is said.
     """
     if settings.weight_decay and "weight_decay" not in _taken_by(class_of(settings.optimizer_type)):
         say(f"optimizer.weight_decay: {settings.weight_decay:g} does nothing, for {settings.optimizer_type} has none; give 0")
     if settings.optimizer_type == "adamw8bit":  # goes on exactly, but on a GPU alone
-        _made(settings, [torch.nn.Parameter(torch.zeros(2, 2))], device)
+        make_optimizer(settings, small_parameters(settings, text_encoder, word), device)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
-        whole, optimizer = _tried(settings)
+        whole, optimizer = _tried(settings, text_encoder, word)
         for step in range(3):
             _step(settings, whole, optimizer, step)
             if step == 1 and resumable:
                 _kept(settings, path, whole, optimizer)
         if not resumable:
             return
-        again, other = _tried(settings)
+        again, other = _tried(settings, text_encoder, word)
         try:
             load_state(path).restore(again, {"lora": other})
-            _step(settings, again, other, 2)
-        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            _stepped(again, other, 2)
+        except Exception as error:
             raise _not_resumable(settings, first_line(error)) from error
         if not all(torch.equal(one, two) for one, two in zip(whole, again, strict=True)):
             raise _not_resumable(settings, "its state does not hold all that it goes by")
 
 
-def _tried(settings: Optimizer) -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
-    draw = torch.Generator().manual_seed(0)
-    parameters = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 6), (6, 4))]
-    return parameters, _made(settings, parameters, torch.device("cpu"))
+def small_parameters(settings: Optimizer, text_encoder: bool, word: bool = False) -> LoraParameters:
+    """Of a LoRA with a lora_down [4, 6] and a lora_up [6, 4] in each block that trains, so that they fall into the groups of a real one."""
+    draw, blocks = torch.Generator().manual_seed(0), dict[int, int]()
+    rates = settings.block_lr or (1.0,)
+    pairs = [
+        [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 6), (6, 4))]
+        for _ in range(sum(rate > 0 for rate in rates) + text_encoder)
+    ]
+    text = pairs.pop() if text_encoder else []
+    for number, pair in zip((number for number, rate in enumerate(rates) if rate > 0), pairs, strict=True):
+        blocks |= {id(one): number for one in pair}
+    ups = frozenset(id(pair[1]) for pair in (*pairs, text) if pair)
+    vectors = [torch.nn.Parameter(torch.randn(2, 6, generator=draw))] if word else []
+    return LoraParameters([one for pair in pairs for one in pair], text, ups, blocks if settings.block_lr else {}, word=vectors)
+
+
+def _tried(
+    settings: Optimizer, text_encoder: bool, word: bool = False
+) -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
+    parameters = small_parameters(settings, text_encoder, word)
+    return parameters.all, make_optimizer(settings, parameters, torch.device("cpu"))
 
 
 def _step(settings: Optimizer, parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int) -> None:
+    try:
+        _stepped(parameters, optimizer, step)
+    except Exception as error:
+        many = settings.loraplus_lr_ratio or settings.block_lr or settings.text_encoder_lr or settings.embedding_lr
+        fix = (
+            "leave out loraplus_lr_ratio, block_lr, text_encoder_lr and embedding_lr"
+            if many and _steps_at_one_rate(settings)
+            else "use another, such as adamw"
+        )
+        betas = _other_betas(settings, _taken_by(class_of(settings.optimizer_type)))
+        raise InputError(
+            f"optimizer.{'betas' if betas else 'optimizer_type'}: {settings.optimizer_type} cannot step here ({first_line(error)})"
+            f"{betas}; {fix}"
+        ) from error
+
+
+def _steps_at_one_rate(settings: Optimizer) -> bool:
+    alone = settings.model_copy(
+        update={"loraplus_lr_ratio": None, "block_lr": None, "text_encoder_lr": None, "embedding_lr": None}
+    )
+    try:
+        _stepped(*_tried(alone, text_encoder=True, word=True), 0)
+    except Exception:
+        return False
+    return True
+
+
+def _stepped(parameters: Sequence[torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int) -> None:
     draw = torch.Generator().manual_seed(100 + step)
     for parameter in parameters:
         parameter.grad = torch.randn(parameter.shape, generator=draw)
-    try:
-        optimizer.step()
-    except (TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
-        raise InputError(
-            f"optimizer.optimizer_type: {settings.optimizer_type} cannot step here ({first_line(error)}); use another, such as adamw"
-        ) from error
+    for group in optimizer.param_groups:  # as a schedule has it
+        group["lr"] = group["peak"] * (0.5, 1.0, 0.75)[step]
+    optimizer.step()
 
 
 def _kept(settings: Optimizer, path: Path, parameters: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
     try:
         save_state(path, 2, parameters, {"lora": optimizer}, {"train": {}, "log": {}, "scalers": {}})
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except Exception as error:
         raise _not_resumable(settings, first_line(error)) from error
 
 

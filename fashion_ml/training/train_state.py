@@ -131,9 +131,8 @@ def load_state(path: Path) -> SavedState:
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
-    for group in meta["groups"]:
-        if "betas" in group:
-            group["betas"] = tuple(group["betas"])
+    for group in meta["groups"]:  # JSON has no tuples
+        group |= {name: tuple(value) for name, value in group.items() if isinstance(value, list) and name != "params"}
     names = sorted(name for name in tensors if name.startswith("parameter."))
     optimizer = {"state": state, "param_groups": meta["groups"]}
     return SavedState(meta["step"], [tensors[name] for name in names], optimizer, _by_todays_names(meta["extra"]))

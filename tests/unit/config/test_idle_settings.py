@@ -57,6 +57,11 @@ EPOCH = 50
             {"weight_decay": 0},
         ),
         ({"algo": "ia3", "weight_decay": 0.1}, "optimizer.weight_decay: does nothing with algo ia3", {"algo": "lokr"}),
+        (
+            {"algo": "loha", "loraplus_lr_ratio": 4},
+            "optimizer.loraplus_lr_ratio: does nothing with algo loha",
+            {"algo": "lora"},
+        ),
         ({"min_bucket_reso": 64}, "data.min_bucket_reso: 64 does nothing without buckets", {"enable_bucket": True}),
         ({"max_bucket_reso": 1024}, "data.max_bucket_reso: 1024 does nothing without buckets", {"enable_bucket": True}),
         ({"bucket_no_upscale": True}, "data.bucket_no_upscale: true does nothing", {"enable_bucket": True}),

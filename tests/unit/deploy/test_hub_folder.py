@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from safetensors.torch import load_file
 
 from fashion_ml.config import LoraExperiment, validate
 from fashion_ml.deploy.hub_folder import Measured, _is_of, card
+from fashion_ml.models.kohya_format import save_lora
 from tests.unit.deploy.test_lora_files import write_lora
 
 HOSTILE = "a `red` dress | <script>alert(1)</script> [x](y)\n# head"
@@ -96,3 +99,23 @@ def test_an_evaluation_of_the_last_weights_is_none_of_their_averages_and_the_oth
     assert _is_of({**tags, "checkpoint": "lora-ema.safetensors"}, Path("lora-ema.safetensors"), "6")
     assert not _is_of(tags, Path("lora.safetensors"), "3")
     assert not _is_of({**tags, "kind": "metric"}, Path("lora.safetensors"), "6")
+
+
+@pytest.mark.parametrize(
+    ("network", "metadata", "told"),
+    [
+        ({"init": "pissa"}, {"ss_steps": "200"}, "LoRA: rank 2, alpha 2 (scale 1), started as PiSSA, on"),
+        ({"use_dora": True, "alpha": 1}, {}, "LoRA: DoRA, rank 2, alpha 1 (scale 0.5), on"),
+        ({"algo": "ia3"}, {}, "(IA)^3: scales, on"),
+        ({}, {"ss_steps": "200"}, "; 200 steps of batch"),
+        ({}, {"ss_steps": "40"}, "; 40 of 200 steps of batch"),
+        ({}, {"ss_steps": "200", "fashion_ml_average_of": "a, b"}, "; the average of a, b, 200 steps of batch"),
+    ],
+)
+def test_the_card_says_what_network_and_how_many_steps_this_very_file_is_of(
+    tmp_path: Path, network: dict[str, Any], metadata: dict[str, str], told: str
+):
+    tensors = load_file(write_lora(tmp_path / "x.safetensors", 0, 2, 2.0))
+    save_lora(tmp_path / "y.safetensors", tensors, metadata)
+    body = parsed(card(config_of(**network), None, tmp_path / "y.safetensors", diffusers=True))[1]
+    assert told in body.partition("## Training")[2].replace("\\", "")

@@ -187,6 +187,7 @@ def test_a_file_that_does_not_fit_names_the_setting_to_change(ours: LoraSpec, sa
 
 def of_two_ranks(tensors: dict[str, torch.Tensor], module: str) -> None:
     tensors[f"{module}.lora_down.weight"] = tensors[f"{module}.lora_down.weight"][:2].clone()
+    tensors[f"{module}.lora_up.weight"] = tensors[f"{module}.lora_up.weight"][:, :2].clone()
 
 
 def without_lora_up(tensors: dict[str, torch.Tensor], module: str) -> None:

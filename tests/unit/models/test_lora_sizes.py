@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from fashion_ml.config import validate
 from fashion_ml.errors import InputError
 from fashion_ml.models.applied_lora import apply_lora
 from fashion_ml.models.kohya_format import check_lora, load_lora, lora_tensors, mixed_ranks, save_lora, spec_of
 from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
 from fashion_ml.models.lora_sizes import UnetBlocks
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.runs.lora import check_on_base
 from tests.unit.models.test_lora_variants import EVERYWHERE, said
 
 
@@ -65,6 +67,9 @@ def test_blocks_of_another_unet_and_blocks_that_train_nothing_are_refused():
         add_lora(pipeline.unet, None, LoraSpec(4, 4.0, block_ranks=(4,) * 25), seed=0)
     with pytest.raises(InputError, match=r"network.block_ranks: no module is left to train"):
         add_lora(pipeline.unet, None, LoraSpec(4, 4.0, block_ranks=(0,) * 9), seed=0)
+    config = validate({"data": {"train_data_dir": "embedded"}, "optimizer": {"block_lr": [0.0] * 9}})
+    with pytest.raises(InputError, match=r"optimizer.block_lr: no module is left to train; give a factor above 0"):
+        check_on_base(config, pipeline, torch.device("cpu"), 1)
 
 
 def test_a_file_of_many_ranks_is_measured_continued_and_described_as_it_is(tmp_path: Path):

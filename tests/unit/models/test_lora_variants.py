@@ -90,7 +90,7 @@ def test_the_first_layers_are_drawn_by_the_seed_and_leave_the_global_state(tmp_p
     ("spec", "says"),
     [
         (replace(SPECS["oft"], rank=2), "trained with other settings: .*; give the same network.rank, or"),
-        (replace(SPECS["lokr"], rank=4), r"holds OFT \(lora_.*but network.algo is lokr; set it to that"),
+        (replace(SPECS["lokr"], rank=4), r"holds OFT \(lora_.*but network.algo is lokr; set it to oft"),
         (replace(SPECS["oft"], shortcuts=False), r"holds lora_unet_.*conv_shortcut; set network.shortcuts to true"),
     ],
 )
@@ -101,6 +101,15 @@ def test_a_file_of_other_settings_is_refused_by_them(spec: LoraSpec, says: str, 
     fresh = load_pipeline("embedded")
     with pytest.raises(InputError, match=says):
         check_lora(path, fresh.unet, fresh.text_encoder, spec)
+
+
+def test_a_plain_lora_is_named_where_another_network_is_to_go_on_from_it(tmp_path: Path):
+    pipeline, path, own = load_pipeline("embedded"), tmp_path / "x.safetensors", LoraSpec(4, 4.0)
+    add_lora(pipeline.unet, pipeline.text_encoder, own, seed=1)
+    save_lora(path, lora_tensors(pipeline.unet, pipeline.text_encoder, own), {})
+    fresh = load_pipeline("embedded")
+    with pytest.raises(InputError, match=r"holds LoRA \(lora_.*but network.algo is loha; set it to lora"):
+        check_lora(path, fresh.unet, fresh.text_encoder, SPECS["loha"])
 
 
 def test_a_rotation_with_a_constraint_is_measured_as_lycoris_reads_it_and_not_continued(tmp_path: Path):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fashion_ml.cli import app
 from fashion_ml.data.images import read_training_folder
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import load_pipeline
@@ -106,6 +107,26 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, given: dict[st
         make_prior(**{"prompt": "a dress", "count": 1, "output": tmp_path / "prior", **given})
     assert says in str(error.value)
     assert not (tmp_path / "prior").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "command"),
+    [
+        ([], "fashion-ml train lora --config experiments/lora/embedded.yaml --reg-data-dir 'my prior'"),
+        (
+            ["--base", "a base"],
+            "fashion-ml train lora --base 'a base' --train-data-dir lora_train_set --reg-data-dir 'my prior'",
+        ),
+    ],
+)
+def test_the_next_command_can_be_pasted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], base: list[str], command: str
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prior, "make_prior", lambda *_, **__: prior.Prior(Path("my prior"), 1, 1))
+    app(["prior", "--prompt", "a dress", "--count", "1", "--output", "my prior", *base], standalone_mode=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: ")]
+    assert line == f"Next: {command}"
 
 
 def test_a_folder_of_someone_elses_files_is_left_alone(tmp_path: Path):

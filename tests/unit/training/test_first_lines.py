@@ -46,6 +46,9 @@ def test_a_run_says_what_decides_it_and_how_many_epochs_its_steps_are():
     [
         ({"rank": 32, "alpha": 16}, "rank 32, alpha 16 (scale 0.5)"),
         ({"rank": 16, "use_rslora": True}, "rank 16, alpha 16 (scale 4)"),
+        ({"rank": 16, "init": "olora"}, "rank 16, alpha 16 (scale 1), started as OLoRA"),
+        ({"init": "pissa", "block_ranks": "0,2,4"}, "ranks 0, 2, 4 by block, started as PiSSA"),
+        ({"rank": 16, "use_dora": True}, "DoRA, rank 16, alpha 16 (scale 1)"),
         ({"train_text_encoder": True, "text_encoder_lr": 1e-5}, "learning rate 5e-05 (text encoder 1e-05), constant"),
         ({"evaluation.enabled": False}, "encoder none (not evaluated)"),
         ({"without": "fashion_clip"}, "encoder none (without fashion_clip)"),
