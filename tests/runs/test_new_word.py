@@ -87,7 +87,7 @@ def test_every_export_brings_the_words_file_and_says_how_to_call_it(worded: Fini
 def test_kept_files_are_exported_beside_each_other_and_its_file_is_no_checkpoint(
     worded: Finished, monkeypatch: pytest.MonkeyPatch
 ):
-    assert export(worded, "kohya", "several/one").returncode == 0
+    assert export(worded, "kohya", "several/one.safetensors").returncode == 0
     assert export(worded, "kohya", "several/two.safetensors").returncode == 0
     named = export(worded, "kohya", "several/Kosha.safetensors")
     assert named.returncode == 2
