@@ -104,7 +104,7 @@ def say(text: str) -> None:
     """One line of the result, on stdout; on a terminal it breaks between words."""
     from fashion_ml.runtime.wrapping import wrapped
 
-    width = _width() if sys.stdout.isatty() else None
+    width = _width()
     for line in printable(text).split("\n"):
         typer.echo(line if width is None else wrapped(line, width))
 

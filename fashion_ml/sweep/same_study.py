@@ -11,8 +11,6 @@ from fashion_ml.config.settings import defaults_of
 from fashion_ml.runs.settled_precision import AUTO, PATHS, precision_here
 from fashion_ml.sweep.plan import Plan
 
-_NAME = "name"
-"""What an experiment's run is called decides nothing, and files of earlier versions named theirs."""
 _LONGEST = 120
 """Characters of a part that a message shows."""
 
@@ -61,8 +59,6 @@ def _settings(experiment: Any) -> dict[str, str]:
 def _setting(was: Mapping[str, str], now: Mapping[str, str], kind: type[Any]) -> str:
     defaults = defaults_of(kind)
     for path in dict.fromkeys((*now, *was)):
-        if path == _NAME:
-            continue
         before, after = was.get(path), now.get(path)
         new = before is None and path in defaults and after == str(defaults[path])
         gone = after is None and not any(f"{path}.".startswith(f"{known}.") for known in defaults)

@@ -357,7 +357,8 @@ def test_a_state_is_written_every_so_many_minutes(minutes: float, written: bool,
     """A training that breaks off at the third step has left one from before, or none."""
 
     def broken(step: int) -> None:
-        raise RuntimeError("power cut")
+        if step:  # the untrained ones come before the first
+            raise RuntimeError("power cut")
 
     tree = {**trainings.base, "training.save_state_minutes": minutes, "training.sample_every": 3}
     with pytest.raises(RuntimeError, match="power cut"):

@@ -60,10 +60,6 @@ def test_auto_is_what_it_is_on_this_machine_and_no_other_precision(path: str):
     assert difference(half, noted(auto)) == f"plain: {name} was auto and is bf16"
 
 
-def test_a_study_goes_on_whatever_its_experiment_is_called():
-    assert difference(plan(), edited(lambda settings: settings.update(name="zarya"))) == ""
-
-
 def test_a_setting_that_there_is_no_more_may_be_gone():
     assert difference(plan(), edited(lambda settings: settings.update({"training.gone": "3"}))) == ""
 
