@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ class Pipeline:
     device = torch.device("cpu")
 
     def __init__(self):
-        self.vae = self.text_encoder = self
+        self.unet = self.vae = self.text_encoder = self
 
     def to(self, device: Any) -> None:
         pass
@@ -27,6 +28,7 @@ class Pipeline:
 
 class Accelerator:
     device = torch.device("cpu")
+    num_processes = 1
 
     def autocast(self):
         return torch.no_grad()
@@ -55,6 +57,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         yield list(range(len(jobs))), [Image.new("RGB", (8, 8), "teal") for _ in jobs]
 
     monkeypatch.setattr("fashion_ml.evaluation.generate.generate", generate)
+    monkeypatch.setattr("fashion_ml.models.half_precision.as_evaluated", lambda *_: nullcontext())
     return counts
 
 
