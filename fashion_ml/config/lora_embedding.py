@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from fashion_ml.config.base import Names, Section, Text
+from fashion_ml.runtime.whole_words import whole_word
 
 MOST_VECTORS = 32
 
@@ -43,7 +44,4 @@ class Embedding(Section):
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds the word, as a whole one in any case."""
-        token = re.escape(self.token or "")
-        return (
-            self.token is not None and re.search(rf"(?<![A-Za-z0-9_]){token}(?![A-Za-z0-9_])", text, re.IGNORECASE) is not None
-        )
+        return self.token is not None and whole_word(self.token).search(text) is not None

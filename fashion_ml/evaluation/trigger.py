@@ -16,6 +16,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import NewWord, without_words, words_in
 from fashion_ml.models.text_encoding import weighted_pieces
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.whole_words import whole_word
 
 AUTO, NONE = "auto", "none"
 PROMPTS_OF_BASE = "prompts_of_base"
@@ -147,7 +148,7 @@ def without_trigger(caption: str, trigger: str) -> str:
         if not part:
             continue
         caption = _without_parts(caption, part)
-        caption = re.sub(r"\s{2,}", " ", _words(part).sub(" ", caption)).strip() if _holds(caption, part) else caption
+        caption = re.sub(r"\s{2,}", " ", whole_word(part).sub(" ", caption)).strip() if _holds(caption, part) else caption
     return re.sub(r"\s+([,，])", r"\1", caption)
 
 
@@ -194,9 +195,4 @@ def _with(trigger: str, captions: Collection[str]) -> int:
 
 
 def _holds(text: str, words: str) -> bool:
-    return _words(words).search(text) is not None
-
-
-def _words(words: str) -> re.Pattern[str]:
-    """Finds words as whole ones, in any case; letters of scripts without spaces may stand beside them."""
-    return re.compile(rf"(?<![A-Za-z0-9_]){re.escape(words)}(?![A-Za-z0-9_])", re.IGNORECASE)
+    return whole_word(words).search(text) is not None

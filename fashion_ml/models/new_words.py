@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.whole_words import whole_word
 
 WORDS = "fashion_ml_words"
 """Where a LoRA file's metadata hold the words that were trained along with it: by their tokens what each begins as, its shape, and its
@@ -127,11 +128,6 @@ def without_words(text: str, words: Sequence[NewWord]) -> str:
     for word in words:
         text = whole_word(word.token).sub(lambda _, own=word.init_text: own, text)  # type: ignore[misc]
     return text
-
-
-def whole_word(token: str) -> re.Pattern[str]:
-    """Finds a word as a whole one, in any case; letters of scripts without spaces may stand beside it."""
-    return re.compile(rf"(?<![A-Za-z0-9_]){re.escape(token)}(?![A-Za-z0-9_])", re.IGNORECASE)
 
 
 @contextmanager

@@ -56,17 +56,26 @@ def evaluate_trained(
     """
     from fashion_ml.models.finite import NotFiniteError
 
-    measured = partial(_evaluated, lora=lora, inputs=inputs, training=training, folder=folder, step=step, free=free, name=name)
-    measured = partial(measured, trained=trained)
-    base_folder = base_folder or folder.parent / "evaluation_base"
+    measured = partial(
+        _evaluated,
+        lora=lora,
+        inputs=inputs,
+        training=training,
+        folder=folder,
+        step=step,
+        base_folder=base_folder or folder.parent / "evaluation_base",
+        free=free,
+        name=name,
+        trained=trained,
+    )
     try:
-        return measured(config, base_folder=base_folder, adopt=adopt)
+        return measured(config, adopt=adopt)
     except NotFiniteError as error:
         if not error.in_half:
             raise
         warn(f"{error}; all is measured anew in float32, as with evaluation.precision no")
     settings = config.evaluation.model_copy(update={"precision": "no"})
-    return measured(config.model_copy(update={"evaluation": settings}), base_folder=base_folder, adopt=False)
+    return measured(config.model_copy(update={"evaluation": settings}), adopt=False)
 
 
 def _evaluated(

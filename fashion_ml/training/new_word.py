@@ -11,9 +11,10 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_metadata
-from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, tokens_of, whole_word, words_in
+from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, tokens_of, words_in
 from fashion_ml.models.text_encoding import token_counter
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.whole_words import whole_word
 from fashion_ml.training.subset_images import caption_settings
 
 

@@ -17,7 +17,6 @@ from fashion_ml.models.new_words import (
     put_words,
     spelt,
     together,
-    whole_word,
     without_words,
     words_in,
     words_of,
@@ -25,6 +24,7 @@ from fashion_ml.models.new_words import (
 )
 from fashion_ml.models.stable_diffusion import encode_captions, load_pipeline
 from fashion_ml.models.text_encoding import TextSettings, token_counter
+from fashion_ml.runtime.whole_words import whole_word
 
 SMALL = {"num_inference_steps": 2, "output_type": "np", "height": 64, "width": 64}
 

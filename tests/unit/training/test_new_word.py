@@ -81,7 +81,7 @@ def test_the_word_moves_and_its_base_is_what_it_began_as(trained: Trained, image
 
 
 def test_without_weight_decay_and_without_its_caption_it_stays(images: Path, tmp_path: Path):
-    """Of two images one has the word: a step that sees the other alone leaves it as it is, though AdamW's decay would not."""
+    """No caption has it, so its gradient is 0 and AdamW alone would move it, by its decay."""
     for path in images.glob("*/*.txt"):
         assert "zarya" not in path.read_text(encoding="utf-8")
     stays = own(images, data={"caption_prefix": None}, optimizer={"weight_decay": 0.5})

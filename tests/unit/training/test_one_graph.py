@@ -30,27 +30,16 @@ def test_a_padded_batch_repeats_its_first_row_which_counts_for_nothing_there():
 
 
 def test_two_epochs_with_a_short_last_batch_are_one_graph_without_breaks_and_the_numbers_of_a_plain_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, by_dynamo: Any
 ):
-    """Through dynamo as on any device; its kernels' compiler is left out, which makes none of the graphs. Five images by twos: 2, 2 and 1."""
-    from torch._dynamo import reset
-    from torch._dynamo.utils import counters
-
-    compile_as_it_is = torch.compile
-
-    def by_dynamo_alone(model: Any, *, mode: str | None, dynamic: bool) -> Any:
-        return compile_as_it_is(model, backend="eager", dynamic=dynamic)
-
+    """Five images by twos: 2, 2 and 1."""
     write_images(tmp_path / "images", count=5, repeats=1)
     training = {"train_batch_size": 2, "max_train_steps": 6, "log_every": 1}
     plain = train(experiment(tmp_path / "images", training=training), tmp_path / "plain")
-    monkeypatch.setattr(torch, "compile", by_dynamo_alone)
-    reset()
-    counters.clear()
     one = train(experiment(tmp_path / "images", training={**training, "compile": "default"}), tmp_path / "compiled")
-    assert counters["stats"]["unique_graphs"] == 1
-    assert not counters["graph_break"]
-    assert counters["frames"] == {"total": 1, "ok": 1}
+    assert by_dynamo["stats"]["unique_graphs"] == 1
+    assert not by_dynamo["graph_break"]
+    assert by_dynamo["frames"] == {"total": 1, "ok": 1}
     losses = [[row["total_loss"] for row in done.rows] for done in (one, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     weights = load_file(plain.result.path)

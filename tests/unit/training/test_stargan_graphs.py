@@ -15,22 +15,6 @@ from tests.unit.training.test_stargan_loop import experiment, folder, inputs_of,
 __all__ = ["folder"]
 
 
-@pytest.fixture
-def by_dynamo(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Counters of dynamo, as on any device; its kernels' compiler is left out, which makes none of the graphs."""
-    from torch._dynamo import reset
-    from torch._dynamo.utils import counters
-
-    compile_as_it_is = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda model, *, mode, dynamic: compile_as_it_is(model, backend="eager", dynamic=dynamic)
-    )
-    reset()
-    counters.clear()
-    yield counters
-    reset()
-
-
 def test_two_epochs_of_contents_that_do_not_fill_the_batches_are_eight_graphs_without_breaks_and_the_numbers_of_a_plain_training(
     folder: Path, tmp_path: Path, by_dynamo: Any
 ):

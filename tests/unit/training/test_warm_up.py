@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,6 @@ from tests.unit.training.test_lengthening import latents
 
 __all__ = ["latents"]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def by_dynamo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Counters of dynamo, as on any device; its kernels' compiler is left out, which makes none of the graphs."""
-    from torch._dynamo import reset
-    from torch._dynamo.utils import counters
-
-    compile_as_it_is = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda model, *, mode, dynamic: compile_as_it_is(model, backend="eager", dynamic=dynamic)
-    )
-    reset()
-    counters.clear()
-    yield counters
-    reset()
 
 
 def test_it_takes_none_of_the_trainings_time_nor_of_its_random_numbers_and_says_what_it_does(caplog: pytest.LogCaptureFixture):
