@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from PIL import Image, ImageDraw
 
 from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, PAPER, SIDES, dress, level, new_figure, save_figure
 from fashion_ml.runtime.label_font import LabelFont
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LINE = 22
 """Pixels from one line of a title to the next."""
@@ -79,6 +82,8 @@ def save_histogram(path: Path, metric: str, values: Mapping[str, pd.Series]) -> 
 
 def _said_of(metric: str, values: Mapping[str, pd.Series]) -> str:
     """What the sides' values say of each other: how many images the first one is better in than the second."""
+    import pandas as pd
+
     (name, side), *others = values.items()
     better = metric_of(metric).better
     if not others or not better:

@@ -13,7 +13,6 @@ from PIL import Image
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import load_picture
-from fashion_ml.evaluation.figures import comparison_grid, save_picture
 from fashion_ml.runs.inputs import Sources
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import warn
@@ -61,6 +60,8 @@ def sample_sheet(folder: Path) -> Image.Image | None:
         pictures = [load_picture(found[step][prompt]) if prompt in found[step] else blank for step in shown]
         rows.append((prompts[prompt] if prompt < len(prompts) else f"prompt {prompt}", pictures))
     heads = [f"step {step}" if step else "untrained" for step in shown]
+    from fashion_ml.evaluation.figures import comparison_grid
+
     return comparison_grid(rows, heads, columns=1, title=f"The same prompts and seeds from step {shown[0]} to {shown[-1]}")
 
 
@@ -81,6 +82,7 @@ def sampler(
     """
     if not config.training.sample_every:
         return None
+    from fashion_ml.evaluation.figures import save_picture
     from fashion_ml.evaluation.generate import generate, jobs_of
     from fashion_ml.models.finite import NotFiniteError
     from fashion_ml.models.half_precision import as_evaluated

@@ -83,6 +83,8 @@ def runs(text: str) -> list[tuple[str, str]]:
 
     A character that no font of this machine has is written as its name where it is a symbol (`[dress]`), else as its number (`\u7d05`).
     """
+    if text.isascii() and text.isprintable():  # Pillow's own font has all of it: no other is asked, nor imported
+        return [(_BUILT_IN, line)] if (line := " ".join(text.split())) else []
     found: list[tuple[str, str]] = []
     for character in _drawable(printable(text)):
         file = found[-1][0] if found else _BUILT_IN
