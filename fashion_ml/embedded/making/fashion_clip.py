@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -76,7 +77,14 @@ def _contrastive_loss(
 
 
 def train_fashion_clip(
-    out_dir: Path, cache_dir: Path, *, pictures: int, steps: int, batch_size: int = 96, seed: int = 2
+    out_dir: Path,
+    cache_dir: Path,
+    *,
+    pictures: int,
+    steps: int,
+    batch_size: int = 96,
+    seed: int = 2,
+    device: str = "cpu",
 ) -> None:
     """Train both towers: a text matches every picture of the batch that has all the attributes it names.
 
@@ -87,11 +95,7 @@ def train_fashion_clip(
     rng = np.random.default_rng(seed)
     tokenizer = save_tokenizer(out_dir)
     config = model_config(len(tokenizer))
-    with tempfile.TemporaryDirectory() as folder:  # open_clip reads a model's configuration from a file of its name
-        file = Path(folder) / f"{MODEL_NAME}.json"
-        file.write_text(json.dumps(config), encoding="utf-8")
-        open_clip.add_model_config(file)
-        model = open_clip.create_model(MODEL_NAME)
+    model = _untrained(config)
     garments, studio = rendered(pictures, TRAIN_SEED, cache_dir)
     others, varied = rendered(pictures, VARIED_SEED, cache_dir, "varied")
     garments += others
@@ -100,7 +104,7 @@ def train_fashion_clip(
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     start = time.monotonic()
-    model.train()
+    model.to(device).train()
     for step in range(1, steps + 1):
         rows = rng.integers(0, len(pixels), batch_size)
         captions, named = zip(
@@ -108,8 +112,8 @@ def train_fashion_clip(
         )
         tokens = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-        features = model(_augmented(to_images(pixels[rows]), rng), tokens)
-        loss = _contrastive_loss(*features, named=torch.tensor(named), shown=attributes[rows])
+        features = model(_augmented(to_images(pixels[rows]), rng).to(device), tokens.to(device))
+        loss = _contrastive_loss(*features, named=torch.tensor(named).to(device), shown=attributes[rows].to(device))
 
         optimizer.zero_grad()
         loss.backward()
@@ -121,6 +125,20 @@ def train_fashion_clip(
         if step % 50 == 0:
             log.info("fashion_clip step %d/%d loss %.3f (%.0f s)", step, steps, loss.item(), time.monotonic() - start)
 
+    _save(model.cpu(), config, out_dir)
+
+
+def _untrained(config: dict[str, object]) -> Any:
+    """An untrained model; open_clip reads a model's configuration from a file of its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{MODEL_NAME}.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        open_clip.add_model_config(file)
+        return open_clip.create_model(MODEL_NAME)
+
+
+def _save(model: torch.nn.Module, config: dict[str, object], out_dir: Path) -> None:
+    """Weights in fp16, and what open_clip needs to read them."""
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, out_dir / "open_clip_model.safetensors")
     preprocess = {

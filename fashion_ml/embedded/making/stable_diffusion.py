@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from fashion_ml.embedded.making.budget import Budget
 from fashion_ml.embedded.making.tokenizer import CONTEXT_LENGTH, save_tokenizer
 from fashion_ml.embedded.making.world import TRAIN_SEED, noisy_caption, rendered, to_images
 
@@ -62,55 +62,56 @@ def train_stable_diffusion(
     seed: int = 3,
     compiled: bool = True,
     refine: bool = False,
+    rate: float | None = None,
+    minutes: float | None = None,
+    longest_memory: float = 0.997,
+    named: tuple[float, float] = (0.95, 0.93),
+    precision: torch.dtype = torch.float32,
+    device: str = "cpu",
 ) -> None:
     """Train text encoder and UNet on noise prediction (min-SNR 5, arXiv:2303.09556), keep the moving average, save in fp16.
 
-    With `refine` the saved ones are trained on at half the rate.
+    With `refine` the saved ones are trained on, at half the rate unless `rate` is another. `longest_memory` is the decay of the moving average,
+    `named` how often captions say colour and pattern, `precision` that of activations. After `minutes` it ends in any case.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer = save_tokenizer(base_dir / "tokenizer")
     text_encoder, unet = _parts(base_dir, tokenizer, refine=refine)
-    vae = AutoencoderKL.from_pretrained(base_dir / "vae", torch_dtype=torch.float32)
-    scheduler = _scheduler()
+    vae = AutoencoderKL.from_pretrained(base_dir / "vae", torch_dtype=torch.float32).to(device)
     garments, pixels = rendered(pictures, TRAIN_SEED, cache_dir)
-    latents = _scaled_latents(vae, pixels)
+    latents, scheduler = _scaled_latents(vae, pixels), _scheduler()
 
-    trained = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet}).train()
-    average = copy.deepcopy(trained).eval().requires_grad_(False)
-    parameters = list(trained.parameters())
-    rate = 6e-4 if refine else 1.2e-3
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
-    predict = torch.compile(unet) if compiled else unet
-    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    weights = torch.clamp(snr, max=5) / snr
-    running, start = 0.0, time.monotonic()
-    for step in range(1, steps + 1):
+    trained = torch.nn.ModuleDict({"text_encoder": text_encoder, "unet": unet}).to(device).train()
+    average, rate = copy.deepcopy(trained).eval().requires_grad_(False), rate or (6e-4 if refine else 1.2e-3)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    predict, weights = torch.compile(unet) if compiled else unet, _min_snr(scheduler).to(device)
+    budget, running = Budget(steps, minutes), 0.0
+    while budget.share < 1:
+        budget.begin_step(optimizer, rate)
         rows = rng.integers(0, len(latents), batch_size)
-        captions = [noisy_caption(garments[row], rng) for row in rows]
-        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        noise = torch.randn(batch_size, *latents.shape[1:])
-        timesteps = torch.randint(0, 1000, (batch_size,))
+        captions = [noisy_caption(garments[row], rng, named) for row in rows]
+        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+        noise = torch.randn(batch_size, *latents.shape[1:]).to(device)
+        timesteps = torch.randint(0, 1000, (batch_size,)).to(device)
 
         noisy = scheduler.add_noise(latents[rows], noise, timesteps)
-        output = predict(noisy, timesteps, text_encoder(tokens).last_hidden_state).sample
-        error = (output - noise).square().mean((1, 2, 3))
+        with torch.autocast(torch.device(device).type, precision, enabled=precision != torch.float32):
+            output = predict(noisy, timesteps, text_encoder(tokens).last_hidden_state).sample
+        error = (output.float() - noise).square().mean((1, 2, 3))
         loss = (error * weights[timesteps]).mean()
 
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
-        decay = min(0.997, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in parameters], 1 - decay)
+        budget.follow(average, trained, longest_memory)
         running = 0.98 * running + 0.02 * error.mean().item()
-        if step % 50 == 0:
-            mse, seconds = running / (1 - 0.98**step), time.monotonic() - start
-            log.info("stable_diffusion step %d/%d mse %.4f (%.0f s)", step, steps, mse, seconds)
-        if step % 500 == 0 or step == steps:
+        if budget.step % 50 == 0 or budget.share == 1:
+            log.info("stable_diffusion %s mse %.4f", budget, running / (1 - 0.98**budget.step))
+        if budget.step % 500 == 0:
             _save(base_dir, vae, average, tokenizer, scheduler)
+    _save(base_dir, vae, average, tokenizer, scheduler)
 
 
 def _parts(base_dir: Path, tokenizer: Any, *, refine: bool) -> tuple[CLIPTextModel, UNet2DConditionModel]:
@@ -133,18 +134,24 @@ def _scheduler() -> DDIMScheduler:
     )
 
 
+def _min_snr(scheduler: DDIMScheduler) -> torch.Tensor:
+    """The weight of each timestep's noise error, (1000,): min(SNR, 5) / SNR."""
+    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
+    return torch.clamp(snr, max=5) / snr
+
+
 @torch.no_grad()
 def _scaled_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
-    """Posterior means times the VAE's scaling factor, (N, 4, 16, 16)."""
-    latents = torch.cat([vae.encode(to_images(p)).latent_dist.mean for p in torch.split(pixels, 64)])
+    """Posterior means times the VAE's scaling factor, (N, 4, 16, 16), where the VAE is."""
+    latents = torch.cat([vae.encode(to_images(p).to(vae.device)).latent_dist.mean for p in torch.split(pixels, 64)])
     return latents * vae.config.scaling_factor
 
 
 def _save(base_dir: Path, vae: AutoencoderKL, average: torch.nn.ModuleDict, tokenizer: Any, scheduler: DDIMScheduler) -> None:
     """The whole pipeline in fp16, as diffusers keeps it."""
-    parts = {name: copy.deepcopy(average[name]).half() for name in ("text_encoder", "unet")}
+    parts = {name: copy.deepcopy(average[name]).half().cpu() for name in ("text_encoder", "unet")}
     StableDiffusionPipeline(
-        vae=vae.half(),
+        vae=copy.deepcopy(vae).cpu().half(),
         **parts,
         tokenizer=tokenizer,
         scheduler=scheduler,

@@ -29,7 +29,7 @@ def new_vae() -> AutoencoderKL:
     )
 
 
-def _recoloured(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def recoloured(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Channels swapped, inverted, dimmed and tinted in two pictures of five, so that colours outside the world survive too."""
     images = images.clone()
     for index in range(len(images)):
@@ -42,7 +42,15 @@ def _recoloured(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def train_vae(
-    out_dir: Path, cache_dir: Path, *, pictures: int, steps: int, batch_size: int = 8, seed: int = 1, refine: bool = False
+    out_dir: Path,
+    cache_dir: Path,
+    *,
+    pictures: int,
+    steps: int,
+    batch_size: int = 8,
+    seed: int = 1,
+    refine: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Train and save in fp16, with `scaling_factor` = 1 / standard deviation of the latents, as in Stable Diffusion.
 
@@ -55,13 +63,13 @@ def train_vae(
     _, varied = rendered(pictures, VARIED_SEED, cache_dir, "varied")
     pixels = torch.cat([studio, varied])
     vae = AutoencoderKL.from_pretrained(out_dir).float() if refine else new_vae()
-    vae.train()
+    vae.to(device).train()
     rate, detail = (1.5e-3, 0.6) if refine else (2e-3, 0.3)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=rate, weight_decay=1e-4, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.06)
     start = time.monotonic()
     for step in range(1, steps + 1):
-        images = _recoloured(to_images(pixels[rng.integers(0, len(pixels), batch_size)]), rng)
+        images = recoloured(to_images(pixels[rng.integers(0, len(pixels), batch_size)]), rng).to(device)
 
         posterior = vae.encode(images).latent_dist
         output = vae.decode(posterior.sample()).sample
@@ -84,6 +92,6 @@ def train_vae(
 
     vae.eval()
     with torch.no_grad():
-        latents = torch.cat([vae.encode(to_images(p)).latent_dist.mean for p in studio[:1024].split(64)])
+        latents = torch.cat([vae.encode(to_images(p).to(device)).latent_dist.mean for p in studio[:1024].split(64)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.half().save_pretrained(out_dir)

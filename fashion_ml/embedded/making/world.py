@@ -12,7 +12,7 @@ import torch
 from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, render_backdrop, sample_garments
 from fashion_ml.embedded.shapes import KINDS
 
-TRAIN_SEED, VARIED_SEED, UNSEEN_SEED = 20_260, 41_117, 77_001
+TRAIN_SEED, VARIED_SEED, DIPPED_SEED, UNSEEN_SEED = 20_260, 41_117, 58_303, 77_001
 
 
 def _pixels(garment: Garment) -> npt.NDArray[np.uint8]:
@@ -41,15 +41,18 @@ def to_images(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / 127.5 - 1
 
 
-def noisy_caption(garment: Garment, rng: np.random.Generator) -> str:
+def noisy_caption(garment: Garment, rng: np.random.Generator, named: tuple[float, float] = (0.95, 0.93)) -> str:
     """A caption as people write them: other openings, an attribute left out, words that mean nothing here, or nothing at all.
 
-    The meaningless words teach the text encoder to ignore what it does not know, as a large one does.
+    `named` is how often colour and pattern are said. The meaningless words teach the text encoder to ignore what it does not know, as a
+    large one does.
     """
     if rng.random() < 0.10:
         return ""
     words = [
-        w for w, keep in ((garment.colour, 0.95), (_spoken_pattern(garment.pattern, rng), 0.93)) if w and rng.random() < keep
+        word
+        for word, share in zip((garment.colour, _spoken_pattern(garment.pattern, rng)), named, strict=True)
+        if word and rng.random() < share
     ]
     words.append(garment.kind)
     text = f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
