@@ -42,6 +42,9 @@ class Latents(Section):
     """A folder per domain of unscaled latents, made by `fashion-ml encode` or by others; `embedded` makes a small set."""
     validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each domain's latents held out for grids and evaluation."""
+    contents_by: Literal["domain", "size"] = "domain"
+    """How contents are drawn: `domain` draws each domain equally often, so that small ones come again sooner; `size` goes through all latents,
+    so that large domains come more often. Targets are never a content's own domain."""
 
 
 class GanNetwork(Section):
@@ -119,7 +122,8 @@ class GanTraining(Section):
     batch_size: Positive = 64
     """Contents in one step of one process."""
     epoch_size: Positive | None = None
-    """Contents in one epoch; all when not given."""
+    """Contents in one epoch; when not given all latents with `data.contents_by: size`, and as many as the largest domain has, times domains,
+    with `domain`."""
     latent_scale: Rate = 0.18215
     """Latents are multiplied by this; 0.18215 for Stable Diffusion 1.x and 2.x."""
     ema_decay: Share = 0.999

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Literal
 
 import torch
 
+from fashion_ml.data.content_order import ContentOrder
 from fashion_ml.data.latents import LatentSet, held_out
 from fashion_ml.runtime.pinned import moved
 from fashion_ml.runtime.seeding import generator
@@ -41,6 +42,7 @@ class GanInputs:
         latents: LatentSet,
         *,
         validation_split: float,
+        contents_by: Literal["domain", "size"],
         batch_size: int,
         epoch_size: int | None,
         latent_dim: int,
@@ -54,9 +56,9 @@ class GanInputs:
         self._latent_dim, self._process, self._processes = latent_dim, process, processes
         parts = [held_out(domain, validation_split) for domain in latents.domains]
         self.training, self.held = [part[0] for part in parts], [part[1] for part in parts]
-        self._pool = [(number, index) for number, indices in enumerate(self.training) for index in indices]
+        self._order = ContentOrder(self.training, contents_by, seed)
         self._global_batch = batch_size * processes
-        self.epoch_size = epoch_size or len(self._pool)
+        self.epoch_size = epoch_size or self._order.whole
         self.steps_per_epoch = -(-self.epoch_size // self._global_batch)
         self._whole = self._preloaded()
 
@@ -67,12 +69,13 @@ class GanInputs:
     def batch(self, step: int) -> GanBatch:
         """The rows of this process in a step's batch, on the device.
 
-        Contents go through permutations of all training latents, one after the other; targets are drawn uniformly over domains.
+        Contents come in their order; targets are drawn uniformly over the domains other than the content's own.
         """
         count, domains = self._global_batch, len(self.latents.domains)
-        contents = [self._content((step - 1) * count + row) for row in range(count)]
+        contents = self._contents(step)
         draw = generator(self._seed, "stargan targets", step)
-        targets = torch.randint(0, domains, (count,), generator=draw).tolist()
+        further = torch.randint(1, domains, (count,), generator=draw).tolist()
+        targets = [(y + more) % domains for (y, _), more in zip(contents, further, strict=True)]
         choice = torch.rand(count, generator=draw).tolist()
         references = [(y, self.training[y][int(u * len(self.training[y]))]) for y, u in zip(targets, choice, strict=True)]
         noise = torch.randn(3, count, self._latent_dim, generator=generator(self._seed, "stargan noise", step))
@@ -90,9 +93,7 @@ class GanInputs:
 
     def names(self, step: int) -> list[str]:
         """The contents of a step, for an error message."""
-        count = self._global_batch
-        places = [self._content((step - 1) * count + row) for row in range(count)]
-        return [f"{self.latents.domains[y].name}/{self.latents.domains[y].files[index]}" for y, index in places]
+        return [f"{self.latents.domains[y].name}/{self.latents.domains[y].files[index]}" for y, index in self._contents(step)]
 
     def scaled(self, places: list[tuple[int, int]]) -> torch.Tensor:
         """Scaled latents (N, C, h, w) on the device, of (domain, index) pairs."""
@@ -102,9 +103,10 @@ class GanInputs:
         found = [self.latents.domains[y].take([index])[0] for y, index in places]
         return moved(torch.stack(found), self._device) * self._scale
 
-    def _content(self, position: int) -> tuple[int, int]:
-        round_, place = divmod(position, len(self._pool))
-        return self._pool[_permutation(self._seed, round_, len(self._pool))[place]]
+    def _contents(self, step: int) -> list[tuple[int, int]]:
+        """Domain and index of each row of a step, those of all processes."""
+        first = (step - 1) * self._global_batch
+        return [self._order.at(first + row) for row in range(self._global_batch)]
 
     def _preloaded(self) -> torch.Tensor | None:
         domains = self.latents.domains
@@ -117,7 +119,3 @@ class GanInputs:
             return torch.cat([domain.take(range(len(domain))) for domain in domains]).to(self._device)
         return None
 
-
-@lru_cache(maxsize=4)
-def _permutation(seed: int, round_: int, count: int) -> list[int]:
-    return torch.randperm(count, generator=generator(seed, "stargan contents", round_)).tolist()

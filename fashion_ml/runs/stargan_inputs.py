@@ -80,6 +80,7 @@ def stargan_inputs(config: StarganExperiment, latents: LatentSet, accelerator: A
     return GanInputs(
         latents,
         validation_split=config.data.validation_split,
+        contents_by=config.data.contents_by,
         batch_size=training.batch_size,
         epoch_size=training.epoch_size,
         latent_dim=config.network.latent_dim,

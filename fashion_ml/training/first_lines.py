@@ -117,7 +117,10 @@ def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) 
             "Rates",
             f"{rates.lr_g or given:g} (G, E), {rates.lr_d or given:g} (D), {rates.lr_mapping:g} (F), {rates.lr_scheduler}",
         ),
-        _labelled("Latents", f"{count} of {shape}; {batch}; precision {training.mixed_precision}; seed {training.seed}"),
+        _labelled(
+            "Latents",
+            f"{count} of {shape}, drawn by {config.data.contents_by}; {batch}; precision {training.mixed_precision}; seed {training.seed}",
+        ),
         _labelled("Steps", f"{training.epochs * per_epoch} = {training.epochs} epochs of {per_epoch} steps"),
         *idle_settings(config, per_epoch),
     ]

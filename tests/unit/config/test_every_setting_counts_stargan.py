@@ -99,6 +99,7 @@ class Trainings:
         inputs = GanInputs(
             read_latents(Path(config.data.latents_dir)),
             validation_split=config.data.validation_split,
+            contents_by=config.data.contents_by,
             batch_size=training.batch_size,
             epoch_size=training.epoch_size,
             latent_dim=config.network.latent_dim,
@@ -304,6 +305,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
     "model.vae": ("vae", lambda runs: runs.full.facts["vae_sha256"] != runs.without.facts["vae_sha256"]),
     "data.latents_dir": ("others", lambda runs: others(runs, data__latents_dir="others")),
+    "data.contents_by": ("size", lambda runs: others(runs, data__contents_by="size")),
     "data.validation_split": (0.22, lambda runs: others(runs, data__validation_split=0.22)),
     "training.epochs": (18, lambda runs: len(runs(training__epochs=18).outcome.trained.epochs) == 18),
     "training.batch_size": (19, lambda runs: others(runs, training__batch_size=19)),

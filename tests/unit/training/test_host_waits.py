@@ -128,6 +128,7 @@ def test_a_stargan_step_makes_no_host_wait(tmp_path: Path, monkeypatch: pytest.M
     inputs = GanInputs(
         read_latents(tmp_path),
         validation_split=0.25,
+        contents_by=config.data.contents_by,
         batch_size=2,
         epoch_size=None,
         latent_dim=config.network.latent_dim,

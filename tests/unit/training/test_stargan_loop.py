@@ -46,7 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def experiment(folder: Path, **sections: Any) -> StarganExperiment:
     tree: dict[str, Any] = {name: {**section, **sections.get(name, {})} for name, section in SMALL.items()}
-    return checked({**tree, "data": {"latents_dir": str(folder), "validation_split": 0.2}}, StarganExperiment)
+    data = {"latents_dir": str(folder), "validation_split": 0.2, **sections.get("data", {})}
+    return checked({**tree, "data": data}, StarganExperiment)
 
 
 def inputs_of(config: StarganExperiment, folder: Path, process: int = 0, processes: int = 1) -> GanInputs:
@@ -54,6 +55,7 @@ def inputs_of(config: StarganExperiment, folder: Path, process: int = 0, process
     return GanInputs(
         read_latents(folder),
         validation_split=config.data.validation_split,
+        contents_by=config.data.contents_by,
         batch_size=training.batch_size,
         epoch_size=training.epoch_size,
         latent_dim=config.network.latent_dim,
@@ -95,7 +97,7 @@ def log_of(out: Path) -> list[dict[str, float]]:
 
 
 def test_an_epoch_has_every_term_and_the_means_are_over_its_steps(folder: Path, tmp_path: Path):
-    """11 training latents, batch 4: 3 steps an epoch; R1 every third step, so one of three has it: r1 counts two zeros."""
+    """12 contents an epoch (6 of each domain), batch 4: 3 steps an epoch; R1 every third step, so one of three has it: r1 counts two zeros."""
     trained = train(experiment(folder), folder, tmp_path)
     assert trained is not None
     assert (trained.steps, len(trained.epochs)) == (9, 3)
@@ -114,11 +116,28 @@ def test_an_epoch_has_every_term_and_the_means_are_over_its_steps(folder: Path, 
 
 
 def test_an_epoch_size_changes_the_steps_of_an_epoch_and_every_latent_is_seen_in_turn(folder: Path):
-    inputs = inputs_of(experiment(folder, training={"epoch_size": 22}), folder)
+    inputs = inputs_of(experiment(folder, training={"epoch_size": 22}, data={"contents_by": "size"}), folder)
     assert inputs.steps_per_epoch == 6
     assert (inputs.epoch(6), inputs.epoch(7)) == (1, 2)
     seen = [name for step in range(1, 12) for name in inputs.names(step)]
     assert sorted(seen[:11]) == sorted(seen[11:22]) == sorted(set(seen))
+
+
+@pytest.mark.parametrize("by", ["domain", "size"])
+def test_a_training_translates_to_other_domains_only_and_draws_contents_as_it_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+):
+    """Looked at in the step itself; of 5 and 6 training latents, 44 contents are 20 and 24 by size, 22 and 22 by domain."""
+    import fashion_ml.training.stargan_loop as loop
+
+    seen: list[tuple[int, int]] = []
+    plain = loop.make_fakes
+    monkeypatch.setattr(
+        loop, "make_fakes", lambda n, b: seen.extend(zip(b.y_src.tolist(), b.y_trg.tolist(), strict=True)) or plain(n, b)
+    )
+    train(experiment(folder, data={"contents_by": by}, training={"epochs": 4}), folder, tmp_path)
+    assert set(seen) == {(0, 1), (1, 0)}
+    assert [source for source, _ in seen[:44]].count(0) == {"domain": 22, "size": 20}[by]
 
 
 def test_the_loop_makes_the_steps_of_a_plain_loop_with_two_optimisers(
