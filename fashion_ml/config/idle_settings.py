@@ -117,7 +117,7 @@ def _of_the_network(config: LoraExperiment) -> Iterator[str]:
 
 
 _OF_SCHEDULES = {
-    ("lr_scheduler_min_lr_ratio",): ("cosine", "rex", "warmup_stable_decay"),
+    ("lr_scheduler_min_lr_ratio",): ("cosine", "linear", "rex", "warmup_stable_decay"),
     ("lr_decay_steps",): ("warmup_stable_decay",),
 }
 
@@ -214,7 +214,7 @@ def _of_measuring(config: LoraExperiment) -> Iterator[str]:
 def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str]:
     loss, training, rates, settings = config.loss, config.training, config.optimizer, config.evaluation
     if not loss.w_ds:
-        yield from _idle("loss", loss, "ds_margin", "ds_decay_epochs", without="where w_ds is 0", what="give loss.w_ds")
+        yield from _idle("loss", loss, "ds_decay_epochs", without="where w_ds is 0", what="give loss.w_ds")
     if not loss.w_r1:
         yield from _idle("loss", loss, "r1_interval", without="where w_r1 is 0", what="give loss.w_r1")
     if not loss.w_sty:
@@ -222,6 +222,9 @@ def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str
     if rates.lr_g is not None and rates.lr_d is not None:
         what = "leave optimizer.lr_g or optimizer.lr_d out"
         yield from _idle("optimizer", rates, "learning_rate", without="where lr_g and lr_d are given", what=what)
+    if rates.lr_scheduler == "constant":
+        what = "use optimizer.lr_scheduler cosine"
+        yield from _idle("optimizer", rates, "min_lr_ratio", without="with lr_scheduler constant", what=what)
     if training.save_every_n_epochs is None:
         what = "add training.save_every_n_epochs"
         yield from _idle("training", training, "save_last_n", without="where no networks are kept on the way", what=what)

@@ -82,14 +82,14 @@ class Optimizer(Section):
         Literal["constant", "cosine", "linear", "polynomial", "cosine_with_restarts", "rex", "warmup_stable_decay"],
         Schedule,
     ] = "constant"
-    """Shape after the warm-up; cosine and linear end at 0, polynomial at 1e-7. rex falls late (arXiv:2107.04197); warmup_stable_decay stays
+    """Shape after the warm-up; polynomial ends at 1e-7. rex falls late (arXiv:2107.04197); warmup_stable_decay stays
     at the peak until lr_decay_steps before the end. kohya's constant_with_warmup is constant."""
     lr_scheduler_num_cycles: Positive = 1
     """How often cosine_with_restarts goes down from the peak."""
     lr_scheduler_power: Rate = 1.0
     """Power of the polynomial schedule."""
     lr_scheduler_min_lr_ratio: Share = 0.0
-    """cosine, rex and warmup_stable_decay end at this share of the peak; kohya's cosine_with_min_lr is cosine with it."""
+    """cosine, linear, rex and warmup_stable_decay end at this share of the peak; kohya's cosine_with_min_lr is cosine with it."""
     lr_decay_steps: WarmUp = 0.1
     """Optimiser steps of warmup_stable_decay's decay, a half cosine; below 1, such as 0.1, that share of all steps."""
     lr_warmup_steps: WarmUp = 0

@@ -84,7 +84,9 @@ class GanOptimizer(Section):
     weight_decay: NotNegative = 1e-4
     """Decoupled weight decay."""
     lr_scheduler: Literal["constant", "cosine", "linear"] = "constant"
-    """Shape after the warm-up; cosine and linear end at 0."""
+    """Shape after the warm-up."""
+    min_lr_ratio: Share = 0.1
+    """cosine and linear end at this share of the peak."""
     lr_warmup_steps: NotNegativeInt = 0
     """Steps of linear warm-up."""
 
@@ -101,7 +103,7 @@ class GanLoss(Section):
     w_id: NotNegative = 1.0
     """Weight of id; 0 does not compute it."""
     w_ds: NotNegative = 1.0
-    """Weight of ds in the first epoch; it fades to 0."""
+    """Weight of ds in the first epoch; it fades to 0. From there on ds is still measured, without gradients, on one step in eight."""
     ds_decay_epochs: Positive = 20
     """Epochs over which the weight of ds fades: lambda_ds is 0 from epoch ds_decay_epochs + 1."""
     ds_margin: Rate | None = 1.5

@@ -51,6 +51,10 @@ def diversity(first: torch.Tensor, second: torch.Tensor, margin: float | None) -
     return value if margin is None else value.clamp(max=margin)
 
 
+DS_EVERY = 8
+"""Where lambda_ds is 0, diversity is measured on the first step of an epoch and on every so manieth after it."""
+
+
 def reconstruction(made: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Mean |made - x|, latents (B, C, h, w): the cycle (equation 4) and the identity loss."""
     return l1_loss(made, x)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fashion_ml.losses.stargan import DS_EVERY
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import GREY, INK, LINES, dress, level, name_below, new_figure, save_figure
 
@@ -67,7 +68,7 @@ def contributions(
         if "r1" in row:
             found.setdefault(_PENALTY, []).append((row["epoch"], penalty))
         if "ds" in row:
-            found.setdefault("−lambda_ds · ds", []).append((row["epoch"], -row["lambda_ds"] * row["ds"]))
+            found.setdefault("−lambda_ds · ds", []).append((row["epoch"], 0.0 - row["lambda_ds"] * row["ds"]))
     return found
 
 
@@ -152,6 +153,11 @@ def reading_help(rows: Sequence[Mapping[str, float]], w_r1: float, r1_interval: 
     heavy = sum(part > value for part, value in zip(penalty, hinge, strict=True))
     if heavy > len(rows) / 2:
         said.append("w_r1 * r1 exceeds the hinge terms in most epochs; a smaller w_r1 leaves the discriminator more freedom.")
+    if after := [row["epoch"] for row in rows if "ds" in row and row["lambda_ds"] == 0]:
+        said.append(
+            f"From epoch {after[0]:.0f} on lambda_ds is 0; ds is then the mean of the first step of an epoch and every {DS_EVERY}th after it, "
+            "without gradients."
+        )
     said.append("A falling g_loss alone says nothing: it holds -lambda_ds * ds. The evaluation comes first.")
     return said
 

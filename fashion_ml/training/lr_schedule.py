@@ -26,7 +26,7 @@ def lr_factor(
     2017, arXiv:1608.03983), `linear` or `polynomial` (of `power`) down to 0; the polynomial one ends at the learning rate 1e-7, as
     diffusers' does, and `cosine_with_restarts` goes down from the peak `cycles` times. `rex` is (1 - p) / (1 - p / 2) of its share p (Chen
     et al. 2021, arXiv:2107.04197), `warmup_stable_decay` the peak until a half cosine over the last `decay_steps` (Hu et al. 2024,
-    arXiv:2404.06395, as transformers' `get_wsd_schedule`). These two and cosine end at `least`, a share of the peak.
+    arXiv:2404.06395, as transformers' `get_wsd_schedule`). These two, cosine and linear end at `least`, a share of the peak.
     """
     warmup_steps, decay_steps = (int(n * total_steps) if n < 1 else int(n) for n in (warmup_steps, decay_steps))
     done = step - 1
@@ -41,7 +41,7 @@ def lr_factor(
     if shape == "cosine_with_restarts":
         return 0.5 * (1 + math.cos(math.pi * (cycles * progress % 1.0))) if progress < 1 else 0.0
     if shape == "linear":
-        return 1 - progress
+        return least + (1 - least) * (1 - progress)
     if shape == "rex":
         return least + (1 - least) * (1 - progress) / (1 - progress / 2)
     if shape == "warmup_stable_decay":

@@ -16,7 +16,7 @@ import torch
 from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.data.stargan_batches import GanBatch, GanInputs
 from fashion_ml.errors import InputError
-from fashion_ml.losses.stargan import lambda_ds
+from fashion_ml.losses.stargan import DS_EVERY, lambda_ds
 from fashion_ml.models.ema import Averaged
 from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
 from fashion_ml.models.stargan_format import all_tensors, metadata_of, save_networks
@@ -222,7 +222,13 @@ def _loop(
             b = batch_of(step)
 
             # Loss, backward and step of D, then of G, E and F together; averages follow
-            terms = gan.step(b, weights, with_r1=step % weights.r1_interval == 0 and weights.r1 > 0, lambda_ds=fading)
+            terms = gan.step(
+                b,
+                weights,
+                with_r1=step % weights.r1_interval == 0 and weights.r1 > 0,
+                lambda_ds=fading,
+                measure_ds=(step - 1) % inputs.steps_per_epoch % DS_EVERY == 0,
+            )
             state.step = step
 
             # Log, at the end of an epoch its means, and then measure: grids
@@ -279,7 +285,9 @@ class _Gan:
         self._overflows, self.device = dtype == torch.float16, accelerator.device
         self._called = n if config.training.compile == "no" else _compiled(n, config.training.compile)
 
-    def step(self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float) -> dict[str, torch.Tensor]:
+    def step(
+        self, b: GanBatch, weights: LossWeights, *, with_r1: bool, lambda_ds: float, measure_ds: bool = False
+    ) -> dict[str, torch.Tensor]:
         """One step: D, then G, E and F, then the averages. Returns what was computed of TERMS, 0-d on the device."""
         n, plain = self._called, self.networks
         with self._autocast():
@@ -287,7 +295,7 @@ class _Gan:
             d_loss, d_terms = d_losses(n, b, made, weights, with_r1=with_r1)
         skipped = [self._update("d", d_loss, plain.d.parameters())]
         with self._autocast(), frozen(plain.d):
-            g_loss, g_terms = g_losses(n, b, made, weights, lambda_ds=lambda_ds)
+            g_loss, g_terms = g_losses(n, b, made, weights, lambda_ds=lambda_ds, measure_ds=measure_ds)
         skipped.append(self._update("g", g_loss, [p for network in (plain.g, plain.e, plain.f) for p in network.parameters()]))
         for name, average in self.averages.items():
             average.update(plain.named()[name])
@@ -303,7 +311,7 @@ class _Gan:
             d_loss, _ = d_losses(n, b, made, weights, with_r1=False)
         d_loss.backward()
         with self._autocast(), frozen(plain.d):
-            g_loss, _ = g_losses(n, b, made, weights, lambda_ds=lambda_ds)
+            g_loss, _ = g_losses(n, b, made, weights, lambda_ds=lambda_ds, measure_ds=True)
         g_loss.backward()
         for network in plain.named().values():
             network.zero_grad()
@@ -335,7 +343,13 @@ class _Gan:
     def set_rates(self, step: int, total: int) -> None:
         """The learning rates of a step."""
         settings = self._config.optimizer
-        factor = lr_factor(step, shape=settings.lr_scheduler, warmup_steps=settings.lr_warmup_steps, total_steps=total)
+        factor = lr_factor(
+            step,
+            shape=settings.lr_scheduler,
+            warmup_steps=settings.lr_warmup_steps,
+            total_steps=total,
+            least=settings.min_lr_ratio,
+        )
         self.optimizers["d"].param_groups[0]["lr"] = self._peaks["lr_d"] * factor
         for group, name in zip(self.optimizers["g"].param_groups, ("lr_g", "lr_mapping"), strict=True):
             group["lr"] = self._peaks[name] * factor

@@ -3,7 +3,7 @@
 What is saved against the plain order changes no number: G, E and F stay as they are between the D step and the G step, so the fakes of
 the D step keep their graph and serve the G step; the content half of G knows no style, so x_src is encoded once for reference, latent,
 identity and both diversity samples; D(x_ref) is computed once for both hinges and the penalty; D is frozen in the G step; and without
-lambda_ds the diversity samples are not made (their z are drawn all the same).
+lambda_ds the diversity samples are made on some steps only, to be looked at (their z are drawn all the same).
 """
 
 from __future__ import annotations
@@ -79,9 +79,12 @@ def d_losses(
 
 
 def g_losses(
-    n: Networks, b: GanBatch, made: Made, w: LossWeights, *, lambda_ds: float
+    n: Networks, b: GanBatch, made: Made, w: LossWeights, *, lambda_ds: float, measure_ds: bool = False
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss of the G step and its raw terms; `ds` is absent where lambda_ds is 0, `id` where its weight is. D must not require grad."""
+    """The loss of the G step and its raw terms; `id` is absent where its weight is 0. D must not require grad.
+
+    Where lambda_ds is 0, `ds` is absent too, or measured without gradients with `measure_ds`.
+    """
     fakes, y_both = torch.cat([made.fake_ref, made.fake_lat]), torch.cat([b.y_trg, b.y_trg])
     fake_ref_logits, fake_lat_logits = _full(n.d(fakes, y_both)).chunk(2)
     g_adv = adversarial_loss(fake_ref_logits, fake_lat_logits)
@@ -110,6 +113,10 @@ def g_losses(
     if lambda_ds > 0:
         terms["ds"] = diversity(decoded[-2], decoded[-1], w.ds_margin)
         g_loss = g_loss - lambda_ds * terms["ds"]
+    elif measure_ds:  # last: under autocast a weight that is first used without gradients would be kept without
+        with torch.no_grad():
+            both = n.g.decode(torch.cat([made.content, made.content]), n.f(torch.cat([b.z_1, b.z_2]), y_both))
+            terms["ds"] = diversity(*_full(both).chunk(2), w.ds_margin)
     return g_loss, {"g_loss": g_loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
 

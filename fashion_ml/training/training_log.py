@@ -226,7 +226,9 @@ class StepRows:
 
 
 TERMS = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1")
-"""What a StarGAN step measures; `r1` on steps with the penalty only, `ds` and `id` where they count for something."""
+"""What a StarGAN step measures; `r1` on steps with the penalty only, `ds` on some steps only where it counts for nothing, `id` where it counts
+for something."""
+_NOT_ALWAYS = ("r1", "ds")
 
 
 class EpochMeans:
@@ -245,7 +247,8 @@ class EpochMeans:
 
     def _begin(self) -> None:
         self._sums: dict[str, float] = {}
-        self._steps, self._r1_steps, self._overflows = 0.0, 0.0, 0.0
+        self._steps, self._overflows = 0.0, 0.0
+        self._counts = dict.fromkeys(_NOT_ALWAYS, 0.0)
 
     def open(self, after_step: int) -> None:
         """Begin the log, or go on with it behind the epochs that had ended by `after_step`."""
@@ -272,19 +275,21 @@ class EpochMeans:
                 self._sums[name] = self._sums.get(name, 0.0) + (0.0 if overflows else value)
             self._overflows += overflows
             self._steps += not overflows
-            self._r1_steps += "r1" in one.values and not overflows
+            for name in _NOT_ALWAYS:
+                self._counts[name] += name in one.values and not overflows
 
     def epoch_values(self) -> dict[str, float]:
         """Means of the epoch that has ended, over the steps that count, and the sums begin anew.
 
-        `r1` counts the zeros of steps without it, `r1_computed` does not. ValueError when most steps overflowed fp16.
+        `r1` counts the zeros of steps without it, `r1_computed` does not; `ds` is over the steps that measured it. ValueError when most steps overflowed fp16.
         """
         if self._overflows > self._steps:
             raise ValueError("loss of most steps")
-        means = {name: self._sums[name] / self._steps for name in TERMS if name in self._sums}
+        over = {name: self._counts["ds"] if name == "ds" else self._steps for name in TERMS}
+        means = {name: self._sums[name] / over[name] for name in TERMS if name in self._sums and over[name]}
         means.setdefault("r1", 0.0)
-        if self._r1_steps:
-            means["r1_computed"] = means["r1"] * self._steps / self._r1_steps
+        if self._counts["r1"]:
+            means["r1_computed"] = means["r1"] * self._steps / self._counts["r1"]
         if self._skip:
             means["overflowed_steps"] = self._overflows
         if self.skipped is not None:
@@ -301,11 +306,14 @@ class EpochMeans:
     def to_dict(self) -> dict[str, Any]:
         """The running epoch, for JSON; the finished ones are in the log."""
         skipped = self.skipped.to_dict() if self.skipped else {}
-        return {"sums": self._sums, "steps": self._steps, "r1_steps": self._r1_steps, "overflows": self._overflows, **skipped}
+        counts = {f"{name}_steps": count for name, count in self._counts.items()}
+        return {"sums": self._sums, "steps": self._steps, **counts, "overflows": self._overflows, **skipped}
 
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Take over what a state kept."""
         self._sums = dict(plain["sums"])
-        self._steps, self._r1_steps, self._overflows = (float(plain[name]) for name in ("steps", "r1_steps", "overflows"))
+        self._steps, self._overflows = float(plain["steps"]), float(plain["overflows"])
+        # before ds was measured on some steps only, it was on all or on none
+        self._counts = {name: float(plain.get(f"{name}_steps", plain["steps"])) for name in _NOT_ALWAYS}
         if self.skipped is not None:
             self.skipped.restore(plain)

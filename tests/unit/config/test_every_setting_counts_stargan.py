@@ -154,6 +154,7 @@ STARGAN: dict[str, Setting] = {
     "optimizer.lr_mapping": Setting(0.005, networks),
     "optimizer.weight_decay": Setting(0.4, networks),
     "optimizer.lr_scheduler": Setting("cosine", networks),
+    "optimizer.min_lr_ratio": Setting(0.565, networks, {"optimizer.lr_scheduler": "linear"}),
     "optimizer.lr_warmup_steps": Setting(9, networks),
     "loss.w_adv": Setting(0.6, networks),
     "loss.w_sty": Setting(0.7, networks),

@@ -20,6 +20,12 @@ def test_equal_to_diffusers_at_every_step(shape: str, warmup: int):
         reference.step()
 
 
+def test_linear_ends_at_a_share_of_the_peak_by_hand():
+    """Half way to 0.2 is 0.6; four steps, of which the fifth would be the end."""
+    found = [lr_factor(step, shape="linear", warmup_steps=0, total_steps=4, least=0.2) for step in range(1, 6)]
+    assert found == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+
+
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_polynomial_equals_diffusers_at_every_step(power: float):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -107,12 +106,52 @@ def test_an_epoch_has_every_term_and_the_means_are_over_its_steps(folder: Path, 
     for row in rows:
         assert row["r1_computed"] == pytest.approx(3 * row["r1"])
         assert row["r1"] > 0
-        assert ("ds" in row) == (row["lambda_ds"] > 0)
-        total = row["g_adv"] + row["sty"] + row["cyc"] + row["id"] - row["lambda_ds"] * row.get("ds", 0)
+        assert row["ds"] > 0
+        total = row["g_adv"] + row["sty"] + row["cyc"] + row["id"] - row["lambda_ds"] * row["ds"]
         assert row["g_loss"] == pytest.approx(total, rel=1e-5)
-    lines = (tmp_path / "training_logs" / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[2])["ds"] is None
     assert set(trained.parameters) == {"generator", "style_encoder", "mapping", "discriminator"}
+
+
+def test_diversity_is_measured_in_every_epoch_on_one_step_in_eight_also_where_it_counts_for_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Ten steps an epoch: the first and the ninth; by hand, with the networks as they are before the step of G, E and F, nothing else moved."""
+    import fashion_ml.training.stargan_loop as loop
+
+    found: list[tuple[float, bool]] = []
+    plain_losses = loop.g_losses
+
+    def looked_at(n: Networks, b: GanBatch, made: Any, w: LossWeights, **given: Any) -> Any:
+        with torch.no_grad():
+            ours = (n.g(b.x_src, n.f(b.z_1, b.y_trg)) - n.g(b.x_src, n.f(b.z_2, b.y_trg))).abs().mean().item()
+        loss, terms = plain_losses(n, b, made, w, **given)
+        found.append((ours, "ds" in terms))
+        return loss, terms
+
+    sections: dict[str, Any] = {"loss": {"w_ds": 0.0}, "training": {"epochs": 2, "epoch_size": 40}}
+    config = experiment(folder, **sections)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "g_losses", looked_at)
+        train(config, folder, tmp_path / "measured")
+    assert [measured for _, measured in found] == [step % 10 in (0, 8) for step in range(20)]
+    expected = [(found[first][0] + found[first + 8][0]) / 2 for first in (0, 10)]
+    assert [row["ds"] for row in log_of(tmp_path / "measured")] == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr(loop, "DS_EVERY", 1)
+    train(config, folder, tmp_path / "always")
+    often, seldom = tensors(tmp_path / "always"), tensors(tmp_path / "measured")
+    assert all(torch.equal(value, seldom[name]) for name, value in often.items())
+
+
+@pytest.mark.parametrize(("shape", "least"), [("cosine", 0.25), ("linear", 0.25), ("cosine", None)])
+def test_the_rates_end_at_a_share_of_their_peaks(folder: Path, tmp_path: Path, shape: str, least: float | None):
+    """Of each of the three; the default is a tenth. One step behind the last of a schedule of nine is its end."""
+    given = {} if least is None else {"min_lr_ratio": least}
+    peaks = {"lr_g": 1e-3, "lr_d": 2e-3, "lr_mapping": 1e-4}
+    gan = a_gan(experiment(folder, optimizer={"lr_scheduler": shape, **peaks, **given}))
+    gan.set_rates(10, 9)
+    assert gan.rates() == pytest.approx({name: peak * (0.1 if least is None else least) for name, peak in peaks.items()})
+    gan.set_rates(1, 9)
+    assert gan.rates() == pytest.approx(peaks)
 
 
 def test_an_epoch_size_changes_the_steps_of_an_epoch_and_every_latent_is_seen_in_turn(folder: Path):
@@ -318,9 +357,9 @@ def test_the_reading_help_says_what_was_measured_and_nothing_else():
     assert "ds never reached 0.02" in reading_help(rows(ds=[0.005, 0.006, 0.007, 0.007, 0.007]), 2.0, 16)[0]
     assert len(reading_help(rows(ds=[0.005, 0.006, 0.03, 0.01, 0.01]), 2.0, 16)) == 1
     assert len(reading_help(rows(ds=[0.005] * 4), 2.0, 16)) == 1
-    assert (
-        len(reading_help(rows(ds=[0.5, 0.4, 0.1], lambda_ds=[1.0, 0.5, 0.0]), 2.0, 16)) == 1
-    )  # it may fall when it is not asked for
+    faded = reading_help(rows(ds=[0.5, 0.4, 0.1], lambda_ds=[1.0, 0.5, 0.0]), 2.0, 16)
+    assert len(faded) == 2  # it may fall when it is not asked for
+    assert faded[0].startswith("From epoch 3 on lambda_ds is 0; ds is then the mean of the first step of an epoch and every 8th")
     # w_r1 * r1_interval * r1 = 2 * 16 * 0.02 = 0.64 of a d_loss of 1, so 0.36 is hinge; with 0.015 it is 0.48 and 0.52
     assert "smaller w_r1" in reading_help(rows(d_loss=[1.0] * 3, r1=[0.02] * 3), 2.0, 16)[0]
     assert len(reading_help(rows(d_loss=[1.0] * 3, r1=[0.015] * 3), 2.0, 16)) == 1

@@ -52,8 +52,16 @@ def test_the_penalty_is_averaged_over_the_steps_that_computed_it_and_did_not_ove
     assert "r1_computed" not in values
 
 
+def test_diversity_is_averaged_over_the_steps_that_measured_it_and_did_not_overflow(tmp_path: Path):
+    """Measured in steps 1 and 3 of four, 0.2 and 0.6; one that overflows counts for nothing, and if it is the only one there is no ds."""
+    others = [step(2, d_loss=1.0), step(4, d_loss=1.0)]
+    assert epoch(tmp_path, step(1, d_loss=1.0, ds=0.2), step(3, d_loss=1.0, ds=0.6), *others)["ds"] == pytest.approx(0.4)
+    assert epoch(tmp_path, step(1, d_loss=math.inf, ds=0.2), step(3, d_loss=1.0, ds=0.6), *others)["ds"] == pytest.approx(0.6)
+    assert "ds" not in epoch(tmp_path, step(1, d_loss=math.inf, ds=0.2), *others)
+
+
 def test_an_epoch_resumed_in_its_middle_has_the_means_of_the_whole(tmp_path: Path):
-    steps = [step(1, d_loss=math.inf, r1=0.1), step(2, d_loss=1.5, r1=0.25), step(3, d_loss=2.5), step(4, d_loss=0.5, r1=0.5)]
+    steps = [step(1, d_loss=math.inf, r1=0.1), step(2, d_loss=1.5, r1=0.25), step(3, d_loss=2.5, ds=0.1), step(4, d_loss=0.5, r1=0.5)]
     whole = epoch(tmp_path, *steps)
     for stop in (1, 2, 3):
         first, second = (EpochMeans(tmp_path / "log.jsonl", **HALF) for _ in range(2))
