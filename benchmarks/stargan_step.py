@@ -131,7 +131,10 @@ def main() -> None:
             "ours that measures ds": partial(our_step, measure_ds=True),
         }
         if lambda_ds > 0:
-            del sides["plain order without ds"], sides["ours that measures ds"]  # they would compute something else, or the same
+            del (
+                sides["plain order without ds"],
+                sides["ours that measures ds"],
+            )  # they would compute something else, or the same
         steps = {name: make(make_networks(sizes, seed=0), b, lambda_ds) for name, make in sides.items()}
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for number in range(_WARM_UP + arguments.steps):

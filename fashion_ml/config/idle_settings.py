@@ -216,7 +216,12 @@ def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str
     if not loss.w_ds:
         yield from _idle("loss", loss, "ds_decay_epochs", without="where w_ds is 0", what="give loss.w_ds")
     if not loss.w_r1:
-        yield from _idle("loss", loss, "r1_interval", without="where w_r1 is 0", what="give loss.w_r1")
+        yield from _idle("loss", loss, "r1_interval", "r1_counted_by", without="where w_r1 is 0", what="give loss.w_r1")
+    elif loss.r1_counted_by == "epoch" and loss.r1_interval > steps_per_epoch:
+        yield (
+            f"loss.r1_interval: {loss.r1_interval} is beyond the {steps_per_epoch} steps of an epoch, by which it is counted: there is never "
+            f"a gradient penalty; use at most {steps_per_epoch}, or loss.r1_counted_by run"
+        )
     if not loss.w_sty:
         yield from _idle("loss", loss, "detach_style_target", without="where w_sty is 0", what="give loss.w_sty")
     if rates.lr_g is not None and rates.lr_d is not None:

@@ -61,7 +61,11 @@ class GanNetwork(Section):
     g_layers: Positive = 2
     """Halvings of the generator before its residual blocks; fewer keep more of the content's shape, and cost more."""
     d_layers: Positive = 3
-    """Halvings in discriminator and style encoder."""
+    """Halvings in discriminator and style encoder; of a patch discriminator its convolutions of 3 x 3, of which the second and third halve."""
+    discriminator: Literal["stargan", "patch"] = "stargan"
+    """`stargan` is one logit for a latent, `patch` one for each patch of it, of 9 x 9 with 3 d_layers."""
+    spectral_norm: bool = False
+    """Divide each weight of the discriminator by its largest singular value."""
     latent_dim: Positive = 16
     """Numbers in the noise that the mapping network turns into a style."""
     mapping_hidden_dim: Positive = 512
@@ -112,6 +116,8 @@ class GanLoss(Section):
     """Weight of the gradient penalty."""
     r1_interval: Positive = 16
     """Steps between gradient penalties, which then count r1_interval times."""
+    r1_counted_by: Literal["run", "epoch"] = "run"
+    """Whether these steps are counted through the run, or anew in each epoch."""
     detach_style_target: bool = False
     """Do not train E through the target of sty."""
 

@@ -66,6 +66,10 @@ class GanInputs:
         """Epoch, from 1, of a step, from 1."""
         return (step - 1) // self.steps_per_epoch + 1
 
+    def step_of_epoch(self, step: int) -> int:
+        """A step's place in its epoch, from 1."""
+        return (step - 1) % self.steps_per_epoch + 1
+
     def batch(self, step: int) -> GanBatch:
         """The rows of this process in a step's batch, on the device.
 
@@ -118,4 +122,3 @@ class GanInputs:
                 return None
             return torch.cat([domain.take(range(len(domain))) for domain in domains]).to(self._device)
         return None
-

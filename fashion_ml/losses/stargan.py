@@ -11,7 +11,7 @@ from torch.nn.functional import l1_loss, relu
 
 
 def hinge_real(logits: torch.Tensor) -> torch.Tensor:
-    """mean(relu(1 - D(real))); logits (B,); 1 for logits of 0."""
+    """mean(relu(1 - D(real))); logits (B,), or (B, h, w) of patches as in all of these; 1 for logits of 0."""
     return relu(1 - logits).mean()
 
 

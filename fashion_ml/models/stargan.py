@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+
+from fashion_ml.models.spectral_norm import with_spectral_norm
 
 _SLOPE = 0.2
 
@@ -31,6 +34,9 @@ class NetworkSizes:
     mapping_hidden_dim: int = 512
     mapping_shared_layers: int = 3
     num_domains: int = 2
+    discriminator: Literal["stargan", "patch"] = "stargan"
+    spectral_norm: bool = False
+    """Of the discriminator's weights."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -162,6 +168,41 @@ class Discriminator(nn.Module):
         return _of_domain(self.heads(self.trunk(x)), y, self.domains).squeeze(1)
 
 
+class PatchDiscriminator(nn.Module):
+    """D(x, y) -> a logit for each patch: is it one of a real latent of domain y. Isola et al. 2017, arXiv:1611.07004, section 3.2.2.
+
+    `d_layers` convolutions of 3 x 3, of which the second and third halve, from a quarter of base_dim up to it; then one of 1 x 1.
+    """
+
+    def __init__(self, sizes: NetworkSizes):
+        super().__init__()
+        widths = [min(max(sizes.base_dim // 4, 1) * 2**n, sizes.base_dim) for n in range(sizes.d_layers)]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 3, 2 if number in _HALVING else 1, 1)
+            for number, (before, after) in enumerate(pairwise([sizes.latent_channels, *widths]))
+        )
+        self.heads = nn.Conv2d(widths[-1], sizes.num_domains, 1)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """X (B, C, h, w), y (B,) -> logits (B, h', w')."""
+        for convolution in self.convolutions:
+            x = leaky_relu(convolution(x), _SLOPE)
+        return self.heads(x)[torch.arange(len(y), device=y.device), y]
+
+
+_HALVING = (1, 2)
+"""Which convolutions of a patch discriminator have stride 2."""
+
+
+def patch_side(d_layers: int) -> int:
+    """Side of what a logit of a patch discriminator sees, in latents."""
+    side, step = 1, 1
+    for number in range(d_layers):
+        side += 2 * step
+        step *= 2 if number in _HALVING else 1
+    return side
+
+
 class MappingNetwork(nn.Module):
     """F(z, y) -> s: a style of domain y from noise."""
 
@@ -191,7 +232,7 @@ class Networks:
     g: Generator
     e: StyleEncoder
     f: MappingNetwork
-    d: Discriminator
+    d: Discriminator | PatchDiscriminator
 
     def named(self) -> dict[str, nn.Module]:
         """By name: generator, style_encoder, mapping, discriminator."""
@@ -208,9 +249,12 @@ def make_networks(sizes: NetworkSizes, seed: int) -> Networks:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "stargan networks"))
-        networks = Networks(Generator(sizes), StyleEncoder(sizes), MappingNetwork(sizes), Discriminator(sizes))
+        judge = Discriminator if sizes.discriminator == "stargan" else PatchDiscriminator
+        networks = Networks(Generator(sizes), StyleEncoder(sizes), MappingNetwork(sizes), judge(sizes))
         for network in networks.named().values():
             network.apply(_initialise)
+        if sizes.spectral_norm:
+            with_spectral_norm(networks.d)
     return networks
 
 

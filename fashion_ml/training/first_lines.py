@@ -12,6 +12,7 @@ from fashion_ml.data.buckets import image_sizes
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.models.lora_forms import readers_of
+from fashion_ml.models.stargan import patch_side
 
 _METHODS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "oft": "OFT", "ia3": "(IA)^3"}
 """What the networks are called."""
@@ -100,7 +101,8 @@ def _labelled(label: str, words: str) -> str:
 
 
 def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) -> list[str]:
-    """VAE, encoder, latents, sizes; rates, batch, steps and epochs; then settings that do nothing, a line each."""
+    """VAE, encoder, sizes, domains, what the discriminator judges, rates, latents, batch, steps and epochs; then settings that do nothing, a
+    line each."""
     rates, training, network = config.optimizer, config.training, config.network
     shape = " x ".join(map(str, inputs.latents.shape))
     per_epoch, given = inputs.steps_per_epoch, rates.learning_rate
@@ -113,6 +115,7 @@ def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) 
             "StarGAN",
             f"base_dim {network.base_dim}, {network.n_res_blocks} residual blocks; domains {names}",
         ),
+        _labelled("D", _discriminator(config)),
         _labelled(
             "Rates",
             f"{rates.lr_g or given:g} (G, E), {rates.lr_d or given:g} (D), {rates.lr_mapping:g} (F), {rates.lr_scheduler}",
@@ -124,6 +127,15 @@ def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) 
         _labelled("Steps", f"{training.epochs * per_epoch} = {training.epochs} epochs of {per_epoch} steps"),
         *idle_settings(config, per_epoch),
     ]
+
+
+def _discriminator(config: StarganExperiment) -> str:
+    network, loss = config.network, config.loss
+    side = patch_side(network.d_layers)
+    judges = f"patches of {side} x {side} latents" if network.discriminator == "patch" else "whole latents"
+    normed = ", spectral norm" if network.spectral_norm else ""
+    penalty = f"R1 every {loss.r1_interval} steps of the {loss.r1_counted_by}" if loss.w_r1 else "no R1"
+    return f"judges {judges}{normed}; {penalty}"
 
 
 def _encoder(config: LoraExperiment | StarganExperiment) -> str:

@@ -75,7 +75,7 @@ def network_sizes(config: StarganExperiment, domains: int) -> NetworkSizes:
 
 def loss_weights(config: StarganExperiment) -> LossWeights:
     """The weights of an experiment's terms, each by its name without `w_`."""
-    given = config.loss.model_dump(exclude={"w_ds", "ds_decay_epochs"})
+    given = config.loss.model_dump(exclude={"w_ds", "ds_decay_epochs", "r1_counted_by"})
     return LossWeights(**{name.removeprefix("w_"): value for name, value in given.items()})
 
 
@@ -206,6 +206,7 @@ def _loop(
     accelerator: Any,
 ) -> None:
     weights, last_step = loss_weights(config), config.training.epochs * inputs.steps_per_epoch
+    by_epoch = config.loss.r1_counted_by == "epoch"
     with (
         bar("train StarGAN", last_step, done=state.step) as progress,
         prepared_ahead(inputs.batch, last_step, accelerator.device) as batch_of,
@@ -214,7 +215,7 @@ def _loop(
         if accelerator.is_main_process and hooks.grid and state.step == 0:
             hooks.grid(0, gan.averaged())
         for step in range(state.step + 1, last_step + 1):
-            epoch, epoch_ends = inputs.epoch(step), step % inputs.steps_per_epoch == 0
+            epoch, epoch_ends, in_epoch = inputs.epoch(step), step % inputs.steps_per_epoch == 0, inputs.step_of_epoch(step)
             fading = lambda_ds(epoch, config.loss.w_ds, config.loss.ds_decay_epochs)
 
             # Batch
@@ -225,9 +226,9 @@ def _loop(
             terms = gan.step(
                 b,
                 weights,
-                with_r1=step % weights.r1_interval == 0 and weights.r1 > 0,
+                with_r1=(in_epoch if by_epoch else step) % weights.r1_interval == 0 and weights.r1 > 0,
                 lambda_ds=fading,
-                measure_ds=(step - 1) % inputs.steps_per_epoch % DS_EVERY == 0,
+                measure_ds=(in_epoch - 1) % DS_EVERY == 0,
             )
             state.step = step
 

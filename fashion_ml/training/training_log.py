@@ -281,7 +281,8 @@ class EpochMeans:
     def epoch_values(self) -> dict[str, float]:
         """Means of the epoch that has ended, over the steps that count, and the sums begin anew.
 
-        `r1` counts the zeros of steps without it, `r1_computed` does not; `ds` is over the steps that measured it. ValueError when most steps overflowed fp16.
+        `r1` counts the zeros of steps without it, `r1_computed` does not; `ds` is over the steps that measured it. ValueError when most steps
+        overflowed fp16.
         """
         if self._overflows > self._steps:
             raise ValueError("loss of most steps")

@@ -136,8 +136,22 @@ def test_a_setting_of_a_lora_that_does_nothing_is_said_with_what_makes_it_count(
     ("given", "said", "counts"),
     [
         ({"w_ds": 0, "ds_decay_epochs": 3}, "loss.ds_decay_epochs: 3 does nothing where w_ds is 0", {"w_ds": 1}),
-        ({"min_lr_ratio": 0.3}, "optimizer.min_lr_ratio: 0.3 does nothing with lr_scheduler constant", {"lr_scheduler": "linear"}),
+        (
+            {"min_lr_ratio": 0.3},
+            "optimizer.min_lr_ratio: 0.3 does nothing with lr_scheduler constant",
+            {"lr_scheduler": "linear"},
+        ),
         ({"w_r1": 0, "r1_interval": 4}, "loss.r1_interval: 4 does nothing where w_r1 is 0", {"w_r1": 1}),
+        (
+            {"w_r1": 0, "r1_counted_by": "epoch"},
+            "loss.r1_counted_by: epoch does nothing where w_r1 is 0",
+            {"r1_counted_by": "run"},
+        ),
+        (
+            {"r1_counted_by": "epoch", "r1_interval": EPOCH + 1},
+            f"loss.r1_interval: {EPOCH + 1} is beyond the {EPOCH} steps of an epoch, by which",
+            {"r1_interval": EPOCH},
+        ),
         ({"w_sty": 0, "detach_style_target": True}, "loss.detach_style_target: true does nothing", {"w_sty": 1}),
         ({"lr": 1e-3, "lr_g": 1e-4, "lr_d": 1e-4}, "optimizer.learning_rate: 0.001 does nothing", {"lr_d": None}),
         ({"save_last_n": 2}, "training.save_last_n: 2 does nothing", {"save_every_n_epochs": 2}),

@@ -33,7 +33,7 @@ def test_a_target_is_never_the_contents_own_domain_and_any_other_as_often(
     by: Literal["domain", "size"], sizes: tuple[int, ...]
 ):
     made, pairs = inputs(sizes, by), Counter[tuple[int, int]]()
-    for step in range(1, 301):
+    for step in range(1, 501):
         b = made.batch(step)
         pairs.update(zip(b.y_src.tolist(), b.y_trg.tolist(), strict=True))
         assert torch.equal(b.x_src[:, 0, 0, 0].long(), b.y_src)
@@ -41,7 +41,7 @@ def test_a_target_is_never_the_contents_own_domain_and_any_other_as_often(
     assert all(source != target for source, target in pairs)
     for source in range(len(sizes)):
         seen = [pairs[source, target] for target in range(len(sizes)) if target != source]
-        assert min(seen) > 0.7 * max(seen)
+        assert min(seen) > 0.6 * max(seen)
 
 
 def test_by_domain_every_round_holds_each_domain_once_and_each_latent_of_a_domain_comes_in_turn():
@@ -75,6 +75,10 @@ def test_the_order_is_a_function_of_seed_and_position(by: Literal["domain", "siz
     training = [[0, 2, 3], [1, 4]]
     order = ContentOrder(training, by, 5)
     forward = [order.at(position) for position in range(1200)]
-    assert [ContentOrder(training, by, 5).at(position) for position in (1199, 3, 640)] == [forward[1199], forward[3], forward[640]]
+    assert [ContentOrder(training, by, 5).at(position) for position in (1199, 3, 640)] == [
+        forward[1199],
+        forward[3],
+        forward[640],
+    ]
     assert [ContentOrder(training, by, 6).at(position) for position in range(1200)] != forward
     assert {(y, index) for y, index in forward} == {(0, 0), (0, 2), (0, 3), (1, 1), (1, 4)}

@@ -303,6 +303,39 @@ def test_resume_matches_the_uninterrupted_run_bit_for_bit(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_patch_discriminator_with_spectral_norm_trains_and_resumes_bit_for_bit(folder: Path, tmp_path: Path, precision: str):
+    """Its vectors too, which every pass moves."""
+    network = {"discriminator": "patch", "spectral_norm": True, "d_layers": 2}
+    config = experiment(folder, network=network, training={"mixed_precision": precision})
+    train(config, folder, tmp_path / "whole")
+    train(config, folder, tmp_path / "parts", stop_after=4)
+    train(config, folder, tmp_path / "parts", resume=True)
+    first, second = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert any(name.startswith("discriminator.convolutions.0.parametrizations.weight.0.u") for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("by", "expected"), [("run", [3, 6, 9]), ("epoch", [3, 8])])
+def test_the_steps_between_penalties_are_counted_through_the_run_or_through_each_epoch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, expected: list[int]
+):
+    """Two epochs of five steps, every third."""
+    import fashion_ml.training.stargan_loop as loop
+
+    seen, plain_losses = [], loop.d_losses
+
+    def looked_at(*given: Any, with_r1: bool) -> Any:
+        seen.append(with_r1)
+        return plain_losses(*given, with_r1=with_r1)
+
+    monkeypatch.setattr(loop, "d_losses", looked_at)
+    sections: dict[str, Any] = {"loss": {"r1_counted_by": by}, "training": {"epochs": 2, "epoch_size": 20}}
+    train(experiment(folder, **sections), folder, tmp_path)
+    assert [step for step, with_r1 in enumerate(seen, 1) if with_r1] == expected
+
+
 def test_the_rows_of_two_processes_are_those_of_one_with_the_same_global_batch(folder: Path):
     one = inputs_of(experiment(folder), folder)
     config = experiment(folder, training={"batch_size": 2})
@@ -359,7 +392,9 @@ def test_the_reading_help_says_what_was_measured_and_nothing_else():
     assert len(reading_help(rows(ds=[0.005] * 4), 2.0, 16)) == 1
     faded = reading_help(rows(ds=[0.5, 0.4, 0.1], lambda_ds=[1.0, 0.5, 0.0]), 2.0, 16)
     assert len(faded) == 2  # it may fall when it is not asked for
-    assert faded[0].startswith("From epoch 3 on lambda_ds is 0; ds is then the mean of the first step of an epoch and every 8th")
+    assert faded[0].startswith(
+        "From epoch 3 on lambda_ds is 0; ds is then the mean of the first step of an epoch and every 8th"
+    )
     # w_r1 * r1_interval * r1 = 2 * 16 * 0.02 = 0.64 of a d_loss of 1, so 0.36 is hinge; with 0.015 it is 0.48 and 0.52
     assert "smaller w_r1" in reading_help(rows(d_loss=[1.0] * 3, r1=[0.02] * 3), 2.0, 16)[0]
     assert len(reading_help(rows(d_loss=[1.0] * 3, r1=[0.015] * 3), 2.0, 16)) == 1

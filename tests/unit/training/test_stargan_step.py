@@ -17,8 +17,8 @@ SIZES = NetworkSizes(style_dim=8, base_dim=12, n_res_blocks=3, d_layers=2, mappi
 WEIGHTS = LossWeights(adv=0.9, sty=1.1, cyc=1.3, id=0.7, r1=2.0, r1_interval=4, ds_margin=None)
 
 
-def networks() -> Networks:
-    made = make_networks(SIZES, seed=3)
+def networks(**given: object) -> Networks:
+    made = make_networks(replace(SIZES, **given), seed=3)  # type: ignore[arg-type]
     for network in made.named().values():
         network.double()
     return made
@@ -50,10 +50,13 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 @pytest.mark.parametrize("with_r1", [True, False])
 @pytest.mark.parametrize("lambda_ds", [0.8, 0.0])
 @pytest.mark.parametrize("margin", [None, 0.001])
-def test_every_gradient_of_a_whole_step_equals_that_of_the_plain_step(with_r1: bool, lambda_ds: float, margin: float | None):
+@pytest.mark.parametrize("discriminator", ["stargan", "patch"])
+def test_every_gradient_of_a_whole_step_equals_that_of_the_plain_step(
+    with_r1: bool, lambda_ds: float, margin: float | None, discriminator: str
+):
     """D steps first, then G, E and F see the new D; both with SGD, so that one step's error would show in the next."""
     w = replace(WEIGHTS, ds_margin=margin)
-    ours, theirs = networks(), networks()
+    ours, theirs = networks(discriminator=discriminator), networks(discriminator=discriminator)
     b = batch()
     made = make_fakes(ours, b)
     loss, d_terms = d_losses(ours, b, made, w, with_r1=with_r1)

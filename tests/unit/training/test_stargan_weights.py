@@ -43,11 +43,11 @@ def test_the_settings_reach_the_step_under_their_names(folder: Path):
 
 
 def test_all_three_rates_follow_the_schedule_from_peaks_of_their_own(folder: Path, tmp_path: Path):
-    """10 training latents, batch 4: 3 steps an epoch, 9 in all; the last step of epoch e has had 3e - 1 steps before it."""
+    """10 training latents, batch 4: 3 steps an epoch, 9 in all; the last step of epoch e has had 3e - 1 steps before it; to a tenth of them."""
     rates = {"lr_g": 1e-3, "lr_d": 2e-3, "lr_mapping": 1e-4, "lr_scheduler": "cosine"}
     train(experiment(folder, optimizer=rates), folder, tmp_path)
     for epoch, row in enumerate(log_of(tmp_path), 1):
-        factor = 0.5 * (1 + math.cos(math.pi * (3 * epoch - 1) / 9))
+        factor = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (3 * epoch - 1) / 9))
         for name in ("lr_g", "lr_d", "lr_mapping"):
             assert row[name] == pytest.approx(rates[name] * factor, rel=1e-6), (epoch, name)  # type: ignore[operator]
 

@@ -61,7 +61,12 @@ def test_diversity_is_averaged_over_the_steps_that_measured_it_and_did_not_overf
 
 
 def test_an_epoch_resumed_in_its_middle_has_the_means_of_the_whole(tmp_path: Path):
-    steps = [step(1, d_loss=math.inf, r1=0.1), step(2, d_loss=1.5, r1=0.25), step(3, d_loss=2.5, ds=0.1), step(4, d_loss=0.5, r1=0.5)]
+    steps = [
+        step(1, d_loss=math.inf, r1=0.1),
+        step(2, d_loss=1.5, r1=0.25),
+        step(3, d_loss=2.5, ds=0.1),
+        step(4, d_loss=0.5, r1=0.5),
+    ]
     whole = epoch(tmp_path, *steps)
     for stop in (1, 2, 3):
         first, second = (EpochMeans(tmp_path / "log.jsonl", **HALF) for _ in range(2))
