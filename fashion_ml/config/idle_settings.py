@@ -240,7 +240,7 @@ def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str
         what = "use training.save_state true"
         yield from _idle("training", training, "save_state_minutes", without="where no state is saved", what=what)
     if not settings.enabled:
-        keys = ("encoder", "without", "contents_per_domain", "styles", "domain_prompt")
+        keys: tuple[str, ...] = ("encoder", "without", "contents_per_domain", "styles", "domain_prompt", "by_pair", "inception")
         yield from _idle("evaluation", settings, *keys, without="where nothing is measured", what="use evaluation.enabled true")
     elif "fashion_clip" in settings.without:
         what = "leave evaluation.without out"
@@ -249,4 +249,7 @@ def _of_stargan(config: StarganExperiment, steps_per_epoch: int) -> Iterator[str
     elif settings.fashion_clip_score == "cosine":
         what = "add evaluation.fashion_clip_score attributes"
         yield from _idle("evaluation", settings, "attributes", without="where no attributes are measured", what=what)
+    if settings.enabled and not settings.by_pair:
+        what = "use evaluation.by_pair true"
+        yield from _idle("evaluation", settings, "inception", without="where pairs of domains are not measured", what=what)
     yield from _warm_up(config, training.epochs * steps_per_epoch)

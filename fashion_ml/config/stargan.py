@@ -185,7 +185,7 @@ class GanEvaluation(Section):
     seed: Annotated[NotNegativeInt, Names(own=False)] = 0
     """Seed of the latent styles."""
     styles: Annotated[int, Field(ge=2)] = 10
-    """Latent styles of each content for diversity."""
+    """Styles of each content for diversity, and for what is measured by pair of domains."""
     encoder: Text = "embedded"
     """FashionCLIP, as for LoRA evaluations."""
     without: Annotated[tuple[Literal["fashion_clip"], ...], ByComma] = ()
@@ -195,7 +195,12 @@ class GanEvaluation(Section):
     attributes: Text = "default"
     """YAML of attribute categories for `fashion_clip_score: attributes`; `default` is the one that comes with the package."""
     dino: Text | None = None
-    """Folder of a DINOv2 in transformers' form, for dino_similarity; not measured when not given."""
+    """Folder of a DINOv2 in transformers' form, for dino_similarity and structure_distance; not measured when not given."""
+    inception: Text | None = None
+    """FID's weights of Inception v3 (`pt_inception-2015-12-05-6726825d.pth`), for pair_fid; not measured when not given."""
+    by_pair: Annotated[bool, Names(own=False)] = True
+    """Measure each pair of domains as the paper of StarGAN v2 does: `styles` images of each content by reference and as many by latent, against
+    training images of the domain (pair_kid, pair_fid), each other (lpips_diversity) and the content (structure_distance)."""
     rotations: Annotated[int, Field(ge=0)] = 4
     """Other references of its domain that each reference-guided image is measured against too, which tells the domain's look from the
     reference's own; 0 measures none."""

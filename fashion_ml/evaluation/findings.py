@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fashion_ml.evaluation.aggregate import Comparison
@@ -87,9 +87,9 @@ def of_stargan(
     domains: int,
     facts: Mapping[str, Any],
     ruler: Ruler,
-    won: Winner | None = None,
+    won: Sequence[Winner] = (),
 ) -> Findings:
-    """Of held-out contents in the style of every domain; `won` is the domain as which nearly all are recognised."""
+    """Of held-out contents in the style of every domain; `won` are the domains as which nearly all are recognised."""
     accuracy = [scores[name].mean if name in scores else None for name in ("domain_accuracy", "latent_domain_accuracy")]
     bounds = [by_target.get(f"domain_accuracy_{end}") for end in ("unchanged", "real")]
     gan = Gan(domains, scores["diversity"].mean, *accuracy, *bounds, won=won)

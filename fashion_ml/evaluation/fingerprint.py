@@ -36,6 +36,7 @@ _ONCE_ONLY: Mapping[str, Any] = {
     "free_prompts": None,
     "fashion_clip_score": "cosine",
     "dino": None,
+    "inception": None,
     INTERVALS: "percentile bootstrap",
 }
 """Facts that evaluations of earlier versions do not have, and the only value that they could have."""

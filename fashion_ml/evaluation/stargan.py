@@ -22,6 +22,8 @@ from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
 from fashion_ml.evaluation.gan_controls import with_controls
 from fashion_ml.evaluation.gan_grids import LATENT, REFERENCE, Row, every_target, grid_figures
 from fashion_ml.evaluation.gan_instruments import GanInstruments
+from fashion_ml.evaluation.gan_pairs import measure_by_pair
+from fashion_ml.evaluation.gan_styles import noise_of, references_of
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.one_domain import Winner, winner
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, with_sides
@@ -36,7 +38,6 @@ from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar, say
 from fashion_ml.runtime.language import language
-from fashion_ml.runtime.seeding import generator
 
 _METRIC_NAME = re.compile(r"[^\w.\- ]")
 """What a metric's name may not hold."""
@@ -54,6 +55,10 @@ class GanResult:
     by_target: dict[str, float]
     """`domain_accuracy/<domain>` and `latent_domain_accuracy/<domain>`, and what they lie between: `domain_accuracy_unchanged`, the contents
     as they are taken for the targets, and `domain_accuracy_real`, held-out latents of the targets decoded."""
+    by_pair: dict[str, float]
+    """`pair_kid`, `latent_pair_kid` and so on, their means over pairs of domains."""
+    pair_table: pd.DataFrame
+    """A row for each pair of domains; empty without `evaluation.by_pair`."""
     ruler: Ruler
     """Under the losses against references, what other real pictures, a flat colour and noise get, and whether the encoder can read."""
     sentence: str
@@ -77,7 +82,7 @@ class GanResult:
 
     def headline(self) -> dict[str, float]:
         """Every mean by its name in MLflow."""
-        return {**{name: interval.mean for name, interval in self.scores.items()}, **self.by_target}
+        return {**{name: interval.mean for name, interval in self.scores.items()}, **self.by_target, **self.by_pair}
 
     def ends(self) -> dict[str, float]:
         """The ends of the intervals by their names in MLflow; empty below 6 contents."""
@@ -102,12 +107,13 @@ class GanResult:
             (label, better(name.removeprefix("latent_")), [shown(self.scores[name])]) for name, label in self.labels().items()
         ]
         rows += [(name, "higher", [f"{value:.3f}"]) for name, value in self.by_target.items()]
+        rows += [(name, better(name.removeprefix("latent_")), [f"{value:.4f}"]) for name, value in self.by_pair.items()]
+        tables = {"by_pair.csv": self.pair_table} if len(self.pair_table) else {}
         title, heads = "Evaluation of a StarGAN", ("mean",)
         found = first_sentence(self.sentence.splitlines()[1])
         report = self.to_dict()
-        return ReportContent(
-            title, self.sentence, self.fingerprint, self.facts, rows, heads, report, figures=self.figures, found=found
-        )
+        told = (title, self.sentence, self.fingerprint, self.facts, rows, heads, report)
+        return ReportContent(*told, figures=self.figures, found=found, tables=tables)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `run_id` where it was logged."""
@@ -119,6 +125,7 @@ class GanResult:
             "images": self.images,
             "metrics": {name: vars(interval) for name, interval in self.scores.items()},
             "by_target": self.by_target,
+            "by_pair": self.by_pair,
             "ruler": self.ruler.to_dict(),
         }
 
@@ -157,16 +164,15 @@ def measure_stargan(
     """
     domains = [domain.name for domain in inputs.latents.domains]
     held = part_of_held(inputs.latents, inputs.held, settings.contents_part)
-    if settings.contents_part != "all":
-        count, there = sum(map(len, held)), sum(map(len, inputs.held))
-        say(
-            f"{count} of {there} held-out latents are used, the half called {settings.contents_part} (evaluation.contents_part)"
-        )
+    _say_half(held, inputs, settings)
     made = _translate(networks, inputs, held, settings)
     pictures = _decode(made, inputs, vae, scale)
     measured = made.measured
     tables, by_target, won = _tables(pictures, made, instruments, settings, domains)
-    contents = [made.rows[i][0] for i in measured]
+    rows = [made.rows[i] for i in measured]
+    found = measure_by_pair(networks, inputs, held, rows, vae, scale, instruments, settings)
+    tables = {who: table.assign(**found.columns.get(who, {})) for who, table in tables.items()}
+    contents = [row[0] for row in rows]
     names = [f"{domains[y]}/{inputs.latents.domains[y].files[index]}" for y, index in contents]
     targets = [domains[made.rows[i][1]] for i in measured]
     scores = summarise(tables[REFERENCE], names, resamples=settings.resamples)
@@ -191,12 +197,22 @@ def measure_stargan(
         pairs=pairs,
         scores=scores,
         by_target=by_target,
+        by_pair=found.means(),
+        pair_table=found.table(tables, rows, domains) if settings.by_pair else pd.DataFrame(),
         ruler=ruler,
         sentence=sentence,
         contents=len(set(names)),
         images=2 * len(names),
         figures=grid_figures(pictures, made.rows, domains, title=first_sentence(sentence.splitlines()[1])),
     )
+
+
+def _say_half(held: Sequence[Sequence[int]], inputs: GanInputs, settings: GanEvaluation) -> None:
+    if settings.contents_part != "all":
+        count, there = sum(map(len, held)), sum(map(len, inputs.held))
+        say(
+            f"{count} of {there} held-out latents are used, the half called {settings.contents_part} (evaluation.contents_part)"
+        )
 
 
 def _decode(made: _Made, inputs: GanInputs, vae: Any, scale: float) -> dict[str, list[Image.Image]]:
@@ -228,11 +244,10 @@ def _translate(n: Networks, inputs: GanInputs, held: Sequence[Sequence[int]], se
             y_own, content = torch.tensor([y_src], device=device), n.g.encode(x)
             s_src = n.e(x, y_own)
             for y in range(count):
-                others = [other for other in held[y] if (y, other) != (y_src, index)] or inputs.training[y]
-                reference = (y, others[number % len(others)])
+                (reference,) = references_of((y_src, index), number, y, inputs, held, 1)
                 y_trg = torch.tensor([y], device=device)
                 fake_ref = n.g.decode(content, n.e(inputs.scaled([reference]), y_trg))
-                z = torch.randn(settings.styles, n.f.latent_dim, generator=generator(settings.seed, f"styles {number}", y))
+                z = noise_of(number, y, settings.seed, settings.styles, n.f.latent_dim)
                 several = n.g.decode(content.repeat(len(z), 1, 1, 1), n.f(z.to(device), y_trg.repeat(len(z))))
                 rows.append(((y_src, index), y, reference))
                 by_reference.append(fake_ref)
@@ -256,8 +271,9 @@ def _tables(
     instruments: GanInstruments,
     settings: GanEvaluation,
     domains: Sequence[str],
-) -> tuple[dict[str, pd.DataFrame], dict[str, float], Winner | None]:
-    """The scores of the measured rows by way of guiding, the accuracies by target with their floor and ceiling, and what domain wins all."""
+) -> tuple[dict[str, pd.DataFrame], dict[str, float], list[Winner]]:
+    """The scores of the measured rows by way of guiding, the accuracies by target with their floor and ceiling, and what domain wins all by
+    each of these ways."""
     weights, measured, encoder = settings.weights.model_dump(), made.measured, instruments.encoder
     sides = ("content", "target", REFERENCE, LATENT)
     embedded = {who: encoder.embed_images([pictures[who][i] for i in measured]) for who in sides} if encoder else {}
@@ -291,7 +307,7 @@ def _tables(
         settings.rotations,
     )
     won = [one for who in (REFERENCE, LATENT) if who in read and (one := winner(read[who], targets, domains, who))]
-    return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}, won[0] if won else None
+    return tables, _by_target(right, [domains[y] for y in targets]) if encoder else {}, won
 
 
 def _ruler(

@@ -57,8 +57,8 @@ class Gan:
     latent: float | None = None
     floor: float | None = None
     ceiling: float | None = None
-    won: Winner | None = field(default=None, kw_only=True)
-    """The domain as which nearly all images are recognised."""
+    won: Sequence[Winner] = field(default=(), kw_only=True)
+    """The domain as which nearly all images are recognised, by reference and by latent."""
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,7 @@ class _Teller:
             return self.forms["semicolon"].join([self.forms["no_accuracy"], variety])
         shares = {"reference": gan.reference, "latent": gan.latent, "floor": gan.floor, "ceiling": gan.ceiling}
         said = [self._say("accuracy", **{name: f"{value:.0%}" for name, value in shares.items()})]
-        if gan.won is not None:
-            said.append(self._say(f"won_{gan.won.guided}", share=f"{gan.won.share:.0%}", domain=gan.won.domain))
+        said += [self._say(f"won_{one.guided}", share=f"{one.share:.0%}", domain=one.domain) for one in gan.won]
         return self.forms["semicolon"].join([*said, variety])
 
     def _no_verdict(self) -> list[str]:

@@ -23,6 +23,8 @@ PARAMETERS = {"token": "class, after the last layer norm"}
 """What decides its numbers, beside the weights and the preprocessing."""
 _FIELD = "evaluation.dino"
 _STEMS = ("model", "pytorch_model")
+_KEYS = ("k_proj", "key")
+"""What versions of transformers call the layer that makes the keys."""
 _USUAL = {
     "do_resize": True,
     "size": {"shortest_edge": 256},
@@ -65,6 +67,18 @@ class Dino:
             with visiting(self.model, self.gpu):
                 found.append(self.model(pixels.to(self.model.device)).last_hidden_state[:, 0].float().cpu())
         return torch.nn.functional.normalize(torch.cat(found), dim=1)
+
+    @torch.no_grad()
+    def keys(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> torch.Tensor:
+        """Keys of the last layer's attention, all heads side by side and the class token first, (N, T, D), float32, on the CPU."""
+        found: list[torch.Tensor] = []
+        last = [one for name, one in self.model.named_modules() if name.rsplit(".", 1)[-1] in _KEYS][-1]
+        hook = last.register_forward_hook(lambda module, given, keys: found.append(keys.float().cpu()))
+        try:
+            self.embed(pictures, batch_size)
+        finally:
+            hook.remove()
+        return torch.cat(found)
 
     def facts(self) -> dict[str, Any]:
         """What decides its numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from fashion_ml.runtime.gpu_memory import leave, visiting
 BACKBONE = "alexnet-owt-7be5be79.pth"
 """torchvision's file name; looked for where torch keeps such files, and never fetched."""
 _LEAST = 32
+_ALMOST_ZERO = 1e-10
+"""As in the package: added to a length before dividing by it."""
 PARAMETERS = {"net": "alex, version 0.1", "backbone": BACKBONE, "least": _LEAST}
 """What decides its numbers."""
 
@@ -49,6 +52,18 @@ class Lpips:
         leave(self.model)
 
     @torch.no_grad()
+    def between_all(self, pictures: Sequence[Image.Image]) -> float:
+        """The mean distance of every two of some pictures of one size, at least two; each goes through the network once."""
+        with visiting(self.model, self._device):
+            stack = torch.cat([_tensor(picture) for picture in pictures]).to(self._device)
+            first, second = torch.triu_indices(len(pictures), len(pictures), 1, device=stack.device)
+            total = torch.zeros(len(first), device=stack.device)
+            for part, weigh in zip(self.model.net(self.model.scaling_layer(stack)), self.model.lins, strict=True):
+                unit = part / (part.square().sum(1, keepdim=True).sqrt() + _ALMOST_ZERO)
+                total += weigh((unit[first] - unit[second]).square()).mean((1, 2, 3))
+            return float(total.mean())
+
+    @torch.no_grad()
     def distances(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
         """A distance for each pair, 0 for equal pictures, usually below 1; sides below 32 pixels are enlarged to that."""
         found = []
@@ -57,6 +72,11 @@ class Lpips:
             with visiting(self.model, self._device):
                 found.append(float(self.model(*(one.to(self._device) for one in tensors)).item()))
         return found
+
+
+def is_there() -> bool:
+    """Whether the package and the backbone's weights are on this machine."""
+    return find_spec("lpips") is not None and weights_path().is_file()
 
 
 def weights_path() -> Path:

@@ -14,6 +14,7 @@ from typing import Literal
 from fashion_ml.metrics import row_values as of
 from fashion_ml.metrics.control_rows import control_rows
 from fashion_ml.metrics.metric import By, Metric, Run
+from fashion_ml.metrics.pair_rows import OF_SETS, PAIR_ROWS
 
 ATTRIBUTE = "attribute_"
 NEAREST, MEMORISED = "nearest_training_similarity", "memorised"
@@ -191,7 +192,7 @@ METRICS: tuple[Metric, ...] = (
         needs=("reference", "encoder"),
         switch="kid",
         of_sets=of.kid,
-        cannot_rank="it is of a whole set of images, and of some dozens its noise is larger than what settings change",
+        cannot_rank=OF_SETS,
         version=2,
         formula="kid",
     ),
@@ -309,6 +310,7 @@ METRICS: tuple[Metric, ...] = (
         shown_in="ssim",
         needs=(),
     ),
+    *PAIR_ROWS,
 )
 """In the order of reports and tables; a row that is worked out from others comes after them."""
 

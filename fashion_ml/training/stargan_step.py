@@ -116,7 +116,8 @@ def g_losses(
     elif measure_ds:  # last: under autocast a weight that is first used without gradients would be kept without
         with torch.no_grad():
             both = n.g.decode(torch.cat([made.content, made.content]), n.f(torch.cat([b.z_1, b.z_2]), y_both))
-            terms["ds"] = diversity(*_full(both).chunk(2), w.ds_margin)
+            first, second = _full(both).chunk(2)
+            terms["ds"] = diversity(first, second, w.ds_margin)
     return g_loss, {"g_loss": g_loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
 

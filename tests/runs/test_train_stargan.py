@@ -71,12 +71,13 @@ def trained(place: Path) -> Finished:
 def test_a_run_says_at_its_start_what_decides_it_and_that_its_encoder_is_a_toy(trained: Finished):
     said = trained.stderr.splitlines()
     assert said[0].startswith("No --config, so the experiment is experiments/stargan/embedded.yaml")  # its VAE made the latents
-    begins = [line for line in said if line[:10].rstrip() in ("VAE", "StarGAN", "Rates", "Latents", "Steps")]
+    begins = [line for line in said if line[:10].rstrip() in ("VAE", "StarGAN", "D", "Rates", "Latents", "Steps")]
     assert begins[0] == "VAE       embedded; encoder embedded"
     assert begins[1].startswith("StarGAN   base_dim ")
     assert begins[1].endswith("; domains plain, striped")
-    assert " of 4 x 16 x 16; batch " in begins[3]
-    assert " epochs of " in begins[4]
+    assert begins[2] == "D         judges whole latents; R1 every 2 steps of the run"
+    assert " of 4 x 16 x 16, drawn by domain; batch " in begins[4]
+    assert " epochs of " in begins[5]
     assert [
         line for line in said if "embedded is a toy that knows drawings of 64 pixels, and data.latents_dir is 'latents'" in line
     ]
@@ -176,6 +177,24 @@ def test_only_translations_to_other_domains_are_measured(trained: Finished):
         assert row["latent_domain_accuracy"].mean() == metrics[f"latent_domain_accuracy/{domain}"]
     run_ = MlflowClient(trained.uri).get_run(trained.facts["run_id"])
     assert run_.data.metrics["eval/domain_accuracy_real"] == metrics["domain_accuracy_real"]
+
+
+def test_each_pair_of_domains_is_measured_and_what_is_missing_is_said_once(trained: Finished):
+    """One held-out content of each domain: there is a mean of each pair, and no KID."""
+    import pandas as pd
+
+    table = pd.read_csv(trained.folder / "out" / "evaluation" / "by_pair.csv")
+    assert table[["source", "target", "contents"]].to_numpy().tolist() == [["plain", "striped", 1], ["striped", "plain", 1]]
+    whole = pd.read_csv(trained.folder / "out" / "evaluation" / "per_image.csv")
+    for name in ("ssim", "latent_ssim", "domain_accuracy"):
+        assert table[name].tolist() == pytest.approx(whole[name].tolist())
+    said = [line for line in trained.stderr.splitlines() if "pair_" in line]
+    assert [line.split(":")[0] for line in said] == [
+        "Not measured by pair of domains",
+        "pair_kid is not measured for 2 of 2 pairs of domains, which have one held-out content",
+    ]
+    assert "pair_fid (evaluation.inception FILE)" in said[0]
+    assert trained.facts["evaluation"]["by_pair"] == {}
 
 
 def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Finished):

@@ -35,6 +35,11 @@ def latents(folder: Path, seed: int, channels: int = 4) -> None:
             torch.save(torch.randn(channels, 8, 8, generator=draw) + number, folder / domain / f"{index}.pt")
 
 
+def tables_by_pair(*runs: Any) -> list[bool]:
+    """Whether the evaluation of each has a table by pair of domains."""
+    return [(one.folder / "evaluation" / "by_pair.csv").is_file() for one in runs]
+
+
 def in_halves(runs: Any) -> bool:
     """Of four latents of each domain that are held out two are searched by and the other two held, as contents and as references."""
     given = {"evaluation__enabled": True, "evaluation__without": "fashion_clip"}
@@ -47,3 +52,16 @@ def in_halves(runs: Any) -> bool:
         and used[0] | used[1] == set(runs.without.table["reference"])
         and search.facts["fingerprint"] != held.facts["fingerprint"]
     )
+
+
+def other_diversity(runs: Any, **changes: Any) -> bool:
+    """Whether the same networks' latent styles spread otherwise."""
+    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", **changes)
+    return again.networks == runs.without.networks and again.scores["diversity"] != runs.without.scores["diversity"]
+
+
+def other_pictures(runs: Any, fact: str, **given: str) -> bool:
+    """The same networks, decoded by other means: other numbers, and what they depend on is noted."""
+    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", **given)
+    same = again.networks == runs.without.networks and again.facts[fact] != runs.without.facts[fact]
+    return same and again.scores["ssim"] != runs.without.scores["ssim"]

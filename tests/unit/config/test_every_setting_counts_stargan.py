@@ -29,7 +29,7 @@ from fashion_ml.metrics.bootstrap import bootstrap_mean
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.runs.stargan import StarganOutcome, run_stargan
 from fashion_ml.training.stargan_loop import GanHooks, train_stargan
-from tests.unit.config.latent_sets import APART, digest, in_halves, latents
+from tests.unit.config.latent_sets import APART, digest, in_halves, latents, other_diversity, other_pictures, tables_by_pair
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 from tests.unit.metrics.small_dino import small_dino
 
@@ -177,8 +177,8 @@ STARGAN: dict[str, Setting] = {
     "training.save_state": Setting(False, files),
     "training.grid_every_n_epochs": Setting(11, lambda gan: gan.grids, {"training.epochs": 12}),
 }
-SEPARATE = {"training.save_state_minutes", "training.tf32"}
-"""Have tests of their own, below and of the loop."""
+SEPARATE = {"training.save_state_minutes", "training.tf32", "evaluation.inception"}
+"""Have tests of their own, below, of the loop and of pairs of domains."""
 
 
 @dataclass
@@ -291,19 +291,6 @@ def is_resampled(runs: Runs) -> bool:
     return runs.full.scores["ssim"].ends == pytest.approx(bootstrap_mean(means, resamples=77).ends, abs=1e-9)
 
 
-def other_diversity(runs: Runs, **changes: Any) -> bool:
-    """Whether the same networks' latent styles spread otherwise."""
-    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", **changes)
-    return again.networks == runs.without.networks and again.scores["diversity"] != runs.without.scores["diversity"]
-
-
-def other_pictures(runs: Runs, fact: str, **given: str) -> bool:
-    """The same networks, decoded by other means: other numbers, and what they depend on is noted."""
-    again = runs(evaluation__enabled=True, evaluation__without="fashion_clip", **given)
-    same = again.networks == runs.without.networks and again.facts[fact] != runs.without.facts[fact]
-    return same and again.scores["ssim"] != runs.without.scores["ssim"]
-
-
 SCORED = ["fashion_clip_loss", "fashion_attribute_similarity"]
 WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "name": ("a named run", lambda runs: runs.full.run.info.run_name == "a named run"),
@@ -337,6 +324,7 @@ WHOLE: Mapping[str, tuple[Any, Callable[[Runs], Any]]] = {
     "evaluation.fashion_clip_score": ("attributes", lambda runs: (runs.full.table[SCORED].sum(axis=1) - 1).abs().max() < 1e-6),
     "evaluation.attributes": ("ours.yaml", lambda runs: runs.full.facts["attribute_categories"] == ["ours"]),
     "evaluation.dino": ("dino", lambda runs: "dino_similarity" in runs.full.table),
+    "evaluation.by_pair": (False, lambda runs: tables_by_pair(runs.full, runs.without) == [False, True]),
     "evaluation.rotations": (0, lambda runs: [OTHERS in one.table for one in (runs.without, runs.full)] == [True, False]),
     "evaluation.domain_prompt": (
         "this is {}",

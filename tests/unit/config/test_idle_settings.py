@@ -158,6 +158,11 @@ def test_a_setting_of_a_lora_that_does_nothing_is_said_with_what_makes_it_count(
         ({"epochs": 3, "save_every_n_epochs": 4}, "training.save_every_n_epochs: 4 is beyond", {"epochs": 4}),
         ({"epochs": 3, "lr_warmup_steps": 150}, "optimizer.lr_warmup_steps: 150 is no less than", {"epochs": 4}),
         ({"evaluation.enabled": False, "styles": 4}, "evaluation.styles: 4 does nothing", {"evaluation.enabled": True}),
+        (
+            {"evaluation.by_pair": False, "evaluation.inception": "x"},
+            "evaluation.inception: x does nothing where pairs",
+            {"evaluation.by_pair": True},
+        ),
         ({"without": "fashion_clip", "domain_prompt": "{}"}, "evaluation.domain_prompt: {} does nothing", {"without": []}),
     ],
 )

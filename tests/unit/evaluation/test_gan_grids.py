@@ -66,6 +66,6 @@ def test_a_domain_wins_where_nearly_all_images_are_recognised_as_it_whatever_the
     [("en", "100% of the images by reference are recognised as plain"), ("zh-TW", "100% 都被辨識為 plain")],
 )
 def test_the_second_line_says_which_domain_wins_everything(language, said: str):
-    gan = Gan(3, 0.1, 0.33, 0.8, 0.1, 1.0, won=Winner("plain", 1.0, "reference"))
+    gan = Gan(3, 0.1, 0.33, 0.8, 0.1, 1.0, won=[Winner("plain", 1.0, "reference")])
     lines = three_lines(Findings(8, alone=("ssim", Interval(0.7, 0.6, 0.8, 8)), gan=gan), language).splitlines()
     assert said in lines[1]

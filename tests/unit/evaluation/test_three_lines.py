@@ -80,8 +80,8 @@ CASES = {
     ),
     "images without encoder": Findings(2, alone=("visual_loss", Interval(0.3, None, None, 2)), pairs=4),
     "a StarGAN": Findings(8, alone=("ssim", Interval(0.7, 0.6, 0.8, 8)), gan=Gan(3, 0.1, 0.9, 0.8, 0.1, 1.0)),
-    "a StarGAN of one look": Findings(8, alone=("ssim", SSIM), gan=replace(GAN, won=Winner("plain", 0.95, "reference"))),
-    "a StarGAN of one latent look": Findings(8, alone=("ssim", SSIM), gan=replace(GAN, won=Winner("plain", 0.95, "latent"))),
+    "a StarGAN of one look": Findings(8, alone=("ssim", SSIM), gan=replace(GAN, won=[Winner("plain", 0.95, "reference")])),
+    "a StarGAN of one latent look": Findings(8, alone=("ssim", SSIM), gan=replace(GAN, won=[Winner("plain", 0.95, "latent")])),
     "a StarGAN of few": Findings(5, alone=("ssim", Interval(0.7, None, None, 5)), gan=Gan(3, 0.1)),
     "a StarGAN of one": Findings(1, alone=("ssim", Interval(0.7, None, None, 1)), gan=Gan(3, 0.1)),
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from fashion_ml.models.spectral_norm import SpectralNorm, with_spectral_norm
+from fashion_ml.models.spectral_norm import with_spectral_norm
 from fashion_ml.models.stargan import Networks, NetworkSizes, PatchDiscriminator, make_networks, patch_side
+from fashion_ml.training.stargan_loop import stargan_memory
 
 SIZES = NetworkSizes(style_dim=4, base_dim=16, n_res_blocks=1, mapping_hidden_dim=8, num_domains=3, discriminator="patch")
 
@@ -58,10 +60,10 @@ def test_each_row_has_the_logits_of_its_own_domain():
 def test_every_weight_of_the_discriminator_and_of_no_other_has_a_largest_singular_value_of_one(discriminator: str):
     n = made(discriminator=discriminator, spectral_norm=True)
     layers = [one for one in n.d.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
-    for _ in range(60):
-        n.d(torch.randn(2, 4, 16, 16), torch.tensor([0, 1]))
+    for _ in range(400):
+        n.d(torch.zeros(1, 4, 8, 8), torch.tensor([0]))
     for layer in layers:
-        assert torch.linalg.svdvals(layer.weight.detach().flatten(1))[0].item() == pytest.approx(1, abs=1e-3)
+        assert torch.linalg.svdvals(layer.weight.detach().flatten(1))[0].item() == pytest.approx(1, abs=2e-3)
     plain = made(discriminator=discriminator)
     assert sum(p.numel() for p in n.d.parameters()) == sum(p.numel() for p in plain.d.parameters())
     for name, network in plain.named().items():
@@ -70,19 +72,16 @@ def test_every_weight_of_the_discriminator_and_of_no_other_has_a_largest_singula
 
 
 def test_it_is_torchs_own_spectral_norm_pass_by_pass():
-    """Old and new form of torch's, from the same weights and vectors, through training steps that change the weights, and in eval."""
+    """From the same weights and vectors, through training steps that change the weights, and in eval."""
     torch.manual_seed(0)
     ours = nn.Conv2d(3, 5, 3).double()
-    old, new = copy.deepcopy(ours), copy.deepcopy(ours)
+    theirs = copy.deepcopy(ours)
     with_spectral_norm(ours)
-    nn.utils.spectral_norm(old)
-    nn.utils.parametrizations.spectral_norm(new)
-    own = ours.parametrizations["weight"][0]
-    assert isinstance(own, SpectralNorm)
-    for theirs in (old, new.parametrizations["weight"][0]):
-        for name in ("u", "v"):
-            getattr(theirs, f"weight_{name}" if theirs is old else f"_{name}").copy_(getattr(own, name))
-    layers = (ours, old, new)
+    nn.utils.parametrizations.spectral_norm(theirs)
+    own, other = (layer.parametrizations["weight"] for layer in (ours, theirs))
+    other[0]._u.copy_(own[0].u)
+    other[0]._v.copy_(own[0].v)
+    layers = (ours, theirs)
     optimizers = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in layers]
     for step in range(8):
         if step == 6:
@@ -90,13 +89,13 @@ def test_it_is_torchs_own_spectral_norm_pass_by_pass():
                 layer.eval()
         x = torch.randn(2, 3, 7, 7, dtype=torch.float64)
         found = [layer(x) for layer in layers]
-        for other in found[1:]:
-            torch.testing.assert_close(other, found[0], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-12)
         for value, optimizer in zip(found, optimizers, strict=True):
             optimizer.zero_grad()
             value.square().sum().backward()
             optimizer.step()
-    torch.testing.assert_close(new.parametrizations["weight"].original, ours.parametrizations["weight"].original)
+    torch.testing.assert_close(own.original, other.original, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(own[0].u, other[0]._u)
 
 
 def test_it_computes_in_float32_under_autocast_and_keeps_what_a_backward_pass_needs():
@@ -111,3 +110,18 @@ def test_it_computes_in_float32_under_autocast_and_keeps_what_a_backward_pass_ne
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
     gradient.square().sum().backward()
     assert layer.parametrizations["weight"].original.grad.isfinite().all()
+
+
+def test_a_step_with_both_is_estimated_without_numbers(tmp_path: Path):
+    from tests.unit.training.test_stargan_loop import experiment, inputs_of
+
+    for domain in "ab":
+        (tmp_path / domain).mkdir()
+        for index in range(4):
+            torch.save(torch.randn(4, 8, 8), tmp_path / domain / f"{index}.pt")
+    peaks = []
+    for network in ({}, {"discriminator": "patch", "spectral_norm": True}):
+        config = experiment(tmp_path, network=network, loss={"r1_interval": 1})
+        peaks.append(stargan_memory(config, inputs_of(config, tmp_path)).peak)
+    assert min(peaks) > 0
+    assert peaks[0] != peaks[1]
