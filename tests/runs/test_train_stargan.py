@@ -131,7 +131,7 @@ def test_the_run_tree_has_the_nine_metrics_by_epoch_and_an_evaluation_with_three
     assert run_.data.tags["kind"] == "train_stargan"
     for name in ("d_loss", "g_loss", "g_adv", "sty", "cyc", "id", "r1", "lambda_ds", "lr_g", "lr_d", "lr_mapping"):
         assert [p.step for p in client.get_metric_history(run_.info.run_id, name)] == [1, 2, 3], name
-    assert [p.step for p in client.get_metric_history(run_.info.run_id, "ds")] == [1, 2]  # absent where lambda_ds is 0
+    assert [p.step for p in client.get_metric_history(run_.info.run_id, "ds")] == [1, 2, 3]  # measured where lambda_ds is 0 too
     assert [p.value for p in client.get_metric_history(run_.info.run_id, "lambda_ds")] == [0.5, 0.25, 0.0]
     assert run_.data.params["loss.w_ds"] == "0.5"
     assert int(run_.data.params["parameters.generator"]) > 1000
