@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from skimage.metrics import structural_similarity as reference
 
+from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.embedded.making import __main__ as making
 from fashion_ml.embedded.making.budget import Budget
@@ -17,7 +20,7 @@ from fashion_ml.embedded.making.likeness import line_masks, structural_similarit
 from fashion_ml.embedded.making.measure import line_kept
 from fashion_ml.embedded.making.vae import new_vae
 from fashion_ml.embedded.making.widening import widened
-from fashion_ml.embedded.making.world import noisy_caption, to_images
+from fashion_ml.embedded.making.world import UNSEEN_SEED, noisy_caption, to_images
 
 
 def pictures(count: int, seed: int) -> torch.Tensor:
@@ -90,6 +93,12 @@ def test_a_lines_share_is_one_where_nothing_is_lost_and_none_where_all_is():
 
     pixels = pictures(4, 5)
     assert [line_kept(Twin(kept), pixels) for kept in (1.0, 0.5, 0.0)] == pytest.approx([1, 0.5, 0], abs=1e-5)  # type: ignore[arg-type]
+
+
+def test_what_the_shipped_vae_keeps_of_a_line_is_what_is_said():
+    vae = AutoencoderKL.from_pretrained(EMBEDDED_DIR / "stable_diffusion" / "vae", torch_dtype=torch.float32)
+    said = json.loads((EMBEDDED_DIR / "quality.json").read_text(encoding="utf-8"))["gold_line_kept"]
+    assert line_kept(vae, pictures(32, UNSEEN_SEED)) == pytest.approx(said, abs=0.06)
 
 
 def test_a_caption_says_colour_and_pattern_as_often_as_it_is_told():
