@@ -26,6 +26,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.vae import load_vae, vae_factor_of
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.weights_hash import weights_sha256
 
@@ -82,7 +83,7 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
         files.pop(key, None)
         (out / f"{key}.pt").unlink(missing_ok=True)
     _note(out, facts, files)  # from now on the folder is known as one to go on with
-    with bar("encode", len(wanted)) as progress:
+    with bar("encode", len(wanted)) as progress, fits_into_memory("encoding an image", "--size", size, "use a smaller one"):
         by_key = {job[0]: job for job in jobs}
 
         def read(key: str) -> Image.Image:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.pictures import fit, load_picture
 from fashion_ml.evaluation.choose import Candidate
@@ -17,7 +19,8 @@ from fashion_ml.evaluation.measure import measure_arm
 from fashion_ml.evaluation.ruler import RealPictures, look_with_encoder
 from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.metrics.registry import LOSSES, TOTAL
-from fashion_ml.models.applied_lora import AppliedLora
+from fashion_ml.models.applied_lora import AppliedLora, restore_added
+from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.runtime.console import Bar
 
 
@@ -96,7 +99,9 @@ class Losses:
         self.plan.applied.set_strength(candidate.strength)
 
     def _put_on(self, path: Path) -> AppliedLora:
-        pipeline, precision = self.plan.pipeline, self.plan.config.evaluation.precision
+        pipeline, precision, model = self.plan.pipeline, self.plan.config.evaluation.precision, self.plan.config.model
+        if pipeline.unet.dtype != torch.float32:
+            restore_added(pipeline, path, lambda: load_pipeline(model.base, **model.schedule()))
         return put_on(pipeline, path, pipeline.device, precision)
 
     def _folder(self, stem: str, name: str, key: str) -> ImageFolder:

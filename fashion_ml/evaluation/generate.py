@@ -143,8 +143,11 @@ def shared_images(cache_dir: str | None, own: Path, key: str, what: str = "base"
         yield ImageFolder(folder, key)
 
 
-def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str, text: TextSettings = USUAL) -> str:
-    """What decides the images: `model` (base, VAE and LoRA), prompts and how they are read, seeds, sizes and sampler."""
+def generation_key(
+    jobs: Sequence[Job], settings: Evaluation, model: str, text: TextSettings = USUAL, device: str = "cpu"
+) -> str:
+    """What decides the images: `model` (base, VAE and LoRA), prompts and how they are read, seeds, sizes, sampler, and the kind of device,
+    whose kernels round in their own way."""
     facts = {
         **text.unusual(),  # nothing at the usual settings: images from before there were others are found again
         **({"negative": settings.negative_prompt} if settings.negative_prompt else {}),
@@ -152,6 +155,7 @@ def generation_key(jobs: Sequence[Job], settings: Evaluation, model: str, text: 
         **(
             {"precision": settings.precision} if settings.precision not in ("auto", "no") else {}
         ),  # auto: a plan has settled it
+        **({"device": device} if device != "cpu" else {}),
         "model": model,
         "jobs": [asdict(job) for job in jobs],
         "steps": settings.num_inference_steps,

@@ -59,6 +59,8 @@ class Plan:
     facts: dict[str, Any]
     shared: bool = False
     """Whether the pipeline's weights are those of a training that goes on."""
+    device: str = "cpu"
+    """The kind of device that makes the images."""
 
     @property
     def fingerprint(self) -> str:
@@ -88,7 +90,7 @@ class Plan:
     def key_of(self, jobs: Sequence[Job], who: str) -> str:
         """What decides images that the LoRA or the base makes."""
         model = self._base if who == BASE else f"{self._base} + {self._lora}"
-        return generation_key(jobs, self.config.evaluation, model, self.text)
+        return generation_key(jobs, self.config.evaluation, model, self.text, self.device)
 
     @property
     def _lora(self) -> str:
@@ -161,7 +163,21 @@ def plan_evaluation(
         refuse_leakage(leakage, len(references))
     jobs = jobs_of(references, settings, sizes)
     return Plan(
-        config, lora, references, training, leakage, suite, pipeline, applied, jobs, sizes, wording, free, facts, shared
+        config,
+        lora,
+        references,
+        training,
+        leakage,
+        suite,
+        pipeline,
+        applied,
+        jobs,
+        sizes,
+        wording,
+        free,
+        facts,
+        shared,
+        torch.device(device).type,
     )
 
 

@@ -37,6 +37,7 @@ from fashion_ml.metrics.registry import TOTAL, better, metric_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.language import language
 
 _METRIC_NAME = re.compile(r"[^\w.\- ]")
@@ -146,6 +147,7 @@ class _Made:
         return [number for number, ((source, _), target, _) in enumerate(self.rows) if source != target]
 
 
+@exact_float32()
 def measure_stargan(
     networks: Networks,
     inputs: GanInputs,

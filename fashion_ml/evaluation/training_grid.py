@@ -12,12 +12,14 @@ from fashion_ml.evaluation.figures import comparison_grid
 from fashion_ml.evaluation.gan_grids import heads_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.seeding import generator
 
 _PER_DOMAIN = 2
 
 
 @torch.no_grad()
+@exact_float32()
 def draw_grids(n: Networks, inputs: GanInputs, vae: Any, scale: float, seed: int) -> dict[str, Image.Image]:
     """`reference`: under each domain's held-out reference (first row) every content in its style; `latent`: the same by one latent style."""
     count = len(inputs.latents.domains)

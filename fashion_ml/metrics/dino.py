@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.redact import first_line
@@ -58,6 +59,7 @@ class Dino:
             leave(self.model)
 
     @torch.no_grad()
+    @exact_float32()
     def embed(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """L2-normalised class tokens (N, D), float32, on the CPU; in batches, as transformers' processor prepares the pictures."""
         found = []

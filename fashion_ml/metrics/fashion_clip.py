@@ -16,6 +16,7 @@ from PIL import Image
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.open_clip_weights import check_tokenizer, load_open_clip
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, not_there, read_json
@@ -69,6 +70,7 @@ class FashionClip:
         return _ADDRESS.sub("", " ".join(str(self.preprocess).split()))
 
     @torch.no_grad()
+    @exact_float32()
     def embed_images(self, pictures: Sequence[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
         parts = []
@@ -79,6 +81,7 @@ class FashionClip:
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
     @torch.no_grad()
+    @exact_float32()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU."""
         with visiting(self.model, self.gpu), self._autocast():

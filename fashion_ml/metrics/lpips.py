@@ -14,6 +14,7 @@ from PIL import Image
 
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.sizes import to_common_size
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
@@ -52,6 +53,7 @@ class Lpips:
         leave(self.model)
 
     @torch.no_grad()
+    @exact_float32()
     def between_all(self, pictures: Sequence[Image.Image]) -> float:
         """The mean distance of every two of some pictures of one size, at least two; each goes through the network once."""
         with visiting(self.model, self._device):
@@ -64,6 +66,7 @@ class Lpips:
             return float(total.mean())
 
     @torch.no_grad()
+    @exact_float32()
     def distances(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
         """A distance for each pair, 0 for equal pictures, usually below 1; sides below 32 pixels are enlarged to that."""
         found = []

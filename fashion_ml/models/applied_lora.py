@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,21 @@ def apply_lora(pipeline: Any, path: Path) -> AppliedLora:
         result.added += _changes(parts, targets[module], alphas[module] / (rank_of(parts) or 1))
     result.set_strength(1.0)
     return result
+
+
+def restore_added(pipeline: Any, path: Path, load: Callable[[], Any]) -> None:
+    """Before another file is put on a base that computes in half precision: give what it adds to weights the weights of the base's file back,
+    to which it is added before they are rounded. `load` reads that base anew; it is not asked for plain LoRA. InputError as apply_lora."""
+    fitted = fit_lora(pipeline, path)
+    wanted = [fitted.targets[module] for module in fitted.methods.keys() - set(fitted.plain)]
+    names = [target.name for target in wanted if target.model is pipeline.unet]
+    if not names:
+        return
+    whole = load().unet
+    for name in names:
+        own, files = (unet.get_submodule(name).parameters() for unet in (pipeline.unet, whole))
+        for weight, file in zip(own, files, strict=True):
+            weight.data = file.data.to(weight.device)
 
 
 def _targets(pipeline: Any) -> dict[str, Target]:

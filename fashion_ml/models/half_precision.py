@@ -115,7 +115,7 @@ def as_evaluated(pipeline: Any, autocast: Callable[[], AbstractContextManager[An
 
     unet.forward = forward
     if dtype == torch.bfloat16:
-        left_out = {id(one): torch.nn.Identity() for one in (vae.encoder, vae.quant_conv)}
+        left_out = {id(one): torch.nn.Identity() for one in (vae.encoder, vae.quant_conv) if one is not None}
         pipeline.vae = copy.deepcopy(vae, left_out)
         lower_vae(pipeline.vae, dtype)
     try:

@@ -178,19 +178,31 @@ def to_images(pictures: Sequence[Image.Image]) -> torch.Tensor:
 
 
 @torch.no_grad()
+@exact_float32()
 def encode_latents(pipeline: Any, batches: Iterable[Sequence[Image.Image]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the *unscaled* latents of equal-sized pictures; each (N, 4, h, w), float32 without TF32, on the CPU."""
     vae = pipeline.vae
     means, deviations = [], []
-    for pictures in batches:
-        with exact_float32():
+    with _whole_batches(vae):
+        for pictures in batches:
             posterior = vae.encode(to_images(pictures).to(vae.device, vae.dtype)).latent_dist
-        means.append(posterior.mean.float().cpu())
-        deviations.append(posterior.std.float().cpu())
+            means.append(posterior.mean.float().cpu())
+            deviations.append(posterior.std.float().cpu())
     return torch.cat(means), torch.cat(deviations)
 
 
+@contextmanager
+def _whole_batches(vae: Any) -> Iterator[None]:
+    """Inside the block a VAE that decodes one image after the other encodes those of a batch at once: diffusers has one switch for both."""
+    sliced, vae.use_slicing = getattr(vae, "use_slicing", False), False
+    try:
+        yield
+    finally:
+        vae.use_slicing = sliced
+
+
 @torch.no_grad()
+@exact_float32()
 def encode_captions(
     pipeline: Any, captions: Sequence[str], settings: TextSettings = USUAL, batch_size: int = 32
 ) -> torch.Tensor:
@@ -203,6 +215,7 @@ def encode_captions(
 
 
 @torch.no_grad()
+@exact_float32()
 def prompt_embeddings(
     pipeline: Any, prompts: Sequence[str], negative: Sequence[str], settings: TextSettings
 ) -> dict[str, torch.Tensor]:

@@ -26,6 +26,7 @@ from fashion_ml.runs.dry_run_plan import (
 from fashion_ml.runs.dry_run_time import SECONDS, STEPS, Sizes, Timing, timed
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import begin, in_experiment
+from fashion_ml.runtime.gpu_memory import fits_into_memory
 
 if TYPE_CHECKING:
     from fashion_ml.data.images import CaptionedImage
@@ -125,7 +126,10 @@ def _steps_and_memory(
     sizes = Sizes.of(inputs, config.training.max_train_steps)
     text = next(inputs.batches(sizes.spread()[0])).text
     of_text = (text.ids if isinstance(text, Tokens) else text).shape[1:]
-    timing = timed(some, pipeline, inputs, accelerator, sizes)
+    batch = config.training.train_batch_size
+    fix = "use 1 with training.gradient_accumulation_steps, training.gradient_checkpointing, or training.mixed_precision bf16"
+    with fits_into_memory("a step", "training.train_batch_size", batch, fix):
+        timing = timed(some, pipeline, inputs, accelerator, sizes)
     rows, latents = sizes.largest[0], sizes.largest
     needed = needed_encoders(config, [*items, *sources.prior])
     memory = lora_memory(config, pipeline, latents, (rows, *of_text), needed)
@@ -184,7 +188,9 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
         files = kept_files(config, epochs * per_epoch, per_epoch)
         held = {domain.name: len(some) for domain, some in zip(latents.domains, inputs.held, strict=True)}
         measured = measured_stargan(config, held)
-        timed = timed_gan_steps(config, inputs, accelerator, most=STEPS, seconds=SECONDS)
+        less = "use less, or training.mixed_precision bf16"
+        with fits_into_memory("a step", "training.batch_size", config.training.batch_size, less):
+            timed = timed_gan_steps(config, inputs, accelerator, most=STEPS, seconds=SECONDS)
         memory = stargan_memory(config, inputs)
         lines = stargan_lines(config, inputs, accelerator.num_processes)
     timing = Timing.of(timed.plain, epochs * per_epoch, str(accelerator.device.type), timed.penalty_share)

@@ -16,6 +16,7 @@ from fashion_ml.data.pictures import load_picture
 from fashion_ml.runs.inputs import Sources
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.training.subset_images import as_prompts
 
 if TYPE_CHECKING:
@@ -108,10 +109,14 @@ def sampler(
             return
         write_text(folder / FOLDER / PROMPTS, json.dumps(prompts, ensure_ascii=False, indent=1) + "\n")
         places = pipeline.vae.device, pipeline.text_encoder.device
-        pipeline.to(accelerator.device)
         made: dict[int, Image.Image] = {}
         try:
-            with as_evaluated(pipeline, autocast_of(config, pipeline.unet, accelerator), precision):
+            with (
+                fits_into_memory(
+                    "drawing sample images", "training.sample_every", config.training.sample_every, "leave it out"
+                ),
+                as_evaluated(pipeline.to(accelerator.device), autocast_of(config, pipeline.unet, accelerator), precision),
+            ):
                 for batch in generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding())):
                     made |= dict(zip(*batch, strict=True))
         except NotFiniteError as error:

@@ -345,10 +345,14 @@ class _Measuring:
         training, step = self._lora.config.training, self._state.step
         if training.validate_every_n_steps is not None:
             due = step % training.validate_every_n_steps == 0 or step == training.max_train_steps
-        if self._validation is None or not due or not self._is_main:
+        if self._validation is None or not due:
+            return {}
+        if not self._is_main:
+            wait_for_all(self._lora.accelerator)
             return {}
         with self._evaluating():
             values = self._measure()
+        wait_for_all(self._lora.accelerator)
         self._checkpoints.best(values.get(MASKED, values["val_loss"]))
         self._state.val_loss = values["val_loss"]
         base = {name: self._state.base[name] for name in ("val_loss", MASKED) if name in values}

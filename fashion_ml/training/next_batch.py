@@ -64,6 +64,6 @@ def _core_is_free(device: torch.device) -> bool:
 
 
 def _use(device: torch.device) -> None:
-    """A thread begins with the first GPU, where it would make a context of its own."""
-    if device.type == "cuda":
+    """A thread begins with the first GPU, where it would make a context of its own; a single process's device has no number."""
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

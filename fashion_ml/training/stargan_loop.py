@@ -22,6 +22,7 @@ from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
 from fashion_ml.models.stargan_format import all_tensors, metadata_of, save_networks
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.processes import wait_for_all
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.lr_schedule import lr_factor
@@ -214,6 +215,7 @@ def _loop(
     ):
         if accelerator.is_main_process and hooks.grid and state.step == 0:
             hooks.grid(0, gan.averaged())
+        wait_for_all(accelerator, wanted=state.step == 0)
         for step in range(state.step + 1, last_step + 1):
             epoch, epoch_ends, in_epoch = inputs.epoch(step), step % inputs.steps_per_epoch == 0, inputs.step_of_epoch(step)
             fading = lambda_ds(epoch, config.loss.w_ds, config.loss.ds_decay_epochs)
@@ -241,8 +243,10 @@ def _loop(
                 note = f"epoch {epoch} d_loss {row['d_loss']:.3f} g_loss {row['g_loss']:.3f}"
                 if accelerator.is_main_process:
                     hooks.epoch(row)
-                    if hooks.grid and (epoch % config.training.grid_every_n_epochs == 0 or step == last_step):
-                        hooks.grid(epoch, gan.averaged())
+                drawn = epoch % config.training.grid_every_n_epochs == 0 or step == last_step
+                if accelerator.is_main_process and hooks.grid and drawn:
+                    hooks.grid(epoch, gan.averaged())
+                wait_for_all(accelerator, wanted=drawn)
             progress.advance(note=note)
 
             # Save, and stop if asked to

@@ -6,6 +6,7 @@ the graphs read them; gradients are summed up where they lie. Captured as PyTorc
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -153,7 +154,9 @@ class StepGraphs:
             ):  # a step of rate and gradients 0 makes the states and moves nothing; a recording would make them anew each time
                 rates = [group["lr"].clone() for group in self._optimizer.param_groups]
                 self.set_rates([0.0] * len(rates))
-                self._optimizer.step()
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*capturable=True")  # this one step is not recorded, and says so
+                    self._optimizer.step()
                 for entry in self._optimizer.state.values():
                     entry["step"].zero_()
                 for group, rate in zip(self._optimizer.param_groups, rates, strict=True):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from fashion_ml.config import load_config
+from fashion_ml.errors import InputError
 from fashion_ml.runs.dry_run import dry_run_lora
 from fashion_ml.runs.dry_run_plan import kept_files, measured_lora
 from fashion_ml.runs.dry_run_time import Sizes, Timing
@@ -147,6 +148,20 @@ def test_what_stays_on_the_gpu_in_a_training_is_counted_and_said(collection: Pat
     code, said, _ = dry(tmp_path, "lora", *place, *drawn)
     assert code == 0, said
     assert " beside the text encoder and the VAE; " in said
+
+
+def test_a_dry_run_says_in_one_line_what_does_not_fit_into_a_gpus_memory(collection: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> Timing:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("fashion_ml.runs.dry_run.timed", full)
+    config = load_config(
+        "experiments/lora/embedded.yaml", {"data.train_data_dir": str(collection / "train"), "evaluation.enabled": False}
+    )
+    with pytest.raises(
+        InputError, match=r"^training.train_batch_size: with 4 a step does not fit into the GPU's memory; use 1 with"
+    ):
+        dry_run_lora(config)
 
 
 def test_files_are_counted_as_the_checkpoint_manager_keeps_them():

@@ -171,3 +171,18 @@ def test_a_folder_of_latents_holds_those_of_one_device(tmp_path: Path, monkeypat
     (out / "manifest.json").write_text(json.dumps(note))
     assert encode_latents.encode_folder(images, out, "embedded", **given).made == 0  # type: ignore[arg-type]
     assert json.loads((out / "manifest.json").read_text())["device"] == ""
+
+
+def test_an_image_that_does_not_fit_into_a_gpus_memory_is_one_line(
+    tmp_path: Path, pipeline: Any, vae: Elsewhere, monkeypatch: pytest.MonkeyPatch
+):
+    for domain in ("coats", "hats"):
+        (tmp_path / "images" / domain).mkdir(parents=True)
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "images" / domain / "a.png")
+    monkeypatch.setattr(encode_latents, "load_vae", lambda *_: Elsewhere(pipeline.vae, room=0))
+    monkeypatch.setattr(encode_latents, "weights_sha256", lambda _: "0")
+    given = {"size": 64, "flips": False, "packed": False, "device": "cuda"}
+    with pytest.raises(
+        InputError, match=r"^--size: with 64 encoding an image does not fit into the GPU's memory; use a smaller one$"
+    ):
+        encode_latents.encode_folder(tmp_path / "images", tmp_path / "out", "embedded", **given)  # type: ignore[arg-type]

@@ -66,3 +66,31 @@ def test_every_file_is_measured_alone_at_its_strength_and_the_base_without_any(t
     assert min(abs(one - other) for i, one in enumerate(theirs) for other in theirs[:i]) > 0.003
     assert found[:4] == pytest.approx(theirs, abs=0.0005)
     assert found[4] == found[1]
+
+
+def test_in_half_precision_each_file_is_added_to_the_weights_of_the_base_before_they_are_rounded(tmp_path: Path):
+    names = [
+        "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+        "up_blocks_0_attentions_0_transformer_blocks_0_attn1_to_k",
+    ]
+    base, files = load_pipeline("embedded"), [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    modules = {name.replace(".", "_"): name for name, _ in base.unet.named_modules()}
+    for number, path in enumerate(files):
+        some = names[: number + 1]  # the second one changes a module more
+        weights = {name: base.unet.get_submodule(modules[name]).weight for name in some}
+        change = torch.Generator().manual_seed(number)
+        save_file(
+            {f"lora_unet_{name}.diff": torch.randn(one.shape, generator=change) * 3e-3 for name, one in weights.items()}, path
+        )
+    (tmp_path / "references").mkdir()
+    Image.new("RGB", (64, 64), (200, 30, 60)).save(tmp_path / "references" / "r.png")
+    (tmp_path / "references" / "r.txt").write_text("a portrait", encoding="utf-8")
+    settings = {**FEW, "precision": "bf16"}
+    given = {"base": "embedded", "references": str(tmp_path / "references"), "training": None}
+    plan, alone = (plan_file(path, **given, folder=tmp_path / "out", settings=settings).plan for path in files)
+    losses = Losses(plan, {path.name: path for path in files}, tmp_path / "out")
+    losses._put(Candidate(files[1].name, 1, 1.0))
+    for name in names:
+        chosen, measured = (one.pipeline.unet.get_submodule(modules[name]).weight for one in (losses.plan, alone))
+        assert chosen.dtype == measured.dtype == torch.bfloat16
+        assert torch.equal(chosen, measured), name

@@ -86,6 +86,12 @@ def test_a_core_is_free_where_more_may_be_used_than_compute(monkeypatch: pytest.
     assert next_batch._core_is_free(CPU)
 
 
+def test_a_single_process_has_a_gpu_without_a_number_and_its_thread_begins_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(next_batch, "_core_is_free", lambda device: True)
+    with prepared_ahead(lambda step: step, 3, torch.device("cuda")) as take:
+        assert [take(1), take(2), take(3)] == [1, 2, 3]
+
+
 def test_a_training_that_is_stopped_and_resumed_has_the_same_weights_with_a_thread_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
