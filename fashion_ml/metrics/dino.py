@@ -71,6 +71,7 @@ class Dino:
         return torch.nn.functional.normalize(torch.cat(found), dim=1)
 
     @torch.no_grad()
+    @exact_float32()
     def keys(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """Keys of the last layer's attention, all heads side by side and the class token first, (N, T, D), float32, on the CPU."""
         found: list[torch.Tensor] = []

@@ -14,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, ma
 
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.pair_kid import REALS
+from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.redact import first_line
@@ -63,6 +64,7 @@ class Inception:
             leave(self.model)
 
     @torch.no_grad()
+    @exact_float32()
     def features(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """Features (N, 2048), float32, on the CPU."""
         found = []
