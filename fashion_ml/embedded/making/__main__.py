@@ -1,4 +1,4 @@
-"""Make the embedded models again, stage by stage: an hour and a quarter on two idle cores, minutes on a GPU.
+"""Make the embedded models again, stage by stage: an hour and a quarter on two idle cores.
 
 The stages that run when none are named made the models that are shipped. `vae_sharp` and `stable_diffusion_clean` train them on: a VAE of twice
 the channels that keeps lines of one pixel, and a UNet whose captions are hardly ever silent about a pattern. Nothing that is shipped was made

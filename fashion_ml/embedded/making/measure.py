@@ -45,7 +45,9 @@ def zero_shot_accuracy(clip_dir: Path, images: torch.Tensor, truth: torch.Tensor
     }
 
 
-def _distance(clip_dir: Path, painted: torch.Tensor, drawn: torch.Tensor, garments: list[Garment], device: str) -> float:
+def distance_of_sets(
+    clip_dir: Path, painted: torch.Tensor, drawn: torch.Tensor, garments: list[Garment], device: str = "cpu"
+) -> float:
     """KID of painted and drawn images of the same captions, (N, 3, 64, 64) each."""
     captions = [garment.caption() for garment in garments]
     alike = torch.tensor([captions.index(caption) for caption in captions])
@@ -118,7 +120,7 @@ def measure(out_dir: Path, cache_dir: Path, *, prompts: int, pictures: int, devi
         "varied": in_finish("varied"),
         "collection": in_finish("dip-dyed"),
         "zero_shot_generated": zero_shot_accuracy(clip_dir, painted, truth[:prompts], device),
-        "kid_generated": _distance(clip_dir, painted, to_images(pixels[:prompts]), garments[:prompts], device),
+        "kid_generated": distance_of_sets(clip_dir, painted, to_images(pixels[:prompts]), garments[:prompts], device),
         "unseen_pictures": pictures,
         "prompts": prompts,
     }

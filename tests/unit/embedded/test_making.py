@@ -17,7 +17,7 @@ from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.embedded.making import __main__ as making
 from fashion_ml.embedded.making.budget import Budget
 from fashion_ml.embedded.making.likeness import line_masks, structural_similarity, with_lines, with_luma
-from fashion_ml.embedded.making.measure import line_kept
+from fashion_ml.embedded.making.measure import distance_of_sets, line_kept
 from fashion_ml.embedded.making.vae import new_vae
 from fashion_ml.embedded.making.widening import widened
 from fashion_ml.embedded.making.world import UNSEEN_SEED, noisy_caption, to_images
@@ -99,6 +99,15 @@ def test_what_the_shipped_vae_keeps_of_a_line_is_what_is_said():
     vae = AutoencoderKL.from_pretrained(EMBEDDED_DIR / "stable_diffusion" / "vae", torch_dtype=torch.float32)
     said = json.loads((EMBEDDED_DIR / "quality.json").read_text(encoding="utf-8"))["gold_line_kept"]
     assert line_kept(vae, pictures(32, UNSEEN_SEED)) == pytest.approx(said, abs=0.06)
+
+
+def test_copies_are_no_distance_away_and_softened_pictures_are():
+    garments = sample_garments(40, 8)
+    drawn = to_images(pictures(40, 8))
+    softened = torch.nn.functional.avg_pool2d(drawn, 5, 1, 2, count_include_pad=False)
+    same, soft = (distance_of_sets(EMBEDDED_DIR / "fashion_clip", shown, drawn, garments) for shown in (drawn, softened))
+    assert same == pytest.approx(0, abs=1e-6)
+    assert soft > 0.02
 
 
 def test_a_caption_says_colour_and_pattern_as_often_as_it_is_told():
