@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from fashion_ml.data.encode_batches import encode_pictures, kind_of_device
 from fashion_ml.data.images import CaptionedImage, load_unchanged
+from fashion_ml.data.picture_modes import PIXELS
 from fashion_ml.data.pictures import fit
 from fashion_ml.data.tensor_cache import TensorCache, Tensors, key_of
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
@@ -24,7 +25,7 @@ from fashion_ml.runtime.console import bar
 
 _CAPTIONS = 32
 """Captions that a GPU encodes at once."""
-_PREPROCESSING = "lanczos, centre crop, 1"
+_PREPROCESSING = f"lanczos, centre crop, {PIXELS}"
 _KEYS = 1 << 14
 """Keys that are kept rather than made anew at every step, those used last."""
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 
-_VERSION, _COARSE_SECONDS = 2, 2.0
+_VERSION, _COARSE_SECONDS = 3, 2.0
 
 
 class Known(NamedTuple):

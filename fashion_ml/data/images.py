@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fashion_ml.data.captions import CaptionSettings
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
 from fashion_ml.data.image_index import Known, KnownImages
 from fashion_ml.data.near_duplicates import difference_hashes
 from fashion_ml.data.notices import REFERENCES, TRAINING, Kind, Notice, by_kind, line_of
-from fashion_ml.data.pictures import IMAGE_ENDINGS, is_image, load_picture, open_picture
+from fashion_ml.data.pictures import IMAGE_ENDINGS, PictureError, is_image, load_picture, open_picture
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, warn
 from fashion_ml.runtime.printable import printable
@@ -276,8 +276,8 @@ def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: Kno
             with item.path.open("rb") as file:
                 state, content = os.fstat(file.fileno()), file.read()
             picture, several = open_picture(io.BytesIO(content))
-        except Exception as error:  # decoders raise what they like on broken files
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        except (PictureError, OSError) as error:
+            reason = str(error) or type(error).__name__
             return _Unusable(f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it", reason)
         if min(picture.size) < least:
             size = f"{picture.width} x {picture.height} pixels"

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fashion_ml.data.images import CaptionedImage
-from fashion_ml.data.pictures import fit, is_image, load_picture
+from fashion_ml.data.picture_modes import PIXELS, alpha_of
+from fashion_ml.data.pictures import PictureError, fit, is_image, load_picture, opened
 from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.garment_mask import PARAMETERS, garment_mask
@@ -53,7 +54,7 @@ class Masks:
     def read(self, item: CaptionedImage) -> Image.Image | None:
         """8-bit grey at the size of the image, white what counts; None where the image has none."""
         if self.kind == "alpha":
-            return alpha_of(item.path.read_bytes())
+            return _alpha_of(item.path.read_bytes())
         if self.kind == "garment":
             found = garment_mask(load_picture(item.path))
             return None if found is None else Image.fromarray(found.astype(np.uint8) * 255)
@@ -76,7 +77,7 @@ class Masks:
     def key(self, item: CaptionedImage) -> dict[str, object]:
         """What decides an image's mask, beside the image."""
         if self.kind == "garment":
-            return {"mask": "garment", **PARAMETERS}
+            return {"mask": "garment", "pixels": PIXELS, **PARAMETERS}
         return {"mask": self.kind, "file": self.files[item.name][1] if item.name in self.files else ""}
 
 
@@ -154,9 +155,9 @@ def _checked(path: Path, size: tuple[int, int]) -> str:
     """The SHA-256 of a mask file that is of its image's shape by its head."""
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as file:
+        with opened(io.BytesIO(content)) as file:
             width, height = file.size[::-1] if file.getexif().get(0x0112) in _TURNED else file.size
-    except Exception as error:  # decoders raise what they like on broken files
+    except (PictureError, OSError) as error:
         raise InputError(f"{_FIELD}: mask {str(path)!r} cannot be read ({error}); replace or remove it") from None
     if abs(width * size[1] / (height * size[0]) - 1) > _RATIO:
         raise InputError(
@@ -222,23 +223,17 @@ class EncodedMasks:
         return torch.from_numpy(np.array(small))
 
 
-def alpha_of(content: bytes) -> Image.Image | None:
-    """The alpha channel of an image file, 8-bit, after its EXIF turn; None where there is none, or all of it is opaque."""
-    with Image.open(io.BytesIO(content)) as file:
-        if file.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in file.info:
-            return None  # by its head, before it is decoded
-        picture = ImageOps.exif_transpose(file)
-        picture.load()
-    alpha = picture.convert("RGBA").getchannel("A")
-    return None if alpha.getextrema()[0] == 255 else alpha
+def _alpha_of(content: bytes) -> Image.Image | None:
+    with opened(io.BytesIO(content)) as file:
+        return alpha_of(file)
 
 
 def _read(path: Path, size: tuple[int, int]) -> Image.Image:
     """A mask file at the size of its image; where it has an alpha channel that is the mask."""
     try:
         content = path.read_bytes()
-        mask = alpha_of(content) or load_picture(io.BytesIO(content)).convert("L")
-    except Exception as error:  # decoders raise what they like on broken files
+        mask = _alpha_of(content) or load_picture(io.BytesIO(content)).convert("L")
+    except (PictureError, OSError) as error:
         raise InputError(f"{_FIELD}: mask {str(path)!r} cannot be read ({error}); replace or remove it") from None
     if mask.getextrema()[1] == 0:
         raise InputError(

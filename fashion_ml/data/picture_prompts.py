@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from fashion_ml.data.pictures import PictureError, opened
 
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
 _LORA = re.compile(r"<(lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
@@ -19,11 +19,11 @@ _DEPTH = 20
 def prompt_of(path: Path) -> str | None:
     """The positive prompt of a picture's metadata; None without one, or where the file cannot be read."""
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             picture.load()  # text chunks may stand behind the pixels
             info, exif = dict(picture.info), picture.getexif()
             comment = exif.get_ifd(_EXIF).get(_USER_COMMENT) if exif else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, PictureError):
         return None
     for told in (info.get("parameters"), _comment(comment)):
         if isinstance(told, str) and told.strip():

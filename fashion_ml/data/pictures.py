@@ -1,18 +1,27 @@
-"""Picture files: which formats can be read here, and what a file becomes: 8-bit RGB."""
+"""Picture files: which formats can be read here, and how each is opened: by its content, with a limit, as 8-bit RGB."""
 
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+from fashion_ml.data.picture_modes import as_rgb
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 """Of the files that are images; of a .gif, .webp or .tif with several pictures the first counts."""
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JXL")
+"""What a file may hold, as Pillow and its plugins call it."""
+MOST_PIXELS = 100_000_000
+"""Of one picture."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow warns below that
 _PLUGINS = {
     ".heic": ("pillow_heif", "pillow-heif"),
     ".heif": ("pillow_heif", "pillow-heif"),
@@ -64,30 +73,62 @@ def _has_plugin(module: str) -> bool:
     return True
 
 
-def load_picture(source: Path | io.BytesIO) -> Image.Image:
-    """The image as 8-bit RGB: EXIF turn applied, alpha composited on white, 16-bit, greyscale, palette and CMYK converted.
+class PictureError(ValueError):
+    """A file that is no picture, is damaged, or is too large; the text says which in a few words."""
 
-    Of several pictures in a file it is the first.
+
+def load_picture(source: Path | io.BytesIO) -> Image.Image:
+    """The image as 8-bit RGB in sRGB: EXIF turn and colour profile applied, alpha composited on white, every depth and mode converted.
+
+    Of several pictures in a file it is the first. PictureError for what is none, OSError where the file cannot be opened.
     """
     return open_picture(source)[0]
 
 
 def open_picture(source: Path | io.BytesIO) -> tuple[Image.Image, bool]:
     """As `load_picture`, and whether the file holds more pictures than this one: an animation, or pages."""
-    with Image.open(source) as file:
+    with opened(source) as file:
         several = file.format != _SEVERAL and bool(getattr(file, "is_animated", False))
-        picture = ImageOps.exif_transpose(file)
-        picture.load()
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
-        sixteen = picture.mode.startswith("I;16") or values.max(initial=0) > 255  # of mode I and F only the values tell
-        top = 65535.0 if sixteen else 255.0
-        picture = Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8), "L")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB"), several
+        return as_rgb(file), several
+
+
+@contextmanager
+def opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """A picture file as its head says, not decoded yet: the one place where files are opened as pictures.
+
+    Its format is told by its content and is one of those that are read here, whatever its name says: Pillow knows others that start
+    programs, such as PostScript. Errors as `load_picture`, also for what decoding raises within the block.
+    """
+    try:
+        with Image.open(source, formats=_formats()) as file:
+            check_size(*file.size)
+            yield file
+    except UnidentifiedImageError:
+        raise PictureError("not an image") from None
+    except Image.DecompressionBombError:
+        raise PictureError(
+            f"it has more than the {MOST_PIXELS / 1e6:.0f} million pixels that are read; make it smaller"
+        ) from None
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise what they like on broken files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file, not of what is in it
+        raise PictureError(str(error) or type(error).__name__) from None
+
+
+def check_size(width: int, height: int) -> None:
+    """PictureError for more than `MOST_PIXELS`."""
+    if width * height > MOST_PIXELS:
+        raise PictureError(
+            f"it has {width} x {height} pixels, more than the {MOST_PIXELS / 1e6:.0f} million that are read; make it smaller"
+        )
+
+
+def _formats() -> list[str]:
+    """Those of `_FORMATS` that can be read on this machine."""
+    Image.init()
+    return [one for one in _FORMATS if one in Image.OPEN]
 
 
 def fit_square(picture: Image.Image, resolution: int) -> Image.Image:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fashion_ml.data.images import CaptionedImage, load_unchanged
 from fashion_ml.data.near_duplicates import look_of, near_duplicates
+from fashion_ml.data.picture_modes import PIXELS
 from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import Bar, bar
@@ -58,7 +59,7 @@ def alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[list[int]
     InputError when a file that has to be looked at again has changed since it was checked.
     """
     content = hashlib.sha256("\n".join(item.sha256 for item in items).encode()).hexdigest()
-    key = key_of(near_duplicate_groups=2, images=content)
+    key = key_of(near_duplicate_groups=3, images=content)
     found = cache.get(key)
     if found is None:
         groups = _found_alike(items, cache)
@@ -76,7 +77,7 @@ def alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[list[int]
 
 def _found_alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[list[int]]:
     def look(index: int) -> dict[str, torch.Tensor]:
-        key = key_of(near_duplicates=1, image=items[index].sha256)
+        key = key_of(near_duplicates=PIXELS, image=items[index].sha256)
         found = cache.get(key)
         if found is None:
             hashes, thumbnail = look_of(load_unchanged(items[index]))
@@ -100,7 +101,7 @@ def _found_alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[li
         shown: list[Bar] = []
 
         def thumbnail(row: int) -> NDArray[np.uint8]:
-            if key_of(near_duplicates=1, image=items[alone[row]].sha256) not in cache:
+            if key_of(near_duplicates=PIXELS, image=items[alone[row]].sha256) not in cache:
                 opened.append(row)
                 if len(opened) == _MANY_OPENED:
                     shown.append(stack.enter_context(bar("compare near-duplicates", len(alone), len(opened))))

@@ -63,9 +63,8 @@ class StarganModel:
         from types import SimpleNamespace
 
         import torch
-        from PIL import Image
 
-        from fashion_ml.data.pictures import fit_square
+        from fashion_ml.data.pictures import fit_square, load_picture
         from fashion_ml.models.stable_diffusion import encode_latents
         from fashion_ml.models.vae import decode_latents
 
@@ -74,7 +73,7 @@ class StarganModel:
         for content, domain in zip(data["image"], data["domain"], strict=True):
             if domain not in facts["domains"]:
                 raise ValueError(f"domain: {domain!r} is not known; there are {', '.join(facts['domains'])}")
-            picture = fit_square(Image.open(io.BytesIO(content)).convert("RGB"), self._size)
+            picture = fit_square(load_picture(io.BytesIO(content)), self._size)
             mean, _ = encode_latents(SimpleNamespace(vae=vae), [[picture]])
             y = torch.tensor([facts["domains"].index(domain)])
             noise = torch.Generator().manual_seed(int((params or {}).get("seed", 0)))

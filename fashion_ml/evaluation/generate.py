@@ -18,6 +18,7 @@ from PIL import Image
 
 from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
+from fashion_ml.data.pictures import PictureError, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.read_prompts import Prompts
 from fashion_ml.models.finite import refuse_nan
@@ -116,9 +117,8 @@ class ImageFolder:
     def load(self, job: Job) -> Image.Image | None:
         """The image of a job, or None when it was not made yet."""
         try:
-            with Image.open(self.path(job)) as picture:
-                return picture.convert("RGB")
-        except OSError:
+            return load_picture(self.path(job))
+        except (OSError, PictureError):
             return None
 
     def save(self, job: Job, picture: Image.Image) -> None:

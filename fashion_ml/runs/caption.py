@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import UnidentifiedImageError
-
 from fashion_ml.data.caption_files import CaptionFiles
 from fashion_ml.data.folder_listing import images_below, list_folder
-from fashion_ml.data.pictures import load_picture
+from fashion_ml.data.pictures import PictureError, load_picture
 from fashion_ml.embedded.collection import is_collection
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.instruments import load_encoder
@@ -192,8 +190,7 @@ def _read(
         try:
             pictures.append(load_picture(path))
             opened.append((path, name))
-        except Exception as error:  # decoders raise what they like on broken files
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-            result.left.append(f"{name} cannot be read ({reason})")
+        except (PictureError, OSError) as error:
+            result.left.append(f"{name} cannot be read ({error})")
             say(f"left out: {result.left[-1]}")
     return opened, reader.margins(clip.embed_images(pictures)) if pictures else []

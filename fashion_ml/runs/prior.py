@@ -114,15 +114,14 @@ class _Kept:
 
     def load(self, job: Any) -> Any:
         """The image of a job, or None when it was not made yet, or its caption was not."""
-        from PIL import Image
+        from fashion_ml.data.pictures import PictureError, load_picture
 
         path = self._folder / f"{job.name}.png"
         if not path.with_suffix(".txt").is_file():
             return None
         try:
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
-        except OSError:
+            return load_picture(path)
+        except (OSError, PictureError):
             return None
 
     def save(self, job: Any, picture: Any) -> None:

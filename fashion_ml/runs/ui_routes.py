@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.data.pictures import load_picture
 from fashion_ml.runs.leaders import overview
 from fashion_ml.runtime.language import language
 from fashion_ml.tracking.queries import ready_view, runs_link
@@ -151,8 +152,7 @@ def _small(client: Any, run_id: str) -> bytes | None:
         path = _found(client, run_id, folder)
         if path is None:
             return None
-        with Image.open(path) as whole:
-            image = whole.convert("RGB")
+        image = load_picture(Path(path))
     width = min(_WIDTH, image.width)
     image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     image = image.crop((0, 0, width, min(image.height, _HEIGHT)))

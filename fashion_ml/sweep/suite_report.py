@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from fashion_ml.config import SuiteSpec
+from fashion_ml.data.pictures import PictureError, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.aggregate import shown, table_names
 from fashion_ml.evaluation.compare import Difference
@@ -181,8 +182,8 @@ def _picture(client: Any, run_id: str, name: str, folder: Path) -> Image.Image |
     stem = str(Path(name).with_suffix(""))
     tries = [name] if name == _GRID else [f"{place}/{storable(f'{one}_0')}.png" for place in _IMAGES for one in (stem, name)]
     for artifact in tries:
-        with suppress(InputError, OSError), Image.open(download(client, run_id, artifact, folder)) as picture:
-            return picture.convert("RGB")
+        with suppress(InputError, OSError, PictureError):
+            return load_picture(download(client, run_id, artifact, folder))
     return None
 
 
