@@ -56,7 +56,7 @@ for command in (
 app.command("import")(import_)
 app.command("compare", cls=ComparisonCommand)(compare)
 app.command("data", cls=data.DataCommand)(data.data)
-_INTERRUPTED = 130
+_INTERRUPTED, _LONGEST = 130, 4000
 _LANG = "--lang"
 
 
@@ -136,6 +136,25 @@ def _store_problem(error: Exception) -> str | None:
     return f"{FIELD}: {what_is_wrong(store_uri(), error)}" if is_temporary(error) or is_refusal(error) else None
 
 
+def _memory_problem(error: Exception) -> str | None:
+    """One line for memory that is full where no phase has a setting of its own to name."""
+    if not isinstance(error, MemoryError | RuntimeError):
+        return None
+    from fashion_ml.runtime.gpu_memory import full_memory
+
+    where = full_memory(error)
+    return (
+        f"memory: what was asked for does not fit into {where}; use smaller sizes (resolution, batch, rank), or more of it"
+        if where
+        else None
+    )
+
+
+def _shortened(line: str) -> str:
+    """A line of error of at most 4,000 characters."""
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}… ({len(line) - _LONGEST:,} characters more)"
+
+
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -157,13 +176,13 @@ def main() -> None:
             raise KeyboardInterrupt
     except InputError as error:
         for problem in error.problems:
-            typer.echo(f"error: {printable(without_credentials(' '.join(problem.split())))}", err=True)
+            typer.echo(f"error: {_shortened(printable(without_credentials(' '.join(problem.split()))))}", err=True)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
         code = _INTERRUPTED
     except Exception as error:
-        storage = _storage_problem(error) or _store_problem(error)
+        storage = _storage_problem(error) or _store_problem(error) or _memory_problem(error)
         if storage:
             typer.echo(f"error: {storage}", err=True)
             sys.exit(2)
@@ -173,6 +192,6 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(0)
-        typer.echo(f"error: {error.format_message()} (--help shows what there is)", err=True)
+        typer.echo(f"error: {_shortened(error.format_message())} (--help shows what there is)", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

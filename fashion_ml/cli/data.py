@@ -15,7 +15,7 @@ from fashion_ml.cli.setting_options import Offered, settings_command
 if TYPE_CHECKING:
     from fashion_ml.runs.caption import Drafts
 
-_SHOWN = 20
+_SHOWN, _MOST_SIDE = 20, 4096
 
 embedded_app = typer.Typer(help="The small world inside the package that needs no download.", **KEYS)
 
@@ -188,8 +188,10 @@ def encode(
 
     vae = vae or "embedded"
     side = size or ("64" if vae == "embedded" else "512")
-    if not side.isdecimal() or int(side) < 1:
-        raise InputError(f"--size: {size!r} is not accepted; give a whole number of pixels, such as 512")
+    if not side.isdecimal() or len(side) > 4 or not 1 <= int(side) <= _MOST_SIDE:
+        raise InputError(
+            f"--size: {size[:80]!r} is not accepted; give a whole number of pixels, at most {_MOST_SIDE}, such as 512"
+        )
     if vae == "embedded":
         from fashion_ml.runtime.console import warn
 

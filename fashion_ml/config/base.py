@@ -10,10 +10,26 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fashion_ml.runtime.printable import storable
 
-Positive = Annotated[int, Field(ge=1)]
+_BILLION = 10**9
+
+
+def _not_huge(value: int) -> int:
+    if value > _BILLION:
+        raise ValueError(f"{value:.3g} is more than a billion; give less")
+    return value
+
+
+def _seed(value: int) -> int:
+    if value >= 2**63:
+        raise ValueError("is no seed; give a whole number below 2^63")
+    return value
+
+
+Positive = Annotated[int, Field(ge=1), AfterValidator(_not_huge)]
+Seed = Annotated[int, Field(ge=0), AfterValidator(_seed)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
 def _steps_or_share(value: object) -> object:
@@ -183,21 +199,21 @@ class Evaluation(Section):
     references_part: Literal["all", "search", "held"] = "all"
     """All references, or one of two halves of them, drawn by a fixed seed: a sweep that confirms searches by one and confirms by the other.
     Near-duplicates, and several views of one garment (by name or caption), are on one side."""
-    images_per_reference: Positive = 2
+    images_per_reference: Annotated[int, Field(ge=1, le=1000)] = 2
     """Seeds for every reference image; their scores are averaged before intervals are made."""
-    seed: Annotated[int, Field(ge=0), Names(own=False)] = 0
+    seed: Annotated[Seed, Names(own=False)] = 0
     """First seed of the generated images, the same for base and LoRA."""
-    num_inference_steps: Positive = 25
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 25
     """Sampler steps."""
     sampler: Annotated[Sampler, AsWebUIsSay] = "ddim"
     """How images are sampled, by the WebUIs' names, such as `Euler a` or `DPM++ 2M Karras`."""
-    negative_prompt: str = ""
+    negative_prompt: Annotated[str, Field(max_length=10_000)] = ""
     """What the images should not show, for all prompts; read as prompts are."""
     vae: Annotated[Text | None, Names(own=False)] = None
     """VAE that decodes the images instead of the base's own: `embedded`, a folder, a `.safetensors` file, or a hub id."""
-    guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 7.5
+    guidance_scale: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = 7.5
     """Classifier-free guidance."""
-    batch_size: Annotated[Positive, Names(own=False)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=1024), Names(own=False)] = 4
     """Images generated at once; changes speed and memory. Where they do not fit into the GPU's memory, half as many."""
     precision: Annotated[Precision, Names(own=False)] = "auto"
     """What the UNet and the VAE compute images in; samplers and text encoder stay float32. `auto`: on a GPU bf16, or fp16 where it has no bf16;
@@ -233,15 +249,15 @@ class Evaluation(Section):
     file of your own. Without the trigger: does the look leak? With it and something new: is that still drawn? Performance checks make none."""
     attributes: Text = "default"
     """YAML of attribute categories; `default` is the one that comes with the package."""
-    rotations: Annotated[int, Field(ge=0)] = 4
+    rotations: Annotated[int, Field(ge=0, le=1000)] = 4
     """Other references that each image is measured against too, which tells the look that all share from what is specific to one; 0 measures
     none."""
     strict: bool = False
     """Refuse references that were trained on, near-duplicates of training images among them; else they are named."""
-    strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=4)], ...], ByComma] = ()
+    strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=4)], ...], Field(max_length=100), ByComma] = ()
     """LoRA strengths to measure as well, such as [0, 0.25, 0.5, 0.75, 1, 1.25]; each generates all images again."""
     weights: Weights = Weights()
-    resamples: Positive = 2000
+    resamples: Annotated[int, Field(ge=1, le=100_000)] = 2000
     """Bootstrap resamples over reference images."""
     cache_dir: Annotated[Text | None, Names(own=False)] = None
     """Folder for the base's images, shared by runs and processes; every training run's own when not given."""

@@ -17,6 +17,7 @@ from fashion_ml.config.settings import Setting, evaluation_settings, settings_of
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.yaml_file import parsed, read_bytes, what_is_wrong
 
 _FOLDERS = (
     ("data", "train_data_dir"),
@@ -241,7 +242,7 @@ def _walk(tree: Mapping[str, Any], prefix: str) -> Any:
 def read_yaml(path: Path, what: str = "experiment") -> dict[str, Any]:
     """The mapping in the YAML file of an experiment, or `what` else; InputError when it cannot be read or holds none."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parsed(read_bytes(path))
     except FileNotFoundError:
         raise InputError(
             f"config: {str(path)!r} does not exist; give the path of {'an' if what[0] in 'aeiou' else 'a'} {what} YAML"
@@ -249,10 +250,7 @@ def read_yaml(path: Path, what: str = "experiment") -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config: {str(path)!r} cannot be read ({error}); give a YAML file in UTF-8") from None
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}, " if where else ""
-        reason = getattr(error, "problem", None) or "syntax"
-        raise InputError(f"config: {str(path)!r} is not YAML ({line}{reason}); mend that line") from None
+        raise InputError(f"config: {str(path)!r} is not YAML ({what_is_wrong(error)}); mend that line") from None
     if not isinstance(tree, dict):
         examples = {"sweep": "sweeps/lora_rank_lr.yaml", "suite": "suites/lora_rank.yaml"}
         example = examples.get(what, "experiments/lora/embedded.yaml")

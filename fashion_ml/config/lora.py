@@ -19,6 +19,7 @@ from fashion_ml.config.base import (
     Precision,
     Rate,
     Section,
+    Seed,
     Share,
     SquareSide,
     Text,
@@ -31,6 +32,8 @@ from fashion_ml.config.lora_optimizer import Optimizer
 from fashion_ml.config.settings import short_names
 from fashion_ml.config.subsets import Subset
 
+Side = Annotated[int, Field(ge=1, le=8192)]
+
 
 class Data(Section):
     """What is learnt from."""
@@ -41,17 +44,17 @@ class Data(Section):
     """Folders with settings of their own, beside train_data_dir or instead of it; kohya's `[[datasets.subsets]]`."""
     reg_data_dir: Text | None = None
     """Images of the class in general, for prior preservation; a folder of the same form."""
-    resolution: Annotated[Positive, SquareSide] = 512
+    resolution: Annotated[Side, SquareSide] = 512
     """Side of the square images, pixels (`512,512` is 512), or of the square whose area buckets keep to; a multiple of 8 x the VAE's."""
     enable_bucket: bool = False
     """Train each image in the bucket of the nearest aspect ratio instead of cropping it to a square."""
     bucket_no_upscale: bool = False
     """Images smaller than their bucket keep their own size, cropped to the step."""
-    bucket_reso_steps: Positive | None = None
+    bucket_reso_steps: Side | None = None
     """Sides of buckets are multiples of this, pixels; 8 x the VAE's factor when not given (64 for SD)."""
-    min_bucket_reso: Positive | None = None
+    min_bucket_reso: Side | None = None
     """Shortest side of a bucket, pixels; half the resolution when not given."""
-    max_bucket_reso: Positive | None = None
+    max_bucket_reso: Side | None = None
     """Longest side of a bucket, pixels; twice the resolution when not given."""
     caption_extension: Annotated[str, Field(pattern=r"^\.[^/\\]+$")] = ".txt"
     """Ending of the caption file beside each image; without one the class in the folder's name is the caption."""
@@ -100,7 +103,7 @@ class Data(Section):
     """What to do with files that cannot be read: stop and name all of them, or leave them out and list them."""
     validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the images held out for val_loss; near-duplicates stay on one side."""
-    validation_seed: Annotated[int, Field(ge=0)] = 0
+    validation_seed: Seed = 0
     """Decides which images are held out, and their fixed noise."""
 
     @model_validator(mode="after")
@@ -142,7 +145,7 @@ class Training(Section):
     """Optimiser steps."""
     max_train_epochs: Annotated[Positive | None, MayChange()] = None
     """Passes over all images with their repeats; decides the optimiser steps instead of max_train_steps when given."""
-    train_batch_size: Positive = 1
+    train_batch_size: Annotated[int, Field(ge=1, le=4096)] = 1
     """Images in one forward pass of one process."""
     gradient_accumulation_steps: Positive = 1
     """Forward passes in one optimiser step."""
@@ -163,7 +166,7 @@ class Training(Section):
     --checkpoints NAME-ema` and `evaluate choose` measure it. 0 keeps none."""
     channels_last: bool = False
     """Memory format of the UNet; helps the convolutions of some GPUs, and of UNets of few channels on CPUs."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """All randomness of training is a function of (seed, purpose, step)."""
     save_every_n_epochs: Annotated[Positive | None, MayChange()] = 50
     """A LoRA file is kept every so many epochs."""
@@ -196,7 +199,7 @@ class Output(Section):
     """The LoRA is written to `<output_name>.safetensors`."""
     save_precision: Literal["float", "fp16", "bf16"] = "float"
     """Precision of the LoRA's numbers in the file."""
-    training_comment: str = ""
+    training_comment: Annotated[str, Field(max_length=10_000)] = ""
     """Free text for the file's metadata."""
 
 

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fashion_ml.config.base import ByComma, Names, Positive, Rate, Section, Share, Text
+from fashion_ml.config.base import ByComma, Names, Rate, Section, Share, Text
 
-BlockRank = Annotated[int, Field(ge=0)]
+MOST_RANK = 4096
+Rank = Annotated[int, Field(ge=1, le=MOST_RANK)]
+BlockRank = Annotated[int, Field(ge=0, le=MOST_RANK)]
 
 
 class Network(Section):
@@ -16,7 +18,7 @@ class Network(Section):
 
     algo: Literal["lora", "loha", "lokr", "oft", "ia3"] = "lora"
     """LoRA, or LyCORIS' LoHa, LoKr, OFT (turns outputs) or (IA)^3 (scales outputs, or inputs where a layer has a bias), on the same modules."""
-    rank: Annotated[Positive, Names("network_dim")] = 32
+    rank: Annotated[Rank, Names("network_dim")] = 32
     """Rank r of the update; kohya's network_dim. Of OFT the largest block of outputs that turns together; (IA)^3 has none."""
     alpha: Annotated[Rate | None, Names("network_alpha")] = None
     """The update is (alpha / r) * B @ A; kohya's network_alpha. Follows the rank when not given, so that its scale is 1."""
@@ -30,7 +32,7 @@ class Network(Section):
     """Also the time projections of residual blocks; with convolutions and shortcuts these are kohya's 278 modules of a LoCon of SD 1.5."""
     shortcuts: bool = False
     """Also the 1 x 1 convolutions beside residual blocks."""
-    conv_rank: Annotated[Positive | None, Names("conv_dim")] = None
+    conv_rank: Annotated[Rank | None, Names("conv_dim")] = None
     """Rank of these convolutions; that of the other modules when not given. kohya's conv_dim."""
     conv_alpha: Rate | None = None
     """Alpha of these convolutions; their rank when conv_rank is given, else alpha."""

@@ -37,7 +37,10 @@ def did_you_mean(name: str, known: Iterable[str], settings: Sequence[Setting], d
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of 5,000 digits, say
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

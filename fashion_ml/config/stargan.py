@@ -18,6 +18,7 @@ from fashion_ml.config.base import (
     Rate,
     Score,
     Section,
+    Seed,
     Share,
     Text,
     Tracking,
@@ -26,6 +27,8 @@ from fashion_ml.config.base import (
 from fashion_ml.config.settings import short_names
 
 NotNegativeInt = Annotated[int, Field(ge=0)]
+Width = Annotated[int, Field(ge=1, le=8192)]
+Layers = Annotated[int, Field(ge=1, le=64)]
 
 
 class Vae(Section):
@@ -50,13 +53,13 @@ class Latents(Section):
 class GanNetwork(Section):
     """Sizes of generator, style encoder, mapping network and discriminator."""
 
-    latent_channels: Positive = 4
+    latent_channels: Annotated[int, Field(ge=1, le=256)] = 4
     """Channels of the latents."""
-    style_dim: Positive = 64
+    style_dim: Width = 64
     """Numbers in a style code."""
-    base_dim: Positive = 256
+    base_dim: Width = 256
     """Width of the convolutions."""
-    n_res_blocks: Positive = 6
+    n_res_blocks: Layers = 6
     """Residual blocks of the generator at its lowest size."""
     g_layers: Positive = 2
     """Halvings of the generator before its residual blocks; fewer keep more of the content's shape, and cost more."""
@@ -66,11 +69,11 @@ class GanNetwork(Section):
     """`stargan` is one logit for a latent, `patch` one for each patch of it, of 9 x 9 with 3 d_layers."""
     spectral_norm: bool = False
     """Divide each weight of the discriminator by its largest singular value."""
-    latent_dim: Positive = 16
+    latent_dim: Width = 16
     """Numbers in the noise that the mapping network turns into a style."""
-    mapping_hidden_dim: Positive = 512
+    mapping_hidden_dim: Width = 512
     """Width of the mapping network."""
-    mapping_shared_layers: Positive = 3
+    mapping_shared_layers: Layers = 3
     """Layers of the mapping network before its domains part."""
 
 
@@ -127,7 +130,7 @@ class GanTraining(Section):
 
     epochs: Annotated[Positive, MayChange()] = 100
     """Passes over the data set."""
-    batch_size: Positive = 64
+    batch_size: Annotated[int, Field(ge=1, le=16_384)] = 64
     """Contents in one step of one process."""
     epoch_size: Positive | None = None
     """Contents in one epoch; when not given all latents with `data.contents_by: size`, and as many as the largest domain has, times domains,
@@ -145,7 +148,7 @@ class GanTraining(Section):
     compile: Annotated[Literal["no", "default", "max-autotune"], AsMode, MayChange()] = "no"
     """torch.compile of G, E and F, a graph for each size of their batches: slower to start, faster steps. D stays as it is: its penalty needs a
     second derivative. true is default."""
-    seed: NotNegativeInt = 0
+    seed: Seed = 0
     """All randomness of training is a function of (seed, purpose, step)."""
     save_every_n_epochs: Annotated[Positive | None, MayChange()] = None
     """Networks are kept every so many epochs."""
@@ -182,9 +185,9 @@ class GanEvaluation(Section):
     """VAE that decodes what is measured instead of `model.vae`, which grids during training keep; of the same channels and factor."""
     precision: Annotated[Literal["auto", "no", "bf16"], Names(own=False)] = "auto"
     """What VAEs decode pictures in, those of grids too: `auto` is bf16 on a GPU that has it, and float32 elsewhere; `no` is float32."""
-    seed: Annotated[NotNegativeInt, Names(own=False)] = 0
+    seed: Annotated[Seed, Names(own=False)] = 0
     """Seed of the latent styles."""
-    styles: Annotated[int, Field(ge=2)] = 10
+    styles: Annotated[int, Field(ge=2, le=1000)] = 10
     """Styles of each content for diversity, and for what is measured by pair of domains."""
     encoder: Text = "embedded"
     """FashionCLIP, as for LoRA evaluations."""
@@ -201,13 +204,13 @@ class GanEvaluation(Section):
     by_pair: Annotated[bool, Names(own=False)] = True
     """Measure each pair of domains as the paper of StarGAN v2 does: `styles` images of each content by reference and as many by latent, against
     training images of the domain (pair_kid, pair_fid), each other (lpips_diversity) and the content (structure_distance)."""
-    rotations: Annotated[int, Field(ge=0)] = 4
+    rotations: Annotated[int, Field(ge=0, le=1000)] = 4
     """Other references of its domain that each reference-guided image is measured against too, which tells the domain's look from the
     reference's own; 0 measures none."""
     domain_prompt: Annotated[str, Field(pattern=r"\{\}")] = "a photo of a {}"
     """Text that tells a domain for domain_accuracy; {} is the domain's name."""
     weights: Weights = Weights()
-    resamples: Annotated[Positive, Names(own=False)] = 2000
+    resamples: Annotated[int, Field(ge=1, le=100_000), Names(own=False)] = 2000
     """Bootstrap resamples over contents."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fashion_ml.config.base import Positive, Section, Share, Text
+from fashion_ml.config.base import Section, Share, Text
 
 
 class Subset(Section):
@@ -16,7 +16,7 @@ class Subset(Section):
     """The folder; its name means nothing, and folders inside are not looked into."""
     class_tokens: Text | None = None
     """The caption of images without a caption file."""
-    num_repeats: Positive = 1
+    num_repeats: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How often each image is seen in one epoch."""
     is_reg: bool = False
     """Images of the class in general, for prior preservation."""

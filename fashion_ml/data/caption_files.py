@@ -11,6 +11,8 @@ from fashion_ml.runtime.printable import composed
 
 _TEXTS = frozenset({".txt", ".caption", ".captions", ".cap", ".text", ".tag", ".tags", ".prompt", ".json", ".md", ".csv"})
 """Endings of files in which people keep captions."""
+MOST_BYTES = 40_000
+"""Of a caption file; what text encoders read is some 1,500 characters at most."""
 _BOM = b"\xef\xbb\xbf"
 _ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffd]")

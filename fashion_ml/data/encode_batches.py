@@ -19,6 +19,7 @@ from PIL import Image
 
 from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.gpu_memory import full_memory
 
 _PIXELS = 4 * 512 * 512
 """Pixels that a GPU encodes at once: 4 images of 512 pixels, which an H200 does 1.4 times as fast as one by one, in float32."""
@@ -63,11 +64,12 @@ def encode_pictures(
             some = slice(first, first + most)
             try:
                 means, deviations = encode_latents(SimpleNamespace(vae=vae), [found[some]])
-            except torch.OutOfMemoryError:
-                if len(found[some]) == 1:
+            except (RuntimeError, MemoryError) as error:
+                where = full_memory(error)
+                if where is None or len(found[some]) == 1:
                     raise
                 most = len(found[some]) // 2
-                say(f"{2 * most} images at once do not fit into the GPU's memory; {most} are encoded at once from here")
+                say(f"{2 * most} images at once do not fit into {where}; {most} are encoded at once from here")
                 _give_back()
                 continue
             for key, mean, deviation in zip(group[some], means, deviations, strict=True):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fashion_ml.data.caption_files import CaptionFiles, encoding_of, is_text, read_caption
+from fashion_ml.data.caption_files import MOST_BYTES, CaptionFiles, encoding_of, is_text, read_caption
 from fashion_ml.data.notices import Kind, Notice
 from fashion_ml.data.pictures import is_image, missing_package
 from fashion_ml.runtime.printable import is_printable, printable
@@ -127,7 +127,10 @@ def _without_caption(path: Path, class_token: str | None, extension: str, hint: 
 def _read(path: Path) -> tuple[str, list[Kind], str]:
     """Text and oddities of a caption file, and what is wrong with it, empty when it can be read."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            return "", [], f"has more than {MOST_BYTES:,} bytes; a caption is a few words: shorten it"
         return *read_caption(content), ""
     except UnicodeDecodeError as error:
         encoding = encoding_of(content)

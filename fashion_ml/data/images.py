@@ -29,7 +29,10 @@ from fashion_ml.runtime.seeding import derive_seed
 
 _MANY = 1000
 """Images that take so long to check that it is shown."""
+_DIGITS = 5
 _CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
+MOST_REPEATS = 10_000
+"""Of a folder's images in one epoch; a larger number is a date, or another's count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,14 @@ def scan_training_folder(
     bad: list[Problem] = []
     found: list[CaptionedImage] = []
     for match, path in classes:
-        repeats, prefix = int(match[1]), f"{printable(path.name)}/"
+        prefix = f"{printable(path.name)}/"
+        if len(match[1].lstrip("0")) > _DIGITS or int(match[1]) > MOST_REPEATS:
+            problems.append(
+                f"{field}: {str(path)!r} asks for {match[1][:20]} repeats, and {MOST_REPEATS:,} are the most; the number before _ is how "
+                f"often an image is seen in one epoch: call it {f'1_{match[2]}'!r}, say"
+            )
+            continue
+        repeats = int(match[1])
         if repeats < 1:
             problems.append(f"{field}: {str(path)!r} asks for 0 repeats; the number before _ must be at least 1")
             continue

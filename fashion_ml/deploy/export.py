@@ -47,7 +47,7 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
         raise not_there(run_id, "file")
     if base:
         raise InputError(f"--base: {base!r} is for a LoRA's file; a run says its own base, leave it out")
-    client = open_tracking()
+    client = open_tracking(make=False)
     run_id = _run_meant(client, run_id)
     with tempfile.TemporaryDirectory() as temporary:
         tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))

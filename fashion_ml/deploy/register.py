@@ -48,7 +48,7 @@ def register(run_id: str, name: str, suite: str = "") -> Registered:
 
     if not name.strip() or set(name) & {"/", ":"}:
         raise InputError(f"--name: {name!r} is no name of a model; use one without / and :")
-    client = open_tracking()
+    client = open_tracking(make=False)
     run = find_meant(client, run_id)
     run_id = run.info.run_id
     kind = run.data.tags.get("kind", "")

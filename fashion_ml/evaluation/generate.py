@@ -28,6 +28,7 @@ from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.console import Bar, warn
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.gpu_memory import full_memory
 from fashion_ml.runtime.printable import storable
 from fashion_ml.runtime.seeding import derive_seed
 
@@ -194,8 +195,8 @@ def generate(
                 while len(pictures) < len(part):
                     some = slice(len(pictures), len(pictures) + most)
                     made = _made(pipeline, part[some], prompts.of(number, some), settings)
-                    if made is None:
-                        most = _half_of(len(part[some]), part[0].size)
+                    if isinstance(made, str):
+                        most = _half_of(len(part[some]), part[0].size, made)
                     else:
                         pictures += made
                 for job, picture, before in zip(part, pictures, found, strict=True):
@@ -208,8 +209,8 @@ def generate(
 
 def _made(
     pipeline: Any, jobs: Sequence[Job], prompts: tuple[list[str] | None, Mapping[str, Any]], settings: Evaluation
-) -> list[Image.Image] | None:
-    """The pictures of jobs of one size; None where they do not fit into the GPU's memory."""
+) -> list[Image.Image] | str:
+    """The pictures of jobs of one size; where they do not fit into memory, whose it is."""
     (width, height), (asked, read) = jobs[0].size, prompts
     try:
         with sampled_by(pipeline, settings.sampler), exact_float32(), refuse_nan(pipeline, [job.name for job in jobs]):
@@ -224,20 +225,21 @@ def _made(
                     generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
                 ).images
             )
-    except torch.OutOfMemoryError:
-        return None
+    except (RuntimeError, MemoryError) as error:
+        where = full_memory(error)
+        if where is None:
+            raise
+        return where
 
 
-def _half_of(count: int, size: tuple[int, int]) -> int:
+def _half_of(count: int, size: tuple[int, int], where: str) -> int:
     """How many images to make at once where so many did not fit. InputError where it was one."""
     gc.collect()  # the failed call's tensors, before others are asked for
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if count == 1:
         raise InputError(
-            f"data.resolution: one image of {size[0]} x {size[1]} does not fit into the GPU's memory; use less, or evaluation.precision bf16"
+            f"data.resolution: one image of {size[0]} x {size[1]} does not fit into {where}; use less, or evaluation.precision bf16"
         )
-    warn(
-        f"evaluation.batch_size: {count} images at once do not fit into the GPU's memory; {count // 2} are made at once from here"
-    )
+    warn(f"evaluation.batch_size: {count} images at once do not fit into {where}; {count // 2} are made at once from here")
     return count // 2

@@ -61,7 +61,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str = "", settings: Mappi
     from fashion_ml.tracking.store import open_tracking
 
     given = validate_evaluation(of_evaluation(settings or {}, Evaluation, "compare takes", Evaluation.of_comparison))
-    client = open_tracking()
+    client = open_tracking(make=False)
     if len(run_ids) < 2:
         raise InputError("compare: give at least two run ids")
     evaluations = [evaluated(client, run_id) for run_id in run_ids]
@@ -120,7 +120,7 @@ def run_images(
     leakage = look_for_leakage(found, settings, suite, known)
     parent = None
     if run_id:
-        client = open_tracking()
+        client = open_tracking(make=False)
         training_run = find_meant(client, run_id, "--run")
         if training_run.data.tags.get("kind") not in KINDS:
             raise InputError(f"--run: run {run_id} is no training run; give the id of one")

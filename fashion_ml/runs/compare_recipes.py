@@ -64,7 +64,7 @@ def run_recipe_comparison(
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import open_tracking
 
-    client = open_tracking()
+    client = open_tracking(make=False)
     sides = [[evaluated(client, run_id) for run_id in side] for side in (first, second)]
     comparison = compare_recipes(sides[0], sides[1])
     fingerprint = str(comparison.first[0].facts.get("fingerprint"))

@@ -54,7 +54,7 @@ def evaluate_file(
     earlier = unfinished(place, plan)
     if earlier:
         say(f"Going on with evaluation {earlier}")
-        client = open_tracking()
+        client = open_tracking(make=False)
         delete_children(attach(client, find_run(client, earlier)))
     with open_run(name or f"evaluation of {called(lora) + lora.suffix}", tags, resume=earlier, adopt=True, **reports) as run:
         note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}

@@ -43,7 +43,7 @@ class Listing:
 
 def list_runs(experiment: str, most: int) -> Listing:
     """The newest runs of an experiment by its name, or of all. InputError where the store has none of that name, or does not answer."""
-    rows, more = newest_rows(open_tracking(), experiment, most, lambda run: row_of(run, is_wanted, ()))
+    rows, more = newest_rows(open_tracking(make=False), experiment, most, lambda run: row_of(run, is_wanted, ()))
     return Listing(rows, more)
 
 

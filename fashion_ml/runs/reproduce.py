@@ -46,7 +46,7 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
     from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import find_run, open_tracking
 
-    client = open_tracking()
+    client = open_tracking(make=False)
     run = find_meant(client, run_id)
     run_id = run.info.run_id
     kind, status = run.data.tags.get("kind", ""), run.info.status

@@ -69,7 +69,7 @@ def _of_store(given: str) -> Shown:
     from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import find_run, open_tracking
 
-    client = open_tracking()
+    client = open_tracking(make=False)
     run = find_meant(client, given, kinds=_KINDS)
     evaluation = run.data.tags.get("eval.run_id", "")
     sources = [run, *([find_run(client, evaluation)] if evaluation else [])]

@@ -56,7 +56,7 @@ def _in_store(run_id: str) -> TrainedRun:
     from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import open_tracking
 
-    client = open_tracking()
+    client = open_tracking(make=False)
     found = find_meant(client, run_id)
     own = found.info.run_id
 

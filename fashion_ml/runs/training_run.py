@@ -32,6 +32,7 @@ from fashion_ml.runs.run_name import DESCRIBED
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.gpu_memory import full_memory
 from fashion_ml.runtime.printable import near
 from fashion_ml.runtime.provenance import installed_versions
 
@@ -320,10 +321,8 @@ def measurements(
 ) -> Iterator[Callable[[Iterable[Point]], None]]:
     """Around a training: what it is given goes to the run and, where that is asked for, to TensorBoard; points behind `after` come again.
 
-    InputError `too_large` when the GPU's memory is full.
+    InputError `too_large` when memory, the GPU's or the machine's, is full.
     """
-    import torch
-
     board = tensorboard(config.tracking.log_with, folder, after)
 
     def write(points: Iterable[Point]) -> None:
@@ -339,8 +338,11 @@ def measurements(
 
     try:
         yield write
-    except torch.OutOfMemoryError as error:
-        raise InputError(too_large) from error
+    except (RuntimeError, MemoryError) as error:
+        where = full_memory(error)
+        if where is None:
+            raise
+        raise InputError(too_large.replace("the GPU's memory", where)) from error
     finally:
         if board:
             board.close()

@@ -14,13 +14,26 @@ from fashion_ml.errors import InputError
 
 @contextmanager
 def fits_into_memory(phase: str, setting: str, value: Any, fix: str) -> Iterator[None]:
-    """InputError that names the phase, the setting with its value, and what to do, where the GPU's memory is full inside the block."""
-    import torch
-
+    """InputError that names the phase, the setting with its value, and what to do, where memory, the GPU's or the
+    machine's, is full inside the block."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise InputError(f"{setting}: with {value} {phase} does not fit into the GPU's memory; {fix}") from error
+    except (RuntimeError, MemoryError) as error:
+        where = full_memory(error)
+        if where is None:
+            raise
+        raise InputError(f"{setting}: with {value} {phase} does not fit into {where}; {fix}") from error
+
+
+def full_memory(error: BaseException) -> str | None:
+    """Whose memory an allocation did not fit into; None for an error that is something else."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory"
+    text = str(error)
+    no_room = "DefaultCPUAllocator" in text or "not enough memory: you tried to allocate" in text or "std::bad_alloc" in text
+    return "this machine's memory" if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and no_room) else None
 
 
 def free_memory(accelerator: Any = None) -> None:

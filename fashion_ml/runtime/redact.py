@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s'\"]+@")
-_WHOLE_URL = re.compile(r"\w[\w+.-]*://[^:/@]*:(?P<password>.+)@")
+_WHOLE_URL = re.compile(r"(?<![\w+.-])\w[\w+.-]{0,30}://[^:/@]{0,200}:(?P<password>.{1,2000})@")
 _IN_QUERY = re.compile(
-    r"(?<=[?&])(?P<key>\w*(?:password|passwd|pwd|token|secret|api_key)\w*)=(?P<value>[^&\s'\"]+)", re.IGNORECASE
+    r"(?<=[?&])(?P<key>\w{0,40}(?:password|passwd|pwd|token|secret|api_key)\w{0,40})=(?P<value>[^&\s'\"]+)", re.IGNORECASE
 )
+"""These patterns are bounded, so that a text of 100,000 letters, or of `a://` over and over, takes no minutes."""
 _SECRET_NAMES = ("PASSWORD", "TOKEN", "SECRET", "ACCESS_KEY", "API_KEY")
 _SHORTEST = 6
 """Shorter secrets are only removed where they stand in a URL."""

@@ -25,10 +25,11 @@ _answered: set[str] = set()
 """Stores that have answered a question of this process."""
 
 
-def open_tracking() -> Any:
+def open_tracking(*, make: bool = True) -> Any:
     """The MLflow client of the configured store (`MLFLOW_TRACKING_URI`, else `mlflow.db` in the working folder).
 
-    InputError when it cannot be used: it does not answer, wants other credentials, is none, cannot be written.
+    Without `make` a store that is not there is not made: for what only reads. InputError when it cannot be used: it is not there, does not
+    answer, wants other credentials, is none, cannot be written.
     """
     import logging
 
@@ -39,6 +40,8 @@ def open_tracking() -> Any:
 
     uri = store_uri()
     check_uri(uri)
+    if not make and not store_is_there():
+        raise InputError(f"{FIELD}: {shown_uri(uri)!r} is not there yet, so it has no runs; {_GO}")
     try:
         with _first_use(uri):
             client = mlflow.MlflowClient(uri)
@@ -92,6 +95,7 @@ def store_uri() -> str:
     return meant
 
 
+_GO = "go to the folder where the training ran, or set MLFLOW_TRACKING_URI"
 _COPY = "copy the id from the run's page, or set MLFLOW_TRACKING_URI"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ def prepared(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(domains, "PICTURES", 4)  # of 240: drawing and encoding those takes half a minute
     texts = {
         "broken.yaml": "a: [b\nc: d",
+        "twice_key.yaml": "network:\n  rank: 2\n  rank: 4\n",
+        "bomb.yaml": "a: &a [1,1,1,1,1,1,1,1,1]\n"
+        + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in pairwise("abcdefgh")),
+        "deep.yaml": "[" * 1000,
+        "digits.yaml": f"network:\n  rank: {'9' * 5000}\n",
+        "month.yaml": "name: 2024-13-45\n",
         "list.yaml": "- 1\n- 2\n",
         "text.txt": "some text\n",
         "text.safetensors": "some text\n",
@@ -62,6 +69,10 @@ def prepared(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = workdir / f"{name}.png"
         path.parent.mkdir(parents=True)
         Image.new("RGB", (size, size), "red").save(path)
+    (workdir / "dated" / "20240115_dress").mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(workdir / "dated" / "20240115_dress" / "x.png")
+    (workdir / "postscript" / "1_look").mkdir(parents=True)
+    (workdir / "postscript" / "1_look" / "look.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     (workdir / "damaged").mkdir()
     (workdir / "damaged" / "run.json").write_text('{"run_id": ', encoding="utf-8")
     return workdir

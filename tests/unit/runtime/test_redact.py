@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fashion_ml.runtime.redact import without_credentials
@@ -36,3 +38,12 @@ def test_what_the_environment_holds_is_removed_and_other_text_stays(monkeypatch:
         without_credentials("see https://example.org/a?b=c and me@example.org")
         == "see https://example.org/a?b=c and me@example.org"
     )
+
+
+@pytest.mark.parametrize("piece", ["a", "a://b:", "a://", "?token", "?token&", "//a", "a@", "://:@"])
+def test_a_text_of_100_000_characters_takes_a_moment(piece: str, monkeypatch: pytest.MonkeyPatch):
+    text = piece * (100_000 // len(piece))
+    monkeypatch.setattr("sys.argv", ["fashion-ml", text])
+    began = time.process_time()
+    without_credentials(text)
+    assert time.process_time() - began < 5
