@@ -27,6 +27,7 @@ from fashion_ml.models.vae import load_vae, vae_factor_of
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import bar, say, warn
 from fashion_ml.runtime.gpu_memory import fits_into_memory
+from fashion_ml.runtime.json_file import below, parsed_mapping
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.weights_hash import weights_sha256
 
@@ -175,11 +176,13 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"OUT_DIR: {str(out)!r} holds something else; give a new folder")
         return {}
     try:
-        tree = json.loads(note.read_text(encoding="utf-8"))
+        tree = parsed_mapping(note.read_bytes())
+        for key in tree["files"]:
+            below(out, key)
         differs = [key for key in ("vae_sha256", "size") if tree[key] != facts[key]]
         if tree.setdefault("device", "") not in ("", facts["device"]):  # folders from before this was noted go on
             differs.append(f"device ({tree['device']}, this is {facts['device']})")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"OUT_DIR: {str(note)!r} is damaged ({error}); give a new folder") from None
     facts["device"] = tree["device"]
     if differs:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.json_file import parsed
 
 _VERSION, _COARSE_SECONDS = 3, 2.0
 
@@ -76,7 +77,7 @@ class KnownImages:
 
     def _read(self) -> dict[str, list[object]]:
         try:
-            note = json.loads(self._path.read_text(encoding="utf-8"))
+            note = parsed(self._path.read_bytes())
             return dict(note["images"]) if note["version"] == _VERSION else {}
         except (OSError, ValueError, LookupError, TypeError):
             return {}  # then all are looked at

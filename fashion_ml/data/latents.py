@@ -19,6 +19,7 @@ from fashion_ml.data.folder_listing import other_endings
 from fashion_ml.data.notices import Kind, Notice
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.json_file import below, parsed_mapping
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.redact import first_line
 
@@ -149,7 +150,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parsed_mapping(path.read_bytes())
         kinds = {"vae": str, "vae_sha256": str, "latent_scale": float, "files": dict}
         if wrong := [key for key, kind in kinds.items() if not isinstance(tree[key], kind)]:
             raise ValueError(f"{', '.join(wrong)} of another kind")
@@ -165,8 +166,8 @@ def _packed_domains(index: Path) -> list[Domain]:
     domains: list[Domain] = []
     path, shapes = index, set[tuple[int, ...]]()
     try:
-        for name, entry in sorted(json.loads(index.read_text(encoding="utf-8"))["domains"].items()):
-            shards = tuple((index.parent / place, int(count)) for place, count in entry["shards"])
+        for name, entry in sorted(parsed_mapping(index.read_bytes())["domains"].items()):
+            shards = tuple((below(index.parent, place), int(count)) for place, count in entry["shards"])
             for path, count in shards:
                 with safe_open(path, framework="pt") as file:
                     found = file.get_slice("latents").get_shape()
@@ -179,7 +180,7 @@ def _packed_domains(index: Path) -> list[Domain]:
                 raise ValueError(f"{name} has {len(domains[-1])} names and other latents")
         if len(shapes) > 1:
             raise ValueError(f"latents of {len(shapes)} sizes")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, SafetensorError) as error:
         reason = f"{str(path)!r} cannot be read ({first_line(error)[:160]})"
         raise InputError(f"{_FIELD}: {reason}; encode again, or remove {PACKED} to read the single files") from None
     beside = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fashion_ml.data.pictures import PictureError, opened
+from fashion_ml.runtime.json_file import parsed
 
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
 _LORA = re.compile(r"<(lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
@@ -54,7 +54,7 @@ def _comment(raw: Any) -> str | None:
 def _of_comfy(text: str) -> str | None:
     """The text that flows into the positive side of a workflow's first sampler; of its only text where there is no sampler."""
     try:
-        nodes = json.loads(text)
+        nodes = parsed(text)
     except ValueError:
         return None
     if not isinstance(nodes, Mapping):

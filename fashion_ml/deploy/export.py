@@ -11,6 +11,7 @@ from fashion_ml.deploy.lora_files import average_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.yaml_file import read_mapping
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,6 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     `run_id` may be a LoRA's file instead, of any program, and `base` its base. `checkpoint` is `last`, `best`, or a file's name among the
     run's `lora/` artifacts; `average` names several instead, whose weights are averaged. InputError when something is missing.
     """
-    import yaml
-
     from fashion_ml.config import validate
     from fashion_ml.deploy.exported_words import word_files, write_words
     from fashion_ml.deploy.hub_folder import write_hub_folder
@@ -50,7 +49,9 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     client = open_tracking(make=False)
     run_id = _run_meant(client, run_id)
     with tempfile.TemporaryDirectory() as temporary:
-        tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
+        tree = read_mapping(
+            download(client, run_id, "config.yaml", Path(temporary)), "run_id", "a run whose config.yaml is whole"
+        )
         config = validate(tree)
         usual = {"last": config.output.output_name, "best": "best"}
         names = [usual.get(name, name.removesuffix(".safetensors")) for name in (average or [checkpoint])]

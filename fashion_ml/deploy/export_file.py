@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.json_file import parsed
 
 
 def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
@@ -54,7 +54,7 @@ def _metadata(given: dict[str, str], found: Any, made: Any) -> dict[str, str]:
     if found.base in ("SD 1.x", "SD 2.x"):
         told["ss_base_model_version"] = "sd_v1" if found.base == "SD 1.x" else "sd_v2"
     try:
-        args = dict(json.loads(kept.get("ss_network_args", "{}")))
+        args = dict(parsed(kept.get("ss_network_args", "{}")))
     except (ValueError, TypeError):
         args = {}
     return {**told, **kept, **size_metadata(made, args)}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import json
 import re
 import shutil
 import tempfile
@@ -17,6 +15,8 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.ema import EMA
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.csv_cells import read_csv
+from fashion_ml.runtime.json_file import of_its_shape, read_mapping
 
 if TYPE_CHECKING:
     from fashion_ml.config import LoraExperiment
@@ -100,10 +100,14 @@ def _measured(client: Any, run_id: str, lora: Path, folder: Path) -> Measured | 
     if below is None:
         return None
     own = below.info.run_id
-    report, facts = (json.loads(download(client, own, file, folder).read_text(encoding="utf-8")) for file in (REPORT, FACTS))
+    report, facts = (
+        read_mapping(download(client, own, file, folder), "run_id", "evaluate the run again") for file in (REPORT, FACTS)
+    )
     files = {item.path for item in client.list_artifacts(own)}
     grid = download(client, own, "grid.png", folder) if "grid.png" in files else None
-    rows = list(csv.DictReader(download(client, own, PER_IMAGE, folder).read_text(encoding="utf-8").splitlines()))
+    table = download(client, own, PER_IMAGE, folder)
+    with of_its_shape("run_id", table, "evaluate the run again"):
+        rows = [{"reference": str(row["reference"]), "caption": str(row["caption"])} for _, row in read_csv(table).iterrows()]
     return Measured(
         report, facts, grid, [(download(client, own, path, folder), said) for path, said in _shown(client, own, rows)]
     )

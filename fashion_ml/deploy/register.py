@@ -9,6 +9,7 @@ from typing import Any
 
 from fashion_ml.config import KINDS
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 
 CHAMPION = "champion"
 CLAIM = "claim"
@@ -98,7 +99,6 @@ def _lora(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
 
 
 def _stargan(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int]:
-    import json
 
     from PIL import Image
 
@@ -110,16 +110,18 @@ def _stargan(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int
 
     config = _config(client, run_id, StarganExperiment, place)
     networks = download(client, run_id, f"stargan/{config.output.output_name}.safetensors", place)
-    facts = json.loads(read_header(networks, "stargan").metadata["stargan"])
-    size = facts["latent_shape"][1] * vae_factor_of(load_vae(config.model.vae))
-    example = {"image": as_png(Image.new("RGB", (size, size), "white")), "domain": facts["domains"][0]}
+    with of_its_shape("stargan", networks, "bring back a whole copy of the file"):
+        facts = parsed_mapping(read_header(networks, "stargan").metadata["stargan"])
+        size = facts["latent_shape"][1] * vae_factor_of(load_vae(config.model.vae))
+        example = {"image": as_png(Image.new("RGB", (size, size), "white")), "domain": facts["domains"][0]}
     return {"networks": networks, "vae": config.model.vae, "size": size, "example": example}, config.training.epochs
 
 
 def _config(client: Any, run_id: str, kind: Any, place: Path) -> Any:
-    import yaml
-
     from fashion_ml.config import checked
+    from fashion_ml.runtime.yaml_file import read_mapping
     from fashion_ml.tracking.queries import download
 
-    return checked(yaml.safe_load(download(client, run_id, "config.yaml", place).read_text(encoding="utf-8")), kind)
+    return checked(
+        read_mapping(download(client, run_id, "config.yaml", place), "run_id", "a run whose config.yaml is whole"), kind
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.artifacts import FACTS
 from fashion_ml.evaluation.fingerprint import REFERENCE_FILES
 from fashion_ml.runs.settled_precision import TRAINED_IN, precision_here
+from fashion_ml.runtime.json_file import read_mapping
 
 _TRIALS = "tags.trial LIKE '%' and tags.`eval.run_id` LIKE '%'"
 _CHOICES = "tags.kind = 'choice' and tags.eval_fingerprint LIKE '%'"
@@ -179,6 +179,6 @@ def _facts_of(client: Any, run_id: str) -> Mapping[str, Any]:
 
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            return dict(json.loads(download(client, run_id, FACTS, Path(temporary)).read_text(encoding="utf-8")))
+            return read_mapping(download(client, run_id, FACTS, Path(temporary)), "run_id", "it counts as lost")
         except InputError:
             return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,9 +87,10 @@ class StarganModel:
             from fashion_ml.models.stargan import NetworkSizes, make_networks
             from fashion_ml.models.stargan_format import load_averages
             from fashion_ml.models.vae import load_vae
+            from fashion_ml.runtime.json_file import parsed_mapping
             from fashion_ml.runtime.weight_files import read_header
 
-            facts = json.loads(read_header(self._weights, "stargan").metadata["stargan"])
+            facts = parsed_mapping(read_header(self._weights, "stargan").metadata["stargan"])
             networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))
             self._loaded = networks, load_vae(self._vae_name), facts
         return self._loaded

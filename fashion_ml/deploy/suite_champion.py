@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from fashion_ml.config.recipe import RECIPE
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.evaluation.suites import SuiteComparison, compare_suite
+from fashion_ml.runtime.json_file import read_mapping
 
 _REPORT = "report/suite.json"
 _PARENT = "mlflow.parentRunId"
@@ -94,10 +94,11 @@ def suite_entry(client: Any, run: Any, suite: str) -> SuiteEntry:
         )
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            text = download(client, run_id, _REPORT, Path(temporary)).read_text(encoding="utf-8")
+            report = download(client, run_id, _REPORT, Path(temporary))
         except InputError as error:
             raise InputError(f"--suite: run {run_id} has no report yet; write it: fashion-ml suite-report FILE") from error
-    return SuiteEntry(run_id, above.data.tags.get("recipe_name", ""), json.loads(text))
+        found = read_mapping(report, "--suite", "write it again: fashion-ml suite-report FILE")
+    return SuiteEntry(run_id, above.data.tags.get("recipe_name", ""), found)
 
 
 def against_champions_recipe(client: Any, entry: SuiteEntry, champion: str) -> SuiteComparison | None:

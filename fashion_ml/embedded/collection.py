@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.json_file import parsed
 
 TOKEN = "zarya"
 TRAINING_IMAGES, REFERENCES, REPEATS = 48, 24, 10
@@ -53,7 +54,7 @@ def is_collection(given: str | Path) -> bool:
         return True
     try:
         place = Path(given).expanduser().absolute()
-        note = json.loads((place.parent / _MANIFEST).read_text(encoding="utf-8"))
+        note = parsed((place.parent / _MANIFEST).read_bytes())
         return place.name in _PARTS and note == _facts(note["size"])
     except (
         OSError,
@@ -115,7 +116,7 @@ def _move(new: Path, folder: Path) -> None:
 
 def _holds(folder: Path, facts: dict[str, object]) -> bool:
     try:
-        return bool(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")) == facts)
+        return bool(parsed((folder / _MANIFEST).read_bytes()) == facts)
     except (OSError, ValueError):  # none, or someone's own
         return False
 

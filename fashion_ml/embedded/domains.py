@@ -10,6 +10,7 @@ from pathlib import Path
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.json_file import read_mapping
 
 DOMAINS = ("plain", "striped", "dotted")
 PICTURES = 240
@@ -25,7 +26,7 @@ def write_domains(folder: Path) -> Path:
     something else.
     """
     facts = {"domains": list(DOMAINS), "version": VERSION, "pictures": PICTURES, "size": _SIZE}
-    if (folder / _MANIFEST).is_file() and json.loads((folder / _MANIFEST).read_text(encoding="utf-8")) == facts:
+    if (folder / _MANIFEST).is_file() and read_mapping(folder / _MANIFEST, "DIR", "give a new or empty folder") == facts:
         return folder
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"DIR: {str(folder)!r} already holds something else; give a new or empty folder")

@@ -17,6 +17,7 @@ from fashion_ml.evaluation.three_lines import first_sentence
 from fashion_ml.metrics.control_rows import SPECIFIC
 from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.csv_cells import to_csv
 
 PER_IMAGE, FACTS, REPORT = "per_image.csv", "fingerprint.json", "evaluation_report.json"
 FREE = "free_prompts.csv"
@@ -181,9 +182,9 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     save_picture(folder / "grid.png", _grid(pairs, content.found or first_sentence(content.sentence)))
     save_picture(folder / "best_worst.png", _best_and_worst(pairs))
     table = pairs.columns()
-    write_text(folder / PER_IMAGE, table.to_csv(index=False, na_rep="N/A"))
+    write_text(folder / PER_IMAGE, to_csv(table, na_rep="N/A"))
     for name, more in content.tables.items():
-        write_text(folder / name, more.to_csv(index=False, na_rep="N/A"))
+        write_text(folder / name, to_csv(more, na_rep="N/A"))
     facts = {"fingerprint": content.fingerprint, **content.facts}
     write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     report = json.dumps(content.report, indent=2, allow_nan=False, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from fashion_ml.metrics.registry import LOSSES, TOTAL
 from fashion_ml.models.applied_lora import AppliedLora, restore_added
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.runtime.console import Bar
+from fashion_ml.runtime.json_file import parsed
 
 
 def batch_of_choosing(batch_size: int, per_reference: int, references: int) -> int:
@@ -139,6 +139,6 @@ class Losses:
 def _key_of(folder: Path) -> str | None:
     """The key of the images in a folder; None where there are none."""
     try:
-        return str(json.loads((folder / "generation.json").read_text(encoding="utf-8"))["key"])
+        return str(parsed((folder / "generation.json").read_bytes())["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

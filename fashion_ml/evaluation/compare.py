@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
 from fashion_ml.metrics.registry import metric_of
+from fashion_ml.runtime.csv_cells import read_csv
+from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.redact import first_line
 
 if TYPE_CHECKING:
@@ -167,11 +168,11 @@ def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Eval
 
 def _of_folder(folder: Path, name: str) -> Evaluated:
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / PER_IMAGE, dtype={"seed": str}, float_precision="round_trip")
+        facts = parsed_mapping((folder / FACTS).read_bytes())
+        table = read_csv(folder / PER_IMAGE, dtype={"seed": str})
         there = (folder / REPORT).is_file()  # evaluations of earlier versions are read without
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8")) if there else {}
-        free = pd.read_csv(folder / FREE, float_precision="round_trip") if (folder / FREE).is_file() else None
+        report = parsed_mapping((folder / REPORT).read_bytes()) if there else {}
+        free = read_csv(folder / FREE) if (folder / FREE).is_file() else None
         wrong = _wrong(facts, table)
     except (OSError, ValueError) as error:
         wrong = first_line(error)
@@ -210,6 +211,8 @@ def _wrong(facts: Any, table: pd.DataFrame) -> str:
     """Why two files are not those of an evaluation; empty when they are."""
     if not isinstance(facts, dict):
         return f"{FACTS} holds no mapping"
+    if not isinstance(facts.get("fingerprint"), str):
+        return f"{FACTS} has no fingerprint"
     if "reference" not in table:
         return f"{PER_IMAGE} has no column reference"
     texts = [name for name in metrics_of(table) if not pd.api.types.is_numeric_dtype(table[name])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import NewWord, without_words, words_in
 from fashion_ml.models.text_encoding import weighted_pieces
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.whole_words import whole_word
 
 AUTO, NONE = "auto", "none"
@@ -125,7 +125,7 @@ def find_trigger(setting: str, captions: Sequence[str], classes: Iterable[str] =
 def classes_of(metadata: Mapping[str, str]) -> list[str]:
     """The classes of the folders that a LoRA file says it was trained on (kohya's `ss_tag_frequency`, keys `N_class`)."""
     try:
-        folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
+        folders = parsed(metadata.get("ss_tag_frequency", "{}"))
     except ValueError:
         return []
     found = [_CLASS.fullmatch(str(name)) for name in folders] if isinstance(folders, dict) else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.clip_tokenizer import read_tokenizer
+from fashion_ml.runtime.json_file import parsed, read_mapping
 from fashion_ml.runtime.loaded_weights import check_names, fill
 from fashion_ml.runtime.weight_files import find_weights
 
@@ -27,7 +27,7 @@ Tokenize = Callable[[Sequence[str]], torch.Tensor]
 def is_transformers_clip(folder: Path) -> bool:
     """Whether the folder holds the config.json of a transformers `CLIPModel`."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == "clip"
+        return parsed((folder / "config.json").read_bytes()).get("model_type") == "clip"
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -161,7 +161,7 @@ def _preprocess(folder: Path, image_size: int) -> Any:
     import open_clip
 
     path = folder / "preprocessor_config.json"
-    given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    given = read_mapping(path, "evaluation.encoder", "bring back a whole copy of it") if path.is_file() else {}
     mean, std = given.get("image_mean", _OPENAI_MEAN), given.get("image_std", _OPENAI_STD)
     return open_clip.image_transform(image_size, is_train=False, mean=tuple(mean), std=tuple(std), resize_mode="shortest")
 

@@ -6,7 +6,6 @@ add is added to the weight.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from fashion_ml.models.kohya_format import read_lora, read_metadata
 from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, alpha_in, delta, method_of, rank_of
 from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_base, read_lora_file
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.weight_files import is_safetensors
 
 DORA = "DoRA"
@@ -239,7 +239,7 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
     if "lora_adapter_metadata" in metadata:
         found: dict[str, dict[str, Any]] = {}
         try:
-            settings = dict(json.loads(metadata["lora_adapter_metadata"]))
+            settings = dict(parsed(metadata["lora_adapter_metadata"]))
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"lora: {str(path)!r} has a lora_adapter_metadata that cannot be read ({error}), which holds its alpha; save it again"
@@ -253,7 +253,7 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
     if not (names_of_peft and beside.is_file()):
         return {}
     try:
-        settings = dict(json.loads(beside.read_text(encoding="utf-8")))
+        settings = dict(parsed(beside.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"lora: {str(beside)!r} cannot be read ({error}); mend it, it holds the LoRA's alpha") from None
     return {"unet": settings, "text_encoder": settings}

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.whole_words import whole_word
 
 WORDS = "fashion_ml_words"
@@ -182,7 +183,7 @@ def words_in(metadata: Mapping[str, str], what: str) -> list[NewWord]:
     if WORDS not in metadata:
         return []
     try:
-        told = json.loads(metadata[WORDS])
+        told = parsed(metadata[WORDS])
         found = [_word(token, entry) for token, entry in told.items()]
         if len({word.token.casefold() for word in found}) < len(found):
             raise ValueError("one word twice")

@@ -10,6 +10,7 @@ from typing import Any
 from fashion_ml.losses.stargan import DS_EVERY
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import GREY, INK, LINES, dress, level, name_below, new_figure, save_figure
+from fashion_ml.runtime.json_file import parsed_mapping
 
 SERIES = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds")
 _NO_SKILL, _NEAR, _EPOCHS = 2.0, 0.1, 5
@@ -42,7 +43,7 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
-            tree = json.loads(line)
+            tree = parsed_mapping(line)
         except ValueError:
             if number == len(lines) and not line.endswith("\n"):
                 break

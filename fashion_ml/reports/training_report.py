@@ -12,6 +12,7 @@ from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, SKY, SOFT, dress, level, name_below, new_figure, save_figure
+from fashion_ml.runtime.json_file import read_mapping
 
 NO_IMAGES = "Not measured: training makes no images. Evaluation measures it on generated images, on a run of its own."
 DESCRIPTIONS = {
@@ -49,7 +50,7 @@ def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: s
 
     Points of steps that are there already are replaced, and all points that were measured with another fingerprint are dropped.
     """
-    tree = json.loads(report.read_text(encoding="utf-8"))
+    tree = read_mapping(report, "report", "bring back a whole copy of it")
     comparable = tree.get("evaluation_fingerprint", fingerprint) == fingerprint
     full: dict[str, Series] = {}
     for name, entry in tree["loss_data"].items():

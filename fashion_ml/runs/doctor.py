@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.runs.doctor_finding import Finding
 from fashion_ml.runs.doctor_gpus import gpus
+from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.provenance import PACKAGES
 from fashion_ml.runtime.redact import first_line
 
@@ -98,8 +98,13 @@ def _models() -> Finding:
     if missing:
         return Finding("model files", "wrong", f"missing: {', '.join(missing)}", "check out the repository again")
     size = sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file())
-    measured = json.loads(quality.read_text(encoding="utf-8"))
-    return Finding("model files", "ok", f"embedded, {size / 1e6:.1f} MB, VAE SSIM {measured['vae_ssim']:.3f}")
+    try:
+        quality_of_vae = float(parsed(quality.read_bytes())["vae_ssim"])
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        return Finding(
+            "model files", "wrong", f"damaged: {quality} ({first_line(error)[:200]})", "check out the repository again"
+        )
+    return Finding("model files", "ok", f"embedded, {size / 1e6:.1f} MB, VAE SSIM {quality_of_vae:.3f}")
 
 
 _CHECKS: dict[str, Callable[[], Finding]] = {

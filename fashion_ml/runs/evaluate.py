@@ -19,6 +19,7 @@ from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.json_file import parsed
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -258,7 +259,7 @@ def unfinished(folder: Path, plan: Plan, client: Any = None) -> str:
     from fashion_ml.tracking.store import find_run, open_tracking
 
     try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        note = parsed((folder / NOTE).read_bytes())
         same = (note["fingerprint"], note["key"], note["finished"]) == (plan.fingerprint, plan.key, False)
         run_id = str(note["run_id"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -17,6 +17,7 @@ from fashion_ml.runs.inputs import Sources
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.gpu_memory import fits_into_memory
+from fashion_ml.runtime.json_file import parsed
 from fashion_ml.training.subset_images import as_prompts
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def sample_sheet(folder: Path) -> Image.Image | None:
 def _prompts(folder: Path) -> list[str]:
     """What was drawn; empty where older samples do not say it."""
     try:
-        return [str(one) for one in json.loads((folder / FOLDER / PROMPTS).read_text(encoding="utf-8"))]
-    except (OSError, ValueError):
+        return [str(one) for one in parsed((folder / FOLDER / PROMPTS).read_bytes())]
+    except (OSError, ValueError, TypeError):
         return []
 
 

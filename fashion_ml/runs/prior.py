@@ -16,6 +16,7 @@ from fashion_ml.config import Evaluation, validate
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.json_file import parsed
 
 _FACTS = "prior.json"
 _WORD = re.compile(r"[^\w]+")
@@ -137,7 +138,7 @@ class _Kept:
 def _read(note: Path) -> dict[str, Any] | None:
     """The facts of a folder; None where it has none that can be read."""
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))
+        found = parsed(note.read_bytes())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

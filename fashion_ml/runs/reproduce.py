@@ -11,6 +11,8 @@ from typing import Any
 from fashion_ml.config import KINDS, LoraExperiment, StarganExperiment, checked
 from fashion_ml.errors import InputError
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
+from fashion_ml.runtime.json_file import of_its_shape
+from fashion_ml.runtime.yaml_file import read_mapping
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,6 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
 
     InputError when the run is no training of ours, did not finish, or when its data have changed.
     """
-    import yaml
-
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.run import attach
     from fashion_ml.tracking.run_ids import find_meant
@@ -55,9 +55,11 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
     if status != "FINISHED":
         raise InputError(f"run_id: run {run_id} is {status}; only a finished run has all its numbers")
     with tempfile.TemporaryDirectory() as temporary:
-        tree = yaml.safe_load(download(client, run_id, "config.yaml", Path(temporary)).read_text(encoding="utf-8"))
-    tree["tracking"] = {**tree.get("tracking", {}), "offline": False}  # its numbers are compared in the store
-    tree["output"] = {**tree.get("output", {}), "output_dir": str(folder) if folder else None}
+        file = download(client, run_id, "config.yaml", Path(temporary))
+        tree = read_mapping(file, "run_id", "a run whose config.yaml is whole")
+        with of_its_shape("run_id", file, "give a run whose config.yaml is whole"):
+            tree["tracking"] = {**tree.get("tracking", {}), "offline": False}  # its numbers are compared in the store
+            tree["output"] = {**tree.get("output", {}), "output_dir": str(folder) if folder else None}
     digest = run.data.tags.get("data_digest", "")
     after = _train(checked(tree, KINDS[kind]), digest)
     repeated = find_run(client, after)

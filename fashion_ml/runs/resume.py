@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from fashion_ml.config import checked, flat, settings_of
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, read_run_folder
+from fashion_ml.runtime.yaml_file import read_mapping
 
 _ID = re.compile(r"(pending-)?[0-9a-f]{4,32}")
 _MOST_LISTED = 5
@@ -82,10 +81,7 @@ def _folder_of_run(given: str) -> Path | None:
 
 def config_of(folder: Path, kind: type[Experiment]) -> Experiment:
     """The experiment that a run in a folder was begun with. InputError when it cannot be read."""
-    try:
-        return checked(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), kind)
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"resume: {str(folder / CONFIG)!r} cannot be read ({error}); start over with --new") from None
+    return checked(read_mapping(folder / CONFIG, "resume", "a whole copy of it, or start over with --new"), kind)
 
 
 def _with_length(config: Experiment, before: Experiment) -> Experiment:

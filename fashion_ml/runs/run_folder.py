@@ -13,6 +13,7 @@ from typing import Any
 from fashion_ml.config import LoraExperiment, StarganExperiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.processes import LONGEST_WAIT
 
 Experiment = LoraExperiment | StarganExperiment
@@ -39,7 +40,7 @@ def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "st
     if not note.is_file():
         return None
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
+        content = parsed_mapping(note.read_bytes())
         return RunFolder(path, **{key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")})
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{field}: {str(note)!r} is damaged ({error}); {fix}") from None

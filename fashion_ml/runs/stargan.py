@@ -33,6 +33,7 @@ from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
+from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 from fashion_ml.runtime.processes import main_process_first
 
 if TYPE_CHECKING:
@@ -165,7 +166,10 @@ def _kept_files(training: TrainedRun, config: StarganExperiment, wanted: str, pl
         found = [training.bring(f"stargan/{name}.safetensors", place)]
     else:
         found = sorted(training.bring("stargan", place).glob("*.safetensors"))
-    steps = [json.loads(read_header(path, "stargan").metadata["stargan"])["step"] for path in found]
+    steps = []
+    for path in found:
+        with of_its_shape("stargan", path, "bring back a whole copy of the file"):
+            steps.append(parsed_mapping(read_header(path, "stargan").metadata["stargan"])["step"])
     kept = [(None if path.stem == last else int(step), path) for step, path in zip(steps, found, strict=True)]
     return sorted(kept, key=lambda one: (one[0] is None, one[0] or 0))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import read_run_folder
+from fashion_ml.runtime.yaml_file import read_mapping
 from fashion_ml.tracking.offline_client import is_pending
 
 if TYPE_CHECKING:
@@ -94,6 +95,4 @@ def _offline(folder: Path, run_id: str) -> Iterator[TrainedRun]:
 
 def config_of(trained: TrainedRun, place: Path) -> dict[str, Any]:
     """The resolved settings that a training has logged."""
-    import yaml
-
-    return dict(yaml.safe_load(trained.bring("config.yaml", place).read_text(encoding="utf-8")))
+    return read_mapping(trained.bring("config.yaml", place), "run_id", "a run whose config.yaml is whole")

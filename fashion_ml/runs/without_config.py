@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from fashion_ml.embedded.collection import is_collection
 from fashion_ml.errors import InputError
 from fashion_ml.runs.warm_start import is_there
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.json_file import parsed
 
 _EMBEDDED = "embedded"
 _LORA, _LORA_SD15 = "experiments/lora/embedded.yaml", "experiments/lora/sd15_fashion.yaml"
@@ -77,7 +77,7 @@ def _vae_of(latents: str) -> str:
     if latents == _EMBEDDED:
         return _EMBEDDED
     try:
-        return str(json.loads((Path(latents).expanduser() / "manifest.json").read_text(encoding="utf-8"))["vae"])
+        return str(parsed((Path(latents).expanduser() / "manifest.json").read_bytes())["vae"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # reading the latents says what is wrong
         return ""
 

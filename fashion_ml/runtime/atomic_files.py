@@ -12,6 +12,10 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 
+_UMASK = os.umask(0o077)
+"""What the process leaves out of a new file's permissions; asking is setting, so it is asked once."""
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = True) -> Iterator[Path]:
@@ -25,7 +29,9 @@ def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = Tr
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))  # nobody else reads what is not whole
         yield temporary
+        temporary.chmod(0o666 & ~_UMASK)
         if sync:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())

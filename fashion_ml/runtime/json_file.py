@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fashion_ml.errors import InputError
@@ -27,6 +29,29 @@ def parsed_mapping(text: str | bytes) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"it holds a {type(tree).__name__}, not a mapping")  # noqa: TRY004 - callers know one kind of error
     return tree
+
+
+@contextmanager
+def of_its_shape(field: str, path: Path, fix: str) -> Iterator[None]:
+    """Around reading what a file that we write holds: InputError, naming the setting `field` and the `fix`, where it is not as we write it.
+
+    Files are input: somebody may have edited, cut or swapped them.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise InputError(f"{field}: {str(path)!r} is damaged ({kind}{first_line(error)[:200]}); {fix}") from None
+
+
+def below(folder: Path, name: object) -> Path:
+    """The path of a file that a note inside a folder names. ValueError where that is not below the folder."""
+    path = PurePosixPath(str(name))
+    if not isinstance(name, str) or not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{str(name)[:80]!r} is not below the folder")
+    return folder / path
 
 
 def read_mapping(path: Path, field: str, fix: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import struct
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.json_file import parsed, parsed_mapping
 from fashion_ml.runtime.redact import first_line
 
 _LONGEST_HEADER = 100 << 20
@@ -79,7 +79,7 @@ def _ends_early(path: Path, start: bytes, size: int) -> str:
     try:
         with path.open("rb") as file:
             file.seek(8)
-            header = json.loads(file.read(length))
+            header = parsed(file.read(length))
         whole = (
             8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
         )
@@ -96,7 +96,7 @@ def read_header(path: Path, field: str) -> Header:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _LONGEST_HEADER:
                 raise ValueError("the header is too long")
-            header = json.loads(file.read(length))
+            header = parsed_mapping(file.read(length))
         metadata = header.pop("__metadata__", {})
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         if size < 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0):
@@ -204,9 +204,8 @@ def _shards(folder: Path, index: Path, field: str) -> tuple[Path, ...]:
 def read_json(path: Path, field: str) -> dict[str, Any]:
     """The object in a JSON file. InputError, saying what it is instead, if it is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found.items()
-    except (OSError, ValueError, AttributeError) as error:
+        found = parsed_mapping(path.read_bytes())
+    except (OSError, ValueError) as error:
         really = what_it_is(path) or f"cannot be read ({first_line(error)}); {_AGAIN}"
         raise InputError(f"{field}: {str(path)!r} {really}") from None
     return found

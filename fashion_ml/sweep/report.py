@@ -13,6 +13,7 @@ from fashion_ml.config import SweepSpec
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.csv_cells import to_csv
 from fashion_ml.sweep.best_settings import write_best
 from fashion_ml.sweep.launch import values_of_complete
 from fashion_ml.sweep.plot_pages import write_pages
@@ -44,7 +45,7 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     table = trial_frame(spec, study)
     paths = [folder / "trials.csv", *write_best(spec, study, base_yaml, folder)]
     with atomic_path(paths[0]) as temporary:
-        table.to_csv(temporary, index=False)
+        temporary.write_text(to_csv(table), encoding="utf-8")
     for old in (*folder.glob("*.png"), *folder.glob("*.html")):
         old.unlink()
     pictures = draw_pictures(spec, study, folder)

@@ -28,6 +28,7 @@ from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.crossed import MOST_SEEDS
 from fashion_ml.metrics.sequential import SOURCE
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.csv_cells import to_csv
 from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.language import Language, language
 from fashion_ml.sweep.suite_plots import confidences, save_gains, save_pictures, save_recipes
@@ -69,7 +70,7 @@ def write_suite_report(
     tables = (found.table, found.difference_table, training_table(costs, found))
     for path, table in zip(paths, tables, strict=False):
         with atomic_path(path) as temporary:
-            table.to_csv(temporary, index=False)
+            temporary.write_text(to_csv(table), encoding="utf-8")
     write_text(folder / JSON, json.dumps(facts_of(spec, found, costs), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     save_recipes(folder / "recipes.png", found)
     save_gains(folder / "gains.png", found)

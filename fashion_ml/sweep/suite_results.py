@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec
+from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 from fashion_ml.runtime.language import language
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.study import begun_run_of
@@ -52,8 +53,9 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path, *, again: 
         write_suite_report(spec, found, trainings, place, run)
         run.flush()
         study.set_user_attr(_REPORTED, _made_of(spec, trainings, wanted, judged_of(study)))
-    facts = json.loads((place / JSON).read_text(encoding="utf-8"))
-    return SuiteResults(facts["sentences"][wanted], facts)
+    with of_its_shape("suite", place / JSON, "remove it, and it is written again"):
+        facts = parsed_mapping((place / JSON).read_bytes())
+        return SuiteResults(facts["sentences"][wanted], facts)
 
 
 def _made_of(spec: SuiteSpec, trainings: Sequence[SuiteTraining], wanted: str, judged: SuitePlan | None) -> str:

@@ -22,6 +22,7 @@ from fashion_ml.config import SweepSpec, as_overrides, read_constraint
 from fashion_ml.config.sweep import Trainer
 from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.json_file import read_mapping
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, is_slot_owner, sampler_of
@@ -152,7 +153,7 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
     """
     key, note = f"run_{training.seed}", folder / "run" / "run.json"
     before = str(trial.user_attrs.get(key, ""))
-    here = str(json.loads(note.read_text(encoding="utf-8"))["run_id"]) if note.is_file() else ""
+    here = str(read_mapping(note, "storage", _AGAIN).get("run_id", "")) if note.is_file() else ""
     if before and before != here and (here or parent.begun(before)):
         lost = "its worker was lost with its files; the trial goes on in another run"
         parent.close_child(before, "KILLED", lost)
@@ -163,6 +164,9 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
         run_id = parent.child(training.name, {**training.tags, **({"device": device} if device else {})}).run_id
     trial.set_user_attr(key, run_id)
     return run_id
+
+
+_AGAIN = "remove that trial's folder, and it is trained again"
 
 
 class TrialRunner:
@@ -255,10 +259,10 @@ def run_training(
         killed, came_to = 0, _progress(target)
         while killed <= _KILLED_AT_MOST:
             if facts.is_file():
-                return dict(json.loads(facts.read_text(encoding="utf-8")))
+                return read_mapping(facts, "storage", _AGAIN)
             if _is_finished(target):  # cut off between its end and the report of it
                 finish_rest(target, run_id)
-                return dict(json.loads((target / FACTS).read_text(encoding="utf-8")))
+                return read_mapping(target / FACTS, "storage", _AGAIN)
             if (target / "run.json").is_file():
                 again = ["--resume", str(target)]
             else:
@@ -286,7 +290,7 @@ def _progress(target: Path) -> int:
 
 def _is_finished(target: Path) -> bool:
     note = target / "run.json"
-    return note.is_file() and (target / FACTS).is_file() and bool(json.loads(note.read_text(encoding="utf-8"))["finished"])
+    return note.is_file() and (target / FACTS).is_file() and bool(read_mapping(note, "storage", _AGAIN).get("finished"))
 
 
 def wait(process: TrainingProcess) -> int:

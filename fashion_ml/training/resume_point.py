@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from fashion_ml.runtime.json_file import parsed
 
 STATE = Path("state") / "training_state.safetensors"
 """Below a run's output folder."""
@@ -15,6 +16,6 @@ def state_step(path: Path) -> int:
 
     try:
         with safe_open(path, framework="np") as file:
-            return int(json.loads((file.metadata() or {})["state"])["step"])
-    except (OSError, SafetensorError, KeyError, ValueError):
+            return int(parsed((file.metadata() or {})["state"])["step"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError):
         return 0

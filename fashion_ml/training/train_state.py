@@ -13,6 +13,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 
 _APART = 100_000
 """Parameters of the second optimiser are numbered from here."""
@@ -120,12 +121,17 @@ def load_state(path: Path) -> SavedState:
 
     try:
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["state"])
+            meta = parsed_mapping((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except FileNotFoundError:
         raise InputError(f"resume: {str(path)!r} does not exist; give a run's output folder, or start with --new") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"resume: {str(path)!r} is no training state ({error}); give another, or start with --new") from None
+    with of_its_shape("resume", path, "give another, or start with --new"):
+        return _saved(meta, tensors)
+
+
+def _saved(meta: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SavedState:
     state: dict[int, dict[str, Any]] = {int(index): dict(entry) for index, entry in meta["optimizer"].items()}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from fashion_ml.config.kohya.options import known_options
 from fashion_ml.config.kohya.shell import lines_of
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.json_file import parsed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,13 +32,20 @@ def read_tree(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); give a TOML or JSON file in UTF-8") from None
     try:
-        tree = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        tree = parsed(text) if path.suffix.lower() == ".json" else _toml(text)
     except ValueError as error:  # both kinds of syntax errors
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         raise InputError(f"{path}: is not {kind} ({error}); mend that line") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: holds no settings; give a file of sd-scripts or kohya_ss")
     return tree
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def is_data_set(tree: Mapping[str, Any]) -> bool:
