@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fashion_ml.config.base import OLD_PATHS, Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
-from fashion_ml.config.messages import problem
+from fashion_ml.config.messages import problem, too_large
 from fashion_ml.config.settings import Setting, evaluation_settings, settings_of, short_names
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
@@ -134,6 +134,8 @@ def validate(tree: Mapping[str, Any]) -> LoraExperiment:
 
 def checked(tree: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
     """The checked experiment of a plain nested mapping; InputError with every problem at once, folders that are missing among them."""
+    if problems := too_large(tree):
+        raise InputError(problems)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:

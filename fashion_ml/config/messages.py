@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from fashion_ml.config.base import Section
 from fashion_ml.config.settings import Setting, setting_at, settings_of
+
+_SIDE, _LARGEST = 400, 10**100
 
 
 def problem(item: Any, root: type[Section]) -> str:
@@ -22,7 +24,7 @@ def problem(item: Any, root: type[Section]) -> str:
         return f"{location}: is not given; add it to the YAML file or pass --set {location}=VALUE"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return f"{location}: {message}"
+        return f"{location}: {_middle_out(message)}"
     setting = setting_at(root, item["loc"])
     told = setting and item["type"] != "literal_error" and setting.accepts != "text"  # else the message has the choices already
     accepts = f" ({setting.path.rpartition('.')[2]}: {setting.accepts})" if setting and told else ""
@@ -42,6 +44,19 @@ def _shown(value: Any) -> str:
     except (ValueError, RecursionError):  # a number of 5,000 digits, say
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _middle_out(message: str) -> str:
+    """A message that repeats a long value, without the middle: how it begins, and the fix at its end."""
+    return message if len(message) <= 2 * _SIDE else f"{message[:_SIDE]}…{message[-_SIDE:]}"
+
+
+def too_large(tree: Any, path: str = "") -> list[str]:
+    """A line for each number of a tree that no setting has, and that checking it could not even convert."""
+    if isinstance(tree, int) and abs(tree) > _LARGEST:
+        return [f"{path or 'config'}: a number of more than {len(str(_LARGEST)) - 1} digits is not accepted; give less"]
+    inside = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    return [line for key, value in inside for line in too_large(value, f"{path}.{key}" if path else str(key)[:200])]
 
 
 def _known_keys(location: tuple[Any, ...], root: type[Section]) -> list[str]:

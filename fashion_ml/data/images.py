@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from fashion_ml.data.captions import CaptionSettings
+from fashion_ml.data.class_folders import CLASS_FOLDER, wrong_repeats
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
 from fashion_ml.data.image_index import Known, KnownImages
 from fashion_ml.data.near_duplicates import difference_hashes
@@ -29,10 +30,6 @@ from fashion_ml.runtime.seeding import derive_seed
 
 _MANY = 1000
 """Images that take so long to check that it is shown."""
-_DIGITS = 5
-_CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
-MOST_REPEATS = 10_000
-"""Of a folder's images in one epoch; a larger number is a date, or another's count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +125,10 @@ def scan_training_folder(
     found: list[CaptionedImage] = []
     for match, path in classes:
         prefix = f"{printable(path.name)}/"
-        if len(match[1].lstrip("0")) > _DIGITS or int(match[1]) > MOST_REPEATS:
-            problems.append(
-                f"{field}: {str(path)!r} asks for {match[1][:20]} repeats, and {MOST_REPEATS:,} are the most; the number before _ is how "
-                f"often an image is seen in one epoch: call it {f'1_{match[2]}'!r}, say"
-            )
+        if wrong := wrong_repeats(match):
+            problems.append(f"{field}: {str(path)!r} {wrong}")
             continue
         repeats = int(match[1])
-        if repeats < 1:
-            problems.append(f"{field}: {str(path)!r} asks for 0 repeats; the number before _ must be at least 1")
-            continue
         found += _read_folder(path, prefix, caption_extension, match[2], repeats, reading.notices, bad)
         reading.folders.append(ClassFolder(prefix[:-1], printable(match[2]), repeats, 0))
     if not found and not problems and not bad:
@@ -325,14 +316,14 @@ def _class_folders(reading: Reading, field: str) -> list[tuple[re.Match[str], Pa
     folder, classes = reading.folder, []
     listing = list_folder(folder, read_below=True)
     for path in listing.folders:
-        match = _CLASS_FOLDER.fullmatch(path.name)
+        match = CLASS_FOLDER.fullmatch(path.name)
         if match:
             classes.append((match, path))
         elif inside := images_below(path):
             reading.notices.append(Notice(Kind.UNNUMBERED, f"{printable(path.name)}/", count_of(inside), inside))
     if not classes:
         fix = f"put the images into one, for example {str(folder / '10_dress')!r}"
-        if _CLASS_FOLDER.fullmatch(folder.absolute().name) and listing.images:
+        if CLASS_FOLDER.fullmatch(folder.absolute().name) and listing.images:
             fix = f"it is one itself, so give the folder that it lies in, {str(folder.absolute().parent)!r}"
         raise InputError(f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); {fix}")
     reading.notices.extend(Notice(Kind.LOOSE, printable(path.name)) for path in listing.images)

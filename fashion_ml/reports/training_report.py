@@ -12,9 +12,11 @@ from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, SKY, SOFT, dress, level, name_below, new_figure, save_figure
-from fashion_ml.runtime.json_file import read_mapping
+from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 
 NO_IMAGES = "Not measured: training makes no images. Evaluation measures it on generated images, on a run of its own."
+_LARGEST = 1e12
+"""More than any loss or number of steps is, and less than figures can draw."""
 DESCRIPTIONS = {
     "total_loss": "Training objective: error of the predicted noise (min-SNR weighted if that is on), mean over the step's images",
     "visual_loss": "1 - SSIM against the reference, clamped to [0, 1]",
@@ -50,23 +52,40 @@ def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: s
 
     Points of steps that are there already are replaced, and all points that were measured with another fingerprint are dropped.
     """
-    tree = read_mapping(report, "report", "bring back a whole copy of it")
-    comparable = tree.get("evaluation_fingerprint", fingerprint) == fingerprint
-    full: dict[str, Series] = {}
-    for name, entry in tree["loss_data"].items():
-        keep = comparable or name == "total_loss"
-        points = dict(zip(entry["steps"], entry["values"], strict=True)) if keep else {}
-        new = measured.get(name, Series())
-        points |= dict(zip(new.steps, new.values, strict=True))
-        base = new.base if new.base is not None or not keep else entry.get("base")
-        full[name] = Series(sorted(points), [points[step] for step in sorted(points)], base)
-    info = tree["training_info"]
-    now = datetime.fromisoformat(info["timestamp"])
-    made = _report(full, info["total_steps"], info["description"], now)
+    with of_its_shape("report", report, "bring back a whole copy of it"):
+        tree = parsed_mapping(report.read_bytes())
+        comparable = tree.get("evaluation_fingerprint", fingerprint) == fingerprint
+        full: dict[str, Series] = {}
+        for name in DESCRIPTIONS:
+            entry = tree["loss_data"][name]
+            keep = comparable or name == "total_loss"
+            points = dict(zip(map(_step, entry["steps"]), map(_number, entry["values"]), strict=True)) if keep else {}
+            new = measured.get(name, Series())
+            points |= dict(zip(new.steps, new.values, strict=True))
+            old = entry.get("base")
+            base = new.base if new.base is not None or not keep or old is None else _number(old)
+            full[name] = Series(sorted(points), [points[step] for step in sorted(points)], base)
+        info, total_steps = tree["training_info"], _step(tree["training_info"]["total_steps"])
+        made = _report(full, total_steps, str(info["description"]), datetime.fromisoformat(info["timestamp"]))
     write_text(report, _as_json({**made, "evaluation_fingerprint": fingerprint}))
     curves = report.with_name(report.name.replace("_report_", "_curves_")).with_suffix(".png")
-    _draw(curves, full, info["total_steps"])
+    _draw(curves, full, total_steps)
     return report, curves
+
+
+def _number(value: object) -> float:
+    """A number that can be drawn; ValueError."""
+    found = float(value)  # type: ignore[arg-type]
+    if not abs(found) < _LARGEST:
+        raise ValueError(f"{found:g} is no loss")
+    return found
+
+
+def _step(value: object) -> int:
+    """A number of steps; ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+        raise ValueError(f"{str(value)[:40]} is no number of steps")
+    return value
 
 
 def reading_help(total_loss: float, steps: int) -> list[str]:

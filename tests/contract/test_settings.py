@@ -125,7 +125,7 @@ def test_a_switch_alone_means_true_and_other_options_take_what_follows(arguments
         (["--bogus"], ["--bogus: no such option; --help shows what there is"]),
         (["--batch_size", "4"], ["--batch_size: no such option; did you mean --evaluation.batch_size?"]),
         (["--experiment", "x"], ["--experiment: no such option; did you mean --tracking.experiment?"]),
-        (["--rank", "--seed", "1"], ["--rank: needs a value (int >= 1)"]),
+        (["--rank", "--seed", "1"], ["--rank: needs a value (int >= 1, <= 4096)"]),
         (["--lr"], ["--lr: needs a value (number > 0)"]),
         (["8"], ["8: was not expected here; options begin with -- (--help shows them)"]),
         (["-r", "help"], [f"{one}: was not expected here; options begin with -- (--help shows them)" for one in ("-r", "help")]),

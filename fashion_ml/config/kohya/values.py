@@ -35,7 +35,7 @@ def number(name: str, value: Any) -> float:
         value = value[0]
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
         raise ValueError(f"{name}: {value!r} is no number; write one")
@@ -47,7 +47,7 @@ def side_of(name: str, value: Any) -> tuple[int, int]:
     parts = list(value) if isinstance(value, (list, tuple)) else str(value).replace("x", ",").split(",")
     try:
         sides = [int(float(part)) for part in parts]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise ValueError(f"{name}: {value!r} is no size; write 512 or 512,512")
@@ -56,7 +56,8 @@ def side_of(name: str, value: Any) -> tuple[int, int]:
 
 def assignments_of(name: str, value: Any) -> dict[str, str]:
     """What `--network_args "conv_dim=4" "conv_alpha=1"` gives: a list, or all in one text. ValueError for what is not of the form a=b."""
-    words = [word for one in ([value] if isinstance(value, str) else value) for word in words_of(str(one)).words]
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    words = [word for one in parts for word in words_of(str(one)).words]
     wrong = [word for word in words if "=" not in word.strip("=")]
     if wrong:
         raise ValueError(f"{name}: {wrong[0]!r} is not of the form key=value; write for example conv_dim=4")

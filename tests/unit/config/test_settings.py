@@ -62,7 +62,7 @@ def test_every_setting_says_what_it_does_in_a_sentence(kind: type[Section]):
 
 def test_range_choices_and_default_are_told_as_the_command_line_takes_them():
     told = {one.path: (one.accepts, one.default) for one in settings_of(LoraExperiment)}
-    assert told["network.rank"] == ("int >= 1", "32")
+    assert told["network.rank"] == ("int >= 1, <= 4096", "32")
     assert told["network.alpha"] == ("number > 0", "")
     assert told["optimizer.learning_rate"] == ("number > 0", "5e-5")
     assert told["data.validation_split"] == ("number >= 0, < 1", "0")
@@ -77,7 +77,7 @@ def test_a_value_out_of_range_is_refused_with_the_range_that_the_docs_give():
         load_config({"train_data_dir": "embedded"}, {"rank": 0, "flip_aug": "maybe", "evaluation.strengths": "0,9"})
     assert [problem.rpartition(" (")[2] for problem in caught.value.problems] == [
         "flip_aug: true or false)",
-        "rank: int >= 1)",
+        "rank: int >= 1, <= 4096)",
         "strengths: list of number >= 0, <= 4)",
     ]
 

@@ -1,0 +1,22 @@
+"""The names of folders `N_class`: how often their images are seen, and what they show."""
+
+from __future__ import annotations
+
+import re
+
+CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
+MOST_REPEATS = 10_000
+"""Of a folder's images in one epoch; a larger number is a date, or another's count."""
+
+
+def wrong_repeats(name: re.Match[str]) -> str:
+    """What is wrong with the number of a folder's name; empty where nothing is."""
+    digits = name[1].lstrip("0") or "0"
+    if digits == "0":
+        return "asks for 0 repeats; the number before _ must be at least 1"
+    if len(digits) <= len(str(MOST_REPEATS)) and int(digits) <= MOST_REPEATS:
+        return ""
+    return (
+        f"asks for {digits[:20]} repeats, and {MOST_REPEATS:,} are the most; the number before _ is how often an image is seen in one "
+        f"epoch: call it {f'1_{name[2]}'!r}, say"
+    )
