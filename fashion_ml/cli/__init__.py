@@ -50,6 +50,7 @@ for command in (
     runs.sync,
     runs.reproduce,
     models.register,
+    models.serve,
     runs.ui,
 ):
     app.command(command.__name__.replace("_", "-"))(command)

@@ -105,9 +105,19 @@ def register(
     result = add_version(run_id, name, suite)
     write_json(json, vars(result))
     say(f"{result.name} version {result.version}: {'champion' if result.champion else 'registered'}. {result.why}")
-    say(
-        f"Serve     mlflow models serve -m models:/{result.name}/{result.version} --env-manager local --host 127.0.0.1 --port 5001"
-    )
+    say(f"Serve     fashion-ml serve models:/{result.name}/{result.version} --port 5001")
+
+
+def serve(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="models:/NAME/1, models:/NAME@champion, or a model's folder.")],
+    port: Annotated[int, option("--port", help="Port to answer at.")] = 5001,
+    host: Annotated[str, option("--host", help="Address to answer at; whoever reaches it may ask.")] = "127.0.0.1",
+    seconds: Annotated[float, option("--seconds", help="The most that a request takes.")] = 60.0,
+) -> None:
+    """Answer over HTTP with a registered model, by MLflow's protocol: bounded requests, a time limit, an end at once."""
+    from fashion_ml.deploy.serve import serve as answer
+
+    answer(model, host, port, seconds, say)
 
 
 def _list(values: list[float]) -> str:

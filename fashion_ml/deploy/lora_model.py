@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, sampler_of, seed_of, text_of
 
 MODEL_FILE = "MLmodel"
 
@@ -88,22 +91,28 @@ class LoraModel:
 
     def __init__(self, base: str, adapter: Path, facts: Mapping[str, Any]):
         self._base, self._adapter, self._facts = base, adapter, facts
-        self._pipeline: Any = None
+        self._pipeline = LoadedOnce(self._load)
 
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[bytes]:
-        """A PNG for each row's `prompt`, each from the noise of `seed`: the same whatever else is asked in the same call."""
+        """A PNG for each row's `prompt`, each from the noise of `seed`: the same whatever else is asked in the same call, or at the same time.
+
+        MLflow's error of a bad parameter, which names it, for what is out of bounds; of a deadline where it takes too long.
+        """
         import torch
 
-        given = dict(params or {})
-        settings = {
-            key: given.get(key, self._facts[key]) for key in ("num_inference_steps", "guidance_scale", "width", "height")
-        }
-        images = []
-        for prompt in data["prompt"]:
-            noise = torch.Generator().manual_seed(int(given.get("seed", 0)))
-            pipeline = self._loaded()
-            read = self._read(pipeline, prompt, given.get("negative_prompt") or "")
-            images.append(as_png(pipeline(**read, generator=noise, **settings).images[0]))
+        given, images = {"seed": 0, **(params or {})}, []
+        with answering() as asked:
+            check_rows(len(data))
+            settings, seed = sampler_of({**self._facts, **given}), seed_of(given["seed"])
+            prompts = [text_of("prompt", prompt) for prompt in data["prompt"]]
+            negative = text_of("negative_prompt", given.get("negative_prompt") or "")
+            for prompt in prompts:
+                with asked.turn():
+                    pipeline = copy.copy(self._pipeline.get())
+                    pipeline.scheduler = copy.deepcopy(pipeline.scheduler)  # it counts steps; the weights are everyone's
+                    read, noise = self._read(pipeline, prompt, negative), torch.Generator().manual_seed(seed)
+                    made = pipeline(**read, generator=noise, **settings, callback_on_step_end=asked.on_step)
+                    images.append(as_png(made.images[0]))
         return images
 
     def _read(self, pipeline: Any, prompt: str, negative: str) -> dict[str, Any]:
@@ -113,24 +122,22 @@ class LoraModel:
 
         return prompt_embeddings(pipeline, [prompt], [negative], TextSettings(**self._facts.get("text", {})))
 
-    def _loaded(self) -> Any:
-        if self._pipeline is None:
-            import torch
+    def _load(self) -> Any:
+        import torch
 
-            from fashion_ml.models.applied_lora import apply_lora
-            from fashion_ml.models.kohya_format import read_metadata
-            from fashion_ml.models.new_words import put_words, words_in
-            from fashion_ml.models.stable_diffusion import load_pipeline
+        from fashion_ml.models.applied_lora import apply_lora
+        from fashion_ml.models.kohya_format import read_metadata
+        from fashion_ml.models.new_words import put_words, words_in
+        from fashion_ml.models.stable_diffusion import load_pipeline
 
-            device, schedule = "cuda" if torch.cuda.is_available() else "cpu", self._facts.get("schedule", {})
-            pipeline = load_pipeline(self._base, device, **schedule)
-            # as evaluations do: diffusers drops a DoRA's magnitudes and does not read LyCORIS' forms
-            lora = next(iter(sorted(self._adapter.glob("*.safetensors"))), self._adapter)
-            put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
-            apply_lora(pipeline, lora)
-            pipeline.set_progress_bar_config(disable=True)
-            self._pipeline = pipeline
-        return self._pipeline
+        device, schedule = "cuda" if torch.cuda.is_available() else "cpu", self._facts.get("schedule", {})
+        pipeline = load_pipeline(self._base, device, **schedule)
+        # as evaluations do: diffusers drops a DoRA's magnitudes and does not read LyCORIS' forms
+        lora = next(iter(sorted(self._adapter.glob("*.safetensors"))), self._adapter)
+        put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
+        apply_lora(pipeline, lora)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
 
 def as_png(picture: Any) -> bytes:

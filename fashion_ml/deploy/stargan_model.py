@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, refuse, seed_of, text_of
 from fashion_ml.deploy.lora_model import MODEL_FILE, as_png, requirements, use_loader
 
 _WEIGHTS = "stargan.safetensors"
@@ -55,42 +56,61 @@ class StarganModel:
 
     def __init__(self, weights: Path, vae: str, size: int):
         self._weights, self._vae_name, self._size = weights, vae, size
-        self._loaded: Any = None
+        self._parts = LoadedOnce(self._load)
 
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[bytes]:
-        """A PNG for each row: its `image` (the bytes of any picture file) in the style of `domain` that `seed` draws."""
+        """A PNG for each row: its `image` (the bytes of any picture file) in the style of `domain` that `seed` draws.
+
+        MLflow's error of a bad parameter, which names it, for what is no picture or out of bounds; of a deadline where it takes too long.
+        """
+        with answering() as asked:
+            check_rows(len(data))
+            seed = seed_of((params or {}).get("seed", 0))
+            rows = [(_picture_of(image), domain) for image, domain in zip(data["image"], data["domain"], strict=True)]
+            networks, vae, facts = self._parts.get()
+            for _, domain in rows:
+                if text_of("domain", domain, most=200) not in facts["domains"]:
+                    refuse("domain", repr(domain), f"there are {', '.join(facts['domains'])}")
+            images = []
+            for picture, domain in rows:
+                with asked.turn():
+                    images.append(self._translated(networks, vae, facts, picture, domain, seed))
+            return images
+
+    def _translated(self, networks: Any, vae: Any, facts: Mapping[str, Any], picture: Any, domain: str, seed: int) -> bytes:
         from types import SimpleNamespace
 
         import torch
 
-        from fashion_ml.data.pictures import fit_square, load_picture
+        from fashion_ml.data.pictures import fit_square
         from fashion_ml.models.stable_diffusion import encode_latents
         from fashion_ml.models.vae import decode_latents
 
-        networks, vae, facts = self._load()
-        images = []
-        for content, domain in zip(data["image"], data["domain"], strict=True):
-            if domain not in facts["domains"]:
-                raise ValueError(f"domain: {domain!r} is not known; there are {', '.join(facts['domains'])}")
-            picture = fit_square(load_picture(io.BytesIO(content)), self._size)
-            mean, _ = encode_latents(SimpleNamespace(vae=vae), [[picture]])
-            y = torch.tensor([facts["domains"].index(domain)])
-            noise = torch.Generator().manual_seed(int((params or {}).get("seed", 0)))
-            z = torch.randn(1, facts["sizes"]["latent_dim"], generator=noise)
-            with torch.no_grad():
-                made = networks.g(mean * facts["latent_scale"], networks.f(z, y))
-            images.append(as_png(decode_latents(vae, made / facts["latent_scale"])[0]))
-        return images
+        mean, _ = encode_latents(SimpleNamespace(vae=vae), [[fit_square(picture, self._size)]])
+        y = torch.tensor([facts["domains"].index(domain)])
+        z = torch.randn(1, facts["sizes"]["latent_dim"], generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            made = networks.g(mean * facts["latent_scale"], networks.f(z, y))
+        return as_png(decode_latents(vae, made / facts["latent_scale"])[0])
 
     def _load(self) -> Any:
-        if self._loaded is None:
-            from fashion_ml.models.stargan import NetworkSizes, make_networks
-            from fashion_ml.models.stargan_format import load_averages
-            from fashion_ml.models.vae import load_vae
-            from fashion_ml.runtime.json_file import parsed_mapping
-            from fashion_ml.runtime.weight_files import read_header
+        from fashion_ml.models.stargan import NetworkSizes, make_networks
+        from fashion_ml.models.stargan_format import load_averages
+        from fashion_ml.models.vae import load_vae
+        from fashion_ml.runtime.json_file import parsed_mapping
+        from fashion_ml.runtime.weight_files import read_header
 
-            facts = parsed_mapping(read_header(self._weights, "stargan").metadata["stargan"])
-            networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))
-            self._loaded = networks, load_vae(self._vae_name), facts
-        return self._loaded
+        facts = parsed_mapping(read_header(self._weights, "stargan").metadata["stargan"])
+        networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))
+        return networks, load_vae(self._vae_name), facts
+
+
+def _picture_of(content: Any) -> Any:
+    from fashion_ml.data.pictures import PictureError, load_picture
+
+    if not isinstance(content, bytes):
+        refuse("image", type(content).__name__, "give the bytes of a picture file, in base64 where they go through JSON")
+    try:
+        return load_picture(io.BytesIO(content))
+    except PictureError as error:
+        refuse("image", f"{len(content):,} bytes ({error})", "give the bytes of a PNG, JPEG or other picture file")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.errors import InputError
 from fashion_ml.runs.leaders import PARAMS, is_wanted
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.listening import listening
 from fashion_ml.runtime.parent_process import is_orphaned, parent_to_live_with
 from fashion_ml.tracking.mlflow_server import mlflow_app
 from fashion_ml.tracking.queries import experiments, kept_views, short_name
@@ -41,7 +40,7 @@ def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> No
     """
     parent = parent_to_live_with()
     uri = store_uri()
-    with _listening(port) as sock:
+    with listening(_HOST, port) as sock:
         client = open_tracking()
         reader = RunReader(client, lambda run: row_of(run, is_wanted, PARAMS))
         reader.start()
@@ -55,25 +54,6 @@ def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> No
                 server.run(sockets=[sock])
             except KeyboardInterrupt:  # uvicorn has ended, and passes on the signal that made it
                 return
-
-
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    """The port, taken at once, so that two that start together do not both think that it is free."""
-    sock = socket.socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((_HOST, port))
-            sock.listen()
-        except PermissionError:
-            raise InputError(f"--port: {port} is for the administrator alone; give one above 1023, such as 5000") from None
-        except OSError:
-            other = port + 1 if port < 65535 else port - 1
-            raise InputError(f"--port: {port} is in use; give another one, such as --port {other}") from None
-        yield sock
-    finally:
-        sock.close()
 
 
 def _server(reader: RunReader, client: Any, uri: str) -> uvicorn.Server:

@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fashion_ml"
 ADAPTERS = (
+    "deploy/mlflow_answers.py",
     "sweep/optuna_private.py",
     "tracking/mlflow_private.py",
     "tracking/mlflow_server.py",
@@ -29,7 +30,7 @@ def is_private(name: str) -> bool:
 
 def own_names(tree: ast.AST) -> set[str]:
     """Private names that a module makes: functions, classes, variables, and attributes that it assigns."""
-    made = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    made = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
     made |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return made | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
 

@@ -1,0 +1,163 @@
+"""One request to a served model: what it may ask for, how long it may take, and whether its client is still there.
+
+What is refused is MLflow's error of a bad parameter, which its server answers with status 400; the text names the field.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+from fashion_ml.deploy.mlflow_answers import answer
+from fashion_ml.errors import InputError
+
+MOST_ROWS, MOST_LETTERS, MOST_STEPS, MOST_GUIDANCE = 16, 2000, 200, 100.0
+MOST_PIXELS, LEAST_SIDE, MOST_SIDE = 2048 * 2048, 8, 4096
+_AT_ONCE = 4
+"""Images that are made at the same time; others wait for their turn."""
+_LOOK_SECONDS = 0.2
+_turns = threading.BoundedSemaphore(_AT_ONCE)
+ending = threading.Event()
+"""Set once the server ends: nothing more is made."""
+
+
+def usual_seconds() -> float:
+    """How long a request may take where nobody said: as long as MLflow's server waits for it."""
+    try:
+        return float(os.environ.get("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "60"))
+    except ValueError:
+        return 60.0
+
+
+class Asked:
+    """A request that is being answered."""
+
+    def __init__(self, seconds: float):
+        self.gone = threading.Event()
+        """Set once its client has left."""
+        self._seconds, self._until = seconds, time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise MLflow's error where there is nobody to answer, or no time left: call it between steps."""
+        if ending.is_set():
+            raise answer("TEMPORARILY_UNAVAILABLE", "the server ends; ask another one")
+        if self.gone.is_set():
+            raise answer("CANCELLED", "the client has left")
+        if time.monotonic() > self._until:
+            raise answer(
+                "DEADLINE_EXCEEDED",
+                f"timeout: this took more than {self._seconds:g} seconds; ask for fewer images, steps or pixels",
+            )
+
+    def on_step(self, pipeline: Any, step: int, timestep: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`callback_on_step_end` of a pipeline of diffusers."""
+        del pipeline, step, timestep
+        self.check()
+        return tensors
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until fewer than four others compute; errors as `check`."""
+        while not _turns.acquire(timeout=_LOOK_SECONDS):
+            self.check()
+        try:
+            self.check()
+            yield
+        finally:
+            _turns.release()
+
+
+current: ContextVar[Asked | None] = ContextVar("asked", default=None)
+"""The request that this thread answers, as the server knows it; None behind MLflow's own server."""
+
+
+@contextmanager
+def answering() -> Iterator[Asked]:
+    """The request of this thread; what is wrong with its input, or does not fit into memory, becomes an answer to it."""
+    from fashion_ml.runtime.gpu_memory import full_memory
+
+    try:
+        yield current.get() or Asked(usual_seconds())
+    except InputError as error:
+        raise answer("INVALID_PARAMETER_VALUE", "; ".join(error.problems)) from None
+    except (RuntimeError, MemoryError) as error:
+        where = full_memory(error)
+        if where is None:
+            raise
+        raise answer("RESOURCE_EXHAUSTED", f"width: this does not fit into {where}; ask for fewer pixels") from None
+
+
+def check_rows(count: int) -> None:
+    """InputError for none, or more than are answered at once."""
+    if not 1 <= count <= MOST_ROWS:
+        refuse("dataframe_records", f"{count} rows", f"ask for 1 to {MOST_ROWS} at once")
+
+
+def text_of(field: str, value: Any, *, most: int = MOST_LETTERS) -> str:
+    """A text of bounded length."""
+    if not isinstance(value, str):
+        refuse(field, type(value).__name__, "give a text")
+    if len(value) > most:
+        refuse(field, f"{len(value):,} characters", f"give at most {most:,}")
+    return value
+
+
+def seed_of(value: Any) -> int:
+    """A seed that every generator takes."""
+    return _whole("seed", value, 0, 2**63 - 1)
+
+
+def sampler_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """`num_inference_steps`, `guidance_scale`, `width` and `height` of a request, each within what is served."""
+    width, height = (_whole(side, params[side], LEAST_SIDE, MOST_SIDE) for side in ("width", "height"))
+    for name, side in (("width", width), ("height", height)):
+        if side % LEAST_SIDE:
+            refuse(name, str(side), f"give a multiple of {LEAST_SIDE}")
+    if width * height > MOST_PIXELS:
+        refuse("width", f"{width} x {height} pixels", f"give at most {MOST_PIXELS:,} in all")
+    guidance = params["guidance_scale"]
+    if (
+        isinstance(guidance, bool)
+        or not isinstance(guidance, int | float)
+        or not math.isfinite(guidance)
+        or not 0 <= guidance <= MOST_GUIDANCE
+    ):
+        refuse("guidance_scale", str(guidance)[:40], f"give a number from 0 to {MOST_GUIDANCE:g}")
+    steps = _whole("num_inference_steps", params["num_inference_steps"], 1, MOST_STEPS)
+    return {"num_inference_steps": steps, "guidance_scale": float(guidance), "width": width, "height": height}
+
+
+def refuse(field: str, value: str, fix: str) -> NoReturn:
+    """InputError for a field of a request."""
+    raise InputError(f"{field}: {value} is not accepted; {fix}")
+
+
+def _whole(field: str, value: Any, least: int, most: int) -> int:
+    import numbers
+
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
+        refuse(field, str(value)[:40], f"give a whole number from {least} to {most}")
+    return int(value)
+
+
+Load = Callable[[], Any]
+
+
+class LoadedOnce:
+    """What is loaded by the first request that needs it, while others wait."""
+
+    def __init__(self, load: Load):
+        self._load, self._lock, self._loaded = load, threading.Lock(), None
+
+    def get(self) -> Any:
+        """The same for everyone."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded

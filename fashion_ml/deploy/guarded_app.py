@@ -1,0 +1,122 @@
+"""MLflow's scoring application behind a guard: bodies of bounded size that come in time, JSON alone, and an end where the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fashion_ml.deploy.asked import Asked, current
+from fashion_ml.runtime.json_file import parsed_mapping
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+_BODY_SECONDS, _THREADS, _AT_ONCE = 20.0, 64, 48
+"""How long a body may take to come, and how many requests are answered, or wait, at the same time."""
+_JSON = "application/json"
+
+
+class Guarded:
+    """An ASGI application."""
+
+    def __init__(self, app: Any, seconds: float, most_bytes: int):
+        """`seconds` is the most that a request takes, `most_bytes` that a body has."""
+        self._app, self._seconds, self._most, self._open = app, seconds, most_bytes, 0
+        self._threads = False
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer, or pass on to MLflow."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if not self._threads:  # MLflow computes in the loop's own threads, of which there are few
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="asked"))
+            self._threads = True
+        if self._open >= _AT_ONCE:
+            await _refuse(send, 503, f"{_AT_ONCE} requests are being answered; ask again in a moment")
+            return
+        self._open += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._open -= 1
+
+    async def _answer(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            body = await asyncio.wait_for(self._body(scope, receive), _BODY_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            await _refuse(send, 408, f"body: it did not come within {_BODY_SECONDS:g} seconds")
+            return
+        except ValueError as error:
+            await _refuse(send, 413, str(error))
+            return
+        if body is None:
+            return
+        if scope["method"] == "POST" and (wrong := await asyncio.to_thread(_wrong, scope, body)):
+            await _refuse(send, *wrong)
+            return
+        await self._pass_on(scope, body, receive, send)
+
+    async def _body(self, scope: Mapping[str, Any], receive: Receive) -> bytes | None:
+        """All of it; None where the client has left. ValueError for one that is too large."""
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if not told.isdigit() or len(told) > 15 or int(told) > self._most:
+            raise ValueError(f"body: {told[:20].decode('latin-1')} bytes, more than {self._most:,}; send less")
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._most:
+                raise ValueError(f"body: more than {self._most:,} bytes; send less")
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    async def _pass_on(self, scope: Mapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:
+        asked, left, given = Asked(self._seconds), asyncio.Event(), False
+
+        async def replay() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            asked.gone.set()
+            left.set()
+
+        token = current.set(asked)
+        watching = asyncio.create_task(watch())
+        try:
+            await self._app(scope, replay, send)
+        finally:
+            watching.cancel()
+            current.reset(token)
+
+
+def _wrong(scope: Mapping[str, Any], body: bytes) -> tuple[int, str] | None:
+    """Status and text for a body that MLflow need not look at."""
+    kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if kind != _JSON:
+        return 415, f"Content-Type: {kind[:80] or 'none'} is not accepted; send {_JSON}"
+    try:
+        parsed_mapping(body)
+    except ValueError as error:
+        return 400, f'body: it is no JSON object ({str(error)[:200]}); send {{"dataframe_records": [...], "params": {{...}}}}'
+    return None
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    content = json.dumps({"error_code": "BAD_REQUEST", "message": text}).encode()
+    headers = [(b"content-type", _JSON.encode()), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

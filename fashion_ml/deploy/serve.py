@@ -1,0 +1,82 @@
+"""A registered model behind HTTP on this machine: MLflow's protocol, with a guard before it and an end that comes at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fashion_ml.deploy import asked
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.listening import listening
+from fashion_ml.runtime.redact import first_line
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_OF_TEXT, _OF_PICTURES = 1_000_000, 64_000_000
+"""The most bytes of a body."""
+_END_SECONDS = 2.5
+
+
+def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str], None]) -> None:
+    """Answer `/invocations` as `mlflow models serve` does until Ctrl-C or SIGTERM; each request takes at most so many seconds.
+
+    `model` is what MLflow loads: `models:/NAME/1`, `models:/NAME@champion`, `runs:/…`, a folder. InputError when there is none.
+    """
+    import uvicorn
+
+    if not 1 <= seconds <= 3600:
+        raise InputError(f"--seconds: {seconds:g} is not accepted; give 1 to 3600")
+    with listening(host, port) as sock:
+        app = application(model, seconds)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            ws="none",
+            timeout_keep_alive=5,
+            backlog=256,
+        )
+        server = uvicorn.Server(config)
+        threading.Thread(target=_end, args=(server,), daemon=True, name="end").start()
+        say(f"Answers at http://{host}:{port}/invocations. Stop with Ctrl-C.")
+        try:
+            server.run(sockets=[sock])
+        except KeyboardInterrupt:  # uvicorn has ended, and passes on the signal that made it
+            return
+
+
+def application(model: str, seconds: float) -> Any:
+    """The ASGI application of a model. InputError when MLflow cannot load it."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+    from mlflow.types import DataType
+
+    from fashion_ml.deploy.guarded_app import Guarded
+
+    os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(seconds) + 5)  # ours comes first and says more
+    try:
+        loaded = mlflow.pyfunc.load_model(model)
+    except (MlflowException, OSError, ValueError) as error:
+        raise InputError(
+            f"MODEL: {model!r} cannot be loaded ({first_line(error)[:300]}); give models:/NAME/VERSION, as register says it"
+        ) from None
+    schema = loaded.metadata.get_input_schema()
+    pictures = schema is not None and DataType.binary in schema.input_types()
+    return Guarded(scoring_server.init(loaded), seconds, _OF_PICTURES if pictures else _OF_TEXT)
+
+
+def _end(server: uvicorn.Server) -> None:
+    """Stop what is being computed once the server is told to end, and the process where that takes long."""
+    while not server.should_exit:
+        time.sleep(0.1)
+    asked.ending.set()
+    time.sleep(_END_SECONDS)
+    sys.stdout.flush()
+    os._exit(0)

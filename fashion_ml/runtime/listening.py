@@ -1,0 +1,30 @@
+"""A port of this machine that a server answers at."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fashion_ml.errors import InputError
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The port, taken at once, so that two that start together do not both think that it is free. InputError when it cannot be had."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+            sock.listen(256)
+        except PermissionError:
+            raise InputError(f"--port: {port} is for the administrator alone; give one above 1023, such as 5000") from None
+        except OSError as error:
+            if isinstance(error, socket.gaierror):
+                raise InputError(f"--host: {host!r} is no address of this machine; use 127.0.0.1") from None
+            other = port + 1 if port < 65535 else port - 1
+            raise InputError(f"--port: {port} is in use; give another one, such as --port {other}") from None
+        yield sock
+    finally:
+        sock.close()
