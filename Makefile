@@ -3,10 +3,12 @@
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
 # make test-readers KOHYA=… LYCORIS=… FORGE=…: other programs' own code on our files, from checkouts of sd-scripts, LyCORIS and Forge (docs/readers.md).
+# make fuzz: damaged inputs of every kind, ten minutes at most.   make audit: known faults of the pinned dependencies (needs a network; SECURITY.md).
 # make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST = .venv-lowest
+AUDIT = .venv-audit
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 DOCS_STAMP = $(VENV)/.docs_installed
@@ -17,7 +19,7 @@ WANTED = --constraint $(CONSTRAINTS) --editable '.[test]'
 
 SEED ?=
 
-.PHONY: demo install test test-lowest test-full test-readers mutants check docs format clean
+.PHONY: demo install test test-lowest test-full test-readers mutants fuzz audit check docs format clean
 
 install: $(STAMP)
 
@@ -48,6 +50,15 @@ test-readers: $(STAMP)
 mutants: $(STAMP)
 	$(BIN)/python tests/mutants/run.py
 
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run $(if $(SEED),--seed $(SEED))
+
+audit:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet pip-audit
+	$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+	$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement constraints-py310.txt
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,4 +79,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(AUDIT) build dist site *.egg-info

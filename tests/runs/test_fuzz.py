@@ -1,0 +1,61 @@
+"""Two hundred inputs that nobody checked: each is taken, or refused in a line; `make fuzz` tries thousands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import run
+from tests.fuzz.guard import Outcome, guarded
+from tests.fuzz.subjects import Subject
+
+CASES = run.plan(200, 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    run.load_all()
+
+
+@pytest.mark.parametrize(("subject", "number"), CASES, ids=[f"{subject.name} {number}" for subject, number in CASES])
+def test_it_is_taken_or_refused_in_a_line(subject: Subject, number: int, tmp_path: Path):
+    outcome = run.tried(subject, number, tmp_path)
+    assert not outcome.is_fault, f"{outcome.kind}: {outcome.text}"
+
+
+def test_whole_files_are_taken(tmp_path: Path):
+    """Else every case would be refused for a reason of its own."""
+    for subject in run.subjects():
+        folder = tmp_path / subject.name
+        for name, content in subject.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        outcome = guarded(subject.act, folder)
+        assert outcome.kind == "taken", f"{subject.name}: {outcome.text}"
+
+
+def test_the_guard_sees_every_kind_of_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import os
+    import socket
+    import subprocess
+    import time
+
+    monkeypatch.setattr("tests.fuzz.guard.SECONDS", 1)
+    home = tmp_path / "home"
+    home.mkdir()
+    outside = tmp_path / "outside"
+
+    def kind(act) -> str:
+        found: Outcome = guarded(act, home)
+        return found.kind
+
+    assert kind(lambda: None) == "taken"
+    assert kind(lambda: {}["a"]) == "traceback"
+    assert kind(lambda: time.sleep(5)) == "hang"
+    assert kind(lambda: bytearray(5 << 30)) == "memory"
+    assert kind(lambda: subprocess.run(["true"], check=False)) == "process"
+    assert kind(lambda: outside.write_text("x", encoding="utf-8")) == "outside"
+    assert kind(lambda: os.kill(os.getpid(), 11)) == "crash"
+    assert kind(lambda: socket.create_connection(("127.0.0.1", 9), 1)) == "network"
+    assert kind(lambda: Path("inside").write_text("x", encoding="utf-8")) == "taken"
