@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,14 @@ def test_a_command_that_reads_makes_no_store(tmp_path: Path, command: str):
     assert not os.listdir(here)  # noqa: PTH208
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "evaluate run", "export", "reproduce"])
+def test_an_id_of_100_000_characters_is_one_line_in_a_moment(workdir: Path, command: str):
+    out = ["out.safetensors"] if command == "export" else []
+    began = time.process_time()
+    done = fashion_ml(*command.split(), "a" * 100_000, *out, cwd=workdir, uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert time.process_time() - began < 20
+    assert done.returncode == 2, done.stderr[-2000:]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(line) < 4100

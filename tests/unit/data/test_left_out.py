@@ -142,3 +142,12 @@ def test_a_line_names_three_and_counts_the_others(tmp_path: Path):
     (line,) = (line_of(kind, some) for kind, some in by_kind(reading.notices).items() if kind is Kind.LOOSE)
     assert line.startswith("5 images in no N_class folder")
     assert ": loose0.png, loose1.png, loose2.png and 2 more [" in line
+
+
+def test_a_caption_of_a_megabyte_is_left_out_unread(tmp_path: Path):
+    (tmp_path / "1_x").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (32, 32)).save(tmp_path / "1_x" / f"{name}.png")
+    (tmp_path / "1_x" / "a.txt").write_text("dress " * 200_000, encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.txt' has more than 40,000 bytes; a caption is a few words: shorten it"):
+        read_training_folder(tmp_path)
