@@ -263,7 +263,7 @@ def test_files_that_a_run_did_not_keep_are_named_with_those_that_it_did(
     kept = [SimpleNamespace(path=f"lora/{name}.safetensors") for name in ("look", "a", "best")]
     client = SimpleNamespace(list_artifacts=lambda run, folder: kept if (run, folder) == ("12", "lora") else [])
     (tmp_path / "config.yaml").write_text("data: {train_data_dir: embedded}\noutput: {output_name: look}\n", encoding="utf-8")
-    monkeypatch.setattr("fashion_ml.tracking.store.open_tracking", lambda: client)
+    monkeypatch.setattr("fashion_ml.tracking.store.open_tracking", lambda **_: client)
     monkeypatch.setattr(
         "fashion_ml.tracking.run_ids.find_meant", lambda *_, **__: SimpleNamespace(info=SimpleNamespace(run_id="12"))
     )
@@ -273,7 +273,7 @@ def test_files_that_a_run_did_not_keep_are_named_with_those_that_it_did(
 
 
 def test_a_folder_that_is_no_run_is_called_one_with_the_file_inside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr("fashion_ml.tracking.store.open_tracking", lambda: None)
+    monkeypatch.setattr("fashion_ml.tracking.store.open_tracking", lambda **_: None)
     monkeypatch.setattr("fashion_ml.tracking.run_ids.find_meant", refuse)
     write_lora(tmp_path / "mine.safetensors", 1, 2, 2.0)
     with pytest.raises(InputError, match=r"is a folder; give a file, such as 'mine.safetensors' inside"):

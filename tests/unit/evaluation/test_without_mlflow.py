@@ -187,7 +187,7 @@ def test_a_file_that_holds_no_whole_lora_is_one_line(tensors: dict[str, torch.Te
 def test_files_that_are_not_those_of_an_evaluation_are_one_line(tmp_path: Path):
     table, facts = "reference,seed,ssim\na,0,0.5\n", '{"fingerprint": "x"}'
     wrong = [
-        (table, "[]", "holds no mapping"),
+        (table, "[]", "it holds a list, not a mapping"),
         (table, "{", "is no evaluation's folder"),
         ("image,ssim\na,0.5\n", facts, "has no column reference"),
         ("reference,ssim\na,good\n", facts, "has text among the numbers of ssim"),
