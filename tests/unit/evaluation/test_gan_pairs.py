@@ -108,6 +108,19 @@ def test_references_are_held_out_ones_of_the_target_each_once_beginning_elsewher
     assert references_of((0, 4), 1, 1, data, [[4], [], [0]], 1) == [(1, data.training[1][1])]
 
 
+def test_training_images_are_taken_evenly_where_there_are_more_than_count(data: Any, monkeypatch: pytest.MonkeyPatch):
+    """Four of nine: the first, third, fifth and seventh."""
+    monkeypatch.setattr(gan_pairs, "REALS", 4)
+    asked: list[Any] = []
+    scaled = data.scaled
+    monkeypatch.setattr(data, "scaled", lambda places: asked.append(list(places)) or scaled(places))
+    encoder: Any = Encoder()
+    found = gan_pairs._real(data, 0, None, 1.0, GanInstruments(encoder))
+    own = data.training[0]
+    assert (len(own), asked) == (9, [[(0, own[place]) for place in (0, 2, 4, 6)]])
+    assert found["embeddings"].shape == (4, 12)
+
+
 def test_what_cannot_be_measured_is_absent_and_said_with_what_would_have_it(data: Any):
     found = measure_by_pair(NETWORKS, data, data.held, rows_of(data), None, 1.0, GanInstruments(None), SETTINGS)
     assert (found, found.means()) == (ByPair(), {})
