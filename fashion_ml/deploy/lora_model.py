@@ -100,6 +100,8 @@ class LoraModel:
         """
         import torch
 
+        from fashion_ml.runtime.float32 import exact_float32
+
         given, images = {"seed": 0, **(params or {})}, []
         with answering() as asked:
             check_rows(len(data))
@@ -107,7 +109,7 @@ class LoraModel:
             prompts = [text_of("prompt", prompt) for prompt in data["prompt"]]
             negative = text_of("negative_prompt", given.get("negative_prompt") or "")
             for prompt in prompts:
-                with asked.turn():
+                with asked.turn(), exact_float32():
                     pipeline = copy.copy(self._pipeline.get())
                     pipeline.scheduler = copy.deepcopy(pipeline.scheduler)  # it counts steps; the weights are everyone's
                     read, noise = self._read(pipeline, prompt, negative), torch.Generator().manual_seed(seed)
@@ -123,15 +125,15 @@ class LoraModel:
         return prompt_embeddings(pipeline, [prompt], [negative], TextSettings(**self._facts.get("text", {})))
 
     def _load(self) -> Any:
-        import torch
-
+        from fashion_ml.evaluation.instruments import device_of_evaluation
         from fashion_ml.models.applied_lora import apply_lora
+        from fashion_ml.models.half_precision import decode_one_by_one
         from fashion_ml.models.kohya_format import read_metadata
         from fashion_ml.models.new_words import put_words, words_in
         from fashion_ml.models.stable_diffusion import load_pipeline
 
-        device, schedule = "cuda" if torch.cuda.is_available() else "cpu", self._facts.get("schedule", {})
-        pipeline = load_pipeline(self._base, device, **schedule)
+        pipeline = load_pipeline(self._base, device_of_evaluation(), **self._facts.get("schedule", {}))
+        decode_one_by_one(pipeline.vae)
         # as evaluations do: diffusers drops a DoRA's magnitudes and does not read LyCORIS' forms
         lora = next(iter(sorted(self._adapter.glob("*.safetensors"))), self._adapter)
         put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
