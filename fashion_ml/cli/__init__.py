@@ -164,9 +164,11 @@ def main() -> None:
     command = typer.main.get_command(app)
     arguments = _lang_first(_with_latest(sys.argv[1:]))
     from fashion_ml.runtime.console import show_lines
+    from fashion_ml.runtime.lasting_output import outlive_readers
     from fashion_ml.runtime.parent_process import end_with_parent
     from fashion_ml.runtime.signals import interrupt_on_signals
 
+    outlive_readers()
     show_lines()
     interrupt_on_signals()
     end_with_parent()

@@ -14,7 +14,7 @@ _SYNC_SECONDS = 60.0
 
 def doctor(
     close_runs: Annotated[
-        bool, typer.Option("--close-runs", help="Mark runs as KILLED that say RUNNING and whose process has ended.")
+        bool, typer.Option("--close-runs", help="End runs that say RUNNING and whose process has ended.")
     ] = False,
     json: Json = "",
 ) -> None:
@@ -23,7 +23,7 @@ def doctor(
     from fashion_ml.runs.doctor import examine
 
     if close_runs:
-        from fashion_ml.tracking.queries import close_dead_runs
+        from fashion_ml.runs.ending import close_dead_runs
 
         say(f"{close_dead_runs()} runs closed")
 
@@ -62,17 +62,20 @@ def reproduce(
 
 def sync(
     run_dirs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN_DIR]…", help="Folders of runs, or above them; outputs/ when not given.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN_DIR]…", help="Folders of runs, or above them; outputs/ and those of killed runs when not given."
+        ),
     ] = None,
     json: Json = "",
 ) -> None:
     """Send to the tracking store what runs logged while it was away or offline; each point arrives once, however often this is called."""
     check_json(json)
     from fashion_ml.errors import InputError
-    from fashion_ml.runs.sync import NotSynced, folders_of, sync_folders, unsent
+    from fashion_ml.runs.sync import NotSynced, everywhere, folders_of, sync_folders
 
     problems: list[str] = []
-    folders = [] if run_dirs else unsent(Path("outputs"))
+    folders = [] if run_dirs else everywhere()
     for path in run_dirs or ():
         try:
             folders += folders_of(path)

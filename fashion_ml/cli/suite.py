@@ -44,17 +44,19 @@ def suite(
         _say_plan(loaded, experiments, url)
         check_inputs(experiments, written=False)
         return
+    from fashion_ml.sweep.launch import study_lock
     from fashion_ml.sweep.suite import run_suite
     from fashion_ml.sweep.suite_study import trainings_of
 
-    outcome = run_suite(loaded, experiments, path, url, workers=count, launcher=launcher, again=retry_failed)
-    facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
-    counts = {"complete": outcome.complete, "failed": outcome.failed, "left": outcome.left}
-    write_json(json, {**facts, **counts})
-    there = {one.recipe for one in trainings_of(outcome.study) if one.value is not None}
-    comparable = loaded.against() in there and len(there) > 1
-    if comparable:
-        report_suite(loaded, outcome.study, outcome.folder, {**facts, **counts}, json, again=False)
+    with study_lock(loaded):
+        outcome = run_suite(loaded, experiments, path, url, workers=count, launcher=launcher, again=retry_failed)
+        facts = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
+        counts = {"complete": outcome.complete, "failed": outcome.failed, "left": outcome.left}
+        write_json(json, {**facts, **counts})
+        there = {one.recipe for one in trainings_of(outcome.study) if one.value is not None}
+        comparable = loaded.against() in there and len(there) > 1
+        if comparable:
+            report_suite(loaded, outcome.study, outcome.folder, {**facts, **counts}, json, again=False)
     say(f"Run       {outcome.run_id}")
     say(f"Trainings {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
     if outcome.failed:

@@ -43,7 +43,7 @@ def sweep(
     from fashion_ml.sweep.halves import check_halves
     from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.plan import storage_url
-    from fashion_ml.sweep.study import directions_of, hidden, planned
+    from fashion_ml.sweep.study import directions_of
 
     directions_of(loaded)  # refused before anything is made
     check_base(loaded, base)
@@ -53,24 +53,20 @@ def sweep(
         raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
     count = whole(workers, "--workers") if workers else None
     if dry_run:
-        from fashion_ml.runs.check_inputs import check_inputs
-
-        say(
-            f"Sweep {loaded.name}: {len(planned(loaded))} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
-        )
-        rows = [[name, _range(dimension)] for name, dimension in loaded.search_space.items()]
-        table(["setting", "searched"], rows, left=2)
-        check_inputs({"": base}, written=False)
+        _say_plan(loaded, base, url)
         return
-    from fashion_ml.sweep.launch import run_sweep
+    from fashion_ml.sweep.launch import run_sweep, study_lock
     from fashion_ml.sweep.ranked import best_trials
 
-    outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher, again=retry_failed)
-    begun = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
-    write_json(json, begun)
-    again, to_confirm = list[Any](), list[str]()
-    if outcome.complete:
-        again, to_confirm = report_sweep(loaded, outcome.study, outcome.folder, confirmed=not outcome.left, train=count != 0)
+    with study_lock(loaded):
+        outcome = run_sweep(loaded, base, spec, url, workers=count, launcher=launcher, again=retry_failed)
+        begun = {"run_id": outcome.run_id, "study": loaded.name, "folder": str(outcome.folder)}
+        write_json(json, begun)
+        again, to_confirm = list[Any](), list[str]()
+        if outcome.complete:
+            again, to_confirm = report_sweep(
+                loaded, outcome.study, outcome.folder, confirmed=not outcome.left, train=count != 0
+            )
     best = [{"values": trial.values, "params": trial.params, **trial.user_attrs} for trial in best_trials(outcome.study)]
     counts = {"complete": outcome.complete, "pruned": outcome.pruned, "failed": outcome.failed, "left": outcome.left}
     confirmed = [one.to_dict(loaded.objectives[0].metric) for one in again]
@@ -78,6 +74,19 @@ def sweep(
     _say_outcome(loaded, outcome, counts, best)
     if outcome.failed and not outcome.complete:
         raise typer.Exit(1)
+
+
+def _say_plan(loaded: Any, base: Any, url: str) -> None:
+    """What would be trained."""
+    from fashion_ml.runs.check_inputs import check_inputs
+    from fashion_ml.sweep.study import hidden, planned
+
+    say(
+        f"Sweep {loaded.name}: {len(planned(loaded))} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
+    )
+    rows = [[name, _range(dimension)] for name, dimension in loaded.search_space.items()]
+    table(["setting", "searched"], rows, left=2)
+    check_inputs({"": base}, written=False)
 
 
 def _say_outcome(spec: Any, outcome: Any, counts: dict[str, int], best: list[dict[str, Any]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
     from fashion_ml.runs.dry_run import DryRun as DryRunResult
 
 train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
+
+
+@contextmanager
+def _said_where_it_had_ended(json: str) -> Iterator[None]:
+    """Around a training: of one that had done everything before it was resumed its facts, and the command has done what it was to do."""
+    from fashion_ml.runs.resume import RunEndedError
+
+    try:
+        yield
+    except RunEndedError as done:
+        write_json(json, done.facts)
+        say(done.problems[0].removeprefix("resume: "))
+        raise typer.Exit from None
 
 
 def _of_lora() -> list[Offered]:
@@ -150,7 +164,8 @@ def _train_lora(
         return
     from fashion_ml.runs.lora import run_lora
 
-    outcome = run_lora(experiment, resume=resume, new=new, chosen=paths_given(overrides, LoraExperiment))
+    with _said_where_it_had_ended(json):
+        outcome = run_lora(experiment, resume=resume, new=new, chosen=paths_given(overrides, LoraExperiment))
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())
@@ -192,7 +207,8 @@ def train_stargan(
         return
     from fashion_ml.runs.stargan import run_stargan
 
-    outcome = run_stargan(experiment, resume=resume, new=new, chosen=paths_given(given, StarganExperiment))
+    with _said_where_it_had_ended(json):
+        outcome = run_stargan(experiment, resume=resume, new=new, chosen=paths_given(given, StarganExperiment))
     if outcome is None:  # a process beside the main one, under accelerate launch
         return
     write_json(json, outcome.to_dict())

@@ -24,8 +24,9 @@ from fashion_ml.data.summary_lines import lines_of
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.models.vae import load_vae, vae_factor_of
-from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import atomic_path, remove_leftovers, write_text
 from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.folder_lock import LOCK, folder_lock, refuse_locked
 from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.runtime.json_file import below, parsed_mapping
 from fashion_ml.runtime.printable import printable
@@ -56,8 +57,10 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
 
     What is there already from the same image, VAE and size is kept, so a stopped encoding goes on; latents of these domains whose images are
     gone are removed, other domains of `out` stay; latents of a CPU and of a GPU are not mixed. With `flips` mirrored images are encoded too
-    (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once.
+    (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once, and while another command
+    works in `out`.
     """
+    refuse_locked(out, "OUT_DIR")
     items, reading = _read(images)
     vae = load_vae(vae_name, device)
     factor = vae_factor_of(vae)
@@ -74,6 +77,23 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
         "device": device_of(vae),
         "latent_shape": [vae.config.latent_channels, size // factor, size // factor],
     }
+    with folder_lock(out, "OUT_DIR"):
+        remove_leftovers(out)
+        return _encoded(out, vae, facts, items, summary, flips=flips, packed=packed)
+
+
+def _encoded(
+    out: Path,
+    vae: Any,
+    facts: dict[str, Any],
+    items: dict[str, list[CaptionedImage]],
+    summary: FolderSummary,
+    *,
+    flips: bool,
+    packed: bool,
+) -> Encoded:
+    """Into a folder that is locked."""
+    size = facts["size"]
     before = _earlier(out, facts)
     files: dict[str, Any] = {key: entry for key, entry in before.items() if (out / f"{key}.pt").is_file()}
     jobs = list(_jobs(items, flips))
@@ -94,8 +114,8 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
 
         made = encode_pictures(vae, list(by_key), [(size, size)] * len(jobs), {job[0] for job in wanted}, read)
         for number, (key, mean, _) in enumerate(made, 1):
-            with atomic_path(out / f"{key}.pt", field="OUT_DIR") as temporary:
-                torch.save(mean, temporary)
+            with atomic_path(out / f"{key}.pt", field="OUT_DIR") as temporary, temporary.open("wb") as file:
+                torch.save(mean, file)  # by its name it would keep the temporary one, and no two encodings had equal files
             files[key] = by_key[key][1]
             if number % _NOTE_EVERY == 0:
                 _note(out, facts, files)
@@ -172,7 +192,7 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """The files that an earlier encoding left. InputError when it was another VAE's or size's, or the folder holds something else."""
     note = out / MANIFEST
     if not note.is_file():
-        if out.exists() and (out.is_file() or any(out.iterdir())):
+        if out.exists() and (out.is_file() or any(path.name != LOCK for path in out.iterdir())):
             raise InputError(f"OUT_DIR: {str(out)!r} holds something else; give a new folder")
         return {}
     try:

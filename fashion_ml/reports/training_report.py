@@ -68,9 +68,31 @@ def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: s
         info, total_steps = tree["training_info"], _step(tree["training_info"]["total_steps"])
         made = _report(full, total_steps, str(info["description"]), datetime.fromisoformat(info["timestamp"]))
     write_text(report, _as_json({**made, "evaluation_fingerprint": fingerprint}))
-    curves = report.with_name(report.name.replace("_report_", "_curves_")).with_suffix(".png")
+    curves = _curves_of(report)
     _draw(curves, full, total_steps)
     return report, curves
+
+
+def draw_missing_curves(report: Path) -> None:
+    """Draw the curves of a JSON report where a kill has come before they were there. InputError where the report is damaged."""
+    curves = _curves_of(report)
+    if curves.exists():
+        return
+    with of_its_shape("report", report, "bring back a whole copy of it"):
+        tree = parsed_mapping(report.read_bytes())
+        full = {name: _series(tree["loss_data"][name]) for name in DESCRIPTIONS}
+        total_steps = _step(tree["training_info"]["total_steps"])
+    _draw(curves, full, total_steps)
+
+
+def _series(entry: Mapping[str, Any]) -> Series:
+    base = entry.get("base")
+    steps, values = [_step(one) for one in entry["steps"]], [_number(one) for one in entry["values"]]
+    return Series(steps, values, None if base is None else _number(base))
+
+
+def _curves_of(report: Path) -> Path:
+    return report.with_name(report.name.replace("_report_", "_curves_")).with_suffix(".png")
 
 
 def _number(value: object) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from fashion_ml.runs.compare_recipes import trained_as
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.run_name import DESCRIBED, comparison_name, told_with
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.compare import Difference, Evaluated
@@ -128,15 +129,18 @@ def run_images(
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     tags["references_seen_in_training"] = leakage.tag
     called = name or f"evaluation of images in {generated.absolute().name}"
-    with open_run(called, tags, parent=parent, adopt=True, **report_experiment(experiment, name)) as run:
-        target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
-        result = measure_images(found, settings, suite, known, leakage)
-        log_facts(run, result.facts)
-        result = log_evaluation(run, result, target)
-        write_text(target / "images.json", json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-        run.log_file(target / "images.json")
-    if parent is not None:
-        roll_up(parent, result.run_id, result.fingerprint, {**result.headline(), **result.ends()}, None, result.sentence)
+    with folder_lock(folder, "--output-dir") if folder else nullcontext():  # else it is named after its run
+        with open_run(called, tags, parent=parent, adopt=True, **report_experiment(experiment, name)) as run:
+            target = folder or (Path("outputs") / "evaluations" / run.run_id).absolute()
+            result = measure_images(found, settings, suite, known, leakage)
+            log_facts(run, result.facts)
+            result = log_evaluation(run, result, target)
+            write_text(
+                target / "images.json", json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+            )
+            run.log_file(target / "images.json")
+        if parent is not None:
+            roll_up(parent, result.run_id, result.fingerprint, {**result.headline(), **result.ends()}, None, result.sentence)
     return result
 
 

@@ -84,7 +84,7 @@ def _runs() -> Finding:
         return Finding("runs", "note", "not looked at, for the tracking store cannot be used")
     found = f"{len(others)} running" if others else "none running"
     if dead:
-        fix = "mark them as killed: fashion-ml doctor --close-runs (a training that is to go on is resumed all the same)"
+        fix = "end them: fashion-ml doctor --close-runs (what was done is FINISHED, the rest KILLED; a training is resumed all the same)"
         return Finding("runs", "wrong", f"{found}; {len(dead)} marked as running whose process has ended", fix)
     return Finding("runs", "ok", found)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
 from fashion_ml.embedded.collection import collection_folder, write_collection
+from fashion_ml.runs.beginning import begin
 from fashion_ml.runs.dry_run_plan import (
     kept_files,
     kept_line,
@@ -25,7 +26,7 @@ from fashion_ml.runs.dry_run_plan import (
 )
 from fashion_ml.runs.dry_run_time import SECONDS, STEPS, Sizes, Timing, timed
 from fashion_ml.runs.settled_precision import with_settled_precision
-from fashion_ml.runs.training_run import begin, in_experiment
+from fashion_ml.runs.training_run import in_experiment
 from fashion_ml.runtime.gpu_memory import fits_into_memory
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import LoraExperiment, evaluated_again, flat
 from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
+from fashion_ml.runs.evaluation_note import EvaluationNote, abandoned
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
-from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say, warn
-from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 BEST_MEASURED = "best_measured"
 """The file that `evaluate choose` has chosen, a copy of one of the others."""
-NOTE = "evaluation_run.json"
-"""Says which run an evaluation in a folder is, what it measures, and whether it has ended."""
 
 
 def evaluate_trained(
@@ -45,13 +44,14 @@ def evaluate_trained(
     free: bool = True,
     name: str = "",
     trained: Any = None,
+    only: bool = False,
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
     Without `free` no images of free prompts are made; the rest is measured alike, so the fingerprint is that of an evaluation with them.
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
     Without a training run there is none for the evaluation either: its files are in `folder`. `trained` is the pipeline of a training that goes
-    on, as in `plan_evaluation`.
+    on, as in `plan_evaluation`. With `only` there is one evaluation of these weights and settings: one that has ended is told again by its run.
 
     Where half precision gives NaN that run fails with what it says, and another measures in float32. InputError where that gives NaN too.
     """
@@ -68,6 +68,7 @@ def evaluate_trained(
         free=free,
         name=name,
         trained=trained,
+        only=only,
     )
     try:
         return measured(config, adopt=adopt)
@@ -92,6 +93,7 @@ def _evaluated(
     free: bool,
     name: str,
     trained: Any,
+    only: bool,
 ) -> EvaluationResult:
     from fashion_ml.evaluation.lora import measure_lora
 
@@ -114,22 +116,21 @@ def _evaluated(
         "references_seen_in_training": plan.leakage.tag,
     }
     source = references_folder(config) or training_folder(config)
-    earlier = unfinished(folder, plan, training.client if training.offline else None)
+    note = EvaluationNote(folder, plan.fingerprint, plan.key)
+    earlier = note.to_go_on_with(training.client if training.offline else None, ended=only) or abandoned(training, tags)
     called, chosen = name or evaluation_name(training.name, f"step {step}"), {"name"} if name else ()
     with open_run(called, tags, parent=training, adopt=adopt, resume=earlier, chosen=chosen) as run:
         if earlier:
             say(f"Going on with evaluation {earlier}")
             delete_children(run)
-        note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
-        write_text(folder / NOTE, json.dumps({**note, "finished": False}) + "\n")
+        note.write(run.run_id, finished=False)
         run.log_params(flat(config))
-        if not earlier:
-            run.log_dataset(source, digest, "evaluation", len(inputs.references))
+        run.log_dataset(source, digest, "evaluation", len(inputs.references))
         log_facts(run, plan.facts)
         result = log_lora(run, measure_lora(plan, folder, base_folder), folder)
     numbers = {**result.headline(), **result.ends()}
     roll_up(training, run.run_id, result.fingerprint, numbers, step, result.sentence, result.verdict)
-    write_text(folder / NOTE, json.dumps({**note, "finished": True}) + "\n")
+    note.write(run.run_id, finished=True)
     return result
 
 
@@ -192,7 +193,7 @@ def run_evaluation(
     `checkpoints` is `last`, `best`, a file's name, or `all`: then the best by weighted_total_loss is tagged on the training run, and its
     report shows the three image losses over the checkpoints' steps.
     """
-    with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
+    with ExitStack() as held, tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
         place, run = Path(temporary), training.run
         if training.kind != "train_lora":
             kind = training.kind or "none"
@@ -200,6 +201,8 @@ def run_evaluation(
                 f"run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run"
             )
         root = evaluation_folder(run, folder)
+        held.enter_context(folder_lock(root, "--output-dir"))
+        remove_leftovers(root)
         config: LoraExperiment = evaluated_again(config_of(training, place), overrides, LoraExperiment)
         check_hub(config)
         files = checkpoints_of(training, config, checkpoints, place)
@@ -249,27 +252,6 @@ def complete_training_report(run: TrackedRun | None, logs: Path, results: Mappin
     for path in complete_report(reports[-1], series, fingerprint):
         if run:
             run.log_file(path, "training_logs")
-
-
-def unfinished(folder: Path, plan: Plan, client: Any = None) -> str:
-    """The id of the run of an evaluation of the same weights and settings that did not end in this folder; empty without one.
-
-    `client` is that of an offline run; the configured store's otherwise.
-    """
-    from fashion_ml.tracking.store import find_run, open_tracking
-
-    try:
-        note = parsed((folder / NOTE).read_bytes())
-        same = (note["fingerprint"], note["key"], note["finished"]) == (plan.fingerprint, plan.key, False)
-        run_id = str(note["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    if not same:
-        return ""
-    try:
-        return run_id if find_run(client or open_tracking(), run_id).info.lifecycle_stage == "active" else ""
-    except InputError:  # it was made in another store
-        return ""
 
 
 def checkpoints_of(training: TrainedRun, config: LoraExperiment, wanted: str, place: Path) -> list[tuple[int, Path]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,10 @@ from fashion_ml.config import LoraExperiment, evaluation_settings, settings_of
 from fashion_ml.config.base import Evaluation
 from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
-from fashion_ml.runs.evaluate import NOTE, unfinished
-from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runs.evaluation_note import EvaluationNote
+from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
@@ -48,24 +48,27 @@ def evaluate_file(
     experiment_to_use(reports["experiment"], reports["chosen"])
     file = plan_file(lora, base=base, references=references, training=training or None, folder=folder, settings=others)
     plan, place = file.plan, file.place
-    digest = data_digest(plan.references)
-    tags = {"kind": "evaluation", "algorithm": "lora", "source": "file", "base_model": base, "data_digest": digest}
-    tags |= {"references_seen_in_training": plan.leakage.tag, **file.tags}
-    earlier = unfinished(place, plan)
-    if earlier:
-        say(f"Going on with evaluation {earlier}")
-        client = open_tracking(make=False)
-        delete_children(attach(client, find_run(client, earlier)))
-    with open_run(name or f"evaluation of {called(lora) + lora.suffix}", tags, resume=earlier, adopt=True, **reports) as run:
-        note = {"run_id": run.run_id, "fingerprint": plan.fingerprint, "key": plan.key}
-        write_text(place / NOTE, json.dumps({**note, "finished": False}) + "\n")
-        run.log_params({"lora.path": str(lora.absolute()), "model.base": base, "evaluation.references": references})
-        if not earlier:
+    with folder_lock(place, "--output-dir"):
+        remove_leftovers(place)
+        digest = data_digest(plan.references)
+        tags = {"kind": "evaluation", "algorithm": "lora", "source": "file", "base_model": base, "data_digest": digest}
+        tags |= {"references_seen_in_training": plan.leakage.tag, **file.tags}
+        note = EvaluationNote(place, plan.fingerprint, plan.key)
+        earlier = note.to_go_on_with()
+        if earlier:
+            say(f"Going on with evaluation {earlier}")
+            client = open_tracking(make=False)
+            delete_children(attach(client, find_run(client, earlier)))
+        with open_run(
+            name or f"evaluation of {called(lora) + lora.suffix}", tags, resume=earlier, adopt=True, **reports
+        ) as run:
+            note.write(run.run_id, finished=False)
+            run.log_params({"lora.path": str(lora.absolute()), "model.base": base, "evaluation.references": references})
             run.log_dataset(plan.references[0].path.parent, digest, "evaluation", len(plan.references))
-        log_facts(run, plan.facts)
-        result = log_lora(run, file.measure(), place)
-    write_text(place / NOTE, json.dumps({**note, "finished": True}) + "\n")
-    return result
+            log_facts(run, plan.facts)
+            result = log_lora(run, file.measure(), place)
+        note.write(run.run_id, finished=True)
+        return result
 
 
 def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:

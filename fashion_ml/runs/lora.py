@@ -12,6 +12,7 @@ from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.images import data_digest
 from fashion_ml.evaluation.toy import check_base
 from fashion_ml.evaluation.trigger import classes_of_folders
+from fashion_ml.runs.beginning import begun
 from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
@@ -19,7 +20,7 @@ from fashion_ml.runs.lora_samples import sampler
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.run_name import lora_name
 from fashion_ml.runs.settled_precision import with_settled_precision
-from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
+from fashion_ml.runs.training_run import About, Outcome, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
@@ -28,6 +29,7 @@ from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
+    from fashion_ml.runs.run_folder import RunFolder
     from fashion_ml.tracking.run import TrackedRun
     from fashion_ml.training.lora_loop import TrainedLora
 
@@ -55,14 +57,26 @@ def run_lora(
     told anything. `chosen` are the paths of settings that were given to the command itself: `name` and `tracking.experiment` among them come
     before what MLflow's environment says.
     """
+    with begun(config, resume=resume, new=new) as earlier:
+        return _run_lora(config, earlier, new=new, expected_digest=expected_digest, track=track, chosen=chosen)
+
+
+def _run_lora(
+    config: LoraExperiment,
+    earlier: RunFolder | None,
+    *,
+    new: bool,
+    expected_digest: str,
+    track: bool,
+    chosen: Collection[str],
+) -> LoraOutcome | None:
     from fashion_ml.training.lora_inputs import with_steps
     from fashion_ml.training.new_word import check_captions
 
-    earlier = begin(config, resume=resume, new=new)
     config = with_settled_precision(config, earlier)
     check_mixed_precision(config)
     config = in_experiment(config, chosen, earlier) if track else config
-    if track and not resume:
+    if track and earlier is None:
         _make_ahead(config)
     accelerator = accelerator_for(config.training.mixed_precision)
     inputs = read_sources(config, tell=False)
@@ -258,9 +272,11 @@ def _prepared(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerato
 
 
 def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, images: int) -> None:
-    from fashion_ml.reports.training_report import Series, write_training_report
+    from fashion_ml.reports.training_report import Series, draw_missing_curves, write_training_report
 
-    if not trained.steps_now and any(logs.glob("lora_detailed_training_report_*.json")):  # it was written before the stop
+    there = sorted(logs.glob("lora_detailed_training_report_*.json"))
+    if not trained.steps_now and there:  # it was written before the stop
+        draw_missing_curves(there[-1])
         return
     measured = {"total_loss": trained.total_loss, **trained.image_losses}
     folder = config.data.train_data_dir or training_folder(config)
@@ -286,7 +302,7 @@ def _evaluate(
     config: LoraExperiment, inputs: Sources, run: TrackedRun | None, folder: Path, trained: TrainedLora
 ) -> EvaluationResult:
     last = config.training.max_train_steps
-    result = evaluate_trained(config, trained.path, inputs, run, folder / "evaluation", last)
+    result = evaluate_trained(config, trained.path, inputs, run, folder / "evaluation", last, only=True)
     complete_training_report(run, folder / "training_logs", {last: result})
     return result
 

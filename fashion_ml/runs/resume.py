@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from fashion_ml.config import checked, flat, settings_of
 from fashion_ml.errors import InputError
-from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, read_run_folder
+from fashion_ml.runs.run_folder import CONFIG, FACTS, NOTE, Experiment, RunFolder, has_only_begun, read_run_folder
+from fashion_ml.runtime.json_file import read_mapping as read_json
 from fashion_ml.runtime.yaml_file import read_mapping
 
 _ID = re.compile(r"(pending-)?[0-9a-f]{4,32}")
 _MOST_LISTED = 5
+
+
+class FinishedRunError(InputError):
+    """The run to resume has as many steps as are asked for."""
+
+    def __init__(self, note: RunFolder, why: str):
+        super().__init__(why)
+        self.note = note
+
+
+class RunEndedError(InputError):
+    """`--resume` of a training that had done everything: its end, which its process had not come to, is in the store now."""
+
+    def __init__(self, folder: Path):
+        super().__init__(
+            f"resume: the run in {str(folder)!r} had done everything, and its end is in the store now; nothing is left to train"
+        )
+        self.folder = folder
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the training reports, as for `--json`."""
+        return read_json(self.folder / FACTS, "resume", "it holds what the training reported; nothing else is missing")
 
 
 def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
@@ -31,14 +56,17 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
     else:
         path = _newest_unfinished(Path("outputs") / config.output.output_name)
     found = read_run_folder(path.absolute())
+    if has_only_begun(path.absolute()):
+        return found or RunFolder(path.absolute(), "", "", "", finished=False)
     if found is None:
         raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
     before = config_of(found.path, type(config))
     config = _with_length(config, before)
     if found.finished and _length(before) >= _length(config):
         field = config.length_field.rpartition(".")[2]
-        raise InputError(
-            f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out"
+        raise FinishedRunError(
+            found,
+            f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out",
         )
     _refuse_changes(before, _precision_as_begun(config, before), finished=found.finished)
     return found

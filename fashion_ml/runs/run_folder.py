@@ -13,6 +13,7 @@ from typing import Any
 from fashion_ml.config import LoraExperiment, StarganExperiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.folder_lock import LOCK
 from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.processes import LONGEST_WAIT
 
@@ -47,18 +48,28 @@ def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "st
 
 
 def write_run_folder(folder: RunFolder, config: Experiment | None = None) -> None:
-    """Note whose folder it is, and with a config the resolved experiment, without the folder, so that it can be run again."""
+    """Note whose folder it is, and with a config the resolved experiment, without the folder, so that it can be run again.
+
+    Of a new run the note comes first: `--resume` begins the run that it names where a kill came between the two.
+    """
+    facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
+    note, texts = json.dumps(facts, indent=2) + "\n", dict[str, str]()
     if config is not None:
         output = config.output.model_copy(update={"output_dir": None})
-        free = config.model_copy(update={"output": output})
-        write_text(folder.path / CONFIG, to_yaml(free))
-    facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
-    write_text(folder.path / NOTE, json.dumps(facts, indent=2) + "\n")
+        texts[CONFIG] = to_yaml(config.model_copy(update={"output": output}))
+    for name, text in ({**texts, NOTE: note} if (folder.path / NOTE).exists() else {NOTE: note, **texts}).items():
+        write_text(folder.path / name, text)
+
+
+def has_only_begun(folder: Path) -> bool:
+    """Whether a training began in a folder, and was killed before both its note and its experiment were there: nothing is trained yet."""
+    there = [(folder / name).is_file() for name in (NOTE, CONFIG)]
+    return any(there) and not all(there) and not (folder / "training_logs").exists() and not any(folder.glob("*.safetensors"))
 
 
 def check_output_folder(config: Experiment, new: bool) -> None:
     """InputError, naming the ways on, when something that a run would write over is in a given output_dir and `new` is off."""
-    folder = _given_folder(config)
+    folder = given_folder(config)
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
@@ -94,8 +105,8 @@ def check_output_folder(config: Experiment, new: bool) -> None:
 
 def move_aside(config: Experiment) -> Path | None:
     """Rename a given output_dir that holds anything, so that it is free; returns where to."""
-    folder = _given_folder(config)
-    if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+    folder = given_folder(config)
+    if folder is None or not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
         return None
     folder = folder.absolute()  # "." has no name
     aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d_%H%M%S}")
@@ -108,14 +119,15 @@ def move_aside(config: Experiment) -> Path | None:
     return aside
 
 
-def _given_folder(config: Experiment) -> Path | None:
+def given_folder(config: Experiment) -> Path | None:
+    """The output_dir that was given; None where the folder is named after its run."""
     given = config.output.output_dir
     return Path(given).expanduser() if given else None
 
 
 def run_folder(config: Experiment, run_id: str) -> Path:
     """The given output_dir, else `outputs/<output_name>/<run id>`."""
-    return (_given_folder(config) or Path("outputs") / config.output.output_name / run_id).absolute()
+    return (given_folder(config) or Path("outputs") / config.output.output_name / run_id).absolute()
 
 
 def shared_folder(folder: Path | None, accelerator: Any) -> Path:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import StarganExperiment, evaluated_again, flat
+from fashion_ml.config import StarganExperiment, evaluated_again, flat, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.gan_instruments import read_gan_instruments
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_stargan
+from fashion_ml.runs.beginning import begun
 from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
+from fashion_ml.runs.evaluation_note import EvaluationNote, abandoned, key_of
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.run_name import evaluation_name, stargan_name
@@ -28,10 +31,12 @@ from fashion_ml.runs.stargan_inputs import (
     with_precision,
 )
 from fashion_ml.runs.trained_run import config_of, trained_run
-from fashion_ml.runs.training_run import About, Outcome, begin, check_data, in_experiment, measurements, training_run
+from fashion_ml.runs.training_run import About, Outcome, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
+from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.folder_lock import folder_lock
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 from fashion_ml.runtime.processes import main_process_first
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from fashion_ml.data.latents import LatentSet
     from fashion_ml.data.stargan_batches import GanInputs
     from fashion_ml.evaluation.stargan import GanResult
+    from fashion_ml.runs.run_folder import RunFolder
     from fashion_ml.runs.trained_run import TrainedRun
     from fashion_ml.tracking.run import TrackedRun
     from fashion_ml.training.stargan_loop import TrainedStargan
@@ -62,10 +68,22 @@ def run_stargan(
     `resume`, `new`, `expected_digest`, `track` and `chosen` as for a LoRA. Under `accelerate launch` processes beside the main one train
     along and return None.
     """
-    earlier = begin(config, resume=resume, new=new)
+    with begun(config, resume=resume, new=new) as earlier:
+        return _run_stargan(config, earlier, new=new, expected_digest=expected_digest, track=track, chosen=chosen)
+
+
+def _run_stargan(
+    config: StarganExperiment,
+    earlier: RunFolder | None,
+    *,
+    new: bool,
+    expected_digest: str,
+    track: bool,
+    chosen: Collection[str],
+) -> StarganOutcome | None:
     config = with_settled_precision(config, earlier)
     config = in_experiment(config, chosen, earlier) if track else config
-    if track and not resume and (config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)):
+    if track and earlier is None and (config.data.latents_dir == "embedded" or is_there(config.data.latents_dir)):
         make_ahead(collection=False, store=not config.tracking.offline)  # else it may end before it needs a store
     from accelerate import Accelerator
 
@@ -92,7 +110,7 @@ def run_stargan(
         return _train(config, inputs, vae, folder, run, accelerator, resume=resumed)
 
     def evaluate(run: TrackedRun | None, folder: Path, trained: TrainedStargan) -> GanResult:
-        return _evaluate(config, trained.path, inputs, shown_by, vae_sha256, encoder, run, folder / "evaluation")
+        return _evaluate(config, trained.path, inputs, shown_by, vae_sha256, encoder, run, folder / "evaluation", only=True)
 
     for line in stargan_lines(config, inputs, accelerator.num_processes):
         say(line)
@@ -133,8 +151,10 @@ def evaluate_stargan_again(
     from accelerate import Accelerator
 
     accelerator = Accelerator()
-    with tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
-        place = Path(temporary)
+    with ExitStack() as held, tempfile.TemporaryDirectory() as temporary, trained_run(run_id) as training:
+        place, root = Path(temporary), evaluation_folder(training.run, folder)
+        held.enter_context(folder_lock(root, "--output-dir"))
+        remove_leftovers(root)
         config: StarganExperiment = evaluated_again(config_of(training, place), overrides, StarganExperiment)
         check_hub(config)
         kept = _kept_files(training, config, checkpoints, place)
@@ -143,7 +163,7 @@ def evaluate_stargan_again(
         vae, vae_sha256 = evaluation_vae(config, *checked_vae(config, latents, accelerator.device), accelerator.device)
         lower_vaes(config, (vae,), accelerator.device)
         encoder = checked_encoder(config)
-        root, results = evaluation_folder(training.run, folder), []
+        results = []
         for number, (step, path) in enumerate(kept, 1):
             epoch = config.training.epochs if step is None else step // inputs.steps_per_epoch
             if len(kept) > 1:
@@ -291,11 +311,12 @@ def _evaluate(
     epoch: int | None = None,
     adopt: bool = False,
     name: str = "",
+    only: bool = False,
 ) -> GanResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
     `epoch` is that of the networks, the last one when not given. Without a training run there is none for the evaluation either: its files are
-    in `folder`.
+    in `folder`. One of the same networks and settings that was killed goes on; with `only` also one that has ended.
     """
 
     def measure() -> GanResult:
@@ -308,6 +329,7 @@ def _evaluate(
         write_evaluation(result, folder)
         return replace(result, folder=folder)
     from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
+    from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import open_run
 
     epoch = config.training.epochs if epoch is None else epoch
@@ -320,13 +342,20 @@ def _evaluate(
         "checkpoint": path.name,
     }
     called, chosen = name or evaluation_name(training.name, f"epoch {epoch}"), {"name"} if name else ()
-    with open_run(called, tags, parent=training, adopt=adopt, chosen=chosen) as run:
+    note = EvaluationNote(folder, "", key_of(path, inputs.latents.digest(), vae_sha256, to_yaml(config)))
+    earlier = note.to_go_on_with(training.client if training.offline else None, ended=only) or abandoned(training, tags)
+    with open_run(called, tags, parent=training, adopt=adopt, resume=earlier, chosen=chosen) as run:
+        if earlier:
+            say(f"Going on with evaluation {earlier}")
+            delete_children(run)
+        note.write(run.run_id, finished=False)
         run.log_params(flat(config))
         result = measure()
         log_facts(run, result.facts)
         result = log_evaluation(run, result, folder)
     numbers = {**result.headline(), **result.ends()}
     roll_up(training, run.run_id, result.fingerprint, numbers, epoch, result.sentence)
+    note.write(run.run_id, finished=True)
     return result
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,14 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from fashion_ml.config import EXPERIMENTS, LoraExperiment, StarganExperiment, flat
 from fashion_ml.config.recipe import RECIPE, recipe_id, recipe_of
 from fashion_ml.errors import InputError
-from fashion_ml.runs.offline_hub import check_hub
-from fashion_ml.runs.resume import find_run_to_resume
 from fashion_ml.runs.run_folder import (
     FACTS,
     Experiment,
     RunFolder,
-    check_output_folder,
-    check_tensorboard,
+    given_folder,
     move_aside,
     run_folder,
     shared_folder,
@@ -32,6 +28,7 @@ from fashion_ml.runs.run_name import DESCRIBED
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.folder_lock import folder_lock, lock_again
 from fashion_ml.runtime.gpu_memory import full_memory
 from fashion_ml.runtime.printable import near
 from fashion_ml.runtime.provenance import installed_versions
@@ -106,26 +103,9 @@ class About:
     """Facts beside the settings and versions."""
 
 
-def begin(config: Experiment, *, resume: str, new: bool) -> RunFolder | None:
-    """Check where the files are to go, before anything slow; returns the folder of the run that goes on. InputError when it cannot be used."""
-    if resume and new:
-        raise InputError("new: contradicts resume; give one of them")
-    check_tensorboard(config.tracking.log_with)
-    check_hub(config)
-    if config.tracking.offline and os.environ.get("MLFLOW_RUN_ID"):
-        raise InputError(
-            "tracking.offline: true, but MLFLOW_RUN_ID names a run that a store has made already, as mlflow run and sweeps do; leave one out"
-        )
-    if resume:
-        return find_run_to_resume(resume, config)
-    if is_main():
-        check_output_folder(config, new)
-    return None
-
-
 def check_data(earlier: RunFolder | None, digest: str, expected: str, field: str, what: str) -> None:
     """InputError when the data are not those of the run that goes on, or not of the `expected` digest; `what` is their plural."""
-    if earlier and earlier.data_digest != digest:
+    if earlier and earlier.data_digest and earlier.data_digest != digest:
         raise InputError(f"{field}: {what} have changed since the run began; restore them, or use --new")
     if expected and expected != digest:
         raise InputError(f"{field}: {what} are not those of the run; restore them")
@@ -152,11 +132,13 @@ def training_run(
     """
     aside = move_aside(config) if new else None
     if aside:
+        lock_again(given_folder(config) or aside, aside)
         say(f"What was in {config.output.output_dir} is now in {aside}")
     if track and earlier and not config.tracking.offline:
         earlier = _online(earlier)
-    with _opened(config, about, earlier, chosen) if track else nullcontext() as run:
+    with ExitStack() as held, _opened(config, about, earlier, chosen) if track else nullcontext() as run:
         note = _note(config, about, earlier, run)
+        held.enter_context(folder_lock(note.path))  # one that is named after its run is known only now
         folder = shared_folder(note.path, accelerator)
         say(f"Run       {run.name} ({note.run_id})" + (", going on" if earlier else "") if run else "Not tracked (no MLflow)")
         say(f"Files     {near(folder)}")
@@ -231,7 +213,7 @@ def _asked_experiment(given: str, chosen: Collection[str], earlier: RunFolder | 
 
 def _online(earlier: RunFolder) -> RunFolder:
     """The run to go on with, in the store where it was offline so far."""
-    from fashion_ml.runs.sync import into_store
+    from fashion_ml.runs.ending import into_store
 
     return into_store(earlier)
 
@@ -239,7 +221,7 @@ def _online(earlier: RunFolder) -> RunFolder:
 def _opened(
     config: Experiment, about: About, earlier: RunFolder | None, chosen: Collection[str]
 ) -> AbstractContextManager[TrackedRun]:
-    from fashion_ml.tracking.run import open_offline_run, open_run
+    from fashion_ml.tracking.run import FOLDER_TAG, open_offline_run, open_run
 
     algorithm = algorithm_of(config)
     tags = {
@@ -250,6 +232,8 @@ def _opened(
         RECIPE: recipe_id(type(config), recipe_of(type(config), flat(config), about.digest)),
         DESCRIBED: about.name,
     }
+    if place := earlier.path if earlier else given_folder(config):
+        tags[FOLDER_TAG] = str(place.absolute())
     name = config.name or about.name
     going_on = earlier if earlier and earlier.run_id else None  # a folder without a run becomes that of a new one
     if config.tracking.offline:
@@ -285,7 +269,10 @@ def _note(config: Experiment, about: About, earlier: RunFolder | None, run: Trac
 def _describe(run: TrackedRun, config: Experiment, about: About, folder: Path, chosen: Collection[str], *, fresh: bool) -> None:
     """Everything that is known before training."""
     from fashion_ml.tracking.environment import wanted_experiment
+    from fashion_ml.tracking.run import FOLDER_TAG
 
+    if fresh:
+        run.set_tags({FOLDER_TAG: str(folder)})  # told at once: the store knows where a run that is killed has left its files
     if fresh and not run.offline:
         run.spool_to(folder)
     versions = {f"versions.{name}": found for name, found in installed_versions().items()}

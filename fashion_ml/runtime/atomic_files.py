@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.process_id import host
+
+_TEMPORARY = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]+\.tmp$")
 
 _UMASK = os.umask(0o077)
 """What the process leaves out of a new file's permissions; asking is setting, so it is asked once."""
@@ -18,20 +23,22 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = True) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; synced and renamed onto `path` when the block ends without an error.
+def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = True, private: bool = False) -> Iterator[Path]:
+    """An empty file of a temporary name beside `path` to write to, which nobody else may read; synced, and renamed onto `path` with the mode
+    that new files have here, when the block ends without an error.
 
-    Without `sync` a machine that stops may leave an empty file, which is for what can be made again.
+    A `private` file stays its owner's alone. Without `sync` a machine that stops may leave an empty file, which is for what can be made again.
 
     On an error the temporary file is removed and what was at `path` is untouched. InputError, naming the setting `field`, when
     the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_here()}-{os.getpid()}-{threading.get_ident():x}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))  # nobody else reads what is not whole
         yield temporary
-        temporary.chmod(0o666 & ~_UMASK)
+        if not private:
+            temporary.chmod(0o666 & ~_UMASK)
         if sync:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -47,10 +54,31 @@ def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = Tr
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically. InputError as `atomic_path`."""
-    with atomic_path(path) as temporary:
+def remove_leftovers(*folders: Path | None) -> int:
+    """Remove the temporary files below some folders whose writers, processes of this machine, are dead; returns how many."""
+    import psutil
+
+    removed = 0
+    for folder in folders:
+        for path in folder.rglob(".*.tmp") if folder else ():
+            named = _TEMPORARY.search(path.name)
+            if named and named["host"] == _here() and not psutil.pid_exists(int(named["pid"])):
+                with suppress(OSError):
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a UTF-8 text file atomically; one that is `private` is its owner's alone. InputError as `atomic_path`."""
+    with atomic_path(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _here() -> str:
+    """Short for this machine, whose process ids other ones of the same folder do not share."""
+    return hashlib.sha256(host().encode()).hexdigest()[:6]
 
 
 def _sync_folder(folder: Path) -> None:

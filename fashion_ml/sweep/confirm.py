@@ -34,6 +34,7 @@ from fashion_ml.sweep.confirmed import Confirmation, Confirmed, compared
 from fashion_ml.sweep.halves import held_of
 from fashion_ml.sweep.ranked import ranked
 from fashion_ml.sweep.trial import EVALUATIONS, TrialError, own_folder, run_training, wait
+from fashion_ml.tracking.queries import log_changed
 
 if TYPE_CHECKING:
     import optuna
@@ -175,7 +176,7 @@ def _log(spec: SweepSpec, run: TrackedRun, power: ConfirmPower, outcome: Confirm
         gain = first.difference.gain
         values = [first.fresh, first.default, gain.mean, *(gain.ends or (math.nan, math.nan))]
     again = first is None or bool(outcome.standing and outcome.standing.earlier)
-    run.log_metrics({name: value for name, value in zip(names, values, strict=True) if again or not math.isnan(value)})
+    log_changed(run, {name: value for name, value in zip(names, values, strict=True) if again or not math.isnan(value)})
 
 
 def measured_by(spec: SweepSpec) -> dict[str, Any]:

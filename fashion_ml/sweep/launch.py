@@ -16,8 +16,10 @@ from rich.table import Table
 from fashion_ml.config import SweepSpec, flat, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runs.check_inputs import check_inputs
+from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.duration import duration
+from fashion_ml.runtime.folder_lock import folder_lock
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
@@ -77,21 +79,33 @@ def run_sweep(
     `launcher` is `local`, or `ray` for the GPUs of a Ray cluster. With 0 workers the trials are only queued, for workers elsewhere. With
     `again` those that failed are run once more. InputError for what a user can mend.
     """
-    team = team_for(spec, base, spec_path, url, workers, launcher)
-    plan = plan_of(spec, base)
-    if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
-        check_inputs({"": base})
-    study = open_planned(plan, url, create=True)
-    with begun(spec, study, base.tracking.experiment) as run:
-        total = queue(study, plan.slots)
-        queue_again(study, 4 * spec.heartbeat_seconds)
-        if again:
-            say_retried(retry_failed(study), "trials")
-        write_base(base, study_folder(spec))
-        say(f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}")
-        if team:
-            run_workers(team, lambda: trial_table(study, spec, total), lambda: _line(study, total))
-        return ended(study, run, study_folder(spec))
+    with study_lock(spec):
+        team = team_for(spec, base, spec_path, url, workers, launcher)
+        plan = plan_of(spec, base)
+        if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
+            check_inputs({"": base})
+        study = open_planned(plan, url, create=True)
+        with begun(spec, study, base.tracking.experiment) as run:
+            total = queue(study, plan.slots)
+            queue_again(study, 4 * spec.heartbeat_seconds)
+            if again:
+                say_retried(retry_failed(study), "trials")
+            write_base(base, study_folder(spec))
+            say(
+                f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}"
+            )
+            if team:
+                run_workers(team, lambda: trial_table(study, spec, total), lambda: _line(study, total))
+            return ended(study, run, study_folder(spec))
+
+
+@contextmanager
+def study_lock(spec: Spec) -> Iterator[None]:
+    """Around the work of a study's command on this machine, before anything of it is written: a second one would log to the same runs."""
+    fix = f"wait for its end; more workers are added by fashion-ml {spec.kind}-worker"
+    with folder_lock(study_folder(spec), "SPEC", fix):
+        remove_leftovers(study_folder(spec))
+        yield
 
 
 def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | None, launcher: str) -> Workers | None:
@@ -113,7 +127,7 @@ def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | No
 @contextmanager
 def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedRun]:
     """The run of a study, begun or gone on with, around what is done with it; when that is stopped no run of a dead process stays open."""
-    from fashion_ml.tracking.queries import close_dead_runs
+    from fashion_ml.runs.ending import close_dead_runs
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
@@ -144,7 +158,7 @@ def ended(study: optuna.Study, run: TrackedRun, folder: Path) -> Outcome:
     """What has become of the trials, also as tags of the study's run; runs that killed trainings left open are closed."""
     import optuna
 
-    from fashion_ml.tracking.queries import close_dead_runs
+    from fashion_ml.runs.ending import close_dead_runs
 
     close_dead_runs([run.experiment_id])  # of trainings that were killed in the middle of an evaluation
     trials, states = trials_of(study), optuna.trial.TrialState

@@ -21,6 +21,7 @@ from fashion_ml.sweep.plots import draw_pictures
 from fashion_ml.sweep.ranked import best_trials, complete_trials, tie_line, tied_with_best
 from fashion_ml.sweep.study import trials_of
 from fashion_ml.sweep.trial import PROCESS_SECONDS
+from fashion_ml.tracking.queries import log_changed
 
 if TYPE_CHECKING:
     import optuna
@@ -55,7 +56,7 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     run.log_table(table.astype(object).where(table.notna(), None), "trials_table.json")
     if len(best) == 1 and len(spec.objectives) == 1:
         named = zip(spec.objectives, best[0].values, strict=True)
-        run.log_metrics({f"best_{objective.metric}": value for objective, value in named})
+        log_changed(run, {f"best_{objective.metric}": value for objective, value in named})
     return paths
 
 

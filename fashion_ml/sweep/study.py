@@ -22,6 +22,7 @@ from fashion_ml.sweep.optuna_private import has_heartbeat, made_again, take_one_
 from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
 from fashion_ml.sweep.same_study import difference, kind_of, noted
 from fashion_ml.sweep.space import grid
+from fashion_ml.tracking.store_checks import check_answers
 
 if TYPE_CHECKING:
     import optuna
@@ -356,6 +357,7 @@ def set_run(study: optuna.Study, run_id: str) -> None:
 def _storage(spec: Spec, url: str) -> optuna.storages.RDBStorage:
     import optuna
 
+    check_answers(url, "--storage", "leave it out for a file in the study's folder")
     options: Mapping[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     storage = optuna.storages.RDBStorage(
         url,

@@ -14,7 +14,7 @@ from rich.text import Text
 from fashion_ml.config import SuiteSpec, as_overrides, differing
 from fashion_ml.runs.check_inputs import check_inputs
 from fashion_ml.runtime.console import say
-from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, team_for
+from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, study_lock, team_for
 from fashion_ml.sweep.plan import study_folder
 from fashion_ml.sweep.study import begun_run_of, has_work, hidden, queue, queue_again, retry_failed
 from fashion_ml.sweep.suite_judged import note_first, refuse_changed_plan
@@ -92,32 +92,33 @@ def run_suite(
 
     Where seeds may be added, those that are wanted by now are. InputError for what a user can mend.
     """
-    base = next(iter(experiments.values()))
-    team = team_for(spec, base, spec_path, url, workers, launcher)
-    folder, plan = study_folder(spec), plan_of_suite(spec, experiments)
-    if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
-        check_inputs(experiments)
-    study = open_suite(spec, experiments, url, create=True)
-    refuse_changed_plan(study, spec)
-    with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
-        queue(study, {**plan.slots, **slots_there(study, spec)})
-        queue_again(study, 4 * spec.heartbeat_seconds)
-        if again:
-            say_retried(retry_failed(study), "trainings")
-        add_seeds(spec, study, run)
-        write_bases(experiments, folder)
-        there = trainings_of(study)
-        say(
-            f"Suite {spec.name}: run {run.run_id}, {len(experiments)} recipes, {len(there)} trainings, "
-            f"{team.size if team else 0} workers, study in {hidden(url)}"
-        )
-        if team and any(one.state in ("waiting", "running") for one in there):
-            run_workers(team, lambda: suite_table(spec, study), lambda: _line(study))
-        outcome = ended(study, run, folder)
-        _say_failed(trainings_of(study))
-        for name, one in recipe_runs.items():
-            _log_recipe(spec, one, [each for each in trainings_of(study) if each.recipe == name])
-    return outcome
+    with study_lock(spec):
+        base = next(iter(experiments.values()))
+        team = team_for(spec, base, spec_path, url, workers, launcher)
+        folder, plan = study_folder(spec), plan_of_suite(spec, experiments)
+        if workers != 0 and launcher == "local" and (again or has_work(plan, url)):
+            check_inputs(experiments)
+        study = open_suite(spec, experiments, url, create=True)
+        refuse_changed_plan(study, spec)
+        with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
+            queue(study, {**plan.slots, **slots_there(study, spec)})
+            queue_again(study, 4 * spec.heartbeat_seconds)
+            if again:
+                say_retried(retry_failed(study), "trainings")
+            add_seeds(spec, study, run)
+            write_bases(experiments, folder)
+            there = trainings_of(study)
+            say(
+                f"Suite {spec.name}: run {run.run_id}, {len(experiments)} recipes, {len(there)} trainings, "
+                f"{team.size if team else 0} workers, study in {hidden(url)}"
+            )
+            if team and any(one.state in ("waiting", "running") for one in there):
+                run_workers(team, lambda: suite_table(spec, study), lambda: _line(study))
+            outcome = ended(study, run, folder)
+            _say_failed(trainings_of(study))
+            for name, one in recipe_runs.items():
+                _log_recipe(spec, one, [each for each in trainings_of(study) if each.recipe == name])
+        return outcome
 
 
 def work_on_suite(

@@ -20,13 +20,13 @@ from filelock import FileLock
 
 from fashion_ml.config import SweepSpec, as_overrides, read_constraint
 from fashion_ml.config.sweep import Trainer
+from fashion_ml.runs.ending import finish_rest
 from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.json_file import read_mapping
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, is_slot_owner, sampler_of
-from fashion_ml.tracking.queries import finish_rest
 from fashion_ml.training.resume_point import STATE, state_step
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def run_training(
             if facts.is_file():
                 return read_mapping(facts, "storage", _AGAIN)
             if _is_finished(target):  # cut off between its end and the report of it
-                finish_rest(target, run_id)
+                finish_rest(target)
                 return read_mapping(target / FACTS, "storage", _AGAIN)
             if (target / "run.json").is_file():
                 again = ["--resume", str(target)]

@@ -13,6 +13,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ BOOKKEEPING_TABLES = frozenset({"alembic_version", "workspaces"})
 """Tables of a store that have rows before anything is kept in it."""
 LEFT_OVER = ("eval", "Model metrics", "System metrics")
 """Sections that the page of charts makes for what no chart shows: of metrics with a `/` by what is before it."""
+_PATIENT = "PRAGMA busy_timeout = 90000;"
 _THUMBNAIL = 256
 """Longest side of the small picture that the UI loads first, pixels."""
 
@@ -64,6 +66,18 @@ def make_tables(file: Path) -> None:
         _initialize_tables(engine)
     finally:
         engine.dispose()
+
+
+@lru_cache(maxsize=1)
+def wait_longer_for_sqlite() -> None:
+    """An sqlite store that another writer holds is waited for a minute and a half in this process; MLflow itself gives up after 20 seconds."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def executed(_c: Any, _d: Any, statement: str, parameters: Any, _e: Any, _f: Any) -> tuple[str, Any]:
+        return (_PATIENT if statement.startswith("PRAGMA busy_timeout") else statement), parameters
+
+    event.listen(Engine, "before_cursor_execute", executed, retval=True)
 
 
 def is_generated_name(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from fashion_ml.runtime.console import say
 from fashion_ml.tracking.known_runs import PARENT_TAG, KnownRuns
 from fashion_ml.tracking.sender import KEY_TAG, PENDING
-from fashion_ml.tracking.spool import Operation, Spool, read_operations
+from fashion_ml.tracking.spool import Operation, Spool, last_operations, read_operations, read_position
 from fashion_ml.tracking.spooled_client import FOLDER, SpooledClient
 
 ENDED = "its process ended without ending the run"
@@ -123,21 +123,36 @@ def root_of(folder: Path) -> Operation | None:
     return first if first and first["do"] == "create" else None
 
 
-def end_what_is_left(folder: Path, *, finished: bool) -> bool:
-    """End the runs of an offline folder whose process is gone, the training as FINISHED where its files say so; whether there were any.
+def has_ended(folder: Path, run_id: str) -> bool:
+    """Whether the spool of a folder holds the end of its run, behind the last time that it began."""
+    names = read_position(folder / FOLDER)[1]
+    own = {run_id, *(pending for pending, real in names.items() if real == run_id)}
+    for operation in last_operations(folder / FOLDER / "operations.jsonl"):  # newest first
+        if operation["run"] in own and operation["do"] in ("begin", "end"):
+            return bool(operation["do"] == "end")
+    known = KnownRuns(operations(folder), names)
+    return run_id in known and known[run_id].status not in ("", "RUNNING")
+
+
+def end_what_is_left(folder: Path, run_id: str, *, finished: bool) -> bool:
+    """End the runs of a folder whose process is gone and whose end its spool does not hold: the training, `run_id`, as FINISHED where its
+    files say so, those that were made here as KILLED; whether there were any.
 
     InputError while it is still written.
     """
     client = OfflineClient(folder)
     try:
-        root = next(iter(client.known.runs), "")
-        left = [run.run_id for run in client.known.runs.values() if run.status == "RUNNING" and not run.deleted]
-        for run_id in left:
-            if finished and run_id == root:
-                client.set_terminated(run_id, "FINISHED")
+        known = client.known
+        left = [run.run_id for run in known.runs.values() if run.status == "RUNNING" and not run.deleted]
+        root = known[run_id]
+        if finished and root.status != "FINISHED" and root.run_id not in left:
+            left.append(root.run_id)
+        for one in left:
+            if finished and one == root.run_id:
+                client.set_terminated(one, "FINISHED")
             else:
-                client.set_tag(run_id, "error", ENDED)
-                client.set_terminated(run_id, "KILLED")
+                client.set_tag(one, "error", ENDED)
+                client.set_terminated(one, "KILLED")
         return bool(left)
     finally:
         client.close(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,14 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.process_id import is_gone
 from fashion_ml.tracking.mlflow_private import key_and_step, runs_page, view_tag
 from fashion_ml.tracking.sender import is_temporary
-from fashion_ml.tracking.spooled_client import send_rest
 from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, runs_of, tag_of
 
 if TYPE_CHECKING:
     pass
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.offline_client import OfflineClient
-from fashion_ml.tracking.run import AWAY_SECONDS, PROCESS_TAG, TrackedRun, attach, runs_below
-from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+from fashion_ml.tracking.run import PROCESS_TAG, TrackedRun, attach, runs_below
+from fashion_ml.tracking.store import open_tracking
 
 _RANKINGS = 4
 """Fingerprints of one kind of run that have a view of their own."""
@@ -60,6 +60,16 @@ def finished_child(parent: TrackedRun, kind: str, step: int) -> Any:
         return None
 
 
+def log_changed(run: TrackedRun, metrics: Mapping[str, float], step: int = 0) -> None:
+    """Log to a run without a spool what the store has not as the last value of that step: told again it is no new point."""
+    new = {}
+    for key, value in metrics.items():
+        there = [point.value for point in run.client.get_metric_history(run.run_id, key) if point.step == step]
+        if not there or not (there[-1] == value or (math.isnan(there[-1]) and math.isnan(value))):
+            new[key] = value
+    run.log_metrics(new, step=step)
+
+
 def delete_children(parent: TrackedRun) -> None:
     """Delete the runs below a run: what goes on makes them again."""
     for run in runs_below(parent):
@@ -80,41 +90,24 @@ def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
     return found
 
 
-def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
-    """Mark the runs KILLED whose process has ended without ending them; returns how many there were."""
-    dead, _ = running(experiment_ids)
-    client = open_tracking()
-    for run in dead:
-        _mark_killed(client, run.info.run_id)
-    return len(dead)
-
-
 def close_if_dead(run: TrackedRun, *, finished: bool) -> bool:
-    """End a run, and those below it, whose process has ended without ending them: as FINISHED where its files say so; whether it was."""
+    """End a run, and those below it, whose process has ended without ending them: as FINISHED where its files say so; whether it was.
+
+    One that is `finished` and that nobody writes to has no process, whatever machine it was on.
+    """
     for child in runs_below(run):
         close_if_dead(attach(run.client, child), finished=False)
     found = run.client.get_run(run.run_id)
-    dead = found.info.status == "RUNNING" and is_gone(found.data.tags.get(PROCESS_TAG, "")) is True
+    dead = found.info.status == "RUNNING" and (finished or is_gone(found.data.tags.get(PROCESS_TAG, "")) is True)
     if dead and finished:
         run.client.set_terminated(run.run_id, "FINISHED")
     elif dead:
-        _mark_killed(run.client, run.run_id)
+        mark_killed(run.client, run.run_id)
     return dead
 
 
-def finish_rest(folder: Path, run_id: str) -> None:
-    """Send what the spool of a finished training still holds, and end its run: its process was killed in between.
-
-    ConnectionError when the store does not take it now.
-    """
-    client = open_tracking()
-    if not send_rest(folder, client, f"The tracking store {shown_uri(store_uri())}", AWAY_SECONDS):
-        raise ConnectionError(f"the tracking store does not take what {folder} still holds")
-    if client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "FINISHED")
-
-
-def _mark_killed(client: Any, run_id: str) -> None:
+def mark_killed(client: Any, run_id: str) -> None:
+    """End a run whose process is gone, which had not done everything."""
     client.set_tag(run_id, "error", "its process ended without ending the run")
     client.set_terminated(run_id, "KILLED")
 

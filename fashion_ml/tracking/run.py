@@ -29,7 +29,8 @@ from fashion_ml.tracking.offline_client import OfflineClient
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
 from fashion_ml.tracking.store_checks import asked
 
-PROCESS_TAG = "process"
+PROCESS_TAG, FOLDER_TAG = "process", "folder"
+"""Tags: the process that a run belongs to, and where a training's files are."""
 _NOTE, _WHAT = "mlflow.note.content", "description"
 _BATCH, AWAY_SECONDS = 500, 30.0
 
@@ -55,7 +56,7 @@ class TrackedRun:
         """From now on log through a spool in this folder, and so do the runs that are opened below this one; `close_spool` ends it."""
         self.flush()
         self.client, self._spool_folder = (
-            SpooledClient(self.client, folder, f"The tracking store {shown_uri(store_uri())}"),
+            SpooledClient(self.client, folder, f"The tracking store {shown_uri(store_uri())}", self.run_id),
             folder,
         )
 

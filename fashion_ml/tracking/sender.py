@@ -15,7 +15,8 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.known_runs import PARENT_TAG
-from fashion_ml.tracking.spool import Operation, RetryLater
+from fashion_ml.tracking.operation_shape import is_operation
+from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater, set_aside
 
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
 """The id of a run that was made while the store was away."""
@@ -29,11 +30,12 @@ _TRIES = 6
 
 
 class Sender:
-    """Sends the operations of one spool to a store."""
+    """Sends the operations of the spool in `folder` to a store: those of the run `root` and of runs below it, with files below the run's
+    folder. What is none of that is set aside: a spool's file may come from anywhere."""
 
-    def __init__(self, client: Any, folder: Path):
-        self._client, self._folder = client, folder
-        self._failures = Counter[str]()
+    def __init__(self, client: Any, folder: Path, root: str):
+        self._client, self._folder, self._below = client, folder, folder.absolute().parent
+        self._failures, self._own = Counter[str](), {root}
 
     def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
         """Send in order, metrics of one run together; RetryLater where the store does not answer.
@@ -41,7 +43,8 @@ class Sender:
         What the store refuses is kept in `refused.jsonl`, and the rest goes on: also what fails again and again while the store answers
         otherwise, such as a file for a full artifact store.
         """
-        for (do, _), group in groupby(operations, key=lambda o: (o["do"], o.get("run"))):
+        fitting = [one for one in operations if is_operation(one) or self._set_aside(one, "it is no operation")]
+        for (do, _), group in groupby(fitting, key=lambda o: (o["do"], o["run"])):
             together = list(group)
             for operation in _joined(together) if do == "batch" else together:
                 for refused, error in self._attempt(operation, names):
@@ -63,7 +66,7 @@ class Sender:
         if not left:
             note.unlink()
             return True
-        write_text(note, "".join(json.dumps(entry) + "\n" for entry in left))
+        write_text(note, "".join(json.dumps(entry) + "\n" for entry in left), private=True)
         say(f"The tracking store refuses {len(left)} of what was logged (the first: {left[0]['why']}); it is kept in {note}")
         return False
 
@@ -74,10 +77,15 @@ class Sender:
             real = json.loads(PENDING.sub(lambda match: names.get(match[0], match[0]), json.dumps(operation)))
             real |= {"path": operation["path"]} if "path" in operation else {}  # files keep their names
         try:
-            _perform(self._client, real, names, self._folder.absolute().parent)
+            if why := self._why_not(real, names):
+                self._set_aside(operation, why)
+                return []
+            _perform(self._client, real, names, self._below)
+            if real["do"] == "create":
+                self._own.add(names[real["run"]])
         except Exception as error:
             temporary = is_temporary(error)
-            if temporary and not self._is_stuck(operation, real["run"]):
+            if temporary and not self._is_stuck(operation, real["run"], error):
                 raise RetryLater(_reason(error)) from error
             metrics = operation.get("metrics", ())
             if temporary or len(metrics) < 2:
@@ -86,6 +94,36 @@ class Sender:
             halves = [{**operation, "metrics": part} for part in (metrics[:half], metrics[half:])]
             return [pair for part in halves for pair in self._attempt(part, names)]
         return []
+
+    def _why_not(self, operation: Operation, names: dict[str, str]) -> str:
+        """Why an operation is none of this folder's; empty where it is."""
+        run = operation["run"]
+        if operation["do"] == "create":
+            own = bool({run, names.get(run)} & self._own) or self._is_own(
+                names.get(above := operation["tags"].get(PARENT_TAG, ""), above)
+            )
+        else:
+            own = self._is_own(run)
+        if not own:
+            return f"run {run} is not the one of this folder, nor below it"
+        if operation["do"] in ("file", "folder") and not _stays_below(self._below / operation["path"], self._below):
+            return f"{operation['path']} is not below the run's folder"
+        return ""
+
+    def _is_own(self, run_id: str) -> bool:
+        """Whether a run of the store is that of this folder, or below it."""
+        way: list[str] = []
+        while run_id and run_id not in self._own and run_id not in way:
+            way.append(run_id)
+            run_id = self._client.get_run(run_id).data.tags.get(PARENT_TAG, "")
+        if run_id in self._own:
+            self._own.update(way)
+        return run_id in self._own
+
+    def _set_aside(self, operation: Any, why: str) -> bool:
+        if set_aside(self._folder, json.dumps(operation), why):
+            say(f"A record of {self._folder} is left out, and the rest goes on: {why}; it is kept in {self._folder / ASIDE}")
+        return False
 
     def _still_new(self, operation: Operation, names: dict[str, str]) -> Operation:
         """An operation without what later ones have decided: a run that has ended, tags that it has by now."""
@@ -101,8 +139,10 @@ class Sender:
             return {**operation, "tags": [pair for pair in operation["tags"] if pair[0] not in run.data.tags]}
         return operation
 
-    def _is_stuck(self, operation: Operation, run_id: str) -> bool:
-        """Whether an operation has failed often enough while the store answered otherwise."""
+    def _is_stuck(self, operation: Operation, run_id: str, error: Exception) -> bool:
+        """Whether an operation has failed often enough while the store answered otherwise; where another writer holds that, it never has."""
+        if "database is locked" in str(error):
+            return False
         try:
             self._client.get_run(run_id)
         except Exception:
@@ -116,7 +156,7 @@ class Sender:
         before = _entries(note) if note.is_file() else []
         if any(entry["operation"] == operation for entry in before):
             return  # sent again after a later one failed
-        write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]))
+        write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]), private=True)
         say(
             f"The tracking store refused {operation['do']} of run {operation['run']} ({_reason(error)}); it is kept in {note} and "
             "fashion-ml sync tries it again"
@@ -181,6 +221,13 @@ def _is_there(path: Path, folder: Path) -> bool:
     if gone:
         say(f"{path} is no longer there and is left out; a training removes checkpoints beyond training.save_last_n")
     return not gone
+
+
+def _stays_below(path: Path, folder: Path) -> bool:
+    """Whether a file, or all files of a folder, are below a folder, links followed."""
+    whole = folder.resolve()
+    there = [path, *(path.rglob("*") if path.is_dir() else ())]
+    return all(one.resolve().is_relative_to(whole) for one in there)
 
 
 def _perform(client: Any, operation: Operation, names: dict[str, str], below: Path) -> None:

@@ -12,6 +12,7 @@ Each line is one operation (JSON), made by `spooled_client.py` and performed by 
     begin    a run that had ended goes on; end: status, end in ms
     untag    key of a tag that goes; delete: the run goes
 
+What cannot be read, or is none of the run's own, goes to `set_aside.jsonl`, and the rest goes on. All of it is its owner's alone.
 `position.json` beside it says how far they were sent, and what the receiver answered to those that ask
 for a name. An operation may be sent again after a crash between the sending and that note, so operations must be idempotent.
 """
@@ -23,6 +24,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,15 @@ from filelock import FileLock, Timeout
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.tracking.operation_shape import is_operation
 
 Operation = dict[str, Any]
 Send = Callable[[Sequence[Operation], dict[str, str]], None]
 """Sends some operations in order, and adds the answers to the names; RetryLater where trying again may help."""
 _CHUNK, _SYNC_SECONDS, _IDLE_SECONDS = 1 << 18, 0.5, 0.1
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 15.0
+ASIDE = "set_aside.jsonl"
+"""Beside the operations: what is not performed, and why."""
 
 
 class RetryLater(Exception):  # noqa: N818 (it is no error of anyone here)
@@ -50,9 +55,10 @@ class Spool:
     """
 
     def __init__(self, folder: Path, send: Send | None, say: Callable[[str], None], where: str):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         self.folder, self._send, self._say, self._where = folder, send, say, where
-        self._lock = FileLock(folder / "lock", timeout=0)
+        self._lock = FileLock(folder / "lock", timeout=0, mode=0o600)
         try:
             self._lock.acquire()
         except Timeout:
@@ -60,14 +66,15 @@ class Spool:
                 f"RUN_DIR: {str(folder.parent)!r} is still being written by its training; wait for its end"
             ) from None
         self._path = folder / "operations.jsonl"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._path.chmod(0o600)
         self._written, cut = _cut_to_whole_lines(self._file)
         if cut:
             say(f"{self._path}: the last line is damaged, as a crash leaves it, and is left out ({cut} bytes)")
         sent, self.names = read_position(folder)
         self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
         self._write_lock, self._note_lock = threading.Lock(), threading.Lock()
-        self._dirty, self._closing = False, threading.Event()
+        self._dirty, self._torn, self._closing = False, False, threading.Event()
         self.away = False
         """Whether the receiver did not answer last time."""
         self._progress = time.monotonic()
@@ -75,12 +82,29 @@ class Spool:
         self._thread.start()
 
     def write(self, operation: Operation) -> None:
-        """Append an operation."""
+        """Append an operation, whole or not at all. OSError where the disk does not take it."""
         line = (json.dumps(operation, separators=(",", ":")) + "\n").encode()
         with self._write_lock:
-            os.write(self._file, line)
+            if self._torn:
+                self._cut_back()
+            done = 0
+            try:
+                while done < len(line):
+                    done += os.write(self._file, line[done:] if done else line)
+            except BaseException:
+                self._torn = done < len(line)
+                if self._torn:
+                    with suppress(OSError):  # the next one tries again
+                        self._cut_back()
+                else:
+                    self._written += len(line)
+                raise
             self._written += len(line)
             self._dirty = True
+
+    def _cut_back(self) -> None:
+        os.ftruncate(self._file, self._written)
+        self._torn = False
 
     @property
     def waiting(self) -> int:
@@ -136,29 +160,57 @@ class Spool:
             whole = os.pread(self._file, self.waiting, self._sent)
             whole = whole[: whole.index(b"\n") + 1]
         os.fsync(self._file)  # else the disk may know that they were sent, and not what
-        self._send([json.loads(line) for line in whole.splitlines()], self.names)
+        found, place = [], self._sent
+        for line in whole.splitlines(keepends=True):
+            operation = _whole(line)
+            if operation is not None:
+                found.append(operation)
+            elif set_aside(self.folder, line.decode("utf-8", errors="replace").rstrip("\n"), "it cannot be read"):
+                self._say(
+                    f"{self._path}: the record at byte {place} is damaged, which is no fault of {self._where}; it is kept in "
+                    f"{self.folder / ASIDE}, and the rest goes on"
+                )
+            place += len(line)
+        self._send(found, self.names)
         self._sent += len(whole)
         self.remember()
         self._progress = time.monotonic()
 
 
 def read_operations(path: Path) -> Iterator[Operation]:
-    """What a spool's file holds, sent or not; a last line that a crash left half written, or without sense, is left out.
-
-    InputError, naming the line, where another one is damaged.
-    """
+    """What a spool's file holds, sent or not; records that are damaged, or no operations, are left out."""
     with path.open("rb") as file:
-        damaged = 0
-        for number, line in enumerate(file, 1):
-            if damaged:
-                raise InputError(
-                    f"RUN_DIR: line {damaged} of {str(path)!r} is damaged; bring back a copy of it, or take that line out to send the rest"
-                )
+        for line in file:
             operation = _whole(line)
-            if operation is None:
-                damaged = number
-            else:
+            if is_operation(operation):
+                assert operation is not None
                 yield operation
+
+
+def last_operations(path: Path) -> Iterator[Operation]:
+    """The last operations of a spool's file, as many as are in its last quarter of a MiB, the newest first."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = max(path.stat().st_size - _CHUNK, 0)
+        file.seek(start)
+        lines = file.read().splitlines(keepends=True)
+    for line in reversed(lines[1:] if start else lines):
+        operation = _whole(line)
+        if is_operation(operation):
+            assert operation is not None
+            yield operation
+
+
+def set_aside(folder: Path, record: str, why: str) -> bool:
+    """Keep a record of a spool that is not performed, with the reason, in `set_aside.jsonl` beside it; whether it was not there already."""
+    path = folder / ASIDE
+    entry = json.dumps({"why": why, "record": record}) + "\n"
+    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if entry in before:
+        return False  # sent again after a crash
+    write_text(path, before + entry, private=True)
+    return True
 
 
 def _whole(line: bytes) -> Operation | None:
@@ -172,7 +224,7 @@ def _whole(line: bytes) -> Operation | None:
 
 def note_position(folder: Path, sent: int, names: dict[str, str]) -> None:
     """Note how many bytes of a spool were sent, and the receiver's names."""
-    write_text(folder / "position.json", json.dumps({"sent": sent, "names": names}) + "\n")
+    write_text(folder / "position.json", json.dumps({"sent": sent, "names": names}) + "\n", private=True)
 
 
 def read_position(folder: Path) -> tuple[int, dict[str, str]]:

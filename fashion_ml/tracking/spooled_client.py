@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
 from fashion_ml.tracking.mlflow_private import IMAGES_TAG, image_files
 from fashion_ml.tracking.sender import KEY_TAG, PENDING, REFUSED, Sender, is_temporary
@@ -24,9 +26,9 @@ _PARENT = "mlflow.parentRunId"
 class SpooledClient:
     """The writing half of `MlflowClient` through a spool; everything else goes to the client itself."""
 
-    def __init__(self, client: Any, folder: Path, where: str):
+    def __init__(self, client: Any, folder: Path, where: str, root: str):
         self.direct = client
-        self.sender = Sender(client, folder / FOLDER)
+        self.sender = Sender(client, folder / FOLDER, root)
         self.spool = Spool(folder / FOLDER, self.sender, say, where)
 
     def write(self, operation: Operation) -> None:
@@ -71,9 +73,14 @@ class SpooledClient:
         self.write({"do": "folder", "run": run_id, "path": self._place(folder), "folder": name})
 
     def _place(self, path: str) -> str:
-        """A path as it is noted: below the run's folder from there, for that may be moved before it is sent."""
+        """A path as it is noted: from the run's folder, for that may be moved before it is sent; what is elsewhere is copied into it."""
         whole, folder = Path(path).absolute(), self.spool.folder.absolute().parent
-        return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(whole)
+        if not whole.is_relative_to(folder):
+            kept = self.spool.folder.absolute() / "files" / uuid.uuid4().hex / whole.name
+            kept.parent.mkdir(parents=True)
+            shutil.copytree(whole, kept) if whole.is_dir() else shutil.copyfile(whole, kept)
+            whole = kept
+        return whole.relative_to(folder).as_posix()
 
     def log_text(self, run_id: str, text: str, artifact: str) -> None:
         """As `MlflowClient.log_text`."""
@@ -82,9 +89,9 @@ class SpooledClient:
     def log_image(self, run_id: str, picture: Any, key: str, step: int) -> None:
         """As `MlflowClient.log_image` with a key: the two files that the UI's step slider reads, named once."""
         place = self.spool.folder / "images"
-        place.mkdir(exist_ok=True)
         for name, image in image_files(picture, key, step, int(clock() * 1000)).items():
-            image.save(place / name)
+            with atomic_path(place / name) as temporary:
+                image.save(temporary, Path(name).suffix.removeprefix("."))
             self.log_artifact(run_id, str(place / name), "images")
         self.set_tag(run_id, IMAGES_TAG, True)
 
@@ -128,19 +135,24 @@ class SpooledClient:
         """As `MlflowClient.set_terminated`."""
         self.write({"do": "end", "run": run_id, "status": status, "end": int(clock() * 1000)})
 
+    def update_run(self, run_id: str, status: str, name: str | None = None) -> None:
+        """As `MlflowClient.update_run`, at once; that a run goes on is noted too, so that an end before it is known as an earlier one."""
+        self.direct.update_run(run_id, status=status, name=name)
+        self.write({"do": "begin", "run": run_id})
+
     def get_run(self, run_id: str) -> Any:
         """As `MlflowClient.get_run`, with the real id where it is known by now."""
         return self.direct.get_run(self.spool.names.get(run_id, run_id))
 
 
-def send_rest(folder: Path, client: Any, where: str, seconds: float) -> bool:
+def send_rest(folder: Path, run_id: str, client: Any, where: str, seconds: float) -> bool:
     """Send what the spool of a run's folder still holds, until the store has taken nothing for so many seconds; whether all was sent.
 
     What the store has refused is tried once more. InputError for a folder without a spool, and for one that is still being written.
     """
     if not (folder / FOLDER / "operations.jsonl").is_file():
         raise InputError(f"RUN_DIR: {str(folder)!r} holds nothing to send; give the folder of a run")
-    return SpooledClient(client, folder, where).close(seconds)
+    return SpooledClient(client, folder, where, run_id).close(seconds)
 
 
 def waiting(folder: Path) -> int:

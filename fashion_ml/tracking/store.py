@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.redact import first_line, without_credentials
+from fashion_ml.tracking.mlflow_private import wait_longer_for_sqlite
 from fashion_ml.tracking.sender import PENDING, is_temporary, run_of_key
 from fashion_ml.tracking.store_checks import (
     FIELD,
@@ -42,6 +43,8 @@ def open_tracking(*, make: bool = True) -> Any:
     check_uri(uri)
     if not make and not store_is_there():
         raise InputError(f"{FIELD}: {shown_uri(uri)!r} is not there yet, so it has no runs; {_GO}")
+    if sqlite_file(uri) is not None:
+        wait_longer_for_sqlite()
     try:
         with _first_use(uri):
             client = mlflow.MlflowClient(uri)

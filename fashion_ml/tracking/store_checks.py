@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ FIELD = "MLFLOW_TRACKING_URI"
 _SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>[^?]+)(?P<query>\?.*)?")
 _SECONDS = 10
 _LOCAL = "unset it for a local store"
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -130,6 +132,7 @@ def _check_database(uri: str) -> None:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
+    check_answers(uri, FIELD, _LOCAL)
     shown, timed = without_credentials(uri), not uri.startswith("mssql")
     try:
         engine = create_engine(uri, connect_args={"connect_timeout": _SECONDS} if timed else {})
@@ -148,6 +151,41 @@ def _check_database(uri: str) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+def check_answers(uri: str, field: str, instead: str) -> None:
+    """InputError within ten seconds where nobody listens at a database's URL, in all its addresses together; what is no URL is said by others.
+
+    Connections to PostgreSQL that are opened later give up as soon, where PGCONNECT_TIMEOUT does not say otherwise.
+    """
+    import socket
+
+    from sqlalchemy.engine import make_url
+
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(_SECONDS))
+    try:
+        url = make_url(uri)
+        host, port = url.host or "", url.port or _PORTS.get(url.get_backend_name(), 0)
+    except Exception:
+        return
+    if not host or not port or host.startswith("/") or "," in host:
+        return
+    until = time.monotonic() + _SECONDS
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, address in enumerate(addresses, 1):
+            left = (until - time.monotonic()) / (len(addresses) - number + 1)
+            try:
+                socket.create_connection((str(address[4][0]), port), timeout=max(left, 0.1)).close()
+                return
+            except OSError:
+                if number == len(addresses):
+                    raise
+    except OSError as error:
+        why = first_line(error)
+        raise InputError(
+            f"{field}: {without_credentials(uri)!r} does not let us in ({why}); start that server, or {instead}"
+        ) from error
 
 
 @contextmanager
@@ -192,6 +230,8 @@ def what_is_wrong(uri: str, error: Exception) -> str:
             return f"{shown} answers, but as no MLflow server does; check its address and path"
         return f"{shown} does not do what it is asked ({text}); try again when it does, or {_LOCAL}"
     file = sqlite_file(uri)
+    if file is not None and "database is locked" in str(error):
+        return f"{str(file)!r} is held by another process that writes to it; try again when that has ended"
     if file is not None and re.search("readonly|read-only", str(error)):
         return f"{str(file)!r} is read-only; make it writable, or give another path"
     if file is not None:

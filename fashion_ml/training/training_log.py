@@ -56,6 +56,7 @@ class TrainingLog:
         self._folder, self._accelerator, self._rows, self._names_of = folder, accelerator, rows, names_of
         self._last_step, self._flush_every = last_step, flush_every
         self._pending: list[tuple[int, float, Mapping[str, torch.Tensor], dict[str, float]]] = []
+        self._since = 0.0
 
     @contextmanager
     def open(self, after_step: int) -> Iterator[None]:
@@ -70,9 +71,11 @@ class TrainingLog:
     def add(self, step: int, values: Mapping[str, torch.Tensor], figures: dict[str, float], *, now: bool = False) -> None:
         """Buffer a step: `values` on the device, 0-d, and plain `figures`; `now` hands it out at once."""
         detached = {name: torch.as_tensor(value).detach() for name, value in values.items()}
+        if not self._pending:
+            self._since = time.monotonic()  # the clock on the wall may be set meanwhile
         self._pending.append((step, time.time(), detached, figures))
         # several processes must find a loss that is not finite at the same step, and their clocks differ
-        late = self._accelerator.num_processes == 1 and time.time() - self._pending[0][1] > _MOST_SECONDS
+        late = self._accelerator.num_processes == 1 and time.monotonic() - self._since > _MOST_SECONDS
         if now or late or step % self._flush_every == 0 or step == self._last_step:
             self.flush()
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
 
 PARENT = "mlflow.parentRunId"
-OWN = ("process", "spool.key", PARENT, "eval.run_id", "training_seconds", "mlflow.runName", "source.changed")
+OWN = ("process", "folder", "spool.key", PARENT, "eval.run_id", "training_seconds", "mlflow.runName", "source.changed")
 """Tags that differ between two runs of the same settings."""
 
 

@@ -139,14 +139,25 @@ def test_a_damaged_last_line_is_left_out_and_said(workdir: Path, damage: str):
     assert "everything is in the store" in said
 
 
-def test_a_damaged_line_in_the_middle_is_one_line_and_nothing_is_sent(workdir: Path):
+def test_a_damaged_line_in_the_middle_goes_aside_and_all_others_are_sent(workdir: Path):
     folder = offline(workdir / "out")
     path = folder / "spool" / "operations.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
-    said = sync(folder, code=2)
-    assert f"RUN_DIR: line 2 of {str(path)!r} is damaged; bring back a copy of it" in said
+    said = sync(folder)
+    assert f"{path}: the record at byte {len(lines[0])} is damaged, which is no fault of The tracking store" in said
+    assert "everything is in the store" in said
+    client = MlflowClient(store_uri())
+    (run_id,) = runs_of(client, "train_lora")
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert [json.loads(line)["record"] for line in (folder / "spool" / "set_aside.jsonl").read_text().splitlines()] == [
+        lines[1][:20]
+    ]
+
+
+def test_a_spool_that_has_lost_its_beginning_is_one_line(workdir: Path):
+    folder = offline(workdir / "out")
+    path = folder / "spool" / "operations.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    assert "does not begin with its run; it is damaged, or not all of it was copied" in sync(folder, code=2)
     assert runs_of(MlflowClient(store_uri()), "train_lora") == []
-    result = fashion_ml("evaluate", "run", str(folder), cwd=workdir, uri=store_uri())
-    assert (result.returncode, result.stderr.count("error: ")) == (2, 1)
-    assert "line 2 of" in result.stderr

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.atomic_files import atomic_path, remove_leftovers, write_text
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path):
@@ -51,6 +51,31 @@ except InputError as error:
     assert output.startswith("InputError output.output_dir: lora.safetensors")
     assert path.read_text(encoding="utf-8") == "good"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_its_owners_alone_until_it_has_its_name_and_its_usual_mode(tmp_path: Path):
+    (tmp_path / "usual").write_text("")
+    with atomic_path(tmp_path / "x") as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        temporary.write_text("good")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_what_a_dead_writer_has_left_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path):
+    code = "import os, sys; from pathlib import Path; from fashion_ml.runtime.atomic_files import atomic_path\n"
+    code += "with atomic_path(Path(sys.argv[1])) as temporary: temporary.write_text('half'); os._exit(9)"
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "sub" / "x")], check=False)
+    assert ended.returncode == 9
+    (left,) = (tmp_path / "sub").iterdir()
+    other = left.with_name(left.name.replace(".tmp", ".txt"))
+    other.write_text("no temporary file")
+    elsewhere = left.with_name(f".y.{'0' * 6}-{left.name.split('-')[1]}-1.tmp")
+    elsewhere.write_text("another machine's")
+    with atomic_path(tmp_path / "z") as living:
+        living.write_text("a living process's")
+        assert remove_leftovers(tmp_path, None, tmp_path / "none") == 1
+        assert living.exists()
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == sorted([other.name, elsewhere.name])
 
 
 @pytest.mark.parametrize("number", [28, 122])

@@ -315,11 +315,11 @@ def test_a_training_that_was_killed_after_its_end_is_not_trained_again(tmp_path:
     target.mkdir()
     (target / "run.json").write_text(json.dumps({"run_id": "r", "finished": True}), encoding="utf-8")
     (target / "facts.json").write_text('{"training_seconds": 3}', encoding="utf-8")
-    ended: list[str] = []
-    monkeypatch.setattr(trial_module, "finish_rest", lambda folder, run_id: ended.append(run_id))
+    ended: list[Path] = []
+    monkeypatch.setattr(trial_module, "finish_rest", ended.append)
     monkeypatch.setattr(trial_module, "TrainingProcess", None)
     facts = run_training("lora", tmp_path / "base.yaml", {}, tmp_path, "r", "0", None)
-    assert (facts, ended) == ({"training_seconds": 3}, ["r"])
+    assert (facts, ended) == ({"training_seconds": 3}, [target])
 
 
 def test_a_pruned_trial_shows_no_value(tmp_path: Path):

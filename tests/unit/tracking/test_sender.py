@@ -11,7 +11,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from fashion_ml.tracking.sender import REFUSED, Sender
-from fashion_ml.tracking.spool import Operation, RetryLater
+from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater
 
 
 class Store:
@@ -28,7 +28,8 @@ class Store:
 
     def get_run(self, run_id: str) -> Any:
         self._answer()
-        return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
+        tags = {"mlflow.parentRunId": "r"} if run_id in "ab" else {}
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id), data=SimpleNamespace(tags=tags))
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
         self._answer()
@@ -57,15 +58,17 @@ def refused(folder: Path) -> list[Operation]:
 
 def test_one_metric_that_is_refused_costs_no_other(tmp_path: Path):
     store = Store()
-    Sender(store, tmp_path)([metric(f"m{n}") for n in range(10)] + [metric("bad")] + [metric(f"n{n}") for n in range(10)], {})
+    Sender(store, tmp_path / "spool", "r")(
+        [metric(f"m{n}") for n in range(10)] + [metric("bad")] + [metric(f"n{n}") for n in range(10)], {}
+    )
     assert sorted(store.metrics) == sorted([f"{letter}{n}" for letter in "mn" for n in range(10)])
-    assert refused(tmp_path) == [metric("bad")]
+    assert refused(tmp_path / "spool") == [metric("bad")]
 
 
 def test_what_fails_for_ever_is_set_aside_and_sent_by_a_later_sync(tmp_path: Path):
     store = Store()
     store.full = True
-    send, why = Sender(store, tmp_path), list[str]()
+    send, why = Sender(store, tmp_path / "spool", "r"), list[str]()
     while "after" not in store.metrics:
         try:
             send([metric("before"), TEXT, metric("after")], {})
@@ -76,23 +79,23 @@ def test_what_fails_for_ever_is_set_aside_and_sent_by_a_later_sync(tmp_path: Pat
     assert {"No space left" in text for text in why} == {True}
     assert len(why) >= 3  # a moment's trouble loses its place in the order, but nothing more
     assert "after" in store.metrics
-    assert refused(tmp_path) == [TEXT]
+    assert refused(tmp_path / "spool") == [TEXT]
     assert not send.again({})
-    assert refused(tmp_path) == [TEXT]
+    assert refused(tmp_path / "spool") == [TEXT]
     store.full = False
     assert send.again({})
     assert store.texts == ["a report"]
-    assert refused(tmp_path) == []
+    assert refused(tmp_path / "spool") == []
 
 
 def test_while_the_store_is_away_nothing_is_set_aside(tmp_path: Path):
     store = Store()
     store.away = True
-    send = Sender(store, tmp_path)
+    send = Sender(store, tmp_path / "spool", "r")
     for _ in range(20):
         with pytest.raises(RetryLater):
             send([metric("one"), TEXT], {})
-    assert refused(tmp_path) == []
+    assert refused(tmp_path / "spool") == []
     store.away = False
     send([metric("one"), TEXT], {})
     assert (store.metrics, store.texts) == (["one"], ["a report"])
@@ -100,12 +103,12 @@ def test_while_the_store_is_away_nothing_is_set_aside(tmp_path: Path):
 
 def test_what_was_refused_before_a_failure_is_kept_once(tmp_path: Path):
     store = Store()
-    send = Sender(store, tmp_path)
+    send = Sender(store, tmp_path / "spool", "r")
     store.full = True
     for _ in range(3):
         with pytest.raises(RetryLater):
             send([metric("bad"), TEXT], {})
-    assert refused(tmp_path) == [metric("bad")]
+    assert refused(tmp_path / "spool") == [metric("bad")]
 
 
 def test_what_came_later_is_not_undone_by_trying_again(tmp_path: Path):
@@ -128,7 +131,7 @@ def test_what_came_later_is_not_undone_by_trying_again(tmp_path: Path):
             self.status = status
 
     store = Tagged()
-    send = Sender(store, tmp_path)
+    send = Sender(store, tmp_path / "spool", "r")
     tags = {"do": "batch", "run": "r", "tags": [["verdict", "old"], ["other", "kept"]]}
     send([tags, {"do": "end", "run": "r", "status": "KILLED", "end": 1}], {})
     store.refuses = False
@@ -145,7 +148,7 @@ def test_two_batches_that_fail_for_ever_hold_nothing_up(tmp_path: Path):
             super().log_batch(run_id, metrics, params, tags)
 
     store = Sick()
-    send = Sender(store, tmp_path)
+    send = Sender(store, tmp_path / "spool", "r")
     sick = [{"do": "batch", "run": run, "metrics": [["sick", 1.0, 0, step] for step in range(3)]} for run in "ab"]
     for _ in range(30):
         try:
@@ -154,7 +157,7 @@ def test_two_batches_that_fail_for_ever_hold_nothing_up(tmp_path: Path):
         except RetryLater:
             continue
     assert store.metrics == ["well"]
-    assert refused(tmp_path) == sick
+    assert refused(tmp_path / "spool") == sick
 
 
 class Runs(Store):
@@ -186,8 +189,10 @@ def test_a_run_that_was_made_before_a_crash_is_found_again_and_not_made_twice(tm
     """The names, which say that it was made, are lost with the process."""
     store = Runs()
     first, again = dict[str, str](), dict[str, str]()
-    Sender(store, tmp_path)([create(1)], first)
-    Sender(store, tmp_path)([create(1), create(2)], again)
+    Sender(store, tmp_path / "spool", create(1)["run"])([create(1)], first)
+    Sender(store, tmp_path / "spool", create(1)["run"])(
+        [create(1), create(2, **{"mlflow.parentRunId": create(1)["run"]})], again
+    )
     assert first == {create(1)["run"]: "real0"}
     assert again == {create(1)["run"]: "real0", create(2)["run"]: "real1"}
     assert [(run.name, run.start, run.experiment) for run in store.made] == [("child 1", 5, "7"), ("child 2", 5, "7")]
@@ -198,7 +203,7 @@ def test_what_is_logged_to_a_pending_run_goes_to_the_real_one_and_a_childs_paren
     store.log_batch = lambda run, **_: logged.append(run)  # type: ignore[method-assign, assignment]
     parent, names = create(1)["run"], dict[str, str]()
     values = {"do": "batch", "run": parent, "metrics": [["m", 1.0, 0, 0]]}
-    Sender(store, tmp_path)([create(1), values, create(2, **{"mlflow.parentRunId": parent})], names)
+    Sender(store, tmp_path / "spool", parent)([create(1), values, create(2, **{"mlflow.parentRunId": parent})], names)
     assert logged == ["real0"]
     assert store.made[1].tags["mlflow.parentRunId"] == "real0"
 
@@ -210,5 +215,70 @@ def test_a_thousand_metrics_go_in_one_request_and_the_next_one_in_another(tmp_pa
         def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
             sizes.append(len(metrics))
 
-    Sender(Counting(), tmp_path)([metric(f"m{number}") for number in range(1001)], {})
+    Sender(Counting(), tmp_path / "spool", "r")([metric(f"m{number}") for number in range(1001)], {})
     assert sizes == [1000, 1]
+
+
+def aside(folder: Path) -> list[str]:
+    """Why records were set aside."""
+    path = folder / "spool" / ASIDE
+    return [json.loads(line)["why"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_only_the_folders_own_run_and_those_below_it_are_written_to(tmp_path: Path):
+    """A spool's file may come from anywhere: it names other runs of the store too."""
+    store, names = Runs(), dict[str, str]()
+    others = [{**metric(f"m{number}"), "run": run} for number, run in enumerate(["r", "a", "elsewhere"])]
+    below, root = create(1, **{"mlflow.parentRunId": "a"}), create(2)
+    stranger = create(3, **{"mlflow.parentRunId": "elsewhere"})
+    Sender(store, tmp_path / "spool", "r")([*others, below, root, stranger, {**metric("m3"), "run": below["run"]}], names)
+    assert store.metrics == ["m0", "m1", "m3"]
+    assert [run.name for run in store.made] == ["child 1"]
+    assert len(aside(tmp_path)) == 3
+    assert set(aside(tmp_path)) == {
+        f"run {run} is not the one of this folder, nor below it" for run in ("elsewhere", root["run"], stranger["run"])
+    }
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "link", "folder", "spool/../../secret"])
+def test_only_files_below_the_folder_are_sent(tmp_path: Path, path: str):
+    folder, sent = tmp_path / "run", list[str]()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "spool").mkdir(parents=True)
+    (folder / "folder").mkdir()
+    (folder / "good.txt").write_text("good")
+    for link in (folder / "link", folder / "folder" / "link"):
+        link.symlink_to(tmp_path / "secret")
+    store = Store()
+    store.log_artifact = lambda run, path, folder: sent.append(path)  # type: ignore[attr-defined]
+    store.log_artifacts = store.log_artifact  # type: ignore[attr-defined]
+    do = "folder" if path == "folder" else "file"
+    wanted = [
+        {"do": do, "run": "r", "path": path, "folder": None},
+        {"do": "file", "run": "r", "path": "good.txt", "folder": None},
+    ]
+    Sender(store, folder / "spool", "r")(wanted, {})
+    assert sent == [str(folder / "good.txt")]
+    assert aside(folder) == [f"{path} is not below the run's folder"]
+
+
+NONSENSE: list[Any] = [
+    {},
+    {"do": "batch"},
+    {"do": "batch", "run": 5},
+    {"do": "batch", "run": "r", "metrics": 5},
+    {"do": "batch", "run": "r", "metrics": [["m", "x", 0, 0]]},
+    {"do": "batch", "run": "r", "tags": [["a"]]},
+    {"do": "file", "run": "r", "path": None, "folder": None},
+    {"do": "create", "run": "r", "experiment": "0", "name": "x", "tags": 3, "start": 0},
+    {"do": "end", "run": "r", "status": "GONE", "end": 1},
+    {"do": ["batch"], "run": "r"},
+    {"do": "format the disk", "run": "r"},
+]
+
+
+def test_records_that_are_no_operations_go_aside_and_the_rest_is_sent(tmp_path: Path):
+    store = Store()
+    Sender(store, tmp_path / "spool", "r")([metric("first"), *NONSENSE, metric("last")], {})
+    assert store.metrics == ["first", "last"]
+    assert aside(tmp_path) == ["it is no operation"] * len(NONSENSE)

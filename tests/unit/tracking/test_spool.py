@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashion_ml.errors import InputError
-from fashion_ml.tracking.spool import Operation, RetryLater, Spool
+from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater, Spool
 
 
 class Receiver:
@@ -182,3 +183,67 @@ def test_two_threads_may_note_the_position_at_once(tmp_path: Path):
         thread.join()
     assert spool.close(5)
     assert not failed
+
+
+def test_a_short_write_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The system may take less of a write than it was given, as a nearly full disk or a signal makes it."""
+    receiver = Receiver()
+    spool, write = Spool(tmp_path, receiver, quiet, "it"), os.write
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line[: max(len(line) // 3, 1)]))
+    for number in range(20):
+        spool.write({"n": number})
+    monkeypatch.undo()
+    assert spool.close(10)
+    assert receiver.got == list(range(20))
+
+
+@pytest.mark.parametrize("truncates", [True, False], ids=["cut back at once", "cut back by the next"])
+def test_a_write_that_a_full_disk_takes_half_of_is_cut_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truncates: bool):
+    receiver, said = Receiver(), list[str]()
+    spool, write, calls = Spool(tmp_path, receiver, said.append, "it"), os.write, list[int]()
+    spool.write({"n": 0})
+
+    def full(file: int, line: bytes) -> int:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return write(file, line[:4])
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "write", full)
+    if not truncates:
+        monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(OSError, match="No space"):
+        spool.write({"n": 1})
+    monkeypatch.undo()
+    spool.write({"n": 2})
+    assert spool.close(10)
+    assert receiver.got == [0, 2]
+    assert not said
+
+
+def test_a_record_that_cannot_be_read_goes_aside_and_the_rest_is_sent(tmp_path: Path):
+    receiver, said = Receiver(), list[str]()
+    lines = [b'{"n":0}', b'{"n":1', b"\xff\xfe\x00", b"[1]", b'{"n":2}']
+    (tmp_path / "operations.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    assert Spool(tmp_path, receiver, said.append, "The store").close(10)
+    assert receiver.got == [0, 2]
+    kept = [json.loads(line) for line in (tmp_path / ASIDE).read_text().splitlines()]
+    assert [entry["record"] for entry in kept] == ['{"n":1', "\ufffd\ufffd\x00", "[1]"]
+    assert len(said) == 3
+    assert "the record at byte 8 is damaged, which is no fault of The store; it is kept in" in said[0]
+    (tmp_path / "position.json").unlink()  # a crash: all is sent again, and nothing is set aside twice
+    assert Spool(tmp_path, receiver, said.append, "The store").close(10)
+    assert len((tmp_path / ASIDE).read_text().splitlines()) == len(said) == 3
+
+
+def test_a_spool_is_its_owners_alone(tmp_path: Path):
+    spool = Spool(tmp_path / "spool", Receiver(), quiet, "it")
+    spool.write({"n": 1})
+    assert spool.close(10)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "spool").iterdir()}
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+    assert set(modes.values()) == {0o600}
+    assert {"operations.jsonl", "position.json"} <= modes.keys()
