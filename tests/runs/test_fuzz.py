@@ -10,7 +10,7 @@ from tests.fuzz import run
 from tests.fuzz.guard import Outcome, guarded
 from tests.fuzz.subjects import Subject
 
-CASES = run.plan(200, 0)
+CASES = run.plan(206, 0)
 
 
 @pytest.fixture(scope="module", autouse=True)
