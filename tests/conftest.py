@@ -20,6 +20,7 @@ settings.load_profile("here")
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # two test processes, each on a core of its own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
+os.environ["FASHION_ML_LANG"] = "en"  # whatever the developer's LANG
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be made to fit
 for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
@@ -29,8 +30,9 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def heard() -> None:
-    """What is said reaches caplog, also after a test that drove the command line, which prints it instead."""
+    """What is said reaches caplog, also after a test that drove the command line, which prints it instead; and it is said in English."""
     logging.getLogger("fashion_ml").propagate = True
+    os.environ["FASHION_ML_LANG"] = "en"
 
 
 @pytest.fixture(scope="session")

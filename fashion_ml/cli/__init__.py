@@ -20,6 +20,7 @@ from fashion_ml.cli.suite import suite, suite_report, suite_worker
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import VARIABLE, language_of, set_language, tr
 from fashion_ml.runtime.printable import is_printable, printable
 from fashion_ml.runtime.redact import without_credentials
 
@@ -63,11 +64,11 @@ _LANG = "--lang"
 
 @app.callback()
 def _of_all(
-    lang: Annotated[str, option(_LANG, help="Language of what is found: en or zh-TW; by LANG when not given.")] = "",
+    lang: Annotated[
+        str, option(_LANG, help="Language of messages, reports and figures: en or zh-TW; by LANG when not given.")
+    ] = "",
 ) -> None:
     if lang:
-        from fashion_ml.runtime.language import set_language
-
         set_language(lang)
 
 
@@ -96,32 +97,38 @@ def _storage_problem(error: Exception) -> str | None:
     """One line for a path or a disk that no setting's own check has met."""
     number, place = getattr(error, "errno", None), getattr(error, "filename", None)
     if isinstance(error, RuntimeError) and str(error) == "Could not determine home directory.":
-        return "path: one that was given begins with ~ and the name of no user of this machine; write it out"
+        return tr("path: one that was given begins with ~ and the name of no user of this machine; write it out")
     if "database or disk is full" in str(error):
-        return "MLFLOW_TRACKING_URI: the disk of the tracking store is full; free space and go on with --resume"
+        return tr("MLFLOW_TRACKING_URI: the disk of the tracking store is full; free space and go on with --resume")
     if number in (errno.ENOSPC, errno.EDQUOT):
         where = (
-            f"disk of {place}"
+            tr("disk of {place}", place=place)
             if place
-            else "disk (of output.output_dir, data.cache_dir, the tracking store, or the temporary folder)"
+            else tr("disk (of output.output_dir, data.cache_dir, the tracking store, or the temporary folder)")
         )
-        return f"the {where} is full; free space and go on with --resume, what was written before is intact"
+        return tr("the {where} is full; free space and go on with --resume, what was written before is intact", where=where)
     if place is not None and number in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return f"path: {str(place)[:300]!r} cannot be used ({os.strerror(number)}); give another path"
+        return tr(
+            "path: {place!r} cannot be used ({strerror}); give another path",
+            place=str(place)[:300],
+            strerror=os.strerror(number),
+        )
     return None
 
 
 def _check_names(arguments: list[str]) -> None:
     """InputError for names that no store, file or server takes; those of images inside a folder may be such."""
     problems = [
-        f"{word!r} is not UTF-8; rename that file or folder (convmv does it)" for word in arguments if not is_printable(word)
+        tr("{word!r} is not UTF-8; rename that file or folder (convmv does it)", word=word)
+        for word in arguments
+        if not is_printable(word)
     ]
     try:
         here = str(Path.cwd())
     except OSError:  # it was removed
         here = ""
     if not is_printable(here):
-        problems.append(f"the working folder {here!r} is not UTF-8; rename it, or work in another one")
+        problems.append(tr("the working folder {here!r} is not UTF-8; rename it, or work in another one", here=here))
     if problems:
         raise InputError(problems)
 
@@ -145,7 +152,10 @@ def _memory_problem(error: Exception) -> str | None:
 
     where = full_memory(error)
     return (
-        f"memory: what was asked for does not fit into {where}; use smaller sizes (resolution, batch, rank), or more of it"
+        tr(
+            "memory: what was asked for does not fit into {where}; use smaller sizes (resolution, batch, rank), or more of it",
+            where=where,
+        )
         if where
         else None
     )
@@ -153,7 +163,11 @@ def _memory_problem(error: Exception) -> str | None:
 
 def _shortened(line: str) -> str:
     """A line of error of at most 4,000 characters."""
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}… ({len(line) - _LONGEST:,} characters more)"
+    return (
+        line
+        if len(line) <= _LONGEST
+        else tr("{line}… ({count:,} characters more)", line=line[:_LONGEST], count=len(line) - _LONGEST)
+    )
 
 
 def main() -> None:
@@ -168,6 +182,7 @@ def main() -> None:
     from fashion_ml.runtime.parent_process import end_with_parent
     from fashion_ml.runtime.signals import interrupt_on_signals
 
+    os.environ[VARIABLE] = language_of(os.environ)
     outlive_readers()
     show_lines()
     interrupt_on_signals()
@@ -179,15 +194,18 @@ def main() -> None:
             raise KeyboardInterrupt
     except InputError as error:
         for problem in error.problems:
-            typer.echo(f"error: {_shortened(printable(without_credentials(' '.join(problem.split()))))}", err=True)
+            typer.echo(
+                tr("error: {shortened}", shortened=_shortened(printable(without_credentials(" ".join(problem.split()))))),
+                err=True,
+            )
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Stopped. A run that had begun is marked KILLED; its log and files are kept.", err=True)
+        typer.echo(tr("Stopped. A run that had begun is marked KILLED; its log and files are kept."), err=True)
         code = _INTERRUPTED
     except Exception as error:
         storage = _storage_problem(error) or _store_problem(error) or _memory_problem(error)
         if storage:
-            typer.echo(f"error: {storage}", err=True)
+            typer.echo(tr("error: {storage}", storage=storage), err=True)
             sys.exit(2)
         if not hasattr(error, "format_message"):  # not a usage error of the command line
             typer.echo(without_credentials("".join(traceback.format_exception(error))), err=True)
@@ -195,6 +213,8 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(0)
-        typer.echo(f"error: {_shortened(error.format_message())} (--help shows what there is)", err=True)
+        typer.echo(
+            tr("error: {shortened} (--help shows what there is)", shortened=_shortened(error.format_message())), err=True
+        )
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

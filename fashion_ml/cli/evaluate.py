@@ -13,6 +13,7 @@ import typer
 from fashion_ml.cli.options import KEYS, Json, Set, assignments, check_json, option, say, table, write_json
 from fashion_ml.cli.results import report_evaluation, report_stargan, say_end
 from fashion_ml.cli.setting_options import Offered, settings_command
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -117,7 +118,7 @@ def _report_each(results: Sequence[_Result], report: Callable[[_Result], None], 
     plain = [one.to_dict() for one in results]
     write_json(json, {"evaluations": plain} if several else plain[0])
     for one in results:
-        say(f"Run       {one.run_id}")
+        say(tr("Run       {run_id}", run_id=one.run_id))
         report(one)
 
 
@@ -144,12 +145,17 @@ def evaluate_choose(
     settings = {**context.obj, **assignments(set_)}
     result = choose_setting(run_id, settings, folder, checkpoints or "all", values)
     write_json(json, result.to_dict())
-    say(f"Run       {result.run_id}")
-    say(f"File      {result.path}, for strength {result.choice.winner.strength:g}")
+    say(tr("Run       {run_id}", run_id=result.run_id))
+    say(tr("File      {path}, for strength {strength:g}", path=result.path, strength=result.choice.winner.strength))
     say("")
     say(result.sentence)
-    table(["final", result.metric], [[name, f"{mean:.4f}"] for name, mean in result.choice.finals.items()])
-    say(f"Its whole evaluation: fashion-ml evaluate run {_whole_evaluation(run_id, result, settings)}")
+    table([tr("final"), result.metric], [[name, f"{mean:.4f}"] for name, mean in result.choice.finals.items()])
+    say(
+        tr(
+            "Its whole evaluation: fashion-ml evaluate run {whole_evaluation}",
+            whole_evaluation=_whole_evaluation(run_id, result, settings),
+        )
+    )
 
 
 def _whole_evaluation(run_id: str, result: Chosen, settings: Mapping[str, str]) -> str:
@@ -173,7 +179,11 @@ def _strengths(text: str) -> list[float]:
         good = False
     if not good:
         raise InputError(
-            f"--strengths: {text!r} is not accepted; give numbers above 0 and up to 4 with commas between, such as 0.6,0.8,1"
+            tr(
+                "--strengths: {text!r} is not accepted; give numbers above 0 and up to 4 with commas between, such "
+                "as 0.6,0.8,1",
+                text=text,
+            )
         )
     return values
 
@@ -203,7 +213,7 @@ def evaluate_lora(
     folder = Path(output_dir).absolute() if output_dir else None
     result = evaluate_file(file.expanduser(), settings, training=training, folder=folder, experiment=experiment, name=name)
     write_json(json, result.to_dict())
-    say(f"Run       {result.run_id}")
+    say(tr("Run       {run_id}", run_id=result.run_id))
     report_evaluation(result)
 
 
@@ -233,7 +243,7 @@ def evaluate_images(
     from fashion_ml.runs.compare import run_images
 
     missing = [
-        f"--{name}: is empty; give a folder of images"
+        tr("--{name}: is empty; give a folder of images", name=name)
         for name, given in (("generated", generated), ("reference", reference))
         if not given
     ]
@@ -253,13 +263,13 @@ def evaluate_images(
     )
     write_json(json, result.to_dict())
     left_out = len(result.found.unreadable), len(result.found.unpaired_generated), len(result.found.unpaired_references)
-    say(f"Run       {result.run_id}")
+    say(tr("Run       {run_id}", run_id=result.run_id))
     if any(left_out):
-        say("Left out  {} unreadable, {} generated and {} references without a partner".format(*left_out))
+        say(tr("Left out  {} unreadable, {} generated and {} references without a partner").format(*left_out))
     say("")
     names = table_names(result.scores, result.pairs.tables["generated"], result.pairs.references)
     rows = [[label, shown(result.scores[name])] for name, label in names.items()]
-    table(["metric", "mean (95 % interval)"], [*rows, *([name, shown(one)] for name, one in result.sets.items())])
+    table([tr("metric"), tr("mean (95 % interval)")], [*rows, *([name, shown(one)] for name, one in result.sets.items())])
     say_end(result, ["grid.png"])
 
 
@@ -299,40 +309,49 @@ def compare(
 def _report_recipes(result: RecipesCompared) -> None:
     from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.evaluation.compare import labelled
+    from fashion_ml.evaluation.words import word
 
     found = result.comparison
-    say(f"Report    {result.run_id}")
+    say(tr("Report    {run_id}", run_id=result.run_id))
     for letter, side in (("A", found.first), ("B", found.second)):
-        say(f"{letter}         {side[0].name}; training seeds {', '.join(one.training_seed or '?' for one in side)}")
+        say(
+            tr(
+                "{letter}         {name}; training seeds {names}",
+                letter=letter,
+                name=side[0].name,
+                names=", ".join(one.training_seed or "?" for one in side),
+            )
+        )
     for name, (a, b) in found.settings.items():
         say(f"          {name}: A {a}, B {b}")
     say("")
     say(found.sentence)
     rows = [
-        [label, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), entry.verdict]
+        [label, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), word(entry.verdict)]
         for label, entry in labelled(found.differences)
     ]
-    table(["metric", "A", "B", "gain of B (95 % interval)", ""], rows)
+    table([tr("metric"), "A", "B", tr("gain of B (95 % interval)"), ""], rows)
     for line in found.noted:
-        say(f"Note: {line}")
+        say(tr("Note: {line}", line=line))
 
 
 def _report_comparison(result: Compared) -> None:
     from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.evaluation.compare import labelled, sentence
+    from fashion_ml.evaluation.words import word
 
-    say(f"Report    {result.run_id}")
+    say(tr("Report    {run_id}", run_id=result.run_id))
     say(f"A         {result.first.name} ({result.first.run_id})")
     for number, other in enumerate(result.others):
         letter = "BCDEFGHIJKLMNOPQRSTUVWXYZ"[number] if number < 25 else str(number + 2)
         say("")
         say(f"{letter}         {other.name} ({other.run_id})")
         found = result.differences[other.run_id]
-        say(sentence(found, f"This file ({letter})", "A"))
+        say(sentence(found, tr("This file ({letter})", letter=letter), "A"))
         rows = [
-            [label, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), entry.verdict]
+            [label, f"{entry.first:.4f}", f"{entry.other:.4f}", shown(entry.gain, "+"), word(entry.verdict)]
             for label, entry in labelled(found)
         ]
-        table(["metric", "A", letter, f"gain of {letter} (95 % interval)", ""], rows)
+        table([tr("metric"), "A", letter, tr("gain of {letter} (95 % interval)", letter=letter), ""], rows)
     for line in result.noted:
-        say(f"Note: {line}")
+        say(tr("Note: {line}", line=line))

@@ -11,6 +11,7 @@ import typer
 
 from fashion_ml.cli.options import say
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 
 class KohyaOptions:
@@ -53,7 +54,7 @@ class KohyaOptions:
         say_not_needed(equal.not_needed, dashes="--")
         for note in equal.nearly:
             tell(f"--{note}")
-        return equal.settings, [f"--{note}; leave it out" for note in equal.notes]
+        return equal.settings, [tr("--{note}; leave it out", note=note) for note in equal.notes]
 
 
 def say_not_needed(options: Mapping[str, str], dashes: str = "") -> None:
@@ -79,9 +80,9 @@ def kohya_experiment(config: Path | None, dataset_config: str, config_file: str,
     equal = imported([], dataset_config=dataset_config, config_file=config_file, defaults=config is None)
     settings = dict(equal.settings)
     for note in equal.notes:
-        warn(f"has no equal here: {note}")
+        warn(tr("has no equal here: {note}", note=note))
     for note in equal.nearly:
-        tell(f"not quite the same here: {note}")
+        tell(tr("not quite the same here: {note}", note=note))
     say_not_needed(equal.not_needed)
     names = {SHORT_NAMES.get(name.replace("-", "_"), name) for name, value in given.items() if value != ""}
     if config is None:
@@ -89,11 +90,17 @@ def kohya_experiment(config: Path | None, dataset_config: str, config_file: str,
     if any(name.startswith("evaluation.") for name in names):
         settings.pop("evaluation.enabled", None)
     if "data.train_data_dir" in names and settings.pop("data.subsets", None):
-        tell("--train_data_dir stands instead of the subsets of the data set file")
+        tell(tr("--train_data_dir stands instead of the subsets of the data set file"))
     if config is not None and settings.get("data.subsets"):
         for path in sorted({"data.train_data_dir", "data.reg_data_dir"} - names):
             settings[path] = None
-        tell(f"The subsets of {dataset_config or config_file} stand instead of the folders of {config}")
+        tell(
+            tr(
+                "The subsets of {value} stand instead of the folders of {config}",
+                value=dataset_config or config_file,
+                config=config,
+            )
+        )
     return settings
 
 
@@ -119,16 +126,16 @@ def import_(
     equal = checked_equal(imported(sources))
     text = as_yaml(equal, sources)
     for note in equal.notes:
-        warn(f"has no equal here: {note}")
+        warn(tr("has no equal here: {note}", note=note))
     for note in equal.nearly:
-        tell(f"not quite the same here: {note}")
+        tell(tr("not quite the same here: {note}", note=note))
     say_not_needed(equal.not_needed)
     if not out:
         say(text.rstrip("\n"))
         return
     if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
-        raise InputError(f"--out: {out!r} cannot be written; give a file in an existing folder")
+        raise InputError(tr("--out: {out!r} cannot be written; give a file in an existing folder", out=out))
     if Path(out).exists():
-        raise InputError(f"--out: {out!r} is there already; give another name, or remove it")
+        raise InputError(tr("--out: {out!r} is there already; give another name, or remove it", out=out))
     write_text(Path(out), text)
     say(f"{out}: fashion-ml train lora --config {shlex.quote(out)}")

@@ -9,6 +9,7 @@ import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, whole, write_json
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 Output = Annotated[str, typer.Option("--output", metavar="OUT", help="A new .safetensors file.")]
 
@@ -65,7 +66,7 @@ def extract(
 
 def _output(output: str) -> Path:
     if not output:
-        raise InputError("--output: is not given; name the new .safetensors file")
+        raise InputError(tr("--output: is not given; name the new .safetensors file"))
     return Path(output).expanduser()
 
 
@@ -77,7 +78,7 @@ def _number(text: str, name: str) -> float:
     except ValueError:
         number = float("nan")
     if not isfinite(number):
-        raise InputError(f"{name}: {text!r} is no number; give for example 0.7")
+        raise InputError(tr("{name}: {text!r} is no number; give for example 0.7", name=name, text=text))
     return number
 
 
@@ -85,10 +86,27 @@ def _report(made: object, json: str) -> None:
     facts = vars(made)
     write_json(json, facts)
     low, high = facts["ranks"]
-    of_all = "" if facts["of_all"] is None else f"; {facts['of_all']:.1%} of all that differs in UNet and text encoder"
+    of_all = (
+        ""
+        if facts["of_all"] is None
+        else tr("; {of_all:.1%} of all that differs in UNet and text encoder", of_all=facts["of_all"])
+    )
     left = (
         ""
         if facts["kept"] is None
-        else f"; of the updates' norms {facts['kept'][1]:.1%} is left on average, at least {facts['kept'][0]:.1%}"
+        else tr(
+            "; of the updates' norms {kept:.1%} is left on average, at least {kept_2:.1%}",
+            kept=facts["kept"][1],
+            kept_2=facts["kept"][0],
+        )
     )
-    say(f"{facts['path']}: {facts['modules']} modules of rank {low if low == high else f'{low} to {high}'}{left}{of_all}")
+    say(
+        tr(
+            "{path}: {modules} modules of rank {low}{left}{of_all}",
+            path=facts["path"],
+            modules=facts["modules"],
+            low=low if low == high else tr("{low} to {high}", low=low, high=high),
+            left=left,
+            of_all=of_all,
+        )
+    )

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 
 _NARROWEST = 40
@@ -61,10 +62,10 @@ def settings_given(
     """The settings that a training command was given, by options and over these by --set; InputError for contradictions."""
     if no_evaluate:
         if str(given.get("evaluation.enabled", "")).lower() in ("true", "1", "yes"):
-            raise InputError("evaluate: true and --no-evaluate contradict each other; give one of them")
+            raise InputError(tr("evaluate: true and --no-evaluate contradict each other; give one of them"))
         given = {**given, "evaluation.enabled": "false"}
     if resume and new:
-        raise InputError("--new: contradicts --resume; give one of them")
+        raise InputError(tr("--new: contradicts --resume; give one of them"))
     return {**given, **assignments(set_)}
 
 
@@ -74,7 +75,7 @@ def assignments(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise InputError(f"--set: {pair!r} is not of the form a.b=c; write for example --set network.rank=8")
+            raise InputError(tr("--set: {pair!r} is not of the form a.b=c; write for example --set network.rank=8", pair=pair))
         result[name] = value
     return result
 
@@ -82,14 +83,14 @@ def assignments(pairs: list[str] | None) -> dict[str, str]:
 def whole(text: str, name: str) -> int:
     """The whole number that an option was given; InputError for anything else."""
     if not text.isdecimal():
-        raise InputError(f"{name}: {text!r} is not accepted; give a whole number")
+        raise InputError(tr("{name}: {text!r} is not accepted; give a whole number", name=name, text=text))
     return int(text)
 
 
 def check_json(path: str) -> None:
     """InputError, before any work, when --json cannot be written."""
     if path and (not Path(path).absolute().parent.is_dir() or Path(path).is_dir()):
-        raise InputError(f"--json: {path!r} cannot be written; give a file in an existing folder")
+        raise InputError(tr("--json: {path!r} cannot be written; give a file in an existing folder", path=path))
 
 
 def write_json(path: str, facts: dict[str, Any]) -> None:
@@ -98,6 +99,12 @@ def write_json(path: str, facts: dict[str, Any]) -> None:
         from fashion_ml.runtime.atomic_files import write_text
 
         write_text(Path(path), json_format.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """How many of the trainings of a study have come to what; what has none is left out."""
+    names = {"complete": tr("complete"), "pruned": tr("pruned"), "failed": tr("failed"), "left": tr("left")}
+    return ", ".join(f"{number} {names[name]}" for name, number in counts.items() if number or name == "complete")
 
 
 def say(text: str) -> None:

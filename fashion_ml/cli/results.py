@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fashion_ml.cli.options import say, table
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import near
 
 if TYPE_CHECKING:
@@ -24,12 +25,24 @@ def report_lora(outcome: LoraOutcome) -> None:
 
     series, trained = outcome.trained.total_loss, outcome.trained
     steps, last = series.steps[-1], series.values[-1]
-    say(f"Trained   {steps} steps in {duration(trained.seconds)}: total_loss {last:.4f} at the last step")
+    say(
+        tr(
+            "Trained   {steps} steps in {duration}: total_loss {last:.4f} at the last step",
+            steps=steps,
+            duration=duration(trained.seconds),
+            last=last,
+        )
+    )
     say(f"LoRA      {near(trained.path)}")
     _say_run(outcome)
     best = ""
     if trained.best_step:
-        best = f"Best step {trained.best_step} of {steps} by val_loss: {near(outcome.folder / 'best.safetensors')}"
+        best = tr(
+            "Best step {best_step} of {steps} by val_loss: {folder}",
+            best_step=trained.best_step,
+            steps=steps,
+            folder=near(outcome.folder / "best.safetensors"),
+        )
     if outcome.evaluation is None:
         _not_evaluated(outcome, best)
         return
@@ -41,9 +54,16 @@ def report_stargan_training(outcome: StarganOutcome) -> None:
     from fashion_ml.runtime.duration import duration
 
     trained, last = outcome.trained, outcome.trained.epochs[-1]
-    losses = f"d_loss {last['d_loss']:.3f}, g_loss {last['g_loss']:.3f} in the last epoch"
-    say(f"Trained   {trained.steps} steps in {duration(trained.seconds)}: {losses}")
-    say(f"Networks  {near(trained.path)}")
+    losses = tr("d_loss {d_loss:.3f}, g_loss {g_loss:.3f} in the last epoch", d_loss=last["d_loss"], g_loss=last["g_loss"])
+    say(
+        tr(
+            "Trained   {steps} steps in {duration}: {losses}",
+            steps=trained.steps,
+            duration=duration(trained.seconds),
+            losses=losses,
+        )
+    )
+    say(tr("Networks  {path}", path=near(trained.path)))
     _say_run(outcome)
     if outcome.evaluation is None:
         _not_evaluated(outcome, "")
@@ -54,6 +74,7 @@ def report_stargan_training(outcome: StarganOutcome) -> None:
 def report_evaluation(result: EvaluationResult, more: list[str] | None = None) -> None:
     """A table, where the files are, `more` lines, then what was found in three lines as the last ones."""
     from fashion_ml.evaluation.aggregate import shown
+    from fashion_ml.evaluation.words import word
     from fashion_ml.metrics.registry import LOSSES
 
     say("")
@@ -61,8 +82,10 @@ def report_evaluation(result: EvaluationResult, more: list[str] | None = None) -
     for metric in [name for name in LOSSES if name in result.scores]:
         score = result.scores[metric]
         gain = shown(score.gain, "+", _DIGITS) if score.gain else ""
-        rows.append([metric, shown(score.base, digits=_DIGITS), shown(score.lora, digits=_DIGITS), gain, score.verdict])
-    table([f"{result.references} references", "base", "LoRA", "gain (95 % interval)", ""], rows)
+        rows.append([metric, shown(score.base, digits=_DIGITS), shown(score.lora, digits=_DIGITS), gain, word(score.verdict)])
+    table(
+        [tr("{references} references", references=result.references), tr("base"), "LoRA", tr("gain (95 % interval)"), ""], rows
+    )
     say_end(result, ["grid.png"], more)
 
 
@@ -76,17 +99,22 @@ def report_stargan(result: GanResult, more: list[str] | None = None) -> None:
         [name, *(shown(result.scores[key]) if key in result.scores else "" for key in (name, f"latent_{name}"))]
         for name in names
     ]
-    table([f"{result.contents} contents", "by reference", "by latent"], rows)
+    table([tr("{contents} contents", contents=result.contents), tr("by reference"), tr("by latent")], rows)
     say_end(result, ["grid_reference.png", "grid_latent.png"], more)
 
 
 def say_end(result: EvaluationResult | GanResult | ImagesResult, grids: list[str], more: list[str] | None = None) -> None:
     """Report and grids, `more` lines (else how to look at them), and the three lines."""
     say("")
-    for what, name in [("Report", "report.html"), *(("Grid", name) for name in grids)]:
-        if result.folder is not None:
-            say(f"{what:<9} {near(result.folder / name)}")
-    for line in [f"Next      fashion-ml show {short_id(result.run_id)}"] if more is None and result.run_id else more or ():
+    if result.folder is not None:
+        say(tr("Report    {path}", path=near(result.folder / "report.html")))
+        for name in grids:
+            say(tr("Grid      {path}", path=near(result.folder / name)))
+    for line in (
+        [tr("Next      fashion-ml show {short_id}", short_id=short_id(result.run_id))]
+        if more is None and result.run_id
+        else more or ()
+    ):
         if line:
             say(line)
     say("")
@@ -100,7 +128,11 @@ def short_id(run_id: str) -> str:
 
 def _say_run(outcome: LoraOutcome | StarganOutcome) -> None:
     if outcome.run_id:
-        say(f"Run       {outcome.name} ({outcome.run_id})" if outcome.name else f"Run       {outcome.run_id}")
+        say(
+            tr("Run       {name} ({run_id})", name=outcome.name, run_id=outcome.run_id)
+            if outcome.name
+            else tr("Run       {run_id}", run_id=outcome.run_id)
+        )
 
 
 def _next(outcome: LoraOutcome | StarganOutcome) -> list[str]:
@@ -108,8 +140,14 @@ def _next(outcome: LoraOutcome | StarganOutcome) -> list[str]:
     if not outcome.run_id:
         return []
     if outcome.offline:
-        return [f"Next      fashion-ml sync {outcome.folder}", "          (where the tracking store can be reached)"]
-    return [f"Next      fashion-ml show {short_id(outcome.run_id)}", "          fashion-ml ui (did it work, which run is best)"]
+        return [
+            tr("Next      fashion-ml sync {folder}", folder=outcome.folder),
+            tr("          (where the tracking store can be reached)"),
+        ]
+    return [
+        tr("Next      fashion-ml show {short_id}", short_id=short_id(outcome.run_id)),
+        tr("          fashion-ml ui (did it work, which run is best)"),
+    ]
 
 
 def _not_evaluated(outcome: LoraOutcome | StarganOutcome, best: str) -> None:
@@ -117,4 +155,4 @@ def _not_evaluated(outcome: LoraOutcome | StarganOutcome, best: str) -> None:
     for line in [best, *(_next(outcome) if outcome.offline else [])]:
         if line:
             say(line)
-    say(f"Not evaluated, so there are no image metrics. Next: fashion-ml evaluate run {given}")
+    say(tr("Not evaluated, so there are no image metrics. Next: fashion-ml evaluate run {given}", given=given))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, table, write_json
+from fashion_ml.runtime.language import tr
 
 _SYNC_SECONDS = 60.0
 
@@ -25,12 +26,12 @@ def doctor(
     if close_runs:
         from fashion_ml.runs.ending import close_dead_runs
 
-        say(f"{close_dead_runs()} runs closed")
+        say(tr("{close_dead_runs} runs closed", close_dead_runs=close_dead_runs()))
 
     findings = examine()
     write_json(json, {"ok": not any(f.state == "wrong" for f in findings), "findings": [vars(f) for f in findings]})
     for finding in findings:
-        mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[finding.state]
+        mark = {"ok": tr("ok   "), "note": tr("note "), "wrong": tr("WRONG")}[finding.state]
         say(f"{mark} {finding.name:<16} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
@@ -48,14 +49,22 @@ def reproduce(
     result = train_again(run_id, Path(output_dir) if output_dir else None)
     write_json(json, {**vars(result), "identical": result.identical})
     for package, (before, after) in result.versions.items():
-        say(f"Version   {package} was {before} and is {after}")
+        say(tr("Version   {package} was {before} and is {after}", package=package, before=before, after=after))
     if result.different:
-        rows = [[name, *("absent" if v is None else f"{v:.9g}" for v in pair)] for name, pair in result.different.items()]
-        table(["differs", "before", "now"], rows, left=1)
+        rows = [[name, *(tr("absent") if v is None else f"{v:.9g}" for v in pair)] for name, pair in result.different.items()]
+        table([tr("differs"), tr("before"), tr("now")], rows, left=1)
     if result.evaluated_again:
-        say("Not compared: eval/ values, for the run was evaluated again since, with other settings")
-    what = "identical" if result.identical else f"{len(result.different)} metrics differ"
-    say(f"Run {result.after} repeats {run_id}: {what}, {result.points} equal points")
+        say(tr("Not compared: eval/ values, for the run was evaluated again since, with other settings"))
+    what = tr("identical") if result.identical else tr("{count} metrics differ", count=len(result.different))
+    say(
+        tr(
+            "Run {after} repeats {run_id}: {what}, {points} equal points",
+            after=result.after,
+            run_id=run_id,
+            what=what,
+            points=result.points,
+        )
+    )
     if not result.identical:
         raise typer.Exit(1)
 
@@ -89,10 +98,17 @@ def sync(
             continue
         waiting |= not one.sent
         done.append({"folder": str(one.folder), "run_id": one.run_id, "sent": one.sent, "ended": one.ended})
-        what = "everything is in the store" if one.sent else "NOT all sent: the store is away or refuses some; call this again"
-        say(f"{one.folder}: run {one.run_id}, {what}" + ("; its process had been killed: ended now" if one.ended else ""))
+        what = (
+            tr("everything is in the store")
+            if one.sent
+            else tr("NOT all sent: the store is away or refuses some; call this again")
+        )
+        say(
+            tr("{folder}: run {run_id}, {what}", folder=one.folder, run_id=one.run_id, what=what)
+            + (tr("; its process had been killed: ended now") if one.ended else "")
+        )
     if not folders and not problems:
-        say("Nothing waits to be sent.")
+        say(tr("Nothing waits to be sent."))
     write_json(json, {"synced": done})
     if problems:  # said last, when the others are sent
         raise InputError(problems)
@@ -118,5 +134,5 @@ def ui(
 
     number = port or "5000"
     if not number.isdecimal() or not 1 <= int(number) <= 65535:
-        raise InputError(f"--port: {port!r} is not accepted; give a number from 1 to 65535")
+        raise InputError(tr("--port: {port!r} is not accepted; give a number from 1 to 65535", port=port))
     serve(int(number), say, browser=open_)

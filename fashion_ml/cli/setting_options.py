@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import marked, tr, translated
 
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
@@ -117,22 +118,23 @@ def _taken(
             if takes_words:
                 others.append(word)
             else:
-                problems.append(f"{option}: was not expected here; options begin with -- (--help shows them)")
+                problems.append(tr("{option}: was not expected here; options begin with -- (--help shows them)", option=option))
             continue
         followed = bool(rest) and not rest[0].startswith("--")
         if not equals and followed:
             value = rest.pop(0)
         if setting is None:
-            problems.append(
-                f"{option}: no such option; {_hint(name, settings, [*alone, *(foreign.names() if foreign else ())])}"
-            )
+            hint = _hint(name, settings, [*alone, *(foreign.names() if foreign else ())])
+            problems.append(tr("{option}: no such option; {hint}", option=option, hint=hint))
         elif not equals and not followed and not setting.is_switch:
-            problems.append(f"{option}: needs a value ({setting.accepts})")
+            problems.append(tr("{option}: needs a value ({accepts})", option=option, accepts=setting.accepts))
         else:
             wanted = value if equals or followed else "true"
             before = names.setdefault(setting.path, option)
             if _name(before) != name and given[setting.path] != wanted:
-                warn(f"{option} {wanted} counts: {before} {given[setting.path]} is the same setting ({setting.path})")
+                form = marked("{option} {wanted} counts: {before} {given} is the same setting ({path})")
+                said = {"option": option, "wanted": wanted, "before": before, "given": given[setting.path]}
+                warn(translated(form, **said, path=setting.path))
             given[setting.path] = wanted
     return given, others, problems
 
@@ -158,7 +160,7 @@ def _hint(name: str, settings: Mapping[str, Setting], alone: Collection[str]) ->
     from fashion_ml.config.messages import did_you_mean
 
     near = did_you_mean(name, (*settings, *alone), list(dict.fromkeys(settings.values())), dashes="--")
-    return near or "--help shows what there is"
+    return near or tr("--help shows what there is")
 
 
 def _print_panels(offered: Sequence[Offered]) -> None:

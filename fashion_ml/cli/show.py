@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import near
 
 
@@ -22,16 +23,16 @@ def runs(
 
     most = whole(count or "20", "--count")
     if most < 1:
-        raise InputError(f"--count: {count!r} is not accepted; give a whole number above 0")
+        raise InputError(tr("--count: {count!r} is not accepted; give a whole number above 0", count=count))
     found = list_runs(experiment, most)
     write_json(json, found.to_dict())
     if not found.rows:
-        say("No runs yet. Make some: fashion-ml demo")
+        say(tr("No runs yet. Make some: fashion-ml demo"))
         return
-    table(["run", "name", "gain (95 % interval)", "verdict", "time", "status"], found.cells(), left=2)
+    table(["run", tr("name"), tr("gain (95 % interval)"), tr("verdict"), tr("time"), tr("status")], found.cells(), left=2)
     if found.more:
-        say(f"The {most} newest; --count {most * 2} lists more")
-    say("Look at one: fashion-ml show RUN        (its first digits, its name, or latest)")
+        say(tr("The {most} newest; --count {most_2} lists more", most=most, most_2=most * 2))
+    say(tr("Look at one: fashion-ml show RUN        (its first digits, its name, or latest)"))
 
 
 def show(
@@ -48,12 +49,13 @@ def show(
 
     found = shown_of(run_id)
     write_json(json, found.to_dict())
-    say(f"Run       {found.name}" + (f" ({found.run_id})" if found.run_id else ""))
+    labels = {"Report": tr("Report   "), "Grid": tr("Grid     "), "Curves": tr("Curves   ")}
+    say(tr("Run       {name}", name=found.name) + (f" ({found.run_id})" if found.run_id else ""))
     for what, path in found.files:
-        say(f"{what:<9} {near(path)}")
+        say(f"{labels[what]} {near(path)}")
     opened = [open_file(path) for _, path in found.files] if not no_open else []
     if not all(opened):
-        say("Not opened: there is no desktop here; the files are where it says")
+        say(tr("Not opened: there is no desktop here; the files are where it says"))
     if found.said:
         say("")
         say("\n".join(line for line in found.said.splitlines() if line))

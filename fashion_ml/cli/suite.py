@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fashion_ml.cli.options import Json, Retry, check_json, option, say, table, whole, write_json
+from fashion_ml.cli.options import Json, Retry, check_json, counted, option, say, table, whole, write_json
+from fashion_ml.runtime.language import tr
 
 Spec = Annotated[Path, typer.Argument(metavar="FILE", help="Suite YAML, such as suites/lora_rank.yaml.")]
 Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/suites.")]
@@ -35,7 +37,7 @@ def suite(
 
     url, launcher = storage_url(loaded, storage), launcher or "local"
     if launcher not in ("local", "ray"):
-        raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
+        raise InputError(tr("--launcher: {launcher!r} is not known; give local or ray", launcher=launcher))
     count = whole(workers, "--workers") if workers else None
     _warn_of_searches(loaded.trainer, experiments)
     if dry_run:
@@ -57,16 +59,27 @@ def suite(
         comparable = loaded.against() in there and len(there) > 1
         if comparable:
             report_suite(loaded, outcome.study, outcome.folder, {**facts, **counts}, json, again=False)
-    say(f"Run       {outcome.run_id}")
-    say(f"Trainings {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
+    say(tr("Run       {run_id}", run_id=outcome.run_id))
+    say(tr("Trainings {names}", names=counted(counts)))
     if outcome.failed:
         say(
-            f"          each is its run's tag error, and in {outcome.folder / 'trainings'}; --retry-failed trains them once more"
+            tr(
+                "          each is its run's tag error, and in {folder}; --retry-failed trains them once more",
+                folder=outcome.folder / "trainings",
+            )
         )
     if not comparable and not outcome.left:
-        why = "no recipe but the baseline" if loaded.against() in there else f"no training of the baseline {loaded.against()}"
-        say(f"Nothing can be compared: {why} was measured")
+        _say_nothing_compared(loaded.against(), there)
         raise typer.Exit(1)
+
+
+def _say_nothing_compared(baseline: str, there: Collection[str]) -> None:
+    """`there` are the recipes of which something was measured."""
+    if baseline in there:
+        why = tr("no recipe but the baseline")
+    else:
+        why = tr("no training of the baseline {against}", against=baseline)
+    say(tr("Nothing can be compared: {why} was measured", why=why))
 
 
 def suite_worker(
@@ -83,7 +96,7 @@ def suite_worker(
 
     limit = whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
     deadline = None if limit is None else time.monotonic() + limit
-    say(f"worker {worker or os.getpid()} of suite {loaded.name}")
+    say(tr("worker {value} of suite {name}", value=worker or os.getpid(), name=loaded.name))
     if CHECKED not in os.environ:
         check_inputs(experiments)  # before every training fails on a machine that lacks something
     work_on_suite(loaded, experiments, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
@@ -109,7 +122,7 @@ def report_suite(spec: Any, study: Any, folder: Path, facts: dict[str, Any], jso
     write_json(json, {**results.facts, **facts})
     for line in results.lines:
         say(line)
-    say(f"Report    {folder / 'report'}")
+    say(tr("Report    {folder}", folder=folder / "report"))
 
 
 def _read(spec: Path) -> tuple[Path, Any, dict[str, Any]]:
@@ -148,14 +161,29 @@ def _say_plan(spec: Any, experiments: dict[str, Any], url: str) -> None:
     from fashion_ml.sweep.suite_study import plan_of_suite, time_known
 
     check_plan(spec, experiments, url)
-    more = f", up to {len(spec.every_seed())} where that decides nothing" if len(spec.every_seed()) > len(spec.seeds) else ""
+    more = (
+        tr(", up to {count} where that decides nothing", count=len(spec.every_seed()))
+        if len(spec.every_seed()) > len(spec.seeds)
+        else ""
+    )
     number = len(experiments) * len(spec.seeds)
     say(
-        f"Suite {spec.name}: {len(experiments)} recipes x seeds {', '.join(map(str, spec.seeds))}{more}: {number} trainings of train "
-        f"{spec.trainer}, compared by {spec.metric} with {spec.against()}, in {hidden(url)}"
+        tr(
+            "Suite {name}: {count} recipes x seeds {names}{more}: {number} trainings of train {trainer}, "
+            "compared by {metric} with {against}, in {hidden}",
+            name=spec.name,
+            count=len(experiments),
+            names=", ".join(map(str, spec.seeds)),
+            more=more,
+            number=number,
+            trainer=spec.trainer,
+            metric=spec.metric,
+            against=spec.against(),
+            hidden=hidden(url),
+        )
     )
     different = differing(experiments, spec.against())
     keys = list(dict.fromkeys(key for each in different.values() for key in each))
     rows = [[name, *(str(flat(one).get(key, "")) for key in keys)] for name, one in experiments.items()]
-    table(["recipe", *keys], rows, left=1)
+    table([tr("recipe"), *keys], rows, left=1)
     say(time_known(plan_of_suite(spec, experiments), url))

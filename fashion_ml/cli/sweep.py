@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fashion_ml.cli.options import Json, Retry, check_json, option, say, table, whole, write_json
+from fashion_ml.cli.options import Json, Retry, check_json, counted, option, say, table, whole, write_json
+from fashion_ml.runtime.language import tr
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Sweep YAML, such as sweeps/lora_rank_lr.yaml.")]
 Storage = Annotated[str, option("--storage", help="SQLAlchemy URL, or FASHION_ML_STORAGE; else a file in outputs/sweeps.")]
@@ -42,15 +43,15 @@ def sweep(
     loaded, base = load_sweep(spec, {"trials": trials}, quick=quick)
     from fashion_ml.sweep.halves import check_halves
     from fashion_ml.sweep.notes import check_base
+    from fashion_ml.sweep.objectives import directions_of
     from fashion_ml.sweep.plan import storage_url
-    from fashion_ml.sweep.study import directions_of
 
     directions_of(loaded)  # refused before anything is made
     check_base(loaded, base)
     check_halves(loaded, base)
     url, launcher = storage_url(loaded, storage), launcher or "local"
     if launcher not in ("local", "ray"):
-        raise InputError(f"--launcher: {launcher!r} is not known; give local or ray")
+        raise InputError(tr("--launcher: {launcher!r} is not known; give local or ray", launcher=launcher))
     count = whole(workers, "--workers") if workers else None
     if dry_run:
         _say_plan(loaded, base, url)
@@ -82,23 +83,46 @@ def _say_plan(loaded: Any, base: Any, url: str) -> None:
     from fashion_ml.sweep.study import hidden, planned
 
     say(
-        f"Sweep {loaded.name}: {len(planned(loaded))} trials of train {loaded.trainer}, {len(loaded.seeds)} seeds each, in {hidden(url)}"
+        tr(
+            "Sweep {name}: {count} trials of train {trainer}, {count_2} seeds each, in {hidden}",
+            name=loaded.name,
+            count=len(planned(loaded)),
+            trainer=loaded.trainer,
+            count_2=len(loaded.seeds),
+            hidden=hidden(url),
+        )
     )
     rows = [[name, _range(dimension)] for name, dimension in loaded.search_space.items()]
-    table(["setting", "searched"], rows, left=2)
+    table([tr("setting"), tr("searched")], rows, left=2)
     check_inputs({"": base}, written=False)
 
 
 def _say_outcome(spec: Any, outcome: Any, counts: dict[str, int], best: list[dict[str, Any]]) -> None:
-    say(f"Run       {outcome.run_id}")
-    say(f"Trials    {', '.join(f'{number} {name}' for name, number in counts.items() if number or name == 'complete')}")
+    say(tr("Run       {run_id}", run_id=outcome.run_id))
+    say(
+        tr(
+            "Trials    {names}",
+            names=counted(counts),
+        )
+    )
     for trial in best:
         values = ", ".join(f"{o.metric} {v:.4f}" for o, v in zip(spec.objectives, trial["values"], strict=True))
-        say(f"Best      {values}: {', '.join(f'{key} {value}' for key, value in trial['params'].items())}")
+        say(
+            tr(
+                "Best      {values}: {names}",
+                values=values,
+                names=", ".join((f"{key} {value}" for key, value in trial["params"].items())),
+            )
+        )
     for reason in outcome.errors:
-        say(f"Failed    {reason}")
+        say(tr("Failed    {reason}", reason=reason))
     if outcome.failed:
-        say(f"          each is its run's tag error, and in {outcome.folder / 'trials'}; --retry-failed trains them once more")
+        say(
+            tr(
+                "          each is its run's tag error, and in {folder}; --retry-failed trains them once more",
+                folder=outcome.folder / "trials",
+            )
+        )
 
 
 def sweep_worker(
@@ -121,7 +145,7 @@ def sweep_worker(
     limit = whole(seconds, "--seconds") if seconds else 60 * loaded.timeout_minutes if loaded.timeout_minutes else None
     deadline = None if limit is None else time.monotonic() + limit
     check_base(loaded, base)
-    say(f"worker {worker or os.getpid()} of sweep {loaded.name}")
+    say(tr("worker {value} of sweep {name}", value=worker or os.getpid(), name=loaded.name))
     if CHECKED not in os.environ:
         check_inputs({"": base})  # before every trial fails on a machine that lacks something
     work(loaded, base, storage_url(loaded, storage), study_folder(loaded), deadline=deadline)
@@ -177,10 +201,10 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool, train:
     run.flush()
     for path in paths:
         if path.suffix == ".yaml":
-            say(f"Settings  {path}")
-    say(f"Report    {folder / 'report'}")
+            say(tr("Settings  {path}", path=path))
+    say(tr("Report    {folder}", folder=folder / "report"))
     for one in outcome.found:
-        say(f"{'Quick    ' if spec.confirm.quick else 'Confirmed'} {one.sentence(spec.objectives[0].metric)}")
+        say(f"{tr('Quick    ') if spec.confirm.quick else tr('Confirmed')} {one.sentence(spec.objectives[0].metric)}")
     if outcome.found and spec.confirm.quick:
         say(f"          {QUICK}")
     return list(outcome.found), list(outcome.left)
@@ -190,6 +214,10 @@ def _range(dimension: Any) -> str:
     if dimension.choices is not None:
         shown = ", ".join(map(str, dimension.choices))
     else:
-        shown = f"{dimension.low:g} to {dimension.high:g}" + (", logarithmic" if dimension.log else "")
-    when = "; ".join(f"{name} in {', '.join(map(str, values))}" for name, values in dimension.when.items())
-    return f"{shown} (where {when})" if when else shown
+        shown = tr("{low:g} to {high:g}", low=dimension.low, high=dimension.high) + (
+            tr(", logarithmic") if dimension.log else ""
+        )
+    when = "; ".join(
+        tr("{name} in {names}", name=name, names=", ".join(map(str, values))) for name, values in dimension.when.items()
+    )
+    return tr("{shown} (where {when})", shown=shown, when=when) if when else shown

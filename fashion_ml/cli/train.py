@@ -28,6 +28,7 @@ from fashion_ml.cli.options import (
 )
 from fashion_ml.cli.results import report_lora, report_stargan_training
 from fashion_ml.cli.setting_options import Offered, settings_command
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
@@ -102,7 +103,7 @@ def train_lora(
         path = given_or_shipped(config) if config else None
         settings = kohya_experiment(path, dataset_config, config_file, given)
         if not path and "model.base" not in {*settings, *paths_given(given, LoraExperiment)}:
-            raise InputError("model.base: the files of sd-scripts name no pretrained_model_name_or_path; give --base")
+            raise InputError(tr("model.base: the files of sd-scripts name no pretrained_model_name_or_path; give --base"))
         _train_lora(path or settings, {**settings, **given} if path else given, json, resume, new, dry_run=dry_run)
     else:
         _train_lora(config, given, json, resume, new, dry_run=dry_run)
@@ -126,14 +127,14 @@ def _check_dry_run(dry_run: bool, resume: str) -> None:
     from fashion_ml.errors import InputError
 
     if dry_run and resume:
-        raise InputError("--dry-run: contradicts --resume, whose run has begun; give one of them")
+        raise InputError(tr("--dry-run: contradicts --resume, whose run has begun; give one of them"))
 
 
 def _report_dry_run(dry: DryRunResult, json: str) -> None:
     write_json(json, dry.to_dict())
     for line in dry.lines:
         say(line)
-    say("Nothing was trained and nothing written (--dry-run)")
+    say(tr("Nothing was trained and nothing written (--dry-run)"))
 
 
 def _train_lora(
@@ -156,7 +157,7 @@ def _train_lora(
     experiment = load_config(source or lora_experiment(overrides), overrides)
     if not source:
         check_named(experiment, overrides)
-    tell(f"Loading {experiment.model.base} …")
+    tell(tr("Loading {base} …", base=experiment.model.base))
     if dry_run:
         from fashion_ml.runs.dry_run import dry_run_lora
 

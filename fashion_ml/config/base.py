@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import storable
 
 _BILLION = 10**9
@@ -39,7 +40,9 @@ def _steps_or_share(value: object) -> object:
     except ValueError:
         found = -1.0
     if isinstance(value, bool) or not (0 <= found < 1 or (found.is_integer() and found > 0)):
-        raise ValueError(f"{value!r} is not accepted; give a whole number of steps, or a share of all steps below 1")
+        raise ValueError(
+            tr("{value!r} is not accepted; give a whole number of steps, or a share of all steps below 1", value=value)
+        )
     return int(found) if found.is_integer() else found
 
 
@@ -65,7 +68,9 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
 
 def _given_back(name: str) -> str:
     if storable(name) != name:
-        raise ValueError(f"{name!r} is a name that MLflow's stores do not give back; leave out %, #, ? and a space in front")
+        raise ValueError(
+            tr("{name!r} is a name that MLflow's stores do not give back; leave out %, #, ? and a space in front", name=name)
+        )
     return name
 
 
@@ -79,7 +84,13 @@ def _side(value: object) -> object:
     if isinstance(parts, list | tuple) and len(parts) == 2:
         first, second = (str(part).strip() for part in parts)
         if first != second:
-            raise ValueError(f"{first} x {second} is no square; give one side, and enable_bucket for images of other shapes")
+            raise ValueError(
+                tr(
+                    "{first} x {second} is no square; give one side, and enable_bucket for images of other shapes",
+                    first=first,
+                    second=second,
+                )
+            )
         return first
     return value
 
@@ -161,7 +172,7 @@ class Weights(Section):
     def _sum_to_one(self) -> Weights:
         total = self.visual_loss + self.fashion_clip_loss + self.color_loss
         if not math.isclose(total, 1, abs_tol=1e-6):
-            raise ValueError(f"the three weights sum to {total:g}; make them sum to 1")
+            raise ValueError(tr("the three weights sum to {total:g}; make them sum to 1", total=total))
         return self
 
 
@@ -268,7 +279,7 @@ class Evaluation(Section):
         """Experiments of 0.1 say `signs`."""
         if isinstance(given, Mapping) and "signs" in given:
             if "extra_metrics" in given:
-                raise ValueError("signs is the old name of extra_metrics, which is given too; leave signs out")
+                raise ValueError(tr("signs is the old name of extra_metrics, which is given too; leave signs out"))
             return {"extra_metrics": given["signs"]} | {key: value for key, value in given.items() if key != "signs"}
         return given
 

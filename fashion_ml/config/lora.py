@@ -31,6 +31,7 @@ from fashion_ml.config.lora_network import Network
 from fashion_ml.config.lora_optimizer import Optimizer
 from fashion_ml.config.settings import short_names
 from fashion_ml.config.subsets import Subset
+from fashion_ml.runtime.language import tr
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 
@@ -109,9 +110,9 @@ class Data(Section):
     @model_validator(mode="after")
     def _masks_have_their_folder(self) -> Data:
         if self.masks == "folder" and self.masks_dir is None:
-            raise ValueError("masks: folder needs data.masks_dir; give the folder that holds the masks")
+            raise ValueError(tr("masks: folder needs data.masks_dir; give the folder that holds the masks"))
         if self.masks_dir is not None and self.masks != "folder":
-            raise ValueError("masks_dir is given, but masks is not folder; add data.masks folder, or leave it out")
+            raise ValueError(tr("masks_dir is given, but masks is not folder; add data.masks folder, or leave it out"))
         return self
 
     @model_validator(mode="before")
@@ -123,7 +124,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _some_images(self) -> Data:
         if self.train_data_dir is None and all(subset.is_reg for subset in self.subsets):
-            raise ValueError("train_data_dir is null and there are no subsets to train on; give one of them")
+            raise ValueError(tr("train_data_dir is null and there are no subsets to train on; give one of them"))
         return self
 
     def bucketing(self, factor: int) -> dict[str, Any]:
@@ -261,24 +262,39 @@ class LoraExperiment(Section):
             return self
         if word.init_text is None and self.network.network_weights is None:
             raise ValueError(
-                f"embedding.init_text: missing, what {word.token!r} begins as; give what the images show in the base's own words, such as dress"
+                tr(
+                    "embedding.init_text: missing, what {token!r} begins as; give what the images show in the base's own "
+                    "words, such as dress",
+                    token=word.token,
+                )
             )
         if self.loss.output_preservation_prompt is not None and word.is_in(self.loss.output_preservation_prompt):
             raise ValueError(
-                f"loss.output_preservation_prompt: holds the new word {word.token!r}, of which the base has nothing to hold on to; leave it out"
+                tr(
+                    "loss.output_preservation_prompt: holds the new word {token!r}, of which the base has nothing to "
+                    "hold on to; leave it out",
+                    token=word.token,
+                )
             )
         if word.token.casefold() in (name.casefold(), "best", "best_measured") or word.token.casefold().startswith(
             f"{name.casefold()}-"
         ):
             raise ValueError(
-                f"embedding.token: {word.token!r} would be written over the LoRA {name!r}, whose file has that name; choose another of the two"
+                tr(
+                    "embedding.token: {token!r} would be written over the LoRA {name!r}, whose file has that name; "
+                    "choose another of the two",
+                    token=word.token,
+                    name=name,
+                )
             )
         return self
 
     @model_validator(mode="after")
     def _masks_that_count(self) -> LoraExperiment:
         if self.loss.unmasked_weight != 0 and self.data.masks is None:
-            raise ValueError("loss.unmasked_weight is given, but there are no masks; add data.masks alpha, folder or garment")
+            raise ValueError(
+                tr("loss.unmasked_weight is given, but there are no masks; add data.masks alpha, folder or garment")
+            )
         return self
 
     @model_validator(mode="after")
@@ -286,25 +302,37 @@ class LoraExperiment(Section):
         rates = self.optimizer
         if self.training.ema_decay and "schedulefree" in rates.optimizer_type.lower():
             raise ValueError(
-                f"training.ema_decay: {rates.optimizer_type} keeps an average of its own, which its file is; leave ema_decay out"
+                tr(
+                    "training.ema_decay: {optimizer_type} keeps an average of its own, which its file is; leave ema_decay out",
+                    optimizer_type=rates.optimizer_type,
+                )
             )
         one_rate = rates.optimizer_type.rpartition(".")[2].lower() == "prodigy"
         if rates.text_encoder_lr is not None and not self.network.train_text_encoder:
             raise ValueError(
-                "optimizer.text_encoder_lr is given, but the text encoder does not train; add network.train_text_encoder true"
+                tr(
+                    "optimizer.text_encoder_lr is given, but the text encoder does not train; add "
+                    "network.train_text_encoder true"
+                )
             )
         if rates.embedding_lr is not None and self.embedding.token is None:
-            raise ValueError("optimizer.embedding_lr is given, but there is no new word; add embedding.token, such as zarya")
+            raise ValueError(
+                tr("optimizer.embedding_lr is given, but there is no new word; add embedding.token, such as zarya")
+            )
         if one_rate and rates.embedding_lr not in (None, rates.learning_rate):
-            raise ValueError("optimizer.embedding_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
+            raise ValueError(tr("optimizer.embedding_lr: prodigy takes one learning rate for all; leave it out, or use adamw"))
         if one_rate and rates.loraplus_lr_ratio not in (None, 1):
-            raise ValueError("optimizer.loraplus_lr_ratio: prodigy takes one learning rate for all; leave it out, or use adamw")
+            raise ValueError(
+                tr("optimizer.loraplus_lr_ratio: prodigy takes one learning rate for all; leave it out, or use adamw")
+            )
         if one_rate and set(rates.block_lr or ()) - {0, 1}:
             raise ValueError(
-                "optimizer.block_lr: prodigy takes one learning rate for all; give factors of 0 and 1, or use adamw"
+                tr("optimizer.block_lr: prodigy takes one learning rate for all; give factors of 0 and 1, or use adamw")
             )
         if one_rate and rates.text_encoder_lr not in (None, rates.learning_rate):
-            raise ValueError("optimizer.text_encoder_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
+            raise ValueError(
+                tr("optimizer.text_encoder_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
+            )
         return self
 
     @field_validator("network")

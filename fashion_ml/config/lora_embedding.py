@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from fashion_ml.config.base import Names, Section, Text
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.whole_words import whole_word
 
 MOST_VECTORS = 32
@@ -16,7 +17,9 @@ MOST_VECTORS = 32
 def _word(value: str | None) -> str | None:
     if value is None or re.fullmatch(r"(?=.*[a-z])[a-z0-9][a-z0-9_-]{1,63}", value):
         return value
-    raise ValueError(f"{value!r} is no word of 2 to 64 letters a to z, digits, - and _, in lower case; use one such as zarya")
+    raise ValueError(
+        tr("{value!r} is no word of 2 to 64 letters a to z, digits, - and _, in lower case; use one such as zarya", value=value)
+    )
 
 
 class Embedding(Section):
@@ -35,10 +38,15 @@ class Embedding(Section):
     def _a_word_that_is_there(self) -> Embedding:
         given = [name for name, default in (("vectors", 1), ("init_text", None)) if getattr(self, name) != default]
         if self.token is None and given:
-            raise ValueError(f"{given[0]} is given, but there is no new word; add embedding.token, such as zarya")
+            raise ValueError(
+                tr("{given} is given, but there is no new word; add embedding.token, such as zarya", given=given[0])
+            )
         if self.token is not None and self.init_text is not None and self.is_in(self.init_text):
             raise ValueError(
-                f"init_text {self.init_text!r} holds the new word itself; give words that every base knows, such as dress"
+                tr(
+                    "init_text {init_text!r} holds the new word itself; give words that every base knows, such as dress",
+                    init_text=self.init_text,
+                )
             )
         return self
 

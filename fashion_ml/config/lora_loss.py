@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from fashion_ml.config.base import AnyCase, NotNegative, Rate, Section, Share, Text
+from fashion_ml.runtime.language import tr
 
 TIMESTEPS = 1000
 """Of Stable Diffusion's noise schedule."""
@@ -20,7 +21,7 @@ def _points(value: Any) -> Any:
     elif isinstance(value, Mapping):
         value = list(value.items())
     if isinstance(value, list | tuple) and not all(isinstance(one, list | tuple) and len(one) == 2 for one in value):
-        raise ValueError("a curve is pairs of timestep and weight, such as 0:1, 500:2, 999:0.5")
+        raise ValueError(tr("a curve is pairs of timestep and weight, such as 0:1, 500:2, 999:0.5"))
     return value
 
 
@@ -82,15 +83,20 @@ class Loss(Section):
     @model_validator(mode="after")
     def _one_weighting(self) -> Loss:
         if self.min_snr_gamma is not None and self.debiased_estimation:
-            raise ValueError("min_snr_gamma and debiased_estimation both weight by the timestep; keep one of them")
+            raise ValueError(tr("min_snr_gamma and debiased_estimation both weight by the timestep; keep one of them"))
         return self
 
     @model_validator(mode="after")
     def _some_timesteps(self) -> Loss:
         if self.min_timestep >= self.max_timestep:
             raise ValueError(
-                f"min_timestep {self.min_timestep} is not below max_timestep {self.max_timestep}; leave one of them out, or give 0 and "
-                f"{TIMESTEPS}"
+                tr(
+                    "min_timestep {min_timestep} is not below max_timestep {max_timestep}; leave one of them out, or "
+                    "give 0 and {timesteps}",
+                    min_timestep=self.min_timestep,
+                    max_timestep=self.max_timestep,
+                    timesteps=TIMESTEPS,
+                )
             )
         return self
 
@@ -98,7 +104,9 @@ class Loss(Section):
     def _a_curve(self) -> Loss:
         steps = [step for step, _ in self.timestep_weights]
         if steps != sorted(set(steps)):
-            raise ValueError(f"timestep_weights: the timesteps {steps} do not ascend; give each once, from small to large")
+            raise ValueError(
+                tr("timestep_weights: the timesteps {steps} do not ascend; give each once, from small to large", steps=steps)
+            )
         if steps and not any(weight for _, weight in self.timestep_weights):
-            raise ValueError("timestep_weights: all weights are 0, so nothing is learnt; give at least one above it")
+            raise ValueError(tr("timestep_weights: all weights are 0, so nothing is learnt; give at least one above it"))
         return self

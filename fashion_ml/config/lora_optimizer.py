@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fashion_ml.config.base import Betas, ByComma, Names, NotNegative, Positive, Rate, Schedule, Section, Share, WarmUp
+from fashion_ml.runtime.language import tr
 
 OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "prodigy", "lion", "came", "adamwschedulefree")
 """Names for which training/optimizers.py has the class; a class of any library goes by its dotted name."""
@@ -21,7 +22,13 @@ def _optimizer(value: str) -> str:
         return value.lower()
     if _CLASS.fullmatch(value):
         return value
-    raise ValueError(f"{value!r} is not known; use {', '.join(OPTIMIZERS)}, or a class such as torch.optim.RAdam")
+    raise ValueError(
+        tr(
+            "{value!r} is not known; use {names}, or a class such as torch.optim.RAdam",
+            value=value,
+            names=", ".join(OPTIMIZERS),
+        )
+    )
 
 
 def _arguments(value: Any) -> Any:
@@ -30,7 +37,7 @@ def _arguments(value: Any) -> Any:
     if isinstance(words, list | tuple):
         pairs = [str(word).partition("=") for word in words]
         if not all(equals and name.isidentifier() for name, equals, _ in pairs):
-            raise ValueError("arguments are name=value, such as eps=1e-6 betas=0.9,0.99")
+            raise ValueError(tr("arguments are name=value, such as eps=1e-6 betas=0.9,0.99"))
         words = {name: _plain(text) for name, _, text in pairs}
     if isinstance(words, Mapping):
         return {name: tuple(one) if isinstance(one, list) else one for name, one in words.items()}
@@ -98,9 +105,11 @@ class Optimizer(Section):
     @model_validator(mode="after")
     def _betas_of_those_that_have_them(self) -> Optimizer:
         if self.betas is not None and self.optimizer_type == "adafactor":
-            raise ValueError("betas: adafactor has none; leave them out, or use adamw")
+            raise ValueError(tr("betas: adafactor has none; leave them out, or use adamw"))
         twice = [name for name in ("betas", "weight_decay", "lr") if name in self.optimizer_args]
         if twice:
             own = {"lr": "learning_rate"}.get(twice[0], twice[0])
-            raise ValueError(f"optimizer_args: {twice[0]} is a setting of its own here; give optimizer.{own}")
+            raise ValueError(
+                tr("optimizer_args: {twice} is a setting of its own here; give optimizer.{own}", twice=twice[0], own=own)
+            )
         return self

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from fashion_ml.config.base import Section
 from fashion_ml.config.settings import Setting, setting_at, settings_of
+from fashion_ml.runtime.language import tr
 
 _SIDE, _LARGEST = 400, 10**100
 
@@ -19,23 +20,34 @@ def problem(item: Any, root: type[Section]) -> str:
         known, settings = _known_keys(item["loc"][:-1], root), settings_of(root)
         short = () if len(item["loc"]) > 1 else (name for one in settings for name in one.names)
         near = did_you_mean(str(item["loc"][-1]), [*known, *short], settings)
-        return f"{location}: unknown key; {near or 'known here: ' + ', '.join(known)}"
+        return tr(
+            "{location}: unknown key; {value}",
+            location=location,
+            value=near or tr("known here: {names}", names=", ".join(known)),
+        )
     if item["type"] == "missing":
-        return f"{location}: is not given; add it to the YAML file or pass --set {location}=VALUE"
+        return tr("{location}: is not given; add it to the YAML file or pass --set {location}=VALUE", location=location)
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{location}: {_middle_out(message)}"
     setting = setting_at(root, item["loc"])
     told = setting and item["type"] != "literal_error" and setting.accepts != "text"  # else the message has the choices already
     accepts = f" ({setting.path.rpartition('.')[2]}: {setting.accepts})" if setting and told else ""
-    return f"{location}: {_shown(item['input'])} is not accepted; {message[0].lower()}{message[1:]}{accepts}"
+    return tr(
+        "{location}: {shown} is not accepted; {lower}{message}{accepts}",
+        location=location,
+        shown=_shown(item["input"]),
+        lower=message[0].lower(),
+        message=message[1:],
+        accepts=accepts,
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str], settings: Sequence[Setting], dashes: str = "") -> str:
     """`did you mean x?`: the settings of just that name, by their paths, else the nearest of the known names; nothing where none is near."""
     meant = [one.path for one in settings if name in (*one.names, one.path.rpartition(".")[2])]
     meant = meant or difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f"did you mean {' or '.join(f'{dashes}{one}' for one in meant)}?" if meant else ""
+    return tr("did you mean {names}?", names=tr(" or ").join(f"{dashes}{one}" for one in meant)) if meant else ""
 
 
 def _shown(value: Any) -> str:

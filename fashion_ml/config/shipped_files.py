@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 FOLDERS = ("experiments", "sweeps", "suites")
 _SHARE = Path("share") / "fashion-ml"
@@ -38,7 +39,14 @@ def given_or_shipped(path: str | Path, folder: Path | None = None) -> Path:
     given, found = (Path(path) if folder is None else folder / path), shipped(path)
     if found is None or given.exists():
         return given
-    say(f"{path}: not in {folder or 'the working folder'}, so it is the one that came with fashion_ml, {found}")
+    say(
+        tr(
+            "{path}: not in {value}, so it is the one that came with fashion_ml, {found}",
+            path=path,
+            value=folder or tr("the working folder"),
+            found=found,
+        )
+    )
     return found
 
 
@@ -46,5 +54,5 @@ def default_experiment(path: str) -> Path:
     """The experiment of a command that was given none, such as `experiments/lora/embedded.yaml`: always the one that came with the package."""
     found = shipped(path)
     if found is None:
-        raise InputError(f"--config: {path} did not come with this installation; give a YAML file")
+        raise InputError(tr("--config: {path} did not come with this installation; give a YAML file", path=path))
     return found

@@ -25,6 +25,7 @@ from fashion_ml.config.base import (
     Weights,
 )
 from fashion_ml.config.settings import short_names
+from fashion_ml.runtime.language import tr
 
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -165,7 +166,7 @@ class GanTraining(Section):
     @classmethod
     def _not_recorded(cls, value: object) -> object:
         if value == "cudagraphs":
-            raise ValueError("cudagraphs records a LoRA's steps alone; for a StarGAN use default, max-autotune or no")
+            raise ValueError(tr("cudagraphs records a LoRA's steps alone; for a StarGAN use default, max-autotune or no"))
         return value
 
 
@@ -245,7 +246,7 @@ class StarganExperiment(Section):
     @model_validator(mode="after")
     def _something_to_learn(self) -> StarganExperiment:
         if self.loss.w_adv == self.loss.w_sty == self.loss.w_cyc == self.loss.w_id == 0:
-            raise ValueError("loss: every weight is 0; give at least one of w_adv, w_sty, w_cyc, w_id")
+            raise ValueError(tr("loss: every weight is 0; give at least one of w_adv, w_sty, w_cyc, w_id"))
         return self
 
 

@@ -16,6 +16,7 @@ from fashion_ml.config.recipe import SEED, recipe_of
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.sweep import EXPERIMENTS, Trainer, Value, as_overrides
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 FEWEST_SEEDS = 3
 _WHY_SEEDS = (
@@ -85,7 +86,9 @@ class SuiteSpec(Section):
         if not isinstance(recipes, Mapping):
             return recipes
         if other := [name for name in recipes if not isinstance(name, str)]:
-            raise ValueError(f"{other[0]!r} is no text, as YAML reads on, off, yes, no and numbers; put the name in quotes")
+            raise ValueError(
+                tr("{other!r} is no text, as YAML reads on, off, yes, no and numbers; put the name in quotes", other=other[0])
+            )
         return {name: {} if recipe is None else recipe for name, recipe in recipes.items()}
 
     def all_recipes(self) -> dict[str, dict[str, Any]]:
@@ -179,30 +182,61 @@ def _wrong(spec: SuiteSpec) -> list[str]:
     """What is wrong with a suite, whatever its recipes are."""
     recipes, problems = spec.all_recipes(), []
     if len(recipes) < 2:
-        there = f"only {next(iter(recipes))!r}" if recipes else "none"
-        problems.append(f"recipes: there is {there}; give at least two, here or by grid")
+        there = tr("only {next!r}", next=next(iter(recipes))) if recipes else tr("none")
+        problems.append(tr("recipes: there is {there}; give at least two, here or by grid", there=there))
     if both := [name for name, _ in spec._of_grid() if name in spec.recipes]:
-        problems.append(f"recipes: {both[0]!r} is a recipe of the grid too; call it otherwise, or leave it out")
+        problems.append(tr("recipes: {both!r} is a recipe of the grid too; call it otherwise, or leave it out", both=both[0]))
     if spec.baseline is not None and spec.baseline not in recipes:
-        problems.append(f"baseline: {spec.baseline!r} is no recipe; there are {', '.join(recipes) or 'none'}")
+        problems.append(
+            tr(
+                "baseline: {baseline!r} is no recipe; there are {value}",
+                baseline=spec.baseline,
+                value=", ".join(recipes) or tr("none"),
+            )
+        )
     if len(set(spec.seeds)) < len(spec.seeds):
         twice = next(seed for seed in spec.seeds if spec.seeds.count(seed) > 1)
-        problems.append(f"seeds: {twice} is given twice, and one seed trains the same twice; give others")
+        problems.append(tr("seeds: {twice} is given twice, and one seed trains the same twice; give others", twice=twice))
     elif len(spec.seeds) < FEWEST_SEEDS:
-        problems.append(f"seeds: {list(spec.seeds)} are fewer than {FEWEST_SEEDS}: {_WHY_SEEDS}")
+        problems.append(
+            tr(
+                "seeds: {seeds} are fewer than {fewest_seeds}: {why_seeds}",
+                seeds=list(spec.seeds),
+                fewest_seeds=FEWEST_SEEDS,
+                why_seeds=_WHY_SEEDS,
+            )
+        )
     if spec.seeds and min(spec.seeds) < 0:
-        problems.append(f"seeds: {min(spec.seeds)} is below 0; give whole numbers from 0 on")
+        problems.append(tr("seeds: {seeds} is below 0; give whole numbers from 0 on", seeds=min(spec.seeds)))
     if spec.max_seeds is not None and spec.max_seeds < len(spec.seeds):
-        problems.append(f"max_seeds: {spec.max_seeds} is fewer than the {len(spec.seeds)} seeds; raise it, or leave it out")
+        problems.append(
+            tr(
+                "max_seeds: {max_seeds} is fewer than the {count} seeds; raise it, or leave it out",
+                max_seeds=spec.max_seeds,
+                count=len(spec.seeds),
+            )
+        )
     kind = EXPERIMENTS[spec.trainer]
     given: dict[str, Settings] = {"settings": spec.settings, "grid": dict.fromkeys(spec.grid, 0)}
     given |= {f"recipes.{name}.settings": recipe.settings for name, recipe in spec.recipes.items()}
     for where, settings in given.items():
         paths = paths_given(settings, kind)
         if SEED in paths:
-            problems.append(f"{where}: {SEED} is no part of a recipe: the best seed is luck; every recipe trains with `seeds`")
+            problems.append(
+                tr(
+                    "{where}: {seed} is no part of a recipe: the best seed is luck; every recipe trains with `seeds`",
+                    where=where,
+                    seed=SEED,
+                )
+            )
         if where != "settings" and (idle := sorted(one for one in paths if one.startswith(_TRAINS_NOTHING))):
-            problems.append(f"{where}: {idle[0]} does not change what is trained; put it into the suite's settings")
+            problems.append(
+                tr(
+                    "{where}: {idle} does not change what is trained; put it into the suite's settings",
+                    where=where,
+                    idle=idle[0],
+                )
+            )
     return problems
 
 
@@ -211,9 +245,11 @@ def _measured_alike(spec: SuiteSpec, experiments: Mapping[str, Any]) -> list[str
     (first, own), *others = experiments.items()
     problems = []
     if not all(one.evaluation.enabled for one in experiments.values()):
-        problems.append("evaluation.enabled: false, and recipes are compared by their evaluations; set it to true in settings")
+        problems.append(
+            tr("evaluation.enabled: false, and recipes are compared by their evaluations; set it to true in settings")
+        )
     if any(one.tracking.offline for one in experiments.values()):
-        problems.append("tracking.offline: true, but a suite needs its store to go on; set it to false in settings")
+        problems.append(tr("tracking.offline: true, but a suite needs its store to go on; set it to false in settings"))
     beside = getattr(type(own), "of_images", _IMAGES_OF_STARGANS)
     own_data = isinstance(own, LoraExperiment) and own.evaluation.references is None
     trees = {name: flat(one) for name, one in experiments.items()}
@@ -223,21 +259,43 @@ def _measured_alike(spec: SuiteSpec, experiments: Mapping[str, Any]) -> list[str
             here, there = trees[first].get(key), trees[name].get(key)
             if key in _OF_WORDS and here != there and not trees[first]["evaluation.token_free_base"]:
                 problems.append(
-                    f"recipes.{name}: {key} is {there} and that of {first} is {here}, so the base would be given other prompts; set "
-                    "evaluation.token_free_base to true in the suite's settings"
+                    tr(
+                        "recipes.{name}: {key} is {there} and that of {first} is {here}, so the base would be given other "
+                        "prompts; set evaluation.token_free_base to true in the suite's settings",
+                        name=name,
+                        key=key,
+                        there=there,
+                        first=first,
+                        here=here,
+                    )
                 )
             data = (
                 own_data and not key.endswith(".num_repeats") and any(f"{key}.".startswith(f"{path}.") for path in _REFERENCES)
             )
             if data and here != there:
                 problems.append(
-                    f"recipes.{name}: {key} is {there} and that of {first} is {here}, and without evaluation.references each is measured by "
-                    "the images that it is trained on, so they could not be compared; set evaluation.references in the suite's settings"
+                    tr(
+                        "recipes.{name}: {key} is {there} and that of {first} is {here}, and without evaluation.references "
+                        "each is measured by the images that it is trained on, so they could not be compared; set "
+                        "evaluation.references in the suite's settings",
+                        name=name,
+                        key=key,
+                        there=there,
+                        first=first,
+                        here=here,
+                    )
                 )
             if counts and key not in _MAY_DIFFER and here != there:
                 problems.append(
-                    f"recipes.{name}: {key} is {there} and that of {first} is {here}, so their evaluations could not be compared; "
-                    "recipes are measured in one way: put it into the suite's settings"
+                    tr(
+                        "recipes.{name}: {key} is {there} and that of {first} is {here}, so their evaluations could not be "
+                        "compared; recipes are measured in one way: put it into the suite's settings",
+                        name=name,
+                        key=key,
+                        there=there,
+                        first=first,
+                        here=here,
+                    )
                 )
     return problems
 
@@ -248,4 +306,7 @@ def _twice(spec: SuiteSpec, experiments: Mapping[str, Any]) -> list[str]:
     pairs: Sequence[tuple[str, str]] = [
         (earlier, name) for n, (name, recipe) in enumerate(known) for earlier, other in known[:n] if other == recipe
     ]
-    return [f"recipes.{name}: trains just what {earlier} does; change one of them, or leave it out" for earlier, name in pairs]
+    return [
+        tr("recipes.{name}: trains just what {earlier} does; change one of them, or leave it out", name=name, earlier=earlier)
+        for earlier, name in pairs
+    ]

@@ -18,6 +18,7 @@ from fashion_ml.config.settings import short_names
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import StarganExperiment
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import marked, tr, translated
 
 Value = bool | int | float | str
 Trainer = Literal["lora", "stargan"]
@@ -64,14 +65,14 @@ class Dimension(Section):
     def _complete(self) -> Dimension:
         if self.type == "categorical":
             if self.choices is None or self.low is not None or self.high is not None or self.log or self.step:
-                raise ValueError("a categorical setting takes choices, and neither low, high, log nor step")
+                raise ValueError(tr("a categorical setting takes choices, and neither low, high, log nor step"))
             return self
         if self.choices is not None or self.low is None or self.high is None or not self.low < self.high:
-            raise ValueError(f"{self.type} takes low and high, with low below high, and no choices")
+            raise ValueError(tr("{type} takes low and high, with low below high, and no choices", type=self.type))
         if self.log and (self.low <= 0 or self.step):
-            raise ValueError("log takes a low above 0 and no step")
+            raise ValueError(tr("log takes a low above 0 and no step"))
         if self.type == "int" and any(value is not None and value != int(value) for value in (self.low, self.high, self.step)):
-            raise ValueError("int takes whole numbers for low, high and step")
+            raise ValueError(tr("int takes whole numbers for low, high and step"))
         return self
 
 
@@ -87,8 +88,15 @@ class Objective(Section):
     @classmethod
     def _measured_fairly(cls, metric: str) -> str:
         if why := _NOT_RANKING.get(metric):
-            instead = f"{_FORBIDDEN}, or val_loss" if metric == "total_loss" else _FORBIDDEN
-            raise ValueError(f"{metric!r} is measured in training and cannot rank trials: {why}; {instead}")
+            instead = tr("{forbidden}, or val_loss", forbidden=_FORBIDDEN) if metric == "total_loss" else _FORBIDDEN
+            raise ValueError(
+                tr(
+                    "{metric!r} is measured in training and cannot rank trials: {why}; {instead}",
+                    metric=metric,
+                    why=why,
+                    instead=instead,
+                )
+            )
         return metric
 
 
@@ -180,54 +188,88 @@ class SweepSpec(Section):
     @model_validator(mode="after")
     def _possible(self) -> SweepSpec:
         if not self.objectives:
-            raise ValueError("objectives: give at least one, such as - metric: weighted_total_loss")
+            raise ValueError(tr("objectives: give at least one, such as - metric: weighted_total_loss"))
         if len(self.objectives) > 1 and self.pruner.name != "none":
             raise ValueError(
-                f"pruner.name: {self.pruner.name} needs one objective and there are {len(self.objectives)}; use none"
+                tr(
+                    "pruner.name: {name} needs one objective and there are {count}; use none",
+                    name=self.pruner.name,
+                    count=len(self.objectives),
+                )
             )
         if self.pruner.name == "wilcoxon" and self.objectives[0].metric != "weighted_total_loss":
-            raise ValueError(f"pruner.name: wilcoxon compares weighted_total_loss, not {self.objectives[0].metric}; use none")
+            raise ValueError(
+                tr(
+                    "pruner.name: wilcoxon compares weighted_total_loss, not {metric}; use none",
+                    metric=self.objectives[0].metric,
+                )
+            )
         if len(self.objectives) > 1 and self.sampler.name == "cmaes":
-            raise ValueError("sampler.name: cmaes takes one objective; use tpe, gp or nsga2")
+            raise ValueError(tr("sampler.name: cmaes takes one objective; use tpe, gp or nsga2"))
         if self.sampler.name == "grid" and any(
             dimension.when or (dimension.type == "float" and not dimension.step) for dimension in self.search_space.values()
         ):
-            raise ValueError("sampler.name: grid takes choices, whole numbers, or floats with a step, and no conditions")
+            raise ValueError(tr("sampler.name: grid takes choices, whole numbers, or floats with a step, and no conditions"))
         if self.confirm.best and len(self.objectives) > 1:
             raise ValueError(
-                f"confirm.best: {len(self.objectives)} objectives have a Pareto front and no single best to confirm; set it to 0"
+                tr(
+                    "confirm.best: {count} objectives have a Pareto front and no single best to confirm; set it to 0",
+                    count=len(self.objectives),
+                )
             )
         if self.confirm.best:
             self._check_confirm()
+        self._check_conditions()
+        for field, seeds in (("seeds", self.seeds), ("confirm.seeds", self.confirm.seeds)):
+            if twice := [seed for number, seed in enumerate(seeds) if seed in seeds[:number]]:
+                form = marked("{field}: {twice} is given twice, and one seed trains the same twice; give others")
+                raise ValueError(translated(form, field=field, twice=twice[0]))
+        return self
+
+    def _check_conditions(self) -> None:
         seen: dict[str, Dimension] = {}
         for name, dimension in self.search_space.items():
             for other, values in dimension.when.items():
                 if other not in seen:
-                    raise ValueError(f"search_space.{name}.when: {other!r} is not searched further up; move it there")
+                    raise ValueError(
+                        tr(
+                            "search_space.{name}.when: {other!r} is not searched further up; move it there",
+                            name=name,
+                            other=other,
+                        )
+                    )
                 choices = seen[other].choices
                 if choices is not None and not set(values) <= set(choices):
                     never = next(value for value in values if value not in choices)
-                    raise ValueError(f"search_space.{name}.when: {other} is never {never}; its choices are {list(choices)}")
+                    raise ValueError(
+                        tr(
+                            "search_space.{name}.when: {other} is never {never}; its choices are {choices}",
+                            name=name,
+                            other=other,
+                            never=never,
+                            choices=list(choices),
+                        )
+                    )
             seen[name] = dimension
-        for field, seeds in (("seeds", self.seeds), ("confirm.seeds", self.confirm.seeds)):
-            if twice := [seed for number, seed in enumerate(seeds) if seed in seeds[:number]]:
-                raise ValueError(f"{field}: {twice[0]} is given twice, and one seed trains the same twice; give others")
-        return self
 
     def _check_confirm(self) -> None:
         seeds = self.confirm.seeds
         if self.confirm.references and self.trainer != "lora":
             raise ValueError(
-                "confirm.references: a StarGAN is confirmed by half of the latents that are held out; leave it out"
+                tr("confirm.references: a StarGAN is confirmed by half of the latents that are held out; leave it out")
             )
         if len(set(seeds)) < FEWEST_TO_CONFIRM and not self.confirm.quick:
             raise ValueError(
-                f"confirm.seeds: {list(seeds)} are fewer than {FEWEST_TO_CONFIRM}, and of settings something can be said from "
-                f"{FEWEST_TO_CONFIRM} trainings on; give at least {FEWEST_TO_CONFIRM} different ones, set confirm.best to 0, or look with "
-                "--quick, which confirms nothing"
+                tr(
+                    "confirm.seeds: {seeds} are fewer than {fewest_to_confirm}, and of settings something can be said "
+                    "from {fewest_to_confirm} trainings on; give at least {fewest_to_confirm} different ones, set "
+                    "confirm.best to 0, or look with --quick, which confirms nothing",
+                    seeds=list(seeds),
+                    fewest_to_confirm=FEWEST_TO_CONFIRM,
+                )
             )
         if used := sorted(set(seeds) & set(self.seeds)):
-            raise ValueError(f"confirm.seeds: {used[0]} is one of the search's seeds; give others")
+            raise ValueError(tr("confirm.seeds: {used} is one of the search's seeds; give others", used=used[0]))
 
 
 def read_constraint(text: str) -> tuple[str, str, float]:
@@ -238,7 +280,9 @@ def read_constraint(text: str) -> tuple[str, str, float]:
             return match[1], match[2], float(match[3])
     except ValueError:
         pass
-    raise ValueError(f"{text!r} is no constraint; write NAME <= NUMBER or NAME >= NUMBER, such as parameters <= 5e6")
+    raise ValueError(
+        tr("{text!r} is no constraint; write NAME <= NUMBER or NAME >= NUMBER, such as parameters <= 5e6", text=text)
+    )
 
 
 def load_sweep(path: str | Path, overrides: Mapping[str, Any], *, quick: bool = False) -> tuple[SweepSpec, Any]:
@@ -271,23 +315,28 @@ def base_experiment(spec: SweepSpec, path: Path) -> Any:
     names = short_names(kind)
     searched = {name: names.get(name, name) for name in spec.search_space}
     problems += [
-        f"search_space.{name}: trials train with `seeds`; the best seed is luck, search something else"
+        tr("search_space.{name}: trials train with `seeds`; the best seed is luck, search something else", name=name)
         for name, path in searched.items()
         if path == SEED
     ]
     if SEED in paths_given(spec.settings, kind):
-        problems.append(f"settings: {SEED} is that of no trial; give `seeds`")
+        problems.append(tr("settings: {seed} is that of no trial; give `seeds`", seed=SEED))
     if any(path.startswith(("evaluation.", "output.", "tracking.")) for path in searched.values()):
         problems.append(
-            "search_space: settings of evaluation, output and tracking do not change what is trained; search others"
+            tr("search_space: settings of evaluation, output and tracking do not change what is trained; search others")
         )
     if not base.evaluation.enabled and any(objective.metric != "val_loss" for objective in spec.objectives):
-        problems.append("objectives: the experiment does not evaluate; set evaluation.enabled to true, or use val_loss")
+        problems.append(tr("objectives: the experiment does not evaluate; set evaluation.enabled to true, or use val_loss"))
     if spec.confirm.best and base.evaluation.enabled and base.evaluation.seed == spec.confirm.image_seed:
-        problems.append(f"confirm.image_seed: {spec.confirm.image_seed} is the search's evaluation.seed; give another")
+        problems.append(
+            tr(
+                "confirm.image_seed: {image_seed} is the search's evaluation.seed; give another",
+                image_seed=spec.confirm.image_seed,
+            )
+        )
     uses_val_loss = any(o.metric == "val_loss" for o in spec.objectives) or spec.pruner.name in ("median", "hyperband")
     if uses_val_loss and (spec.trainer != "lora" or not flat(base)["data.validation_split"]):
-        problems.append("objectives: val_loss needs a LoRA and a data.validation_split above 0")
+        problems.append(tr("objectives: val_loss needs a LoRA and a data.validation_split above 0"))
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
     return base

@@ -13,6 +13,7 @@ from PIL import Image
 from fashion_ml.data.images import CaptionedImage, load_unchanged
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.seeding import derive_seed
 
 _SIDE = 8
@@ -44,8 +45,13 @@ def choose(items: Sequence[CaptionedImage], groups: Sequence[Sequence[int]], cou
     if count >= len(groups) or count > len(alone) + len(together):
         most = min(len(groups) - 1, len(alone) + len(together))
         raise InputError(
-            f"--references: {count}, but of {len(items)} images at most {max(most, 0)} can be taken out: near-duplicates go together, a "
-            "reference needs a caption, and one image has to stay; give fewer"
+            tr(
+                "--references: {count}, but of {count_2} images at most {most} can be taken out: near-duplicates go "
+                "together, a reference needs a caption, and one image has to stay; give fewer",
+                count=count,
+                count_2=len(items),
+                most=max(most, 0),
+            )
         )
     by_folder: dict[str, list[Sequence[int]]] = defaultdict(list)
     wanted = alone if count <= len(alone) else [*alone, *together]
@@ -53,7 +59,7 @@ def choose(items: Sequence[CaptionedImage], groups: Sequence[Sequence[int]], cou
         by_folder[items[group[0]].name.rpartition("/")[0]].append(group)
     shares = _shares({name: len(some) for name, some in by_folder.items()}, count)
     chosen: list[Chosen] = []
-    with bar("look at images", sum(len(some) for name, some in by_folder.items() if shares[name])) as progress:
+    with bar(tr("look at images"), sum(len(some) for name, some in by_folder.items() if shares[name])) as progress:
         for name, some in sorted(by_folder.items()):
             if shares[name]:
                 order = np.random.default_rng(derive_seed(seed, f"references of {name}")).permutation(len(some))

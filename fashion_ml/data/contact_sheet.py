@@ -12,6 +12,7 @@ from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.label_font import LabelFont
+from fashion_ml.runtime.language import tr
 
 _MOST, _COLUMNS, _SIDE, _TEXT, _GAP, _LINES = 100, 10, 128, 12, 8, 3
 
@@ -34,7 +35,11 @@ def draw_contact_sheet(items: Sequence[CaptionedImage], title: str) -> Image.Ima
     height = head + sum((head if name else 0) + count * cell[1] for name, _, count in rows) + _GAP
     sheet = Image.new("RGB", (_COLUMNS * cell[0] + _GAP, height), "white")
     draw = ImageDraw.Draw(sheet)
-    more = f", {len(shown)} of {len(items)} images" if len(shown) < len(items) else f", {len(items)} images"
+    more = (
+        tr(", {count} of {count_2} images", count=len(shown), count_2=len(items))
+        if len(shown) < len(items)
+        else tr(", {count} images", count=len(items))
+    )
     LabelFont(_TEXT + 2).draw(draw, (_GAP, _GAP), title + more, "black")
     top = head
     for name, some, count in rows:
@@ -60,7 +65,7 @@ def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, item: CaptionedImage, 
     except (OSError, ValueError):
         small = Image.new("RGB", (_SIDE, _SIDE), "white")
     sheet.paste(small, (place[0] + (_SIDE - small.width) // 2, place[1] + (_SIDE - small.height) // 2))
-    caption = " ".join(item.caption.split()) or "(no caption)"
+    caption = " ".join(item.caption.split()) or tr("(no caption)")
     for number, line in enumerate(_wrapped(caption, font := LabelFont(_TEXT))):
         font.draw(draw, (place[0], place[1] + _SIDE + 2 + number * (_TEXT + 2)), line, "black")
 

@@ -22,6 +22,7 @@ from fashion_ml.data.tensor_cache import TensorCache, Tensors, key_of
 from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, vae_factor
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.language import tr
 
 _CAPTIONS = 32
 """Captions that a GPU encodes at once."""
@@ -118,7 +119,7 @@ class EncodedCaptions:
         at_once = _CAPTIONS if self._pipeline.text_encoder.device.type == "cuda" else 1
         groups = [different[first : first + at_once] for first in range(0, len(different), at_once)]
         missing = {caption for caption in different if self._key(caption) not in self._cache}
-        with bar("encode captions", len(missing)) as progress:
+        with bar(tr("encode captions"), len(missing)) as progress:
             for group in groups:
                 some = [caption for caption in group if caption in missing]
                 if some:

@@ -11,6 +11,7 @@ from pathlib import Path
 from fashion_ml.data.caption_files import MOST_BYTES, CaptionFiles, encoding_of, is_text, read_caption
 from fashion_ml.data.notices import Kind, Notice
 from fashion_ml.data.pictures import is_image, missing_package
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import is_printable, printable
 
 Problem = tuple[str, Notice]
@@ -75,7 +76,7 @@ def images_below(folder: Path) -> int:
 
 def count_of(images: int) -> str:
     """`1 image`, `1,234 images`."""
-    return f"{images:,} image{'s' if images != 1 else ''}"
+    return tr("{images:,} image", images=images) if images == 1 else tr("{images:,} images", images=images)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def read_captions(folder: Path, listing: Listing, extension: str, class_token: s
         if beside is None:
             candidates = files.near(path.name)
             near.update(candidates)
-            hint = f"{', '.join(printable(one) for one in candidates[:3])} beside it" if candidates else ""
+            hint = tr("{names} beside it", names=", ".join(printable(one) for one in candidates[:3])) if candidates else ""
             notice = Notice(Kind.MISSING, name, hint)
             if class_token is not None and is_printable(class_token):
                 result.found.append((path, class_token))
@@ -105,7 +106,12 @@ def read_captions(folder: Path, listing: Listing, extension: str, class_token: s
             continue
         text, kinds, problem = _read(folder / beside)
         if problem:
-            result.problems.append((f"caption {str(folder / beside)!r} {problem}", Notice(Kind.UNREADABLE, name, problem)))
+            result.problems.append(
+                (
+                    tr("caption {folder!r} {problem}", folder=str(folder / beside), problem=problem),
+                    Notice(Kind.UNREADABLE, name, problem),
+                )
+            )
         else:
             result.found.append((path, text))
             result.notices.extend(Notice(kind, prefix + printable(beside)) for kind in kinds)
@@ -117,11 +123,19 @@ def read_captions(folder: Path, listing: Listing, extension: str, class_token: s
 
 def _without_caption(path: Path, class_token: str | None, extension: str, hint: str) -> str:
     if class_token is not None:
-        return (
-            f"{str(path.parent)!r} is not UTF-8, and its name would be the caption of {printable(path.name)}; rename the folder"
+        return tr(
+            "{parent!r} is not UTF-8, and its name would be the caption of {name}; rename the folder",
+            parent=str(path.parent),
+            name=printable(path.name),
         )
     said = f" ({hint})" if hint else ""
-    return f"{str(path)!r} has no caption{said}; write what it shows into {printable(path.stem)}{extension}"
+    return tr(
+        "{path!r} has no caption{said}; write what it shows into {stem}{extension}",
+        path=str(path),
+        said=said,
+        stem=printable(path.stem),
+        extension=extension,
+    )
 
 
 def _read(path: Path) -> tuple[str, list[Kind], str]:
@@ -134,9 +148,9 @@ def _read(path: Path) -> tuple[str, list[Kind], str]:
         return *read_caption(content), ""
     except UnicodeDecodeError as error:
         encoding = encoding_of(content)
-        return "", [], f"is not UTF-8 ({encoding or f'byte {error.start}'}); save it as UTF-8"
+        return "", [], tr("is not UTF-8 ({value}); save it as UTF-8", value=encoding or f"byte {error.start}")
     except OSError as error:
-        return "", [], f"cannot be read ({error.strerror or error}); make it a text file"
+        return "", [], tr("cannot be read ({value}); make it a text file", value=error.strerror or error)
 
 
 def _of_no_image(names: Sequence[str], files: CaptionFiles, near: set[str], prefix: str) -> list[Notice]:

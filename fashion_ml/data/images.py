@@ -215,11 +215,6 @@ def spread(items: Sequence[CaptionedImage], limit: int) -> list[CaptionedImage]:
     return [items[index] for index in drawn]
 
 
-def drawn(limit: int, there: int) -> str:
-    """What is said of references of which not all are used."""
-    return f"{limit} of {there} references are used, drawn spread over them by a fixed seed (evaluation.max_references)"
-
-
 def count_images(folder: Path) -> int:
     """How many image files lie directly in a folder."""
     return sum(is_image(path.name) for path in folder.iterdir())

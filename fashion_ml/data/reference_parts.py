@@ -14,6 +14,7 @@ from fashion_ml.data.latents import MIRRORED, LatentSet
 from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 Item = TypeVar("Item")
 Part = Literal["all", "search", "held"]
@@ -41,8 +42,18 @@ def part_of(references: Sequence[CaptionedImage], part: Part, cache: TensorCache
     groups = one_garment(references, cache)
     chosen = choose_part(references, groups, part)
     together = sum(len(group) > 1 for group in groups)
-    kept = f"; {together} groups of pictures that show one garment are on one side each" if together else ""
-    say(f"{len(chosen)} of {len(references)} references are used, the half called {part} (evaluation.references_part){kept}")
+    kept = (
+        tr("; {together} groups of pictures that show one garment are on one side each", together=together) if together else ""
+    )
+    say(
+        tr(
+            "{count} of {count_2} references are used, the half called {part} (evaluation.references_part){kept}",
+            count=len(chosen),
+            count_2=len(references),
+            part=part,
+            kept=kept,
+        )
+    )
     return chosen
 
 

@@ -17,6 +17,7 @@ from fashion_ml.data.picture_modes import PIXELS
 from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import Bar, bar
+from fashion_ml.runtime.language import tr
 
 _MANY, _MANY_OPENED = 1000, 100
 """Images that take so long to look at that it is shown, and to open."""
@@ -35,7 +36,7 @@ def hold_out(
         return list(range(len(items))), []
     groups = alike(items, cache if cache is not None else TensorCache())
     if len(groups) < 2:
-        raise ValueError("all images are near-duplicates of each other, so none can be held out")
+        raise ValueError(tr("all images are near-duplicates of each other, so none can be held out"))
 
     def place(group: list[int]) -> str:
         first = min(items[index].sha256 for index in group)
@@ -92,7 +93,7 @@ def _found_alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[li
     alone = [indices[0] for indices in copies.values()]
     hashes = np.empty((len(alone), 2), dtype=np.uint64)
     unknown = [row for row, index in enumerate(alone) if not items[index].hashes]
-    with bar("look for near-duplicates", len(unknown)) if len(unknown) >= _MANY else nullcontext() as progress:
+    with bar(tr("look for near-duplicates"), len(unknown)) if len(unknown) >= _MANY else nullcontext() as progress:
         for row, index in enumerate(alone):
             hashes[row] = items[index].hashes or look(index)["hashes"].numpy().view(np.uint64)
             if progress is not None and not items[index].hashes:
@@ -104,7 +105,7 @@ def _found_alike(items: Sequence[CaptionedImage], cache: TensorCache) -> list[li
             if key_of(near_duplicates=PIXELS, image=items[alone[row]].sha256) not in cache:
                 opened.append(row)
                 if len(opened) == _MANY_OPENED:
-                    shown.append(stack.enter_context(bar("compare near-duplicates", len(alone), len(opened))))
+                    shown.append(stack.enter_context(bar(tr("compare near-duplicates"), len(alone), len(opened))))
                 elif shown:
                     shown[0].advance()
             return look(alone[row])["thumbnail"].numpy()

@@ -11,6 +11,7 @@ from typing import Any
 from fashion_ml.data.buckets import Size
 from fashion_ml.data.images import CaptionedImage, ClassFolder, Reading
 from fashion_ml.data.notices import Kind, Notice, by_kind, line_of, words_of
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 
 CountTokens = Callable[[str], int]
@@ -123,7 +124,13 @@ def too_long(items: Iterable[CaptionedImage], count: CountTokens, limit: int) ->
         if caption not in known:
             known[caption] = count(caption)
         if known[caption] > limit:
-            found.append(Notice(Kind.TOO_LONG, item.name, f"{known[caption] - limit} of {known[caption]} tokens"))
+            found.append(
+                Notice(
+                    Kind.TOO_LONG,
+                    item.name,
+                    tr("{known} of {known_2} tokens", known=known[caption] - limit, known_2=known[caption]),
+                )
+            )
     return found
 
 
@@ -135,7 +142,9 @@ def leaks(
     found = []
     for group in groups:
         known = [item.name for item in group if item.path in seen]
-        found += [Notice(Kind.LEAK, item.name, f"as {known[0]}") for item in group if item.path in held and known]
+        found += [
+            Notice(Kind.LEAK, item.name, tr("as {known}", known=known[0])) for item in group if item.path in held and known
+        ]
     return found
 
 
@@ -180,7 +189,9 @@ def _identical(items: Sequence[CaptionedImage]) -> Iterable[Notice]:
     for caption, names in sorted(same.items(), key=lambda pair: (-len(pair[1]), pair[0])):
         if len(names) > 1:
             shown = caption if len(caption) <= _SHOWN else f"{caption[:_SHOWN]}…"
-            yield Notice(Kind.IDENTICAL, f'"{shown}"', f"{len(names)} images, first {names[0]}", len(names))
+            yield Notice(
+                Kind.IDENTICAL, f'"{shown}"', tr("{count} images, first {names}", count=len(names), names=names[0]), len(names)
+            )
 
 
 def _alike(items: Sequence[CaptionedImage], groups: Iterable[Sequence[CaptionedImage]]) -> Iterable[Notice]:
@@ -192,7 +203,7 @@ def _alike(items: Sequence[CaptionedImage], groups: Iterable[Sequence[CaptionedI
             if item.path not in own:
                 continue
             if item.sha256 in first:
-                yield Notice(Kind.COPIES, item.name, f"as {first[item.sha256]}")
+                yield Notice(Kind.COPIES, item.name, tr("as {first}", first=first[item.sha256]))
             elif first:
-                yield Notice(Kind.NEAR, item.name, f"as {next(iter(first.values()))}")
+                yield Notice(Kind.NEAR, item.name, tr("as {next}", next=next(iter(first.values()))))
             first.setdefault(item.sha256, item.name)

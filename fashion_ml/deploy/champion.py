@@ -17,6 +17,7 @@ from fashion_ml.evaluation.recipes import compare_recipes
 from fashion_ml.evaluation.verdicts import LEVEL, PRIMARY
 from fashion_ml.metrics.crossed import FEWEST_SEEDS
 from fashion_ml.metrics.sequential import levels
+from fashion_ml.runtime.language import tr
 
 _BASE = "base_"
 _SEEN = {"true": " The references were the training images.", "some": " Some of the references were trained on."}
@@ -45,41 +46,57 @@ def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int, e
     try:
         new = evaluated(client, run_id)
     except InputError:
-        return Judgement(False, "", "Not evaluated, so it is no champion.")
+        return Judgement(False, "", tr("Not evaluated, so it is no champion."))
     tags = client.get_run(new.run_id).data.tags
     if tags.get("algorithm") not in ("lora", "stargan") or tags.get("step", str(step)) != str(step):
-        why = "Its latest evaluation is not one of these networks at the last step, so it is no champion: fashion-ml evaluate run."
+        why = tr(
+            "Its latest evaluation is not one of these networks at the last step, so it is no champion: "
+            "fashion-ml evaluate run."
+        )
         return Judgement(False, "", why)
     own = against_base(new)
     if own is None and tags["algorithm"] == "lora":
-        why = f"No champion: without {PRIMARY} nothing says whether it is better than its base (evaluation.encoder)."
+        why = tr(
+            "No champion: without {primary} nothing says whether it is better than its base (evaluation.encoder).",
+            primary=PRIMARY,
+        )
         return Judgement(False, "", why)
     if own is not None and own.verdict != "better":
-        return Judgement(False, "", f"No champion: {of_base(own)}.")
+        return Judgement(False, "", tr("No champion: {of_base}.", of_base=of_base(own)))
     seen = _SEEN.get(tags.get("references_seen_in_training", ""), "")
-    text = f"This LoRA: {of_base(own)}.{seen}" if own else "It has no base to be better than."
+    text = (
+        tr("This LoRA: {of_base}.{seen}", of_base=of_base(own), seen=seen) if own else tr("It has no base to be better than.")
+    )
     before = champion_run(client, name, alias)
     if entry is not None:
         return _of_suite(client, entry, before, run_id, new, text)
     if before is None:
-        return Judgement(True, "this LoRA" if own else "this file", f"The first champion. {text}")
+        return Judgement(True, "this LoRA" if own else "this file", tr("The first champion. {text}", text=text))
     try:
         return _against_champion(client, before, run_id, new, text)
     except InputError as error:
-        return Judgement(False, "", f"The champion stays: {error.problems[0]}")
+        return Judgement(False, "", tr("The champion stays: {problems}", problems=error.problems[0]))
 
 
 def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, new: Evaluated, text: str) -> Judgement:
     """What becomes of a training of a suite: champion where its recipe has won there, and against the champion's recipe."""
-    stays = "No champion" if before is None else "The champion stays"
+    stays = tr("No champion") if before is None else tr("The champion stays")
     if why := entry.why_not_a_winner():
         return Judgement(False, "", f"{stays}: {why}.")
     if searched := known_to_a_search(client, new.facts, client.get_run(run_id)):
         return Judgement(False, "", f"{stays}: {searched}")
     if before is None:
-        return Judgement(True, "this recipe", f"The first champion. {entry.why_won()} {text}")
+        return Judgement(True, "this recipe", tr("The first champion. {why_won} {text}", why_won=entry.why_won(), text=text))
     if champion_is_of(client, entry, before):
-        return Judgement(False, "", f"{stays}: it is of the same recipe, {entry.recipe}, of which every seed is one draw.")
+        return Judgement(
+            False,
+            "",
+            tr(
+                "{stays}: it is of the same recipe, {recipe}, of which every seed is one draw.",
+                stays=stays,
+                recipe=entry.recipe,
+            ),
+        )
     try:
         found = against_champions_recipe(client, entry, before)
         if found is None:  # the suite says nothing of the champion's recipe
@@ -87,7 +104,14 @@ def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, n
     except InputError as error:
         return Judgement(False, "", f"{stays}: {error.problems[0]}")
     one = found.primary()[entry.recipe].difference
-    line = f"{entry.recipe} against the champion's recipe, {found.baseline}: gain {shown(one.gain, '+')} in {entry.metric}: {one.label}."
+    line = tr(
+        "{recipe} against the champion's recipe, {baseline}: gain {shown} in {metric}: {label}.",
+        recipe=entry.recipe,
+        baseline=found.baseline,
+        shown=shown(one.gain, "+"),
+        metric=entry.metric,
+        label=one.label,
+    )
     if one.verdict != "better":
         return Judgement(False, "", f"{stays}: {line}")
     return Judgement(True, "this recipe", f"{line} {entry.why_won()} {text}")
@@ -102,18 +126,23 @@ def _against_another_recipe(client: Any, entry: SuiteEntry, before: str, run_id:
     refuse_different([old, new])
     one, said = _recipes_compared(client, before, run_id, old, new)
     if one is None:
-        why = "The champion stays: its recipe is not in the suite; put it into a suite as the baseline."
+        why = tr("The champion stays: its recipe is not in the suite; put it into a suite as the baseline.")
         return Judgement(False, "", f"{why} {said}".rstrip())
     count, looks = len(entry.found["recipes"]), entry.found.get("looks", ())
     level = min(levels(looks)) if looks else LEVEL
     if one.verdict == "better" and one.p is not None and count * one.p < level:
-        return Judgement(True, "this recipe", f"{_line('This recipe', one)} {entry.why_won()} {text}")
+        return Judgement(True, "this recipe", f"{_line(tr('This recipe'), one)} {entry.why_won()} {text}")
     chosen = (
-        f" That is no verdict on one of {count} recipes (p {one.p:.4f}, not below {level / count:.4f})."
+        tr(
+            " That is no verdict on one of {count} recipes (p {p:.4f}, not below {level:.4f}).",
+            count=count,
+            p=one.p,
+            level=level / count,
+        )
         if one.verdict == "better"
         else ""
     )
-    return Judgement(False, "", f"The champion stays: {_line('this recipe', one)}{chosen}")
+    return Judgement(False, "", tr("The champion stays: {line}{chosen}", line=_line("this recipe", one), chosen=chosen))
 
 
 def against_base(new: Evaluated) -> Comparison | None:
@@ -129,8 +158,15 @@ def against_base(new: Evaluated) -> Comparison | None:
 def of_base(own: Comparison) -> str:
     """What came out against the base."""
     assert own.gain is not None
-    label = own.verdict or f"no verdict, {own.why}"
-    return f"{PRIMARY} {own.lora.mean:.4f}, the base has {own.base.mean:.4f}; gain {shown(own.gain, '+')}: {label}"
+    label = own.verdict or tr("no verdict, {why}", why=own.why)
+    return tr(
+        "{primary} {mean:.4f}, the base has {mean_2:.4f}; gain {shown}: {label}",
+        primary=PRIMARY,
+        mean=own.lora.mean,
+        mean_2=own.base.mean,
+        shown=shown(own.gain, "+"),
+        label=label,
+    )
 
 
 def _against_champion(client: Any, before: str, run_id: str, new: Evaluated, text: str) -> Judgement:
@@ -140,20 +176,30 @@ def _against_champion(client: Any, before: str, run_id: str, new: Evaluated, tex
     refuse_different([old, new])
     found = [one for one in differences(old, new, resamples=2000) if one.metric == PRIMARY]
     if not found:
-        return Judgement(False, "", f"The champion stays: without {PRIMARY} there is nothing to compare.")
+        return Judgement(False, "", tr("The champion stays: without {primary} there is nothing to compare.", primary=PRIMARY))
     recipe, said = _as_recipe(client, before, run_id, old, new)
     if recipe is not None and recipe.verdict == "better":
-        return Judgement(True, "this recipe", f"{_line('This recipe', recipe)} {text}")
-    file = _line("This file", found[0])
+        return Judgement(True, "this recipe", f"{_line(tr('This recipe'), recipe)} {text}")
+    file = _line(tr("This file"), found[0])
     if recipe is not None:
-        said = f"Of its recipe that is not shown: {_line('this recipe', recipe)}"
+        said = tr("Of its recipe that is not shown: {line}", line=_line("this recipe", recipe))
     if found[0].verdict != "better":
-        return Judgement(False, "", f"The champion stays: {file} {said}")
-    return Judgement(True, "this file", f"{file} This is said of this file alone. {said} {text}")
+        return Judgement(False, "", tr("The champion stays: {file} {said}", file=file, said=said))
+    return Judgement(
+        True, "this file", tr("{file} This is said of this file alone. {said} {text}", file=file, said=said, text=text)
+    )
 
 
 def _line(what: str, one: Difference) -> str:
-    return f"{what} has {PRIMARY} {one.other:.4f}, the champion {one.first:.4f}; gain {shown(one.gain, '+')}: {one.label}."
+    return tr(
+        "{what} has {primary} {other:.4f}, the champion {first:.4f}; gain {shown}: {label}.",
+        what=what,
+        primary=PRIMARY,
+        other=one.other,
+        first=one.first,
+        shown=shown(one.gain, "+"),
+        label=one.label,
+    )
 
 
 def _as_recipe(client: Any, before: str, run_id: str, old: Evaluated, new: Evaluated) -> tuple[Difference | None, str]:
@@ -161,7 +207,7 @@ def _as_recipe(client: Any, before: str, run_id: str, old: Evaluated, new: Evalu
     if old.recipe is None or new.recipe is None:
         return None, ""
     if old.recipe == new.recipe:
-        return None, "Both are of one recipe."
+        return None, tr("Both are of one recipe.")
     if searched := known_to_a_search(client, new.facts):
         return None, searched
     return _recipes_compared(client, before, run_id, old, new)
@@ -173,13 +219,18 @@ def _recipes_compared(client: Any, before: str, run_id: str, old: Evaluated, new
     fewest = min(len(side) for side in sides)
     if fewest < FEWEST_SEEDS:
         return None, (
-            f"Of recipes something can be said from {FEWEST_SEEDS} training seeds of each on, measured in the same way; here are "
-            f"{len(sides[0])} of the champion's and {len(sides[1])} of this one."
+            tr(
+                "Of recipes something can be said from {fewest_seeds} training seeds of each on, measured in the "
+                "same way; here are {count} of the champion's and {count_2} of this one.",
+                fewest_seeds=FEWEST_SEEDS,
+                count=len(sides[0]),
+                count_2=len(sides[1]),
+            )
         )
     try:
         found = compare_recipes(sides[0], sides[1])
     except InputError as error:
-        return None, f"As recipes they cannot be compared: {error.problems[0]}."
+        return None, tr("As recipes they cannot be compared: {problems}.", problems=error.problems[0])
     return next((one for one in found.differences if one.metric == PRIMARY), None), ""
 
 

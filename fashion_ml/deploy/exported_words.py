@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 
 def word_files(lora: Path, output: Path, form: str) -> list[Path]:
@@ -21,10 +22,19 @@ def word_files(lora: Path, output: Path, form: str) -> list[Path]:
     for word in words_in(read_metadata(lora), f"lora: {str(lora)!r}"):
         path = folder / f"{word.token}.safetensors"
         if path.name.casefold() == output.name.casefold():
-            raise InputError(f"--output: {str(output)!r} is what the file of the LoRA's own word is called; give another name")
+            raise InputError(
+                tr(
+                    "--output: {output!r} is what the file of the LoRA's own word is called; give another name",
+                    output=str(output),
+                )
+            )
         if path.exists() and not is_embedding_of(path, word):
             raise InputError(
-                f"--output: the LoRA's own word is to be written to {str(path)!r}, where there is another file; give a place in another folder"
+                tr(
+                    "--output: the LoRA's own word is to be written to {path!r}, where there is another file; give a "
+                    "place in another folder",
+                    path=str(path),
+                )
             )
         paths.append(path)
     return paths

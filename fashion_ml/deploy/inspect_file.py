@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,8 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
 
     InputError when it is no LoRA.
     """
-    from fashion_ml.models.kohya_format import check_whole, legacy_hash, model_hash
+    from fashion_ml.models.kohya_faults import check_whole
+    from fashion_ml.models.kohya_format import legacy_hash, model_hash
     from fashion_ml.models.lora_delta import rank_of
     from fashion_ml.models.lora_file import note_of_zero_alphas, parts_by_module
     from fashion_ml.models.lora_forms import recognise
@@ -49,7 +51,10 @@ def inspect_lora(path: Path, picture: Path | None = None) -> dict[str, Any]:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     form = recognise(shapes, metadata)
     if form is None:
-        raise InputError(f"file: {str(path)!r} holds no LoRA (first tensor {next(iter(shapes), 'none')}); give a LoRA's file")
+        first = next(iter(shapes), tr("none"))
+        raise InputError(
+            tr("file: {path!r} holds no LoRA (first tensor {next}); give a LoRA's file", path=str(path), next=first)
+        )
     check_whole(tensors, f"file: {str(path)!r}")
     content, modules = path.read_bytes(), parts_by_module(tensors)
     numbers = {name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}
@@ -100,8 +105,11 @@ def _note_of_missing_parts(modules: Mapping[str, Mapping[str, torch.Tensor]]) ->
     if not broken:
         return None
     first, parts = next(iter(broken.items()))
-    return (
-        f"{len(broken)} modules are not whole (first {first}, which has {', '.join(parts)} alone): damaged, and used by nobody"
+    return tr(
+        "{count} modules are not whole (first {first}, which has {names} alone): damaged, and used by nobody",
+        count=len(broken),
+        first=first,
+        names=", ".join(parts),
     )
 
 
@@ -114,8 +122,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     if path.is_dir():
         inside = sorted(one.name for one in path.iterdir() if one.suffix.lower() == ".safetensors")
-        hint = f"{str(path / inside[0])!r}" if inside else "a LoRA's .safetensors file"
-        raise InputError(f"file: {str(path)!r} is a folder; give {hint}")
+        hint = f"{str(path / inside[0])!r}" if inside else tr("a LoRA's .safetensors file")
+        raise InputError(tr("file: {path!r} is a folder; give {hint}", path=str(path), hint=hint))
     if not path.is_file():
         raise not_there(str(path), "file")
     try:
@@ -123,7 +131,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
         return load_file(path), metadata
     except (OSError, SafetensorError) as error:
-        raise InputError(f"file: {str(path)!r} is no .safetensors file ({error}); give a LoRA in that form") from None
+        raise InputError(
+            tr("file: {path!r} is no .safetensors file ({error}); give a LoRA in that form", path=str(path), error=error)
+        ) from None
 
 
 def _group(module: str) -> str:
@@ -178,7 +188,7 @@ def _draw(path: Path, updates: Mapping[str, Update], title: str) -> None:
                     x, y, f"{value:.3g}", ha="center", va="center", color="white", fontsize=8, bbox={"color": "#0006", "pad": 1}
                 )
     if shown is not None:
-        figure.colorbar(shown, label="mean norm of a module's update")
+        figure.colorbar(shown, label=tr("mean norm of a module's update"))
     with atomic_path(path, field="--picture") as target:
         figure.savefig(target, format="png")
 

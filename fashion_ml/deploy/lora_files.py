@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.models.new_words import NewWord
@@ -38,12 +39,20 @@ def merge_loras(files: Sequence[Path], weights: Sequence[float], output: Path) -
     from fashion_ml.models.new_words import as_metadata, together
 
     if len(files) != len(weights):
-        raise InputError(f"--weights: {len(weights)} for {len(files)} files; give one for each, such as 0.7,0.5")
+        raise InputError(
+            tr(
+                "--weights: {count} for {count_2} files; give one for each, such as 0.7,0.5",
+                count=len(weights),
+                count_2=len(files),
+            )
+        )
     read = [_read(path) for path in files]
     try:
         tensors, words = weighted_sum(read, weights), together([_words(path) for path in files])
     except ValueError as error:
-        raise InputError(f"files: {', '.join(map(str, files))} cannot be merged: {error}") from error
+        raise InputError(
+            tr("files: {names} cannot be merged: {error}", names=", ".join(map(str, files)), error=error)
+        ) from error
     told = json.dumps([[path.name, weight] for path, weight in zip(files, weights, strict=True)])
     return _write(output, tensors, files[0], {"fashion_ml_merged_from": told, **as_metadata(words)}, None)
 
@@ -57,19 +66,33 @@ def resize_lora(file: Path, output: Path, rank: int | None, keep: float | None) 
     from fashion_ml.models.new_words import as_metadata
 
     if (rank is None) == (keep is None):
-        raise InputError("--rank: give it or --keep, one of the two; such as --rank 8 or --keep 0.99")
+        raise InputError(tr("--rank: give it or --keep, one of the two; such as --rank 8 or --keep 0.99"))
     if keep is not None and not 0 < keep <= 1:
-        raise InputError(f"--keep: {keep:g} is no share; give one above 0 and at most 1, such as 0.99")
+        raise InputError(tr("--keep: {keep:g} is no share; give one above 0 and at most 1, such as 0.99", keep=keep))
     if rank is not None and rank < 1:
-        raise InputError(f"--rank: {rank} is below 1; give at least 1")
+        raise InputError(tr("--rank: {rank} is below 1; give at least 1", rank=rank))
     read = _read(file)
     try:
         small = resize(read, rank, keep)
     except ValueError as error:
-        raise InputError(f"file: {str(file)!r}: {error}; give a plain LoRA in kohya's layout") from error
+        raise InputError(
+            tr("file: {file!r}: {error}; give a plain LoRA in kohya's layout", file=str(file), error=error)
+        ) from error
     shares = list(small.kept.values())
     told = {"fashion_ml_resized_from": file.name, **as_metadata(_words(file))}
     return _write(output, small.tensors, file, told, (min(shares), sum(shares) / len(shares)))
+
+
+def _nothing_differs(base: str, tuned: str, conv_rank: int | None) -> InputError:
+    modules = tr("a LoRA (--conv-rank takes convolutions too)") if conv_rank is None else "a LoCon"
+    return InputError(
+        tr(
+            "tuned: {tuned!r} does what {base!r} does in all modules of {modules}; nothing can be extracted",
+            tuned=tuned,
+            base=base,
+            modules=modules,
+        )
+    )
 
 
 def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int | None = None) -> Made:
@@ -89,7 +112,7 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int 
     _check_output(output)
     for name, value in (("--rank", rank), ("--conv-rank", conv_rank)):
         if value is not None and value < 1:
-            raise InputError(f"{name}: {value} is below 1; give at least 1")
+            raise InputError(tr("{name}: {value} is below 1; give at least 1", name=name, value=value))
     spec = LoraSpec(
         *(rank, float(rank)),
         feed_forward=True,
@@ -105,9 +128,15 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int 
         for one in pipelines
     ]
     if {name: one.shape for name, one in sides[0].items()} != {name: one.shape for name, one in sides[1].items()}:
-        raise InputError(f"tuned: {tuned!r} has another architecture than {base!r}; give a base that was made from it")
+        raise InputError(
+            tr(
+                "tuned: {tuned!r} has another architecture than {base!r}; give a base that was made from it",
+                tuned=tuned,
+                base=base,
+            )
+        )
     tensors, shares, left = dict[str, Any](), [], 0.0
-    with bar("extract", len(sides[0])) as progress:
+    with bar(tr("extract"), len(sides[0])) as progress:
         for name, weight in sides[0].items():
             progress.advance()
             if torch.equal(weight, sides[1][name]):
@@ -119,8 +148,7 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int 
             shares.append(kept)
             left += kept**2 * float((sides[1][name].double() - weight.double()).square().sum())
     if not tensors:
-        modules = "a LoRA (--conv-rank takes convolutions too)" if conv_rank is None else "a LoCon"
-        raise InputError(f"tuned: {tuned!r} does what {base!r} does in all modules of {modules}; nothing can be extracted")
+        raise _nothing_differs(base, tuned, conv_rank)
     changed, whole = _changed(pipelines)
     _say_what_is_left_out(pipelines, changed - len(shares), conv_rank is None)
     told = {key: str(value) for key, value in base_metadata(pipelines[0]).items()}
@@ -150,14 +178,14 @@ def _say_what_is_left_out(pipelines: Sequence[Any], others: int, plain: bool) ->
 
     if others:
         kinds = (
-            "convolutions, norms, biases, …) and are not in the file; --conv-rank takes the convolutions too"
+            tr("convolutions, norms, biases, …) and are not in the file; --conv-rank takes the convolutions too")
             if plain
-            else ("norms, biases, …) and are not in the file, which no LoRA holds")
+            else (tr("norms, biases, …) and are not in the file, which no LoRA holds"))
         )
-        say(f"{others} other weights differ too ({kinds}")
+        say(tr("{others} other weights differ too ({kinds}", others=others, kinds=kinds))
     before, after = (own.vae.state_dict() for own in pipelines)
     if not all(name in after and torch.equal(one, after[name]) for name, one in before.items()):
-        say("The VAEs differ too, which no LoRA holds: use the tuned one's with the file")
+        say(tr("The VAEs differ too, which no LoRA holds: use the tuned one's with the file"))
 
 
 def average_of(files: Sequence[Path], output: Path) -> Path:
@@ -171,7 +199,11 @@ def average_of(files: Sequence[Path], output: Path) -> Path:
         tensors, words = average(read), mean_of([_words(path) for path in files])
     except ValueError as error:
         raise InputError(
-            f"--average: {', '.join(path.stem for path in files)}: {error}; give kept files of one training"
+            tr(
+                "--average: {names}: {error}; give kept files of one training",
+                names=", ".join(path.stem for path in files),
+                error=error,
+            )
         ) from error
     told = {"fashion_ml_average_of": ", ".join(path.stem for path in files), **as_metadata(words)}
     metadata = {**read_metadata(files[-1]), **told}
@@ -198,9 +230,9 @@ def _words(path: Path) -> list[NewWord]:
 
 def _check_output(output: Path) -> None:
     if output.exists():
-        raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+        raise InputError(tr("--output: {output!r} exists already; give a new name", output=str(output)))
     if output.suffix != ".safetensors":
-        raise InputError(f"--output: {str(output)!r} is no .safetensors file; give a name that ends so")
+        raise InputError(tr("--output: {output!r} is no .safetensors file; give a name that ends so", output=str(output)))
 
 
 def _write(

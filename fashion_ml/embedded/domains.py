@@ -11,6 +11,7 @@ from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.json_file import read_mapping
+from fashion_ml.runtime.language import tr
 
 DOMAINS = ("plain", "striped", "dotted")
 PICTURES = 240
@@ -26,14 +27,14 @@ def write_domains(folder: Path) -> Path:
     something else.
     """
     facts = {"domains": list(DOMAINS), "version": VERSION, "pictures": PICTURES, "size": _SIZE}
-    if (folder / _MANIFEST).is_file() and read_mapping(folder / _MANIFEST, "DIR", "give a new or empty folder") == facts:
+    if (folder / _MANIFEST).is_file() and read_mapping(folder / _MANIFEST, "DIR", tr("give a new or empty folder")) == facts:
         return folder
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"DIR: {str(folder)!r} already holds something else; give a new or empty folder")
+        raise InputError(tr("DIR: {folder!r} already holds something else; give a new or empty folder", folder=str(folder)))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
         new = Path(name) / folder.name
-        with bar("draw the domains", len(DOMAINS) * PICTURES) as progress:
+        with bar(tr("draw the domains"), len(DOMAINS) * PICTURES) as progress:
             for number, domain in enumerate(DOMAINS):
                 (new / domain).mkdir(parents=True)
                 for index, garment in enumerate(sample_garments(PICTURES, _SEED + number), 1):

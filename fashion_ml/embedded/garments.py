@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from fashion_ml.embedded.shapes import KINDS, Shape, build_shape
+from fashion_ml.runtime.language import tr
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (205, 28, 36),
@@ -130,7 +131,9 @@ def _check(garment: Garment) -> None:
         ("finish", garment.finish, FINISHES),
     ):
         if value not in known:
-            raise ValueError(f"{field}: {value!r} is not known; choose one of {', '.join(known)}")
+            raise ValueError(
+                tr("{field}: {value!r} is not known; choose one of {names}", field=field, value=value, names=", ".join(known))
+            )
 
 
 def _garment_coordinates(side: int, scale: float, turn: float, centre: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -12,6 +12,7 @@ from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Judged, Verdict, judg
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.power import Power
 from fashion_ml.metrics.registry import METRICS, PAIR_METRICS, SIMILARITY_OF, better, metric_of
+from fashion_ml.runtime.language import tr
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,13 @@ def _count(table: pd.DataFrame, name: str, reference: Sequence[str]) -> str:
     if name not in table or not (missing := table[name].isna().to_numpy()).any():
         return ""
     there = [one for one, absent in zip(reference, missing, strict=True) if not absent]
-    return f", n = {len(set(there))} of {len(set(reference))} references ({len(there)} of {len(reference)} images)"
+    return tr(
+        ", n = {count} of {count_2} references ({count_3} of {count_4} images)",
+        count=len(set(there)),
+        count_2=len(set(reference)),
+        count_3=len(there),
+        count_4=len(reference),
+    )
 
 
 def comparison_rows(

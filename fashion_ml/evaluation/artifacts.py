@@ -14,10 +14,12 @@ from PIL import Image
 from fashion_ml.evaluation.figures import comparison_grid, save_histogram, save_picture
 from fashion_ml.evaluation.html_report import write_html
 from fashion_ml.evaluation.three_lines import first_sentence
+from fashion_ml.evaluation.words import word
 from fashion_ml.metrics.control_rows import SPECIFIC
 from fashion_ml.metrics.registry import METRIC_RUNS, TOTAL, metric_of
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.csv_cells import to_csv
+from fashion_ml.runtime.language import tr
 
 PER_IMAGE, FACTS, REPORT = "per_image.csv", "fingerprint.json", "evaluation_report.json"
 FREE = "free_prompts.csv"
@@ -58,8 +60,8 @@ class Pairs:
 
     def named(self, *columns: str) -> list[str]:
         """The heads of a grid with these sides."""
-        guide = ["reference"] if self.guide_of else []
-        return [self.left, *guide, *(self.heads.get(name, name) for name in columns)]
+        guide = [word("reference")] if self.guide_of else []
+        return [word(self.left), *guide, *(self.heads.get(name, word(name)) for name in columns)]
 
     @property
     def main(self) -> str:
@@ -174,7 +176,9 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     pairs, content = result.pairs, result.content()
     histograms, distributions = {}, {}
     for name, metric, _ in pairs.by_run():
-        histograms[name] = distributions[f"Distribution of {metric}"] = path = folder / f"histogram_{name}.png"
+        histograms[name] = distributions[tr("Distribution of {metric}", metric=metric)] = path = (
+            folder / f"histogram_{name}.png"
+        )
         save_histogram(path, metric, {who: scores[metric] for who, scores in pairs.tables.items() if metric in scores})
     figures = {figure.heading: folder / figure.file for figure in content.figures}
     for figure in content.figures:
@@ -193,9 +197,10 @@ def write_evaluation(result: Measured, folder: Path) -> Written:
     if content.summary:
         write_text(folder / SUMMARY, json.dumps(content.summary, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         names.append(SUMMARY)
+    shown = tr("Contents and generated images") if pairs.left == "content" else tr("References and generated images")
     pictures = {
         _heading(pairs): folder / "best_worst.png",
-        f"{pairs.left.capitalize()}s and generated images": folder / "grid.png",
+        shown: folder / "grid.png",
         **figures,
         **distributions,
     }
@@ -213,7 +218,11 @@ def _grid(pairs: Pairs, title: str = "") -> Image.Image:
 
 def _heading(pairs: Pairs) -> str:
     """Of the pictures that matter."""
-    return "Most specific, most generic and worst pairs" if _SPECIFIC in pairs.tables[pairs.main] else "Best and worst pairs"
+    return (
+        tr("Most specific, most generic and worst pairs")
+        if _SPECIFIC in pairs.tables[pairs.main]
+        else tr("Best and worst pairs")
+    )
 
 
 def _best_and_worst(pairs: Pairs) -> Image.Image:
@@ -225,11 +234,11 @@ def _best_and_worst(pairs: Pairs) -> Image.Image:
     count = min(_EXTREMES, (len(order) + 1) // 2)
     if _SPECIFIC in scores:
         specific = scores[_SPECIFIC].dropna().sort_values(ascending=False, kind="stable").index.tolist()
-        shown = [("most specific", _SPECIFIC, i) for i in specific[:count]]
-        shown += [("most generic", _SPECIFIC, i) for i in specific[-count:][::-1]]
+        shown = [(tr("most specific"), _SPECIFIC, i) for i in specific[:count]]
+        shown += [(tr("most generic"), _SPECIFIC, i) for i in specific[-count:][::-1]]
     else:
-        shown = [("best", metric, i) for i in order[:count]]
-    shown += [("worst", metric, i) for i in order[-count:][::-1]]
+        shown = [(tr("best"), metric, i) for i in order[:count]]
+    shown += [(tr("worst"), metric, i) for i in order[-count:][::-1]]
     names = dict.fromkeys(name for _, name, _ in shown)
     rows = [
         (
@@ -239,6 +248,11 @@ def _best_and_worst(pairs: Pairs) -> Image.Image:
         for which, name, i in shown
     ]
     by = ", ".join(
-        f"{' and '.join(dict.fromkeys(which for which, other, _ in shown if other == name))} by {name}" for name in names
+        tr(
+            "{names} by {name}",
+            names=tr(" and ").join(dict.fromkeys((which for which, other, _ in shown if other == name))),
+            name=name,
+        )
+        for name in names
     )
     return comparison_grid(rows, pairs.named(pairs.main), title=by[:1].upper() + by[1:])

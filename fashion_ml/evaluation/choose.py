@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.seeding import derive_seed
 
 FINALISTS = 3
@@ -74,24 +75,45 @@ class Choice:
 
     def sentence(self, metric: str) -> str:
         """What was chosen and how sure it is."""
-        share = f"{self.measured} of {self.whole} measurements of the full grid ({self.measured / self.whole:.0%})"
+        share = tr(
+            "{measured} of {whole} measurements of the full grid ({measured_2:.0%})",
+            measured=self.measured,
+            whole=self.whole,
+            measured_2=self.measured / self.whole,
+        )
         if len(self.tied) > 1:
-            why = f"{len(self.tied)} settings are indistinguishable by {metric}: the earliest, weakest of them is taken"
+            why = tr(
+                "{count} settings are indistinguishable by {metric}: the earliest, weakest of them is taken",
+                count=len(self.tied),
+                metric=metric,
+            )
         else:
-            why = f"it is best by {metric}"
-        text = f"{self.winner} is chosen: {why}; {share}."
+            why = tr("it is best by {metric}", metric=metric)
+        text = tr("{winner} is chosen: {why}; {share}.", winner=self.winner, why=why, share=share)
         if self.lead is not None:
             ends = (
                 f" [{self.lead.ends[0]:+.4f}, {self.lead.ends[1]:+.4f}]"
                 if self.lead.ends
-                else " (too few references for an interval)"
+                else tr(" (too few references for an interval)")
             )
-            text += f" The lead of {self.best} over {self.second} is {self.lead.mean:+.4f}{ends} on {len(self.final_references)} references"
-            text += ", which the halving has not seen." if self.held_back else "."
+            text += tr(
+                " The lead of {best} over {second} is {mean:+.4f}{ends} on {count} references",
+                best=self.best,
+                second=self.second,
+                mean=self.lead.mean,
+                ends=ends,
+                count=len(self.final_references),
+            )
+            text += tr(", which the halving has not seen.") if self.held_back else "."
         if not self.held_back and self.rounds:
-            text += f" With fewer than {HOLD_BACK} references none could be held back, so the chosen score is optimistic."
+            text += tr(
+                " With fewer than {hold_back} references none could be held back, so the chosen score is optimistic.",
+                hold_back=HOLD_BACK,
+            )
         elif len(self.finals) > 1:
-            text += f" It is the best of {len(self.finals)} there, so its own score is still a little optimistic."
+            text += tr(
+                " It is the best of {count} there, so its own score is still a little optimistic.", count=len(self.finals)
+            )
         return text
 
     def to_dict(self) -> dict[str, Any]:

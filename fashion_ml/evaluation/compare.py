@@ -17,11 +17,13 @@ from fashion_ml.evaluation.fingerprint import difference, noted_difference
 from fashion_ml.evaluation.toy import TOY
 from fashion_ml.evaluation.trigger import PROMPTS_OF_BASE
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict
+from fashion_ml.evaluation.words import word
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
 from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.csv_cells import read_csv
 from fashion_ml.runtime.json_file import parsed_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Difference:
     @property
     def label(self) -> str:
         """The verdict, or why there is none."""
-        return self.verdict or (f"no verdict: {self.why}" if self.why else "")
+        return self.verdict or (tr("no verdict: {why}", why=self.why) if self.why else "")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class ComparisonResult:
     @property
     def sentence(self) -> str:
         """What came out for weighted_total_loss, for visual_loss where that was not measured; then what could be seen."""
-        return sentence(self.differences, "This file")
+        return sentence(self.differences, tr("This file"))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -128,13 +130,13 @@ def compare(
     """
     if isinstance(first, (list, tuple)) or isinstance(second, (list, tuple)):
         if resamples is not None:
-            raise InputError("resamples: decides nothing where recipes are compared, by Student's t; leave it out")
+            raise InputError(tr("resamples: decides nothing where recipes are compared, by Student's t; leave it out"))
         from fashion_ml.evaluation.recipes import compare_recipes
 
         return compare_recipes(*(_read_side(side, name) for side, name in ((first, "first"), (second, "second"))))
     one, other = read_evaluated(first, "first"), read_evaluated(second, "second")
     if resamples is not None and (not isinstance(resamples, int) or resamples < 1):
-        raise InputError(f"resamples: {resamples!r} is not accepted; give a whole number, at least 1")
+        raise InputError(tr("resamples: {resamples!r} is not accepted; give a whole number, at least 1", resamples=resamples))
     refuse_different([one, other])
     found = differences(one, other, resamples=resamples or one.resamples)
     return ComparisonResult(one, other, found, noted(one, [other]))
@@ -142,7 +144,9 @@ def compare(
 
 def _read_side(side: Any, name: str) -> list[Evaluated]:
     if not isinstance(side, (list, tuple)):
-        raise InputError(f"compare: {name} is one evaluation and the other is a list; give two lists, or two evaluations")
+        raise InputError(
+            tr("compare: {name} is one evaluation and the other is a list; give two lists, or two evaluations", name=name)
+        )
     return [read_evaluated(source, f"{name}[{number}]") for number, source in enumerate(side)]
 
 
@@ -158,8 +162,10 @@ def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Eval
         return _of_folder(Path(source).expanduser(), name)
     missing = [part for part in ("fingerprint", "facts", "table") if not hasattr(source, part)]
     if missing:
-        what = "the outcome of a training without evaluation" if source is None else f"a {type(source).__name__}"
-        raise InputError(f"compare: {name} is {what}; give the result of an evaluation, or an evaluation's folder")
+        what = tr("the outcome of a training without evaluation") if source is None else f"a {type(source).__name__}"
+        raise InputError(
+            tr("compare: {name} is {what}; give the result of an evaluation, or an evaluation's folder", name=name, what=what)
+        )
     facts = {"fingerprint": source.fingerprint, **source.facts}
     ruler = getattr(source, "ruler", None)
     unread, free = _unread({"ruler": ruler.to_dict()} if ruler else {}), getattr(source, "free", None)
@@ -178,7 +184,14 @@ def _of_folder(folder: Path, name: str) -> Evaluated:
         wrong = first_line(error)
     if wrong:
         raise InputError(
-            f"compare: {name} {str(folder)!r} is no evaluation's folder ({wrong}); give one that holds {PER_IMAGE} and {FACTS}"
+            tr(
+                "compare: {name} {folder!r} is no evaluation's folder ({wrong}); give one that holds {per_image} and {facts}",
+                name=name,
+                folder=str(folder),
+                wrong=wrong,
+                per_image=PER_IMAGE,
+                facts=FACTS,
+            )
         )
     return Evaluated(str(folder), folder.name, facts, table, unread=_unread(report), free=free, seen=_seen(report))
 
@@ -210,13 +223,13 @@ def no_verdict(evaluations: Sequence[Evaluated], names: Iterable[str] = (PRIMARY
 def _wrong(facts: Any, table: pd.DataFrame) -> str:
     """Why two files are not those of an evaluation; empty when they are."""
     if not isinstance(facts, dict):
-        return f"{FACTS} holds no mapping"
+        return tr("{facts} holds no mapping", facts=FACTS)
     if not isinstance(facts.get("fingerprint"), str):
-        return f"{FACTS} has no fingerprint"
+        return tr("{facts} has no fingerprint", facts=FACTS)
     if "reference" not in table:
-        return f"{PER_IMAGE} has no column reference"
+        return tr("{per_image} has no column reference", per_image=PER_IMAGE)
     texts = [name for name in metrics_of(table) if not pd.api.types.is_numeric_dtype(table[name])]
-    return f"{PER_IMAGE} has text among the numbers of {texts[0]}" if texts else ""
+    return tr("{per_image} has text among the numbers of {texts}", per_image=PER_IMAGE, texts=texts[0]) if texts else ""
 
 
 def sentence(found: Sequence[Difference], subject: str, than: str = "the first") -> str:
@@ -224,11 +237,20 @@ def sentence(found: Sequence[Difference], subject: str, than: str = "the first")
     by_name = {entry.metric: entry for entry in found}
     entry = by_name.get(PRIMARY) or by_name.get(PARTS[0])
     if entry is None:
-        return "The evaluations share no loss."
-    text = f"{subject} has {entry.metric} {entry.other:.4f}, {than} {entry.first:.4f}; gain {shown(entry.gain, '+')}: {entry.label}."
+        return tr("The evaluations share no loss.")
+    text = tr(
+        "{subject} has {metric} {other:.4f}, {than} {first:.4f}; gain {shown}: {label}.",
+        subject=subject,
+        metric=entry.metric,
+        other=entry.other,
+        than=than,
+        first=entry.first,
+        shown=shown(entry.gain, "+"),
+        label=word(entry.label),
+    )
     limits = [f"{entry.metric}: {entry.power.sentence()}."] if entry.power else []
     if subject != "This recipe":
-        limits.append("Of recipes this says nothing: that takes 3 trainings of each with other seeds.")
+        limits.append(tr("Of recipes this says nothing: that takes 3 trainings of each with other seeds."))
     return "\n".join([text, " ".join(limits)] if limits else [text])
 
 
@@ -255,19 +277,35 @@ def refuse_different(evaluations: Sequence[Evaluated]) -> None:
     first, problems = evaluations[0], []
     for other in evaluations[1:]:
         if other.facts.get("fingerprint") != first.facts.get("fingerprint"):
-            lines = difference(first.facts, other.facts) or ["fingerprint: made by another version of this program"]
-            problems += [f"compare: {first.run_id} and {other.run_id} were measured differently; {line}" for line in lines]
+            lines = difference(first.facts, other.facts) or [tr("fingerprint: made by another version of this program")]
+            problems += [
+                tr(
+                    "compare: {run_id} and {run_id_2} were measured differently; {line}",
+                    run_id=first.run_id,
+                    run_id_2=other.run_id,
+                    line=line,
+                )
+                for line in lines
+            ]
     if problems:
         own = any(PROMPTS_OF_BASE in one.facts for one in evaluations)
         raise InputError(
             [
                 *problems,
                 *(
-                    ["compare: with --set evaluation.token_free_base=true the base is given the same whatever word a LoRA has"]
+                    [
+                        tr(
+                            "compare: with --set evaluation.token_free_base=true the base is given the same whatever word a LoRA "
+                            "has"
+                        )
+                    ]
                     if own
                     else []
                 ),
-                "compare: measure them in the same way first: fashion-ml evaluate run RUN_ID, which takes all of these as options",
+                tr(
+                    "compare: measure them in the same way first: fashion-ml evaluate run RUN_ID, which takes all of "
+                    "these as options"
+                ),
             ]
         )
 
@@ -293,7 +331,13 @@ def paired_tables(evaluations: Sequence[Evaluated]) -> list[pd.DataFrame]:
     tables = [one.table.set_index(keys, drop=False).sort_index() for one in evaluations]
     for one, table in zip(evaluations[1:], tables[1:], strict=True):
         if not tables[0].index.equals(table.index):
-            raise InputError(f"compare: {evaluations[0].run_id} and {one.run_id} do not have the same references and seeds")
+            raise InputError(
+                tr(
+                    "compare: {run_id} and {run_id_2} do not have the same references and seeds",
+                    run_id=evaluations[0].run_id,
+                    run_id_2=one.run_id,
+                )
+            )
     return [table.reset_index(drop=True) for table in tables]
 
 
@@ -302,7 +346,12 @@ def noted(first: Evaluated, others: Sequence[Evaluated]) -> list[str]:
     differ from the first evaluation's."""
     toys = [f"{one.run_id}: {one.facts[TOY]}" for one in (first, *others) if TOY in one.facts]
     return toys + [
-        f"{first.run_id} and {other.run_id} were measured with different versions, which is noted and refuses nothing; {line}"
+        tr(
+            "{run_id} and {run_id_2} were measured with different versions, which is noted and refuses nothing; {line}",
+            run_id=first.run_id,
+            run_id_2=other.run_id,
+            line=line,
+        )
         for other in others
         for line in noted_difference(first.facts, other.facts)
     ]

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.picture import Picture
+from fashion_ml.runtime.language import tr
 
 GRAINS = (1, 2, 4, 8)
 """Pixels of noise a side: encoders shrink pictures to their own size, and what is left of fine noise then is a grey."""
@@ -81,13 +82,22 @@ def _line(real: float | None, noise: float, flat: float, found: float | None, kn
     """That the encoder cannot read the pictures, and why; empty where it can."""
     why = []
     if known is False:
-        why.append("it is the embedded one, which knows drawings of 64 pixels")
+        why.append(tr("it is the embedded one, which knows drawings of 64 pixels"))
     if real is not None and real <= max(noise, flat):
-        what, value = ("noise", noise) if noise >= flat else ("a flat colour", flat)
-        why.append(f"{what} is nearer to the references (cosine {value:.3f}) than other real pictures are ({real:.3f})")
+        what, value = ("noise", noise) if noise >= flat else (tr("a flat colour"), flat)
+        why.append(
+            tr(
+                "{what} is nearer to the references (cosine {value:.3f}) than other real pictures are ({real:.3f})",
+                what=what,
+                value=value,
+                real=real,
+            )
+        )
     elif found is not None and found < FOUND:
-        why.append(f"of references that are cropped or brightened a little only {found:.0%} find their original first")
-    return f"the encoder cannot read these pictures: {', and '.join(why)}" if why else ""
+        why.append(
+            tr("of references that are cropped or brightened a little only {found:.0%} find their original first", found=found)
+        )
+    return tr("the encoder cannot read these pictures: {names}", names=tr(", and ").join(why)) if why else ""
 
 
 def _found(references: Sequence[Picture], embedded: torch.Tensor, alike: Sequence[int], suite: MetricSuite) -> float:

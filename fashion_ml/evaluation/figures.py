@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from fashion_ml.evaluation.words import word
 from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, PAPER, SIDES, dress, level, new_figure, save_figure
 from fashion_ml.runtime.label_font import LabelFont
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,10 +75,17 @@ def save_histogram(path: Path, metric: str, values: Mapping[str, pd.Series]) -> 
     for axes, (name, side) in zip(panels, shown.items(), strict=True):
         axes.hist(side.dropna(), bins=edges, color=SIDES[name], edgecolor=PAPER, linewidth=0.6, alpha=0.9)
         axes.axvline(side.mean(), color=INK, linewidth=1.8)
-        dress(axes, title=f"{name}: {side.count()} images, mean {side.mean():.3f} (line)", y="images", whole_y=True)
+        dress(
+            axes,
+            title=tr("{name}: {count} images, mean {mean:.3f} (line)", name=word(name), count=side.count(), mean=side.mean()),
+            y=tr("images"),
+            whole_y=True,
+        )
     row = metric_of(metric)
     unit = f", {row.unit}" if row.unit else ""
-    panels[-1].set_xlabel(f"{metric}{unit}{f' ({row.better} is better)' if row.better else ''}", fontsize=9.5, color=INK)
+    panels[-1].set_xlabel(
+        f"{metric}{unit}{tr(' ({better} is better)', better=word(row.better)) if row.better else ''}", fontsize=9.5, color=INK
+    )
     save_figure(path, figure)
 
 
@@ -87,12 +96,25 @@ def _said_of(metric: str, values: Mapping[str, pd.Series]) -> str:
     (name, side), *others = values.items()
     better = metric_of(metric).better
     if not others or not better:
-        return f"{metric} is {side.mean():.3f} in the mean, {side.min():.3f} to {side.max():.3f}"
+        return tr(
+            "{metric} is {mean:.3f} in the mean, {min:.3f} to {max:.3f}",
+            metric=metric,
+            mean=side.mean(),
+            min=side.min(),
+            max=side.max(),
+        )
     other, against = others[0]
     both = pd.concat([side.reset_index(drop=True), against.reset_index(drop=True)], axis=1).dropna()
     ahead = int(((both.iloc[:, 0] - both.iloc[:, 1]) * (1 if better == "higher" else -1) > 0).sum())
-    return (
-        f"{metric}: {name} {side.mean():.3f}, {other} {against.mean():.3f}; {name} is better in {ahead} of {len(both)} images"
+    return tr(
+        "{metric}: {name} {mean:.3f}, {other} {mean_2:.3f}; {name} is better in {ahead} of {count} images",
+        metric=metric,
+        name=word(name),
+        mean=side.mean(),
+        other=word(other),
+        mean_2=against.mean(),
+        ahead=ahead,
+        count=len(both),
     )
 
 
@@ -111,11 +133,11 @@ def save_curves(
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         low = min(range(len(values)), key=lambda index: values[index])
         if base and name in base:
-            level(axes, base[name], f"base {base[name]:.3f}")
+            level(axes, base[name], tr("base {base:.3f}", base=base[name]))
         axes.plot(x, values, "o-", color=BLUE, markersize=4, linewidth=1.8)
         axes.plot(x[low], values[low], "D", color=ORANGE, markersize=7)
-        dress(axes, title=f"{name}\nlowest {values[low]:.3f} at {x[low]:g}", x=xlabel)
-    panels[0].set_ylabel("loss (lower is better)", fontsize=9.5, color=INK)
+        dress(axes, title=tr("{name}\nlowest {values:.3f} at {x:g}", name=name, values=values[low], x=x[low]), x=xlabel)
+    panels[0].set_ylabel(tr("loss (lower is better)"), fontsize=9.5, color=INK)
     save_figure(path, figure)
 
 

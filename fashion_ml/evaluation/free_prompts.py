@@ -20,10 +20,12 @@ from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.obedience import of_prompts, say_cut
 from fashion_ml.evaluation.prompts import WITH, WITHOUT, PromptSuite, read_prompts
 from fashion_ml.evaluation.trigger import Wording
+from fashion_ml.evaluation.words import word
 from fashion_ml.metrics.bootstrap import Interval, bootstrap_mean
 from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, PROMPT_RETRIEVAL
 from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 SEEDS = 2
 """Images of each prompt and side."""
@@ -102,7 +104,7 @@ class FreePrompts:
             if place % SEEDS == 0:
                 pictures = [self.generated[who].load(job) for who in (BASE, MAIN)]
                 rows.append((job.prompt, [picture for picture in pictures if picture is not None]))
-        save_picture(path, comparison_grid(rows, [BASE, MAIN]))
+        save_picture(path, comparison_grid(rows, [word(BASE), word(MAIN)]))
 
     def _alone(self) -> dict[str, Interval]:
         return {name: one for name, one in ((LEAK, self.leak), (LOOK, self.look)) if one is not None}
@@ -120,11 +122,14 @@ def plan_free(
     if found is None:
         return None
     if suite.encoder is None:
-        say("evaluation.prompts: the images of free prompts are measured by FashionCLIP, which is left out; none are made")
+        say(tr("evaluation.prompts: the images of free prompts are measured by FashionCLIP, which is left out; none are made"))
         return None
     if found.with_trigger and not wording.trigger:
         say(
-            "No trigger is known (evaluation.trigger names it), so no prompts with it are drawn: there is no look and no editability"
+            tr(
+                "No trigger is known (evaluation.trigger names it), so no prompts with it are drawn: there is no "
+                "look and no editability"
+            )
         )
     prompts = found.prompts(wording.trigger)
     if not prompts:
@@ -143,7 +148,7 @@ def plan_free(
 def embed_batches(batches: Iterator[tuple[list[int], list[Image.Image]]], suite: MetricSuite, count: int) -> torch.Tensor:
     """Embeddings (count, D) of batches of (job indices, pictures), in the order of the jobs, made in a thread while the next ones come."""
     assert suite.encoder is not None
-    with beside("embed images", most=_UNREAD) as embedding:
+    with beside(tr("embed images"), most=_UNREAD) as embedding:
         made = [(batch, embedding(suite.encoder.embed_images, pictures)) for batch, pictures in batches]
     found = {index: one for batch, part in made for index, one in zip(batch, part.result(), strict=True)}
     return torch.stack([found[index] for index in range(count)])

@@ -9,6 +9,8 @@ from PIL import Image
 
 from fashion_ml.evaluation.artifacts import Figure
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
+from fashion_ml.evaluation.words import word
+from fashion_ml.runtime.language import tr
 
 Row = tuple[tuple[int, int], int, tuple[int, int]]
 """Content (domain, index), target domain, reference (domain, index)."""
@@ -37,10 +39,15 @@ def domain_grid(
         if shown.setdefault(y, 0) < per_domain:
             shown[y] += 1
             first = pictures["content"][indices[0]]
-            lines.append((f"content from {domains[y]}, and the results", [first, *(pictures[who][i] for i in indices)]))
+            lines.append(
+                (
+                    tr("content from {domains}, and the results", domains=domains[y]),
+                    [first, *(pictures[who][i] for i in indices)],
+                )
+            )
             if references is not None:
                 blank = Image.new("RGB", first.size, "white")
-                lines.append(("the references of these results", [blank, *(references[i] for i in indices)]))
+                lines.append((tr("the references of these results"), [blank, *(references[i] for i in indices)]))
     return comparison_grid(lines, heads_of(domains), columns=1, cell=_CELL, title=title)
 
 
@@ -51,14 +58,14 @@ def grid_figures(
     guides = {REFERENCE: pictures["target"], LATENT: None}
     grids = {who: domain_grid(pictures, who, rows, domains, title=title, references=one) for who, one in guides.items()}
     return [
-        Figure(f"Domain by domain, by {who}", f"grid_{who}.png", partial(save_picture, picture=grid))
+        Figure(tr("Domain by domain, by {who}", who=word(who)), f"grid_{who}.png", partial(save_picture, picture=grid))
         for who, grid in grids.items()
     ]
 
 
 def heads_of(domains: Sequence[str]) -> list[str]:
     """Over the columns of such a grid."""
-    return ["content", *(f"as {name}" for name in domains)]
+    return [word("content"), *(tr("as {name}", name=name) for name in domains)]
 
 
 def every_target(rows: Sequence[Row], measured: Sequence[int], domains: int) -> list[int]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fashion_ml.evaluation.fingerprint import REFERENCE_FILES
+from fashion_ml.evaluation.words import word
 from fashion_ml.reports.run_page import page_style
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import html_language, tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.artifacts import ReportContent
@@ -34,7 +35,9 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
     page = template.render(
         style=page_style(),
         verdict=verdict,
-        language="zh-Hant-TW" if language() == "zh-TW" else "en",
+        tr=tr,
+        word=word,
+        language=html_language(),
         about=_about(verdict),
         readers=verdict.about.get(READERS, ""),
         ruler=_ruler(verdict.report.get("ruler")),
@@ -60,7 +63,11 @@ def _ruler(ruler: Mapping[str, Any] | None) -> list[tuple[str, list[tuple[str, f
     lines = []
     for loss, marks in ruler["marks"].items():
         position, why = ruler.get("position", {}).get(loss), ruler.get("no_position", {}).get(loss, "")
-        told = f"position {position:+.2f} of the way from the base to the nearest real picture" if position is not None else why
+        told = (
+            tr("position {position:+.2f} of the way from the base to the nearest real picture", position=position)
+            if position is not None
+            else why
+        )
         lines.append((loss, sorted(marks.items(), key=lambda mark: mark[1]), told))
     return lines
 
@@ -73,5 +80,5 @@ def _cell(value: Any) -> str:
 
 def _fact(value: Any) -> str:
     if value is None:
-        return "left out"
+        return tr("left out")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -38,7 +38,7 @@ from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import NEAREST, better
 from fashion_ml.metrics.ssim import WINDOW
 from fashion_ml.runtime.console import say, warn
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import language, tr
 from fashion_ml.runtime.printable import composed, printable
 
 MAIN = "generated"
@@ -118,7 +118,7 @@ class ImagesResult:
         rows = [(label, better(name), [shown(self.scores[name])]) for name, label in names.items()]
         rows += [(name, better(name), [shown(interval)]) for name, interval in self.sets.items()]
         report = self.to_dict() | {"pairs": len(self.pairs.references)}
-        title = "Evaluation of images made elsewhere"
+        title = tr("Evaluation of images made elsewhere")
         return ReportContent(title, self.sentence, self.fingerprint, self.facts, rows, (MAIN,), report)
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,7 +163,9 @@ def evaluate_images(
     checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images takes", Evaluation.of_images))
     place = Path(folder).expanduser() if folder else None
     if place and place.exists() and not place.is_dir():
-        raise InputError(f"folder: {str(place)!r} is a file; give the folder that the report is to be written to")
+        raise InputError(
+            tr("folder: {place!r} is a file; give the folder that the report is to be written to", place=str(place))
+        )
     csv_file = Path(pairs).expanduser() if pairs else None
     found = find_pairs(
         Path(generated).expanduser(), folder_of(references, "references"), csv_file, pair_by=pair_by, names=_ARGUMENTS
@@ -181,14 +183,22 @@ def evaluate_images(
 def say_left_out(found: FoundPairs) -> None:
     """Name the files that are not measured, and why."""
     if found.folders:
-        say(f"not looked into: {', '.join(found.folders)}")
+        say(tr("not looked into: {names}", names=", ".join(found.folders)))
     for kind, some in by_kind(found.notices).items():
         warn(line_of(kind, some))
     for line in found.unreadable:
-        say(f"left out: {line}")
+        say(tr("left out: {line}", line=line))
     for side, names in (("generated", found.unpaired_generated), ("reference", found.unpaired_references)):
         if names:
-            say(f"no partner for {len(names)} {side} images: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}")
+            say(
+                tr(
+                    "no partner for {count} {side} images: {names}{part}",
+                    count=len(names),
+                    side=side,
+                    names=", ".join(names[:20]),
+                    part=" …" if len(names) > 20 else "",
+                )
+            )
 
 
 _OPTIONS = Names("--generated", "--reference", "--pairs", "--pair-by")
@@ -217,8 +227,17 @@ def find_pairs(
     if not pairs:
         raise InputError(
             [
-                f"{names.generated}: no pair of {str(generated)!r} and {str(reference)!r} can be measured by {by}; files are paired by equal "
-                f"names without endings, by a CSV file ({names.pairs}), or as {names.pair_by} says: {', '.join(get_args(PairBy))}",
+                tr(
+                    "{generated}: no pair of {generated_2!r} and {reference!r} can be measured by {by}; files are paired "
+                    "by equal names without endings, by a CSV file ({pairs}), or as {pair_by} says: {names}",
+                    generated=names.generated,
+                    generated_2=str(generated),
+                    reference=str(reference),
+                    by=by,
+                    pairs=names.pairs,
+                    pair_by=names.pair_by,
+                    names=", ".join(get_args(PairBy)),
+                ),
                 *bad,
             ]
         )
@@ -263,7 +282,7 @@ def measure_images(
         "references_sha256": data_digest(sorted((item for _, _, item in found.pairs), key=lambda item: item.name)),
         "pairs": len(found.pairs),
         "rotations": settings.rotations,
-        "source": "images made elsewhere",
+        "source": tr("images made elsewhere"),
         **toy_facts(settings, own_references(str(found.pairs[0][2].path.parent))),
     }
     prompts = read_prompts(found.pairs, settings, suite, training)
@@ -306,12 +325,21 @@ def _numbers(found: FoundPairs) -> list[int]:
 def _images(folder: Path, option: str, notices: list[Notice]) -> dict[str, Path]:
     """The images of a folder by their names, accents in one spelling; what is no image, and is none of a picture's texts, is noticed."""
     if not folder.is_dir():
-        raise InputError(f"{option}: {str(folder)!r} is no folder; give the folder of the images")
+        raise InputError(
+            tr("{option}: {folder!r} is no folder; give the folder of the images", option=option, folder=str(folder))
+        )
     listing = list_folder(folder, f"{printable(folder.name)}/", read_below=True)  # folders inside are named as such
     left_out = [*listing.notices, *other_endings(listing.others, f"{printable(folder.name)}/")]
     if not listing.images:
         instead = "; ".join(line_of(kind, some) for kind, some in by_kind(left_out).items())
-        raise InputError(f"{option}: {str(folder)!r} holds no images{f' ({instead})' if instead else ''}")
+        raise InputError(
+            tr(
+                "{option}: {folder!r} holds no images{part}",
+                option=option,
+                folder=str(folder),
+                part=f" ({instead})" if instead else "",
+            )
+        )
     notices += left_out
     found: dict[str, Path] = {}
     for path in listing.images:

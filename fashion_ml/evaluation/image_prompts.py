@@ -21,6 +21,7 @@ from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import PROMPT_SIMILARITY
 from fashion_ml.models.text_encoding import weighted_pieces
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 _EXTENSION = ".txt"
 
@@ -61,7 +62,7 @@ def read_prompts(
         texts |= dict(read.found)
         for problem, notice in read.problems:
             if notice.kind is Kind.UNREADABLE:
-                say(f"left out: {problem}")
+                say(tr("left out: {problem}", problem=problem))
     captions = {name: texts.get(item.path, "").strip().split("\n", 1)[0].strip() for name, item in once.items()}
     if not asked:  # sets leave out pairs of one caption
         return ImagePrompts(list(once), list(captions.values()), "")
@@ -70,8 +71,13 @@ def read_prompts(
         captions[item.name] = captions[item.name] or prompt
     if unknown := sum(not caption for caption in captions.values()):
         say(
-            f"{unknown} of {len(captions)} references have no caption ({_EXTENSION} beside them), and their images no prompt of a WebUI, so "
-            "what was asked for is not known there: no prompt_similarity"
+            tr(
+                "{unknown} of {count} references have no caption ({extension} beside them), and their images no "
+                "prompt of a WebUI, so what was asked for is not known there: no prompt_similarity",
+                unknown=unknown,
+                count=len(captions),
+                extension=_EXTENSION,
+            )
         )
     there = [caption for caption in captions.values() if caption]
     trigger = find_trigger(settings.trigger, there, classes_of_folders(training))
@@ -91,7 +97,13 @@ def _own_prompts(pairs: Sequence[tuple[str, CaptionedImage, CaptionedImage]], ca
         text = without_loras("".join(piece for piece, _ in weighted_pieces(without_loras(prompt))))
         found.append(words.setdefault(plain_prompt(text), text) if text else "")
     if count := sum(map(bool, found)):
-        say(f"{count} of {len(pairs)} images say what they were asked for (a WebUI's metadata): that is their prompt")
+        say(
+            tr(
+                "{count} of {count_2} images say what they were asked for (a WebUI's metadata): that is their prompt",
+                count=count,
+                count_2=len(pairs),
+            )
+        )
     return found
 
 

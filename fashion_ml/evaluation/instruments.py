@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fashion_ml.config import Evaluation
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.measure import MetricSuite
@@ -48,7 +49,9 @@ def read_encoder(name: str, without: Sequence[str]) -> FashionClip | None:
     try:
         return load_encoder(name)
     except InputError as error:
-        raise InputError([f"{problem} (or measure without: --without fashion_clip)" for problem in error.problems]) from error
+        raise InputError(
+            [tr("{problem} (or measure without: --without fashion_clip)", problem=problem) for problem in error.problems]
+        ) from error
 
 
 def load_encoder(name: str) -> FashionClip:

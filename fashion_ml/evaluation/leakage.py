@@ -10,6 +10,7 @@ from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 _NAMED = 5
 
@@ -51,10 +52,18 @@ class Leakage:
     def line(self, references: int) -> str:
         """How many, of what kind, and which."""
         shown = ", ".join(f"{reference} = {image}" for reference, image in self.pairs[:_NAMED])
-        more = f" and {len(self.pairs) - _NAMED} more" if len(self.pairs) > _NAMED else ""
+        more = tr(" and {count} more", count=len(self.pairs) - _NAMED) if len(self.pairs) > _NAMED else ""
         kind = "copies" if self.copies == len(self.pairs) else "near-duplicates"
-        were = "was trained on" if len(self.pairs) == 1 else "were trained on"
-        return f"{len(self.pairs)} of {references} references {were} ({kind}: {shown}{more})"
+        were = tr("was trained on") if len(self.pairs) == 1 else tr("were trained on")
+        return tr(
+            "{count} of {references} references {were} ({kind}: {shown}{more})",
+            count=len(self.pairs),
+            references=references,
+            were=were,
+            kind=kind,
+            shown=shown,
+            more=more,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -89,14 +98,22 @@ def refuse_leakage(leakage: Leakage, references: int) -> None:
     """InputError where references were trained on and that is not allowed (evaluation.strict), and where nobody can know."""
     if not leakage.known and not leakage.all_by_setting:
         raise InputError(
-            "evaluation.strict: no training images are here to look for the references among; give their folder (--training of "
-            "`evaluate lora` and `evaluate images`), or leave --strict out"
+            tr(
+                "evaluation.strict: no training images are here to look for the references among; give their folder "
+                "(--training of `evaluate lora` and `evaluate images`), or leave --strict out"
+            )
         )
     if leakage.all_by_setting:
         raise InputError(
-            "evaluation.strict: the references are the training images; give evaluation.references, or take some out: fashion-ml split"
+            tr(
+                "evaluation.strict: the references are the training images; give evaluation.references, or take some "
+                "out: fashion-ml split"
+            )
         )
     if leakage.pairs:
         raise InputError(
-            f"evaluation.strict: {leakage.line(references)}; take them out of one of the folders, or leave --strict out"
+            tr(
+                "evaluation.strict: {line}; take them out of one of the folders, or leave --strict out",
+                line=leakage.line(references),
+            )
         )

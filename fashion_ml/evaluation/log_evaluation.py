@@ -12,6 +12,7 @@ import pandas as pd
 from fashion_ml.evaluation.artifacts import Pairs, write_evaluation
 from fashion_ml.evaluation.fingerprint import REFERENCE_FILES, fingerprint
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import storable
 from fashion_ml.tracking.run import TrackedRun, open_run
 from fashion_ml.tracking.ui_views import DIGITS, NO_VERDICT, SHORT, VERDICT
@@ -64,7 +65,14 @@ def log_lora(run: TrackedRun, result: EvaluationResult, folder: Path) -> Evaluat
     run.set_tags({VERDICT: result.verdict or NO_VERDICT})
     odd = [name for name in dict.fromkeys(result.pairs.references) if storable(name) != name]
     if odd:
-        say(f"Images of {len(odd)} references are called {storable(odd[0])} and so on: MLflow does not give back {odd[0]}")
+        say(
+            tr(
+                "Images of {count} references are called {storable} and so on: MLflow does not give back {odd}",
+                count=len(odd),
+                storable=storable(odd[0]),
+                odd=odd[0],
+            )
+        )
     for name, kept in result.generated.items():
         log_images(run, kept, f"images/{name.lower()}")
     for name, kept in result.free.generated.items() if result.free else ():
@@ -88,7 +96,9 @@ def _log_metric_runs(run: TrackedRun, pairs: Pairs, histograms: Mapping[str, Pat
         with open_run(name, {"kind": "metric", "metric": name}, parent=run) as child:
             for index, row in enumerate(table.drop(columns=["image", "reference"]).to_dict("records")):
                 child.log_metrics({key: value for key, value in row.items() if pd.notna(value)}, step=index)
-            child.describe(f"{name} of every image{f' of the {run.name}' if run.name else ''}.")
+            child.describe(
+                tr("{name} of every image{part}.", name=name, part=tr(" of the {name}", name=run.name) if run.name else "")
+            )
             child.log_table(table, "per_image.json")
             child.log_file(histograms[name])
 

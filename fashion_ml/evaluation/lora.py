@@ -49,7 +49,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.lora_forms import readers_of
 from fashion_ml.runtime.console import Bar, bar
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import language, tr
 
 _OBEYS = (PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS)
 
@@ -205,7 +205,9 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
     base's lie there, and of several processes one makes them. The GPU's memory is free afterwards; InputError where one image does not fit.
     """
     try:
-        with fits_into_memory("measuring images", "evaluation.encoder", plan.config.evaluation.encoder, "use a smaller one"):
+        with fits_into_memory(
+            tr("measuring images"), "evaluation.encoder", plan.config.evaluation.encoder, tr("use a smaller one")
+        ):
             return _measured(plan, _generate_and_measure(plan, folder, base_folder))
     finally:
         plan.suite.leave_gpu()
@@ -227,17 +229,19 @@ def _measured(plan: Plan, arms: _Arms) -> EvaluationResult:
         memorisation, extra["nearest_training_image"], figure = _memorised(plan, arms, embedded)
         figures.append(figure)
     if arms.free:
-        figures.append(Figure("Free prompts, base and LoRA", "free_prompts.png", arms.free.draw))
+        figures.append(Figure(tr("Free prompts, base and LoRA"), "free_prompts.png", arms.free.draw))
     of_sides = {who.lower(): means_of(side.table, names) for who, side in arms.of_side.items()}
     curve = {value: means_of(arms.of_strength[value].table, names) for value in sorted(settings.strengths)}
     if curve:
-        figures.append(Figure("LoRA strength", "strength_curve.png", partial(draw_strengths, curve, of_sides[BASE])))
+        figures.append(Figure(tr("LoRA strength"), "strength_curve.png", partial(draw_strengths, curve, of_sides[BASE])))
     ruler = with_sides(lay_ruler(arms.real, plan.suite, known=known_to_read(settings, plan.facts)), of_sides)
     base, lora = (arms.of_side[who].table for who in (BASE, MAIN))
     scores = compare(base, lora, names, resamples=settings.resamples, no_verdict=ruler.no_verdict())
     told = of_lora(scores, held, plan.facts, ruler=ruler, leakage=plan.leakage, references=len(arms.targets), free=arms.free)
     return EvaluationResult(
-        title=f"Evaluation of {plan.config.output.output_name} on {plan.config.model.base}",
+        title=tr(
+            "Evaluation of {output_name} on {base}", output_name=plan.config.output.output_name, base=plan.config.model.base
+        ),
         facts=plan.facts,
         pairs=Pairs(
             tables={who: side.table for who, side in arms.of_side.items()},
@@ -278,7 +282,7 @@ def _generate_and_measure(plan: Plan, folder: Path, base_folder: Path) -> _Arms:
     kept, sides = {MAIN: ImageFolder(folder / "images" / "lora", plan.key)}, dict[str, Arm]()
     strengths = [value for value in settings.strengths if value not in (0, 1)]
     count = (2 + len(strengths)) * len(jobs) + (2 * len(plan.free.jobs) if plan.free else 0)
-    with bar("generate images", count) as progress:
+    with bar(tr("generate images"), count) as progress:
         made = generate(plan.pipeline, jobs, settings, kept[MAIN], progress, text=plan.text)
         sides[MAIN] = measure_arm(made, references, of_job, suite, watched=True, controls=controls)
         plan.applied.set_strength(0)
@@ -329,7 +333,7 @@ def _memorised(plan: Plan, arms: _Arms, references: torch.Tensor | None) -> tupl
     draw = partial(
         draw_nearest, tables[MAIN][NEAREST].tolist(), nearest_, lambda index: _made(arms.kept[MAIN], plan.jobs[index]), MAIN
     )
-    return found, [item.name for item in nearest_], Figure("Nearest to a training image", "memorisation.png", draw)
+    return found, [item.name for item in nearest_], Figure(tr("Nearest to a training image"), "memorisation.png", draw)
 
 
 def _of_set(sets: Mapping[str, Interval], name: str) -> dict[str, Any] | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.config import Evaluation, LoraExperiment, load_config
-from fashion_ml.data.images import count_images, drawn, read_references, read_training_folder
+from fashion_ml.data.images import count_images, read_references, read_training_folder
+from fashion_ml.data.notices import drawn
 from fashion_ml.data.reference_parts import part_of
 from fashion_ml.embedded.collection import folder_of
 from fashion_ml.errors import InputError, in_pythons_words
@@ -20,6 +21,7 @@ from fashion_ml.evaluation.lora_plan import Plan, plan_evaluation
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora
 from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import storable
 from fashion_ml.training.subset_images import as_prompts, with_lines
 
@@ -69,12 +71,14 @@ def plan_file(
     InputError with every problem of the settings at once, and when the file is no LoRA, does not fit the base, or cannot be applied whole.
     """
     if not lora.is_file():
-        raise InputError(f"lora: {str(lora)!r} is no file; give a LoRA's .safetensors file")
+        raise InputError(tr("lora: {lora!r} is no file; give a LoRA's .safetensors file", lora=str(lora)))
     own = {f"evaluation.{name}" if name in Evaluation.model_fields else name: value for name, value in settings.items()}
     name = called(lora)
     place = (folder or Path("outputs") / "evaluations" / name).absolute()
     if place.exists() and not place.is_dir():
-        raise InputError(f"folder: {str(place)!r} is a file; give the folder that images and report are to be written to")
+        raise InputError(
+            tr("folder: {place!r} is a file; give the folder that images and report are to be written to", place=str(place))
+        )
     told, hashes = read_metadata(lora), model_hash(lora.read_bytes())
     folders = {"data.train_data_dir": training or "embedded", "evaluation.references": references}
     known = trained_with(lora)
@@ -84,17 +88,28 @@ def plan_file(
     config = load_config({"model.base": base, "output.output_name": storable(name)[:50], **folders, **known, **own})
     if not sized:
         say(
-            f"{lora.name} does not say at which square size it was trained; images are of {config.data.resolution} pixels (data.resolution)"
+            tr(
+                "{name} does not say at which square size it was trained; images are of {resolution} pixels (data.resolution)",
+                name=lora.name,
+                resolution=config.data.resolution,
+            )
         )
     check_encoder(config.evaluation, own_of_lora(config), refuse=base != EMBEDDED)
     plan = _plan(config, lora, training)
     applied = plan.applied
     methods = ", ".join(f"{count} {method}" for method, count in sorted(applied.methods.items()))
-    say(f"{lora.name}: {methods} modules, in the names of {applied.form}")
+    say(tr("{name}: {methods} modules, in the names of {form}", name=lora.name, methods=methods, form=applied.form))
     if told.get("ss_sd_model_name") and Path(base).name not in (EMBEDDED, told["ss_sd_model_name"]):
-        say(f"{lora.name} says that it was trained on {told['ss_sd_model_name']}; it is measured on {base}")
+        say(
+            tr(
+                "{name} says that it was trained on {ss_sd_model_name}; it is measured on {base}",
+                name=lora.name,
+                ss_sd_model_name=told["ss_sd_model_name"],
+                base=base,
+            )
+        )
     if read := plan.text.unusual():
-        say(f"Prompts are read with {', '.join(f'{name} {value}' for name, value in read.items())}")
+        say(tr("Prompts are read with {names}", names=", ".join((f"{name} {value}" for name, value in read.items()))))
     tags = {"lora_file": lora.name, "lora_sha256": hashes, "lora_form": applied.form, "lora_methods": methods}
     return FilePlan(plan, place, tags | {tag: told[key][:200] for key, tag in _TOLD.items() if told.get(key)})
 

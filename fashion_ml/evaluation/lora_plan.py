@@ -33,6 +33,7 @@ from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
 from fashion_ml.models.vae import keep_decoder, load_other_vae
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.precision import DTYPES, settled
 
@@ -114,10 +115,17 @@ def put_on(pipeline: Any, lora: Path, device: torch.device | str, precision: str
     applied = apply_lora(pipeline, lora)  # first, for it says best what is no LoRA's file
     put_words(pipeline, words_in(read_metadata(lora), f"lora: {str(lora)!r}"))
     keep_decoder(pipeline.vae)
-    with fits_into_memory("loading the base for images", "evaluation.precision", precision, "use bf16, or a GPU that is free"):
+    with fits_into_memory(
+        tr("loading the base for images"), "evaluation.precision", precision, tr("use bf16, or a GPU that is free")
+    ):
         lower_pipeline(pipeline, device, DTYPES[precision])
     decode_one_by_one(pipeline.vae)
     return applied
+
+
+_UNGUIDED = marked(
+    "evaluation.negative_prompt: does nothing with evaluation.guidance_scale 1, which guides nowhere; use more, such as 7.5"
+)
 
 
 def plan_evaluation(
@@ -135,9 +143,7 @@ def plan_evaluation(
     """
     settings = config.evaluation
     if settings.negative_prompt and settings.guidance_scale == 1:
-        say(
-            "evaluation.negative_prompt: does nothing with evaluation.guidance_scale 1, which guides nowhere; use more, such as 7.5"
-        )
+        say(translated(_UNGUIDED))
     settings = settings.model_copy(update={"precision": settled(settings.precision, device)})
     config = config.model_copy(update={"evaluation": settings})
     shared = trained is not None and _may_share(config, trained.unet.dtype)

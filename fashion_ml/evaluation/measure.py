@@ -22,6 +22,7 @@ from fashion_ml.metrics.metric import Metric, measure_pair
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import TOTAL, asked_for
 from fashion_ml.runtime.beside import beside
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def measure_arm(
                 report("image", index, float(value))
         return batch, table, [picture.embedding for picture in looked]
 
-    with beside("measure images", most=_UNMEASURED) as measuring:
+    with beside(tr("measure images"), most=_UNMEASURED) as measuring:
         waiting = [measuring(measure, batch, pictures) for batch, pictures in batches]
     done = [future.result() for future in waiting]
     table = pd.concat([part.set_axis(batch, axis=0) for batch, part, _ in done]).sort_index()

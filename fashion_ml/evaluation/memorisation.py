@@ -20,6 +20,7 @@ from fashion_ml.metrics.bootstrap import FEWEST
 from fashion_ml.metrics.nearest import nearest
 from fashion_ml.metrics.registry import MEMORISED, NEAREST
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.language import tr
 
 _DRAWN = 4
 PERCENTILE = 95
@@ -43,7 +44,11 @@ class Memorisation:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        why = None if self.limit is not None else f"{len(self.held_out)} references are held out, fewer than {FEWEST}"
+        why = (
+            None
+            if self.limit is not None
+            else tr("{count} references are held out, fewer than {fewest}", count=len(self.held_out), fewest=FEWEST)
+        )
         quantiles = np.quantile(self.held_out, [0, 0.25, 0.5, 0.75, 1]).tolist() if self.held_out else []
         return {"held_out": len(self.held_out), "quantiles": quantiles, f"p{PERCENTILE}": self.limit, "absent": why}
 
@@ -51,7 +56,7 @@ class Memorisation:
 def embed_training(training: Sequence[CaptionedImage], suite: MetricSuite) -> torch.Tensor:
     """Embeddings (M, D) of the training images as they are, M > 0."""
     embeddings = []
-    with bar("embed training images", len(training)) as progress:
+    with bar(tr("embed training images"), len(training)) as progress:
         for item in training:
             embeddings.append(suite.embed([load_picture(item.path)])[0])
             progress.advance()
@@ -90,4 +95,4 @@ def draw_nearest(
     """The pictures that are nearest to a training image, each beside that one; `values` and `nearest_` are each picture's."""
     order = sorted(range(len(values)), key=lambda index: -values[index])[:_DRAWN]
     rows = [(f"{values[i]:.3f}: {nearest_[i].name}", [load_picture(nearest_[i].path), made(i)]) for i in order]
-    save_picture(path, comparison_grid(rows, ["training image", head]))
+    save_picture(path, comparison_grid(rows, [tr("training image"), head]))

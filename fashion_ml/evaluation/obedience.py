@@ -14,6 +14,7 @@ from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.prompt import diversity_of_seeds, diversity_of_set, prompt_retrieval, prompt_similarity
 from fashion_ml.metrics.registry import DIVERSITY_SEEDS, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, metric_of
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 CHANCE, REFERENCES_VARY = "prompt_retrieval_chance", "reference_diversity"
 
@@ -103,7 +104,13 @@ def say_cut(prompts: Sequence[str], encoder: FashionClip) -> None:
     if cut := sum(encoder.cut([prompt for prompt in prompts if prompt])):
         reads = encoder.tokenizer(["a"]).shape[1]
         say(
-            f"{cut} of {len(prompts)} prompts are longer than the {reads} tokens that the encoder reads; their ends are not compared"
+            tr(
+                "{cut} of {count} prompts are longer than the {reads} tokens that the encoder reads; their ends are "
+                "not compared",
+                cut=cut,
+                count=len(prompts),
+                reads=reads,
+            )
         )
 
 
@@ -114,4 +121,10 @@ def _spread(values: Sequence[float], there: Sequence[int], count: int) -> list[f
 
 def _say_empty(prompts: Sequence[str]) -> None:
     if empty := sum(not prompt for prompt in prompts):
-        say(f"{empty} of {len(prompts)} captions are nothing beside the trigger, so their images have no prompt_similarity")
+        say(
+            tr(
+                "{empty} of {count} captions are nothing beside the trigger, so their images have no prompt_similarity",
+                empty=empty,
+                count=len(prompts),
+            )
+        )

@@ -18,6 +18,7 @@ from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.ruler import RealPictures
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.language import tr
 
 _AT_ONCE = 8
 MOST = 64
@@ -41,7 +42,7 @@ class MeasuredPairs:
 def measure_pairs(pairs: Sequence[tuple[str, CaptionedImage, CaptionedImage]], suite: MetricSuite) -> MeasuredPairs:
     """The scores of every pair; files are decoded while others are measured."""
     tables, made_, targets = [], list[Picture](), list[Picture]()
-    with bar("measure pairs", len(pairs)) as progress, ThreadPoolExecutor(2) as pool:
+    with bar(tr("measure pairs"), len(pairs)) as progress, ThreadPoolExecutor(2) as pool:
         parts = [pairs[first : first + _AT_ONCE] for first in range(0, len(pairs), _AT_ONCE)]
         coming = deque(pool.submit(_load, part) for part in parts[:2])
         for number in range(len(parts)):
@@ -93,7 +94,13 @@ class Sample:
         """`others_<loss>` and `specific_<loss>` of the pairs of the chosen references, NaN for the rest."""
         chosen = self.chosen
         if len(chosen) < len(self.items):
-            say(f"Controls and ruler are of {len(chosen)} of {len(self.items)} references: each is held against all others")
+            say(
+                tr(
+                    "Controls and ruler are of {count} of {count_2} references: each is held against all others",
+                    count=len(chosen),
+                    count_2=len(self.items),
+                )
+            )
         place = {number: index for index, number in enumerate(chosen)}
         real = self.real()
         controls = Controls(real.references, others_of(len(chosen), rotations, real.of_references), losses_of(suite))

@@ -14,6 +14,7 @@ from fashion_ml.data.folder_listing import list_folder, read_captions
 from fashion_ml.data.picture_prompts import plain_prompt, prompt_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import composed, printable
 
 PairBy = Literal["stem", "csv", "order", "prompt"]
@@ -35,10 +36,19 @@ def pair_by_of(given: str, pairs_csv: Path | None, names: Names) -> PairBy:
     if not given:
         return "csv" if pairs_csv else "stem"
     if given not in get_args(PairBy):
-        raise InputError(f"{names.pair_by}: {given!r} is not accepted; use {', '.join(get_args(PairBy))}")
+        raise InputError(
+            tr(
+                "{pair_by}: {given!r} is not accepted; use {names}",
+                pair_by=names.pair_by,
+                given=given,
+                names=", ".join(get_args(PairBy)),
+            )
+        )
     if (given == "csv") != (pairs_csv is not None):
         missing = (
-            f"needs a file; give it as {names.pairs}" if given == "csv" else f"contradicts {names.pairs}; leave one of them out"
+            tr("needs a file; give it as {pairs}", pairs=names.pairs)
+            if given == "csv"
+            else tr("contradicts {pairs}; leave one of them out", pairs=names.pairs)
         )
         raise InputError(f"{names.pair_by}: {given} {missing}")
     return next(one for one in get_args(PairBy) if one == given)
@@ -65,8 +75,14 @@ def _by_stem(left: dict[str, Path], right: dict[str, Path], folder: Path, names:
         stem = composed(path.stem)
         if stem in by_stem:
             raise InputError(
-                f"{names.reference}: {printable(by_stem[stem].name)} and {printable(path.name)} in {str(folder)!r} have one stem; "
-                f"pair by a CSV file ({names.pairs})"
+                tr(
+                    "{reference}: {name} and {name_2} in {folder!r} have one stem; pair by a CSV file ({pairs})",
+                    reference=names.reference,
+                    name=printable(by_stem[stem].name),
+                    name_2=printable(path.name),
+                    folder=str(folder),
+                    pairs=names.pairs,
+                )
             )
         by_stem[stem] = path
     stems = [(path, composed(path.stem)) for path in left.values()]
@@ -79,7 +95,7 @@ def _by_order(left: dict[str, Path], right: dict[str, Path]) -> Wanted:
     pairs = list(zip(first, second, strict=False))
     if pairs:
         a, b = (printable(path.name) for path in pairs[0])
-        say(f"Paired by order, {len(pairs)} pairs: {a} with {b}, and so on")
+        say(tr("Paired by order, {count} pairs: {a} with {b}, and so on", count=len(pairs), a=a, b=b))
     return pairs
 
 
@@ -97,7 +113,11 @@ def _by_prompt(left: dict[str, Path], right: dict[str, Path], folder: Path, name
             captions.setdefault(plain_prompt(text), []).append(path)
     if not captions:
         raise InputError(
-            f"{names.reference}: {str(folder)!r} has no captions to find prompts among; write them beside the pictures (a.png, a.txt)"
+            tr(
+                "{reference}: {folder!r} has no captions to find prompts among; write them beside the pictures (a.png, a.txt)",
+                reference=names.reference,
+                folder=str(folder),
+            )
         )
     pairs = Wanted()
     without = 0
@@ -108,12 +128,24 @@ def _by_prompt(left: dict[str, Path], right: dict[str, Path], folder: Path, name
         if len(found) == 1:
             pairs.append((path, found[0]))
         elif found:
-            listed = " and ".join(printable(one.name) for one in found[:3])
+            listed = tr(" and ").join(printable(one.name) for one in found[:3])
             bad.append(
-                f"{names.generated}: {printable(path.name)}: its prompt is the caption of {listed}; pair it by a CSV file ({names.pairs})"
+                tr(
+                    "{generated}: {name}: its prompt is the caption of {listed}; pair it by a CSV file ({pairs})",
+                    generated=names.generated,
+                    name=printable(path.name),
+                    listed=listed,
+                    pairs=names.pairs,
+                )
             )
     if without:
-        say(f"{without} of {len(left)} generated images hold no prompt of a WebUI (A1111's parameters, ComfyUI's prompt)")
+        say(
+            tr(
+                "{without} of {count} generated images hold no prompt of a WebUI (A1111's parameters, ComfyUI's prompt)",
+                without=without,
+                count=len(left),
+            )
+        )
     return pairs
 
 
@@ -147,10 +179,21 @@ def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: 
         rows, fields = _rows(_text_of(path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"{names.pairs}: {str(path)!r} cannot be read ({error}); give a CSV file with generated,reference, in UTF-8 or UTF-16"
+            tr(
+                "{pairs}: {path!r} cannot be read ({error}); give a CSV file with generated,reference, in UTF-8 or UTF-16",
+                pairs=names.pairs,
+                path=str(path),
+                error=error,
+            )
         ) from None
     if not {"generated", "reference"} <= set(fields):
-        raise InputError(f"{names.pairs}: {str(path)!r} has no columns generated and reference; its first line must name them")
+        raise InputError(
+            tr(
+                "{pairs}: {path!r} has no columns generated and reference; its first line must name them",
+                pairs=names.pairs,
+                path=str(path),
+            )
+        )
     rows = [(number, row) for number, row in rows if row["generated"] or row["reference"]]
     return _listed(rows, path, left, right, names)
 
@@ -162,11 +205,23 @@ def _listed(
     for number, row in rows:
         a, b = (composed(row[side]) for side in ("generated", "reference"))
         sides = ((a, "generated", left), (b, "reference", right))
-        missing = [f"{name!r} is not in the {side} folder" for name, side, known in sides if name not in known]
-        problems += [f"{names.pairs}: line {number} of {str(path)!r}: {said}" for said in missing]
+        missing = [
+            tr("{name!r} is not in the {side} folder", name=name, side=side) for name, side, known in sides if name not in known
+        ]
+        problems += [
+            tr("{pairs}: line {number} of {path!r}: {said}", pairs=names.pairs, number=number, path=str(path), said=said)
+            for said in missing
+        ]
         if not missing and (left[a], right[b]) in pairs:
             problems.append(
-                f"{names.pairs}: line {number} of {str(path)!r}: {a!r} with {b!r} stands there already; remove one of the lines"
+                tr(
+                    "{pairs}: line {number} of {path!r}: {a!r} with {b!r} stands there already; remove one of the lines",
+                    pairs=names.pairs,
+                    number=number,
+                    path=str(path),
+                    a=a,
+                    b=b,
+                )
             )
         elif not missing:
             pairs.append((left[a], right[b]))

@@ -25,6 +25,7 @@ from fashion_ml.metrics.bootstrap import FEWEST, Interval
 from fashion_ml.metrics.crossed import FEWEST_SEEDS, Crossed, Floats, crossed_difference
 from fashion_ml.metrics.registry import better
 from fashion_ml.metrics.sign_flip import holm
+from fashion_ml.runtime.language import tr
 
 LATENT = "latent_"
 """What the names of a StarGAN's latent-guided columns begin with."""
@@ -63,15 +64,32 @@ class RecipeComparison:
         found = {entry.metric: entry for entry in self.differences}
         entry = found.get(PRIMARY) or found.get(PARTS[0])
         if entry is None:
-            return "The evaluations share no loss."
-        text = f"This recipe has {entry.metric} {entry.other:.4f}, the first {entry.first:.4f}; gain {shown(entry.gain, '+')}: "
+            return tr("The evaluations share no loss.")
+        text = tr(
+            "This recipe has {metric} {other:.4f}, the first {first:.4f}; gain {shown}: ",
+            metric=entry.metric,
+            other=entry.other,
+            first=entry.first,
+            shown=shown(entry.gain, "+"),
+        )
         lines = [f"{text}{entry.label}."]
         one = self.crossed.get(entry.metric)
         if one is not None:
-            seeds = f"{len(self.first)} and {len(self.second)} training seeds x {self.references} references"
+            seeds = tr(
+                "{count} and {count_2} training seeds x {references} references",
+                count=len(self.first),
+                count_2=len(self.second),
+                references=self.references,
+            )
             lines.append(
-                f"{entry.metric}: {seeds} can see >= {one.sees:.4f}; the training seed alone moves it by {one.seed_sd:.4f} "
-                "(standard deviation)."
+                tr(
+                    "{metric}: {seeds} can see >= {sees:.4f}; the training seed alone moves it by {seed_sd:.4f} "
+                    "(standard deviation).",
+                    metric=entry.metric,
+                    seeds=seeds,
+                    sees=one.sees,
+                    seed_sd=one.seed_sd,
+                )
             )
         return "\n".join(lines)
 
@@ -98,15 +116,15 @@ def compare_recipes(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> 
     InputError when there are fewer, when one side is not of one recipe with different seeds, and as for files.
     """
     everything = [*first, *second]
-    _refuse_mixed(first, "the first side")
-    _refuse_mixed(second, "the second side")
+    _refuse_mixed(first, tr("the first side"))
+    _refuse_mixed(second, tr("the second side"))
     if both := sorted({one.run_id for one in first} & {one.run_id for one in second}):
-        raise InputError(f"compare: {both[0]} is on both sides; give different runs")
+        raise InputError(tr("compare: {both} is on both sides; give different runs", both=both[0]))
     refuse_different(everything)
     matrices = {name: (means[: len(first)], means[len(first) :]) for name, means in means_by_metric(everything).items()}
     crossed = {name: one for name, (a, b) in matrices.items() if (one := crossed_gain(name, a, b)) is not None}
     settings, said = _settings(first[0], second[0])
-    same = "both sides are one recipe" if first[0].recipe is not None and not settings else ""
+    same = tr("both sides are one recipe") if first[0].recipe is not None and not settings else ""
     forbidden = {name: same for name in (PRIMARY, *PARTS) if same} or no_verdict(everything)
     found = _differences(matrices, crossed, forbidden)
     return RecipeComparison(first, second, found, crossed, [*said, *noted(everything[0], everything[1:])], settings)
@@ -162,9 +180,9 @@ def _differences(
         n, sign = a.shape[1], 1 if better(name) == "higher" else -1
         one, p = crossed.get(name), corrected.get(name)
         gain = Interval(one.mean, one.low, one.high, n) if one else Interval(sign * float(b.mean() - a.mean()), None, None, n)
-        why = ", and ".join(filter(None, (forbidden.get(name, ""), too_few(n)))) if name in (PRIMARY, *PARTS) else ""
+        why = tr(", and ").join(filter(None, (forbidden.get(name, ""), too_few(n)))) if name in (PRIMARY, *PARTS) else ""
         verdict: Verdict = verdict_of(gain, p) if p is not None and not why else ""
-        why = "nothing varies" if name in (PRIMARY, *PARTS) and not verdict and not why else why
+        why = tr("nothing varies") if name in (PRIMARY, *PARTS) and not verdict and not why else why
         found.append(Difference(name, float(a.mean()), float(b.mean()), gain, p, verdict, why))
     return found
 
@@ -173,8 +191,14 @@ def _refuse_mixed(side: Sequence[Evaluated], what: str) -> None:
     """InputError when evaluations are not of at least 3 trainings of one recipe, each with another seed."""
     if len(side) < FEWEST_SEEDS:
         raise InputError(
-            f"compare: {what} has {len(side)} trainings, and of a recipe something can be said from {FEWEST_SEEDS} with other seeds on; "
-            "train it again with other --seed, or compare two single runs, which says something of these files"
+            tr(
+                "compare: {what} has {count} trainings, and of a recipe something can be said from {fewest_seeds} "
+                "with other seeds on; train it again with other --seed, or compare two single runs, which says "
+                "something of these files",
+                what=what,
+                count=len(side),
+                fewest_seeds=FEWEST_SEEDS,
+            )
         )
     refuse_unlike(side, what)
 
@@ -186,16 +210,35 @@ def refuse_unlike(side: Sequence[Evaluated], what: str) -> None:
         for earlier in side[:number]:
             if one.training_seed is not None and one.training_seed == earlier.training_seed:
                 problems.append(
-                    f"compare: {earlier.run_id} and {one.run_id} of {what} both trained with seed {one.training_seed}"
+                    tr(
+                        "compare: {run_id} and {run_id_2} of {what} both trained with seed {training_seed}",
+                        run_id=earlier.run_id,
+                        run_id_2=one.run_id,
+                        what=what,
+                        training_seed=one.training_seed,
+                    )
                 )
             elif None in (one.training_seed, earlier.training_seed) and one.table.equals(earlier.table):
                 problems.append(
-                    f"compare: {earlier.run_id} and {one.run_id} of {what} have the same numbers: one training twice"
+                    tr(
+                        "compare: {run_id} and {run_id_2} of {what} have the same numbers: one training twice",
+                        run_id=earlier.run_id,
+                        run_id_2=one.run_id,
+                        what=what,
+                    )
                 )
     for one in side[1:]:
         if side[0].recipe is not None and one.recipe is not None:
             problems += [
-                f"compare: {side[0].run_id} and {one.run_id} of {what} are not one recipe; {name}: {a}, {b}"
+                tr(
+                    "compare: {run_id} and {run_id_2} of {what} are not one recipe; {name}: {a}, {b}",
+                    run_id=side[0].run_id,
+                    run_id_2=one.run_id,
+                    what=what,
+                    name=name,
+                    a=a,
+                    b=b,
+                )
                 for name, (a, b) in differing(side[0].recipe, one.recipe).items()
             ]
     if problems:
@@ -214,6 +257,6 @@ def differing(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, 
 def _settings(first: Evaluated, second: Evaluated) -> tuple[dict[str, tuple[str | None, str | None]], list[str]]:
     """What differs between the recipes, and lines on what is not known of them."""
     if first.recipe is None or second.recipe is None:
-        return {}, ["The settings of the trainings are not known here: that each side is one recipe is taken as given"]
+        return {}, [tr("The settings of the trainings are not known here: that each side is one recipe is taken as given")]
     found = differing(first.recipe, second.recipe)
-    return found, [] if found else ["Both sides are one recipe: what differs is chance"]
+    return found, [] if found else [tr("Both sides are one recipe: what differs is chance")]

@@ -20,6 +20,7 @@ from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.metrics.control_rows import OTHERS
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import metric_of
+from fashion_ml.runtime.language import tr
 
 IDENTITY, NEAREST_REAL, MEAN_REAL, FLAT, NOISE = "identity", "nearest_real", "mean_real", "flat", "noise"
 _MOST_TRAINING = 32
@@ -181,13 +182,17 @@ def with_sides(ruler: Ruler, means: Mapping[str, Mapping[str, float]]) -> Ruler:
 def _no_position(loss: str, marks: Mapping[str, float], encoder: EncoderCheck | None) -> str:
     """Why a loss has no position; empty where it has one."""
     if encoder is not None and not encoder.readable and "encoder" in metric_of(loss).needs:
-        return "the encoder cannot read these pictures"
+        return tr("the encoder cannot read these pictures")
     if NEAREST_REAL not in marks:
-        return "there is no other real picture"
+        return tr("there is no other real picture")
     if not {"lora", "base"} <= set(marks):
-        return "it was not measured on both sides"
+        return tr("it was not measured on both sides")
     if marks["base"] <= marks[NEAREST_REAL]:
-        return f"the base ({marks['base']:.3f}) is no farther than the nearest other real picture ({marks[NEAREST_REAL]:.3f})"
+        return tr(
+            "the base ({base:.3f}) is no farther than the nearest other real picture ({marks:.3f})",
+            base=marks["base"],
+            marks=marks[NEAREST_REAL],
+        )
     return ""
 
 

@@ -38,7 +38,7 @@ from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar, say
 from fashion_ml.runtime.float32 import exact_float32
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import language, tr
 
 _METRIC_NAME = re.compile(r"[^\w.\- ]")
 """What a metric's name may not hold."""
@@ -110,7 +110,7 @@ class GanResult:
         rows += [(name, "higher", [f"{value:.3f}"]) for name, value in self.by_target.items()]
         rows += [(name, better(name.removeprefix("latent_")), [f"{value:.4f}"]) for name, value in self.by_pair.items()]
         tables = {"by_pair.csv": self.pair_table} if len(self.pair_table) else {}
-        title, heads = "Evaluation of a StarGAN", ("mean",)
+        title, heads = tr("Evaluation of a StarGAN"), ("mean",)
         found = first_sentence(self.sentence.splitlines()[1])
         report = self.to_dict()
         told = (title, self.sentence, self.fingerprint, self.facts, rows, heads, report)
@@ -182,12 +182,12 @@ def measure_stargan(
     pairs = Pairs(
         tables=tables,
         references=names,
-        captions=[f"{name} as {target}" for name, target in zip(names, targets, strict=True)],
+        captions=[tr("{name} as {target}", name=name, target=target) for name, target in zip(names, targets, strict=True)],
         reference_of=lambda index: pictures["content"][measured[index]],
         picture_of=lambda who, index: pictures[who][measured[index]],
         extra={"target": targets},
         left="content",
-        heads={REFERENCE: "by reference", LATENT: "by latent"},
+        heads={REFERENCE: tr("by reference"), LATENT: tr("by latent")},
         guide_of=lambda index: pictures["target"][measured[index]],
         shown=every_target(made.rows, measured, len(domains)),
     )
@@ -213,7 +213,12 @@ def _say_half(held: Sequence[Sequence[int]], inputs: GanInputs, settings: GanEva
     if settings.contents_part != "all":
         count, there = sum(map(len, held)), sum(map(len, inputs.held))
         say(
-            f"{count} of {there} held-out latents are used, the half called {settings.contents_part} (evaluation.contents_part)"
+            tr(
+                "{count} of {there} held-out latents are used, the half called {contents_part} (evaluation.contents_part)",
+                count=count,
+                there=there,
+                contents_part=settings.contents_part,
+            )
         )
 
 
@@ -226,7 +231,7 @@ def _decode(made: _Made, inputs: GanInputs, vae: Any, scale: float) -> dict[str,
         LATENT: made.by_latent,
     }
     pictures = {}
-    with bar("decode and measure", 4 * len(made.rows)) as progress:
+    with bar(tr("decode and measure"), 4 * len(made.rows)) as progress:
         for name, latents in sources.items():
             pictures[name] = decode_latents(vae, latents / scale)
             progress.advance(len(made.rows))
@@ -240,7 +245,7 @@ def _translate(n: Networks, inputs: GanInputs, held: Sequence[Sequence[int]], se
     count = len(inputs.latents.domains)
     contents = [(y, index) for y in range(count) for index in held[y][: settings.contents_per_domain]]
     rows, by_reference, by_latent, cycles, spreads = [], [], [], [], []
-    with bar("translate", len(contents)) as progress:
+    with bar(tr("translate"), len(contents)) as progress:
         for number, (y_src, index) in enumerate(contents):
             x = inputs.scaled([(y_src, index)])
             y_own, content = torch.tensor([y_src], device=device), n.g.encode(x)

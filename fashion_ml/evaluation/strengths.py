@@ -10,6 +10,7 @@ import pandas as pd
 from fashion_ml.evaluation.aggregate import metrics_of
 from fashion_ml.evaluation.figures import save_curves
 from fashion_ml.metrics.registry import LOSSES
+from fashion_ml.runtime.language import tr
 
 
 def means_of(table: pd.DataFrame, references: Sequence[str]) -> dict[str, float]:
@@ -26,5 +27,10 @@ def draw_strengths(curve: Mapping[float, Mapping[str, float]], base: Mapping[str
     if shown:
         main = list(shown)[-1]
         best = min(range(len(strengths)), key=lambda place: shown[main][place])
-        said = f"{main} is lowest at strength {strengths[best]:g}: {shown[main][best]:.3f}"
-    save_curves(path, strengths, "LoRA strength (1 as trained)", shown, title=said, base=base)
+        said = tr(
+            "{main} is lowest at strength {strengths:g}: {shown:.3f}",
+            main=main,
+            strengths=strengths[best],
+            shown=shown[main][best],
+        )
+    save_curves(path, strengths, tr("LoRA strength (1 as trained)"), shown, title=said, base=base)

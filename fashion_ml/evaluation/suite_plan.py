@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from fashion_ml.runtime.language import tr
+
 Change = Literal["", "seeds", "baseline"]
 
 
@@ -65,9 +67,17 @@ class Standing:
 
     def why_none(self) -> str:
         """Why no recipe has a verdict; empty where one may."""
-        reasons = {"baseline": "the baseline was changed after a look", "seeds": "seeds were changed after a look", "": ""}
-        waits = f"{self.planned - self.left} of {self.planned} trainings have ended" if self.waits else ""
-        return ", and ".join(filter(None, (reasons[self.changed], waits)))
+        reasons = {
+            "baseline": tr("the baseline was changed after a look"),
+            "seeds": tr("seeds were changed after a look"),
+            "": "",
+        }
+        waits = (
+            tr("{planned} of {planned_2} trainings have ended", planned=self.planned - self.left, planned_2=self.planned)
+            if self.waits
+            else ""
+        )
+        return tr(", and ").join(filter(None, (reasons[self.changed], waits)))
 
     def withheld(self, baseline: str, recipes: Sequence[str]) -> dict[str, str]:
         """Of recipes why they have no verdict: trainings of them or of the baseline have failed, and what does not fail is no fair draw."""
@@ -75,5 +85,8 @@ class Standing:
         for name in recipes:
             those = [(side, *self.failed[side]) for side in dict.fromkeys((name, baseline)) if side in self.failed]
             if those:
-                found[name] = ", ".join(f"{failed} of {count} trainings of {side} failed" for side, failed, count in those)
+                found[name] = ", ".join(
+                    tr("{failed} of {count} trainings of {side} failed", failed=failed, count=count, side=side)
+                    for side, failed, count in those
+                )
         return found

@@ -14,6 +14,7 @@ from fashion_ml.metrics.crossed import FEWEST_SEEDS, Crossed, Floats, hidden_by_
 from fashion_ml.metrics.registry import better, metric_of
 from fashion_ml.metrics.sequential import levels, p_of_looks
 from fashion_ml.metrics.sign_flip import holm
+from fashion_ml.runtime.language import tr
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def judge_recipes(
     """
     own, others = values[baseline], [name for name in values if name not in (baseline, *(same or {}))]
     why = {
-        name: ", and ".join(filter(None, ((withheld or {}).get(name, ""), forbidden, _too_few(own, values[name], looks))))
+        name: tr(", and ").join(filter(None, ((withheld or {}).get(name, ""), forbidden, _too_few(own, values[name], looks))))
         for name in others
     }
     p_values = {name: [] if why[name] else _p_of_each_look(metric, own, values[name], looks) for name in others}
@@ -114,7 +115,7 @@ def judge_recipes(
     found = {}
     for name in [one for one in values if one != baseline]:
         if not p_values.get(name):
-            reason = ", and ".join(filter(None, ((same or {}).get(name, ""), why.get(name, forbidden))))
+            reason = tr(", and ").join(filter(None, ((same or {}).get(name, ""), why.get(name, forbidden))))
             one = difference_of(metric, own, values[name], level=strict[-1], settles_at=strict[-1])
             found[name] = replace(one, difference=replace(one.difference, why=reason or NOTHING_VARIES))
             continue
@@ -151,12 +152,18 @@ def _too_few(first: Floats, second: Floats, looks: tuple[int, ...]) -> str:
     references, seeds = first.shape[1], min(len(first), len(second))
     reasons = []
     if seeds < FEWEST_SEEDS:
-        reasons.append(f"{seeds} seeds: of a recipe something can be said from {FEWEST_SEEDS} on")
+        reasons.append(
+            tr(
+                "{seeds} seeds: of a recipe something can be said from {fewest_seeds} on",
+                seeds=seeds,
+                fewest_seeds=FEWEST_SEEDS,
+            )
+        )
     elif looks and seeds < looks[0]:
-        reasons.append(f"{seeds} seeds: the suite looks from {looks[0]} on")
+        reasons.append(tr("{seeds} seeds: the suite looks from {looks} on", seeds=seeds, looks=looks[0]))
     if references < FEWEST:
-        reasons.append(f"{references} references are fewer than {FEWEST}")
-    return ", and ".join(reasons)
+        reasons.append(tr("{references} references are fewer than {fewest}", references=references, fewest=FEWEST))
+    return tr(", and ").join(reasons)
 
 
 def _p_of_each_look(metric: str, first: Floats, second: Floats, looks: tuple[int, ...]) -> list[float]:

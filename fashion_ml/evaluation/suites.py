@@ -5,7 +5,7 @@ From evaluations as they were logged to means, differences, verdicts and what th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from fashion_ml.metrics.bootstrap import FEWEST, Interval
 from fashion_ml.metrics.crossed import FEWEST_SEEDS, Floats, Spread, crossed_mean, spread_of
 from fashion_ml.metrics.registry import EDITABILITY, LEAK, LOOK, METRICS, metric_of
 from fashion_ml.metrics.sequential import SOURCE, levels
-from fashion_ml.runtime.language import Language
+from fashion_ml.runtime.language import Language, marked, tr, translated
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,11 @@ class SuiteComparison:
         }
 
 
+def _not_measured(metric: str, there: Iterable[str]) -> InputError:
+    form = marked("metric: {metric!r} was not measured on the references; there are {value}")
+    return InputError(translated(form, metric=metric, value=", ".join(there) or tr("none")))
+
+
 def compare_suite(
     recipes: Mapping[str, Sequence[Evaluated]],
     baseline: str,
@@ -195,15 +200,15 @@ def compare_suite(
     standing = standing or Standing()
     there = {name: list(own) for name, own in recipes.items() if own}
     if baseline not in there or len(there) < 2:
-        missing = baseline if baseline not in there else "every recipe but the baseline"
-        raise InputError(f"suite: nothing can be compared, {missing!r} has no training that was measured")
+        missing = baseline if baseline not in there else tr("every recipe but the baseline")
+        raise InputError(tr("suite: nothing can be compared, {missing!r} has no training that was measured", missing=missing))
     everything = [one for own in there.values() for one in own]
     for name, own in there.items():
-        refuse_unlike(own, f"the recipe {name!r}")
+        refuse_unlike(own, tr("the recipe {name!r}", name=name))
     refuse_different(everything)
     values = _values(there, metric, compare)
     if metric not in values:
-        raise InputError(f"metric: {metric!r} was not measured on the references; there are {', '.join(values) or 'none'}")
+        raise _not_measured(metric, values)
     scores = {
         recipe: {name: _score(name, own[recipe], there[recipe]) for name, own in values.items() if recipe in own}
         for recipe in there
@@ -214,9 +219,9 @@ def compare_suite(
         if recipe != baseline
     }
     unread = no_verdict(everything, [metric.removeprefix(LATENT)]).get(metric.removeprefix(LATENT), "")
-    forbidden = ", and ".join(filter(None, (unread, standing.why_none())))
+    forbidden = tr(", and ").join(filter(None, (unread, standing.why_none())))
     same = tuple(recipe for recipe in differences if _same(there[baseline][0], there[recipe][0]))
-    names = dict.fromkeys(same, "both are one recipe")
+    names = dict.fromkeys(same, tr("both are one recipe"))
     withheld = standing.withheld(baseline, list(differences))
     judged = judge_recipes(values[metric], baseline, metric, tuple(looks), same=names, withheld=withheld, forbidden=forbidden)
     for recipe, one in judged.items():
@@ -231,7 +236,7 @@ def compare_suite(
         and min(len(there[name]), len(there[baseline])) < most
         and (one.difference.gain.n or 0) >= FEWEST
     ]
-    none = [f"{name}: no training was measured" for name, own in recipes.items() if not own]
+    none = [tr("{name}: no training was measured", name=name) for name, own in recipes.items() if not own]
     said = (*none, *dict.fromkeys(noted(everything[0], everything[1:])))
     left = () if compare else _left_out(everything[0], list(values))
     more = (tuple(looks), tuple(undecided), unread, same, left, said, standing)

@@ -9,11 +9,12 @@ from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.embedded.collection import is_collection
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import marked, tr, translated
 
 EMBEDDED = "embedded"
-KNOWS = "a toy that knows drawings of 64 pixels"
+KNOWS = marked("a toy that knows drawings of 64 pixels")
 """What the embedded encoder is, in messages."""
-_GIVE = (
+_GIVE = marked(
     "give --encoder patrickjohncyh/fashion-clip (fetched once) or the folder of one, or --without fashion_clip; "
     "with --encoder embedded it is taken all the same"
 )
@@ -59,11 +60,16 @@ def check_encoder(settings: Evaluation | GanEvaluation, own: Mapping[str, str], 
     """
     if not is_toy(settings, own):
         return
-    where = f"evaluation.encoder: embedded is {KNOWS}, and {_listed(own)}"
+    where = tr("evaluation.encoder: embedded is {knows}, and {listed}", knows=translated(KNOWS), listed=_listed(own))
     if refuse and "encoder" not in settings.model_fields_set:
-        raise InputError(f"{where}; {_GIVE}")
+        raise InputError(f"{where}; {translated(_GIVE)}")
     if not quiet:
-        warn(f"{where}: its scores (fashion_clip_loss, weighted_total_loss, attributes, kid, nearness) say nothing of photos")
+        warn(
+            tr(
+                "{where}: its scores (fashion_clip_loss, weighted_total_loss, attributes, kid, nearness) say nothing of photos",
+                where=where,
+            )
+        )
 
 
 def check_base(config: LoraExperiment) -> None:
@@ -73,13 +79,22 @@ def check_base(config: LoraExperiment) -> None:
         return
     if config.model.base == EMBEDDED:
         warn(
-            f"model.base: embedded is a toy that draws garments of 64 pixels, and {name} is {data!r}; for a LoRA that is of use "
-            "set model.base to your checkpoint (--pretrained_model_name_or_path)"
+            tr(
+                "model.base: embedded is a toy that draws garments of 64 pixels, and {name} is {data!r}; for a LoRA "
+                "that is of use set model.base to your checkpoint (--pretrained_model_name_or_path)",
+                name=name,
+                data=data,
+            )
         )
     if evaluation.enabled and evaluation.references is not None and is_collection(evaluation.references):
         warn(
-            f"evaluation.references: {evaluation.references!r} are drawings of the embedded collection, and {name} is {data!r}; "
-            "give references of your own (--references FOLDER, or null for the training images)"
+            tr(
+                "evaluation.references: {references!r} are drawings of the embedded collection, and {name} is "
+                "{data!r}; give references of your own (--references FOLDER, or null for the training images)",
+                references=evaluation.references,
+                name=name,
+                data=data,
+            )
         )
 
 
@@ -90,7 +105,10 @@ def is_toy(settings: Evaluation | GanEvaluation, own: Mapping[str, str]) -> bool
 
 def toy_facts(settings: Evaluation | GanEvaluation, own: Mapping[str, str]) -> dict[str, str]:
     """The noted fact of an evaluation, so that whoever compares it is told; empty where the encoder knows what it sees."""
-    return {TOY: f"the embedded encoder is {KNOWS}; {_listed(own)}"} if is_toy(settings, own) else {}
+    listed = " and ".join(f"{name} is {value!r}" if "." in name else f"{name} are {value!r}" for name, value in own.items())
+    return (
+        {TOY: f"the embedded encoder is {KNOWS}; {listed}"} if is_toy(settings, own) else {}
+    )  # a fact is the same in every language
 
 
 def known_to_read(settings: Evaluation | GanEvaluation, facts: Mapping[str, object]) -> bool | None:
@@ -100,4 +118,7 @@ def known_to_read(settings: Evaluation | GanEvaluation, facts: Mapping[str, obje
 
 
 def _listed(own: Mapping[str, str]) -> str:
-    return " and ".join(f"{name} is {value!r}" if "." in name else f"{name} are {value!r}" for name, value in own.items())
+    return tr(" and ").join(
+        tr("{name} is {value!r}", name=name, value=value) if "." in name else tr("{name} are {value!r}", name=name, value=value)
+        for name, value in own.items()
+    )

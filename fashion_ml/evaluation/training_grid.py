@@ -13,6 +13,7 @@ from fashion_ml.evaluation.gan_grids import heads_of
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.seeding import generator
 
 _PER_DOMAIN = 2
@@ -37,11 +38,14 @@ def draw_grids(n: Networks, inputs: GanInputs, vae: Any, scale: float, seed: int
         made = n.g.decode(content.repeat_interleave(count, 0), s.repeat(len(contents), 1))
         pictures = decode_latents(vae, made / scale)
         rows = [
-            (f"content from {names[y]}, and the results", [originals[row], *pictures[row * count : (row + 1) * count]])
+            (
+                tr("content from {names}, and the results", names=names[y]),
+                [originals[row], *pictures[row * count : (row + 1) * count]],
+            )
             for row, (y, _) in enumerate(contents)
         ]
         if who == "reference":
             blank = Image.new("RGB", shown[0].size, "white")
-            rows.insert(0, ("the references: what each column takes its style from", [blank, *shown]))
+            rows.insert(0, (tr("the references: what each column takes its style from"), [blank, *shown]))
         grids[who] = comparison_grid(rows, heads_of(names), columns=1, cell=112)
     return grids

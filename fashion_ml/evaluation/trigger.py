@@ -16,6 +16,7 @@ from fashion_ml.models.new_words import NewWord, without_words, words_in
 from fashion_ml.models.text_encoding import weighted_pieces
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.whole_words import whole_word
 
 AUTO, NONE = "auto", "none"
@@ -75,11 +76,27 @@ def _say_words(settings: Evaluation, words: Sequence[NewWord], captions: Sequenc
     for word in words:
         if _holds(settings.negative_prompt, word.token):
             raise InputError(
-                f"evaluation.negative_prompt: holds {word.token!r}, a word of the LoRA's own that the base does not have; leave it out"
+                tr(
+                    "evaluation.negative_prompt: holds {token!r}, a word of the LoRA's own that the base does not have; "
+                    "leave it out",
+                    token=word.token,
+                )
             )
         inside = [index for index, caption in enumerate(captions) if _holds(caption, word.token)]
-        example = f"; base and encoder read {known[inside[0]]!r} for {captions[inside[0]]!r}" if inside else ""
-        say(f"The word {word.token!r}, trained along with the LoRA, is in {len(inside)} of {len(captions)} prompts{example}")
+        example = (
+            tr("; base and encoder read {known!r} for {captions!r}", known=known[inside[0]], captions=captions[inside[0]])
+            if inside
+            else ""
+        )
+        say(
+            tr(
+                "The word {token!r}, trained along with the LoRA, is in {count} of {count_2} prompts{example}",
+                token=word.token,
+                count=len(inside),
+                count_2=len(captions),
+                example=example,
+            )
+        )
 
 
 def known_words(caption: str, trigger: str, words: Sequence[NewWord]) -> str:
@@ -170,9 +187,13 @@ def plain_prompts(captions: Sequence[str], trigger: str, *, weighted: bool = Fal
 def check_token_free(settings: Evaluation, trigger: str, captions: Collection[str]) -> None:
     """InputError where a token-free base is asked for and no caption has a trigger to go without."""
     if settings.token_free_base and not _with(trigger, captions):
-        why = f"{trigger!r} is in no caption" if trigger else "no trigger is known"
+        why = tr("{trigger!r} is in no caption", trigger=trigger) if trigger else tr("no trigger is known")
         raise InputError(
-            f"evaluation.token_free_base: {why}, so the base would get the same captions; give evaluation.trigger, the words that call the look"
+            tr(
+                "evaluation.token_free_base: {why}, so the base would get the same captions; give "
+                "evaluation.trigger, the words that call the look",
+                why=why,
+            )
         )
 
 
@@ -181,12 +202,24 @@ def say_trigger(setting: str, trigger: str, captions: Collection[str]) -> None:
     inside = _with(trigger, captions)
     if trigger and inside < len(captions):
         say(
-            f"Trigger {trigger!r} (evaluation.trigger) is in {inside} of {len(captions)} captions; prompts are compared with images without it"
+            tr(
+                "Trigger {trigger!r} (evaluation.trigger) is in {inside} of {count} captions; prompts are compared "
+                "with images without it",
+                trigger=trigger,
+                inside=inside,
+                count=len(captions),
+            )
         )
     elif trigger and setting == AUTO:
-        say(f"Trigger {trigger!r}, which all captions have; prompts are compared with images without it (evaluation.trigger)")
+        say(
+            tr(
+                "Trigger {trigger!r}, which all captions have; prompts are compared with images without it "
+                "(evaluation.trigger)",
+                trigger=trigger,
+            )
+        )
     elif not trigger and setting == AUTO:
-        say("No words that all captions share, so no trigger is known; evaluation.trigger names it")
+        say(tr("No words that all captions share, so no trigger is known; evaluation.trigger names it"))
 
 
 def _with(trigger: str, captions: Collection[str]) -> int:

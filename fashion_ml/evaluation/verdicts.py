@@ -12,6 +12,7 @@ from fashion_ml.metrics.bootstrap import FEWEST, Interval, bootstrap_mean
 from fashion_ml.metrics.power import Power, power
 from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, metric_of
 from fashion_ml.metrics.sign_flip import holm, sign_flip_p
+from fashion_ml.runtime.language import tr
 
 Claim = Literal["this LoRA", "this file", "this recipe"]
 """What a sentence speaks of: a LoRA against its base, one file against another, settings over their training seeds."""
@@ -61,12 +62,15 @@ def judge(
     return found
 
 
-def too_few(n: int, what: str = "reference") -> str:
+def too_few(n: int, what: Literal["reference", "content"] = "reference") -> str:
     """Why so many references give no interval and no verdict; empty where there are enough."""
     if n >= FEWEST:
         return ""
-    said = f"one {what} is" if n == 1 else f"{n} {what}s are"
-    return f"{said} fewer than {FEWEST}, with which no test can reach p < 0.05"
+    if what == "content":
+        said = tr("one content is") if n == 1 else tr("{n} contents are", n=n)
+    else:
+        said = tr("one reference is") if n == 1 else tr("{n} references are", n=n)
+    return tr("{said} fewer than {fewest}, with which no test can reach p < 0.05", said=said, fewest=FEWEST)
 
 
 def verdict_of(interval: Interval, p: float) -> Verdict:
@@ -80,5 +84,5 @@ def _verdict(name: str, interval: Interval, p: float | None, forbidden: str) -> 
     if name not in (PRIMARY, *PARTS):
         return "", ""
     if forbidden or p is None:
-        return "", ", and ".join(filter(None, (forbidden, too_few(interval.n or 0))))
+        return "", tr(", and ").join(filter(None, (forbidden, too_few(interval.n or 0))))
     return verdict_of(interval, p), ""

@@ -15,6 +15,7 @@ from PIL import Image
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import find_weights, not_there, read_json
@@ -104,7 +105,11 @@ def load_dino(folder: Path, device: str = "cpu") -> Dino:
     config = read_json(folder / "config.json", _FIELD)
     if config.get("model_type") != "dinov2":
         raise InputError(
-            f"{what} is no DINOv2 in transformers' form (model_type {config.get('model_type')!r}); give one's folder"
+            tr(
+                "{what} is no DINOv2 in transformers' form (model_type {get!r}); give one's folder",
+                what=what,
+                get=config.get("model_type"),
+            )
         )
     prepared = folder / "preprocessor_config.json"
     given = read_json(prepared, _FIELD) if prepared.is_file() else _USUAL
@@ -117,9 +122,18 @@ def load_dino(folder: Path, device: str = "cpu") -> Dino:
                 str(folder), local_files_only=True, output_loading_info=True, dtype=torch.float32
             )
     except (OSError, TypeError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{what} cannot be read ({first_line(error)}); give the folder of a DINOv2") from error
+        raise InputError(
+            tr("{what} cannot be read ({first_line}); give the folder of a DINOv2", what=what, first_line=first_line(error))
+        ) from error
     if missing := sorted(told["missing_keys"]):  # transformers fills them with random numbers
-        raise InputError(f"{what} lacks {len(missing)} weights (first {missing[0]}); give all files of one model")
+        raise InputError(
+            tr(
+                "{what} lacks {count} weights (first {missing}); give all files of one model",
+                what=what,
+                count=len(missing),
+                missing=missing[0],
+            )
+        )
     check_finite(model.state_dict(), what)
     preprocessing = json.loads(json.dumps(preprocessing, sort_keys=True))
     return Dino(model.eval(), processor, preprocessing, weights_sha256(model), "" if device == "cpu" else device)

@@ -18,11 +18,12 @@ from fashion_ml.metrics.open_clip_weights import check_tokenizer, load_open_clip
 from fashion_ml.metrics.transformers_clip import is_transformers_clip, load_transformers_clip
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, not_there, read_json
 from fashion_ml.runtime.weights_hash import weights_sha256
 
-FORMS = (
+FORMS = marked(
     "use embedded, hf-hub:OWNER/NAME, local-dir:FOLDER, ARCHITECTURE@FILE, or a hub id or folder in transformers' form such as "
     "patrickjohncyh/fashion-clip"
 )
@@ -112,7 +113,14 @@ def load_fashion_clip(name: str, source: str, device: str = "cpu") -> FashionCli
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"evaluation.encoder: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
+        raise InputError(
+            tr(
+                "evaluation.encoder: {name!r} cannot be loaded ({first_line}); {forms}",
+                name=name,
+                first_line=first_line(error),
+                forms=translated(FORMS),
+            )
+        ) from error
     model.eval().requires_grad_(False)  # autocast keeps half copies of weights that might have gradients
     return FashionClip(name, weights_sha256(model), model, preprocess, tokenizer, "" if device == "cpu" else device)
 
@@ -127,7 +135,7 @@ def _load(name: str, source: str) -> tuple[Any, Any, Any]:
             if not folder.is_dir():
                 raise not_there(str(folder), "evaluation.encoder")
             if not (folder / "open_clip_config.json").is_file():
-                raise InputError(f"{what} holds no open_clip_config.json; {FORMS}")
+                raise InputError(tr("{what} holds no open_clip_config.json; {forms}", what=what, forms=translated(FORMS)))
             read_json(folder / "open_clip_config.json", "evaluation.encoder")
             source = f"local-dir:{folder}"
         return _of_open_clip(source, None, source, what)
@@ -136,14 +144,20 @@ def _load(name: str, source: str) -> tuple[Any, Any, Any]:
         if architecture not in open_clip.list_models():
             near = difflib.get_close_matches(architecture, open_clip.list_models(), n=1)
             hint = (
-                f"did you mean {near[0]}?"
+                tr("did you mean {near}?", near=near[0])
                 if near
-                else "python -c 'import open_clip; print(open_clip.list_models())' lists them"
+                else tr("python -c 'import open_clip; print(open_clip.list_models())' lists them")
             )
-            raise InputError(f"evaluation.encoder: {architecture!r} is no architecture of open_clip; {hint}")
+            raise InputError(
+                tr(
+                    "evaluation.encoder: {architecture!r} is no architecture of open_clip; {hint}",
+                    architecture=architecture,
+                    hint=hint,
+                )
+            )
         path = Path(file).expanduser()
         if not path.is_file():
-            raise InputError(f"evaluation.encoder: {file!r} is not there; give the path of a weights file")
+            raise InputError(tr("evaluation.encoder: {file!r} is not there; give the path of a weights file", file=file))
         return _of_open_clip(architecture, path, architecture, what)
     return load_transformers_clip(_transformers_folder(name, source), what)
 
@@ -155,7 +169,13 @@ def _of_open_clip(source: str, file: Path | None, tokenizer_of: str, what: str) 
     try:
         tokenizer = open_clip.get_tokenizer(tokenizer_of)
     except Exception as error:  # of the hub's, the tokenizers' and open_clip's kinds
-        raise InputError(f"{what} has no tokenizer that can be read ({first_line(error)}); give its files too") from error
+        raise InputError(
+            tr(
+                "{what} has no tokenizer that can be read ({first_line}); give its files too",
+                what=what,
+                first_line=first_line(error),
+            )
+        ) from error
     check_tokenizer(tokenizer, model, what)
     return model, transform_of(model), tokenizer
 
@@ -174,7 +194,7 @@ def _transformers_folder(name: str, source: str) -> Path:
     if not folder.exists() and is_path(source):
         raise not_there(source, "evaluation.encoder")
     if folder.exists() or not _HUB_ID.fullmatch(source):
-        raise InputError(f"evaluation.encoder: {name!r} is not known; {FORMS}")
+        raise InputError(tr("evaluation.encoder: {name!r} is not known; {forms}", name=name, forms=translated(FORMS)))
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.txt", "model.safetensors"]
@@ -182,7 +202,9 @@ def _transformers_folder(name: str, source: str) -> Path:
     if not (found / "model.safetensors").is_file():
         found = Path(snapshot_download(source, allow_patterns=[*patterns, "pytorch_model.bin"]))
     if not is_transformers_clip(found):
-        raise InputError(f"evaluation.encoder: {name!r} is no CLIP in transformers' form; {FORMS}")
+        raise InputError(
+            tr("evaluation.encoder: {name!r} is no CLIP in transformers' form; {forms}", name=name, forms=translated(FORMS))
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.metrics.sizes import to_common_size
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
+from fashion_ml.runtime.language import tr
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 """torchvision's file name; looked for where torch keeps such files, and never fetched."""
@@ -36,11 +37,15 @@ class Lpips:
             import lpips
         except ImportError:
             raise InputError(
-                "evaluation.extra_metrics: lpips is not installed; pip install 'fashion-ml[lpips]', or leave lpips out"
+                tr("evaluation.extra_metrics: lpips is not installed; pip install 'fashion-ml[lpips]', or leave lpips out")
             ) from None
         if not path.is_file():
             raise InputError(
-                f"evaluation.extra_metrics: lpips needs {path}, which is not there; put torchvision's file there, or leave it out"
+                tr(
+                    "evaluation.extra_metrics: lpips needs {path}, which is not there; put torchvision's file there, or "
+                    "leave it out",
+                    path=path,
+                )
             )
         self.model: Any = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
         state = torch.load(path, map_location="cpu", weights_only=True)

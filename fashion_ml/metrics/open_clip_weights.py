@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_finite, fill, unwrapped
 from fashion_ml.runtime.weight_files import find_weights, read_tensors
 
@@ -86,5 +87,11 @@ def check_tokenizer(tokenizer: Any, model: Any, what: str) -> None:
     words = len(inner) if inner is not None else int(getattr(tokenizer, "vocab_size", rows))
     if abs(words - rows) >= _PADDING or int(tokenizer(["a red dress"]).max()) >= rows:
         raise InputError(
-            f"{what} has a tokenizer of {words} tokens and a text encoder of {rows}: it is another model's; give the one of this encoder"
+            tr(
+                "{what} has a tokenizer of {words} tokens and a text encoder of {rows}: it is another model's; give "
+                "the one of this encoder",
+                what=what,
+                words=words,
+                rows=rows,
+            )
         )

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fashion_ml.runtime.language import tr
+
 _MOST = 100_000
 """References beyond which nobody goes."""
 
@@ -40,10 +42,10 @@ class Power:
 
     def sentence(self) -> str:
         """`can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8`; of one image a reference nothing of seeds."""
-        text = f"can see >= {self.sees:.4f}; half of that takes {self.for_half} references"
-        text += f" x {self.seeds} seeds" if self.seeds > 1 else ""
+        text = tr("can see >= {sees:.4f}; half of that takes {for_half} references", sees=self.sees, for_half=self.for_half)
+        text += tr(" x {seeds} seeds", seeds=self.seeds) if self.seeds > 1 else ""
         if self.for_half_more_seeds is not None:
-            text += ", or {} x {}".format(*self.for_half_more_seeds)
+            text += tr(", or {} x {}").format(*self.for_half_more_seeds)
         return text
 
 

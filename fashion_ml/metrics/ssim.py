@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from fashion_ml.metrics.sizes import to_common_size
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,12 @@ def windows_of(picture: Image.Image) -> Windows:
     height, width = luma.shape
     if min(height, width) < WINDOW:
         raise ValueError(
-            f"size: {width} x {height} pixels are fewer than the {WINDOW} x {WINDOW} window of SSIM; use larger pictures"
+            tr(
+                "size: {width} x {height} pixels are fewer than the {window} x {window} window of SSIM; use larger pictures",
+                width=width,
+                height=height,
+                window=WINDOW,
+            )
         )
     return Windows(luma, _window_sums(luma), _window_sums(luma * luma))
 

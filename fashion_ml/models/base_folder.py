@@ -12,6 +12,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.clip_tokenizer import read_tokenizer
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import fill
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import WeightFiles, find_weights, read_json
@@ -30,33 +31,53 @@ def check_folder(base: str, path: Path) -> None:
     name = f"model.base: {base!r}"
     index = path / "model_index.json"
     if not index.is_file():
-        raise InputError(f"{name} holds no model_index.json; {_nearest(path)}")
+        raise InputError(tr("{name} holds no model_index.json; {nearest}", name=name, nearest=_nearest(path)))
     listed = read_json(index, "model.base")
     kind = listed.get("_class_name", "")
     kind = str(kind[-1] if isinstance(kind, list) and kind else kind)
     for mark, family in _FOREIGN:
         if mark in kind:
-            raise InputError(f"{name} is a {family} pipeline ({kind}); this trainer is for SD 1.x and 2.x, choose one of those")
+            raise InputError(
+                tr(
+                    "{name} is a {family} pipeline ({kind}); this trainer is for SD 1.x and 2.x, choose one of those",
+                    name=name,
+                    family=family,
+                    kind=kind,
+                )
+            )
     missing = [part for part in _PARTS if not (path / part).is_dir() or not any((path / part).iterdir())]
     unlisted = [part for part in missing if part not in listed]
     if "unet" in unlisted or "text_encoder" in unlisted:
-        raise InputError(f"{name} is a {kind or 'pipeline'} without {unlisted[0]}; choose one of Stable Diffusion 1.x or 2.x")
+        raise InputError(
+            tr(
+                "{name} is a {value} without {unlisted}; choose one of Stable Diffusion 1.x or 2.x",
+                name=name,
+                value=kind or "pipeline",
+                unlisted=unlisted[0],
+            )
+        )
     if missing:
-        raise InputError(f"{name} lacks {', '.join(missing)} (not there, or empty): half a download; download it again")
+        raise InputError(
+            tr(
+                "{name} lacks {names} (not there, or empty): half a download; download it again",
+                name=name,
+                names=", ".join(missing),
+            )
+        )
 
 
 def _nearest(path: Path) -> str:
     inside = next((one for one in _folders(path) if (one / "model_index.json").is_file()), None)
     if inside is not None:
-        return f"the pipeline is {str(inside)!r}, give that"
+        return tr("the pipeline is {inside!r}, give that", inside=str(inside))
     if (path.absolute().parent / "model_index.json").is_file():
-        return f"it is a part of the pipeline {str(path.parent)!r}, give that"
+        return tr("it is a part of the pipeline {parent!r}, give that", parent=str(path.parent))
     if (path / "unet").is_dir():
-        return "half a download: get that file too"
+        return tr("half a download: get that file too")
     files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".safetensors")
     if files:
-        return f"for a single-file checkpoint give the file itself, such as {str(files[0])!r}"
-    return "give the folder of a diffusers pipeline"
+        return tr("for a single-file checkpoint give the file itself, such as {files!r}", files=str(files[0]))
+    return tr("give the folder of a diffusers pipeline")
 
 
 def _folders(path: Path, depth: int = 3) -> Iterator[Path]:
@@ -77,7 +98,7 @@ def read_pipeline(path: Path) -> Any:
     variants = {part: found.variant for part, found in files.items() if found.variant}
     if variants:
         said = ", ".join(f"{part} {variant}" for part, variant in variants.items())
-        say(f"{path.name}: loaded from the variant that is there ({said})")
+        say(tr("{name}: loaded from the variant that is there ({said})", name=path.name, said=said))
     tokenizer = read_tokenizer(path / "tokenizer", models["text_encoder"].config, f"model.base: {str(path / 'tokenizer')!r}")
     return StableDiffusionPipeline(
         **models,
@@ -93,7 +114,7 @@ def read_model(folder: Path, part: str, what: str) -> tuple[Any, WeightFiles]:
     """The `unet`, `vae` or `text_encoder` in a folder of its own, and the files it came from; `what` begins the messages. InputError."""
     field = what.partition(":")[0]
     if not (folder / "config.json").is_file():
-        raise InputError(f"{what} holds no config.json; download it again")
+        raise InputError(tr("{what} holds no config.json; download it again", what=what))
     config = read_json(folder / "config.json", field)
     files = find_weights(folder, _STEMS[part], field)
     model = empty_model(part, config, what)
@@ -110,7 +131,14 @@ def empty_model(part: str, config: Mapping[str, Any], what: str) -> Any:
     try:
         if wanted:
             if kind and kind != wanted:
-                raise InputError(f"{what} is a {kind}, not {wanted}; choose a base of Stable Diffusion 1.x or 2.x")
+                raise InputError(
+                    tr(
+                        "{what} is a {kind}, not {wanted}; choose a base of Stable Diffusion 1.x or 2.x",
+                        what=what,
+                        kind=kind,
+                        wanted=wanted,
+                    )
+                )
             with init_empty_weights():
                 return getattr(diffusers, wanted).from_config(dict(config))
         return _empty_text_encoder(config, what)
@@ -118,7 +146,11 @@ def empty_model(part: str, config: Mapping[str, Any], what: str) -> Any:
         raise
     except Exception as error:  # each library has its own errors for a configuration it cannot build
         raise InputError(
-            f"{what} has a config.json that describes no model ({first_line(error)}); download it again"
+            tr(
+                "{what} has a config.json that describes no model ({first_line}); download it again",
+                what=what,
+                first_line=first_line(error),
+            )
         ) from error
 
 
@@ -128,7 +160,13 @@ def _empty_text_encoder(config: Mapping[str, Any], what: str) -> Any:
 
     kind = str(config.get("model_type") or (config.get("architectures") or [""])[0])
     if kind and not kind.lower().startswith("clip"):
-        raise InputError(f"{what} is a {kind}, not a CLIP text encoder; choose a base of Stable Diffusion 1.x or 2.x")
+        raise InputError(
+            tr(
+                "{what} is a {kind}, not a CLIP text encoder; choose a base of Stable Diffusion 1.x or 2.x",
+                what=what,
+                kind=kind,
+            )
+        )
     text = config.get("text_config") if kind == "clip" else None
     with init_empty_weights():
         return CLIPTextModel(CLIPTextConfig.from_dict(dict(text or config)))
@@ -140,13 +178,20 @@ def _scheduler(folder: Path) -> Any:
     path = folder / "scheduler_config.json"
     if not path.is_file():
         raise InputError(
-            f"model.base: {str(folder)!r} holds no scheduler_config.json, which says how the base adds noise; download it again"
+            tr(
+                "model.base: {folder!r} holds no scheduler_config.json, which says how the base adds noise; download it again",
+                folder=str(folder),
+            )
         )
     config = read_json(path, "model.base")
     kind = getattr(diffusers, str(config.get("_class_name", "DDIMScheduler")), None)
     if kind is None or not hasattr(kind, "add_noise"):
         raise InputError(
-            f"model.base: {str(path)!r} names {config.get('_class_name')!r}, which adds no noise as Stable Diffusion does"
+            tr(
+                "model.base: {path!r} names {get!r}, which adds no noise as Stable Diffusion does",
+                path=str(path),
+                get=config.get("_class_name"),
+            )
         )
     return kind.from_config(config)
 

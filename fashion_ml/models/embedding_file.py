@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fashion_ml.runtime.language import tr
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 _BASES = {768: "SD 1.x", 1024: "SD 2.x"}
@@ -33,9 +35,10 @@ class EmbeddingForm:
     @property
     def use(self) -> str:
         """What can be done with it."""
-        return (
-            "evaluation puts in the words that a LoRA's own file holds, and no others; WebUIs call it by its file's name from their folder of "
-            f"embeddings, diffusers by load_textual_inversion(…, token={self.word!r})"
+        return tr(
+            "evaluation puts in the words that a LoRA's own file holds, and no others; WebUIs call it by its "
+            "file's name from their folder of embeddings, diffusers by load_textual_inversion(…, token={word!r})",
+            word=self.word,
         )
 
 
@@ -47,11 +50,11 @@ def recognise_embedding(shapes: Shapes, stem: str) -> EmbeddingForm | None:
         return None
     if set(rows) == {"emb_params"}:
         count, width = rows["emb_params"]
-        return EmbeddingForm("A1111 and ComfyUI", stem, count, (width,), _BASES.get(width, "unknown"))
+        return EmbeddingForm(tr("A1111 and ComfyUI"), stem, count, (width,), _BASES.get(width, "unknown"))
     if "clip_l" in rows and set(rows) <= {"clip_l", "clip_g"}:
         widths = tuple(rows[name][1] for name in ("clip_l", "clip_g") if name in rows)
         base = "SDXL" if "clip_g" in rows else "SD 1.x or Flux" if widths == (768,) else "unknown"
-        return EmbeddingForm("kohya and diffusers' advanced scripts", stem, rows["clip_l"][0], widths, base)
+        return EmbeddingForm(tr("kohya and diffusers' advanced scripts"), stem, rows["clip_l"][0], widths, base)
     (word, (count, width)), *others = rows.items()
     if others or "." in word or ":" in word or width not in _BASES:
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 _CALLED = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "float32"}
 
@@ -27,9 +28,11 @@ def refuse_nan(pipeline: Any, names: Sequence[str]) -> Iterator[None]:
     patched, plain = "decode" in vars(vae), vae.decode
 
     def decode(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        _check(z, names, "UNet", pipeline.unet.dtype, "its weights are no good: train with a lower optimizer.learning_rate")
+        _check(z, names, "UNet", pipeline.unet.dtype, tr("its weights are no good: train with a lower optimizer.learning_rate"))
         found = plain(z, *args, **kwargs)
-        _check(found[0] if isinstance(found, tuple) else found.sample, names, "VAE", vae.dtype, "give another evaluation.vae")
+        _check(
+            found[0] if isinstance(found, tuple) else found.sample, names, "VAE", vae.dtype, tr("give another evaluation.vae")
+        )
         return found
 
     vae.decode = decode
@@ -47,10 +50,16 @@ def _check(tensor: torch.Tensor, names: Sequence[str], part: str, precision: tor
     if all(finite):
         return
     called = _CALLED[precision]
-    fix = {"fp16": "use evaluation.precision bf16 or no", "bf16": "use evaluation.precision no"}.get(called, otherwise)
+    fix = {"fp16": tr("use evaluation.precision bf16 or no"), "bf16": tr("use evaluation.precision no")}.get(called, otherwise)
     error = NotFiniteError(
-        f"evaluation.precision: the {part} gives NaN or infinity in {called} for {names[finite.index(False)]}, which would be a black "
-        f"picture; {fix}"
+        tr(
+            "evaluation.precision: the {part} gives NaN or infinity in {called} for {names}, which would be a "
+            "black picture; {fix}",
+            part=part,
+            called=called,
+            names=names[finite.index(False)],
+            fix=fix,
+        )
     )
     error.in_half = called != "float32"
     raise error

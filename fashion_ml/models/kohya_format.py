@@ -14,14 +14,16 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.kohya_faults import check_targets, check_whole, other_form
 from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
 from fashion_ml.models.lora_delta import alpha_in, method_of
 from fashion_ml.models.lora_file import parts_by_module
-from fashion_ml.models.lora_forms import dora_axis, recognise
+from fashion_ml.models.lora_forms import dora_axis
 from fashion_ml.models.lora_sizes import Target, kohya_name
 from fashion_ml.models.lora_starts import difference
 from fashion_ml.models.lora_variants import LAYERS, METHODS, parts_of, put_parts
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.weight_files import is_safetensors, not_there, read_header, read_tensors
 
@@ -82,53 +84,21 @@ def read_lora(path: Path, field: str) -> dict[str, torch.Tensor]:
         raise not_there(str(path), field)
     what = f"{field}: {str(path)!r}"
     if not is_safetensors(path):
-        raise InputError(f"{what} is no .safetensors file; such files can run code, convert it to .safetensors first")
+        raise InputError(
+            tr("{what} is no .safetensors file; such files can run code, convert it to .safetensors first", what=what)
+        )
     shapes = read_header(path, field).shapes
     if not any(_OF_LORA.search(name) for name in shapes):
         base = next((name for name in shapes if _OF_BASE.match(name)), None)
         raise InputError(
-            f"{what} is no LoRA" + (f" but a base model (it holds {base})" if base else "") + "; give a LoRA's file"
+            tr("{what} is no LoRA", what=what)
+            + (tr(" but a base model (it holds {base})", base=base) if base else "")
+            + tr("; give a LoRA's file")
         )
     tensors = read_tensors(path, field)
     check_whole(tensors, what)
     check_finite(tensors, what)
     return tensors
-
-
-def check_whole(tensors: Mapping[str, torch.Tensor], what: str) -> None:
-    """InputError, beginning with `what`, where a tensor has no numbers or whole ones, an alpha is not one number, or two factors of a module
-    are of different ranks."""
-    for name, tensor in tensors.items():
-        alpha = name.endswith(".alpha")
-        if tensor.numel() == 0 or (alpha and tensor.numel() > 1):
-            raise InputError(
-                f"{what} has {name} of shape {list(tensor.shape)}, which no LoRA has: it is damaged; give a whole file"
-            )
-        if not (alpha or tensor.is_floating_point()):
-            raise InputError(
-                f"{what} has {name} in {str(tensor.dtype).removeprefix('torch.')}, quantised; give a file in fp16 or float32"
-            )
-    for module, parts in parts_by_module(tensors).items():
-        for first, second, core in _FACTORS:
-            if {first, second} <= parts.keys() and core not in parts and not _one_rank(parts[first], parts[second]):
-                raise InputError(
-                    f"{what} has {first} of shape {list(parts[first].shape)} and {second} of {list(parts[second].shape)} in {module}, "
-                    "which are of different ranks: it is damaged; give a whole file"
-                )
-
-
-_FACTORS = (
-    ("up", "down", "mid"),
-    ("hada_w1_a", "hada_w1_b", "hada_t1"),
-    ("hada_w2_a", "hada_w2_b", "hada_t2"),
-    ("lokr_w1_a", "lokr_w1_b", ""),
-    ("lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-)
-"""Factors [out, r, …] and [r, in, …] that are multiplied where there is no core."""
-
-
-def _one_rank(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return first.dim() > 1 and second.dim() > 1 and first.flatten(1).shape[1] == second.shape[0]
 
 
 def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
@@ -142,33 +112,47 @@ def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None
         return
     ranks = {shape[0] for key, shape in shapes.items() if key.endswith(".lora_down.weight")}
     if not ranks:
-        raise InputError(_other_form(name, shapes, read_metadata(path)))
+        raise InputError(other_form(name, shapes, read_metadata(path)))
     names = {key.partition(".")[0] for key in shapes}
     for key in sorted(shapes):
         module, _, part = key.partition(".")
         if part not in _PARTS or any(f"{module}.{needed}" not in shapes for needed in _PARTS[:2]):
             raise InputError(
-                f"{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up"
+                tr(
+                    "{name} holds {key}, which is no plain LoRA (LyCORIS, or damaged); give one of lora_down and lora_up",
+                    name=name,
+                    key=key,
+                )
             )
     targets = [one for _, found in sized_targets(unet, text_encoder, spec) for one in found]
     weights = {module: tuple(weight.shape) for module, weight in target_weights(unet, text_encoder, spec)}
-    _check_targets(name, names, set(weights))
+    check_targets(name, names, set(weights))
     for module, weight in weights.items():
         down, up = shapes[f"{module}.lora_down.weight"], shapes[f"{module}.lora_up.weight"]
         if (math.prod(down[1:]), up[0]) != (math.prod(weight[1:]), weight[0]):
-            raise InputError(f"{name} was made for another base ({module} has other shapes); choose the base it was trained on")
+            raise InputError(
+                tr(
+                    "{name} was made for another base ({module} has other shapes); choose the base it was trained on",
+                    name=name,
+                    module=module,
+                )
+            )
     _check_ranks(path, spec, shapes, targets)
     inputs = next((key for key, shape in shapes.items() if key.endswith(".dora_scale") and dora_axis(shape) == "inputs"), None)
     if inputs is not None:
         raise InputError(
-            f"{name} holds a magnitude for each input ({inputs}), LyCORIS' DoRA without wd_on_output, and here each output has one; give a "
-            "file of the other kind, or merge it into its base with LyCORIS"
+            tr(
+                "{name} holds a magnitude for each input ({inputs}), LyCORIS' DoRA without wd_on_output, and here "
+                "each output has one; give a file of the other kind, or merge it into its base with LyCORIS",
+                name=name,
+                inputs=inputs,
+            )
         )
     magnitudes = {key.partition(".")[0] for key in shapes if key.endswith(".dora_scale")}
     if spec.use_dora and magnitudes != names:
-        raise InputError(f"network.use_dora: true, but {str(path)!r} has no magnitudes; set it to false")
+        raise InputError(tr("network.use_dora: true, but {path!r} has no magnitudes; set it to false", path=str(path)))
     if magnitudes and not spec.use_dora:
-        raise InputError(f"network.use_dora: false, but {str(path)!r} has magnitudes; set it to true")
+        raise InputError(tr("network.use_dora: false, but {path!r} has magnitudes; set it to true", path=str(path)))
 
 
 def _check_ranks(path: Path, spec: LoraSpec, shapes: Mapping[str, tuple[int, ...]], targets: Sequence[Target]) -> None:
@@ -180,9 +164,26 @@ def _check_ranks(path: Path, spec: LoraSpec, shapes: Mapping[str, tuple[int, ...
         setting = "conv_" if one.convolution else ""
         if blocks is not None and one.block is not None:
             raise InputError(
-                f"network.{setting}block_ranks: {one.rank} for block {one.block}, but {str(path)!r} has rank {rank} in {one.key}; give that"
+                tr(
+                    "network.{setting}block_ranks: {rank} for block {block}, but {path!r} has rank {rank_2} in {key}; "
+                    "give that",
+                    setting=setting,
+                    rank=one.rank,
+                    block=one.block,
+                    path=str(path),
+                    rank_2=rank,
+                    key=one.key,
+                )
             )
-        raise InputError(f"network.{setting}rank: {one.rank}, but {str(path)!r} has rank {rank}; set it to {rank}")
+        raise InputError(
+            tr(
+                "network.{setting}rank: {rank}, but {path!r} has rank {rank_2}; set it to {rank_2}",
+                setting=setting,
+                rank=one.rank,
+                path=str(path),
+                rank_2=rank,
+            )
+        )
 
 
 def mixed_ranks(path: Path) -> dict[str, tuple[int, float]] | None:
@@ -205,7 +206,7 @@ def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
     """The LoRA that a file in kohya's layout holds, from its names and shapes. ValueError when it is none."""
     downs = {name.split(".")[0]: tensor for name, tensor in tensors.items() if name.endswith(".lora_down.weight")}
     if not downs:
-        raise ValueError("holds no LoRA in kohya's layout")
+        raise ValueError(tr("holds no LoRA in kohya's layout"))
     convolutions = {name for name, tensor in downs.items() if tuple(tensor.shape[2:]) == (3, 3)}
     sizes: list[tuple[int, float] | None] = []
     mixed = False
@@ -271,7 +272,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"lora: {str(path)!r} cannot be read ({error}); give a LoRA .safetensors file") from None
+        raise InputError(
+            tr("lora: {path!r} cannot be read ({error}); give a LoRA .safetensors file", path=str(path), error=error)
+        ) from None
 
 
 def target_weights(unet: Any, text_encoder: Any, spec: LoraSpec) -> Iterator[tuple[str, torch.Tensor]]:
@@ -305,22 +308,42 @@ def _check_variant_file(name: str, tensors: Mapping[str, torch.Tensor], unet: An
         method = method_of({part: tensors[f"{module}.{part}"] for part in parts}) or method_of(known.get(module, {}))
         if method != METHODS[spec.algo]:
             algo = next((algo for algo, own in METHODS.items() if own == method), None)
-            fix = f"set it to {algo}" if algo else f"give a file of {METHODS[spec.algo]}"
-            raise InputError(f"{name} holds {method or 'something else'} ({module}), but network.algo is {spec.algo}; {fix}")
+            fix = tr("set it to {algo}", algo=algo) if algo else tr("give a file of {methods}", methods=METHODS[spec.algo])
+            raise InputError(
+                tr(
+                    "{name} holds {value} ({module}), but network.algo is {algo}; {fix}",
+                    name=name,
+                    value=method or tr("something else"),
+                    module=module,
+                    algo=spec.algo,
+                    fix=fix,
+                )
+            )
     ours = _without_numbers(unet, text_encoder, spec)
-    _check_targets(name, set(modules), {key.partition(".")[0] for key in ours})
+    check_targets(name, set(modules), {key.partition(".")[0] for key in ours})
     for key, wanted in ours.items():
         if key.endswith(".alpha"):  # which may be lacking, or of one dimension
             continue
         if key not in tensors or tensors[key].shape != wanted.shape:
             has = list(tensors[key].shape) if key in tensors else "none"
             raise InputError(
-                f"{name} was trained with other settings: {key} is {has}, and here {list(wanted.shape)}; give the same network.rank"
-                f"{' and lokr_factor' if spec.algo == 'lokr' else ''}, or the base it was trained on"
+                tr(
+                    "{name} was trained with other settings: {key} is {has}, and here {shape}; give the same "
+                    "network.rank{part}, or the base it was trained on",
+                    name=name,
+                    key=key,
+                    has=has,
+                    shape=list(wanted.shape),
+                    part=tr(" and lokr_factor") if spec.algo == "lokr" else "",
+                )
             )
         if key.endswith(".on_input") and bool(tensors[key].item()) != bool(wanted.item()):
             raise InputError(
-                f"{name} scales the other side of {key.partition('.')[0]} than is trained here; give a file of this trainer"
+                tr(
+                    "{name} scales the other side of {partition} than is trained here; give a file of this trainer",
+                    name=name,
+                    partition=key.partition(".")[0],
+                )
             )
 
 
@@ -333,36 +356,6 @@ def _without_numbers(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, 
     add_lora(*own, spec, seed=0)
     layers = _adapted(own[0], own[1] if spec.train_text_encoder else None)
     return {f"{name}.{part}": value for name, layer in layers for part, value in parts_of(layer).items()}
-
-
-_SWITCHES = (
-    ("lora_te_", "network.train_text_encoder"),
-    ("_ff_net_", "network.feed_forward"),
-    ("_proj_in", "network.projections"),
-    ("_proj_out", "network.projections"),
-    ("_time_emb_proj", "network.time_embeddings"),
-    ("_conv_shortcut", "network.shortcuts"),
-    ("_conv", "network.convolutions"),
-)
-
-
-def _check_targets(name: str, in_file: set[str], ours: set[str]) -> None:
-    for others, state in ((in_file - ours, "true"), (ours - in_file, "false")):
-        for key in sorted(others):
-            switch = next((setting for part, setting in _SWITCHES if part in key), None)
-            held, why = (
-                ("holds", "which nothing here trains on this base") if state == "true" else ("lacks", "which trains here")
-            )
-            fix = f"{key}; set {switch} to {state}" if switch else f"{key}, {why}; fashion-ml inspect says what the file is"
-            raise InputError(f"{name} {held} {fix}")
-
-
-def _other_form(name: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> str:
-    """What a file without kohya's lora_down is, and what to do with it."""
-    form = recognise(shapes, metadata)
-    if form is None:
-        return f"{name} is no LoRA in kohya's layout; give one written by this trainer or by kohya's"
-    return f"{name} is {form.title}, not LoRA in kohya's names; what can be done: {form.use}"
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

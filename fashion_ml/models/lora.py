@@ -17,6 +17,7 @@ from fashion_ml.models.lora_dropout import add_dropout, lora_layers
 from fashion_ml.models.lora_sizes import Target, is_convolution, text_sizes, unet_sizes
 from fashion_ml.models.lora_starts import add_starts
 from fashion_ml.models.lora_variants import add_variant, check_variant, exactly
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.seeding import derive_seed
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -205,8 +206,14 @@ def check_network(unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
             weight = model.get_submodule(one.name).weight
             if one.rank > min(weight.flatten(1).shape):
                 raise InputError(
-                    f"network.init: {spec.init} of rank {one.rank} is more than the {min(weight.flatten(1).shape)} that the weight of "
-                    f"{one.key} has; use a lower network.rank, or default"
+                    tr(
+                        "network.init: {init} of rank {rank} is more than the {shape} that the weight of {key} has; use a "
+                        "lower network.rank, or default",
+                        init=spec.init,
+                        rank=one.rank,
+                        shape=min(weight.flatten(1).shape),
+                        key=one.key,
+                    )
                 )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from fashion_ml.models.lora_delta import alpha_in
+from fashion_ml.runtime.language import tr
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -36,13 +37,13 @@ def updates_of(tensors: Tensors) -> dict[str, tuple[torch.Tensor, torch.Tensor]]
     for name, tensor in tensors.items():
         module, _, part = name.partition(".")
         if part not in ("lora_down.weight", "lora_up.weight", "alpha"):
-            raise ValueError(f"it holds {name}, which is no plain LoRA")
+            raise ValueError(tr("it holds {name}, which is no plain LoRA", name=name))
         found.setdefault(module, {})[part] = tensor
     for module, parts in found.items():
         if not {"lora_down.weight", "lora_up.weight"} <= parts.keys():
-            raise ValueError(f"its module {module} lacks lora_down or lora_up")
+            raise ValueError(tr("its module {module} lacks lora_down or lora_up", module=module))
     if not found:
-        raise ValueError("it holds no LoRA")
+        raise ValueError(tr("it holds no LoRA"))
     return {
         module: (
             parts["lora_down.weight"].float(),
@@ -59,11 +60,13 @@ def average(files: Sequence[Tensors]) -> dict[str, torch.Tensor]:
     first = files[0]
     for other in files[1:]:
         if {name: tensor.shape for name, tensor in other.items()} != {name: tensor.shape for name, tensor in first.items()}:
-            raise ValueError("they are not of one training: their modules or ranks differ")
+            raise ValueError(tr("they are not of one training: their modules or ranks differ"))
         if unlike := next(
             (name for name in first if name.endswith(".alpha") and not torch.equal(other[name], first[name])), None
         ):
-            raise ValueError(f"they are not of one training: {unlike} differs, and with it what the numbers mean")
+            raise ValueError(
+                tr("they are not of one training: {unlike} differs, and with it what the numbers mean", unlike=unlike)
+            )
     return {name: torch.stack([file[name].double() for file in files]).mean(dim=0).float() for name in first}
 
 
@@ -79,7 +82,7 @@ def weighted_sum(files: Sequence[Tensors], weights: Sequence[float]) -> dict[str
     result: dict[str, torch.Tensor] = {}
     for module, own in sorted(parts.items()):
         if len({(down.shape[1:], up.shape[:1] + up.shape[2:]) for down, up in own}) > 1:
-            raise ValueError(f"they are for different bases: {module} has other shapes")
+            raise ValueError(tr("they are for different bases: {module} has other shapes", module=module))
         down, up = torch.cat([down for down, _ in own]), torch.cat([up for _, up in own], dim=1)
         result |= _module(module, down, up)
     return result

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from fashion_ml.models.output_rotation import rotation_of
+from fashion_ml.runtime.language import tr
 
 LORA, TUCKER, HADAMARD, KRONECKER, FULL, NORM, ROTATION, SCALING = (
     "LoRA",
@@ -85,7 +86,7 @@ def delta(parts: Parts, shape: tuple[int, ...], weight: torch.Tensor | None = No
         made = _kronecker(p)
     elif method in (ROTATION, SCALING):
         if weight is None:
-            raise ValueError(f"{method} is of a base's weight, which is not given")
+            raise ValueError(tr("{method} is of a base's weight, which is not given", method=method))
         made = _turned(p, weight.float()) if method == ROTATION else _scaled(p, weight.float())
     else:
         made = p["diff" if method == FULL else "w_norm"]
@@ -111,7 +112,13 @@ def _turned(p: Parts, weight: torch.Tensor) -> torch.Tensor:
     blocks = p["oft_blocks"]
     skew = blocks - blocks.transpose(1, 2)
     if blocks.shape[0] * blocks.shape[1] != weight.shape[0]:
-        raise ValueError(f"turns {blocks.shape[0] * blocks.shape[1]} outputs, and the base's weight is {list(weight.shape)}")
+        raise ValueError(
+            tr(
+                "turns {shape} outputs, and the base's weight is {shape_2}",
+                shape=blocks.shape[0] * blocks.shape[1],
+                shape_2=list(weight.shape),
+            )
+        )
     if weight.device.type != "meta" and "alpha" in p and p["alpha"].item() > 0:
         most, norm = p["alpha"].item() * weight.shape[0], skew.norm()
         blocks = torch.triu(skew, 1) * (most / (norm + 1e-8)).clamp(max=1.0)
@@ -125,10 +132,15 @@ def _scaled(p: Parts, weight: torch.Tensor) -> torch.Tensor:
     side = 1 if on_input else 0
     if factor.numel() != weight.shape[side]:
         raise ValueError(
-            f"scales {factor.numel()} {'inputs' if on_input else 'outputs'}, and the base's weight is {list(weight.shape)}"
+            tr(
+                "scales {numel} {part}, and the base's weight is {shape}",
+                numel=factor.numel(),
+                part=tr("inputs") if on_input else tr("outputs"),
+                shape=list(weight.shape),
+            )
         )
     return weight * factor.to(weight.device).view(*[1] * side, -1, *[1] * (weight.dim() - side - 1))
 
 
 def _refuse(made: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    raise ValueError(f"makes {list(made.shape)}, and the base's weight is {list(shape)}")
+    raise ValueError(tr("makes {shape}, and the base's weight is {shape_2}", shape=list(made.shape), shape_2=list(shape)))

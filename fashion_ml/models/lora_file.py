@@ -15,6 +15,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora_delta import rank_of
 from fashion_ml.models.lora_forms import BASE_KEYS, SMALL_BASES, base_of, recognise
+from fashion_ml.runtime.language import tr
 
 _PARTS: tuple[tuple[str, str], ...] = (
     (r"\.lora_(down|up|mid)\.weight", ""),
@@ -73,7 +74,14 @@ def read_lora_file(tensors: Mapping[str, torch.Tensor], known: Iterable[str], wh
             unmatched.setdefault(found[0], name)
             continue
         if found[1] in modules.setdefault(module, {}):
-            raise InputError(f"{what} holds one module twice, as {own[module]} and as {name}; save the LoRA once")
+            raise InputError(
+                tr(
+                    "{what} holds one module twice, as {own} and as {name}; save the LoRA once",
+                    what=what,
+                    own=own[module],
+                    name=name,
+                )
+            )
         modules[module][found[1]] = tensor
         own.setdefault(module, name)
     if unread:
@@ -91,13 +99,18 @@ def other_base(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str],
     if form is None:
         return None
     if form.witness is not None:
-        return f"{form.base} (it holds {form.witness})"
+        return tr("{base} (it holds {witness})", base=form.base, witness=form.witness)
     if form.width is not None and form.width != width:
-        return f"{_OF_WIDTH.get(form.width, 'another base')} (cross-attention of {form.width} numbers, this base has {width})"
+        return tr(
+            "{get} (cross-attention of {width} numbers, this base has {width_2})",
+            get=_OF_WIDTH.get(form.width, tr("another base")),
+            width=form.width,
+            width_2=width,
+        )
     key = next((key for key in BASE_KEYS if base_of(metadata.get(key, "")) is not None), None)
     told = base_of(metadata[key]) if key is not None else None
     if form.width is None and told not in (None, *SMALL_BASES):
-        return f"{told} (its metadata says {key} {metadata[key or '']})"
+        return tr("{told} (its metadata says {key} {metadata})", told=told, key=key, metadata=metadata[key or ""])
     return None
 
 
@@ -116,9 +129,12 @@ def note_of_zero_alphas(modules: Mapping[str, Mapping[str, torch.Tensor]], name:
     zeros = sum(rank_of(parts) is not None and "alpha" in parts and not parts["alpha"].any() for parts in modules.values())
     if not zeros:
         return None
-    return (
-        f"{name} says alpha 0 ({zeros} modules), which is read as the rank, scale 1, as kohya's trainer and LyCORIS do; A1111, Forge, ComfyUI "
-        "and diffusers take it as a LoRA that does nothing. fashion-ml export FILE OUT --format kohya writes the rank into it"
+    return tr(
+        "{name} says alpha 0 ({zeros} modules), which is read as the rank, scale 1, as kohya's trainer and "
+        "LyCORIS do; A1111, Forge, ComfyUI and diffusers take it as a LoRA that does nothing. fashion-ml "
+        "export FILE OUT --format kohya writes the rank into it",
+        name=name,
+        zeros=zeros,
     )
 
 
@@ -174,25 +190,39 @@ def _form(names: Iterable[str]) -> str:
 
 def _cannot_apply(names: list[str], what: str) -> str:
     method = next((method for pattern, method in _REFUSED if pattern.search(names[0])), None)
-    count = f"{len(names)} tensors, first {names[0]}" if len(names) > 1 else names[0]
+    count = tr("{count} tensors, first {names}", count=len(names), names=names[0]) if len(names) > 1 else names[0]
     if method is None:
-        return (
-            f"{what} holds what is of no LoRA known here ({count}): another method, another program's names, or damaged; give a LoRA of "
-            "kohya's trainers, diffusers, PEFT or LyCORIS (LoRA, LoCon, LoHa, LoKr, OFT, (IA)^3)"
+        return tr(
+            "{what} holds what is of no LoRA known here ({count}): another method, another program's names, or "
+            "damaged; give a LoRA of kohya's trainers, diffusers, PEFT or LyCORIS (LoRA, LoCon, LoHa, LoKr, OFT, "
+            "(IA)^3)",
+            what=what,
+            count=count,
         )
-    return (
-        f"{what} holds {method} ({count}), which is not applied here; merge it into its base with the program that made it, and measure "
-        "the images (fashion-ml evaluate images), or give a LoRA, LoCon, LoHa, LoKr, OFT or (IA)^3"
+    return tr(
+        "{what} holds {method} ({count}), which is not applied here; merge it into its base with the program "
+        "that made it, and measure the images (fashion-ml evaluate images), or give a LoRA, LoCon, LoHa, "
+        "LoKr, OFT or (IA)^3",
+        what=what,
+        method=method,
+        count=count,
     )
 
 
 def _not_there(names: list[str], total: int, what: str) -> str:
     if len(names) == total:
-        return (
-            f"{what} has names of which this base has none (first {names[0]}): another program's, or another base's (fashion-ml inspect "
-            "says what it is); use a LoRA trained on this base, in kohya's names"
+        return tr(
+            "{what} has names of which this base has none (first {names}): another program's, or another base's "
+            "(fashion-ml inspect says what it is); use a LoRA trained on this base, in kohya's names",
+            what=what,
+            names=names[0],
         )
-    return (
-        f"{what} holds {total} modules, of which this base lacks {len(names)} (first {names[0]}): it was trained on another base, by a method "
-        "that names others, or two files mixed (fashion-ml inspect says what it is); use a LoRA trained on this base"
+    return tr(
+        "{what} holds {total} modules, of which this base lacks {count} (first {names}): it was trained on "
+        "another base, by a method that names others, or two files mixed (fashion-ml inspect says what it "
+        "is); use a LoRA trained on this base",
+        what=what,
+        total=total,
+        count=len(names),
+        names=names[0],
     )

@@ -6,27 +6,44 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fashion_ml.runtime.language import marked, tr, translated
+
 Shapes = Mapping[str, tuple[int, ...]]
 
-_MERGED = "For all of them: fashion-ml export RUN OUT --format merged, which is exact"
-_BY_LYCORIS, _OTHERS = (
-    "is read as it was trained by LyCORIS",
-    "kohya's networks.lora makes other pictures and diffusers refuses",
-)
+_MERGED = marked("For all of them: fashion-ml export RUN OUT --format merged, which is exact")
 _READERS = {
-    "DoRA": "DoRA is read as it was trained by LyCORIS and by this program, whose scores are of that, and its UNet by diffusers (--format "
-    "diffusers); Forge and ComfyUI come near, A1111 scales by inputs and makes other pictures, kohya's scripts drop the magnitudes",
-    "LoHa": f"LoHa {_BY_LYCORIS}, A1111, Forge and ComfyUI; {_OTHERS} it",
-    "LoKr": f"LoKr {_BY_LYCORIS}, A1111, Forge and ComfyUI; {_OTHERS} it",
-    "OFT": f"OFT {_BY_LYCORIS} and A1111; Forge leaves it out, {_OTHERS} it",
-    "(IA)^3": f"(IA)^3 is read as it was trained by A1111; Forge leaves it out, {_OTHERS} it, and so does LyCORIS' own loader",
+    "DoRA": marked(
+        "DoRA is read as it was trained by LyCORIS and by this program, whose scores are of that, and its UNet by diffusers (--format "
+        "diffusers); Forge and ComfyUI come near, A1111 scales by inputs and makes other pictures, kohya's scripts drop the magnitudes"
+    ),
+    "LoHa": marked(
+        "LoHa is read as it was trained by LyCORIS, A1111, Forge and ComfyUI; kohya's networks.lora makes other pictures and diffusers "
+        "refuses it"
+    ),
+    "LoKr": marked(
+        "LoKr is read as it was trained by LyCORIS, A1111, Forge and ComfyUI; kohya's networks.lora makes other pictures and diffusers "
+        "refuses it"
+    ),
+    "OFT": marked(
+        "OFT is read as it was trained by LyCORIS and A1111; Forge leaves it out, kohya's networks.lora makes other pictures and "
+        "diffusers refuses it"
+    ),
+    "(IA)^3": marked(
+        "(IA)^3 is read as it was trained by A1111; Forge leaves it out, kohya's networks.lora makes other pictures and diffusers refuses "
+        "it, and so does LyCORIS' own loader"
+    ),
 }
 """Who makes the pictures that were measured; docs/readers.md has the figures. A method that is not here is read by all."""
 
 
 def readers_of(methods: Iterable[str]) -> list[str]:
     """A line for each of a file's methods that not every program reads as it was trained."""
-    return [f"{line}. {_MERGED}" for method, line in _READERS.items() if method in set(methods)]
+    known, sentence = set(methods), marked("{line}. {merged}")
+    return [
+        translated(sentence, line=translated(line), merged=translated(_MERGED))
+        for method, line in _READERS.items()
+        if method in known
+    ]
 
 
 _NAMES: tuple[tuple[str, str], ...] = (
@@ -109,30 +126,34 @@ class LoraForm:
     @property
     def title(self) -> str:
         """In a few words."""
-        of = "a base that it does not name" if self.base == "unknown" else self.base
-        return f"{' and '.join(self.methods)} of {of}, in the names of {self.names}"
+        of = tr("a base that it does not name") if self.base == "unknown" else self.base
+        return tr("{names} of {of}, in the names of {names_2}", names=tr(" and ").join(self.methods), of=of, names_2=self.names)
 
     @property
     def use(self) -> str:
         """What can be done with it here."""
         if self.base not in (*SMALL_BASES, "unknown"):
-            where = "the base that it was trained on" if self.base == TRANSFORMER else self.base
-            return f"nothing here, where bases are SD 1.x and 2.x; use it with {where}"
+            where = tr("the base that it was trained on") if self.base == TRANSFORMER else self.base
+            return tr("nothing here, where bases are SD 1.x and 2.x; use it with {where}", where=where)
         refused = [method for method in self.methods if method not in APPLIED]
         if refused:
-            return (
-                f"{' and '.join(refused)} is not applied here; merge it into its base with the program that made it, and measure the images "
-                "(fashion-ml evaluate images)"
+            return tr(
+                "{names} is not applied here; merge it into its base with the program that made it, and measure the "
+                "images (fashion-ml evaluate images)",
+                names=tr(" and ").join(refused),
             )
         if self.names == "cloneofsimo":
-            return "its modules have numbers instead of names; convert it with the program that made it (lora_add, or kohya's scripts)"
+            return tr(
+                "its modules have numbers instead of names; convert it with the program that made it (lora_add, or "
+                "kohya's scripts)"
+            )
         plain = set(self.methods) <= {"LoRA", "LoCon", "DoRA"}
-        goes_on = "train from it (network.network_weights)" if self.names == "kohya" and plain else ""
+        goes_on = tr("train from it (network.network_weights)") if self.names == "kohya" and plain else ""
         if self.names == _OURS and len(self.methods) == 1 and self.methods[0] in _ALGOS:
-            goes_on = f"train from it (network.network_weights, with network.algo {_ALGOS[self.methods[0]]})"
+            goes_on = tr("train from it (network.network_weights, with network.algo {algos})", algos=_ALGOS[self.methods[0]])
         fixed = self.names == "kohya" or not {"OFT", "(IA)^3"}.isdisjoint(self.methods)
-        convert = "" if fixed else "convert it (fashion-ml export FILE OUT --format kohya)"
-        return ", ".join(filter(None, ("measure it (fashion-ml evaluate lora)", goes_on, convert)))
+        convert = "" if fixed else tr("convert it (fashion-ml export FILE OUT --format kohya)")
+        return ", ".join(filter(None, (tr("measure it (fashion-ml evaluate lora)"), goes_on, convert)))
 
 
 def recognise(shapes: Shapes, metadata: Mapping[str, str]) -> LoraForm | None:
@@ -140,7 +161,9 @@ def recognise(shapes: Shapes, metadata: Mapping[str, str]) -> LoraForm | None:
     methods = _methods(shapes)
     if not methods:
         return None
-    names = next((whose for pattern, whose in _NAMES if any(re.search(pattern, name) for name in shapes)), "another program")
+    names = next(
+        (whose for pattern, whose in _NAMES if any(re.search(pattern, name) for name in shapes)), tr("another program")
+    )
     if names == "kohya" and set(methods) - {"LoRA", "LoCon", "DoRA"}:
         names = _OURS
     width = _width(shapes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.models.lora import LoraSpec
@@ -78,8 +79,16 @@ def unet_sizes(unet: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
         if given is not None and len(given) != blocks.count:
             section = "optimizer" if setting == "block_lr" else "network"
             raise InputError(
-                f"{section}.{setting}: {len(given)} numbers, but the UNet of this base has {blocks.count} blocks (its input, {blocks.side - 1} "
-                f"down, 1 in the middle, {blocks.side} up); give one for each, 0 where none trains"
+                tr(
+                    "{section}.{setting}: {count} numbers, but the UNet of this base has {count_2} blocks (its input, "
+                    "{side} down, 1 in the middle, {side_2} up); give one for each, 0 where none trains",
+                    section=section,
+                    setting=setting,
+                    count=len(given),
+                    count_2=blocks.count,
+                    side=blocks.side - 1,
+                    side_2=blocks.side,
+                )
             )
     targets = []
     for name in names:
@@ -88,7 +97,13 @@ def unet_sizes(unet: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
     found = [one for one in targets if one.rank > 0]
     if not found:
         setting, what = ("optimizer.block_lr", "factor") if spec.block_lr is not None else ("network.block_ranks", "rank")
-        raise InputError(f"{setting}: no module is left to train; give a {what} above 0 to a block that has some")
+        raise InputError(
+            tr(
+                "{setting}: no module is left to train; give a {what} above 0 to a block that has some",
+                setting=setting,
+                what=what,
+            )
+        )
     return found
 
 

@@ -15,6 +15,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.lora_delta import HADAMARD, KRONECKER, LORA, ROTATION, SCALING, alpha_in
 from fashion_ml.models.lora_sizes import Target
 from fashion_ml.models.output_rotation import add_rotations, blocks_of, vector_of
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.models.lora import LoraSpec
@@ -93,7 +94,9 @@ def put_parts(layer: Any, parts: Mapping[str, torch.Tensor], what: str) -> None:
     """Let a layer compute what a file says of it. InputError, beginning with `what`, where a rotation is held to a norm, as it is not here."""
     if hasattr(layer, "oft_R"):
         if float(parts.get("alpha", torch.zeros(()))) > 0:
-            raise InputError(f"{what} holds OFT with a constraint (alpha), which is not trained here; give a file of alpha 0")
+            raise InputError(
+                tr("{what} holds OFT with a constraint (alpha), which is not trained here; give a file of alpha 0", what=what)
+            )
         layer.oft_R["default"].weight.copy_(vector_of(parts["oft_blocks"].float()))
         return
     if hasattr(layer, "ia3_l"):
@@ -120,6 +123,12 @@ def check_variant(spec: LoraSpec, models: Sequence[tuple[Any, Sequence[Target]]]
             outputs, inputs = model.get_submodule(one.name).weight.shape[:2]
             if any(first > second for first, second in (factorization(side, spec.lokr_factor) for side in (outputs, inputs))):
                 raise InputError(
-                    f"network.lokr_factor: {spec.lokr_factor} is above the square root of a side of {one.key} ({outputs} x {inputs}), where "
-                    "LyCORIS reads the factors the other way round; use a smaller one"
+                    tr(
+                        "network.lokr_factor: {lokr_factor} is above the square root of a side of {key} ({outputs} x "
+                        "{inputs}), where LyCORIS reads the factors the other way round; use a smaller one",
+                        lokr_factor=spec.lokr_factor,
+                        key=one.key,
+                        outputs=outputs,
+                        inputs=inputs,
+                    )
                 )

@@ -17,6 +17,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_finite, fill, fitted, spelled, unwrapped
 from fashion_ml.runtime.weight_files import read_header, read_tensors
 
@@ -91,7 +92,9 @@ def load_single_vae(path: Path, what: str) -> Any:
         checkpoint_kind(path, dict(zip(names, shapes.values(), strict=True)), field)
         return _read_part(path, "vae", CONFIGS / "sd1", shapes, what)
     if not any(spelled(name).startswith(("encoder.", "decoder.")) for name in names):
-        raise InputError(f"{what} holds no VAE; give a VAE, or a complete checkpoint of Stable Diffusion 1.x or 2.x")
+        raise InputError(
+            tr("{what} holds no VAE; give a VAE, or a complete checkpoint of Stable Diffusion 1.x or 2.x", what=what)
+        )
     return _read_part(path, "vae", CONFIGS / "sd1", shapes, what, alone=True)
 
 
@@ -127,11 +130,22 @@ def _say_what_is_left(path: Path, shapes: Mapping[str, Any]) -> None:
     left = [name for name in shapes if not name.startswith((_UNET, _VAE, _TEXT)) and not _NEVER_USED.fullmatch(name)]
     averaged = [name for name in left if name.startswith("model_ema.")]
     if averaged:
-        say(f"{path.name}: the averaged UNet in it (model_ema, {len(averaged)} tensors) is not read, the plain one is")
+        say(
+            tr(
+                "{name}: the averaged UNet in it (model_ema, {count} tensors) is not read, the plain one is",
+                name=path.name,
+                count=len(averaged),
+            )
+        )
     if len(left) > len(averaged):
         other = [name for name in left if name not in set(averaged)]
         say(
-            f"{path.name}: {len(other)} tensors in it belong to no part of Stable Diffusion and are not read (first {other[0]})"
+            tr(
+                "{name}: {count} tensors in it belong to no part of Stable Diffusion and are not read (first {other})",
+                name=path.name,
+                count=len(other),
+                other=other[0],
+            )
         )
 
 
@@ -155,7 +169,14 @@ def _from_open_clip(tensors: Mapping[str, torch.Tensor], layers: int, what: str)
         stem = f"encoder.layers.{number}."
         if rest.startswith("attn.in_proj_"):
             if tensor.shape[0] % 3:
-                raise InputError(f"{what} holds {name} of {list(tensor.shape)}, not three matrices in one; give another file")
+                raise InputError(
+                    tr(
+                        "{what} holds {name} of {shape}, not three matrices in one; give another file",
+                        what=what,
+                        name=name,
+                        shape=list(tensor.shape),
+                    )
+                )
             for letter, third in zip("qkv", tensor.chunk(3), strict=True):
                 renamed[f"{stem}self_attn.{letter}_proj.{kind}"] = third
         else:
@@ -182,21 +203,38 @@ def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], field: st
     """`sd1` or `sd2`; InputError that says what the file is, or what it lacks, otherwise."""
     name = f"{field}: {str(path)!r}"
     if any(_XL.match(key) for key in shapes):
-        raise InputError(f"{name} is a Stable Diffusion XL checkpoint; this trainer is for SD 1.x and 2.x, choose one of those")
+        raise InputError(
+            tr("{name} is a Stable Diffusion XL checkpoint; this trainer is for SD 1.x and 2.x, choose one of those", name=name)
+        )
     if _CROSS_ATTENTION_KEY not in shapes:
         for pattern, family in _FAMILIES:
             if any(re.match(pattern, key) for key in shapes):
-                raise InputError(f"{name} is {family}")
-        raise InputError(f"{name} holds no Stable Diffusion UNet in the original layout; give an SD 1.x or 2.x checkpoint")
+                raise InputError(tr("{name} is {family}", name=name, family=family))
+        raise InputError(
+            tr("{name} holds no Stable Diffusion UNet in the original layout; give an SD 1.x or 2.x checkpoint", name=name)
+        )
     if shapes.get("model.diffusion_model.input_blocks.0.0.weight", (0, 4))[1] != 4:
-        raise InputError(f"{name} is an inpainting or image-conditioned model; choose a plain text-to-image one")
+        raise InputError(tr("{name} is an inpainting or image-conditioned model; choose a plain text-to-image one", name=name))
     kind = _WIDTHS.get(shapes[_CROSS_ATTENTION_KEY][1])
     if kind is None:
         width = shapes[_CROSS_ATTENTION_KEY][1]
-        raise InputError(f"{name} has a text width of {width}, not 768 or 1024; choose an SD 1.x or 2.x checkpoint")
+        raise InputError(
+            tr(
+                "{name} has a text width of {width}, not 768 or 1024; choose an SD 1.x or 2.x checkpoint",
+                name=name,
+                width=width,
+            )
+        )
     for prefix, part in ((_VAE, "VAE"), (_TEXT, "text encoder")):
         if not any(key.startswith(prefix) for key in shapes):
-            raise InputError(f"{name} holds no {part} ({prefix}*); give a complete checkpoint, or a diffusers folder")
+            raise InputError(
+                tr(
+                    "{name} holds no {part} ({prefix}*); give a complete checkpoint, or a diffusers folder",
+                    name=name,
+                    part=part,
+                    prefix=prefix,
+                )
+            )
     return kind
 
 
@@ -243,7 +281,7 @@ def original_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
     """
     unet, vae = pipeline.unet, pipeline.vae
     if len(unet.config.block_out_channels) != 4 or unet.config.layers_per_block != 2 or unet.config.cross_attention_dim == 1024:
-        raise ValueError("only the architecture of Stable Diffusion 1.x has a single-file form here")
+        raise ValueError(tr("only the architecture of Stable Diffusion 1.x has a single-file form here"))
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in unet.state_dict().items():
         tensors[f"model.diffusion_model.{_unet_name(name)}"] = tensor
@@ -269,7 +307,7 @@ def _unet_name(name: str) -> str:
                 part, _, end = rest.partition(".")
                 rest = f"{_RESNET[part]}.{end}"
             return f"{theirs}.{rest}"
-    raise ValueError(f"{name} has no place in the original layout")
+    raise ValueError(tr("{name} has no place in the original layout", name=name))
 
 
 def _unet_blocks() -> Iterator[tuple[str, str]]:

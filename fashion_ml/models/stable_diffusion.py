@@ -19,6 +19,7 @@ from fashion_ml.models.hub import download_pipeline
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file
 from fashion_ml.models.text_encoding import USUAL, TextSettings, encode_tokens, tokenize
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import unwrapped
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there, read_header
@@ -41,7 +42,10 @@ def find_base(base: str) -> str:
     if is_file:
         if not is_safetensors(path):
             raise InputError(
-                f"model.base: {base!r} is no .safetensors file; such files can run code, convert it to .safetensors first"
+                tr(
+                    "model.base: {base!r} is no .safetensors file; such files can run code, convert it to .safetensors first",
+                    base=base,
+                )
             )
         shapes = read_header(path, "model.base").shapes
         checkpoint_kind(path, {unwrapped(name): shape for name, shape in shapes.items()})
@@ -51,7 +55,11 @@ def find_base(base: str) -> str:
     if _HUB_ID.fullmatch(base):
         return base
     raise InputError(
-        f"model.base: {base!r} is not known; use embedded, an existing diffusers folder or .safetensors file, or a hub id (owner/name)"
+        tr(
+            "model.base: {base!r} is not known; use embedded, an existing diffusers folder or .safetensors file, "
+            "or a hub id (owner/name)",
+            base=base,
+        )
     )
 
 
@@ -78,14 +86,21 @@ def load_pipeline(
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"model.base: {base!r} cannot be loaded ({first_line(error)}); use embedded, a diffusers folder, a .safetensors file or a hub id"
+            tr(
+                "model.base: {base!r} cannot be loaded ({first_line}); use embedded, a diffusers folder, a "
+                ".safetensors file or a hub id",
+                base=base,
+                first_line=first_line(error),
+            )
         ) from error
     foreign = (
         pipeline.unet.config.addition_embed_type
         or pipeline.unet.config.cross_attention_dim != pipeline.text_encoder.config.hidden_size
     )
     if getattr(pipeline, "text_encoder_2", None) is not None or foreign or pipeline.unet.config.in_channels != 4:
-        raise InputError(f"model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is")
+        raise InputError(
+            tr("model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is", base=base)
+        )
     pipeline.scheduler = DDIMScheduler.from_config(
         pipeline.scheduler.config, **schedule_options(prediction_type, zero_terminal_snr)
     )
@@ -116,8 +131,11 @@ def schedule_options(prediction_type: str | None, zero_terminal_snr: bool | None
 def _check_schedule(base: str, schedule: Any) -> None:
     if schedule.get("rescale_betas_zero_snr") and schedule.prediction_type != "v_prediction":
         raise InputError(
-            f"model.zero_terminal_snr: {base!r} predicts noise, of which pure noise tells nothing; use it with bases that predict v "
-            "(model.prediction_type v_prediction), or set it to false"
+            tr(
+                "model.zero_terminal_snr: {base!r} predicts noise, of which pure noise tells nothing; use it with "
+                "bases that predict v (model.prediction_type v_prediction), or set it to false",
+                base=base,
+            )
         )
 
 
@@ -161,13 +179,24 @@ def check_resolution(resolution: int, pipeline: Any) -> None:
     if resolution % step:
         near = max(round(resolution / step), 1) * step
         raise InputError(
-            f"data.resolution: {resolution} is not divisible by {step} (the VAE's factor {step // 8} x 8); use {near} for this base"
+            tr(
+                "data.resolution: {resolution} is not divisible by {step} (the VAE's factor {step_2} x 8); use "
+                "{near} for this base",
+                resolution=resolution,
+                step=step,
+                step_2=step // 8,
+                near=near,
+            )
         )
     unet = pipeline.unet.config
     side = resolution // (vae_factor(pipeline) * 2 ** (len(unet.block_out_channels) - 1))
     if side**2 * unet.block_out_channels[-1] // unet.norm_num_groups <= 1:
         raise InputError(
-            f"data.resolution: {resolution} leaves one number for a group of this base's deepest normalisation; use {2 * resolution}"
+            tr(
+                "data.resolution: {resolution} leaves one number for a group of this base's deepest normalisation; use {value}",
+                resolution=resolution,
+                value=2 * resolution,
+            )
         )
 
 

@@ -12,6 +12,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.ema import Averaged
 from fashion_ml.models.stargan import Networks, NetworkSizes
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 
@@ -44,7 +45,11 @@ def load_averages(path: Path, networks: Networks) -> Networks:
             network.eval().requires_grad_(False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InputError(
-            f"stargan: {str(path)!r} does not hold these networks ({first_line(error)}); use the run's own file"
+            tr(
+                "stargan: {path!r} does not hold these networks ({first_line}); use the run's own file",
+                path=str(path),
+                first_line=first_line(error),
+            )
         ) from None
     return networks
 

@@ -15,6 +15,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.new_words import spelt
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.pinned import moved
 
 CHUNK = 75
@@ -92,7 +93,11 @@ def check_clip_skip(clip_skip: int | None, text_encoder: Any) -> None:
     layers = text_encoder.config.num_hidden_layers
     if clip_skip is not None and not 1 <= clip_skip <= layers:
         raise InputError(
-            f"model.clip_skip: {clip_skip} is not among the {layers} layers of this base's text encoder; use 1 to {layers}"
+            tr(
+                "model.clip_skip: {clip_skip} is not among the {layers} layers of this base's text encoder; use 1 to {layers}",
+                clip_skip=clip_skip,
+                layers=layers,
+            )
         )
 
 

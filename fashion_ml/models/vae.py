@@ -17,10 +17,11 @@ from fashion_ml.models.hub import download_vae
 from fashion_ml.models.single_file import load_single_vae
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there
 
-FORMS = "use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file"
+FORMS = marked("use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file")
 
 
 def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.vae") -> Any:
@@ -31,7 +32,15 @@ def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{field}: {name!r} cannot be loaded ({first_line(error)}); {FORMS}") from error
+        raise InputError(
+            tr(
+                "{field}: {name!r} cannot be loaded ({first_line}); {forms}",
+                field=field,
+                name=name,
+                first_line=first_line(error),
+                forms=translated(FORMS),
+            )
+        ) from error
     return vae.float().requires_grad_(False).eval().to(device)
 
 
@@ -39,18 +48,26 @@ def _load(name: str, field: str) -> Any:
     path = EMBEDDED_DIR / "stable_diffusion" if name == "embedded" else Path(name).expanduser()
     if path.is_file():
         if not is_safetensors(path):
-            raise InputError(f"{field}: {name!r} is no .safetensors file; such files can run code, convert it first")
+            raise InputError(
+                tr(
+                    "{field}: {name!r} is no .safetensors file; such files can run code, convert it first",
+                    field=field,
+                    name=name,
+                )
+            )
         return load_single_vae(path, f"{field}: {name!r}")
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
     elif is_path(name):
         raise not_there(name, field)
     elif "/" not in name:
-        raise InputError(f"{field}: {name!r} is not known; {FORMS}")
+        raise InputError(tr("{field}: {name!r} is not known; {forms}", field=field, name=name, forms=translated(FORMS)))
     else:
         folder = download_vae(name)
     if not (folder / "config.json").is_file():
-        raise InputError(f"{field}: {name!r} holds no VAE (no config.json); {FORMS}")
+        raise InputError(
+            tr("{field}: {name!r} holds no VAE (no config.json); {forms}", field=field, name=name, forms=translated(FORMS))
+        )
     return read_model(folder, "vae", f"{field}: {str(folder)!r}")[0]
 
 
@@ -65,9 +82,9 @@ def load_other_vae(name: str, own: Any, device: torch.device | str = "cpu") -> A
     forms = [(one.config.latent_channels, vae_factor_of(one)) for one in (own, other)]
     if forms[0] != forms[1]:
         raise InputError(
-            "evaluation.vae: {!r} has {} channels and factor {}, the model's own has {} and {}; give one of the same form".format(
-                name, *forms[1], *forms[0]
-            )
+            tr(
+                "evaluation.vae: {!r} has {} channels and factor {}, the model's own has {} and {}; give one of the same form"
+            ).format(name, *forms[1], *forms[0])
         )
     return other
 
@@ -83,8 +100,10 @@ def decode_latents(vae: Any, latents: torch.Tensor, batch_size: int = 16) -> lis
     that in bf16. NotFiniteError where latents or pictures are not finite: they would be black."""
     if not bool(latents.isfinite().all()):
         raise NotFiniteError(
-            "optimizer.learning_rate: the latents of pictures are NaN or infinity, which would be black pictures; train with a lower one, or "
-            "with training.mixed_precision bf16 or no"
+            tr(
+                "optimizer.learning_rate: the latents of pictures are NaN or infinity, which would be black "
+                "pictures; train with a lower one, or with training.mixed_precision bf16 or no"
+            )
         )
     pictures = []
     for part in torch.split(latents, 1 if vae.device.type == "cuda" else batch_size):
@@ -92,7 +111,10 @@ def decode_latents(vae: Any, latents: torch.Tensor, batch_size: int = 16) -> lis
             decoded = vae.decode(part.to(vae.device, vae.dtype)).sample.float()
         if not bool(decoded.isfinite().all()):
             raise NotFiniteError(
-                f"model.vae: it gives NaN or infinity in {vae.dtype}, which would be black pictures; give another"
+                tr(
+                    "model.vae: it gives NaN or infinity in {dtype}, which would be black pictures; give another",
+                    dtype=vae.dtype,
+                )
             )
         decoded = decoded.clamp(-1, 1)
         pixels = ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -9,15 +9,16 @@ from datetime import datetime
 from pathlib import Path
 
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.language import marked, tr, translated
 
 HEADER = "step,epoch,total_loss,visual_loss,fashion_clip_loss,color_loss,learning_rate,timestamp"
 IMAGE_LOSSES = ("visual_loss", "fashion_clip_loss", "color_loss")
 NOT_MEASURED = "N/A"
-_EXPLANATION = """\
-# Losses of a LoRA training. total_loss: the training objective (noise prediction error) of this step's images.
-# visual_loss, fashion_clip_loss, color_loss: image metrics. Training makes no images, so they do not exist here: N/A.
-# Evaluation measures them afterwards, on images really generated; step and epoch count from 1.
-"""
+_EXPLANATION = marked(
+    "# Losses of a LoRA training. total_loss: the training objective (noise prediction error) of this step's images.\n"
+    "# visual_loss, fashion_clip_loss, color_loss: image metrics. Training makes no images, so they do not exist here: N/A.\n"
+    "# Evaluation measures them afterwards, on images really generated; step and epoch count from 1.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LossLog:
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, after_step)]
             write_text(path, "\n".join(kept) + "\n")
         else:
-            write_text(path, f"{_EXPLANATION}{HEADER}\n")
+            write_text(path, f"{translated(_EXPLANATION)}{HEADER}\n")
         self._file = path.open("a", encoding="utf-8")
 
     def write(
@@ -93,7 +94,13 @@ def read_loss_log(path: Path) -> list[LossRow]:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise ValueError(
-                f"line {number} of {path}: {text!r} is not a row of {','.join(names or ['step', 'loss'])}"
+                tr(
+                    "line {number} of {path}: {text!r} is not a row of {names}",
+                    number=number,
+                    path=path,
+                    text=text,
+                    names=",".join(names or ["step", "loss"]),
+                )
             ) from None
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import html_language, tr
 
 _HERE = Path(__file__).parent
 
@@ -44,12 +45,28 @@ def write_run_page(path: Path, page: RunPage) -> None:
         path,
         template.render(
             page=page,
+            tr=tr,
             style=page_style(),
-            language="zh-Hant-TW" if language() == "zh-TW" else "en",
-            about={"date": f"{datetime.now():%Y-%m-%d %H:%M}", **page.about},
+            language=html_language(),
+            about={tr("date"): f"{datetime.now():%Y-%m-%d %H:%M}", **page.about},
             pictures={heading: base64.b64encode(file.read_bytes()).decode() for heading, file in page.pictures.items()},
         ),
     )
+
+
+def with_newer(page: str, lines: Sequence[str], evaluation: str) -> str:
+    """A page whose lines are those of a later evaluation, and say so; what it drew and its settings stay."""
+    from markupsafe import escape
+
+    told = tr(
+        "Evaluated again on {date} (run {run}): these lines are of that; the pictures of an evaluation below are of the first.",
+        date=f"{datetime.now():%Y-%m-%d %H:%M}",
+        run=evaluation,
+    )
+    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines if line)
+    newer = f'<div class="sentence">{paragraphs}</div>\n<p class="small newer">{escape(told)}</p>'
+    before = re.compile(r'<div class="sentence">.*?</div>(?:\n<p class="small newer">.*?</p>)?', re.DOTALL)
+    return before.sub(lambda _: newer, page, count=1)
 
 
 def page_style() -> Any:

@@ -11,6 +11,7 @@ from fashion_ml.losses.stargan import DS_EVERY
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import GREY, INK, LINES, dress, level, name_below, new_figure, save_figure
 from fashion_ml.runtime.json_file import parsed_mapping
+from fashion_ml.runtime.language import tr
 
 SERIES = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds")
 _NO_SKILL, _NEAR, _EPOCHS = 2.0, 0.1, 5
@@ -47,7 +48,7 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
         except ValueError:
             if number == len(lines) and not line.endswith("\n"):
                 break
-            raise ValueError(f"line {number} of {path} is no JSON") from None
+            raise ValueError(tr("line {number} of {path} is no JSON", number=number, path=path)) from None
         rows.append({key: float(value) for key, value in tree.items() if value is not None})
     return rows
 
@@ -83,6 +84,17 @@ _PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+def _heads() -> dict[str, str]:
+    """What stands over the panels, in the language."""
+    return {
+        "Discriminator": tr("Discriminator"),
+        "Generator": tr("Generator"),
+        "What is kept": tr("What is kept"),
+        "Variety of styles": tr("Variety of styles"),
+        "Gradient penalty": tr("Gradient penalty"),
+    }
+
+
 def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mapping[str, float], r1_weight: float) -> None:
     """Draw the raw terms, few to a panel, and last what each contributes to g_loss, where lambda_ds * ds is seen to fade."""
     figure = new_figure(13.5, 8, title=found(rows, r1_weight))
@@ -93,13 +105,13 @@ def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mappi
         lines = {name: raw[name] or parts.get(name, []) for name in names}
         _lines(axes, {name: points for name, points in lines.items() if points})
         if _HINGE in names:
-            level(axes, _NO_SKILL, "no skill: 2")
+            level(axes, _NO_SKILL, tr("no skill: 2"))
         told = {name: points for name, points in lines.items() if name in SERIES}
-        dress(axes, title=f"{head}: {_ends(told)}", x="epoch", y="mean of the epoch's steps", whole_x=True)
+        dress(axes, title=f"{_heads()[head]}: {_ends(told)}", x="epoch", y=tr("mean of the epoch's steps"), whole_x=True)
         name_below(axes)
     _lines(last, {name: points for name, points in parts.items() if name not in (_HINGE, _PENALTY)})
     last.axhline(0, color=INK, linewidth=0.8)
-    dress(last, title="What each adds to g_loss", x="epoch", y="weight times value", whole_x=True)
+    dress(last, title=tr("What each adds to g_loss"), x="epoch", y=tr("weight times value"), whole_x=True)
     name_below(last, columns=3)
     save_figure(path, figure)
 
@@ -107,26 +119,35 @@ def write_curves(path: Path, rows: Sequence[Mapping[str, float]], weights: Mappi
 def _lines(axes: Any, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     axes.margins(y=0.1)
     for (name, points), colour, style in zip(lines.items(), (*LINES, GREY), ("-", "--", "-.", ":", "-"), strict=False):
-        axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1.8, linestyle=style)
+        label = tr("hinge of d_loss") if name == _HINGE else name
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.8, linestyle=style)
         if len(points) == 1:
             axes.plot(*points[0], "o", color=colour, markersize=5)
 
 
 def _ends(lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Where each line begins and ends."""
-    told = [f"{name} {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in lines.items() if points]
-    return ", ".join(told) or "not computed"
+    told = [
+        tr("{name} {points:.3g} to {points_2:.3g}", name=name, points=points[0][1], points_2=points[-1][1])
+        for name, points in lines.items()
+        if points
+    ]
+    return tr(", ").join(told) or tr("not computed")
 
 
 def found(rows: Sequence[Mapping[str, float]], r1_weight: float) -> str:
     """What the curves say, in one line."""
     if not rows:
-        return "No epoch has ended"
+        return tr("No epoch has ended")
     first, last = rows[0], rows[-1]
     hinge = last["d_loss"] - r1_weight * last.get("r1", 0.0)
-    said = f"Epoch {last['epoch']:.0f}: d_loss without its penalty is {hinge:.2f}, where 2 separates nothing"
+    said = tr(
+        "Epoch {epoch:.0f}: d_loss without its penalty is {hinge:.2f}, where 2 separates nothing",
+        epoch=last["epoch"],
+        hinge=hinge,
+    )
     if "cyc" in last and "cyc" in first:
-        said += f"; the way there and back loses {last['cyc']:.3f} (cyc, {first['cyc']:.3f} at first)"
+        said += tr("; the way there and back loses {cyc:.3f} (cyc, {cyc_2:.3f} at first)", cyc=last["cyc"], cyc_2=first["cyc"])
     return said
 
 
@@ -138,28 +159,47 @@ def reading_help(rows: Sequence[Mapping[str, float]], w_r1: float, r1_interval: 
     streak = _longest([abs(value - _NO_SKILL) <= _NEAR for value in hinge])
     if streak >= _EPOCHS:
         said.append(
-            f"d_loss without the penalty stayed within {_NEAR} of {_NO_SKILL:.0f} for {streak} epochs: that is the value of a discriminator "
-            "that does not separate."
+            tr(
+                "d_loss without the penalty stayed within {near} of {no_skill:.0f} for {streak} epochs: that is the "
+                "value of a discriminator that does not separate.",
+                near=_NEAR,
+                no_skill=_NO_SKILL,
+                streak=streak,
+            )
         )
     active = [row["ds"] for row in rows if "ds" in row and row["lambda_ds"] > 0]
     if len(active) >= 2 and max(active) > 0 and active[-1] < _COLLAPSE * max(active):
         said.append(
-            f"ds fell from {max(active):.3f} to {active[-1]:.3f} while lambda_ds was above 0: styles of one domain look alike, mode collapse."
+            tr(
+                "ds fell from {active:.3f} to {active_2:.3f} while lambda_ds was above 0: styles of one domain look "
+                "alike, mode collapse.",
+                active=max(active),
+                active_2=active[-1],
+            )
         )
     elif len(active) >= _EPOCHS and max(active) < _SAME:
         said.append(
-            f"ds never reached {_SAME} while lambda_ds was above 0 (scaled latents differ by about 1): styles of one domain look alike; a "
-            "larger lr_mapping or w_ds separates them."
+            tr(
+                "ds never reached {same} while lambda_ds was above 0 (scaled latents differ by about 1): styles of "
+                "one domain look alike; a larger lr_mapping or w_ds separates them.",
+                same=_SAME,
+            )
         )
     heavy = sum(part > value for part, value in zip(penalty, hinge, strict=True))
     if heavy > len(rows) / 2:
-        said.append("w_r1 * r1 exceeds the hinge terms in most epochs; a smaller w_r1 leaves the discriminator more freedom.")
+        said.append(
+            tr("w_r1 * r1 exceeds the hinge terms in most epochs; a smaller w_r1 leaves the discriminator more freedom.")
+        )
     if after := [row["epoch"] for row in rows if "ds" in row and row["lambda_ds"] == 0]:
         said.append(
-            f"From epoch {after[0]:.0f} on lambda_ds is 0; ds is then the mean of the first step of an epoch and every {DS_EVERY}th after it, "
-            "without gradients."
+            tr(
+                "From epoch {after:.0f} on lambda_ds is 0; ds is then the mean of the first step of an epoch and "
+                "every {ds_every}th after it, without gradients.",
+                after=after[0],
+                ds_every=DS_EVERY,
+            )
         )
-    said.append("A falling g_loss alone says nothing: it holds -lambda_ds * ds. The evaluation comes first.")
+    said.append(tr("A falling g_loss alone says nothing: it holds -lambda_ds * ds. The evaluation comes first."))
     return said
 
 

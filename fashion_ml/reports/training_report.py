@@ -13,6 +13,7 @@ from typing import Any
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, SKY, SOFT, dress, level, name_below, new_figure, save_figure
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
+from fashion_ml.runtime.language import tr
 
 NO_IMAGES = "Not measured: training makes no images. Evaluation measures it on generated images, on a run of its own."
 _LARGEST = 1e12
@@ -52,7 +53,7 @@ def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: s
 
     Points of steps that are there already are replaced, and all points that were measured with another fingerprint are dropped.
     """
-    with of_its_shape("report", report, "bring back a whole copy of it"):
+    with of_its_shape("report", report, tr("bring back a whole copy of it")):
         tree = parsed_mapping(report.read_bytes())
         comparable = tree.get("evaluation_fingerprint", fingerprint) == fingerprint
         full: dict[str, Series] = {}
@@ -99,38 +100,38 @@ def _number(value: object) -> float:
     """A number that can be drawn; ValueError."""
     found = float(value)  # type: ignore[arg-type]
     if not abs(found) < _LARGEST:
-        raise ValueError(f"{found:g} is no loss")
+        raise ValueError(tr("{found:g} is no loss", found=found))
     return found
 
 
 def _step(value: object) -> int:
     """A number of steps; ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
-        raise ValueError(f"{str(value)[:40]} is no number of steps")
+        raise ValueError(tr("{value} is no number of steps", value=str(value)[:40]))
     return value
 
 
 def reading_help(total_loss: float, steps: int) -> list[str]:
     """What the figures usually mean, indicative only; thresholds as users of the earlier recipe know them."""
     bands = [
-        (0.5, "just begun"),
-        (0.2, "learning basic features"),
-        (0.1, "main features learnt"),
-        (0.05, "very accurate, possibly overfitting"),
+        (0.5, tr("just begun")),
+        (0.2, tr("learning basic features")),
+        (0.1, tr("main features learnt")),
+        (0.05, tr("very accurate, possibly overfitting")),
     ]
-    loss = next((text for bound, text in bands if total_loss > bound), "below 0.05: check for overfitting")
+    loss = next((text for bound, text in bands if total_loss > bound), tr("below 0.05: check for overfitting"))
     length = (
-        "below 100 steps: usually too few"
+        tr("below 100 steps: usually too few")
         if steps < 100
-        else "100-300 steps: suitable"
+        else tr("100-300 steps: suitable")
         if steps <= 300
-        else "above 500 steps: risk of overfitting"
+        else tr("above 500 steps: risk of overfitting")
         if steps > 500
-        else "300-500 steps: compare with an earlier file"
+        else tr("300-500 steps: compare with an earlier file")
     )
     return [
-        "Indicative only; the measured gains of an evaluation come first.",
-        f"total_loss {total_loss:.4f}: {loss}.",
+        tr("Indicative only; the measured gains of an evaluation come first."),
+        tr("total_loss {total_loss:.4f}: {loss}.", total_loss=total_loss, loss=loss),
         f"{length[0].upper()}{length[1:]}.",
     ]
 
@@ -173,7 +174,7 @@ def _draw(path: Path, series: Mapping[str, Series], total_steps: int) -> None:
     for axes, (name, data) in zip(figure.subplots(2, 2).flat, series.items(), strict=True):
         if not data.values:
             axes.set_title(name, loc="left", fontsize=10, color=INK)
-            axes.text(0.5, 0.5, NO_IMAGES.replace(": ", ":\n").replace(". ", ".\n"), ha="center", va="center", color=SOFT)
+            axes.text(0.5, 0.5, _not_measured(), ha="center", va="center", color=SOFT)
             axes.spines[:].set_visible(False)
             axes.set(xticks=[], yticks=[])
             continue
@@ -185,23 +186,41 @@ def _draw_loss(axes: Any, name: str, data: Series, total_steps: int) -> None:
     low = min(range(len(data.values)), key=lambda index: data.values[index])
     if name == "total_loss":
         window = max(len(data.values) // 20, 1)
-        axes.plot(data.steps, data.values, color=SKY, linewidth=0.8 if window > 1 else 1.8, label="each step")
+        axes.plot(data.steps, data.values, color=SKY, linewidth=0.8 if window > 1 else 1.8, label=tr("each step"))
         if window > 1:
-            axes.plot(data.steps, smoothed(data.values, window), color=BLUE, linewidth=2, label=f"mean of {window} steps")
+            axes.plot(
+                data.steps,
+                smoothed(data.values, window),
+                color=BLUE,
+                linewidth=2,
+                label=tr("mean of {window} steps", window=window),
+            )
     else:
-        axes.plot(data.steps, data.values, "o-", color=BLUE, linewidth=1.8, markersize=6, label="images of these weights")
+        axes.plot(data.steps, data.values, "o-", color=BLUE, linewidth=1.8, markersize=6, label=tr("images of these weights"))
     if len(data.values) > 1:
-        axes.plot(data.steps[low], data.values[low], "D", color=ORANGE, markersize=6, label="lowest")
+        axes.plot(data.steps[low], data.values[low], "D", color=ORANGE, markersize=6, label=tr("lowest"))
     if data.base is not None:
-        level(axes, data.base, f"base without LoRA {data.base:.4f}")
-    text = f"{name}: final {data.values[-1]:.4f}, minimum {data.values[low]:.4f} at step {data.steps[low]}"
-    unit = "error of the predicted noise, squared" if name == "total_loss" else "loss, 0 equal to 1 unlike"
-    dress(axes, title=text, x="step", y=unit, whole_x=True)
+        level(axes, data.base, tr("base without LoRA {base:.4f}", base=data.base))
+    text = tr(
+        "{name}: final {values:.4f}, minimum {values_2:.4f} at step {steps}",
+        name=name,
+        values=data.values[-1],
+        values_2=data.values[low],
+        steps=data.steps[low],
+    )
+    unit = tr("error of the predicted noise, squared") if name == "total_loss" else tr("loss, 0 equal to 1 unlike")
+    dress(axes, title=text, x=tr("step"), y=unit, whole_x=True)
     tallest = max(max(data.values), data.base or 0)
     axes.set(
         xlim=(0, max(total_steps, *data.steps) * 1.02), ylim=(0, tallest * 1.12 if math.isfinite(tallest) and tallest else 1)
     )
     name_below(axes)
+
+
+def _not_measured() -> str:
+    """NO_IMAGES in the language, in lines."""
+    told = tr("Not measured: training makes no images. Evaluation measures it on generated images, on a run of its own.")
+    return told.replace(": ", ":\n").replace(". ", ".\n").replace("：", "：\n").replace("。", "。\n").rstrip()
 
 
 def found(series: Mapping[str, Series]) -> str:
@@ -210,10 +229,18 @@ def found(series: Mapping[str, Series]) -> str:
     if len(values) >= 2:
         part = max(len(values) // 10, min(len(values) // 3, 5), 1)
         first, last = (sum(some) / part for some in (values[:part], values[-part:]))
-        way = "fell" if last < first else "rose" if last > first else "stayed"
-        said.append(f"total_loss {way} from {first:.3f} to {last:.3f} (first and last {part} values)")
+        way = tr("fell") if last < first else tr("rose") if last > first else tr("stayed")
+        said.append(
+            tr(
+                "total_loss {way} from {first:.3f} to {last:.3f} (first and last {part} values)",
+                way=way,
+                first=first,
+                last=last,
+                part=part,
+            )
+        )
     nearer = [(name, one.base - one.values[-1]) for name, one in series.items() if one.values and one.base is not None]
     if nearer:
-        told = ", ".join(f"{name} {gain:+.3f}" for name, gain in nearer)
-        said.append(f"images against the base, + is nearer to the references: {told}")
-    return "; ".join(said) or "The four losses"
+        told = tr(", ").join(f"{name} {gain:+.3f}" for name, gain in nearer)
+        said.append(tr("images against the base, + is nearer to the references: {told}", told=told))
+    return tr("; ").join(said) or tr("The four losses")

@@ -20,6 +20,7 @@ from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.choose import Choice
@@ -51,8 +52,17 @@ class Chosen:
     def sentence(self) -> str:
         """What was chosen and how sure it is."""
         ends = f" [{self.gain.ends[0]:+.4f}, {self.gain.ends[1]:+.4f}]" if self.gain.ends else ""
-        text = f"{self.choice.sentence(self.metric)} Against the base its gain there is {self.gain.mean:+.4f}{ends}."
-        return f"{text} Nothing follows from {self.metric}: {self.unread}." if self.unread else text
+        text = tr(
+            "{sentence} Against the base its gain there is {mean:+.4f}{ends}.",
+            sentence=self.choice.sentence(self.metric),
+            mean=self.gain.mean,
+            ends=ends,
+        )
+        return (
+            tr("{text} Nothing follows from {metric}: {unread}.", text=text, metric=self.metric, unread=self.unread)
+            if self.unread
+            else text
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -92,7 +102,7 @@ def choose_setting(
         candidates = [Candidate(path.name, step, value) for step, path in found for value in values]
         if len(candidates) < 2:
             raise InputError(
-                "--checkpoints: one file at one strength is no choice; give --checkpoints all, or more --strengths"
+                tr("--checkpoints: one file at one strength is no choice; give --checkpoints all, or more --strengths")
             )
         assert inputs.suite is not None
         plan = plan_evaluation(config, found[0][1], inputs.references, inputs.items, inputs.suite, device_of_evaluation())
@@ -114,7 +124,13 @@ def choose_setting(
 
 def _config(training: TrainedRun, run_id: str, overrides: Mapping[str, Any], place: Path) -> LoraExperiment:
     if training.kind != "train_lora":
-        raise InputError(f"run_id: run {run_id} is no LoRA training (its tag kind is {training.kind or 'none'}); give one")
+        raise InputError(
+            tr(
+                "run_id: run {run_id} is no LoRA training (its tag kind is {value}); give one",
+                run_id=run_id,
+                value=training.kind or tr("none"),
+            )
+        )
     lighter: dict[str, Any] = (
         {"extra_metrics": []} if not {"extra_metrics", "evaluation.extra_metrics"} & overrides.keys() else {}
     )
@@ -161,17 +177,30 @@ def _race(candidates: Sequence[Any], losses: Losses, resamples: int) -> tuple[Ch
     units, images = losses.units, losses.plan.config.evaluation.images_per_reference
     most, references = most_measured(candidates, units), sum(map(len, units))
     say(
-        f"{len(candidates)} settings on {references} references: at most {most * images} images, those of the base among them; the full grid "
-        f"has {(len(candidates) + 1) * references * images}"
+        tr(
+            "{count} settings on {references} references: at most {most} images, those of the base among them; "
+            "the full grid has {count_2}",
+            count=len(candidates),
+            references=references,
+            most=most * images,
+            count_2=(len(candidates) + 1) * references * images,
+        )
     )
-    with bar("generate images", most * images) as losses.progress:
+    with bar(tr("generate images"), most * images) as losses.progress:
         choice = choose(candidates, units, losses.score, resamples=resamples)
         base = losses.score_base(choice.final_references)
         winner = losses.score(choice.winner, choice.final_references)
     gains = [base[index] - winner[index] for index in choice.final_references]
     for number, one in enumerate(choice.rounds, 1):
-        say(f"Round {number}: {one.references} references each, dropped {', '.join(one.dropped)}")
-    say(f"{losses.made} images were made")
+        say(
+            tr(
+                "Round {number}: {references} references each, dropped {names}",
+                number=number,
+                references=one.references,
+                names=", ".join(one.dropped),
+            )
+        )
+    say(tr("{made} images were made", made=losses.made))
     return choice, bootstrap_mean(gains, resamples=resamples)
 
 

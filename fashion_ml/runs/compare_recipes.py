@@ -14,6 +14,7 @@ from fashion_ml.config.recipe import SEED, recipe_of
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_name import comparison_name
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.recipes import RecipeComparison
@@ -39,11 +40,11 @@ def sides_of(given: Sequence[str]) -> tuple[list[str], list[str]] | None:
     if not any(BETWEEN in one for one in given):
         return None
     if len(given) != 2:
-        raise InputError("compare: lists of runs are two recipes; give two, such as compare A1,A2,A3 B1,B2,B3")
+        raise InputError(tr("compare: lists of runs are two recipes; give two, such as compare A1,A2,A3 B1,B2,B3"))
     first, second = ([run_id.strip() for run_id in one.split(BETWEEN) if run_id.strip()] for one in given)
     twice = sorted({one for one in [*first, *second] if [*first, *second].count(one) > 1})
     if twice:
-        raise InputError(f"compare: {twice[0]} is named twice; give different runs")
+        raise InputError(tr("compare: {twice} is named twice; give different runs", twice=twice[0]))
     return first, second
 
 
@@ -57,7 +58,10 @@ def run_recipe_comparison(
     """
     if settings:
         raise InputError(
-            [f"{name}: decides nothing where recipes are compared, by Student's t; leave it out" for name in settings]
+            [
+                tr("{name}: decides nothing where recipes are compared, by Student's t; leave it out", name=name)
+                for name in settings
+            ]
         )
     from fashion_ml.evaluation.recipes import compare_recipes
     from fashion_ml.runs.compare import evaluated, report_experiment

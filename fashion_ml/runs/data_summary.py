@@ -13,6 +13,7 @@ from fashion_ml.data.summary_lines import lines_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -98,9 +99,21 @@ def say_latents(latents: LatentSet, held: Sequence[Sequence[int]]) -> dict[str, 
     shape = " x ".join(str(side) for side in latents.shape)
     kept_back = {domain.name: len(some) for domain, some in zip(latents.domains, held, strict=True)}
     named = [f"{name} {count:,}" for name, count in counts.items()]
-    of_held = f", {sum(kept_back.values()):,} of them held out (data.validation_split)" if any(kept_back.values()) else ""
+    of_held = (
+        tr(", {count:,} of them held out (data.validation_split)", count=sum(kept_back.values()))
+        if any(kept_back.values())
+        else ""
+    )
     say(
-        f"Data: {latents.folder}: {sum(counts.values()):,} latents of {shape} in {len(counts)} domains: {some_of(named, 8)}{of_held}"
+        tr(
+            "Data: {folder}: {count:,} latents of {shape} in {count_2} domains: {some_of}{of_held}",
+            folder=latents.folder,
+            count=sum(counts.values()),
+            shape=shape,
+            count_2=len(counts),
+            some_of=some_of(named, 8),
+            of_held=of_held,
+        )
     )
     noticed = by_kind(left_out(latents.folder))
     for kind, some in noticed.items():
@@ -147,7 +160,7 @@ def look_at_data(directory: str, settings: Mapping[str, Any], config: str, *, re
     from fashion_ml.training.lora_inputs import small_cache
 
     if not directory and not config:
-        raise InputError("DIR: is not given; give a folder of N_class folders, or an experiment by --config")
+        raise InputError(tr("DIR: is not given; give a folder of N_class folders, or an experiment by --config"))
     given = {**settings, **({"data.train_data_dir": directory} if directory else {})}
     experiment = load_config(given_or_shipped(config) if config else lora_experiment(given), given)
     data = experiment.data

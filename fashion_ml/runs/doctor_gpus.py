@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fashion_ml.runs.doctor_finding import Finding
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 _WANTS_ONE = "the embedded default runs on the CPU; Stable Diffusion 1.5 wants a GPU"
@@ -30,9 +31,16 @@ class Card:
 
     def line(self) -> str:
         """In words."""
-        half = "bf16 in hardware" if self.capability[0] >= 8 else "no bf16 in hardware, use fp16"
-        memory = f"{self.free / 2**30:.1f} of {self.total / 2**30:.1f} GiB free"
-        return f"{self.name}, {memory}, capability {self.capability[0]}.{self.capability[1]}, {half}"
+        half = tr("bf16 in hardware") if self.capability[0] >= 8 else tr("no bf16 in hardware, use fp16")
+        memory = tr("{free:.1f} of {total:.1f} GiB free", free=self.free / 2**30, total=self.total / 2**30)
+        return tr(
+            "{name}, {memory}, capability {capability}.{capability_2}, {half}",
+            name=self.name,
+            memory=memory,
+            capability=self.capability[0],
+            capability_2=self.capability[1],
+            half=half,
+        )
 
 
 def gpus() -> Finding:
@@ -42,24 +50,38 @@ def gpus() -> Finding:
     driver = _driver()
     if not torch.cuda.is_available():
         return without_gpu(torch.version.cuda, driver, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    with_driver = f"; driver {driver}, CUDA {torch.version.cuda}" if driver else f"; CUDA {torch.version.cuda}"
+    with_driver = (
+        tr("; driver {driver}, CUDA {cuda}", driver=driver, cuda=torch.version.cuda)
+        if driver
+        else f"; CUDA {torch.version.cuda}"
+    )
     return of_cards([_card(index) for index in range(torch.cuda.device_count())], with_driver, torch.cuda.get_arch_list())
 
 
 def without_gpu(cuda: str | None, driver: str, visible: str | None) -> Finding:
     """Why there is none: of a torch for `cuda` (None: for CPUs), a driver (empty: none), and what CUDA_VISIBLE_DEVICES says."""
     if not driver:
-        return Finding("gpu", "note", "no CUDA GPU is visible", _WANTS_ONE)
+        return Finding("gpu", "note", tr("no CUDA GPU is visible"), _WANTS_ONE)
     if visible in ("", "-1"):
-        return Finding("gpu", "note", f"CUDA_VISIBLE_DEVICES={visible!r} hides all GPUs", "unset it to use them")
+        return Finding(
+            "gpu", "note", tr("CUDA_VISIBLE_DEVICES={visible!r} hides all GPUs", visible=visible), tr("unset it to use them")
+        )
     if cuda is None:
-        fix = "install torch for CUDA: https://pytorch.org/get-started/locally"
-        return Finding("gpu", "wrong", f"driver {driver}, but this torch is built for CPUs", fix)
+        fix = tr("install torch for CUDA: https://pytorch.org/get-started/locally")
+        return Finding("gpu", "wrong", tr("driver {driver}, but this torch is built for CPUs", driver=driver), fix)
     if visible is not None:
-        fix = "name one that is there, by number or UUID (nvidia-smi -L), or unset it"
-        return Finding("gpu", "wrong", f"driver {driver}, but CUDA_VISIBLE_DEVICES={visible!r} shows no GPU", fix)
+        fix = tr("name one that is there, by number or UUID (nvidia-smi -L), or unset it")
+        return Finding(
+            "gpu",
+            "wrong",
+            tr("driver {driver}, but CUDA_VISIBLE_DEVICES={visible!r} shows no GPU", driver=driver, visible=visible),
+            fix,
+        )
     return Finding(
-        "gpu", "wrong", f"driver {driver} is too old for this torch, which is built for CUDA {cuda}", "update the driver"
+        "gpu",
+        "wrong",
+        tr("driver {driver} is too old for this torch, which is built for CUDA {cuda}", driver=driver, cuda=cuda),
+        tr("update the driver"),
     )
 
 
@@ -73,10 +95,14 @@ def of_cards(cards: list[Card], beside: str, built_for: list[str]) -> Finding:
     card = broken[0]
     architecture = f"sm_{card.capability[0]}{card.capability[1]}"
     if "out of memory" not in card.error and not _runs_on(card.capability, built_for):
-        fix = f"this torch is built for {', '.join(built_for)}, not for {architecture}: install one that is"
+        fix = tr(
+            "this torch is built for {names}, not for {architecture}: install one that is",
+            names=", ".join(built_for),
+            architecture=architecture,
+        )
     else:
-        fix = "free the GPU, or restart the machine; CUDA_VISIBLE_DEVICES leaves one out"
-    return Finding("gpu", "wrong", f"{found}; {card.name} fails: {card.error}", fix)
+        fix = tr("free the GPU, or restart the machine; CUDA_VISIBLE_DEVICES leaves one out")
+    return Finding("gpu", "wrong", tr("{found}; {name} fails: {error}", found=found, name=card.name, error=card.error), fix)
 
 
 def _runs_on(capability: tuple[int, int], built_for: list[str]) -> bool:
@@ -107,7 +133,7 @@ def _card(index: int) -> Card:
 def _tried(torch: Any, device: str) -> str:
     """What is wrong with a product of two small matrices there; empty where nothing is."""
     ones = torch.ones(64, 64, device=device)
-    return "" if bool(((ones @ ones) == 64).all()) else "a product of ones is not what it should be"
+    return "" if bool(((ones @ ones) == 64).all()) else tr("a product of ones is not what it should be")
 
 
 def _driver() -> str:
@@ -124,4 +150,4 @@ def _driver() -> str:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
         return ""
-    return "of unknown version"
+    return tr("of unknown version")

@@ -28,6 +28,7 @@ from fashion_ml.runs.dry_run_time import SECONDS, STEPS, Sizes, Timing, timed
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import in_experiment
 from fashion_ml.runtime.gpu_memory import fits_into_memory
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.data.images import CaptionedImage
@@ -128,15 +129,31 @@ def _steps_and_memory(
     text = next(inputs.batches(sizes.spread()[0])).text
     of_text = (text.ids if isinstance(text, Tokens) else text).shape[1:]
     batch = config.training.train_batch_size
-    fix = "use 1 with training.gradient_accumulation_steps, training.gradient_checkpointing, or training.mixed_precision bf16"
+    fix = tr(
+        "use 1 with training.gradient_accumulation_steps, training.gradient_checkpointing, or training.mixed_precision bf16"
+    )
     with fits_into_memory("a step", "training.train_batch_size", batch, fix):
         timing = timed(some, pipeline, inputs, accelerator, sizes)
     rows, latents = sizes.largest[0], sizes.largest
     needed = needed_encoders(config, [*items, *sources.prior])
     memory = lora_memory(config, pipeline, latents, (rows, *of_text), needed)
     beside = [name for name in needed if not (name == "text_encoder" and config.text_trains)]
-    kept = f" beside the {' and the '.join(sorted(beside)).replace('vae', 'VAE').replace('_', ' ')}" if beside else ""
-    return timing, memory, f"largest batch, {rows} latents {_by(latents[1:])}{kept}; {config.optimizer.optimizer_type}"
+    kept = (
+        tr(" beside the {replace}", replace=tr(" and the ").join(sorted(beside)).replace("vae", "VAE").replace("_", " "))
+        if beside
+        else ""
+    )
+    return (
+        timing,
+        memory,
+        tr(
+            "largest batch, {rows} latents {by}{kept}; {optimizer_type}",
+            rows=rows,
+            by=_by(latents[1:]),
+            kept=kept,
+            optimizer_type=config.optimizer.optimizer_type,
+        ),
+    )
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -145,10 +162,15 @@ def _by(shape: Sequence[int]) -> str:
 
 def _memory_line(memory: MemoryEstimate, batch: str) -> str:
     gib = memory.to_dict()
-    return (
-        f"GPU memory: about {gib['peak_gib']:.2f} GiB at the peak of a training step ({batch}; weights {gib['weights_gib']:.2f}, optimiser's "
-        f"states {gib['states_gib']:.2f}), an estimate from a step without numbers. Not in it: CUDA itself (some 0.5 GiB); encoding ahead, "
-        "samples and evaluation, which take turns with training"
+    return tr(
+        "GPU memory: about {peak_gib:.2f} GiB at the peak of a training step ({batch}; weights "
+        "{weights_gib:.2f}, optimiser's states {states_gib:.2f}), an estimate from a step without numbers. "
+        "Not in it: CUDA itself (some 0.5 GiB); encoding ahead, samples and evaluation, which take turns "
+        "with training",
+        peak_gib=gib["peak_gib"],
+        batch=batch,
+        weights_gib=gib["weights_gib"],
+        states_gib=gib["states_gib"],
     )
 
 
@@ -157,7 +179,7 @@ def _float32_on_a_gpu(config: LoraExperiment) -> str:
     training = config.training
     if training.mixed_precision != "no" or training.tf32:
         return ""
-    return (
+    return tr(
         "; cuDNN's workspaces in float32, which may be several times as much: use mixed_precision bf16, or training.tf32 true"
     )
 
@@ -189,7 +211,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
         files = kept_files(config, epochs * per_epoch, per_epoch)
         held = {domain.name: len(some) for domain, some in zip(latents.domains, inputs.held, strict=True)}
         measured = measured_stargan(config, held)
-        less = "use less, or training.mixed_precision bf16"
+        less = tr("use less, or training.mixed_precision bf16")
         with fits_into_memory("a step", "training.batch_size", config.training.batch_size, less):
             timed = timed_gan_steps(config, inputs, accelerator, most=STEPS, seconds=SECONDS)
         memory = stargan_memory(config, inputs)
@@ -203,6 +225,10 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
         "kept": files,
         "measured": measured,
     }
-    batch = f"batch of {config.training.batch_size} latents {_by(latents.shape)}, with the gradient penalty"
+    batch = tr(
+        "batch of {batch_size} latents {by}, with the gradient penalty",
+        batch_size=config.training.batch_size,
+        by=_by(latents.shape),
+    )
     lines += [kept_line(files), measured_stargan_line(measured), timing.line(), _memory_line(memory, batch)]
     return DryRun(facts, lines, timing, memory)

@@ -9,6 +9,7 @@ from fashion_ml.evaluation.free_prompts import SEEDS
 from fashion_ml.evaluation.prompts import read_prompts
 from fashion_ml.evaluation.toy import EMBEDDED
 from fashion_ml.metrics.registry import asked_for
+from fashion_ml.runtime.language import tr
 
 
 def kept_files(config: LoraExperiment | StarganExperiment, steps: int, per_epoch: int, held_out: int = 0) -> dict[str, Any]:
@@ -43,13 +44,21 @@ def kept_line(kept: dict[str, Any]) -> str:
     """The same as a line."""
     said = [kept["final"], *(kept[name] for name in ("averages", "word") if name in kept)]
     if kept["best"]:
-        said.append(f"{kept['best']} (lowest val_loss)")
+        said.append(tr("{best} (lowest val_loss)", best=kept["best"]))
     if kept["between"]:
-        some = "" if kept["stay"] == kept["between"] else f", of which the latest {kept['stay']} stay (training.save_last_n)"
-        said.append(f"{kept['between']} files in between{some}")
+        some = (
+            ""
+            if kept["stay"] == kept["between"]
+            else tr(", of which the latest {stay} stay (training.save_last_n)", stay=kept["stay"])
+        )
+        said.append(tr("{between} files in between{some}", between=kept["between"], some=some))
     state = kept["state_minutes"]
-    said.append(f"a state every {state:g} min for --resume" if state else "no state, so no --resume (training.save_state)")
-    return f"Kept: {', '.join(said)}"
+    said.append(
+        tr("a state every {state:g} min for --resume", state=state)
+        if state
+        else tr("no state, so no --resume (training.save_state)")
+    )
+    return tr("Kept: {names}", names=", ".join(said))
 
 
 def measured_lora(config: LoraExperiment, references: int, held_out: int, per_epoch: int) -> dict[str, Any]:
@@ -87,16 +96,29 @@ def measured_lora_lines(measured: dict[str, Any]) -> list[str]:
     found = measured["evaluation"]
     if found:
         lines.append(
-            f"Evaluation: {found['references']} references, {found['images']} images with the LoRA and {found['images_of_the_base']} without, "
-            f"{found['sampler_steps']} sampler steps each; encoder {found['encoder'] or 'none'}; {', '.join(found['metrics'])}"
+            tr(
+                "Evaluation: {references} references, {images} images with the LoRA and {images_of_the_base} "
+                "without, {sampler_steps} sampler steps each; encoder {value}; {names}",
+                references=found["references"],
+                images=found["images"],
+                images_of_the_base=found["images_of_the_base"],
+                sampler_steps=found["sampler_steps"],
+                value=found["encoder"] or tr("none"),
+                names=", ".join(found["metrics"]),
+            )
         )
     else:
-        lines.append("Evaluation: none (evaluation.enabled)")
+        lines.append(tr("Evaluation: none (evaluation.enabled)"))
     times, images = measured["validation"]["times"], measured["validation"]["images"]
     lines.append(
-        f"On the way: val_loss {f'{times} times on {images} images held out' if images else 'not (data.validation_split)'}, "
-        f"performance checks {measured['performance_checks'] or 'none (training.performance_check_interval)'}, "
-        f"samples {measured['samples'] or 'none (training.sample_every)'}"
+        tr(
+            "On the way: val_loss {part}, performance checks {value}, samples {value_2}",
+            part=tr("{times} times on {images} images held out", times=times, images=images)
+            if images
+            else tr("not (data.validation_split)"),
+            value=measured["performance_checks"] or tr("none (training.performance_check_interval)"),
+            value_2=measured["samples"] or tr("none (training.sample_every)"),
+        )
     )
     return lines
 
@@ -122,9 +144,15 @@ def measured_stargan_line(measured: dict[str, Any]) -> str:
     """The same as a line."""
     found = measured["evaluation"]
     said = (
-        f"{found['contents']} held-out contents to the other of {found['domains']} domains, by reference and {found['styles']} latent styles; "
-        f"encoder {found['encoder'] or 'none'}"
+        tr(
+            "{contents} held-out contents to the other of {domains} domains, by reference and {styles} latent "
+            "styles; encoder {value}",
+            contents=found["contents"],
+            domains=found["domains"],
+            styles=found["styles"],
+            value=found["encoder"] or tr("none"),
+        )
         if found
-        else "none (evaluation.enabled)"
+        else tr("none (evaluation.enabled)")
     )
-    return f"Evaluation: {said}. Grids: {measured['grids']}"
+    return tr("Evaluation: {said}. Grids: {grids}", said=said, grids=measured["grids"])

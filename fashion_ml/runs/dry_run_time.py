@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fashion_ml.runtime.duration import duration
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.config import LoraExperiment
@@ -57,10 +58,16 @@ class Timing:
 
     def line(self) -> str:
         """The estimate, and from what."""
-        sizes = "" if self.sizes == 1 else f" of {self.sizes} sizes, weighted by how often each comes"
-        return (
-            f"Time: about {duration(self.training_seconds)} for the steps alone on {self.device}, {self.step_seconds:.3g} s each (from "
-            f"{self.steps} real steps{sizes}; the first of a size does not count); encoding, saving, samples and evaluation come on top"
+        sizes = "" if self.sizes == 1 else tr(" of {sizes} sizes, weighted by how often each comes", sizes=self.sizes)
+        return tr(
+            "Time: about {duration} for the steps alone on {device}, {step_seconds:.3g} s each (from {steps} "
+            "real steps{sizes}; the first of a size does not count); encoding, saving, samples and evaluation "
+            "come on top",
+            duration=duration(self.training_seconds),
+            device=self.device,
+            step_seconds=self.step_seconds,
+            steps=self.steps,
+            sizes=sizes,
         )
 
 

@@ -15,12 +15,14 @@ from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
 from fashion_ml.runs.evaluation_note import EvaluationNote, abandoned
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
+from fashion_ml.runs.newer_evaluation import tell_on_page
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runs.trained_run import TrainedRun, config_of, trained_run
 from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.folder_lock import folder_lock
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.lora import EvaluationResult
@@ -75,7 +77,7 @@ def evaluate_trained(
     except NotFiniteError as error:
         if not error.in_half:
             raise
-        warn(f"{error}; all is measured anew in float32, as with evaluation.precision no")
+        warn(tr("{error}; all is measured anew in float32, as with evaluation.precision no", error=error))
     settings = config.evaluation.model_copy(update={"precision": "no"})
     return measured(config.model_copy(update={"evaluation": settings}), adopt=False)
 
@@ -118,10 +120,10 @@ def _evaluated(
     source = references_folder(config) or training_folder(config)
     note = EvaluationNote(folder, plan.fingerprint, plan.key)
     earlier = note.to_go_on_with(training.client if training.offline else None, ended=only) or abandoned(training, tags)
-    called, chosen = name or evaluation_name(training.name, f"step {step}"), {"name"} if name else ()
+    called, chosen = name or evaluation_name(training.name, tr("step {step}", step=step)), {"name"} if name else ()
     with open_run(called, tags, parent=training, adopt=adopt, resume=earlier, chosen=chosen) as run:
         if earlier:
-            say(f"Going on with evaluation {earlier}")
+            say(tr("Going on with evaluation {earlier}", earlier=earlier))
             delete_children(run)
         note.write(run.run_id, finished=False)
         run.log_params(flat(config))
@@ -174,14 +176,17 @@ def roll_up(
     at = (last or training.latest_points("")[1] or 0) if step is None else step
     if stale or (last is not None and at < last):
         why = (
-            f"it has {stale[0]}, which was not measured now" if stale else f"step {last} has been evaluated, this is step {at}"
+            tr("it has {stale}, which was not measured now", stale=stale[0])
+            if stale
+            else tr("step {last} has been evaluated, this is step {at}", last=last, at=at)
         )
-        say(f"The numbers stay on evaluation {run_id} and are not copied to the training run: {why}")
+        say(tr("The numbers stay on evaluation {run_id} and are not copied to the training run: {why}", run_id=run_id, why=why))
         return
     training.log_metrics(values, step=at)
     identity = {"eval.run_id": run_id, "eval.fingerprint": fingerprint, SHORT: fingerprint[:DIGITS]}
     training.set_tags({**identity, f"eval.{VERDICT}": verdict or NO_VERDICT})
     training.conclude(sentence)
+    tell_on_page(training, run_id, sentence)
     training.flush()
 
 
@@ -198,7 +203,11 @@ def run_evaluation(
         if training.kind != "train_lora":
             kind = training.kind or "none"
             raise InputError(
-                f"run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run"
+                tr(
+                    "run_id: run {run_id} is no LoRA training (its tag kind is {kind}); give the id of a training run",
+                    run_id=run_id,
+                    kind=kind,
+                )
             )
         root = evaluation_folder(run, folder)
         held.enter_context(folder_lock(root, "--output-dir"))
@@ -210,7 +219,15 @@ def run_evaluation(
         results: dict[int, EvaluationResult] = {}
         for number, (step, path) in enumerate(files, 1):
             if len(files) > 1:
-                say(f"Checkpoint {number} of {len(files)}: {path.name}, step {step}")
+                say(
+                    tr(
+                        "Checkpoint {number} of {count}: {name}, step {step}",
+                        number=number,
+                        count=len(files),
+                        name=path.name,
+                        step=step,
+                    )
+                )
             results[step] = evaluate_trained(
                 config,
                 path,
@@ -287,8 +304,13 @@ def _tag_best(run: TrackedRun, files: list[tuple[int, Path]], results: Mapping[i
         step = min(scored, key=lambda one: scored[one])
         run.set_tags({"best_checkpoint": dict(files)[step].name, "best_checkpoint_step": str(step)})
         say(
-            f"Best by weighted_total_loss: {dict(files)[step].name} (step {step}, {scored[step]:.4f}); whether that can be told from the "
-            "others says fashion-ml evaluate choose"
+            tr(
+                "Best by weighted_total_loss: {name} (step {step}, {scored:.4f}); whether that can be told from the "
+                "others says fashion-ml evaluate choose",
+                name=dict(files)[step].name,
+                step=step,
+                scored=scored[step],
+            )
         )
 
 

@@ -14,14 +14,13 @@ from fashion_ml.data.images import (
     CaptionedImage,
     Reading,
     count_images,
-    drawn,
     read_training_folder,
     scan_references,
     scan_training_folder,
     spread,
 )
 from fashion_ml.data.masks import Masks, find_masks
-from fashion_ml.data.notices import REFERENCES
+from fashion_ml.data.notices import REFERENCES, drawn
 from fashion_ml.data.reference_parts import part_of
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.embedded.collection import folder_of
@@ -34,6 +33,7 @@ from fashion_ml.evaluation.trigger import classes_of_folders
 from fashion_ml.metrics.registry import METRICS
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.language import tr
 from fashion_ml.training.lora_inputs import small_cache
 from fashion_ml.training.subset_images import as_meant, as_prompts, scan_subsets, subsets_folder, with_lines
 
@@ -191,7 +191,7 @@ def _look_for_leakage(
     if config.evaluation.strict:
         refuse_leakage(leakage, len(references))
     if leakage.pairs and tell:
-        warn(f"{leakage.line(len(references))}; with evaluation.strict such references are refused")
+        warn(tr("{line}; with evaluation.strict such references are refused", line=leakage.line(len(references))))
 
 
 def _trained_on(
@@ -240,6 +240,9 @@ def _if_there(config: LoraExperiment) -> list[CaptionedImage]:
         return [*with_lines(found, data), *(item for reading in subsets.values() for item in reading.items)]
     except InputError:
         say(
-            "The training images are not here: nothing says how near images are to them, and whether references were trained on"
+            tr(
+                "The training images are not here: nothing says how near images are to them, and whether references "
+                "were trained on"
+            )
         )
         return []

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fashion_ml.evaluation.words import word
 from fashion_ml.metrics.registry import TOTAL
 from fashion_ml.runs.leaders import headline, is_wanted, verdict_of
 from fashion_ml.runtime.duration import duration
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.run_reader import RunRow, newest_rows, row_of
 from fashion_ml.tracking.store import open_tracking
 
@@ -36,9 +38,27 @@ class Listing:
     def cells(self) -> list[list[str]]:
         """Id, name, gain (of what has none its number and what it is), verdict, time and status of each."""
         return [
-            [row.run_id[:ID_DIGITS], row.name, _number(row), verdict_of(row), duration(_seconds(row)), row.status.lower()]
+            [
+                row.run_id[:ID_DIGITS],
+                row.name,
+                _number(row),
+                word(verdict_of(row)),
+                duration(_seconds(row)),
+                _status(row),
+            ]
             for row in self.rows
         ]
+
+
+def _status(row: RunRow) -> str:
+    words = {
+        "RUNNING": tr("running"),
+        "FINISHED": tr("finished"),
+        "FAILED": tr("failed"),
+        "KILLED": tr("killed"),
+        "SCHEDULED": tr("scheduled"),
+    }
+    return words.get(row.status, row.status.lower())
 
 
 def list_runs(experiment: str, most: int) -> Listing:

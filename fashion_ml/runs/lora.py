@@ -25,6 +25,7 @@ from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _run_lora(
     inputs = summed_up(config, inputs, pipeline[0])
     digest = data_digest([*inputs.items, *inputs.prior])
     digest = inputs.masks.digest(digest) if inputs.masks else digest
-    check_data(earlier, digest, expected_digest, "data.train_data_dir", "images or captions")
+    check_data(earlier, digest, expected_digest, "data.train_data_dir", tr("images or captions"))
     _say_what_begins(config, inputs, pipeline[0], accelerator)
 
     def train(run: TrackedRun | None, folder: Path) -> TrainedLora:
@@ -155,7 +156,7 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
     from fashion_ml.training.precision import DTYPES
 
     precision = DTYPES[config.training.mixed_precision]
-    with fits_into_memory("loading the base", "training.mixed_precision", config.training.mixed_precision, "use bf16"):
+    with fits_into_memory(tr("loading the base"), "training.mixed_precision", config.training.mixed_precision, tr("use bf16")):
         pipeline = load_pipeline(config.model.base, accelerator.device, precision, **config.model.schedule())
     decode_one_by_one(pipeline.vae)
     check_on_base(config, pipeline, accelerator.device, accelerator.num_processes)
@@ -205,10 +206,17 @@ def accelerator_for(precision: str) -> Any:
 
 def _what(config: LoraExperiment, images: int) -> str:
     network, training = config.network, config.training
-    return (
-        f"LoRA of {config.model.base}: rank {network.rank}, alpha {float(network.alpha or network.rank):g}, "
-        f"{training.max_train_steps} steps of batch {training.train_batch_size} at learning rate {config.optimizer.learning_rate:g}, "
-        f"on {images} images of {training_folder(config).name}."
+    return tr(
+        "LoRA of {base}: rank {rank}, alpha {value:g}, {max_train_steps} steps of batch {train_batch_size} "
+        "at learning rate {learning_rate:g}, on {images} images of {name}.",
+        base=config.model.base,
+        rank=network.rank,
+        value=float(network.alpha or network.rank),
+        max_train_steps=training.max_train_steps,
+        train_batch_size=training.train_batch_size,
+        learning_rate=config.optimizer.learning_rate,
+        images=images,
+        name=training_folder(config).name,
     )
 
 
@@ -267,7 +275,9 @@ def _prepared(config: LoraExperiment, pipeline: Any, inputs: Sources, accelerato
     """The inputs of every step, and the validation."""
     from fashion_ml.training.lora_inputs import prepare_inputs
 
-    with fits_into_memory("encoding the images", "data.resolution", config.data.resolution, "use less, or a GPU that is free"):
+    with fits_into_memory(
+        tr("encoding the images"), "data.resolution", config.data.resolution, tr("use less, or a GPU that is free")
+    ):
         return prepare_inputs(config, pipeline, inputs.items, inputs.prior, accelerator, masks=inputs.masks, looks=inputs.looks)
 
 
@@ -284,7 +294,13 @@ def _write_report(config: LoraExperiment, trained: TrainedLora, logs: Path, imag
         logs,
         {name: Series(*series.as_lists()) for name, series in measured.items()},
         total_steps=config.training.max_train_steps,
-        description=f"LoRA rank {config.network.rank} on {config.model.base}, {images} images of {folder}",
+        description=tr(
+            "LoRA rank {rank} on {base}, {images} images of {folder}",
+            rank=config.network.rank,
+            base=config.model.base,
+            images=images,
+            folder=folder,
+        ),
         now=datetime.now(),
     )
 
@@ -346,12 +362,25 @@ def _known_performance(config: LoraExperiment, run: TrackedRun, step: int) -> di
 def _out_of_memory(config: LoraExperiment) -> str:
     training, hints = config.training, []
     if training.mixed_precision == "no":
-        hints.append("mixed_precision bf16")
+        hints.append(tr("mixed_precision bf16"))
     if not training.gradient_checkpointing:
         hints.append("gradient_checkpointing")
     if training.train_batch_size > 1:
-        hints.append(f"train_batch_size 1 with gradient_accumulation_steps {training.train_batch_size}")
-    hints.append(f"a resolution below {config.data.resolution} or a rank below {config.network.rank}")
-    return (
-        f"training.train_batch_size: {training.train_batch_size} does not fit into the GPU's memory; use {', or '.join(hints)}"
+        hints.append(
+            tr(
+                "train_batch_size 1 with gradient_accumulation_steps {train_batch_size}",
+                train_batch_size=training.train_batch_size,
+            )
+        )
+    hints.append(
+        tr(
+            "a resolution below {resolution} or a rank below {rank}",
+            resolution=config.data.resolution,
+            rank=config.network.rank,
+        )
+    )
+    return tr(
+        "training.train_batch_size: {train_batch_size} does not fit into the GPU's memory; use {names}",
+        train_batch_size=training.train_batch_size,
+        names=tr(", or ").join(hints),
     )

@@ -18,6 +18,7 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 from fashion_ml.training.subset_images import as_prompts
 
 if TYPE_CHECKING:
@@ -60,11 +61,16 @@ def sample_sheet(folder: Path) -> Image.Image | None:
     rows = []
     for prompt in sorted({one for step in shown for one in found[step]}):
         pictures = [load_picture(found[step][prompt]) if prompt in found[step] else blank for step in shown]
-        rows.append((prompts[prompt] if prompt < len(prompts) else f"prompt {prompt}", pictures))
-    heads = [f"step {step}" if step else "untrained" for step in shown]
+        rows.append((prompts[prompt] if prompt < len(prompts) else tr("prompt {prompt}", prompt=prompt), pictures))
+    heads = [tr("step {step}", step=step) if step else tr("untrained") for step in shown]
     from fashion_ml.evaluation.figures import comparison_grid
 
-    return comparison_grid(rows, heads, columns=1, title=f"The same prompts and seeds from step {shown[0]} to {shown[-1]}")
+    return comparison_grid(
+        rows,
+        heads,
+        columns=1,
+        title=tr("The same prompts and seeds from step {shown} to {shown_2}", shown=shown[0], shown_2=shown[-1]),
+    )
 
 
 def _prompts(folder: Path) -> list[str]:
@@ -114,14 +120,14 @@ def sampler(
         try:
             with (
                 fits_into_memory(
-                    "drawing sample images", "training.sample_every", config.training.sample_every, "leave it out"
+                    tr("drawing sample images"), "training.sample_every", config.training.sample_every, tr("leave it out")
                 ),
                 as_evaluated(pipeline.to(accelerator.device), autocast_of(config, pipeline.unet, accelerator), precision),
             ):
                 for batch in generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding())):
                     made |= dict(zip(*batch, strict=True))
         except NotFiniteError as error:
-            warn(f"Sample images of step {step} are left out: {error}")
+            warn(tr("Sample images of step {step} are left out: {error}", step=step, error=error))
             return
         finally:
             pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.warm_start import is_there
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.config import LoraExperiment, StarganExperiment
@@ -40,8 +41,13 @@ def check_hub(config: LoraExperiment | StarganExperiment) -> None:
 def refuse_unknown(given: dict[str, str]) -> None:
     """InputError for each setting whose value is a hub id that is not in the cache."""
     problems = [
-        f"{field}: {value!r} is a hub id that is not in this machine's hub cache, and offline nothing is fetched; fetch it where there is a "
-        f"network (hf download {_id_of(value)}), or give a folder or a file"
+        tr(
+            "{field}: {value!r} is a hub id that is not in this machine's hub cache, and offline nothing is "
+            "fetched; fetch it where there is a network (hf download {id_of}), or give a folder or a file",
+            field=field,
+            value=value,
+            id_of=_id_of(value),
+        )
         for field, value in given.items()
         if _id_of(value) and not _is_cached(_id_of(value))
     ]

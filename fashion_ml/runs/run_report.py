@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment, flat
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
 
 REPORT, GRID = "report.html", "grid.png"
 _EVALUATION, _SHEET = "evaluation", "data_summary/contact_sheet.png"
-_PARTS = {
-    "steps": "steps",
-    "final_total_loss": "total_loss at the last step",
-    "best_step": "best step",
-    "training_seconds": "seconds",
-}
-"""What the head says of a training, by its names in `--json`."""
+
+
+def _parts() -> dict[str, str]:
+    """What the head says of a training, by its names in `--json`."""
+    return {
+        "steps": tr("steps"),
+        "final_total_loss": tr("total_loss at the last step"),
+        "best_step": tr("best step"),
+        "training_seconds": tr("seconds"),
+    }
 
 
 def write_run_report(
@@ -37,17 +41,17 @@ def write_run_report(
     from fashion_ml.reports.run_page import RunPage, write_run_page
 
     made = _make_grid(config, folder)
-    pictures = {"What it drew on the way" if made else "": folder / GRID, **_pictures(folder, evaluated=bool(said))}
+    pictures = {tr("What it drew on the way") if made else "": folder / GRID, **_pictures(folder, evaluated=bool(said))}
     there = {heading: path for heading, path in pictures.items() if heading and path.is_file()}
     if not made and said and (folder / _EVALUATION / GRID).is_file():
         with atomic_path(folder / GRID) as temporary:
             shutil.copyfile(folder / _EVALUATION / GRID, temporary)
     about = {"run": run.run_id} if run else {}
-    about |= {name: _number(trained[key]) for key, name in _PARTS.items() if trained.get(key) is not None}
+    about |= {name: _number(trained[key]) for key, name in _parts().items() if trained.get(key) is not None}
     lines = said.splitlines() or [_not_measured(config, run)]
-    links = {"the evaluation's report": f"{_EVALUATION}/{REPORT}"} if said else {}
+    links = {tr("the evaluation's report"): f"{_EVALUATION}/{REPORT}"} if said else {}
     if (folder / _SHEET).is_file():
-        links["the training images"] = _SHEET
+        links[tr("the training images")] = _SHEET
     page = RunPage(name, lines, what, about, there, links=links, settings=flat(config))
     write_run_page(folder / REPORT, page)
     if run:
@@ -76,17 +80,20 @@ def _make_grid(config: LoraExperiment | StarganExperiment, folder: Path) -> bool
 
 def _pictures(folder: Path, *, evaluated: bool) -> dict[str, Path]:
     curves = sorted((folder / "training_logs").glob("*curves*.png"))
-    found = {"Curves": curves[-1]} if curves else {}
+    found = {tr("Curves"): curves[-1]} if curves else {}
     latent = sorted((folder / "grids").glob("latent_*.png"))
-    found |= {"The same by latent": latent[-1]} if latent else {}
+    found |= {tr("The same by latent"): latent[-1]} if latent else {}
     if evaluated:
-        found |= {"Evaluation": folder / _EVALUATION / GRID, "Pairs that matter": folder / _EVALUATION / "best_worst.png"}
+        found |= {
+            tr("Evaluation"): folder / _EVALUATION / GRID,
+            tr("Pairs that matter"): folder / _EVALUATION / "best_worst.png",
+        }
     return found
 
 
 def _not_measured(config: LoraExperiment | StarganExperiment, run: TrackedRun | None) -> str:
     how = f"fashion-ml evaluate run {run.run_id}" if run else "evaluation.enabled"
-    return f"No image was measured, so nothing is known of how good it is: {how}"
+    return tr("No image was measured, so nothing is known of how good it is: {how}", how=how)
 
 
 def _number(value: Any) -> str:

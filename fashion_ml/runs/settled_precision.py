@@ -10,6 +10,7 @@ from fashion_ml.runs.resume import config_of
 from fashion_ml.runs.run_folder import RunFolder
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 E = TypeVar("E", LoraExperiment, StarganExperiment)
 
@@ -28,13 +29,19 @@ def with_settled_precision(config: E, earlier: RunFolder | None = None, *, tell:
         return config
     found: str
     if earlier is not None:
-        found, why = config_of(earlier.path, type(config)).training.mixed_precision, "as the run began"
+        found, why = config_of(earlier.path, type(config)).training.mixed_precision, tr("as the run began")
     else:
         found = precision_here(TRAINED_IN, AUTO, type(config))
-        why = "for training is on the CPU" if found == "no" else "for this GPU"
+        why = tr("for training is on the CPU") if found == "no" else tr("for this GPU")
     config = config.model_copy(update={"training": config.training.model_copy(update={"mixed_precision": found})})
     if tell and is_main():
-        say(f"training.mixed_precision: auto is {config.training.mixed_precision} here, {why}")
+        say(
+            tr(
+                "training.mixed_precision: auto is {mixed_precision} here, {why}",
+                mixed_precision=config.training.mixed_precision,
+                why=why,
+            )
+        )
     return config
 
 

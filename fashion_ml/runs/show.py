@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import read_run_folder
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.offline_client import is_pending
 
 _KINDS = ("train_lora", "train_stargan", "suite", "sweep")
@@ -53,14 +54,16 @@ def shown_of(given: str) -> Shown:
 
 
 def _of_folder(folder: Path, given: str) -> Shown:
-    note = read_run_folder(folder, "run_id", "bring back a copy of it, or give the run's id")
+    note = read_run_folder(folder, "run_id", tr("bring back a copy of it, or give the run's id"))
     if note is not None and note.run_id and not is_pending(note.run_id) and not (folder / "evaluation").is_dir():
         return _of_store(note.run_id)  # evaluated since, maybe, with files elsewhere
     places = [folder, folder / "evaluation"]
     files = [(what, place / name) for what, names in _WANTED for name in names for place in places if (place / name).is_file()]
     files = files or [("Curves", path) for path in sorted((folder / _LOGS).glob("*.png"))[-1:]]
     if not files:
-        raise InputError(f"run_id: the folder {given!r} holds no report, grid or curves; give the folder of a run, or its id")
+        raise InputError(
+            tr("run_id: the folder {given!r} holds no report, grid or curves; give the folder of a run, or its id", given=given)
+        )
     return Shown(note.run_id if note else "", folder.name, files, "")
 
 
@@ -83,8 +86,10 @@ def _of_store(given: str) -> Shown:
         curves = sorted(name for name in there[0][1] if name.startswith(f"{_LOGS}/") and name.endswith(".png"))
         files = [("Curves", _bring(client, run, name)) for name in curves[-1:]]
     if not files:
-        what = f"run {run.info.run_id} ({run.info.run_name})"
-        raise InputError(f"run_id: {what} has no report, grid or curves; choose one that has ended, such as latest")
+        what = tr("run {run_id} ({run_name})", run_id=run.info.run_id, run_name=run.info.run_name)
+        raise InputError(
+            tr("run_id: {what} has no report, grid or curves; choose one that has ended, such as latest", what=what)
+        )
     return Shown(run.info.run_id, run.info.run_name or "", files, note_of(sources[-1]))
 
 

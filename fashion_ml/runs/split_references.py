@@ -17,6 +17,7 @@ from fashion_ml.data.images import CaptionedImage, scan_training_folder
 from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 
 TRAIN, REFERENCES, ALIKE = "train", "references", "near_duplicates"
@@ -54,14 +55,16 @@ class Split:
 def plan_split(folder: Path, out: Path | None, count: int, seed: int, *, move: bool, extension: str) -> Split:
     """Choose references and say where everything goes; nothing is written. InputError when the folder or the new one cannot be used."""
     if count < 1:
-        raise InputError(f"--references: {count} is not accepted; give how many to take, at least 1")
+        raise InputError(tr("--references: {count} is not accepted; give how many to take, at least 1", count=count))
     reading = scan_training_folder(folder, extension, field="DIR", skip=True)
     reading.say_left_out()
     place = (out or folder.absolute().with_name(f"{folder.absolute().name}_split")).absolute()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InputError(f"--out: {str(place)!r} already holds something; give a new folder, for nothing is ever overwritten")
+        raise InputError(
+            tr("--out: {place!r} already holds something; give a new folder, for nothing is ever overwritten", place=str(place))
+        )
     if place.is_relative_to(folder.absolute()):
-        raise InputError(f"--out: {str(place)!r} lies in the training folder; give a folder beside it")
+        raise InputError(tr("--out: {place!r} lies in the training folder; give a folder beside it", place=str(place)))
     items = reading.items
     groups = alike(items, TensorCache(None, 64 << 20))
     chosen = choose(items, groups, count, seed)
@@ -91,7 +94,12 @@ def carry_out(split: Split, *, move: bool, extension: str) -> None:
     """
     fixed = sorted({str(one.image.parent) for one in split.taken if not os.access(one.image.parent, os.W_OK)}) if move else []
     if fixed:
-        raise InputError(f"--move: {fixed[0]!r} cannot be written, so nothing can leave it; leave --move out, and it is copied")
+        raise InputError(
+            tr(
+                "--move: {fixed!r} cannot be written, so nothing can leave it; leave --move out, and it is copied",
+                fixed=fixed[0],
+            )
+        )
     try:
         split.out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{split.out.name}.", dir=split.out.parent) as name:
@@ -112,7 +120,11 @@ def carry_out(split: Split, *, move: bool, extension: str) -> None:
                     one.caption.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
-            f"--out: {str(split.out)!r} cannot be written ({error.strerror or error}); choose another folder"
+            tr(
+                "--out: {out!r} cannot be written ({value}); choose another folder",
+                out=str(split.out),
+                value=error.strerror or error,
+            )
         ) from error
 
 

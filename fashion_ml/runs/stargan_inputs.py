@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import StarganExperiment
 from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.data.latents import LatentSet
@@ -25,7 +26,11 @@ def read_latent_set(config: StarganExperiment, device: str, outputs: Path = Path
     latents = read_latents(folder)
     if latents.shape[0] != config.network.latent_channels:
         raise InputError(
-            f"network.latent_channels: {config.network.latent_channels}, but the latents have {latents.shape[0]}; set it to that"
+            tr(
+                "network.latent_channels: {latent_channels}, but the latents have {shape}; set it to that",
+                latent_channels=config.network.latent_channels,
+                shape=latents.shape[0],
+            )
         )
     sides = latents.shape[1:]
     fits = {
@@ -36,8 +41,13 @@ def read_latent_set(config: StarganExperiment, device: str, outputs: Path = Path
         halvings = getattr(config.network, name)
         if not fit(halvings):
             most = max(n for n in range(halvings) if fit(n))
-            what = f"{halvings} halvings do not fit latents of {sides[0]} x {sides[1]}"
-            raise InputError(f"network.{name}: {what}; use at most {most}")
+            what = tr(
+                "{halvings} halvings do not fit latents of {sides} x {sides_2}",
+                halvings=halvings,
+                sides=sides[0],
+                sides_2=sides[1],
+            )
+            raise InputError(tr("network.{name}: {what}; use at most {most}", name=name, what=what, most=most))
     return latents
 
 
@@ -133,15 +143,28 @@ def checked_vae(config: StarganExperiment, latents: LatentSet, device: Any) -> t
     sha256, manifest = weights_sha256(vae), latents.manifest
     if manifest and manifest["vae_sha256"] != sha256:
         raise InputError(
-            f"model.vae: {config.model.vae!r} is not the VAE that made these latents ({manifest['vae']!r}); give that one, or encode again"
+            tr(
+                "model.vae: {vae!r} is not the VAE that made these latents ({vae_2!r}); give that one, or encode again",
+                vae=config.model.vae,
+                vae_2=manifest["vae"],
+            )
         )
     if manifest and abs(manifest["latent_scale"] - config.training.latent_scale) > 1e-6:
         scale = manifest["latent_scale"]
         raise InputError(
-            f"training.latent_scale: {config.training.latent_scale}, but these latents' VAE has {scale}; set it to {scale}"
+            tr(
+                "training.latent_scale: {latent_scale}, but these latents' VAE has {scale}; set it to {scale}",
+                latent_scale=config.training.latent_scale,
+                scale=scale,
+            )
         )
     if vae.config.latent_channels != latents.shape[0]:
         raise InputError(
-            f"model.vae: {config.model.vae!r} has {vae.config.latent_channels} channels, the latents have {latents.shape[0]}"
+            tr(
+                "model.vae: {vae!r} has {latent_channels} channels, the latents have {shape}",
+                vae=config.model.vae,
+                latent_channels=vae.config.latent_channels,
+                shape=latents.shape[0],
+            )
         )
     return vae, sha256

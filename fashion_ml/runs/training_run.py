@@ -30,6 +30,7 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.folder_lock import folder_lock, lock_again
 from fashion_ml.runtime.gpu_memory import full_memory
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import near
 from fashion_ml.runtime.provenance import installed_versions
 
@@ -106,9 +107,11 @@ class About:
 def check_data(earlier: RunFolder | None, digest: str, expected: str, field: str, what: str) -> None:
     """InputError when the data are not those of the run that goes on, or not of the `expected` digest; `what` is their plural."""
     if earlier and earlier.data_digest and earlier.data_digest != digest:
-        raise InputError(f"{field}: {what} have changed since the run began; restore them, or use --new")
+        raise InputError(
+            tr("{field}: {what} have changed since the run began; restore them, or use --new", field=field, what=what)
+        )
     if expected and expected != digest:
-        raise InputError(f"{field}: {what} are not those of the run; restore them")
+        raise InputError(tr("{field}: {what} are not those of the run; restore them", field=field, what=what))
 
 
 def training_run(
@@ -133,17 +136,21 @@ def training_run(
     aside = move_aside(config) if new else None
     if aside:
         lock_again(given_folder(config) or aside, aside)
-        say(f"What was in {config.output.output_dir} is now in {aside}")
+        say(tr("What was in {output_dir} is now in {aside}", output_dir=config.output.output_dir, aside=aside))
     if track and earlier and not config.tracking.offline:
         earlier = _online(earlier)
     with ExitStack() as held, _opened(config, about, earlier, chosen) if track else nullcontext() as run:
         note = _note(config, about, earlier, run)
         held.enter_context(folder_lock(note.path))  # one that is named after its run is known only now
         folder = shared_folder(note.path, accelerator)
-        say(f"Run       {run.name} ({note.run_id})" + (", going on" if earlier else "") if run else "Not tracked (no MLflow)")
-        say(f"Files     {near(folder)}")
+        say(
+            tr("Run       {name} ({run_id})", name=run.name, run_id=note.run_id) + (tr(", going on") if earlier else "")
+            if run
+            else tr("Not tracked (no MLflow)")
+        )
+        say(tr("Files     {folder}", folder=near(folder)))
         if run and run.offline:
-            say(f"Offline: all of it is kept there, until it is sent by: fashion-ml sync {folder}")
+            say(tr("Offline: all of it is kept there, until it is sent by: fashion-ml sync {folder}", folder=folder))
         write_run_folder(note, config)
         if run:
             _describe(run, config, about, folder, chosen, fresh=not (earlier and earlier.run_id))
@@ -157,10 +164,9 @@ def training_run(
             try:
                 result = evaluate(run, folder, trained)
             except Exception:
-                say(
-                    f"It is trained and saved: {trained.path}"
-                    + (f". Measure it by: fashion-ml evaluate run {folder if run.offline else run.run_id}" if run else "")
-                )
+                given = "" if run is None else str(folder) if run.offline else run.run_id
+                how = tr(". Measure it by: fashion-ml evaluate run {folder}", folder=given) if given else ""
+                say(tr("It is trained and saved: {path}", path=trained.path) + how)
                 raise
         tracked = (run.offline, run.name) if run else (False, "")
         outcome = Outcome(note.run_id, run.experiment_id if run else "", folder, trained, result, *tracked)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.runs.leaders import overview
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import html_language, language
 from fashion_ml.tracking.queries import ready_view, runs_link
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _page(request: Request) -> Response:
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    lang = "zh-Hant-TW" if language() == "zh-TW" else "en"
+    lang = html_language()
     text = (HERE / "index.html").read_text(encoding="utf-8").replace("NONCE", nonce).replace("LANGUAGE", lang)
     return HTMLResponse(text, headers={**_SAFE, "Content-Security-Policy": policy})
 

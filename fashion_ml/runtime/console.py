@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from fashion_ml.runtime.duration import duration
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.wrapping import wrapped
 
@@ -36,7 +37,7 @@ class _Left(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         left = task.time_remaining
-        return Text("" if task.finished or left is None else f"{duration(left)} left")
+        return Text("" if task.finished or left is None else tr("{duration} left", duration=duration(left)))
 
 
 class Bar:
@@ -59,7 +60,17 @@ class Bar:
             self._last = now
             speed = (self.done - self._first) / max(now - self._start, 1e-9)
             left = (self.total - self.done) / max(speed, 1e-9)
-            say(f"{self.label}: {self.done}/{self.total} {note} {speed:.2f} it/s, {duration(left)} left")
+            say(
+                tr(
+                    "{label}: {done}/{total} {note} {speed:.2f} it/s, {duration} left",
+                    label=self.label,
+                    done=self.done,
+                    total=self.total,
+                    note=note,
+                    speed=speed,
+                    duration=duration(left),
+                )
+            )
 
 
 @contextmanager

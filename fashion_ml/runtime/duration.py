@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fashion_ml.runtime.language import tr
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -13,16 +15,16 @@ def duration(seconds: float) -> str:
     """
     seconds = max(seconds, 0.0)
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} {tr('s')}"
     if seconds < 59.5:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} {tr('s')}"
     if seconds < 10 * _MINUTE - 0.5:
-        return _pair(seconds, _MINUTE, "min", 1, "s")
+        return _pair(seconds, _MINUTE, tr("min"), 1, tr("s"))
     if seconds < _HOUR - _MINUTE / 2:
-        return f"{seconds / _MINUTE:.0f} min"
+        return f"{seconds / _MINUTE:.0f} {tr('min')}"
     if seconds < _DAY - _MINUTE / 2:
-        return _pair(seconds, _HOUR, "h", _MINUTE, "min")
-    return _pair(seconds, _DAY, "d", _HOUR, "h")
+        return _pair(seconds, _HOUR, tr("h"), _MINUTE, tr("min"))
+    return _pair(seconds, _DAY, tr("d"), _HOUR, tr("h"))
 
 
 def _pair(seconds: float, large: int, name: str, small: int, small_name: str) -> str:

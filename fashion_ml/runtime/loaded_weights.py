@@ -15,6 +15,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 
 _WRAPPERS = ("module", "_orig_mod")
 """Parts of a name that DistributedDataParallel and torch.compile put in, at any place."""
@@ -69,16 +70,30 @@ def fitted(
     other = [name for name, tensor in chosen.items() if tensor.shape != wanted[name].shape]
     if other:
         has, needs = list(chosen[other[0]].shape), list(wanted[other[0]].shape)
-        count = "1 weight" if len(other) == 1 else f"{len(other)} weights"
+        count = "1 weight" if len(other) == 1 else tr("{count} weights", count=len(other))
         raise InputError(
-            f"{what} holds {count} of another shape, {'first ' if len(other) > 1 else ''}{shown(other[0])}: {has}, and by its "
-            f"configuration {needs}; it is of another model or was changed (tokens added, pruned): give files of one model"
+            tr(
+                "{what} holds {count} of another shape, {part}{shown}: {has}, and by its configuration {needs}; it "
+                "is of another model or was changed (tokens added, pruned): give files of one model",
+                what=what,
+                count=count,
+                part=tr("first ") if len(other) > 1 else "",
+                shown=shown(other[0]),
+                has=has,
+                needs=needs,
+            )
         )
     whole = [name for name, tensor in chosen.items() if wanted[name].is_floating_point() and not tensor.is_floating_point()]
     if whole:
         raise InputError(
-            f"{what} holds {len(whole)} weights as whole numbers (first {shown(whole[0])}, {chosen[whole[0]].dtype}): it is quantised; "
-            "give the weights in half or full precision"
+            tr(
+                "{what} holds {count} weights as whole numbers (first {shown}, {dtype}): it is quantised; give the "
+                "weights in half or full precision",
+                what=what,
+                count=len(whole),
+                shown=shown(whole[0]),
+                dtype=chosen[whole[0]].dtype,
+            )
         )
     return chosen
 
@@ -99,7 +114,12 @@ def check_names(
         short = spelled(name)
         if short in given and short in ours and not torch.equal(tensors[given[short]], tensors[name]):
             raise InputError(
-                f"{what} holds one weight twice with different values, as {given[short]} and as {name}; save the model once"
+                tr(
+                    "{what} holds one weight twice with different values, as {given} and as {name}; save the model once",
+                    what=what,
+                    given=given[short],
+                    name=name,
+                )
             )
         given.setdefault(short, name)
     missing = [shown(name) for short, name in ours.items() if short not in given and not _NO_WEIGHT.search(name)]
@@ -109,7 +129,14 @@ def check_names(
     if missing or unknown:
         raise InputError(_names_differ(what, missing, unknown, len(wanted), list(ours)))
     if half:
-        say(f"{what}: {len(half)} tensors of the rest of a CLIP are not read (first {half[0]})")
+        say(
+            tr(
+                "{what}: {count} tensors of the rest of a CLIP are not read (first {half})",
+                what=what,
+                count=len(half),
+                half=half[0],
+            )
+        )
     return {name: given[short] for short, name in ours.items() if short in given}
 
 
@@ -122,27 +149,43 @@ def _of_shape(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 def _names_differ(what: str, missing: list[str], unknown: list[str], total: int, ours: Collection[str]) -> str:
     said = []
     if missing:
-        first = "" if len(missing) == 1 else "first "
-        said.append(f"lacks {len(missing)} of its {total} weights ({first}{missing[0]})")
+        first = "" if len(missing) == 1 else tr("first ")
+        said.append(
+            tr(
+                "lacks {count} of its {total} weights ({first}{missing})",
+                count=len(missing),
+                total=total,
+                first=first,
+                missing=missing[0],
+            )
+        )
     if unknown:
-        first = "" if len(unknown) == 1 else "first "
-        said.append(f"holds {len(unknown)} that {'its' if not missing else 'the'} model does not have ({first}{unknown[0]})")
-    return f"{what} {' and '.join(said)}: {_cause(missing, unknown, total, ours)}"
+        first = "" if len(unknown) == 1 else tr("first ")
+        said.append(
+            tr(
+                "holds {count} that {part} model does not have ({first}{unknown})",
+                count=len(unknown),
+                part=tr("its") if not missing else tr("the"),
+                first=first,
+                unknown=unknown[0],
+            )
+        )
+    return f"{what} {tr(' and ').join(said)}: {_cause(missing, unknown, total, ours)}"
 
 
 def _cause(missing: list[str], unknown: list[str], total: int, ours: Collection[str]) -> str:
     if any(_LORA.search(name) for name in unknown):
-        return "it was saved with a LoRA on it; merge the LoRA first, or save the model without it"
+        return tr("it was saved with a LoRA on it; merge the LoRA first, or save the model without it")
     if any(_QUANTISED.search(name) for name in unknown):
-        return "it is quantised; give the weights in half or full precision"
+        return tr("it is quantised; give the weights in half or full precision")
     prefix = _common_prefix(unknown)
     if prefix and missing and any(name.removeprefix(prefix) in set(ours) for name in unknown):
-        return f"a wrapper put {prefix!r} before the names; save the model inside the wrapper, or rename them"
+        return tr("a wrapper put {prefix!r} before the names; save the model inside the wrapper, or rename them", prefix=prefix)
     if not unknown:
-        return "half a download, or the model was pruned; download it again or give a whole one"
+        return tr("half a download, or the model was pruned; download it again or give a whole one")
     if len(missing) == total:
-        return "these are another model's weights; give those of this one"
-    return "its configuration is another model's, or it was changed; give files of one model"
+        return tr("these are another model's weights; give those of this one")
+    return tr("its configuration is another model's, or it was changed; give files of one model")
 
 
 def _common_prefix(names: Iterable[str]) -> str:
@@ -155,10 +198,17 @@ def check_finite(tensors: Mapping[str, torch.Tensor], what: str) -> None:
     broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if broken:
         spoiled = sum(int((~torch.isfinite(tensors[name].float())).sum()) for name in broken)
-        which = f"{broken[0]}" if len(broken) == 1 else f"{len(broken)} tensors, first {broken[0]}"
+        which = (
+            f"{broken[0]}" if len(broken) == 1 else tr("{count} tensors, first {broken}", count=len(broken), broken=broken[0])
+        )
         raise InputError(
-            f"{what} holds NaN or Inf in {which} ({spoiled} numbers): a training or merge that went wrong, or a conversion to half "
-            "precision; give another file"
+            tr(
+                "{what} holds NaN or Inf in {which} ({spoiled} numbers): a training or merge that went wrong, or a "
+                "conversion to half precision; give another file",
+                what=what,
+                which=which,
+                spoiled=spoiled,
+            )
         )
 
 

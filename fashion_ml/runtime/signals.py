@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import InAnyProcess
 
 _SAME_REQUEST_SECONDS = 5.0
@@ -51,7 +52,7 @@ def stop_between_steps(accelerator: Any = None) -> Iterator[StopRequest]:
         nonlocal asked
         if not request.requested:
             request.requested, asked = True, time.monotonic()
-            say("Stopping after this step; the weights so far will be saved. Once more, after five seconds, stops at once.")
+            say(tr("Stopping after this step; the weights so far will be saved. Once more, after five seconds, stops at once."))
         elif time.monotonic() - asked > _SAME_REQUEST_SECONDS:
             raise StopNow
 

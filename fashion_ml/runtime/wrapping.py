@@ -24,8 +24,8 @@ def wrapped(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     label, margin = _LABEL.match(text), len(text) - len(text.lstrip())
-    first = text[: 10 if label and label.end() == 10 else margin]
-    indent = " " * (len(first) + 2 if margin else len(first))
+    first = text[: label.end() if label and cell_len(label[0]) == 10 else margin]
+    indent = " " * (margin + 2 if margin else cell_len(first))
     lines, begun = [first], False
     for piece in _PIECE.findall(text[len(first) :]):
         fits = cell_len(lines[-1]) + cell_len(piece) <= width

@@ -17,6 +17,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.confirm_notes import (
     DEFAULT,
@@ -46,6 +47,18 @@ TAG, NUMBER_TAG = "confirmation", "confirmation_number"
 and what the others said."""
 
 
+def _say_left(left: Sequence[str], of: int) -> None:
+    say(
+        tr(
+            "Not confirmed: {count} of {count_2} trainings are left ({names}); fashion-ml sweep, or sweep-report "
+            "with --confirm, trains them",
+            count=len(left),
+            count_2=of,
+            names=", ".join(left),
+        )
+    )
+
+
 def confirm(
     spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: Path, run: TrackedRun, *, train: bool = True
 ) -> Confirmation:
@@ -65,19 +78,26 @@ def confirm(
     power = _power(spec, complete, base_yaml, run, standing.times)
     say(power.sentence())
     if spec.confirm.quick:
-        say(f"{QUICK}; without --quick it takes the training seeds {', '.join(map(str, spec.confirm.seeds))}")
+        say(
+            tr(
+                "{quick}; without --quick it takes the training seeds {names}",
+                quick=QUICK,
+                names=", ".join(map(str, spec.confirm.seeds)),
+            )
+        )
     if standing.earlier:
         warn(
-            f"confirm: {standing.line}; who confirms until one says better is told so by luck, so each takes more than the one before"
+            tr(
+                "confirm: {line}; who confirms until one says better is told so by luck, so each takes more than the "
+                "one before",
+                line=standing.line,
+            )
         )
     left = [str(one) for own in wanted.values() for one in own if not _is_there(study, one, folder, run)]
     outcome = Confirmation(left=[] if train else left, standing=standing)
     _write(spec, folder, run, power, outcome)
     if outcome.left:
-        say(
-            f"Not confirmed: {len(left)} of {sum(map(len, wanted.values()))} trainings are left ({', '.join(left)}); "
-            "fashion-ml sweep, or sweep-report with --confirm, trains them"
-        )
+        _say_left(left, sum(map(len, wanted.values())))
         return outcome
     trained, why = dict[str, list[Evaluated]](), dict[str, str]()
     for name, own in wanted.items():
@@ -85,7 +105,7 @@ def confirm(
             trained[name] = [_trained(spec, study, one, base_yaml, folder, run, draw) for one in own]
         except TrialError as error:
             why[name] = str(error)
-            say(f"{name} cannot be confirmed: {error}")
+            say(tr("{name} cannot be confirmed: {error}", name=name, error=error))
     outcome = _judged(spec, study, best, trained, why)
     if outcome.found:
         note_outcomes(study, draw, {one.trial: one.difference.label for one in outcome.found})
@@ -105,12 +125,12 @@ def _judged(
     slots = [int(trial.user_attrs["slot"]) for trial in best]
     standing = standing_of(study, draw_of(spec, slots))
     if DEFAULT in why:
-        failed = dict.fromkeys(slots, f"the default's fresh trainings failed: {why[DEFAULT]}")
+        failed = dict.fromkeys(slots, tr("the default's fresh trainings failed: {why}", why=why[DEFAULT]))
         return Confirmation(failed=failed, standing=standing)
     others = {slot: trained[name_of(slot)] for slot in slots if name_of(slot) in trained}
     entries, unlike = compared(trained[DEFAULT], others, spec, standing.times)
     for slot, problem in unlike.items():
-        say(f"trial {slot}: {problem}")
+        say(tr("trial {slot}: {problem}", slot=slot, problem=problem))
     found = [
         Confirmed(
             trial=slot,
@@ -126,7 +146,7 @@ def _judged(
         for slot, trial in zip(slots, best, strict=True)
         if slot in entries
     ]
-    failed = {slot: f"its fresh trainings failed: {why[name_of(slot)]}" for slot in slots if name_of(slot) in why}
+    failed = {slot: tr("its fresh trainings failed: {why}", why=why[name_of(slot)]) for slot in slots if name_of(slot) in why}
     return Confirmation(found, failed | unlike, standing=standing)
 
 
@@ -162,11 +182,11 @@ def _log(spec: SweepSpec, run: TrackedRun, power: ConfirmPower, outcome: Confirm
     """Tags, metrics and the description of the sweep's run, all of the `best` trial's slot; each that was confirmed is said."""
     metric, first = spec.objectives[0].metric, outcome.of(best)
     lines = [one.sentence(metric) for one in outcome.found]
-    lines += [f"trial {slot}: no verdict: {why}" for slot, why in outcome.failed.items()]
+    lines += [tr("trial {slot}: no verdict: {why}", slot=slot, why=why) for slot, why in outcome.failed.items()]
     for line in lines:
         say(line)
     why = outcome.failed.get(best, "").partition(":")[0]
-    label = f"no verdict: {why}" if first is None else first.difference.label
+    label = tr("no verdict: {why}", why=why) if first is None else first.difference.label
     run.set_tags({TAG: QUICK if spec.confirm.quick else label, NUMBER_TAG: outcome.standing.line if outcome.standing else ""})
     run.note("\n".join([*lines, power.sentence()]))
     mark = "quick" if spec.confirm.quick else "confirmed"
@@ -182,7 +202,7 @@ def _log(spec: SweepSpec, run: TrackedRun, power: ConfirmPower, outcome: Confirm
 def measured_by(spec: SweepSpec) -> dict[str, Any]:
     """What the search has not seen: training seeds, image seed, references."""
     what = "references" if spec.trainer == "lora" else "contents"
-    where = spec.confirm.references or "held back from the search"
+    where = spec.confirm.references or tr("held back from the search")
     return {"seeds": list(spec.confirm.trained_with), "image_seed": spec.confirm.image_seed, what: where}
 
 
@@ -208,7 +228,13 @@ def _from_store(study: optuna.Study, fresh: Fresh, run: TrackedRun) -> Evaluated
     try:
         return evaluated(run.client, run_id)
     except InputError as error:
-        say(f"confirm {fresh}: what was measured is lost ({first_line(error)}), so it is to be trained again")
+        say(
+            tr(
+                "confirm {fresh}: what was measured is lost ({first_line}), so it is to be trained again",
+                fresh=fresh,
+                first_line=first_line(error),
+            )
+        )
         return None
 
 
@@ -222,7 +248,7 @@ def _trained(
     if found is None:
         place = own_folder(folder / fresh.name / f"seed_{fresh.seed}", _identity(fresh, run))
         run_id = _run_of(spec, study, fresh, place, run)
-        say(f"confirm {fresh}")
+        say(tr("confirm {fresh}", fresh=fresh))
         try:
             facts = run_training(spec.trainer, base_yaml, fresh.settings, place, run_id, run.experiment_id, wait)
         except TrialError as error:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec, as_overrides
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.trial import PART_OF
 
 if TYPE_CHECKING:
@@ -135,12 +136,17 @@ class Standing:
         """Which confirmation of the sweep it is, and what the others said; empty for the only one."""
         if not self.earlier and not self.later:
             return ""
-        before = [f"before it {one}" for one in self.earlier]
-        after = [f"after it {one}" for one in self.later]
+        before = [tr("before it {one}", one=one) for one in self.earlier]
+        after = [tr("after it {one}", one=one) for one in self.later]
         if self.draw.quick:
-            return f"beside this look the sweep was confirmed: {'; '.join([*before, *after])}"
-        times = f" (p times {self.times:g})" if self.earlier else ""
-        return f"confirmation number {self.number} of this sweep{times}; {'; '.join([*before, *after])}"
+            return tr("beside this look the sweep was confirmed: {names}", names="; ".join([*before, *after]))
+        times = tr(" (p times {times:g})", times=self.times) if self.earlier else ""
+        return tr(
+            "confirmation number {number} of this sweep{times}; {names}",
+            number=self.number,
+            times=times,
+            names="; ".join([*before, *after]),
+        )
 
 
 def draw_of(spec: SweepSpec, slots: Sequence[int]) -> Draw:

@@ -16,6 +16,7 @@ from fashion_ml.evaluation.aggregate import means_by_reference
 from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.evaluation.verdicts import LEVEL, too_few
 from fashion_ml.metrics.power import sees_of_recipes
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     import optuna
@@ -53,15 +54,29 @@ class ConfirmPower:
         """`The confirmation with 3 seeds x 12 references can see >= 0.0210 of weighted_total_loss (…)`."""
         size = f"{self.seeds} seed{'s' if self.seeds != 1 else ''} x {self.references} {self.what}"
         if self.sees is None:
-            return f"What the confirmation with {size} can see is not known before: {self.why}"
+            return tr("What the confirmation with {size} can see is not known before: {why}", size=size, why=self.why)
         source = (
-            "between seeds of one trial" if self.own_seeds else "between the better half of the trials, for that between seeds"
+            tr("between seeds of one trial")
+            if self.own_seeds
+            else tr("between the better half of the trials, for that between seeds")
         )
-        text = (
-            f"The confirmation with {size} can see >= {_shown(self.sees)} of {self.metric} (from the search's spread, {self.trials} trials: "
-            f"{_shown(self.reference_sd)} between {self.what}, {_shown(self.seed_sd)} {source})"
+        text = tr(
+            "The confirmation with {size} can see >= {shown} of {metric} (from the search's spread, {trials} "
+            "trials: {shown_2} between {what}, {shown_3} {source})",
+            size=size,
+            shown=_shown(self.sees),
+            metric=self.metric,
+            trials=self.trials,
+            shown_2=_shown(self.reference_sd),
+            what=self.what,
+            shown_3=_shown(self.seed_sd),
+            source=source,
         )
-        return text if self.found is None else f"{text}; the search's best is {_shown(self.found)} better than its median trial"
+        return (
+            text
+            if self.found is None
+            else tr("{text}; the search's best is {shown} better than its median trial", text=text, shown=_shown(self.found))
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -89,9 +104,9 @@ def confirm_power(
     found = abs(values[0] - statistics.median(values)) if values else None
     why = too_few(references)
     if seeds < 2:
-        why = "one seed says nothing of others"
+        why = tr("one seed says nothing of others")
     elif len(tables) < 2:
-        why = "the search has no two trials whose images were measured"
+        why = tr("the search has no two trials whose images were measured")
     if why:
         return ConfirmPower(metric, seeds, references, None, found=found, why=why, what=what)
     best, others = tables[0].mean(axis=0), [table.mean(axis=0) for table in tables[1:]]
@@ -100,7 +115,7 @@ def confirm_power(
     own = float(np.sqrt(np.mean([table.mean(axis=1).var(ddof=1) for table in tables]))) if several else 0.0
     seed_sd = own if several else _spread_of_better_half(values)
     if seed_sd == 0 and reference_sd == 0:
-        return ConfirmPower(metric, seeds, references, None, found=found, why="the trials do not differ", what=what)
+        return ConfirmPower(metric, seeds, references, None, found=found, why=tr("the trials do not differ"), what=what)
     level = LEVEL / (max(min(spec.confirm.best, len(complete)), 1) * times)
     sees = sees_of_recipes(seed_sd, reference_sd, seeds, references, level=level)
     return ConfirmPower(metric, seeds, references, sees, len(tables), seed_sd, reference_sd, several, found, what=what)

@@ -14,6 +14,7 @@ from fashion_ml.evaluation.recipes import compare_recipes, crossed_gain, means_b
 from fashion_ml.evaluation.verdicts import LEVEL, Claim, too_few, verdict_of
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.sign_flip import holm
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.confirm_notes import Standing
 
 _NOT_SHOWN = "not shown: by what the search has not seen, the default may be as good"
@@ -54,18 +55,32 @@ class Confirmed:
     def remarks(self) -> list[str]:
         """What is to be known beside the verdict."""
         seen, n = self.references_seen_in_training, self.difference.gain.n
-        of = f"{seen} of the {n} references that confirm were" if n is not None and seen <= n else f"{seen} references were"
-        by_heart = f"{of} trained on, so what is better may be better at those by heart" if seen else ""
+        of = (
+            tr("{seen} of the {n} references that confirm were", seen=seen, n=n)
+            if n is not None and seen <= n
+            else tr("{seen} references were", seen=seen)
+        )
+        by_heart = tr("{of} trained on, so what is better may be better at those by heart", of=of) if seen else ""
         return [line for line in (by_heart, self.standing) if line]
 
     def sentence(self, metric: str) -> str:
         """Both numbers, how sure the second is, and what is to be known beside it."""
         gain = self.difference.gain
         ends = f" [{gain.ends[0]:+.4f}, {gain.ends[1]:+.4f}]" if gain.ends else ""
-        seeds = "one fresh seed" if self.quick else "fresh seeds"
-        told = (
-            f"trial {self.trial}: {metric} {self.searched:.4f} in the search, {self.fresh:.4f} with {seeds}; the default has "
-            f"{self.default:.4f}; gain of {self.claim} {gain.mean:+.4f}{ends}: {self.outcome}"
+        seeds = tr("one fresh seed") if self.quick else tr("fresh seeds")
+        told = tr(
+            "trial {trial}: {metric} {searched:.4f} in the search, {fresh:.4f} with {seeds}; the default has "
+            "{default:.4f}; gain of {claim} {mean:+.4f}{ends}: {outcome}",
+            trial=self.trial,
+            metric=metric,
+            searched=self.searched,
+            fresh=self.fresh,
+            seeds=seeds,
+            default=self.default,
+            claim=self.claim,
+            mean=gain.mean,
+            ends=ends,
+            outcome=self.outcome,
         )
         return "; ".join([told, *self.remarks])
 
@@ -96,10 +111,10 @@ class Confirmation:
         """Why a trial is not confirmed."""
         earlier = f"; {self.standing.line}" if self.standing and self.standing.line else ""
         if slot in self.failed:
-            return f"not confirmed: {self.failed[slot]}{earlier}"
+            return tr("not confirmed: {failed}{earlier}", failed=self.failed[slot], earlier=earlier)
         if self.left:
-            return f"not confirmed yet: {len(self.left)} fresh trainings are left{earlier}"
-        return "not confirmed: it is not among the confirm.best best trials"
+            return tr("not confirmed yet: {count} fresh trainings are left{earlier}", count=len(self.left), earlier=earlier)
+        return tr("not confirmed: it is not among the confirm.best best trials")
 
 
 def compared(
@@ -115,7 +130,7 @@ def compared(
         try:
             entries[slot] = look(default, other, metric)
         except InputError as error:
-            failed[slot] = f"its fresh trainings cannot be compared: {error.problems[0]}"
+            failed[slot] = tr("its fresh trainings cannot be compared: {problems}", problems=error.problems[0])
     for slot, factor in factors({slot: one.p for slot, one in entries.items() if one.verdict and one.p}, times).items():
         if factor != 1:
             entries[slot] = difference_of(default, others[slot], metric, times=factor)
@@ -134,7 +149,7 @@ def look_at(default: Sequence[Evaluated], other: Sequence[Evaluated], metric: st
     found = differences(default[0], other[0], resamples=default[0].resamples)
     entry = next((one for one in found if one.metric == metric), None)
     if entry is None:
-        raise InputError(f"objectives: {metric} was not measured on the references that confirm")
+        raise InputError(tr("objectives: {metric} was not measured on the references that confirm", metric=metric))
     return replace(entry, p=None, verdict="", why=QUICK)
 
 
@@ -146,12 +161,18 @@ def difference_of(default: Sequence[Evaluated], other: Sequence[Evaluated], metr
     result = compare_recipes(default, other)
     entry = next((one for one in result.differences if one.metric == metric), None)
     if entry is None:
-        raise InputError(f"objectives: {metric} was not measured on the references that confirm ({_count(result.references)})")
+        raise InputError(
+            tr(
+                "objectives: {metric} was not measured on the references that confirm ({count})",
+                metric=metric,
+                count=_count(result.references),
+            )
+        )
     means = means_by_metric([*default, *other])[metric]
     crossed = crossed_gain(metric, means[: len(default)], means[len(default) :], confidence=1 - LEVEL / times)
-    same = "" if result.settings or default[0].recipe is None else "these are the default's own settings"
+    same = "" if result.settings or default[0].recipe is None else tr("these are the default's own settings")
     reasons = [too_few(result.references), no_verdict([*default, *other], [metric]).get(metric, ""), same]
-    why = ", and ".join(filter(None, reasons))
+    why = tr(", and ").join(filter(None, reasons))
     if crossed is None or why:
         return replace(entry, verdict="", why=why or "nothing varies")
     gain, p = Interval(crossed.mean, crossed.low, crossed.high, entry.gain.n), min(crossed.p * times, 1.0)

@@ -20,6 +20,7 @@ from fashion_ml.evaluation.toy import EMBEDDED
 from fashion_ml.metrics.bootstrap import FEWEST
 from fashion_ml.runs.inputs import all_references
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.language import tr
 
 _NAMED = 3
 
@@ -44,22 +45,40 @@ def check_halves(spec: SweepSpec, base: Any) -> None:
     count, of_gan = held_of(spec, base), isinstance(base, StarganExperiment)
     if of_gan:
         field, what = "data.validation_split", "contents"
-        fix = "use more, such as 0.1, or set confirm.best to 0"
+        fix = tr("use more, such as 0.1, or set confirm.best to 0")
     elif spec.confirm.references:
         field, what = "confirm.references", "references"
-        fix = "put more into the folder (and raise evaluation.max_references), or set confirm.best to 0"
+        fix = tr("put more into the folder (and raise evaluation.max_references), or set confirm.best to 0")
         _refuse_known(_others(spec.confirm.references, base), base)
     else:
         field, what = "confirm.references", "references"
-        fix = "give more evaluation.references (and max_references), a folder of others as confirm.references, or set confirm.best to 0"
+        fix = tr(
+            "give more evaluation.references (and max_references), a folder of others as confirm.references, or "
+            "set confirm.best to 0"
+        )
     some = what[:-1] if count == 1 else what
-    held = f"{some} of {spec.confirm.references}" if spec.confirm.references else f"{some} held back from the search"
+    held = (
+        tr("{some} of {references}", some=some, references=spec.confirm.references)
+        if spec.confirm.references
+        else tr("{some} held back from the search", some=some)
+    )
     if not count:
-        why = "" if of_gan else f" (there are {_of_references(base)[2]} different ones)"
-        raise InputError(f"{field}: no {what} can be held back to confirm by{why}; {fix}")
-    say(f"By {count} {held} its best settings are confirmed")
+        why = "" if of_gan else tr(" (there are {of_references} different ones)", of_references=_of_references(base)[2])
+        raise InputError(
+            tr("{field}: no {what} can be held back to confirm by{why}; {fix}", field=field, what=what, why=why, fix=fix)
+        )
+    say(tr("By {count} {held} its best settings are confirmed", count=count, held=held))
     if count < FEWEST:
-        warn(f"{field}: {count} {some} to confirm by, fewer than the {FEWEST} that a verdict takes; {fix}")
+        warn(
+            tr(
+                "{field}: {count} {some} to confirm by, fewer than the {fewest} that a verdict takes; {fix}",
+                field=field,
+                count=count,
+                some=some,
+                fewest=FEWEST,
+                fix=fix,
+            )
+        )
     if not of_gan:
         _warn_of_trained_on(spec, base)
 
@@ -67,11 +86,14 @@ def check_halves(spec: SweepSpec, base: Any) -> None:
 def _warn_of_trained_on(spec: SweepSpec, base: LoraExperiment) -> None:
     """A warning where references that confirm are training images, or look like some: what learns these by heart is then called better."""
     own, settings = spec.confirm.references, base.evaluation
-    by_heart = "so the confirmation cannot tell what is better from what is learnt by heart"
+    by_heart = tr("so the confirmation cannot tell what is better from what is learnt by heart")
     if not own and not settings.references:
         warn(
-            f"evaluation.references: none are given, and the training images that stand for them are trained on, {by_heart}; give other "
-            "images (fashion-ml split takes some out), or a folder as confirm.references"
+            tr(
+                "evaluation.references: none are given, and the training images that stand for them are trained on, "
+                "{by_heart}; give other images (fashion-ml split takes some out), or a folder as confirm.references",
+                by_heart=by_heart,
+            )
         )
         return
     if EMBEDDED in (own or settings.references, base.data.train_data_dir):
@@ -86,7 +108,14 @@ def _warn_of_trained_on(spec: SweepSpec, base: LoraExperiment) -> None:
     leakage = find_leakage(held, training)
     if leakage.pairs:
         field = "confirm.references" if own else "evaluation.references"
-        warn(f"{field}: of those that confirm {leakage.line(len(held))}, {by_heart}; take them out of one of the folders")
+        warn(
+            tr(
+                "{field}: of those that confirm {line}, {by_heart}; take them out of one of the folders",
+                field=field,
+                line=leakage.line(len(held)),
+                by_heart=by_heart,
+            )
+        )
 
 
 def _of_references(base: LoraExperiment) -> tuple[int, int, int]:
@@ -119,10 +148,16 @@ def _refuse_known(others: list[CaptionedImage], base: LoraExperiment) -> None:
         theirs = [index - len(others) for index in group if index >= len(others)]
         both += [f"{others[index].name} = {seen[theirs[0]].name}" for index in group if index < len(others) and theirs]
     if both:
-        more = f" and {len(both) - _NAMED} more" if len(both) > _NAMED else ""
+        more = tr(" and {count} more", count=len(both) - _NAMED) if len(both) > _NAMED else ""
         raise InputError(
-            f"confirm.references: {len(both)} of {len(others)} are near-duplicates of references that the search sees "
-            f"({', '.join(sorted(both)[:_NAMED])}{more}); take them out of one of the folders"
+            tr(
+                "confirm.references: {count} of {count_2} are near-duplicates of references that the search sees "
+                "({names}{more}); take them out of one of the folders",
+                count=len(both),
+                count_2=len(others),
+                names=", ".join(sorted(both)[:_NAMED]),
+                more=more,
+            )
         )
 
 

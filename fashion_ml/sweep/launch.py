@@ -20,6 +20,7 @@ from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import console, say
 from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.folder_lock import folder_lock
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
@@ -92,7 +93,14 @@ def run_sweep(
                 say_retried(retry_failed(study), "trials")
             write_base(base, study_folder(spec))
             say(
-                f"Sweep {spec.name}: run {run.run_id}, {total} trials, {team.size if team else 0} workers, study in {hidden(url)}"
+                tr(
+                    "Sweep {name}: run {run_id}, {total} trials, {size} workers, study in {hidden}",
+                    name=spec.name,
+                    run_id=run.run_id,
+                    total=total,
+                    size=team.size if team else 0,
+                    hidden=hidden(url),
+                )
             )
             if team:
                 run_workers(team, lambda: trial_table(study, spec, total), lambda: _line(study, total))
@@ -102,7 +110,7 @@ def run_sweep(
 @contextmanager
 def study_lock(spec: Spec) -> Iterator[None]:
     """Around the work of a study's command on this machine, before anything of it is written: a second one would log to the same runs."""
-    fix = f"wait for its end; more workers are added by fashion-ml {spec.kind}-worker"
+    fix = tr("wait for its end; more workers are added by fashion-ml {kind}-worker", kind=spec.kind)
     with folder_lock(study_folder(spec), "SPEC", fix):
         remove_leftovers(study_folder(spec))
         yield
@@ -117,7 +125,10 @@ def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | No
 
     if base.tracking.offline:
         raise InputError(
-            f"tracking.offline: true, but a {spec.kind} needs its store to go on; set it to false in the base experiment"
+            tr(
+                "tracking.offline: true, but a {kind} needs its store to go on; set it to false in the base experiment",
+                kind=spec.kind,
+            )
         )
     experiment_to_use(base.tracking.experiment, ())
     deadline = time.monotonic() + 60 * spec.timeout_minutes if spec.timeout_minutes else None
@@ -151,7 +162,11 @@ def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedR
 
 def say_retried(number: int, what: str) -> None:
     """Say how many trials or trainings, `what`, that had failed are queued again."""
-    say(f"{number} {what} that failed are queued again" if number else f"No {what} have failed: nothing to try again")
+    say(
+        tr("{number} {what} that failed are queued again", number=number, what=what)
+        if number
+        else tr("No {what} have failed: nothing to try again", what=what)
+    )
 
 
 def ended(study: optuna.Study, run: TrackedRun, folder: Path) -> Outcome:
@@ -199,7 +214,7 @@ def run_workers(team: Workers, table: Callable[[], RenderableType], line: Callab
                         raise InputError(team.why(number, code))
                     else:
                         restarts += 1
-                        say(f"worker {number} ended with {code} and is started again")
+                        say(tr("worker {number} ended with {code} and is started again", number=number, code=code))
                         team.start(number)
                 if console.is_terminal:
                     live.update(table(), refresh=True)
@@ -237,10 +252,16 @@ def _line(study: optuna.Study, total: int) -> str:
     found = []
     if len(best) == 1 and len(study.directions) == 1:
         tied = tied_with_best(study)
-        found = [f"best {best[0].values[0]:.4f} ({', '.join(f'{k} {_short(v)}' for k, v in best[0].params.items())})"]
-        found += [f"{len(tied)} trials tie"] if tied else []
+        found = [
+            tr(
+                "best {values:.4f} ({names})",
+                values=best[0].values[0],
+                names=", ".join((f"{k} {_short(v)}" for k, v in best[0].params.items())),
+            )
+        ]
+        found += [tr("{count} trials tie", count=len(tied))] if tied else []
     elif best:
-        found = [f"{len(best)} on the Pareto front"]
+        found = [tr("{count} on the Pareto front", count=len(best))]
     return progress(study, total, "trials", found)
 
 
@@ -258,7 +279,7 @@ def progress(study: optuna.Study, total: int, what: str, found: Sequence[str] = 
     times = [trial.duration.total_seconds() for trial in done if trial.duration]
     if times and len(done) < total:
         at_once = max(len(by_state[states.RUNNING]), 1)
-        parts.append(f"about {duration(sum(times) / len(times) * (total - len(done)) / at_once)} left")
+        parts.append(tr("about {duration} left", duration=duration(sum(times) / len(times) * (total - len(done)) / at_once)))
     return ", ".join(parts)
 
 

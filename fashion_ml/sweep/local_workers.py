@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fashion_ml.runs.check_inputs import CHECKED
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.sweep.plan import STORAGE
 
@@ -76,7 +77,11 @@ class LocalWorkers:
         said = self._log(number).read_bytes()[self._logged.get(number, 0) :]
         lines = said.decode(errors="replace").strip().splitlines()
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return errors[-1] if errors else f"worker {number} ended with {code}; see {self._log(number)}"
+        return (
+            errors[-1]
+            if errors
+            else tr("worker {number} ended with {code}; see {log}", number=number, code=code, log=self._log(number))
+        )
 
     def stop(self) -> None:
         """As the protocol says."""
@@ -121,9 +126,13 @@ def shares_of(gpus: Sequence[str], workers: int) -> str:
         return ""
     names = ", ".join(gpus)
     if workers <= len(gpus):
-        return f"Each worker has a GPU of its own and all the memory of it (CUDA_VISIBLE_DEVICES {names})"
+        return tr("Each worker has a GPU of its own and all the memory of it (CUDA_VISIBLE_DEVICES {names})", names=names)
     most = -(-workers // len(gpus))
-    return (
-        f"Up to {most} workers share a GPU (CUDA_VISIBLE_DEVICES {names}): nothing holds one of them to 1/{most} of its memory, and where "
-        f"they need more together one runs out of it; --workers {len(gpus)} gives each a GPU of its own"
+    return tr(
+        "Up to {most} workers share a GPU (CUDA_VISIBLE_DEVICES {names}): nothing holds one of them to "
+        "1/{most} of its memory, and where they need more together one runs out of it; --workers {count} "
+        "gives each a GPU of its own",
+        most=most,
+        names=names,
+        count=len(gpus),
     )

@@ -9,7 +9,8 @@ from fashion_ml.config import LoraExperiment, SuiteSpec, SweepSpec, differing, r
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_of_stargan
 from fashion_ml.runtime.console import warn
-from fashion_ml.sweep.study import row_of
+from fashion_ml.runtime.language import tr
+from fashion_ml.sweep.objectives import row_of
 
 _STILL = (
     "network.{alpha}: is fixed at {value} while network.{rank} {changes}, so the scale {alpha} / {rank} differs too and ranks are not "
@@ -52,7 +53,7 @@ def check_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> None:
         raise InputError(problems)
     different = {key for each in differing(experiments, spec.against()).values() for key in each}
     fixed = [one for one in experiments.values() if isinstance(one, LoraExperiment) and one.network.alpha_is_given]
-    _warn_of_scales(different, fixed[0] if fixed else first, "is compared")
+    _warn_of_scales(different, fixed[0] if fixed else first, tr("is compared"))
 
 
 def _read_by(experiment: Any) -> str:
@@ -78,9 +79,17 @@ def _why_not_measured(name: str, settings: Any) -> str:
     if row is None or not settings.enabled:
         return ""
     if row.switch and row.switch not in getattr(settings, "extra_metrics", (row.switch,)):
-        return f"{name!r} is not measured by this experiment; add {row.switch} to evaluation.extra_metrics, or take another"
+        return tr(
+            "{name!r} is not measured by this experiment; add {switch} to evaluation.extra_metrics, or take another",
+            name=name,
+            switch=row.switch,
+        )
     if row.setting and getattr(settings, row.setting) in (None, "none"):
-        return f"{name!r} is not measured by this experiment; give evaluation.{row.setting}, or take another"
+        return tr(
+            "{name!r} is not measured by this experiment; give evaluation.{setting}, or take another",
+            name=name,
+            setting=row.setting,
+        )
     if "encoder" in row.needs and "fashion_clip" in settings.without:
-        return f"{name!r} is not measured without an encoder; leave evaluation.without out, or take another"
+        return tr("{name!r} is not measured without an encoder; leave evaluation.without out, or take another", name=name)
     return ""

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SweepSpec
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
 from fashion_ml.sweep.plot_titles import front_title, history_title, importances_title, lines_title, slices_title
 from fashion_ml.sweep.plots import (
     BEST,
-    BREAKS,
     BROKEN,
     POINT,
     Aim,
     aims_of,
+    breaks,
     by_constraints,
     columns_of,
     grid_of,
@@ -76,7 +77,9 @@ def _page(path: Path, figure: Any, run_id: str) -> Path:
 
 def _says(trial: Any) -> str:
     """What is shown of a trial that is pointed at."""
-    return "<br>".join([f"trial {trial.user_attrs['slot']}", *(f"{name} {value}" for name, value in trial.params.items())])
+    return "<br>".join(
+        [tr("trial {slot}", slot=trial.user_attrs["slot"]), *(f"{name} {value}" for name, value in trial.params.items())]
+    )
 
 
 def _points(trials: Sequence[Any], across: Sequence[Any], up: Sequence[float], name: str, **marker: Any) -> Any:
@@ -89,7 +92,7 @@ def _points(trials: Sequence[Any], across: Sequence[Any], up: Sequence[float], n
 
 def _broken(trials: Sequence[Any], across: Sequence[Any], up: Sequence[float]) -> Any:
     """Trials that break a constraint."""
-    return _points(trials, across, up, BREAKS, color=BROKEN, symbol="x")
+    return _points(trials, across, up, breaks(), color=BROKEN, symbol="x")
 
 
 def _history(complete: Sequence[Any], aim: Aim) -> Any:
@@ -97,7 +100,7 @@ def _history(complete: Sequence[Any], aim: Aim) -> Any:
 
     kept, broken = by_constraints(complete)
     slots, values = [trial.user_attrs["slot"] for trial in kept], [aim.of(trial) for trial in kept]
-    best = Scatter(x=slots, y=list(accumulate(values, min if aim.lower else max)), line={"shape": "hv"}, name="best so far")
+    best = Scatter(x=slots, y=list(accumulate(values, min if aim.lower else max)), line={"shape": "hv"}, name=tr("best so far"))
     traces = [best, _points(kept, slots, values, "trial")]
     if broken:
         traces.append(_broken(broken, [trial.user_attrs["slot"] for trial in broken], [aim.of(trial) for trial in broken]))
@@ -110,7 +113,7 @@ def _importances(study: optuna.Study, aim: Aim) -> Any:
     shares = dict(reversed(importances(study, aim).items()))
     texts = [f"{share:.0%}" for share in shares.values()]
     return Figure(Bar(x=list(shares.values()), y=list(shares), orientation="h", text=texts)).update_layout(
-        title=importances_title(shares, aim), xaxis_title="what tells the best trials from the others (PED-ANOVA)"
+        title=importances_title(shares, aim), xaxis_title=tr("what tells the best trials from the others (PED-ANOVA)")
     )
 
 
@@ -133,7 +136,7 @@ def _slices(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
             order = [str(choice) for choice in dimension.choices]
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, **at)
     label = aim.label if rows == 1 else aim.label.replace(" (", "<br>(")
-    grey = f"; x {BREAKS}" if by_constraints(complete)[1] else ""
+    grey = f"; x {breaks()}" if by_constraints(complete)[1] else ""
     return figure.update_yaxes(title=label, col=1).update_layout(
         title=f"{slices_title(by_constraints(complete)[0], aim)}{grey}", showlegend=False, height=max(320 * rows, 450)
     )
@@ -152,7 +155,7 @@ def _parallel(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
         (colour,) = [BROKEN] if grey else sample_colorscale("Blues", [1 - share if aim.lower else share])
         line = {"color": colour, "width": 4 if kept and row == len(trials) - 1 else 2}
         places = [None if math.isnan(column.places[row]) else column.places[row] for column in columns]
-        says = f"{aim.metric} {value:.4g}<br>{_says(trial)}{f'<br>{BREAKS}' if grey else ''}"
+        says = f"{aim.metric} {value:.4g}<br>{_says(trial)}{f'<br>{breaks()}' if grey else ''}"
         figure.add_trace(
             Scatter(x=list(range(len(columns))), y=places, line=line, mode="lines+markers", text=says, hoverinfo="text")
         )
@@ -167,7 +170,7 @@ def _parallel(spec: SweepSpec, complete: Sequence[Any], aim: Aim) -> Any:
     figure.add_trace(Scatter(x=[0, 0], y=[0, 0], mode="markers", marker=bar, hoverinfo="skip"))
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=[column.name for column in columns], showgrid=False)
     figure.update_yaxes(visible=False)
-    others = f"; grey {BREAKS}" if kept and broken else ""
+    others = tr("; grey {breaks}", breaks=breaks()) if kept and broken else ""
     return figure.update_layout(title=f"{lines_title(kept)}{others}", showlegend=False, height=520)
 
 
@@ -178,7 +181,7 @@ def _front(study: optuna.Study, complete: Sequence[Any], aims: Sequence[Aim]) ->
     kept, broken = by_constraints(complete)
     figure = make_subplots(cols=len(pairs))
     for column, (first, second) in enumerate(pairs, 1):
-        for front, name, colour in ((False, "trial", POINT), (True, "beaten by none in all", BEST)):
+        for front, name, colour in ((False, "trial", POINT), (True, tr("beaten by none in all"), BEST)):
             some = [trial for trial in kept if (trial.number in best) == front]
             points = _points(some, [first.of(one) for one in some], [second.of(one) for one in some], name, color=colour)
             figure.add_trace(points.update(showlegend=column == 1), col=column, row=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.plot_ticks import short_number
 
 if TYPE_CHECKING:
@@ -17,34 +18,44 @@ MOST = 3
 def history_title(kept: Sequence[Any], all_: Sequence[Any], aim: Aim) -> str:
     """Of how the search went; `kept` are the trials that keep the constraints, among all of them."""
     if not kept:
-        return f"None of {len(all_)} trials keeps the constraints"
+        return tr("None of {count} trials keeps the constraints", count=len(all_))
     best = _best(kept, aim)
-    return f"Best {aim.metric} {aim.of(best):.4g}, in trial {best.user_attrs['slot']} of {len(all_)}"
+    return tr(
+        "Best {metric} {of:.4g}, in trial {slot} of {count}",
+        metric=aim.metric,
+        of=aim.of(best),
+        slot=best.user_attrs["slot"],
+        count=len(all_),
+    )
 
 
 def importances_title(shares: Mapping[str, float], aim: Aim) -> str:
     """Of which settings matter, the largest share first."""
     name, share = max(shares.items(), key=lambda one: one[1])
-    return f"{name} moves {aim.metric} most: {share:.0%} of what tells the best trials"
+    return tr(
+        "{name} moves {metric} most: {share:.0%} of what tells the best trials", name=name, metric=aim.metric, share=share
+    )
 
 
 def slices_title(kept: Sequence[Any], aim: Aim) -> str:
     """Of each setting by itself: what the best trial has."""
     if not kept:
-        return "Each setting by itself"
+        return tr("Each setting by itself")
     has = [f"{name} {_value(value)}" for name, value in _best(kept, aim).params.items()]
-    more = f" and {len(has) - MOST} more" if len(has) > MOST else ""
-    return f"The best trial has {', '.join(has[:MOST])}{more}"
+    more = tr(" and {count} more", count=len(has) - MOST) if len(has) > MOST else ""
+    return tr("The best trial has {names}{more}", names=", ".join(has[:MOST]), more=more)
 
 
 def lines_title(kept: Sequence[Any]) -> str:
     """Of parallel coordinates, where so many trials keep the constraints."""
-    return f"Every trial; {'the darkest line is the best' if kept else 'each breaks a constraint'}"
+    return tr("Every trial; {part}", part=tr("the darkest line is the best") if kept else tr("each breaks a constraint"))
 
 
 def front_title(best: int, kept: int) -> str:
     """Of what one objective costs of another."""
-    return f"{best} of {kept} trials {'is' if best == 1 else 'are'} beaten by none in all objectives"
+    if best == 1:
+        return tr("{best} of {kept} trials is beaten by none in all objectives", best=best, kept=kept)
+    return tr("{best} of {kept} trials are beaten by none in all objectives", best=best, kept=kept)
 
 
 def _best(kept: Sequence[Any], aim: Aim) -> Any:

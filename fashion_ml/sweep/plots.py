@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fashion_ml.config import Dimension, SweepSpec
+from fashion_ml.evaluation.words import word
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.figure_style import BLUE, GREY, ORANGE, dress, name_below, new_figure, save_figure, set_title
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.sweep.objectives import directions_of
 from fashion_ml.sweep.plot_ticks import log_ticks, short_number
 from fashion_ml.sweep.plot_titles import front_title, history_title, importances_title, lines_title, slices_title
 from fashion_ml.sweep.ranked import best_trials, complete_trials, is_feasible
-from fashion_ml.sweep.study import directions_of
 
 if TYPE_CHECKING:
     import optuna
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 _SIZE = (9.0, 5.0)
 POINT, BEST, BROKEN = BLUE, ORANGE, GREY
 """Of a trial, of the best, and of trials that break a constraint, which are never the best."""
-BREAKS = "breaks a constraint"
 _LETTERS = 84
 """Letters that stand side by side below a plot."""
 _SHOWN = 24
@@ -49,7 +50,8 @@ class Aim:
     @property
     def label(self) -> str:
         """For an axis."""
-        return f"{self.metric} ({'lower' if self.lower else 'higher'} is better)"
+        way = word("lower" if self.lower else "higher")
+        return self.metric + tr(" ({better} is better)", better=way)
 
     def of(self, trial: Any) -> float:
         """The value of a complete trial."""
@@ -65,6 +67,11 @@ class Aim:
 def by_constraints(trials: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The trials that keep the constraints, and those that break one."""
     return [trial for trial in trials if is_feasible(trial)], [trial for trial in trials if not is_feasible(trial)]
+
+
+def breaks() -> str:
+    """What a trial does that keeps not all constraints, in the language."""
+    return tr("breaks a constraint")
 
 
 def aims_of(spec: SweepSpec) -> list[Aim]:
@@ -97,7 +104,7 @@ def _drawn(path: Path, draw: Callable[[Figure], None]) -> Path | None:
     try:
         draw(figure)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or one value only
-        say(f"The plot {path.stem} cannot be drawn yet: {first_line(error)}")
+        say(tr("The plot {stem} cannot be drawn yet: {first_line}", stem=path.stem, first_line=first_line(error)))
         return None
     save_figure(path, figure)
     return path
@@ -109,7 +116,7 @@ def _history(figure: Figure, complete: Sequence[Any], aim: Aim) -> None:
     kept, broken = by_constraints(complete)
     slots, values = [trial.user_attrs["slot"] for trial in kept], np.array([aim.of(trial) for trial in kept])
     best = np.minimum.accumulate(values) if aim.lower else np.maximum.accumulate(values)
-    axes.step(slots, best, where="post", color=BEST, label="best so far")
+    axes.step(slots, best, where="post", color=BEST, label=tr("best so far"))
     axes.scatter(slots, values, color=POINT, label="trial", zorder=2)
     _scatter_broken(axes, [trial.user_attrs["slot"] for trial in broken], [aim.of(trial) for trial in broken])
     dress(axes, x="trial", y=aim.label, whole_x=True)
@@ -119,7 +126,7 @@ def _history(figure: Figure, complete: Sequence[Any], aim: Aim) -> None:
 
 def _scatter_broken(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
     if across:
-        axes.scatter(across, up, color=BROKEN, marker="x", label=BREAKS, zorder=1.5)
+        axes.scatter(across, up, color=BROKEN, marker="x", label=breaks(), zorder=1.5)
 
 
 def importances(study: optuna.Study, aim: Aim) -> dict[str, float]:
@@ -133,7 +140,7 @@ def importances(study: optuna.Study, aim: Aim) -> dict[str, float]:
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=less_is_better)
     if not found or not sum(found.values()):
-        raise ValueError("no setting tells the best trials from the others")
+        raise ValueError(tr("no setting tells the best trials from the others"))
     return found
 
 
@@ -148,7 +155,7 @@ def _importances(figure: Figure, study: optuna.Study, aim: Aim) -> None:
     axes.set(
         xlim=(0, 1.1),
     )
-    dress(axes, x="share of what tells the best trials from the others (PED-ANOVA)")
+    dress(axes, x=tr("share of what tells the best trials from the others (PED-ANOVA)"))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     set_title(figure, importances_title(shares, aim))
 
@@ -171,8 +178,15 @@ def _slices(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim) 
         dress(axes, x=name)
     for row in every:
         row[0].set_ylabel(aim.label if rows == 1 else aim.label.replace(" (", "\n("))
-    grey = f"; x {BREAKS}" if by_constraints(complete)[1] else ""
-    set_title(figure, f"{slices_title(by_constraints(complete)[0], aim)}; darker points are later trials{grey}")
+    grey = f"; x {breaks()}" if by_constraints(complete)[1] else ""
+    set_title(
+        figure,
+        tr(
+            "{slices_title}; darker points are later trials{grey}",
+            slices_title=slices_title(by_constraints(complete)[0], aim),
+            grey=grey,
+        ),
+    )
 
 
 def grid_of(settings: int) -> tuple[int, int]:
@@ -194,7 +208,7 @@ def columns_of(spec: SweepSpec, trials: Sequence[Any], aim: Aim) -> list[Column]
     """The objective, then each setting. ValueError where no two trials differ."""
     values = [aim.of(trial) for trial in trials]
     if len(set(values)) < 2:
-        raise ValueError("it takes two trials with different values")
+        raise ValueError(tr("it takes two trials with different values"))
     low, high = min(values), max(values)
     ends = [(place, f"{low + place * (high - low):.4g}") for place in np.linspace(0, 1, 5).tolist()]
     found = [Column(aim.metric, [(value - low) / (high - low) for value in values], ends)]
@@ -230,7 +244,11 @@ def _parallel(figure: Figure, spec: SweepSpec, complete: Sequence[Any], aim: Aim
         best = bool(kept) and row == len(values) - 1
         line = [column.places[row] for column in columns]
         axes.plot(
-            range(len(columns)), line, color=colour, linewidth=3 if best else 1.6, label=BREAKS if row == 0 and broken else None
+            range(len(columns)),
+            line,
+            color=colour,
+            linewidth=3 if best else 1.6,
+            label=breaks() if row == 0 and broken else None,
         )
     if broken:
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.06))
@@ -253,7 +271,7 @@ def _front(figure: Figure, study: optuna.Study, complete: Sequence[Any], aims: S
     pairs = list(itertools.combinations(aims, 2))
     best, (kept, broken) = {trial.number for trial in best_trials(study)}, by_constraints(complete)
     for axes, (first, second) in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
-        for front, colour, label in ((False, POINT, "trial"), (True, BEST, "beaten by none in all")):
+        for front, colour, label in ((False, POINT, "trial"), (True, BEST, tr("beaten by none in all"))):
             some = [trial for trial in kept if (trial.number in best) == front]
             axes.scatter([first.of(trial) for trial in some], [second.of(trial) for trial in some], color=colour, label=label)
         _scatter_broken(axes, [first.of(trial) for trial in broken], [second.of(trial) for trial in broken])

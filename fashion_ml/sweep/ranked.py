@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.study import trials_of
 
 if TYPE_CHECKING:
@@ -48,4 +49,6 @@ def tied_with_best(study: optuna.Study) -> list[int]:
 
 def tie_line(tied: Sequence[int]) -> str:
     """`3 trials tie (0, 2, 5): the first is taken`; empty where none do."""
-    return f"{len(tied)} trials tie ({', '.join(map(str, tied))}): the first is taken" if tied else ""
+    return (
+        tr("{count} trials tie ({names}): the first is taken", count=len(tied), names=", ".join(map(str, tied))) if tied else ""
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.local_workers import worker_command
@@ -29,12 +30,15 @@ class RayWorkers:
         try:
             ray: Any = importlib.import_module("ray")
         except ImportError:
-            raise InputError("--launcher: ray is not installed; pip install 'fashion-ml[ray]'") from None
+            raise InputError(tr("--launcher: ray is not installed; pip install 'fashion-ml[ray]'")) from None
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"--launcher: no Ray cluster ({first_line(error)}); start one with ray start --head, or set RAY_ADDRESS"
+                tr(
+                    "--launcher: no Ray cluster ({first_line}); start one with ray start --head, or set RAY_ADDRESS",
+                    first_line=first_line(error),
+                )
             ) from None
         self._ray, self._folder = ray, folder
         self._kind, self._spec, self._deadline = kind, spec_path.absolute(), deadline
@@ -66,9 +70,11 @@ class RayWorkers:
 
     def why(self, number: int, code: int) -> str:
         """As the protocol says."""
-        return (
-            self._errors.get(number)
-            or f"worker {number} ended with {code}; see {self._folder / f'worker_{number}.log'} on its node"
+        return self._errors.get(number) or tr(
+            "worker {number} ended with {code}; see {folder} on its node",
+            number=number,
+            code=code,
+            folder=self._folder / f"worker_{number}.log",
         )
 
     def stop(self) -> None:

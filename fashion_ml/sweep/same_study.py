@@ -9,6 +9,7 @@ from typing import Any
 from fashion_ml.config import flat
 from fashion_ml.config.settings import defaults_of
 from fashion_ml.runs.settled_precision import AUTO, PATHS, precision_here
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.plan import Plan
 
 _LONGEST = 120
@@ -31,9 +32,16 @@ def difference(plan: Plan, before: str) -> str:
     was, now = json.loads(before), json.loads(noted(plan))
     for name in [*now["parts"], *was["parts"]]:
         if was["parts"].get(name) != now["parts"].get(name):
-            return f"{name} was {_shown(was['parts'].get(name))} and is {_shown(now['parts'].get(name))}"
+            return tr(
+                "{name} was {shown} and is {shown_2}",
+                name=name,
+                shown=_shown(was["parts"].get(name)),
+                shown_2=_shown(now["parts"].get(name)),
+            )
     if list(was["experiments"]) != list(now["experiments"]):
-        return f"recipes were {', '.join(was['experiments'])} and are {', '.join(now['experiments'])}"
+        return tr(
+            "recipes were {names} and are {names_2}", names=", ".join(was["experiments"]), names_2=", ".join(now["experiments"])
+        )
     for name, experiment in plan.experiments.items():
         if told := _setting(was["experiments"][name], now["experiments"][name], type(experiment)):
             return f"{name}: {told}" if name else told
@@ -63,7 +71,12 @@ def _setting(was: Mapping[str, str], now: Mapping[str, str], kind: type[Any]) ->
         new = before is None and path in defaults and after == str(defaults[path])
         gone = after is None and not any(f"{path}.".startswith(f"{known}.") for known in defaults)
         if before != after and not new and not gone and not _same_here(path, before, after, kind):
-            return f"{path} was {before or 'not given'} and is {after or 'not given'}"
+            return tr(
+                "{path} was {value} and is {value_2}",
+                path=path,
+                value=before or tr("not given"),
+                value_2=after or tr("not given"),
+            )
     return ""
 
 

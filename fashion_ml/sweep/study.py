@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 import warnings
@@ -13,11 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_ml.config import SweepSpec, read_constraint
+from fashion_ml.config import SweepSpec
 from fashion_ml.config.sweep import Pruner
 from fashion_ml.errors import InputError
-from fashion_ml.metrics.registry import METRICS, metric_of
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.sweep.objectives import directions_of
 from fashion_ml.sweep.optuna_private import has_heartbeat, made_again, take_one_by_one, withdraw
 from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
 from fashion_ml.sweep.same_study import difference, kind_of, noted
@@ -27,7 +27,6 @@ from fashion_ml.tracking.store_checks import check_answers
 if TYPE_CHECKING:
     import optuna
 
-    from fashion_ml.metrics.metric import Metric
 
 SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
 """User attributes: the trial's place among those that were asked for, which its retries keep; why its settings do not work; that another
@@ -47,97 +46,22 @@ def dashboards() -> list[str]:
         urls.append(f'"${STORAGE}"')
     if not urls:
         return [
-            "No sweeps yet in outputs/sweeps, nor suites in outputs/suites. Make one: fashion-ml sweep sweeps/lora_rank_lr.yaml"
+            tr(
+                "No sweeps yet in outputs/sweeps, nor suites in outputs/suites. Make one: fashion-ml sweep "
+                "sweeps/lora_rank_lr.yaml"
+            )
         ]
     lines = [f"optuna-dashboard {url} --host 127.0.0.1 --port 8080" for url in urls]
     if find_spec("optuna_dashboard") is None:
-        lines.insert(0, "Install it first: pip install optuna-dashboard")
-    return [*lines, "Then open http://127.0.0.1:8080/dashboard"]
-
-
-def measured(trainer: str) -> list[str]:
-    """What an objective or a constraint may name, for one kind of training; attribute columns of a LoRA come beside."""
-    rows = [metric for metric in METRICS if metric.objective and not metric.family]
-    own = [metric.name for metric in rows if trainer in metric.by]
-    latent = [f"latent_{metric.name}" for metric in rows if "latent" in metric.by] if trainer == "stargan" else []
-    return [*own, *latent, *(["val_loss"] if trainer == "lora" else []), "parameters", "training_seconds"]
-
-
-def why_not(name: str, trainer: str) -> str:
-    """Why trials of a trainer cannot be chosen, nor recipes compared, by what is called `name`; empty where they can."""
-    known, row = measured(trainer), row_of(name)
-    if name in known or (row is not None and row.family and trainer in row.by):
-        return ""
-    if row is not None and not row.objective and trainer in row.by:
-        return f"{name!r} is measured and cannot rank: {row.cannot_rank}; take weighted_total_loss or a loss"
-    near = difflib.get_close_matches(name, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"{name!r} is no metric of train {trainer}; {fix}"
-
-
-def directions_of(spec: SweepSpec) -> list[str]:
-    """`minimize` or `maximize` for each objective, by the metric's meaning where the file does not say.
-
-    InputError for a metric that there is not, also in a constraint, one of which neither more nor less is better, and one that cannot be
-    confirmed.
-    """
-    found, problems = [], []
-    reasons = [why_not(read_constraint(text)[0], spec.trainer) for text in spec.constraints]
-    problems += [f"constraints: {why}" for why in reasons if why]
-    for objective in spec.objectives:
-        row = row_of(objective.metric.removeprefix("latent_"))
-        way = row.better if row else "lower"
-        if why := why_not(objective.metric, spec.trainer) or _why_no_objective(
-            objective.metric, alone=len(spec.objectives) == 1
-        ):
-            problems.append(f"objectives: {why}")
-        elif not way and objective.direction is None:
-            problems.append(f"objectives: of {objective.metric!r} neither more nor less is better; give its direction")
-        if spec.confirm.best and (why := _why_not_confirmed(objective.metric)):
-            problems.append(f"confirm.best: {objective.metric} {why}; set it to 0")
-        found.append(objective.direction or {"lower": "minimize", "higher": "maximize"}.get(way, ""))
-    if spec.sampler.name == "cmaes" and find_spec("cmaes") is None:
-        problems.append("sampler.name: cmaes is not installed; pip install 'fashion-ml[sweeps]', or use tpe")
-    if problems:
-        raise InputError(problems)
-    return found
-
-
-def _why_no_objective(name: str, *, alone: bool) -> str:
-    """Why no trial is to be chosen by what may yet bind it; empty where it may."""
-    if name == "training_seconds":
-        return (
-            f"{name!r} cannot rank: it is the time of one training on a machine that does other work too; bind trials by it instead "
-            "(constraints: training_seconds <= 600)"
-        )
-    if name == "parameters" and alone:
-        return f"{name!r} cannot rank alone: the settings give it without any training, and the smallest wins; add weighted_total_loss"
-    return ""
-
-
-def _why_not_confirmed(name: str) -> str:
-    """Why the best trials by a metric cannot be confirmed over references; empty where they can."""
-    row = row_of(name)
-    if name.startswith("latent_"):
-        return "is of latent-guided images, and what is compared are those guided by references"
-    if row is not None and row.setting == "prompts":
-        return "is of free prompts, which have no references"
-    return "" if row is not None and row.of_sets is None and row.better else "is not compared image by image"
-
-
-def row_of(name: str) -> Metric | None:
-    """The registry's row of a metric; None of what a training measures, and of what there is not."""
-    try:
-        return metric_of(name)
-    except KeyError:
-        return None
+        lines.insert(0, tr("Install it first: pip install optuna-dashboard"))
+    return [*lines, tr("Then open http://127.0.0.1:8080/dashboard")]
 
 
 def plan_of(spec: SweepSpec, base: Any) -> Plan:
     """The study of a sweep; InputError as of `directions_of`."""
     tree = spec.model_dump(mode="json", include={"search_space", "objectives", "seeds", "constraints"})
     slots = {number: Slot(params) for number, params in enumerate(planned(spec))}
-    return Plan(spec, directions_of(spec), slots, tree, {"": base}, "experiment, search space or objective", spec.pruner)
+    return Plan(spec, directions_of(spec), slots, tree, {"": base}, tr("experiment, search space or objective"), spec.pruner)
 
 
 def open_study(spec: SweepSpec, base: Any, url: str, *, create: bool) -> optuna.Study:
@@ -157,7 +81,8 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats are called that since 2021
     spec = plan.spec
-    missing = f"--storage: holds no study {spec.name!r}; begin it with fashion-ml {spec.kind}, --workers 0 begins it only"
+    form = marked("--storage: holds no study {name!r}; begin it with fashion-ml {kind}, --workers 0 begins it only")
+    missing = translated(form, name=spec.name, kind=spec.kind)
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
     if file is not None and create:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -174,19 +99,31 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     except KeyError:
         raise InputError(missing) from None
     except Exception as error:
-        raise InputError(
-            f"--storage: {hidden(url)!r} cannot be used ({first_line(error)[:200]}); {_fix(url, error)}"
-        ) from error
+        told = {"hidden": hidden(url), "first_line": first_line(error)[:200], "fix": _fix(url, error)}
+        raise InputError(tr("--storage: {hidden!r} cannot be used ({first_line}); {fix}", **told)) from error
     before = study.user_attrs.get(_SHARED)
     if before is None:
         study.set_user_attr(_SHARED, noted(plan))
     elif kind_of(before) != spec.kind:
         raise InputError(
-            f"name: {spec.name!r} is a {kind_of(before)} in {hidden(url)!r}, where a name is one study; give this {spec.kind} another name"
+            tr(
+                "name: {name!r} is a {kind_of} in {hidden!r}, where a name is one study; give this {kind} another name",
+                name=spec.name,
+                kind_of=kind_of(before),
+                hidden=hidden(url),
+                kind=spec.kind,
+            )
         )
     elif what := difference(plan, before):
         raise InputError(
-            f"name: the study {spec.name!r} was begun with another {plan.shared} ({what}); set it back, or give this {spec.kind} another name"
+            tr(
+                "name: the study {name!r} was begun with another {shared} ({what}); set it back, or give this {kind} "
+                "another name",
+                name=spec.name,
+                shared=plan.shared,
+                what=what,
+                kind=spec.kind,
+            )
         )
     return study
 
@@ -199,11 +136,11 @@ def _fix(url: str, error: Exception) -> str:
         return (
             "pip install 'fashion-ml[postgres]'"
             if url.startswith("postgresql+psycopg:")
-            else "install the driver that it names"
+            else tr("install the driver that it names")
         )
     if isinstance(error, ArgumentError):
-        return "give a SQLAlchemy URL whose driver is installed"
-    return "give another file" if url.startswith("sqlite") else "start that server, and check its user and password"
+        return tr("give a SQLAlchemy URL whose driver is installed")
+    return tr("give another file") if url.startswith("sqlite") else tr("start that server, and check its user and password")
 
 
 def planned(spec: SweepSpec) -> list[dict[str, Any]]:
@@ -290,7 +227,11 @@ def queue_again(study: optuna.Study, grace_seconds: float) -> None:
             continue
         cuts = len(list(next(itertools.groupby(reversed(trials), _came_to))[1]))
         if cuts > _RETRIES:
-            why = f"cut off {cuts} times without getting any further, by the end of its worker, of its machine or of the tracking store"
+            why = tr(
+                "cut off {cuts} times without getting any further, by the end of its worker, of its machine or of "
+                "the tracking store",
+                cuts=cuts,
+            )
             study.add_trial(made_again(last, failed={ERROR: why}))
         else:
             study.add_trial(made_again(last))
@@ -345,7 +286,9 @@ def run_of(study: optuna.Study) -> str:
 def begun_run_of(study: optuna.Study) -> str:
     """The id of the study's MLflow run. InputError when it has none yet."""
     if not run_of(study):
-        raise InputError(f"--storage: the study {study.study_name!r} has no run yet; begin it with --workers 0")
+        raise InputError(
+            tr("--storage: the study {study_name!r} has no run yet; begin it with --workers 0", study_name=study.study_name)
+        )
     return run_of(study)
 
 

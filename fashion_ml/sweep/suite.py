@@ -14,6 +14,7 @@ from rich.text import Text
 from fashion_ml.config import SuiteSpec, as_overrides, differing
 from fashion_ml.runs.check_inputs import check_inputs
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, study_lock, team_for
 from fashion_ml.sweep.plan import study_folder
 from fashion_ml.sweep.study import begun_run_of, has_work, hidden, queue, queue_again, retry_failed
@@ -109,8 +110,15 @@ def run_suite(
             write_bases(experiments, folder)
             there = trainings_of(study)
             say(
-                f"Suite {spec.name}: run {run.run_id}, {len(experiments)} recipes, {len(there)} trainings, "
-                f"{team.size if team else 0} workers, study in {hidden(url)}"
+                tr(
+                    "Suite {name}: run {run_id}, {count} recipes, {count_2} trainings, {size} workers, study in {hidden}",
+                    name=spec.name,
+                    run_id=run.run_id,
+                    count=len(experiments),
+                    count_2=len(there),
+                    size=team.size if team else 0,
+                    hidden=hidden(url),
+                )
             )
             if team and any(one.state in ("waiting", "running") for one in there):
                 run_workers(team, lambda: suite_table(spec, study), lambda: _line(study))
@@ -151,7 +159,7 @@ def suite_table(spec: SuiteSpec, study: optuna.Study) -> Group:
     table.add_column("recipe", justify="left")
     seeds = list(dict.fromkeys(one.seed for one in trainings))
     for seed in seeds:
-        table.add_column(f"seed {seed}", justify="right")
+        table.add_column(tr("seed {seed}", seed=seed), justify="right")
     cells = {(one.recipe, one.seed): _cell(one) for one in trainings}
     for name in spec.all_recipes():
         mark = " (baseline)" if name == spec.against() else ""
@@ -201,4 +209,4 @@ def _log_recipe(spec: SuiteSpec, run: TrackedRun, trainings: Sequence[SuiteTrain
 def _say_failed(trainings: Sequence[SuiteTraining]) -> None:
     for one in trainings:
         if one.error:
-            say(f"{one.recipe}, seed {one.seed} failed: {one.error}")
+            say(tr("{recipe}, seed {seed} failed: {error}", recipe=one.recipe, seed=one.seed, error=one.error))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.suite_study import SuiteTraining, trainings_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def compare_so_far(spec: SuiteSpec, study: optuna.Study, client: Any) -> SuiteCo
     there = {one.recipe for one in measured}
     if spec.against() not in there or len(there) < 2:
         raise InputError(
-            f"suite: nothing of {spec.name!r} can be compared yet; a training of {spec.against()} and of another recipe must have ended"
+            tr(
+                "suite: nothing of {name!r} can be compared yet; a training of {against} and of another recipe must have ended",
+                name=spec.name,
+                against=spec.against(),
+            )
         )
     order = {seed: number for number, seed in enumerate(spec.every_seed())}
     recipes = {
@@ -94,10 +99,17 @@ def refuse_changed_plan(study: optuna.Study, spec: SuiteSpec) -> None:
     if now.changed and now.judged and now.plan:
         by_baseline = now.changed == "baseline"
         was, is_now = (one.baseline if by_baseline else ", ".join(one.sizes()) for one in (now.judged, now.plan))
-        what = "the baseline" if by_baseline else "the numbers of seeds that it looks at"
+        what = tr("the baseline") if by_baseline else tr("the numbers of seeds that it looks at")
         raise InputError(
-            f"{now.changed}: when the suite's first training was measured, {what} had been planned as {was}, and is {is_now} now, "
-            "so no verdict can come of it; set it back, or give the suite another name and seeds of its own (suite-report shows what there is)"
+            tr(
+                "{changed}: when the suite's first training was measured, {what} had been planned as {was}, and is "
+                "{is_now} now, so no verdict can come of it; set it back, or give the suite another name and seeds "
+                "of its own (suite-report shows what there is)",
+                changed=now.changed,
+                what=what,
+                was=was,
+                is_now=is_now,
+            )
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fashion_ml.config import SuiteSpec
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.study import queue
 from fashion_ml.sweep.suite_study import slots_of, slots_there, trainings_of
 
@@ -30,7 +31,15 @@ def add_seeds(spec: SuiteSpec, study: optuna.Study, run: TrackedRun) -> bool:
     if not names:
         return False
     wanted = [spec.against(), *names]
-    say(f"{len(had)} seeds decide nothing yet between {spec.against()} and {', '.join(names)}: seed {following[0]} is added")
+    say(
+        tr(
+            "{count} seeds decide nothing yet between {against} and {names}: seed {following} is added",
+            count=len(had),
+            against=spec.against(),
+            names=", ".join(names),
+            following=following[0],
+        )
+    )
     queue(study, {**slots_of(spec, spec.seeds), **slots_there(study, spec), **slots_of(spec, following[:1], wanted)})
     return True
 
@@ -42,5 +51,11 @@ def undecided(spec: SuiteSpec, study: optuna.Study, run: TrackedRun) -> list[str
     try:
         return list(compare_so_far(spec, study, run.client).undecided)
     except InputError as error:
-        say(f"No seed is added to {spec.name}, because its trainings cannot be compared: {error.problems[0]}")
+        say(
+            tr(
+                "No seed is added to {name}, because its trainings cannot be compared: {problems}",
+                name=spec.name,
+                problems=error.problems[0],
+            )
+        )
         return []

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from fashion_ml.evaluation.figures import comparison_grid, save_picture
+from fashion_ml.evaluation.words import word
 from fashion_ml.runtime.figure_style import BLUE, GREY, INK, LEVEL, MARKS, ORANGE, dress, new_figure, save_figure
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.suites import SuiteComparison
@@ -38,9 +40,16 @@ def save_recipes(path: Path, found: SuiteComparison) -> None:
         axes.plot(
             list(score.by_seed.values()), spots, "o", color=INK, markersize=5, markerfacecolor="white", markeredgewidth=1.4
         )
-    axes.set_xlabel(f"{found.metric} ({found.better} is better {'→' if found.better == 'higher' else '←'})\n")
+    axes.set_xlabel(
+        tr(
+            "{metric} ({better} is better {part})\n",
+            metric=found.metric,
+            better=word(found.better),
+            part="→" if found.better == "higher" else "←",
+        )
+    )
     axes.set_title(
-        "Ring: one training. Mark: the recipe; band: 95 %\nover other seeds and other references", fontsize=9, loc="left"
+        tr("Ring: one training. Mark: the recipe; band: 95 %\nover other seeds and other references"), fontsize=9, loc="left"
     )
     save_figure(path, figure, dpi=150)
 
@@ -58,33 +67,37 @@ def save_gains(path: Path, found: SuiteComparison) -> None:
             axes.plot(entry.gain.ends, [row, row], color=colour, linewidth=3)
         axes.plot(entry.gain.mean, row, _MARKS[entry.verdict], color=colour, markersize=9)
         axes.annotate(
-            entry.verdict or "no verdict",
+            word(entry.verdict) or tr("no verdict"),
             (entry.gain.mean, row),
             (0, 10),
             textcoords="offset points",
             ha="center",
             color=colour,
         )
-    axes.set_xlabel(f"gain in {found.metric} over {found.baseline}\n(right is better →)")
-    axes.set_title(f"On the same references; bars over seeds and\nreferences: {confidences(found)}", fontsize=9, loc="left")
+    axes.set_xlabel(tr("gain in {metric} over {baseline}\n(right is better →)", metric=found.metric, baseline=found.baseline))
+    axes.set_title(
+        tr("On the same references; bars over seeds and\nreferences: {confidences}", confidences=confidences(found)),
+        fontsize=9,
+        loc="left",
+    )
     save_figure(path, figure, dpi=150)
 
 
 def confidences(found: SuiteComparison) -> str:
     """Of the gains' intervals: `95 %`, or `97.5 to 98.3 %` where recipes or looks ask for more."""
     ends = sorted({f"{100 * one.confidence:.3g}" for one in found.primary().values() if one.difference.gain.ends}, key=float)
-    return " to ".join(dict.fromkeys([ends[0], ends[-1]])) + " %" if ends else "none yet"
+    return tr(" to ").join(dict.fromkeys([ends[0], ends[-1]])) + " %" if ends else tr("none yet")
 
 
 def save_pictures(path: Path, pictures: Mapping[str, Mapping[str, Image.Image]], seeds: Sequence[str]) -> None:
     """One prompt: a row for each recipe, a column for each seed; where a training has no picture the place is empty."""
     empty = Image.new("RGB", next(iter(next(iter(pictures.values())).values())).size, "#eef0f4")
     rows = [(name, [own.get(seed, empty) for seed in seeds]) for name, own in pictures.items()]
-    save_picture(path, comparison_grid(rows, [f"seed {seed}" for seed in seeds], columns=1, cell=150))
+    save_picture(path, comparison_grid(rows, [tr("seed {seed}", seed=seed) for seed in seeds], columns=1, cell=150))
 
 
 def _row_name(found: SuiteComparison, name: str) -> str:
-    return f"{name}\n(baseline)" if name == found.baseline else name
+    return f"{name}\n({tr('baseline')})" if name == found.baseline else name
 
 
 def _figure(names: Sequence[str], labels: Sequence[str], title: str) -> tuple[Any, Any]:
@@ -106,17 +119,29 @@ def _best_recipe(found: SuiteComparison) -> str:
     pick = max if found.better == "higher" else min
     first = pick(means, key=lambda name: means[name])
     if first == found.baseline:
-        return f"No recipe is ahead of {found.baseline} in {found.metric}: {means[first]:.3f}"
+        return tr(
+            "No recipe is ahead of {baseline} in {metric}: {means:.3f}",
+            baseline=found.baseline,
+            metric=found.metric,
+            means=means[first],
+        )
     verdict = found.primary()[first].difference.verdict if first in found.primary() else ""
-    said = f"{first} is ahead in {found.metric}: {means[first]:.3f}, {found.baseline} {means[found.baseline]:.3f}"
-    return f"{said} ({verdict or 'no verdict'})"
+    said = tr(
+        "{first} is ahead in {metric}: {means:.3f}, {baseline} {means_2:.3f}",
+        first=first,
+        metric=found.metric,
+        means=means[first],
+        baseline=found.baseline,
+        means_2=means[found.baseline],
+    )
+    return f"{said} ({word(verdict) or tr('no verdict')})"
 
 
 def _verdicts(found: SuiteComparison) -> str:
     """How many recipes are shown to be better or worse than the baseline."""
-    given = [entry.difference.verdict or "no verdict" for entry in found.primary().values()]
-    told = ", ".join(f"{given.count(word)} {word}" for word in dict.fromkeys(given))
-    return f"Against {found.baseline}: {told}"
+    given = [word(entry.difference.verdict) or tr("no verdict") for entry in found.primary().values()]
+    told = ", ".join(f"{given.count(one)} {one}" for one in dict.fromkeys(given))
+    return tr("Against {baseline}: {told}", baseline=found.baseline, told=told)
 
 
 def _wrapped(label: str) -> str:

@@ -24,13 +24,14 @@ from fashion_ml.evaluation.compare import Difference
 from fashion_ml.evaluation.recipes import LATENT
 from fashion_ml.evaluation.suite_verdicts import SuiteDifference, better_way
 from fashion_ml.evaluation.suites import SuiteComparison
+from fashion_ml.evaluation.words import word
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.crossed import MOST_SEEDS
 from fashion_ml.metrics.sequential import SOURCE
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.csv_cells import to_csv
 from fashion_ml.runtime.duration import duration
-from fashion_ml.runtime.language import Language, language
+from fashion_ml.runtime.language import Language, html_language, language, tr
 from fashion_ml.sweep.suite_plots import confidences, save_gains, save_pictures, save_recipes
 from fashion_ml.sweep.suite_study import SuiteTraining
 
@@ -166,7 +167,7 @@ def _pictures(found: SuiteComparison, folder: Path, client: Any) -> dict[str, Pa
 def _prompts_of(table: pd.DataFrame) -> dict[str, str]:
     """Artifact and caption of a few prompts, spread over the references; of a StarGAN, whose images are not kept one by one, its grid."""
     if "target" in table:
-        return {_GRID: "The first contents of each evaluation, and what they became"}
+        return {_GRID: tr("The first contents of each evaluation, and what they became")}
     if "caption" not in table:
         return {}
     one_each = table.drop_duplicates("reference")
@@ -201,8 +202,8 @@ def _page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
-        title=f"Suite {spec.name}",
-        language="zh-Hant-TW" if language() == "zh-TW" else "en",
+        title=tr("Suite {name}", name=spec.name),
+        language=html_language(),
         about={"date": f"{datetime.now():%Y-%m-%d %H:%M}", "run": run.run_id, "trainer": spec.trainer},
         told={tag: found.sentences(one).splitlines() for one, tag in _both_languages()},
         confidences=confidences(found),
@@ -219,7 +220,18 @@ def _page(
         hours=cost_hours(costs),
         trainings=[_training_row(one, run) for one in costs],
         source=SOURCE,
+        tr=tr,
+        word=word,
+        names=_heads(),
     )
+
+
+def _heads() -> dict[str, str]:
+    """Over the columns of the table of verdicts, in the language."""
+    return {
+        **{"recipe": tr("recipe"), "verdict": tr("verdict"), "gain": tr("gain"), "can see ≥": tr("can see ≥"), "p": "p"},
+        **{"seeds": tr("seeds"), "seeds to settle": tr("seeds to settle"), "for half": tr("for half")},
+    }
 
 
 def _both_languages() -> list[tuple[Language, str]]:
@@ -246,7 +258,17 @@ def _verdict_rows(found: SuiteComparison) -> list[list[str]]:
         sees = f"{one.crossed.sees:.4f}" if one.crossed else ""
         counts = zip((one.to_settle, one.to_settle_half), one.hidden, strict=True)
         settle = [_count(count, hidden) if one.crossed else "" for count, hidden in counts]
-        rows.append([name, entry.label, _shown(entry.gain, "+"), sees, p, f"{one.seeds[1]} and {one.seeds[0]}", *settle])
+        rows.append(
+            [
+                name,
+                word(entry.label),
+                _shown(entry.gain, "+"),
+                sees,
+                p,
+                tr("{seeds} and {seeds_2}", seeds=one.seeds[1], seeds_2=one.seeds[0]),
+                *settle,
+            ]
+        )
     return rows
 
 
@@ -257,7 +279,13 @@ def _shown(interval: Interval, sign: str = "") -> str:
 
 def _count(count: int | None, hidden: bool) -> str:
     """Seeds that it would take; where no number of them would do, or none that anyone trains, what then."""
-    return str(count) if count is not None else "more references" if hidden else f"more than {MOST_SEEDS}"
+    return (
+        str(count)
+        if count is not None
+        else tr("more references")
+        if hidden
+        else tr("more than {most_seeds}", most_seeds=MOST_SEEDS)
+    )
 
 
 def _labels(found: SuiteComparison) -> dict[str, str]:
@@ -285,10 +313,15 @@ def _gain_rows(found: SuiteComparison) -> list[tuple[str, list[str]]]:
 
 
 def _shares(found: SuiteComparison) -> list[tuple[str, float]]:
-    words = {"seeds": "training seeds", "references": "references", "recipes": "recipes", "matches": "what suits some recipes"}
+    words = {
+        "seeds": tr("training seeds"),
+        "references": tr("references"),
+        "recipes": tr("recipes"),
+        "matches": tr("what suits some recipes"),
+    }
     if found.spread is None:
         return []
-    return [(words.get(name, "one training on one reference"), share) for name, share in found.spread.shares().items()]
+    return [(words.get(name, tr("one training on one reference")), share) for name, share in found.spread.shares().items()]
 
 
 def _training_row(one: TrainingCost, run: TrackedRun) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from fashion_ml.config import SuiteSpec, suite_experiments, suite_spec
 from fashion_ml.errors import InputError
 from fashion_ml.runs.settled_precision import settled_among
 from fashion_ml.runtime.duration import duration
+from fashion_ml.runtime.language import tr
+from fashion_ml.sweep.objectives import row_of, why_not
 from fashion_ml.sweep.plan import Plan, Slot
-from fashion_ml.sweep.study import ERROR, by_slot, open_planned, row_of, trials_of, why_not
+from fashion_ml.sweep.study import ERROR, by_slot, open_planned, trials_of
 from fashion_ml.sweep.trial import EVALUATIONS, PROCESS_SECONDS
 
 if TYPE_CHECKING:
@@ -60,8 +62,8 @@ def read_suite(path: Path) -> tuple[SuiteSpec, dict[str, Any]]:
 
 def wrong_metrics(spec: SuiteSpec) -> list[str]:
     """What is wrong with the metric that decides, and with those beside it."""
-    problems = [f"metric: {why}" for why in [_why_not_compared(spec.metric, spec.trainer)] if why]
-    return problems + [f"compare: {why}" for name in spec.compare if (why := _why_not_compared(name, spec.trainer))]
+    problems = [tr("metric: {why}", why=why) for why in [_why_not_compared(spec.metric, spec.trainer)] if why]
+    return problems + [tr("compare: {why}", why=why) for name in spec.compare if (why := _why_not_compared(name, spec.trainer))]
 
 
 def _why_not_compared(name: str, trainer: str) -> str:
@@ -70,8 +72,10 @@ def _why_not_compared(name: str, trainer: str) -> str:
     if why := why_not(name, trainer):
         return why
     if row is None or row.of_sets is not None or row.setting == "prompts":
-        return f"{name!r} is not measured reference by reference, so no interval can be made; take weighted_total_loss"
-    return "" if row.better else f"of {name!r} neither more nor less is better; take weighted_total_loss"
+        return tr(
+            "{name!r} is not measured reference by reference, so no interval can be made; take weighted_total_loss", name=name
+        )
+    return "" if row.better else tr("of {name!r} neither more nor less is better; take weighted_total_loss", name=name)
 
 
 def plan_of_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> Plan:
@@ -79,7 +83,7 @@ def plan_of_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> Plan:
     row = row_of(spec.metric.removeprefix("latent_"))
     direction = "maximize" if row is not None and row.better == "higher" else "minimize"
     parts = {"metric": spec.metric}
-    return Plan(spec, [direction], slots_of(spec, spec.seeds), parts, experiments, "experiment, recipe or metric")
+    return Plan(spec, [direction], slots_of(spec, spec.seeds), parts, experiments, tr("experiment, recipe or metric"))
 
 
 def slots_of(spec: SuiteSpec, seeds: Sequence[int], recipes: Sequence[str] | None = None) -> dict[int, Slot]:
@@ -121,7 +125,11 @@ def refuse_other_seeds(study: optuna.Study, spec: SuiteSpec, *, anew: bool) -> N
     shared = min(len(held), len(now))
     if held[:shared] != now[:shared]:
         raise InputError(
-            f"seeds: the suite {spec.name!r} was begun with {held}; begin the list with these, or give this suite another name"
+            tr(
+                "seeds: the suite {name!r} was begun with {held}; begin the list with these, or give this suite another name",
+                name=spec.name,
+                held=held,
+            )
         )
     if before[: len(now)] != now:
         study.set_user_attr(_SEEDS, now)
@@ -176,6 +184,11 @@ def time_known(plan: Plan, url: str) -> str:
         trainings = []
     seconds = [one.seconds for one in trainings if one.state == "complete"]
     if not seconds:
-        return "Time: not known before a training has ended"
+        return tr("Time: not known before a training has ended")
     left, each = max(len(plan.slots), len(trainings)) - len(seconds), sum(seconds) / len(seconds)
-    return f"Time: {duration(each)} a training, so about {duration(left * each)} of one worker for the {left} that are left"
+    return tr(
+        "Time: {duration} a training, so about {duration_2} of one worker for the {left} that are left",
+        duration=duration(each),
+        duration_2=duration(left * each),
+        left=left,
+    )

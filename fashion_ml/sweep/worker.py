@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SweepSpec, to_yaml
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, begun_run_of, open_study, queue_again
 from fashion_ml.sweep.suite_study import RECIPE, SEED
@@ -55,10 +56,10 @@ def take_trials(
                 troubles = 0
             except Exception as error:
                 if str(error).startswith("Cannot tell a"):
-                    say("A trial of this worker was taken over, because it had been silent for too long")
+                    say(tr("A trial of this worker was taken over, because it had been silent for too long"))
                     continue
                 troubles += 1
-                say(f"A trial was cut off ({first_line(error)}); it is queued again")
+                say(tr("A trial was cut off ({first_line}); it is queued again", first_line=first_line(error)))
                 if troubles == _TROUBLES:
                     raise
                 time.sleep(_TROUBLE_SECONDS)
@@ -82,8 +83,8 @@ def _say_how_it_ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> N
     params = ", ".join(f"{name} {value}" for name, value in trial.params.items())
     name = f"{had[RECIPE]}, seed {had[SEED]}" if RECIPE in had else f"trial {had.get(SLOT, trial.number)} ({params})"
     if SURPLUS in had:
-        say(f"{name}: left to another worker")
+        say(tr("{name}: left to another worker", name=name))
     elif ERROR in had:
-        say(f"{name}: failed, {had[ERROR]}")
+        say(tr("{name}: failed, {had}", name=name, had=had[ERROR]))
     else:
         say(f"{name}: {trial.state.name.lower()} {values}".rstrip())

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.mlflow_private import is_generated_name
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
 from fashion_ml.tracking.store_checks import asked, check_uri, sqlite_file
@@ -70,17 +71,26 @@ def _run_of_environment(client: Any) -> Any | None:
     run_id = os.environ.get(RUN)
     if not run_id:
         return None
-    fix = f"unset {RUN} for a run of its own, or set MLFLOW_TRACKING_URI to the store of that run, with its whole path"
+    fix = tr(
+        "unset {run} for a run of its own, or set MLFLOW_TRACKING_URI to the store of that run, with its whole path", run=RUN
+    )
     run = find_run(client, run_id, RUN, fix)
     why = ""
     if run.info.lifecycle_stage != "active":
-        why = "was deleted"
+        why = tr("was deleted")
     elif run.info.status == "FINISHED":
-        why = "has finished"
+        why = tr("has finished")
     elif any("." in key for key in run.data.params):  # ours are dotted, those of `mlflow run` are not
-        why = "has the params of an earlier run already"
+        why = tr("has the params of an earlier run already")
     if why:
-        raise InputError(f"{RUN}: the run {run_id!r} {why}; unset {RUN} for a run of its own, or go on with it by --resume")
+        raise InputError(
+            tr(
+                "{run}: the run {run_id!r} {why}; unset {run} for a run of its own, or go on with it by --resume",
+                run=RUN,
+                run_id=run_id,
+                why=why,
+            )
+        )
     return run
 
 
@@ -124,13 +134,34 @@ def _by_id(client: Any, given: str, named: str | None) -> str:
         cause = error.__cause__
         if isinstance(cause, MlflowException) and cause.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise InputError(
-                f"{EXPERIMENT}: {given!r} is not in {shown_uri(store_uri())}; unset it, or give an experiment's id"
+                tr(
+                    "{experiment}: {given!r} is not in {shown_uri}; unset it, or give an experiment's id",
+                    experiment=EXPERIMENT,
+                    given=given,
+                    shown_uri=shown_uri(store_uri()),
+                )
             ) from None
         raise
     if found.lifecycle_stage != "active":
-        raise InputError(f"{EXPERIMENT}: {given!r} ({found.name}) was deleted in MLflow; restore it or choose another one")
+        raise InputError(
+            tr(
+                "{experiment}: {given!r} ({name}) was deleted in MLflow; restore it or choose another one",
+                experiment=EXPERIMENT,
+                given=given,
+                name=found.name,
+            )
+        )
     if named and named != found.name:
-        raise InputError(f"{EXPERIMENT}: {given!r} is {found.name!r}, but {EXPERIMENT_NAME} is {named!r}; unset one of them")
+        raise InputError(
+            tr(
+                "{experiment}: {given!r} is {name!r}, but {experiment_name} is {named!r}; unset one of them",
+                experiment=EXPERIMENT,
+                given=given,
+                name=found.name,
+                experiment_name=EXPERIMENT_NAME,
+                named=named,
+            )
+        )
     return str(found.experiment_id)
 
 
@@ -152,4 +183,6 @@ def _by_name(client: Any, name: str, field: str) -> str:
 
 def _check_active(experiment: Any, field: str) -> None:
     if experiment.lifecycle_stage != "active":
-        raise InputError(f"{field}: {experiment.name!r} was deleted in MLflow; restore it or choose another name")
+        raise InputError(
+            tr("{field}: {name!r} was deleted in MLflow; restore it or choose another name", field=field, name=experiment.name)
+        )

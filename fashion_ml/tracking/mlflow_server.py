@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 _ARTIFACTS, _DESTINATION = "mlflow-artifacts:/", "./mlartifacts"
@@ -32,7 +33,10 @@ def mlflow_app(uri: str, routes: Sequence[Any]) -> Any:
             from mlflow.server.fastapi_app import app
     except ImportError as error:
         raise InputError(
-            f"ui: this version of MLflow cannot be served from here ({first_line(error)}); start it by: mlflow server"
+            tr(
+                "ui: this version of MLflow cannot be served from here ({first_line}); start it by: mlflow server",
+                first_line=first_line(error),
+            )
         ) from error
     app.router.routes[:0] = routes
     return app

@@ -8,6 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.offline_client import root_of
 from fashion_ml.tracking.sender import made_run, run_of_key
 from fashion_ml.tracking.spool import Operation, note_position, read_position
@@ -19,7 +20,10 @@ def first_operation(folder: Path) -> Operation:
     root = root_of(folder)
     if root is None:
         raise InputError(
-            f"RUN_DIR: {str(folder / FOLDER)!r} does not begin with its run; it is damaged, or not all of it was copied"
+            tr(
+                "RUN_DIR: {folder!r} does not begin with its run; it is damaged, or not all of it was copied",
+                folder=str(folder / FOLDER),
+            )
         )
     return root
 
@@ -40,4 +44,6 @@ def make_in_store(folder: Path, client: Any, experiment: str) -> str:
                 note_position(place, sent, names)
             return names[pending]
     except Timeout:
-        raise InputError(f"RUN_DIR: {str(folder)!r} is still being written by its training; wait for its end") from None
+        raise InputError(
+            tr("RUN_DIR: {folder!r} is still being written by its training; wait for its end", folder=str(folder))
+        ) from None

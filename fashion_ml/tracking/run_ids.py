@@ -8,6 +8,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.sender import PENDING
 from fashion_ml.tracking.store import find_run, shown_uri, store_uri
 from fashion_ml.tracking.store_checks import asked
@@ -32,12 +33,20 @@ def find_meant(client: Any, given: str, field: str = "run_id", kinds: Collection
         found = _search(client, f"attributes.run_name = '{given}'")
         found = [run for run in found if run.data.tags.get("kind") in kinds] or found
     if not found:
-        return find_run(client, given, field, "give an id, its first digits (4 or more), a run's name, or latest")
+        return find_run(client, given, field, tr("give an id, its first digits (4 or more), a run's name, or latest"))
     if len(found) > 1:
         listed = "; ".join(map(_told, found[:_MOST_LISTED]))
-        more = f"; {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+        more = tr("; {count} more", count=len(found) - _MOST_LISTED) if len(found) > _MOST_LISTED else ""
         raise InputError(
-            f"{field}: {given!r} may be {len(found)} runs in {shown_uri(store_uri())}: {listed}{more}; give more of the id"
+            tr(
+                "{field}: {given!r} may be {count} runs in {shown_uri}: {listed}{more}; give more of the id",
+                field=field,
+                given=given,
+                count=len(found),
+                shown_uri=shown_uri(store_uri()),
+                listed=listed,
+                more=more,
+            )
         )
     return _said(given, found[0])
 
@@ -46,7 +55,14 @@ def _latest(client: Any, kinds: Collection[str], field: str) -> Any:
     found = [run for kind in kinds for run in _search(client, f"tags.kind = '{kind}' and attributes.status = 'FINISHED'", 1)]
     if not found:
         what = " or ".join(kinds)
-        raise InputError(f"{field}: latest: {shown_uri(store_uri())} has no finished run of the kind {what}; give an id")
+        raise InputError(
+            tr(
+                "{field}: latest: {shown_uri} has no finished run of the kind {what}; give an id",
+                field=field,
+                shown_uri=shown_uri(store_uri()),
+                what=what,
+            )
+        )
     return max(found, key=lambda run: run.info.start_time)
 
 
@@ -64,5 +80,5 @@ def _told(run: Any) -> str:
 
 def _said(given: str, run: Any) -> Any:
     """The run, after saying which it is."""
-    say(f"{given} is run {_told(run)}")
+    say(tr("{given} is run {told}", given=given, told=_told(run)))
     return run

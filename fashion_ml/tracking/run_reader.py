@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import is_gone
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.known_runs import PARENT_TAG
@@ -202,7 +203,12 @@ def newest_rows(client: Any, experiment: str, most: int, make: Callable[[Any], R
         ids = [one for one, name in found.items() if not experiment or name == experiment]
         if experiment and not ids:
             raise InputError(
-                f"--experiment: {experiment!r} is not in {shown_uri(store_uri())}; it has {', '.join(sorted(found.values())[:5])}"
+                tr(
+                    "--experiment: {experiment!r} is not in {shown_uri}; it has {names}",
+                    experiment=experiment,
+                    shown_uri=shown_uri(store_uri()),
+                    names=", ".join(sorted(found.values())[:5]),
+                )
             )
         runs = dict[str, Any]()
         for query in QUERIES if ids else ():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line, without_credentials
 from fashion_ml.tracking.mlflow_private import wait_longer_for_sqlite
 from fashion_ml.tracking.sender import PENDING, is_temporary, run_of_key
@@ -111,7 +112,12 @@ def find_run(client: Any, run_id: str, field: str = "run_id", fix: str = _COPY) 
     except MlflowException as error:
         if is_temporary(error):
             raise InputError(
-                f"{FIELD}: {shown_uri(store_uri())!r} does not answer ({first_line(error)[:200]}); try again when it does"
+                tr(
+                    "{field}: {shown_uri!r} does not answer ({first_line}); try again when it does",
+                    field=FIELD,
+                    shown_uri=shown_uri(store_uri()),
+                    first_line=first_line(error)[:200],
+                )
             ) from None
         if error.error_code == "PERMISSION_DENIED":
             raise InputError(f"{FIELD}: {what_is_wrong(store_uri(), error)}") from None
@@ -119,5 +125,13 @@ def find_run(client: Any, run_id: str, field: str = "run_id", fix: str = _COPY) 
             found = run_of_key(client, run_id)
             if found is not None:
                 return found
-            fix = "it was made offline: send it by fashion-ml sync, or give its folder instead of its id"
-        raise InputError(f"{field}: {run_id!r} is not in {shown_uri(store_uri())}; {fix}") from None
+            fix = tr("it was made offline: send it by fashion-ml sync, or give its folder instead of its id")
+        raise InputError(
+            tr(
+                "{field}: {run_id!r} is not in {shown_uri}; {fix}",
+                field=field,
+                run_id=run_id,
+                shown_uri=shown_uri(store_uri()),
+                fix=fix,
+            )
+        ) from None

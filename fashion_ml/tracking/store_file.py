@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.mlflow_private import BOOKKEEPING_TABLES, has_all_tables, make_tables
 
 _ATTEMPTS = 3
@@ -31,7 +32,7 @@ def make_whole(file: Path) -> None:
             raise
         return  # no database
     if not nothing:
-        say(f"{file} is of an older MLflow: it gets the tables of this one")
+        say(tr("{file} is of an older MLflow: it gets the tables of this one", file=file))
     for _ in range(_ATTEMPTS):
         if _written(file, fresh=nothing):
             return

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import InAnyProcess
 from fashion_ml.runtime.signals import StopNow, not_interrupted
 from fashion_ml.training.resume_point import STATE
@@ -152,8 +153,10 @@ class CheckpointManager:
         try:
             saved.restore(self._tensors, self._optimizers)
         except ValueError:
-            what = "other weights (rank, targets or sizes differ)"
-            raise InputError(f"resume: {str(path)!r} holds {what}; give the same settings, or --new") from None
+            what = tr("other weights (rank, targets or sizes differ)")
+            raise InputError(
+                tr("resume: {path!r} holds {what}; give the same settings, or --new", path=str(path), what=what)
+            ) from None
         for name, scaler in self._scalers.items():
             if saved.extra["scalers"].get(name):
                 scaler.load_state_dict(saved.extra["scalers"][name])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
+
 from fashion_ml.config import LoraExperiment, StarganExperiment
 from fashion_ml.config.idle_settings import idle_settings
 from fashion_ml.config.lora_network import Network
@@ -13,6 +15,7 @@ from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.models.lora_forms import readers_of
 from fashion_ml.models.stargan import patch_side
+from fashion_ml.runtime.language import tr
 
 _METHODS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "oft": "OFT", "ia3": "(IA)^3"}
 """What the networks are called."""
@@ -41,21 +44,53 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
     network, rates, data, training = config.network, config.optimizer, config.data, config.training
     where = ["attention", *(name for name in _TARGETS if getattr(network, name))]
     if network.conv_rank is not None:
-        where[where.index("convolutions")] += f" (rank {network.conv_rank}, alpha {network.conv_alpha or network.conv_rank:g})"
-    text_rate = f" (text encoder {rates.text_encoder_lr or rates.learning_rate:g})" if network.train_text_encoder else ""
+        where[where.index("convolutions")] += tr(
+            " (rank {conv_rank}, alpha {value:g})", conv_rank=network.conv_rank, value=network.conv_alpha or network.conv_rank
+        )
+    text_rate = (
+        tr(" (text encoder {value:g})", value=rates.text_encoder_lr or rates.learning_rate)
+        if network.train_text_encoder
+        else ""
+    )
     plan = step_plan(config, items, factor, processes)
-    steps = f"{rates.lr_warmup_steps * 100:g} % of the" if rates.lr_warmup_steps < 1 else rates.lr_warmup_steps
-    warm_up = f", {steps} steps of warm-up" if rates.lr_warmup_steps else ""
-    size = f"{len(items)} at {data.resolution} px{' in buckets' if data.enable_bucket else ''}"
+    steps = (
+        tr("{lr_warmup_steps:g} % of the", lr_warmup_steps=rates.lr_warmup_steps * 100)
+        if rates.lr_warmup_steps < 1
+        else rates.lr_warmup_steps
+    )
+    warm_up = tr(", {steps} steps of warm-up", steps=steps) if rates.lr_warmup_steps else ""
+    size = tr(
+        "{count} at {resolution} px{part}",
+        count=len(items),
+        resolution=data.resolution,
+        part=tr(" in buckets") if data.enable_bucket else "",
+    )
     batch = _batch(training.train_batch_size, training.gradient_accumulation_steps, processes)
     return [
-        _labelled("Base", f"{config.model.base}; encoder {_encoder(config)}"),
-        _labelled(_METHODS[network.algo], f"{_size(network)} on {', '.join(where)}"),
+        _labelled(tr("Base"), tr("{base}; encoder {encoder}", base=config.model.base, encoder=_encoder(config))),
+        _labelled(_METHODS[network.algo], tr("{size} on {names}", size=_size(network), names=", ".join(where))),
         _labelled(
-            "Rates", f"{rates.optimizer_type}, learning rate {rates.learning_rate:g}{text_rate}, {rates.lr_scheduler}{warm_up}"
+            tr("Rates"),
+            tr(
+                "{optimizer_type}, learning rate {learning_rate:g}{text_rate}, {lr_scheduler}{warm_up}",
+                optimizer_type=rates.optimizer_type,
+                learning_rate=rates.learning_rate,
+                text_rate=text_rate,
+                lr_scheduler=rates.lr_scheduler,
+                warm_up=warm_up,
+            ),
         ),
-        _labelled("Images", f"{size}; {batch}; precision {training.mixed_precision}; seed {training.seed}"),
-        _labelled("Steps", _epochs(config, plan)),
+        _labelled(
+            tr("Images"),
+            tr(
+                "{size}; {batch}; precision {mixed_precision}; seed {seed}",
+                size=size,
+                batch=batch,
+                mixed_precision=training.mixed_precision,
+                seed=training.seed,
+            ),
+        ),
+        _labelled(tr("Steps"), _epochs(config, plan)),
         *_word(config),
         *readers_of([_METHODS[network.algo], *(["DoRA"] if network.use_dora else [])]),
         *idle_settings(config, plan.steps_per_epoch),
@@ -66,13 +101,21 @@ def _word(config: LoraExperiment) -> list[str]:
     word, rates = config.embedding, config.optimizer
     if word.token is None:
         return []
-    begins = f"begun as {word.init_text!r}" if word.init_text else "as network.network_weights has it"
-    tokens = f"{word.vectors} tokens" if word.vectors > 1 else "one token"
+    begins = (
+        tr("begun as {init_text!r}", init_text=word.init_text) if word.init_text else tr("as network.network_weights has it")
+    )
+    tokens = tr("{vectors} tokens", vectors=word.vectors) if word.vectors > 1 else tr("one token")
     return [
         _labelled(
-            "Word",
-            f"{word.token!r} of {tokens}, {begins}, learning rate {rates.embedding_lr or rates.learning_rate:g}; it is in the LoRA's metadata "
-            f"and, for other programs, in {word.token}.safetensors",
+            tr("Word"),
+            tr(
+                "{token!r} of {tokens}, {begins}, learning rate {value:g}; it is in the LoRA's metadata and, for "
+                "other programs, in {token}.safetensors",
+                token=word.token,
+                tokens=tokens,
+                begins=begins,
+                value=rates.embedding_lr or rates.learning_rate,
+            ),
         )
     ]
 
@@ -84,20 +127,27 @@ def network_words(network: Network) -> str:
 
 def _size(network: Network) -> str:
     if network.algo == "ia3":
-        return "scales"
+        return tr("scales")
     if network.algo == "oft":
-        return f"blocks of at most {network.rank} outputs"
-    start = {"pissa": ", started as PiSSA", "olora": ", started as OLoRA"}.get(network.init, "")
+        return tr("blocks of at most {rank} outputs", rank=network.rank)
+    start = {"pissa": tr(", started as PiSSA"), "olora": tr(", started as OLoRA")}.get(network.init, "")
     dora = "DoRA, " if network.use_dora else ""
     if network.block_ranks is not None:
-        return f"{dora}ranks {', '.join(map(str, network.block_ranks))} by block{start}"
+        return tr("{dora}ranks {names} by block{start}", dora=dora, names=", ".join(map(str, network.block_ranks)), start=start)
     alpha = float(network.alpha or network.rank)
     scale = alpha / network.rank**0.5 if network.use_rslora else alpha / network.rank
-    return f"{dora}rank {network.rank}, alpha {alpha:g} (scale {scale:g}){start}"
+    return tr(
+        "{dora}rank {rank}, alpha {alpha:g} (scale {scale:g}){start}",
+        dora=dora,
+        rank=network.rank,
+        alpha=alpha,
+        scale=scale,
+        start=start,
+    )
 
 
 def _labelled(label: str, words: str) -> str:
-    return f"{label:<10}{words}"
+    return f"{label}{' ' * max(10 - cell_len(label), 1)}{words}"
 
 
 def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) -> list[str]:
@@ -110,21 +160,42 @@ def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) 
     count = sum(len(part) for part in inputs.training)
     batch = _batch(training.batch_size, 1, processes)
     return [
-        _labelled("VAE", f"{config.model.vae}; encoder {_encoder(config)}"),
+        _labelled("VAE", tr("{vae}; encoder {encoder}", vae=config.model.vae, encoder=_encoder(config))),
         _labelled(
             "StarGAN",
-            f"base_dim {network.base_dim}, {network.n_res_blocks} residual blocks; domains {names}",
+            tr(
+                "base_dim {base_dim}, {n_res_blocks} residual blocks; domains {names}",
+                base_dim=network.base_dim,
+                n_res_blocks=network.n_res_blocks,
+                names=names,
+            ),
         ),
         _labelled("D", _discriminator(config)),
         _labelled(
-            "Rates",
+            tr("Rates"),
             f"{rates.lr_g or given:g} (G, E), {rates.lr_d or given:g} (D), {rates.lr_mapping:g} (F), {rates.lr_scheduler}",
         ),
         _labelled(
-            "Latents",
-            f"{count} of {shape}, drawn by {config.data.contents_by}; {batch}; precision {training.mixed_precision}; seed {training.seed}",
+            tr("Latents"),
+            tr(
+                "{count} of {shape}, drawn by {contents_by}; {batch}; precision {mixed_precision}; seed {seed}",
+                count=count,
+                shape=shape,
+                contents_by=config.data.contents_by,
+                batch=batch,
+                mixed_precision=training.mixed_precision,
+                seed=training.seed,
+            ),
         ),
-        _labelled("Steps", f"{training.epochs * per_epoch} = {training.epochs} epochs of {per_epoch} steps"),
+        _labelled(
+            tr("Steps"),
+            tr(
+                "{epochs} = {epochs_2} epochs of {per_epoch} steps",
+                epochs=training.epochs * per_epoch,
+                epochs_2=training.epochs,
+                per_epoch=per_epoch,
+            ),
+        ),
         *idle_settings(config, per_epoch),
     ]
 
@@ -132,32 +203,46 @@ def stargan_lines(config: StarganExperiment, inputs: GanInputs, processes: int) 
 def _discriminator(config: StarganExperiment) -> str:
     network, loss = config.network, config.loss
     side = patch_side(network.d_layers)
-    judges = f"patches of {side} x {side} latents" if network.discriminator == "patch" else "whole latents"
-    normed = ", spectral norm" if network.spectral_norm else ""
-    penalty = f"R1 every {loss.r1_interval} steps of the {loss.r1_counted_by}" if loss.w_r1 else "no R1"
-    return f"judges {judges}{normed}; {penalty}"
+    judges = tr("patches of {side} x {side} latents", side=side) if network.discriminator == "patch" else tr("whole latents")
+    normed = tr(", spectral norm") if network.spectral_norm else ""
+    penalty = (
+        tr(
+            "R1 every {r1_interval} steps of the {r1_counted_by}",
+            r1_interval=loss.r1_interval,
+            r1_counted_by=loss.r1_counted_by,
+        )
+        if loss.w_r1
+        else tr("no R1")
+    )
+    return tr("judges {judges}{normed}; {penalty}", judges=judges, normed=normed, penalty=penalty)
 
 
 def _encoder(config: LoraExperiment | StarganExperiment) -> str:
     evaluation = config.evaluation
     checks = isinstance(config, LoraExperiment) and config.training.performance_check_interval is not None
     if not (evaluation.enabled or checks):
-        return "none (not evaluated)"
-    return "none (without fashion_clip)" if "fashion_clip" in evaluation.without else evaluation.encoder
+        return tr("none (not evaluated)")
+    return tr("none (without fashion_clip)") if "fashion_clip" in evaluation.without else evaluation.encoder
 
 
 def _batch(size: int, accumulation: int, processes: int) -> str:
     parts = [str(size)]
     if accumulation > 1:
-        parts.append(f"{accumulation} accumulated")
+        parts.append(tr("{accumulation} accumulated", accumulation=accumulation))
     if processes > 1:
-        parts.append(f"{processes} processes")
+        parts.append(tr("{processes} processes", processes=processes))
     total = size * accumulation * processes
-    return f"batch {' x '.join(parts)}" + (f" = {total}" if len(parts) > 1 else "")
+    return tr("batch {names}", names=" x ".join(parts)) + (f" = {total}" if len(parts) > 1 else "")
 
 
 def _epochs(config: LoraExperiment, plan: StepPlan) -> str:
     steps, held = config.training.max_train_steps, config.data.validation_split
     per_epoch = max(plan.steps_per_epoch * (1 - held), 1)
-    about = "about " if held else ""
-    return f"{steps} = {about}{steps / per_epoch:.3g} epochs of {about}{per_epoch:.0f} steps"
+    about = tr("about ") if held else ""
+    return tr(
+        "{steps} = {about}{steps_2:.3g} epochs of {about}{per_epoch:.0f} steps",
+        steps=steps,
+        about=about,
+        steps_2=steps / per_epoch,
+        per_epoch=per_epoch,
+    )

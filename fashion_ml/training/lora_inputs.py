@@ -22,6 +22,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import vae_factor
 from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
 from fashion_ml.runtime.gpu_memory import free_memory, is_on_gpu
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import main_process_first
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.first_lines import step_plan
@@ -72,10 +73,10 @@ def prepare_inputs(
     with main_process_first(accelerator):
         for encoded_masks in filter(None, (of_images, of_held)):
             encoded_masks.prepare()
-        for name, encoded in (("images", images), ("prior images", prior), ("held-out images", validated)):
+        for name, encoded in (("images", images), (tr("prior images"), prior), (tr("held-out images"), validated)):
             if encoded is not None and ahead:
                 mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
-                encoded.prepare(f"encode {name}", mirrored=mirrored)
+                encoded.prepare(tr("encode {name}", name=name), mirrored=mirrored)
         text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder, needed, ahead=ahead)
     if ahead:
         _leave_gpu(pipeline, {"vae", "text_encoder"} - needed)
@@ -154,7 +155,13 @@ def split_items(
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"data.validation_split: {data.validation_split}, but {error}; set it to 0 or add images") from None
+        raise InputError(
+            tr(
+                "data.validation_split: {validation_split}, but {error}; set it to 0 or add images",
+                validation_split=data.validation_split,
+                error=error,
+            )
+        ) from None
 
 
 def batch_settings(config: LoraExperiment) -> BatchSettings:

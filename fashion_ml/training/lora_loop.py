@@ -25,6 +25,7 @@ from fashion_ml.models.new_words import as_begun, as_metadata, word_vectors, wor
 from fashion_ml.models.text_encoding import Tokens, encode_tokens
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import wait_for_all
 from fashion_ml.runtime.seeding import derive_seed
 from fashion_ml.runtime.signals import stop_between_steps
@@ -161,7 +162,7 @@ def _loop(
     last_step = settings.max_train_steps
     make, ahead = partial(batches_of, inputs, settings, accelerator.device), not inputs.encodes
     with (
-        bar("train LoRA", last_step, done=state.step) as progress,
+        bar(tr("train LoRA"), last_step, done=state.step) as progress,
         prepared_ahead(make, last_step, accelerator.device, wanted=ahead) as batches_at,
         stop_between_steps(accelerator) as stop,
     ):
@@ -194,7 +195,7 @@ def _loop(
             # Log
             figures = {"epoch": float(epoch), "learning_rate": lora.rate(), **measured}
             log.add(step, {**parts, "grad_norm": grad_norm}, figures, now=bool(measured))
-            progress.advance(note=f"epoch {epoch}{rows.note}")
+            progress.advance(note=tr("epoch {epoch}{note}", epoch=epoch, note=rows.note))
 
             # Save, and stop if asked to
             checkpoints.after_step(epoch, epoch_ends)

@@ -16,6 +16,7 @@ from fashion_ml.models.lora import LoraSpec
 from fashion_ml.models.lora_file import note_of_zero_alphas, parts_by_module
 from fashion_ml.models.matmul_conv import use_small_convolutions
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.training.precision import DTYPES, compiled
 from fashion_ml.training.torch_private import sdpa_backend
 
@@ -42,7 +43,12 @@ def load_weights(config: LoraExperiment, pipeline: Any, spec: LoraSpec) -> None:
     if spec.modules is not None:
         ranks = ", ".join(map(str, sorted({rank for rank, _ in spec.modules.values()})))
         say(
-            f"{path.name} has modules of ranks {ranks}, which go on as they are, alphas too; network.rank, alpha and conv_… do not count"
+            tr(
+                "{name} has modules of ranks {ranks}, which go on as they are, alphas too; network.rank, alpha and "
+                "conv_… do not count",
+                name=path.name,
+                ranks=ranks,
+            )
         )
 
 

@@ -18,6 +18,7 @@ from fashion_ml.losses.diffusion import (
     per_image_smooth_l1,
     snr,
 )
+from fashion_ml.runtime.language import tr
 
 
 def check_objective(settings: Loss, prediction_type: str) -> None:
@@ -29,7 +30,13 @@ def check_objective(settings: Loss, prediction_type: str) -> None:
     }
     for name, (holds, what) in wrong.items():
         if holds:
-            raise InputError(f"loss.{name}: this base predicts {what}, whose loss is weighted so already; leave it out")
+            raise InputError(
+                tr(
+                    "loss.{name}: this base predicts {what}, whose loss is weighted so already; leave it out",
+                    name=name,
+                    what=what,
+                )
+            )
 
 
 def error_of(

@@ -14,6 +14,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, tokens_of, words_in
 from fashion_ml.models.text_encoding import token_counter
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.whole_words import whole_word
 from fashion_ml.training.subset_images import caption_settings
 
@@ -22,6 +23,57 @@ def put_word(config: LoraExperiment, pipeline: Any) -> None:
     """Let a pipeline know the word of an experiment as it begins; nothing without one. InputError as `begun_word`."""
     word = begun_word(config, pipeline)
     put_words(pipeline, [word] if word else [])
+
+
+def _same(before: Sequence[NewWord], token: str, weights: str | None) -> NewWord | None:
+    """The word of the file that is continued from; InputError where it has another, or several."""
+    same = next((word for word in before if word.token == token), None)
+    if len(before) > 1:
+        raise InputError(
+            tr(
+                "network.network_weights: {weights!r} has {count} words, and one trains here; use a file with one",
+                weights=weights,
+                count=len(before),
+            )
+        )
+    if before and same is None:
+        raise InputError(
+            tr(
+                "embedding.token: {token!r} is not the word that {weights!r} was trained with; use {token_2}",
+                token=token,
+                weights=weights,
+                token_2=before[0].token,
+            )
+        )
+    return same
+
+
+def _fresh(config: LoraExperiment, pipeline: Any, token: str) -> NewWord:
+    """A word that begins as `embedding.init_text`; InputError without one."""
+    settings, weights = config.embedding, config.network.network_weights
+    if settings.init_text is None:
+        raise InputError(
+            tr(
+                "embedding.init_text: missing, and {weights!r} has no word to go on with; give words such as dress",
+                weights=weights,
+            )
+        )
+    vectors, tokens = (
+        initial_vectors(pipeline, settings.init_text, settings.vectors),
+        len(tokens_of(pipeline, settings.init_text)),
+    )
+    if tokens > settings.vectors:
+        say(
+            tr(
+                "embedding.vectors: {vectors}, so {token!r} begins as the first of the {tokens} tokens of "
+                "{init_text!r}; {tokens} hold all of them",
+                vectors=settings.vectors,
+                token=token,
+                tokens=tokens,
+                init_text=settings.init_text,
+            )
+        )
+    return NewWord(token, vectors, settings.init_text)
 
 
 def begun_word(config: LoraExperiment, pipeline: Any) -> NewWord | None:
@@ -35,41 +87,33 @@ def begun_word(config: LoraExperiment, pipeline: Any) -> NewWord | None:
     if settings.token is None:
         if before:
             raise InputError(
-                f"network.network_weights: {weights!r} was trained with the word {before[0].token!r}; give embedding.token {before[0].token}"
+                tr(
+                    "network.network_weights: {weights!r} was trained with the word {token!r}; give embedding.token {token}",
+                    weights=weights,
+                    token=before[0].token,
+                )
             )
         return None
     if token_counter(pipeline.tokenizer)(settings.token) == 1:
         raise InputError(
-            f"embedding.token: {settings.token!r} is a word of this base already, whose captions would lose it; choose a new one, such as "
-            f"{settings.token}0"
+            tr(
+                "embedding.token: {token!r} is a word of this base already, whose captions would lose it; choose a "
+                "new one, such as {token}0",
+                token=settings.token,
+            )
         )
-    same = next((word for word in before if word.token == settings.token), None)
-    if len(before) > 1:
-        raise InputError(
-            f"network.network_weights: {weights!r} has {len(before)} words, and one trains here; use a file with one"
-        )
-    if before and same is None:
-        raise InputError(
-            f"embedding.token: {settings.token!r} is not the word that {weights!r} was trained with; use {before[0].token}"
-        )
+    same = _same(before, settings.token, weights)
     if same is None:
-        if settings.init_text is None:
-            raise InputError(
-                f"embedding.init_text: missing, and {weights!r} has no word to go on with; give words such as dress"
-            )
-        vectors, tokens = (
-            initial_vectors(pipeline, settings.init_text, settings.vectors),
-            len(tokens_of(pipeline, settings.init_text)),
-        )
-        if tokens > settings.vectors:
-            say(
-                f"embedding.vectors: {settings.vectors}, so {settings.token!r} begins as the first of the {tokens} tokens of "
-                f"{settings.init_text!r}; {tokens} hold all of them"
-            )
-        return NewWord(settings.token, vectors, settings.init_text)
+        return _fresh(config, pipeline, settings.token)
     if len(same.vectors) != settings.vectors:
         raise InputError(
-            f"embedding.vectors: {settings.vectors}, but {settings.token!r} has {len(same.vectors)} in {weights!r}; use {len(same.vectors)}"
+            tr(
+                "embedding.vectors: {vectors}, but {token!r} has {count} in {weights!r}; use {count}",
+                vectors=settings.vectors,
+                token=settings.token,
+                count=len(same.vectors),
+                weights=weights,
+            )
         )
     return replace(same, init_text=settings.init_text or same.init_text)
 
@@ -87,8 +131,18 @@ def check_captions(config: LoraExperiment, items: Sequence[CaptionedImage]) -> N
     inside = sum(whole_word(token).search(caption) is not None for caption in captions)
     if not inside:
         raise InputError(
-            f"embedding.token: {token!r} is in no caption, so nothing would teach it; write it into the captions, or add data.caption_prefix "
-            f"{token}"
+            tr(
+                "embedding.token: {token!r} is in no caption, so nothing would teach it; write it into the captions, "
+                "or add data.caption_prefix {token}",
+                token=token,
+            )
         )
     if inside < len(captions):
-        say(f"The new word {token!r} (embedding.token) is in {inside} of {len(captions)} captions; the others do not teach it")
+        say(
+            tr(
+                "The new word {token!r} (embedding.token) is in {inside} of {count} captions; the others do not teach it",
+                token=token,
+                inside=inside,
+                count=len(captions),
+            )
+        )

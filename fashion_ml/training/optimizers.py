@@ -20,6 +20,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.ema import put_back
 from fashion_ml.models.lora import LoraParameters
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.training.train_state import load_state, save_state
 
@@ -79,7 +80,7 @@ def _made(settings: Optimizer, parameters: Any, device: torch.device) -> torch.o
     kind = settings.optimizer_type
     own = class_of(kind)
     if kind == "adamw8bit" and device.type != "cuda":
-        raise InputError("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw")
+        raise InputError(tr("optimizer.optimizer_type: adamw8bit needs a CUDA GPU and there is none; use adamw"))
     taken = _taken_by(own)
     options: dict[str, Any] = _ALWAYS.get(kind, {}) | (
         {"weight_decay": settings.weight_decay} if "weight_decay" in taken else {}
@@ -88,10 +89,12 @@ def _made(settings: Optimizer, parameters: Any, device: torch.device) -> torch.o
         name for name in settings.optimizer_args if name not in taken
     ]:  # a library may swallow what it does not know
         has = ", ".join(name for name in taken if name not in ("betas", "weight_decay"))
-        raise InputError(f"optimizer.optimizer_args: {kind} has no {strange[0]!r}; it has {has}")
+        raise InputError(
+            tr("optimizer.optimizer_args: {kind} has no {strange!r}; it has {has}", kind=kind, strange=strange[0], has=has)
+        )
     if settings.betas is not None:
         if "betas" not in taken:
-            raise InputError(f"optimizer.betas: {kind} has none; leave them out")
+            raise InputError(tr("optimizer.betas: {kind} has none; leave them out", kind=kind))
         options["betas"] = settings.betas
     options |= {name: _as_meant(value, taken[name]) for name, value in settings.optimizer_args.items()}
     try:
@@ -101,8 +104,14 @@ def _made(settings: Optimizer, parameters: Any, device: torch.device) -> torch.o
         betas = _other_betas(settings, taken)
         of_betas = betas or (settings.betas is not None and "beta" in str(error).lower())
         raise InputError(
-            f"optimizer.{'betas' if of_betas else 'optimizer_args'}: {kind} cannot be made so ({first_line(error)}){betas}; its library's "
-            "documentation says what it takes"
+            tr(
+                "optimizer.{part}: {kind} cannot be made so ({first_line}){betas}; its library's documentation says "
+                "what it takes",
+                part="betas" if of_betas else "optimizer_args",
+                kind=kind,
+                first_line=first_line(error),
+                betas=betas,
+            )
         ) from error
     if "train_mode" in made.param_groups[0]:  # schedule-free
         made.train()  # type: ignore[attr-defined]
@@ -122,7 +131,12 @@ def _other_betas(settings: Optimizer, taken: Mapping[str, Any]) -> str:
     own = taken.get("betas")
     if settings.betas is None or not isinstance(own, tuple) or len(own) == len(settings.betas):
         return ""
-    return f": it has {len(own)} betas, {', '.join(map(str, own))} of its own, and {len(settings.betas)} are given"
+    return tr(
+        ": it has {count} betas, {names} of its own, and {count_2} are given",
+        count=len(own),
+        names=", ".join(map(str, own)),
+        count_2=len(settings.betas),
+    )
 
 
 def _taken_by(own: type) -> dict[str, Any]:
@@ -143,16 +157,31 @@ def class_of(kind: str) -> Any:
     try:
         found = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        extra = f"'fashion-ml[{_EXTRAS[library]}]'" if library in _EXTRAS else f"the library that has {library!r}"
+        extra = (
+            f"'fashion-ml[{_EXTRAS[library]}]'"
+            if library in _EXTRAS
+            else tr("the library that has {library!r}", library=library)
+        )
         raise InputError(
-            f"optimizer.optimizer_type: {kind} needs {module}, which is not installed; pip install {extra}, or use adamw"
+            tr(
+                "optimizer.optimizer_type: {kind} needs {module}, which is not installed; pip install {extra}, or use adamw",
+                kind=kind,
+                module=module,
+                extra=extra,
+            )
         ) from error
     except AttributeError:
         raise InputError(
-            f"optimizer.optimizer_type: {module} has no {name!r}; look the class up in its documentation"
+            tr(
+                "optimizer.optimizer_type: {module} has no {name!r}; look the class up in its documentation",
+                module=module,
+                name=name,
+            )
         ) from None
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise InputError(f"optimizer.optimizer_type: {kind} is no optimiser of torch; give a class such as torch.optim.RAdam")
+        raise InputError(
+            tr("optimizer.optimizer_type: {kind} is no optimiser of torch; give a class such as torch.optim.RAdam", kind=kind)
+        )
     return found
 
 
@@ -166,7 +195,13 @@ def check_optimizer(
     word too: three steps in one go, and two, a state, and the third, each at another rate. An optimiser without weight decay is said.
     """
     if settings.weight_decay and "weight_decay" not in _taken_by(class_of(settings.optimizer_type)):
-        say(f"optimizer.weight_decay: {settings.weight_decay:g} does nothing, for {settings.optimizer_type} has none; give 0")
+        say(
+            tr(
+                "optimizer.weight_decay: {weight_decay:g} does nothing, for {optimizer_type} has none; give 0",
+                weight_decay=settings.weight_decay,
+                optimizer_type=settings.optimizer_type,
+            )
+        )
     if settings.optimizer_type == "adamw8bit":  # goes on exactly, but on a GPU alone
         make_optimizer(settings, small_parameters(settings, text_encoder, word), device)
         return
@@ -186,7 +221,7 @@ def check_optimizer(
         except Exception as error:
             raise _not_resumable(settings, first_line(error)) from error
         if not all(torch.equal(one, two) for one, two in zip(whole, again, strict=True)):
-            raise _not_resumable(settings, "its state does not hold all that it goes by")
+            raise _not_resumable(settings, tr("its state does not hold all that it goes by"))
 
 
 def small_parameters(settings: Optimizer, text_encoder: bool, word: bool = False) -> LoraParameters:
@@ -218,14 +253,20 @@ def _step(settings: Optimizer, parameters: Sequence[torch.nn.Parameter], optimiz
     except Exception as error:
         many = settings.loraplus_lr_ratio or settings.block_lr or settings.text_encoder_lr or settings.embedding_lr
         fix = (
-            "leave out loraplus_lr_ratio, block_lr, text_encoder_lr and embedding_lr"
+            tr("leave out loraplus_lr_ratio, block_lr, text_encoder_lr and embedding_lr")
             if many and _steps_at_one_rate(settings)
-            else "use another, such as adamw"
+            else tr("use another, such as adamw")
         )
         betas = _other_betas(settings, _taken_by(class_of(settings.optimizer_type)))
         raise InputError(
-            f"optimizer.{'betas' if betas else 'optimizer_type'}: {settings.optimizer_type} cannot step here ({first_line(error)})"
-            f"{betas}; {fix}"
+            tr(
+                "optimizer.{part}: {optimizer_type} cannot step here ({first_line}){betas}; {fix}",
+                part="betas" if betas else "optimizer_type",
+                optimizer_type=settings.optimizer_type,
+                first_line=first_line(error),
+                betas=betas,
+                fix=fix,
+            )
         ) from error
 
 
@@ -258,8 +299,12 @@ def _kept(settings: Optimizer, path: Path, parameters: Sequence[torch.Tensor], o
 
 def _not_resumable(settings: Optimizer, why: str) -> InputError:
     return InputError(
-        f"optimizer.optimizer_type: {settings.optimizer_type} cannot go on from a state bit for bit ({why}); use another, or "
-        "training.save_state false, without which a stopped run begins anew"
+        tr(
+            "optimizer.optimizer_type: {optimizer_type} cannot go on from a state bit for bit ({why}); use "
+            "another, or training.save_state false, without which a stopped run begins anew",
+            optimizer_type=settings.optimizer_type,
+            why=why,
+        )
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import tr
 
 DTYPES = {
     "no": torch.float32,
@@ -31,7 +32,7 @@ def settled(precision: str, device: torch.device | str) -> str:
     """
     on_gpu = torch.device(device).type == "cuda"
     if precision == "fp16" and not on_gpu:
-        raise InputError("evaluation.precision: fp16 needs a CUDA GPU and there is none; use auto, no or bf16")
+        raise InputError(tr("evaluation.precision: fp16 needs a CUDA GPU and there is none; use auto, no or bf16"))
     if precision != "auto":
         return precision
     return ("bf16" if has_bf16(device) else "fp16") if on_gpu else "no"
@@ -46,8 +47,8 @@ def compiled(model: Any, mode: str) -> Any:
 def check_precision(mixed_precision: str, device: str, *, tf32: bool = False) -> None:
     """InputError when a precision needs a GPU and the device is `cpu`; bf16 on a GPU without it is said, and TF32 where there is none."""
     if tf32 and (device != "cuda" or not has_bf16(device)):
-        warn("training.tf32: true does nothing here, for there is no GPU that has it (compute capability 8.0 and later)")
+        warn(tr("training.tf32: true does nothing here, for there is no GPU that has it (compute capability 8.0 and later)"))
     if mixed_precision == "fp16" and device == "cpu":
-        raise InputError("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16")
+        raise InputError(tr("training.mixed_precision: fp16 needs a CUDA GPU and there is none; use no or bf16"))
     if mixed_precision == "bf16" and device == "cuda" and not has_bf16(device):
-        warn("training.mixed_precision: this GPU has no bf16 in hardware and emulates it slowly; use fp16")
+        warn(tr("training.mixed_precision: this GPU has no bf16 in hardware and emulates it slowly; use fp16"))

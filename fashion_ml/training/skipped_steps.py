@@ -8,6 +8,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import marked, tr, translated
 
 SKIPPED = "skipped_steps"
 """Name of the metric: how many steps have been left out so far."""
@@ -15,7 +16,7 @@ _LATEST = "skipped_latest"
 _IN_A_ROW, _WINDOW = 5, 50
 _NEARLY_ALL = 0.9
 """Share of a training's steps, when it ends; a scaler begins high, so that a few of a short one are as usual."""
-FIX = "use bf16, or no, or a lower optimizer.learning_rate"
+FIX = marked("use bf16, or no, or a lower optimizer.learning_rate")
 """What helps where fp16 overflows."""
 
 
@@ -34,8 +35,12 @@ class SkippedSteps:
         self._window.append(skipped)
         if self._in_a_row == _IN_A_ROW:
             warn(
-                f"fp16 overflowed in the {_IN_A_ROW} steps up to step {step}, which were left out; if it goes on use mixed_precision bf16 or a "
-                "lower learning rate"
+                tr(
+                    "fp16 overflowed in the {in_a_row} steps up to step {step}, which were left out; if it goes on use "
+                    "mixed_precision bf16 or a lower learning rate",
+                    in_a_row=_IN_A_ROW,
+                    step=step,
+                )
             )
         if len(self._window) == _WINDOW and 2 * sum(self._window) > _WINDOW:
             raise self._nothing_learnt(step)
@@ -46,12 +51,25 @@ class SkippedSteps:
         if count and skipped >= _NEARLY_ALL * count:
             raise self._nothing_learnt(step)
         if 2 * skipped > count:
-            warn(f"training.mixed_precision: fp16 overflowed in {skipped} of the {count} steps, which were left out; {FIX}")
+            warn(
+                tr(
+                    "training.mixed_precision: fp16 overflowed in {skipped} of the {count} steps, which were left out; {fix}",
+                    skipped=skipped,
+                    count=count,
+                    fix=translated(FIX),
+                )
+            )
 
     def _nothing_learnt(self, step: int) -> InputError:
         return InputError(
-            f"training.mixed_precision: fp16 overflowed in {sum(self._window)} of the {len(self._window)} steps up to step {step}, which were "
-            f"left out: nothing is learnt like this; {FIX}"
+            tr(
+                "training.mixed_precision: fp16 overflowed in {count} of the {count_2} steps up to step {step}, "
+                "which were left out: nothing is learnt like this; {fix}",
+                count=sum(self._window),
+                count_2=len(self._window),
+                step=step,
+                fix=translated(FIX),
+            )
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks
 from fashion_ml.models.stargan_format import all_tensors, metadata_of, save_networks
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import wait_for_all
 from fashion_ml.runtime.signals import stop_between_steps
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
@@ -209,7 +210,7 @@ def _loop(
     weights, last_step = loss_weights(config), config.training.epochs * inputs.steps_per_epoch
     by_epoch = config.loss.r1_counted_by == "epoch"
     with (
-        bar("train StarGAN", last_step, done=state.step) as progress,
+        bar(tr("train StarGAN"), last_step, done=state.step) as progress,
         prepared_ahead(inputs.batch, last_step, accelerator.device) as batch_of,
         stop_between_steps(accelerator) as stop,
     ):

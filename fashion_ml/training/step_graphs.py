@@ -18,6 +18,7 @@ import torch
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 _WARM_UP = 2
 """Passes before a recording: libraries choose their kernels and make their workspaces in them."""
@@ -45,7 +46,9 @@ def check_graphs(config: LoraExperiment, device: str, processes: int) -> None:
     }
     for reason, holds in reasons.items():
         if holds:
-            raise InputError(f"training.compile: cudagraphs cannot record these steps, for {reason}; or use default or no")
+            raise InputError(
+                tr("training.compile: cudagraphs cannot record these steps, for {reason}; or use default or no", reason=reason)
+            )
 
 
 class CudaRecorder:

@@ -19,6 +19,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.reports.loss_log import IMAGE_LOSSES, LossLog
 from fashion_ml.reports.stargan_log import EpochLog
+from fashion_ml.runtime.language import tr, translated
 from fashion_ml.training.skipped_steps import FIX, SKIPPED, SkippedSteps
 
 _MOST_SECONDS = 1.0
@@ -102,11 +103,19 @@ class TrainingLog:
         names = self._names_of(step)
         shown = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
         kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-        last = f"the last good file is {kept[-1]}" if kept else "no file had been saved yet"
-        field, fix = "optimizer.learning_rate", "lower the learning rate or use mixed_precision no"
+        last = tr("the last good file is {kept}", kept=kept[-1]) if kept else tr("no file had been saved yet")
+        field, fix = "optimizer.learning_rate", tr("lower the learning rate or use mixed_precision no")
         if self._rows.skipped is not None:  # fp16
-            field, fix = "training.mixed_precision", FIX
-        return f"{field}: {what} is not finite at step {step} (images {shown}); {fix}; {last}"
+            field, fix = "training.mixed_precision", translated(FIX)
+        return tr(
+            "{field}: {what} is not finite at step {step} (images {shown}); {fix}; {last}",
+            field=field,
+            what=what,
+            step=step,
+            shown=shown,
+            fix=fix,
+            last=last,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What a state keeps, for JSON."""
@@ -170,7 +179,7 @@ class StepRows:
     def note(self) -> str:
         """What a bar shows: the loss, and how many steps were skipped where some were."""
         loss = f" loss {self.latest:.4f}" if self.latest is not None else ""
-        return loss + (f" skipped {self.skipped.count}" if self.skipped and self.skipped.count else "")
+        return loss + (tr(" skipped {count}", count=self.skipped.count) if self.skipped and self.skipped.count else "")
 
     def open(self, after_step: int) -> None:
         """Begin the loss log, or go on with it behind the rows up to `after_step`."""
@@ -288,7 +297,7 @@ class EpochMeans:
         overflowed fp16.
         """
         if self._overflows > self._steps:
-            raise ValueError("loss of most steps")
+            raise ValueError(tr("loss of most steps"))
         over = {name: self._counts["ds"] if name == "ds" else self._steps for name in TERMS}
         means = {name: self._sums[name] / over[name] for name in TERMS if name in self._sums and over[name]}
         means.setdefault("r1", 0.0)

@@ -10,7 +10,10 @@ import pytest
 from tests.documents import PROJECT, shown
 
 BOTH = [("README.md", "README.zh-TW.md")] + [
-    (f"docs/{path.name}", f"docs/zh-TW/{path.name}") for path in sorted((PROJECT / "docs" / "zh-TW").glob("*.md"))
+    (f"docs/{name}", f"docs/zh-TW/{name}")
+    for name in sorted(
+        path.relative_to(PROJECT / "docs" / "zh-TW").as_posix() for path in (PROJECT / "docs" / "zh-TW").rglob("*.md")
+    )
 ]
 MOST_LINES = 60
 """Of a README without its empty lines and the addresses at its end."""

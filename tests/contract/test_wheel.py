@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[2]
 MOST_BYTES = 16_000_000
-DATA = (".yaml", ".json", ".jinja", ".safetensors", ".txt", ".typed", ".gz", ".md", ".html", ".css", ".js")
+DATA = (".yaml", ".json", ".jinja", ".safetensors", ".txt", ".typed", ".gz", ".md", ".html", ".css", ".js", ".po")
 
 
 @pytest.fixture(scope="module")

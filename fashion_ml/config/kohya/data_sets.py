@@ -10,6 +10,7 @@ from fashion_ml.config.kohya.options import NEUTRAL, NO_EQUAL, NOT_NEEDED, known
 from fashion_ml.config.kohya.values import is_nothing
 from fashion_ml.config.subsets import Subset
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 _NAMES = {"batch_size": "train_batch_size"}
 _OF_SUBSETS = frozenset(Subset.model_fields) - {"image_dir", "is_reg"}
@@ -67,9 +68,11 @@ def _check_form(general: Any, sets: Any, file: str) -> None:
     wrong = not isinstance(general, Mapping) or not sets or not all(isinstance(one, Mapping) for one in sets)
     below = [] if wrong else [part.get("subsets", []) for part in sets]
     if wrong or not all(isinstance(part, list) and all(isinstance(one, Mapping) for one in part) for part in below):
-        raise InputError(f"{file}: has not the form of a data set file; it needs [[datasets]] with [[datasets.subsets]]")
+        raise InputError(
+            tr("{file}: has not the form of a data set file; it needs [[datasets]] with [[datasets.subsets]]", file=file)
+        )
     if not any(part.get("subsets") for part in sets):
-        raise InputError(f"{file}: has no [[datasets.subsets]]; add one with the image_dir of a folder of images")
+        raise InputError(tr("{file}: has no [[datasets.subsets]]; add one with the image_dir of a folder of images", file=file))
 
 
 def _without_subsets(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from fashion_ml.config.loading import load_experiment
 from fashion_ml.config.lora import LoraExperiment
 from fashion_ml.config.settings import settings_of
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 _SCRIPTS = {"sdxl": "SDXL", "flux": "Flux", "sd3": "SD 3", "lumina": "Lumina", "hunyuan": "HunyuanImage", "anima": "Anima"}
 _NEEDED = ("model.base", "data.resolution")
@@ -76,7 +77,9 @@ def _read_source(source: str, read: Read, *, as_options: bool = False) -> None:
     if as_options and path.name and path.suffix.lower() not in (".toml", ".json"):
         path = path.with_name(f"{path.name}.toml")  # sd-scripts leaves the ending out
     if path.absolute() in read.open:
-        raise InputError(f"config_file: {str(path)!r} is named by a file that it names; leave config_file out of it")
+        raise InputError(
+            tr("config_file: {path!r} is named by a file that it names; leave config_file out of it", path=str(path))
+        )
     read.open.append(path.absolute())
     try:
         _read_file(path, read)
@@ -123,7 +126,9 @@ def _add_files(options: Mapping[str, Any], read: Read) -> None:
 def _read_data_set(path: Path, read: Read) -> None:
     tree = read_tree(path)
     if not is_data_set(tree):
-        raise InputError(f"{path}: has no [[datasets]]; give a data set file of sd-scripts, or options by --config_file")
+        raise InputError(
+            tr("{path}: has no [[datasets]]; give a data set file of sd-scripts, or options by --config_file", path=path)
+        )
     options, subsets, notes = data_set(tree, str(path))
     read.options |= options
     read.subsets = subsets

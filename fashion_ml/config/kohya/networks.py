@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config.kohya.blocks import NAMES as BLOCK_ARGUMENTS
 from fashion_ml.config.kohya.blocks import block_settings
 from fashion_ml.config.kohya.values import assignments_of, is_nothing, is_true, number
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.config.kohya.convert import Equal
@@ -75,7 +76,7 @@ def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) ->
         settings["network.conv_rank"] = int(number("network_args conv_dim", args["conv_dim"]))
         settings["network.conv_alpha"] = number("network_args conv_alpha", args.get("conv_alpha", 1))
         if settings["network.conv_alpha"] <= 0:
-            raise ValueError(f"network_args: conv_alpha {args['conv_alpha']} is not above 0; give it")
+            raise ValueError(tr("network_args: conv_alpha {conv_alpha} is not above 0; give it", conv_alpha=args["conv_alpha"]))
     if is_true(args.get("dora_wd")):
         settings["network.use_dora"] = True
     for name, place in _ARGUMENTS.items():

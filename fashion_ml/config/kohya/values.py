@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fashion_ml.config.kohya.shell import words_of
+from fashion_ml.runtime.language import tr
 
 
 def is_nothing(value: Any) -> bool:
@@ -38,7 +39,7 @@ def number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise ValueError(f"{name}: {value!r} is no number; write one")
+        raise ValueError(tr("{name}: {value!r} is no number; write one", name=name, value=value))
     return found
 
 
@@ -50,7 +51,7 @@ def side_of(name: str, value: Any) -> tuple[int, int]:
     except (TypeError, ValueError, OverflowError):
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 1:
-        raise ValueError(f"{name}: {value!r} is no size; write 512 or 512,512")
+        raise ValueError(tr("{name}: {value!r} is no size; write 512 or 512,512", name=name, value=value))
     return sides[0], sides[-1]
 
 
@@ -60,6 +61,8 @@ def assignments_of(name: str, value: Any) -> dict[str, str]:
     words = [word for one in parts for word in words_of(str(one)).words]
     wrong = [word for word in words if "=" not in word.strip("=")]
     if wrong:
-        raise ValueError(f"{name}: {wrong[0]!r} is not of the form key=value; write for example conv_dim=4")
+        raise ValueError(
+            tr("{name}: {wrong!r} is not of the form key=value; write for example conv_dim=4", name=name, wrong=wrong[0])
+        )
     pairs = (word.split("=", 1) for word in words)
     return {key.strip(): text.strip().strip("\"'") for key, text in pairs}

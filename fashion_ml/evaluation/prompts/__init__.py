@@ -11,6 +11,7 @@ from typing import Any
 from fashion_ml.config import Evaluation
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.trigger import check_token_free, find_trigger, without_trigger
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import read_yaml
 
 DEFAULT, NONE = "default", "none"
@@ -46,9 +47,9 @@ def read_prompts(setting: str, *, embedded: bool) -> PromptSuite | None:
     if setting == NONE:
         return None
     path = FOLDER / ("embedded.yaml" if embedded else "fashion.yaml") if setting == DEFAULT else Path(setting).expanduser()
-    content, tree = read_yaml(path, _FIELD, "default, none, or a YAML file of prompts")
+    content, tree = read_yaml(path, _FIELD, tr("default, none, or a YAML file of prompts"))
     if problems := _problems(tree):
-        form = f"see {FOLDER / 'fashion.yaml'} for the form"
+        form = tr("see {folder} for the form", folder=FOLDER / "fashion.yaml")
         raise InputError([f"{_FIELD}: {str(path)!r}, {problem}; {form}" for problem in problems])
     return PromptSuite(tuple(tree.get(WITHOUT, ())), tuple(tree.get(WITH, ())), hashlib.sha256(content).hexdigest())
 
@@ -61,16 +62,20 @@ def check_prompts(settings: Evaluation, captions: Sequence[str], classes: Sequen
 
 def _problems(tree: Any) -> list[str]:
     if not isinstance(tree, dict) or not tree or set(tree) - {WITHOUT, WITH}:
-        return [f"must have {WITHOUT}, {WITH} or both, and nothing else"]
+        return [tr("must have {without}, {with_} or both, and nothing else", without=WITHOUT, with_=WITH)]
     found = []
     for group, prompts in tree.items():
         texts = prompts if isinstance(prompts, list) and all(isinstance(one, str) and one.strip() for one in prompts) else []
         if len(texts) < 2 or len(set(texts)) != len(texts):
-            found.append(f"{group}: give a list of at least two different prompts")
+            found.append(tr("{group}: give a list of at least two different prompts", group=group))
         found += [
-            f"{group}: {one!r} must hold {{}} once, for the trigger" for one in texts if group == WITH and one.count("{}") != 1
+            tr("{group}: {one!r} must hold {{}} once, for the trigger", group=group, one=one)
+            for one in texts
+            if group == WITH and one.count("{}") != 1
         ]
         found += [
-            f"{group}: {one!r} holds {{}}, which stands for the trigger" for one in texts if group == WITHOUT and "{}" in one
+            tr("{group}: {one!r} holds {{}}, which stands for the trigger", group=group, one=one)
+            for one in texts
+            if group == WITHOUT and "{}" in one
         ]
     return found

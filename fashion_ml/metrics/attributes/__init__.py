@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -49,13 +50,25 @@ Labels = dict[str, tuple[str, float]]
 
 def read_attributes(path: Path) -> Attributes:
     """The categories of a YAML file: name -> {prompt, labels}. InputError, naming what is wrong, with all problems at once."""
-    content, tree = read_yaml(path, _FIELD, "a YAML file of categories")
+    content, tree = read_yaml(path, _FIELD, tr("a YAML file of categories"))
     if not isinstance(tree, dict) or not tree:
-        raise InputError(f"{_FIELD}: {str(path)!r} holds no categories; see {FOLDER / 'fashion.yaml'} for the form")
+        raise InputError(
+            tr(
+                "{field}: {path!r} holds no categories; see {folder} for the form",
+                field=_FIELD,
+                path=str(path),
+                folder=FOLDER / "fashion.yaml",
+            )
+        )
     odd = [name for name in tree if not re.fullmatch(r"[\w .:/-]+", str(name))]
     if odd:
         raise InputError(
-            f"{_FIELD}: {str(path)!r}, {odd[0]!r}: a category's name may hold letters, digits, spaces and _ . : / - only"
+            tr(
+                "{field}: {path!r}, {odd!r}: a category's name may hold letters, digits, spaces and _ . : / - only",
+                field=_FIELD,
+                path=str(path),
+                odd=odd[0],
+            )
         )
     problems = [f"{_FIELD}: {str(path)!r}, {name}: {said}" for name, entry in tree.items() if (said := _problem(entry))]
     if problems:
@@ -68,12 +81,12 @@ def read_attributes(path: Path) -> Attributes:
 
 def _problem(entry: Any) -> str:
     if not isinstance(entry, dict) or set(entry) != {"prompt", "labels"}:
-        return "must have prompt and labels and nothing else"
+        return tr("must have prompt and labels and nothing else")
     if not isinstance(entry["prompt"], str) or entry["prompt"].count("{}") != 1:
-        return f"prompt: {entry['prompt']!r} must hold {{}} once, for the label"
+        return tr("prompt: {prompt!r} must hold {{}} once, for the label", prompt=entry["prompt"])
     labels = entry["labels"]
     if not isinstance(labels, list) or len(labels) < 2 or len({str(label) for label in labels}) != len(labels):
-        return "labels: give a list of at least two different ones"
+        return tr("labels: give a list of at least two different ones")
     return ""
 
 

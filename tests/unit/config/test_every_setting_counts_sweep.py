@@ -17,9 +17,10 @@ from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.sweep import confirm as confirm_module
 from fashion_ml.sweep import launch
+from fashion_ml.sweep.objectives import directions_of
 from fashion_ml.sweep.plan import storage_url, study_folder
 from fashion_ml.sweep.space import grid, suggest
-from fashion_ml.sweep.study import ask_for, directions_of, open_study, planned, sampler_of, set_run
+from fashion_ml.sweep.study import ask_for, open_study, planned, sampler_of, set_run
 from fashion_ml.sweep.trial import TrialRunner, references_of_search
 from tests.unit.config.leaves import leaves, repeated
 from tests.unit.config.studies import heartbeat_of, seconds_given

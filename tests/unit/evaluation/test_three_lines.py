@@ -19,7 +19,7 @@ from fashion_ml.evaluation.sentence_forms import FORMS
 from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan, three_lines
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
-from fashion_ml.runtime.language import VARIABLE, language, set_language
+from fashion_ml.runtime.language import VARIABLE, language, language_of, set_language
 
 TOTAL = Gain(
     Interval(0.051, 0.03, 0.072, 24),
@@ -181,18 +181,25 @@ def test_no_verdict_leakage_and_one_training_are_in_the_third_line():
         ({"LC_ALL": "C.UTF-8", "LANG": "zh_TW.UTF-8"}, "zh-TW"),
         ({"LC_ALL": "en_US.UTF-8", "LANG": "zh_TW.UTF-8"}, "en"),
         ({VARIABLE: "en", "LANG": "zh_TW.UTF-8"}, "en"),
+        ({"LANGUAGE": "zh_TW:en", "LANG": "en_US.UTF-8"}, "zh-TW"),
     ],
 )
 def test_the_language_is_that_of_the_option_else_of_the_environment(environment, expected):
-    assert language(environment) == expected
+    assert language_of(environment) == expected
+
+
+def test_a_program_that_asked_for_nothing_is_spoken_to_in_english(monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("LANG", "zh_TW.UTF-8")
+    assert language() == "en"
 
 
 def test_a_language_that_there_is_not_is_refused(monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
-    set_language("zh_TW")
-    assert language() == "zh-TW"
     with pytest.raises(InputError, match="--lang: 'fr' is not accepted; give en or zh-TW"):
         set_language("fr")
+    set_language("zh_TW")
+    assert language() == "zh-TW"
 
 
 def test_nothing_is_claimed_by_an_encoder_that_cannot_read_the_pictures():

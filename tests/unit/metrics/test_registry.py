@@ -20,7 +20,7 @@ from fashion_ml.metrics.metric import measure_pair
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import METRIC_RUNS, METRICS, SIMILARITY_OF, SWITCHES, TOTAL, asked_for, better, metric_of
 from fashion_ml.reports.loss_log import IMAGE_LOSSES
-from fashion_ml.sweep.study import measured
+from fashion_ml.sweep.objectives import measured
 from fashion_ml.tracking.ui_views import VIEWS
 
 PROJECT = Path(__file__).parents[3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
+from fashion_ml.reports.run_page import with_newer
 from fashion_ml.runs.lora_samples import sample_sheet
+from fashion_ml.runs.newer_evaluation import tell_on_page
 from fashion_ml.runs.run_report import write_run_report
 
 LORA = LoraExperiment.model_validate({"data": {"train_data_dir": "embedded"}})
@@ -83,3 +86,33 @@ def test_the_sheet_has_at_most_six_steps_the_first_and_the_last_among_them_by_ol
     sheet = sample_sheet(tmp_path)
     assert sheet is not None
     assert sheet.width == 6 * 164 + 28
+
+
+def test_a_page_says_what_a_later_evaluation_found_and_a_third_one_takes_its_place(tmp_path: Path, run: Any):
+    page = write_run_report(LORA, "r8", "LoRA of x", tmp_path, run, TRAINED, "Found this.").read_text(encoding="utf-8")
+    newer = with_newer(page, ["Now <that>.", "", "And more."], "4567cdef")
+    assert "Found this." not in newer
+    assert '<div class="sentence"><p>Now &lt;that&gt;.</p><p>And more.</p></div>' in newer
+    assert newer.count("(run 4567cdef)") == 1
+    third = with_newer(newer, ["Third."], "89ab")
+    assert third.count("Evaluated again") == third.count('class="sentence"') == 1
+    assert third.replace("\n", "").endswith(page.replace("\n", "")[-200:])
+
+
+def test_a_later_evaluation_is_told_on_the_page_in_the_store_and_without_one_nothing_is_made(tmp_path: Path):
+    kept = tmp_path / "report.html"
+    kept.write_text('<div class="sentence"><p>Before.</p></div>', encoding="utf-8")
+    logged: list[str] = []
+
+    def bring(run_id: str, name: str, folder: str) -> str:
+        return shutil.copy(tmp_path / name, folder)
+
+    client = SimpleNamespace(download_artifacts=bring)
+    training: Any = SimpleNamespace(
+        client=client, run_id="a", log_file=lambda path: logged.append(path.read_text(encoding="utf-8"))
+    )
+    tell_on_page(training, "b", "After.")
+    assert ["After." in one and "Before." not in one for one in logged] == [True]
+    kept.unlink()
+    tell_on_page(training, "b", "After.")
+    assert len(logged) == 1

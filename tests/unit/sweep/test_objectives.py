@@ -10,7 +10,7 @@ import pytest
 from fashion_ml.config import load_sweep
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS
-from fashion_ml.sweep.study import directions_of
+from fashion_ml.sweep.objectives import directions_of
 from tests.unit.sweep.test_study import written
 
 

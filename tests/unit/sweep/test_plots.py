@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from fashion_ml.config import Dimension, load_sweep
+from fashion_ml.sweep.objectives import directions_of
 from fashion_ml.sweep.plot_pages import SCRIPT, write_pages
 from fashion_ml.sweep.plot_pages import _history as _pages_history
 from fashion_ml.sweep.plot_pages import _parallel as _pages_parallel
@@ -31,7 +32,7 @@ from fashion_ml.sweep.plots import (
 )
 from fashion_ml.sweep.ranked import is_feasible
 from fashion_ml.sweep.space import suggest
-from fashion_ml.sweep.study import SLOT, directions_of
+from fashion_ml.sweep.study import SLOT
 from tests.unit.sweep.test_study import written
 
 SPACE: dict[str, Any] = {
