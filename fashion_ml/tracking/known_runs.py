@@ -85,6 +85,8 @@ class KnownRuns:
                     run.metrics.setdefault(key, {})[step] = value, time
             case "file" if operation["folder"] == "images":
                 run.pictures.append(operation["path"].rpartition("/")[2])
+            case "folder" if operation["folder"] == "images":
+                run.pictures += operation.get("names", ())
             case "begin":
                 run.status, run.end = "RUNNING", None
             case "end":

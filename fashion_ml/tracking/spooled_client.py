@@ -88,11 +88,12 @@ class SpooledClient:
 
     def log_image(self, run_id: str, picture: Any, key: str, step: int) -> None:
         """As `MlflowClient.log_image` with a key: the two files that the UI's step slider reads, named once."""
-        place = self.spool.folder / "images"
-        for name, image in image_files(picture, key, step, int(clock() * 1000)).items():
+        place, files = self.spool.folder / "images" / uuid.uuid4().hex, image_files(picture, key, step, int(clock() * 1000))
+        for name, image in files.items():
             with atomic_path(place / name) as temporary:
                 image.save(temporary, Path(name).suffix.removeprefix("."))
-            self.log_artifact(run_id, str(place / name), "images")
+        # one operation: a picture without its small one would count as there, and not be drawn again
+        self.write({"do": "folder", "run": run_id, "path": self._place(str(place)), "folder": "images", "names": list(files)})
         self.set_tag(run_id, IMAGES_TAG, True)
 
     def log_inputs(self, run_id: str, datasets: Sequence[Any]) -> None:

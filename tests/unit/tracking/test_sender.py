@@ -282,3 +282,21 @@ def test_records_that_are_no_operations_go_aside_and_the_rest_is_sent(tmp_path: 
     Sender(store, tmp_path / "spool", "r")([metric("first"), *NONSENSE, metric("last")], {})
     assert store.metrics == ["first", "last"]
     assert aside(tmp_path) == ["it is no operation"] * len(NONSENSE)
+
+
+def test_a_picture_and_its_small_one_are_one_record_so_that_a_kill_leaves_both_or_none(tmp_path: Path):
+    from PIL import Image
+
+    from fashion_ml.tracking.mlflow_private import key_and_step
+    from fashion_ml.tracking.offline_client import OfflineClient, pending_id
+
+    client, run_id = OfflineClient(tmp_path), pending_id()
+    client.log_image(run_id, Image.new("RGB", (8, 8)), "sample_0", 3)
+    assert [key_and_step(Path(one.path).name) for one in client.list_artifacts(run_id, "images")] == [("sample_0", 3)] * 2
+    client.close(0)
+    written = [json.loads(line) for line in (tmp_path / "spool" / "operations.jsonl").read_text().splitlines()]
+    assert [one["do"] for one in written] == ["folder", "batch"]
+    sent, store = list[str](), Store()
+    store.log_artifacts = lambda run, path, folder: sent.extend(sorted(one.suffix for one in Path(path).iterdir()))  # type: ignore[attr-defined]
+    Sender(store, tmp_path / "spool", run_id)(written[:1], {})
+    assert sent == [".png", ".webp"]
