@@ -60,6 +60,8 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once, and while another command
     works in `out`.
     """
+    if out.is_file():
+        raise _something_else(out)
     refuse_locked(out, "OUT_DIR")
     items, reading = _read(images)
     vae = load_vae(vae_name, device)
@@ -188,12 +190,16 @@ def _jobs(items: dict[str, list[CaptionedImage]], flips: bool) -> Iterator[tuple
                 yield key, {"source": picture.name, "sha256": picture.sha256, "mirrored": mirrored}, picture.path, mirrored
 
 
+def _something_else(out: Path) -> InputError:
+    return InputError(f"OUT_DIR: {str(out)!r} holds something else; give a new folder")
+
+
 def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """The files that an earlier encoding left. InputError when it was another VAE's or size's, or the folder holds something else."""
     note = out / MANIFEST
     if not note.is_file():
-        if out.exists() and (out.is_file() or any(path.name != LOCK for path in out.iterdir())):
-            raise InputError(f"OUT_DIR: {str(out)!r} holds something else; give a new folder")
+        if out.exists() and any(path.name != LOCK for path in out.iterdir()):
+            raise _something_else(out)
         return {}
     try:
         tree = parsed_mapping(note.read_bytes())

@@ -132,7 +132,6 @@ def _check_database(uri: str) -> None:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
-    check_answers(uri, FIELD, _LOCAL)
     shown, timed = without_credentials(uri), not uri.startswith("mssql")
     try:
         engine = create_engine(uri, connect_args={"connect_timeout": _SECONDS} if timed else {})
@@ -143,6 +142,7 @@ def _check_database(uri: str) -> None:
         raise InputError(f"{FIELD}: {shown!r} needs the driver {error.name}, which is not installed; {fix}") from error
     except (SQLAlchemyError, ValueError) as error:
         raise InputError(f"{FIELD}: {shown!r} is no URL of a database ({first_line(error)}); mend it, or {_LOCAL}") from error
+    check_answers(uri, FIELD, _LOCAL)
     try:
         engine.connect().close()
     except Exception as error:  # each driver has its own
