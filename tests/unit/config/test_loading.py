@@ -301,7 +301,7 @@ def test_a_setting_that_the_evaluation_does_not_have_is_refused_by_a_line_that_n
         evaluated_again({"evaluation": {}}, {"strengths": "0,1", "rank": "4"}, StarganExperiment)
     there = (
         "contents_per_domain, contents_part, vae, precision, seed, styles, encoder, without, fashion_clip_score, attributes, dino, "
-        "rotations, domain_prompt, "
+        "inception, by_pair, rotations, domain_prompt, "
         "weights.visual_loss, weights.fashion_clip_loss, "
     )
     assert caught.value.problems == [

@@ -49,9 +49,10 @@ def measured(name: str, seed: int, loss: float) -> Evaluated:
 class Run:
     """What a sweep's run was given, in place of a store."""
 
-    run_id, experiment_id, client = "run", "0", None
+    run_id, experiment_id = "run", "0"
 
     def __init__(self) -> None:
+        self.client = SimpleNamespace(get_metric_history=self._history)
         self.files, self.tags, self.metrics, self.description = list[str](), dict[str, str](), dict[str, float](), ""
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
@@ -60,8 +61,11 @@ class Run:
     def set_tags(self, tags: dict[str, str]) -> None:
         self.tags |= tags
 
-    def log_metrics(self, metrics: dict[str, float]) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
         self.metrics |= metrics
+
+    def _history(self, _: str, key: str) -> list[Any]:
+        return [SimpleNamespace(step=0, value=self.metrics[key])] if key in self.metrics else []
 
     def note(self, text: str) -> None:
         self.description = text
