@@ -37,7 +37,10 @@ def points(client: MlflowClient, run_id: str, key: str) -> list[Any]:
 
 def leaves(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """Every fact of a tree alone, with the run that it is of, so that a difference can be read."""
-    own = [(found["name"], key, value) for key, value in found.items() if key != "below"]
+    own = []
+    for key, value in found.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        own += [(found["name"], f"{key} {part}", one) for part, one in sorted(parts) if key != "below"]
     return [*own, *(leaf for below in found["below"] for leaf in leaves(below))]
 
 
