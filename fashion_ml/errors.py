@@ -6,13 +6,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+_MOST, _AHEAD, _BEHIND = 3000, 2000, 700
+"""Characters of a line, and what is kept of a longer one: the setting at its beginning, and the fix at its end."""
+
 
 class InputError(ValueError):
     """One or more problems with what the user gave; `problems` holds one line for each, all found at once."""
 
     def __init__(self, problems: str | Sequence[str]):
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [_shortened(one) for one in ([problems] if isinstance(problems, str) else problems)]
         super().__init__("\n".join(self.problems))
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= _MOST else f"{problem[:_AHEAD]} … {problem[-_BEHIND:]}"
 
 
 @contextmanager

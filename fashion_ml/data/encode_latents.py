@@ -203,7 +203,8 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         tree = parsed_mapping(note.read_bytes())
-        for key in tree["files"]:
+        files = dict(tree["files"])
+        for key in files:
             below(out, key)
         differs = [key for key in ("vae_sha256", "size") if tree[key] != facts[key]]
         if tree.setdefault("device", "") not in ("", facts["device"]):  # folders from before this was noted go on
@@ -213,7 +214,7 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     facts["device"] = tree["device"]
     if differs:
         raise InputError(f"OUT_DIR: {str(out)!r} was encoded with another {' and '.join(differs)}; give a new folder")
-    return dict(tree["files"])
+    return files
 
 
 def _note(out: Path, facts: dict[str, Any], files: dict[str, Any]) -> None:

@@ -232,7 +232,7 @@ def read_position(folder: Path) -> tuple[int, dict[str, str]]:
     try:
         known = json.loads((folder / "position.json").read_text(encoding="utf-8"))
         return int(known["sent"]), dict(known["names"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, {}
 
 

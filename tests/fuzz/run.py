@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def load_all() -> None:
         "fashion_ml.runs.lora", "fashion_ml.runs.stargan", "fashion_ml.evaluation.pairing", "fashion_ml.tracking.spool",
     ):  # fmt: skip
         importlib.import_module(name)
+    importlib.import_module("fashion_ml.runtime.label_font").runs("\ue000")  # asks the system for its fonts, once in a process
     from tests.fuzz.served import grey_app
 
     grey_app()
@@ -116,7 +118,11 @@ def main() -> int:
             code = 3
             try:
                 code = _work(found, worker, until)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(code)
         children.append(child)
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)

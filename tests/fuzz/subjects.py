@@ -42,8 +42,12 @@ class Subject:
         name = self.damaged[number % len(self.damaged)]
         files = dict(self.files)
         if name in self.trees and rng.random() < 0.6:
-            tree = yaml.safe_load(files[name])
-            files[name] = self.trees[name](changed(tree, rng))
+            before = sys.getrecursionlimit()
+            sys.setrecursionlimit(20_000)  # a tree may be damaged by one of 400 levels; what reads it has the usual limit
+            try:
+                files[name] = self.trees[name](changed(yaml.safe_load(files[name]), rng))
+            finally:
+                sys.setrecursionlimit(before)
         else:
             files[name] = damaged(files[name], rng)
         return files
