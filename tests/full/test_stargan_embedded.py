@@ -6,9 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.runs.command import fashion_ml
 
 
+@pytest.mark.timeout(1800)  # on one core 11 minutes of steps
 def test_patterns_are_taken_and_shapes_are_kept(workdir: Path):
     uri = os.environ["MLFLOW_TRACKING_URI"]
     result = fashion_ml("train", "stargan", "--json", "facts.json", cwd=workdir, uri=uri, OMP_NUM_THREADS="2")
