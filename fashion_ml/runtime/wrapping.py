@@ -8,8 +8,9 @@ from rich.cells import cell_len
 
 _WIDE = "\u1100-\u115f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
 _CLOSING = "，。；：、）」』！？"
-_PIECE = re.compile(rf"\[[^\[\]]*\][^\s{_WIDE}]*[{_CLOSING}]*|[{_WIDE}][{_CLOSING}]*|[^\s{_WIDE}]+[{_CLOSING}]*|\s+")
-"""An interval with what follows it, a wide character, a word, each with the marks that close it, or a space."""
+_PIECE = rf"\[[^\[\]]*\][^\s{_WIDE}]*[{_CLOSING}]*|[{_WIDE}][{_CLOSING}]*|[^\s{_WIDE}]+[{_CLOSING}]*|\s+"
+"""An interval with what follows it, a wide character, a word, each with the marks that close it, or a space. Compiled when the first line is
+too long, not while a command starts."""
 _LABEL = re.compile(r"\S+(?: \S+)*? {2,}(?=\S)")
 
 
@@ -27,7 +28,7 @@ def wrapped(text: str, width: int) -> str:
     first = text[: label.end() if label and cell_len(label[0]) == 10 else margin]
     indent = " " * (margin + 2 if margin else cell_len(first))
     lines, begun = [first], False
-    for piece in _PIECE.findall(text[len(first) :]):
+    for piece in re.findall(_PIECE, text[len(first) :]):
         fits = cell_len(lines[-1]) + cell_len(piece) <= width
         if not begun or fits:
             lines[-1] += piece

@@ -15,33 +15,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from mlflow.models import Model
 
-from fashion_ml.deploy import lora_model
 from tests.fuzz.requests import GOOD, Asking, as_body, hostile
 from tests.runs.command import free_port
-from tests.unit.training.setup import experiment, train, write_images
+from tests.unit.deploy.small_model import small_model
 
-SAMPLER = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64}
 CLIENTS = 20
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    write_images(tmp_path / "images")
-    path = train(experiment(tmp_path / "images"), tmp_path / "out").result.path
-    lora_model.save_model(
-        str(tmp_path / "model"),
-        Model(),
-        adapter_path=path,
-        base="embedded",
-        text={},
-        schedule={},
-        defaults=SAMPLER,
-        example={"prompt": "x"},
-    )
+    model = small_model(tmp_path)
     port = free_port()
-    command = [sys.executable, "-m", "fashion_ml", "serve", str(tmp_path / "model"), "--port", str(port), "--seconds", "60"]
+    command = [sys.executable, "-m", "fashion_ml", "serve", str(model), "--port", str(port), "--seconds", "60"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:

@@ -16,35 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from PIL import Image
 
-from fashion_ml.deploy import asked, lora_model
+from fashion_ml.deploy import asked
 from fashion_ml.deploy.asked import Asked
 from fashion_ml.deploy.serve import application
 from fashion_ml.deploy.stargan_model import StarganModel
 from tests.fuzz.requests import GOOD, Asking, as_body, hostile
-from tests.unit.training.setup import experiment, train, write_images
-
-SAMPLER = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64}
+from tests.unit.deploy.small_model import small_model
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    place = tmp_path_factory.mktemp("served")
-    write_images(place / "images")
-    path = train(experiment(place / "images"), place / "out").result.path
-    lora_model.save_model(
-        str(place / "model"),
-        Model(),
-        adapter_path=path,
-        base="embedded",
-        text={},
-        schedule={},
-        defaults=SAMPLER,
-        example={"prompt": "a red dress"},
-    )
-    return application(str(place / "model"), 30)
+    return application(str(small_model(tmp_path_factory.mktemp("served"))), 30)
 
 
 class Answer:
