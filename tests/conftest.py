@@ -29,9 +29,14 @@ PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def heard() -> None:
-    """What is said reaches caplog, also after a test that drove the command line, which prints it instead; and it is said in English."""
+def heard() -> Iterator[None]:
+    """What is said reaches caplog, also after a test that drove the command line, which prints it instead.
+
+    It is said in English: a test that spoke another language leaves none to the fixtures of the next, which are made before this one.
+    """
     logging.getLogger("fashion_ml").propagate = True
+    os.environ["FASHION_ML_LANG"] = "en"
+    yield
     os.environ["FASHION_ML_LANG"] = "en"
 
 
