@@ -1,7 +1,5 @@
 """The command line: parse, load, call, print. Heavy imports are inside the commands, so that --help answers at once."""
 
-from __future__ import annotations
-
 import errno
 import gc
 import os

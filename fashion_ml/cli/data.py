@@ -1,10 +1,7 @@
 """`fashion-ml data`, `encode`, `caption` and `embedded collection`."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -249,8 +246,9 @@ def caption(
     _report_drafts(made, least, dry_run)
 
 
-def _report_drafts(made: Drafts, margin: float, dry_run: bool) -> None:
+def _report_drafts(made: "Drafts", margin: float, dry_run: bool) -> None:
     """What was written, how sure each word is, and what was left alone."""
+    from statistics import median
 
     def sure(attributes: dict[str, tuple[str, float]]) -> str:
         return ", ".join(

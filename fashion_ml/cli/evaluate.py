@@ -1,7 +1,5 @@
 """`fashion-ml evaluate run`, `evaluate images` and `compare`."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -158,7 +156,7 @@ def evaluate_choose(
     )
 
 
-def _whole_evaluation(run_id: str, result: Chosen, settings: Mapping[str, str]) -> str:
+def _whole_evaluation(run_id: str, result: "Chosen", settings: Mapping[str, str]) -> str:
     """The arguments that measure the winner as it was chosen: the same training, whatever `latest` is by then, and the same settings."""
     winner = result.choice.winner
     parts = [run_id if Path(run_id).is_dir() else result.training, "--checkpoints", winner.file]
@@ -306,7 +304,7 @@ def compare(
     _report_comparison(result)
 
 
-def _report_recipes(result: RecipesCompared) -> None:
+def _report_recipes(result: "RecipesCompared") -> None:
     from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.evaluation.compare import labelled
     from fashion_ml.evaluation.words import word
@@ -335,7 +333,7 @@ def _report_recipes(result: RecipesCompared) -> None:
         say(tr("Note: {line}", line=line))
 
 
-def _report_comparison(result: Compared) -> None:
+def _report_comparison(result: "Compared") -> None:
     from fashion_ml.evaluation.aggregate import shown
     from fashion_ml.evaluation.compare import labelled, sentence
     from fashion_ml.evaluation.words import word

@@ -1,7 +1,5 @@
 """Options of kohya's sd-scripts on this command line, and `fashion-ml import`."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`fashion-ml merge`, `resize` and `extract`: LoRA files made of others."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`fashion-ml export`, `inspect` and `register`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """`fashion-ml sync`, `doctor`, `reproduce` and `ui`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

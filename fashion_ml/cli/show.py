@@ -1,7 +1,5 @@
 """`fashion-ml runs` and `fashion-ml show`: which runs there are, and what there is to look at of one."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

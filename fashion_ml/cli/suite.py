@@ -1,7 +1,5 @@
 """`fashion-ml suite`, `suite-worker` and `suite-report`."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Collection

@@ -1,7 +1,5 @@
 """`fashion-ml sweep` and `sweep-worker`."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`fashion-ml train lora`, `train stargan` and `demo`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +60,7 @@ def _of_stargan() -> list[Offered]:
     return _by_section(settings_of(StarganExperiment))
 
 
-def _by_section(settings: Sequence[Setting]) -> list[Offered]:
+def _by_section(settings: "Sequence[Setting]") -> list[Offered]:
     offered = [Offered(one, one.section) for one in settings if one.section]
     return offered + [Offered(one, "tracking") for one in settings if not one.section]  # the run's name
 
@@ -130,7 +128,7 @@ def _check_dry_run(dry_run: bool, resume: str) -> None:
         raise InputError(tr("--dry-run: contradicts --resume, whose run has begun; give one of them"))
 
 
-def _report_dry_run(dry: DryRunResult, json: str) -> None:
+def _report_dry_run(dry: "DryRunResult", json: str) -> None:
     write_json(json, dry.to_dict())
     for line in dry.lines:
         say(line)

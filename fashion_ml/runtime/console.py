@@ -10,34 +10,23 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
 
 from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.wrapping import wrapped
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 _LINE_EVERY_SECONDS = 20.0
 
 console = Console(stderr=True, soft_wrap=True)
 """Everything said while working goes to stderr; results go to stdout."""
 _logger = logging.getLogger("fashion_ml")
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.2f} it/s" if task.speed else "- it/s")
-
-
-class _Left(ProgressColumn):
-    max_refresh = 0.5
-
-    def render(self, task: Task) -> Text:
-        left = task.time_remaining
-        return Text("" if task.finished or left is None else tr("{duration} left", duration=duration(left)))
 
 
 class Bar:
@@ -79,15 +68,9 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
     if not console.is_terminal:
         yield Bar(label, total, done, None)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        _Speed(),
-        _Left(),
-    )
-    with Progress(*columns, console=console) as progress:
+    from fashion_ml.runtime.progress import progress_on
+
+    with progress_on(console) as progress:
         yield Bar(label, total, done, progress)
 
 

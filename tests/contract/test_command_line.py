@@ -20,9 +20,20 @@ def test_help_takes_0_6_seconds_of_a_processor():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, fashion_ml.cli; print({'torch', 'mlflow', 'pydantic', 'numpy', 'diffusers'} & set(sys.modules))"
+    heavy = {"torch", "mlflow", "pydantic", "numpy", "diffusers", "rich.progress", "statistics"}
+    code = f"import sys, fashion_ml.cli; print({heavy} & set(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output.strip() == "set()"
+
+
+def test_typer_compiles_the_types_of_no_command():
+    """A type that is text is compiled four times a start."""
+    from fashion_ml.cli import app
+
+    apps = [app, *(one.typer_instance for one in app.registered_groups if one.typer_instance)]
+    commands = [one.callback for each in apps for one in each.registered_commands if one.callback]
+    assert len(commands) > 30
+    assert [one.__name__ for one in commands if any(isinstance(type_, str) for type_ in one.__annotations__.values())] == []
 
 
 @pytest.mark.parametrize(
