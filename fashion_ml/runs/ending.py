@@ -14,6 +14,7 @@ from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.folder_lock import folder_lock, is_locked
 from fashion_ml.tracking.environment import experiment_for
+from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.offline_client import end_what_is_left, has_ended, is_pending, root_of
 from fashion_ml.tracking.offline_send import first_operation, make_in_store
 from fashion_ml.tracking.queries import close_if_dead, mark_killed, running
@@ -128,7 +129,8 @@ def folder_of(run: Any) -> RunFolder | None:
     """What the folder of an MLflow run says, where its tag, or a folder below outputs/, names it; None without one."""
     told = run.data.tags.get(FOLDER_TAG, "")
     below = sorted(Path("outputs").glob(f"*/{run.info.run_id}"))
-    for place in [*([Path(told)] if told else []), *(one.absolute() for one in below)]:
+    noted = [Path(told), Path(told) / run.info.run_id] if told else []  # the folder above is told until the run has begun
+    for place in [*noted, *(one.absolute() for one in below)]:
         try:
             note = read_run_folder(place)
         except InputError:
@@ -138,12 +140,38 @@ def folder_of(run: Any) -> RunFolder | None:
     return None
 
 
+def remove_not_begun(experiment: str) -> int:
+    """Remove the runs of an experiment's trainings that were killed before they had written anything: nothing is in them, and their folder
+    does not know them; returns how many."""
+    found = open_tracking().get_experiment_by_name(experiment)
+    return _removed([run for run in running([found.experiment_id])[0] if _is_empty(run)]) if found else 0
+
+
+def _is_empty(run: Any) -> bool:
+    """Whether a training run, not one of a sweep or suite, holds nothing, and its folder, which it names, is not its."""
+    tags = run.data.tags
+    training = tags.get("kind", "").startswith("train_") and FOLDER_TAG in tags and PARENT_TAG not in tags
+    return training and not (run.data.params or run.data.metrics) and folder_of(run) is None
+
+
+def _removed(runs: Sequence[Any]) -> int:
+    client = open_tracking()
+    for run in runs:
+        client.delete_run(run.info.run_id)
+    if runs:
+        say(
+            f"Runs that were killed before they had begun are removed, nothing was in them: {', '.join(run.info.run_id for run in runs)}"
+        )
+    return len(runs)
+
+
 def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
     """End the runs whose process has ended without ending them; returns how many.
 
     One whose folder is here comes to its end by that: all of it is sent, and it is FINISHED where it had done everything. One whose folder
-    cannot be sent now stays, which is said. All others are KILLED.
+    cannot be sent now stays, which is said. Trainings' runs with nothing in them are removed; all others are KILLED.
     """
+    removed = _removed([run for run in running(experiment_ids)[0] if _is_empty(run)])
     kept, before = set[str](), {run.info.run_id for run in running(experiment_ids)[0]}
     for run, note in list(folders_in_store(experiment_ids)):
         try:
@@ -159,7 +187,7 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
     for run in left:
         if not _is_below(run, kept):
             mark_killed(client, run.info.run_id)
-    return len(before - kept)
+    return removed + len(before - kept)
 
 
 def _is_below(run: Any, kept: set[str]) -> bool:

@@ -62,11 +62,12 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
         raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
     before = config_of(found.path, type(config))
     config = _with_length(config, before)
-    if found.finished and _length(before) >= _length(config):
+    done = found.length or length_of(before)
+    if found.finished and done >= length_of(config):
         field = config.length_field.rpartition(".")[2]
         raise FinishedRunError(
             found,
-            f"resume: the run in {str(path)!r} is finished; give more {field} than {_length(before)}, or leave --resume out",
+            f"resume: the run in {str(path)!r} is finished; give more {field} than {done}, or leave --resume out",
         )
     _refuse_changes(before, _precision_as_begun(config, before), finished=found.finished)
     return found
@@ -122,7 +123,7 @@ def _with_length(config: Experiment, before: Experiment) -> Experiment:
         return config
     if earlier is None:
         raise InputError("training.max_train_epochs: given, but the run to resume counts steps; give max_train_steps")
-    training = config.training.model_copy(update={"max_train_steps": _length(before) // earlier * epochs})
+    training = config.training.model_copy(update={"max_train_steps": length_of(before) // earlier * epochs})
     return config.model_copy(update={"training": training})
 
 
@@ -135,18 +136,21 @@ def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) ->
         if first.get(key) != second.get(key) and key not in free
     ]
     scheduled = flat(after).get("optimizer.lr_scheduler") != "constant"
-    if scheduled and not finished and _length(after) != _length(before):  # some steps would be trained again at another rate
+    if (
+        scheduled and not finished and length_of(after) != length_of(before)
+    ):  # some steps would be trained again at another rate
         schedule = flat(after)["optimizer.lr_scheduler"]
         problems.append(
-            f"{after.length_field}: {_length(after)}, but the run to resume has {_length(before)} and its learning rate follows a {schedule} "
-            "schedule over that length; give the same, or --new"
+            f"{after.length_field}: {length_of(after)}, but the run to resume has {length_of(before)} and its learning rate follows a "
+            f"{schedule} schedule over that length; give the same, or --new"
         )
-    elif _length(after) < _length(before):
-        was = _length(before)
-        problems.append(f"{after.length_field}: {_length(after)}, but the run to resume has {was}; give {was} or more")
+    elif length_of(after) < length_of(before):
+        was = length_of(before)
+        problems.append(f"{after.length_field}: {length_of(after)}, but the run to resume has {was}; give {was} or more")
     if problems:
         raise InputError(problems)
 
 
-def _length(config: Experiment) -> int:
+def length_of(config: Experiment) -> int:
+    """The steps or epochs of an experiment."""
     return int(flat(config)[config.length_field])

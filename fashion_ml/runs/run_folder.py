@@ -33,6 +33,9 @@ class RunFolder:
     tracking_uri: str
     data_digest: str
     finished: bool
+    length: int = 0
+    """The steps or epochs that it was finished with; 0 where that is not noted, as before its end. The experiment beside it may be a longer
+    one already, which a kill has kept from beginning."""
 
 
 def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "start over with --new") -> RunFolder | None:
@@ -42,8 +45,9 @@ def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "st
         return None
     try:
         content = parsed_mapping(note.read_bytes())
-        return RunFolder(path, **{key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")})
-    except (OSError, ValueError, KeyError) as error:
+        known = {key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")}
+        return RunFolder(path, **known, length=int(content.get("length", 0)))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{field}: {str(note)!r} is damaged ({error}); {fix}") from None
 
 
@@ -52,7 +56,9 @@ def write_run_folder(folder: RunFolder, config: Experiment | None = None) -> Non
 
     Of a new run the note comes first: `--resume` begins the run that it names where a kill came between the two.
     """
-    facts: dict[str, Any] = {key: value for key, value in asdict(folder).items() if key != "path"}
+    facts: dict[str, Any] = {
+        key: value for key, value in asdict(folder).items() if key != "path" and (value or key != "length")
+    }
     note, texts = json.dumps(facts, indent=2) + "\n", dict[str, str]()
     if config is not None:
         output = config.output.model_copy(update={"output_dir": None})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from fashion_ml.config import EXPERIMENTS, LoraExperiment, StarganExperiment, flat
 from fashion_ml.config.recipe import RECIPE, recipe_id, recipe_of
 from fashion_ml.errors import InputError
+from fashion_ml.runs.resume import length_of
 from fashion_ml.runs.run_folder import (
     FACTS,
     Experiment,
@@ -172,7 +173,7 @@ def training_run(
         outcome = Outcome(note.run_id, run.experiment_id if run else "", folder, trained, result, *tracked)
         _report(outcome, config, about, run)
         write_text(folder / FACTS, json.dumps(outcome.to_dict(), indent=2, allow_nan=False) + "\n")
-        write_run_folder(replace(note, finished=True))
+        write_run_folder(replace(note, finished=True, length=length_of(config)))
     return outcome
 
 
@@ -238,8 +239,10 @@ def _opened(
         RECIPE: recipe_id(type(config), recipe_of(type(config), flat(config), about.digest)),
         DESCRIBED: about.name,
     }
-    if place := earlier.path if earlier else given_folder(config):
-        tags[FOLDER_TAG] = str(place.absolute())
+    place = (
+        earlier.path if earlier else given_folder(config) or run_folder(config, "")
+    )  # the folder above, until the run has an id
+    tags[FOLDER_TAG] = str(place.absolute())
     name = config.name or about.name
     going_on = earlier if earlier and earlier.run_id else None  # a folder without a run becomes that of a new one
     if config.tracking.offline:
@@ -249,6 +252,10 @@ def _opened(
         folder = earlier.path if earlier else run_folder(config, run_id)
         where = config.tracking.experiment
         return open_offline_run(name, tags, folder, run_id, experiment=where, chosen=chosen, resume=going_on is not None)
+    if going_on is None:
+        from fashion_ml.runs.ending import remove_not_begun
+
+        remove_not_begun(config.tracking.experiment)
     return open_run(
         name,
         tags,

@@ -267,7 +267,8 @@ def _perform(client: Any, operation: Operation, names: dict[str, str], below: Pa
         case "delete":
             client.delete_run(run)
         case "end":
-            client.set_terminated(run, operation["status"], end_time=operation["end"])
+            begun = client.get_run(run).info.start_time or 0  # the clock may have been set back since
+            client.set_terminated(run, operation["status"], end_time=max(operation["end"], begun))
 
 
 def _reason(error: Exception) -> str:

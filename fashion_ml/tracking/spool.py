@@ -128,9 +128,11 @@ class Spool:
         done = self.flush(seconds)
         self._closing.set()
         self._thread.join(timeout=30 if done else 1)
-        os.fsync(self._file)
-        os.close(self._file)
-        self._lock.release()
+        try:
+            os.fsync(self._file)
+        finally:
+            os.close(self._file)
+            self._lock.release()
         return done
 
     def _run(self) -> None:
@@ -138,7 +140,8 @@ class Spool:
         while not self._closing.is_set():
             if self._dirty and time.monotonic() - synced > _SYNC_SECONDS:
                 self._dirty, synced = False, time.monotonic()
-                os.fsync(self._file)
+                with suppress(OSError):  # a full disk: the next time, or whoever writes says it
+                    os.fsync(self._file)
             if self._send is None or not self.waiting or time.monotonic() < again:
                 self._closing.wait(_IDLE_SECONDS if self.waiting or not self._dirty else _IDLE_SECONDS / 2)
                 continue

@@ -1,4 +1,5 @@
-"""A layer below everything that a process does with files: it counts, and at one operation kills the process, or the disk is full from there.
+"""A layer below everything that a process does with files: at one operation it kills the process, or the disk is full from there, or the
+process stops at every operation until whoever looks at the files lets it go on.
 
 Python tells of every file that is opened for writing, renamed, removed, made, linked or cut; writes and syncs to open files are counted by
 standing in for `os.write` and `os.fsync`. What other libraries write lies between such operations of ours.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -26,13 +28,19 @@ _NAMED = {
     "os.truncate": 1,
     "os.chmod": 1,
 }
-_TAKES_SPACE = ("open", "os.mkdir", "os.link", "write", "os.rename", "fsync")
+TAKES_SPACE = ("open", "os.mkdir", "os.link", "write", "os.rename", "fsync")
+"""Operations that a full disk refuses."""
+_PACKAGE = f"{os.sep}fashion_ml{os.sep}"
 DIED = 137
 """Exit code of a process that was killed here, as a shell says it of SIGKILL."""
 
 
 class Faults:
-    """Counts operations on files below a folder; at number `at` (from 1) `how` happens: `kill`, or `full` from there on."""
+    """Counts operations on files below a folder; at number `at` (from 1) `how` happens: `kill`, or `full` from there on.
+
+    With `stop` the process tells the pipe `note` of every operation before it does it (number, what, file, and the lines of the package that
+    have led to it, with tabs between), and stops itself by SIGSTOP: what lies in the folder then is what a SIGKILL there leaves.
+    """
 
     def __init__(self, below: Path, note: Path, at: int = 0, how: str = "kill"):
         self._below, self._note, self._at, self._how = os.path.realpath(below), note, at, how
@@ -41,6 +49,7 @@ class Faults:
     def install(self) -> None:
         """From now on, for the rest of this process."""
         self._write, self._fsync = os.write, os.fsync
+        self._pipe = os.open(self._note, os.O_WRONLY) if self._how == "stop" else -1
         os.write, os.fsync = self._stand_in_write, self._stand_in_fsync
         sys.addaudithook(self._hear)
 
@@ -54,8 +63,14 @@ class Faults:
             self._happens(event, args[_NAMED[event] - 1])
 
     def _stand_in_write(self, file: int, content: bytes) -> int:
-        self._happens("write", file, half=lambda: self._write(file, content[: len(content) // 2]))
-        return self._write(file, content)
+        done = 0
+
+        def half() -> None:
+            nonlocal done
+            done = self._write(file, content[: len(content) // 2])
+
+        self._happens("write", file, half)
+        return done + self._write(file, content[done:])
 
     def _stand_in_fsync(self, file: int) -> None:
         self._happens("fsync", file)
@@ -72,19 +87,26 @@ class Faults:
             with self._lock:
                 self.count += 1
                 number = self.count
-            full = self._how == "full" and self._at and number >= self._at and what in _TAKES_SPACE
-            if number == self._at and self._how != "count":
+                if self._how == "stop":
+                    self._stop(f"{number}\t{what}\t{place}\t{_led_here()}\n", half)
+                    return
+            full = self._how == "full" and self._at and number >= self._at and what in TAKES_SPACE
+            if number == self._at:
                 self._note.write_text(f"{number} {what} {place}\n")
             if number == self._at and self._how == "kill":
                 if half:
                     half()
                 os._exit(DIED)
-            if self._how == "count":
-                self._note.write_text(str(number))
             if full:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
         finally:
             self._busy.now = False
+
+    def _stop(self, line: str, half: Any) -> None:
+        if half:
+            half()
+        self._write(self._pipe, line.encode())
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread goes no further, and all others stop with it
 
     def _place(self, path: Any) -> str | None:
         """The file, where it is below the folder and none of ours."""
@@ -96,6 +118,16 @@ class Faults:
         if not whole.startswith(self._below + os.sep) or whole == os.path.realpath(self._note):
             return None
         return None if Path(whole).name.startswith(("forked.", "mlflow.db", "study.db")) else whole
+
+
+def _led_here() -> str:
+    """The lines of the package that are being executed, the outermost first."""
+    frame, lines = sys._getframe(), list[str]()
+    while frame is not None:
+        if _PACKAGE in frame.f_code.co_filename:
+            lines.append(f"{frame.f_code.co_filename.partition(_PACKAGE)[2]}:{frame.f_lineno}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return " ".join(reversed(lines))
 
 
 def faults(below: Path, note: Path, at: int, how: str) -> None:

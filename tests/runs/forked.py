@@ -17,11 +17,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import alembic.command  # noqa: F401
 import diffusers  # noqa: F401 (what follows is imported once, by the process that the others are copies of)
+import ftfy  # noqa: F401
+import matplotlib.pyplot as plt  # noqa: F401
+import mlflow.store.tracking.sqlalchemy_store
 import mlflow.tracking  # noqa: F401
+import open_clip  # noqa: F401
 import optuna  # noqa: F401
 import pandas as pd  # noqa: F401
 import psutil
+import rich.syntax  # noqa: F401
 import torch
 from accelerate import Accelerator  # noqa: F401
 from diffusers import StableDiffusionPipeline  # noqa: F401
@@ -53,9 +59,29 @@ class Forked:
         self._process = processes().Process(target=_main, args=(arguments, cwd, uri, self.out, self.err, before))
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return int(self._process.pid)
+
     def kill(self) -> None:
         """SIGKILL."""
         os.kill(self._process.pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """SIGKILL of it and of all others that were forked from the same one, and wait for their end."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            both = psutil.Process(self.pid).parent()
+            victims = both.children() if both else []
+            for one in victims:
+                one.kill()
+            psutil.wait_procs(victims, timeout=30)
+        self._process.join()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended by then."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
 
     def wait(self, seconds: float = 150) -> int:
         """Its exit code, minus the signal's number where one ended it."""
@@ -68,10 +94,12 @@ class Forked:
         return self.err.read_text(encoding="utf-8", errors="replace") if self.err.exists() else ""
 
 
-def forked(*arguments: str, cwd: Path, uri: str, before: Callable[[], object] | None = None) -> tuple[int, str]:
-    """Exit code and stderr of a command in a process of its own."""
+def forked(
+    *arguments: str, cwd: Path, uri: str, before: Callable[[], object] | None = None, seconds: float = 150
+) -> tuple[int, str]:
+    """Exit code and stderr of a command in a process of its own, which takes at most so many seconds."""
     one = Forked(*arguments, cwd=cwd, uri=uri, before=before)
-    return one.wait(), one.said()
+    return one.wait(seconds), one.said()
 
 
 class ForkedPopen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mlflow import MlflowClient
 
 from fashion_ml.config import load_config
 from fashion_ml.config.shipped_files import default_experiment
-from fashion_ml.runs.ending import close_dead_runs, come_to_end, lacks_end
+from fashion_ml.runs.ending import close_dead_runs, come_to_end, lacks_end, remove_not_begun
 from fashion_ml.runs.run_folder import RunFolder, read_run_folder, write_run_folder
 from fashion_ml.runs.sync import everywhere
 from fashion_ml.runtime.process_id import own_process
@@ -154,3 +155,38 @@ def test_a_training_that_was_killed_between_its_first_two_files_begins_by_resume
     assert there == "config.yaml" or found.run_id == run_id
     run = MlflowClient(uri).get_run(found.run_id)
     assert (run.info.status, run.data.params["training.max_train_steps"]) == ("FINISHED", "2")
+
+
+def made(kind: str, folder: str, *, alive: bool = False, **more: str) -> str:
+    """A run in the store as a process has made it before it wrote anything; its id."""
+    host, _, _ = own_process().partition("/")
+    tags = {"kind": kind, FOLDER_TAG: folder, "process": own_process() if alive else f"{host}/999999999/1.0", **more}
+    return str(open_tracking().create_run("0", tags=tags).info.run_id)
+
+
+@pytest.mark.parametrize("by", [close_dead_runs, partial(remove_not_begun, "Default")])
+def test_a_run_that_was_killed_before_its_first_file_is_removed(workdir: Path, by: Callable[[], int]):
+    """Not one of a process that lives, that holds something, that its folder knows, or that a sweep is to answer for."""
+    empty = [made("train_lora", str(workdir / "out")), made("train_stargan", str(workdir / "outputs" / "lora"))]
+    alive, other = made("train_lora", str(workdir / "out"), alive=True), made("sweep", str(workdir))
+    trial, full = made("train_lora", "out", **{"mlflow.parentRunId": alive}), made("train_lora", str(workdir / "full"))
+    attach_id(full).log_params({"training.seed": 1})
+    known = [made("train_lora", str(workdir / "known")), made("train_lora", str(workdir / "outputs" / "lora"))]
+    for run_id, folder in zip(known, (workdir / "known", workdir / "outputs" / "lora" / known[1]), strict=True):
+        folder.mkdir(parents=True)
+        write_run_folder(RunFolder(folder, run_id, shown_uri(store_uri()), "", finished=False))
+    by()
+    client = MlflowClient(store_uri())
+    there = {run.info.run_id for run in client.search_runs(["0"])}
+    assert there == {alive, other, trial, full, *known}
+    assert {client.get_run(run_id).info.lifecycle_stage for run_id in empty} == {"deleted"}
+
+
+def test_a_training_removes_what_an_earlier_start_of_it_has_left_in_the_store(workdir: Path):
+    left = made("train_lora", str((workdir / "out").absolute()))
+    tiny = ("--steps", "1", "--rank", "2", "--no-evaluate", "--set", "tracking.experiment=Default", "--output-dir", "out")
+    result = fashion_ml("train", "lora", *tiny, cwd=workdir, uri=store_uri())
+    assert result.returncode == 0, result.stderr
+    assert f"nothing was in them: {left}" in " ".join(result.stderr.split()) + " ".join(result.stdout.split())
+    (run,) = MlflowClient(store_uri()).search_runs(["0"])
+    assert run.info.status == "FINISHED"

@@ -7,17 +7,29 @@ from pathlib import Path
 import pytest
 
 from tests.full.kill_points import Harness, Sums
+from tests.runs.faults import DIED
 
 
-@pytest.mark.parametrize(("name", "parts"), [("lora", (0.02, 0.5, 0.93)), ("encode", (0.1, 0.9)), ("sync", (0.3, 0.8))])
+@pytest.mark.parametrize(("name", "parts"), [("lora", (0.02, 0.5, 0.93)), ("sync", (0.3, 0.8))])
 def test_what_is_killed_goes_on_as_if_never_stopped(tmp_path: Path, empty_store: Path, name: str, parts: tuple[float, ...]):
     harness, sums = Harness(name, tmp_path, empty_store), Sums()
     for part in parts:
-        harness.point(int(harness.operations * part) + 1, sums)
-    assert (sums.stuck, sums.unlike, sums.left_over) == ([], [], []), str(sums)
+        harness.point(harness.points[int(len(harness.points) * part)], sums)
+    assert sums.faults() == []
+    assert sums.run == len(parts)
+
+
+def test_a_stopped_process_has_in_its_folder_what_a_killed_one_leaves(tmp_path: Path, empty_store: Path):
+    harness, sums = Harness("encode", tmp_path, empty_store), Sums()
+    for part in (0.1, 0.5, 0.9):
+        point = harness.points[int(len(harness.points) * part)]
+        assert harness.until(point, "kill")[0] == DIED
+        assert harness.left() == harness.left(point)
+        harness.point(point, sums)
+    assert sums.faults() == []
 
 
 def test_a_full_disk_is_a_line_and_the_training_goes_on_when_there_is_space(tmp_path: Path, empty_store: Path):
     harness, sums = Harness("lora", tmp_path, empty_store), Sums()
-    harness.point(harness.operations // 2, sums, "full")
-    assert (sums.stuck, sums.unlike, sums.left_over) == ([], [], []), str(sums)
+    harness.full(harness.points[len(harness.points) // 2], sums)
+    assert sums.faults() == []

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fashion_ml.runtime.folder_lock import folder_lock
-from tests.full.kill_points import OWN, pictures
+from tests.full.kill_scenarios import OWN, pictures
 from tests.runs.command import fashion_ml
 from tests.runs.forked import Forked
 from tests.runs.test_train_stargan import draw

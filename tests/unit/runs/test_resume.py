@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fashion_ml.config import load_config
+from fashion_ml.config import load_config, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runs.resume import find_run_to_resume
-from fashion_ml.runs.run_folder import NOTE, Experiment, RunFolder, write_run_folder
+from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, write_run_folder
 
 
 def asked(**settings: Any) -> Experiment:
@@ -20,10 +20,10 @@ def asked(**settings: Any) -> Experiment:
     return load_config({**given, **{name.replace("__", "."): value for name, value in settings.items()}})
 
 
-def left(folder: Path, *, finished: bool, **settings: Any) -> RunFolder:
-    """What a run of these settings leaves in a folder."""
+def left(folder: Path, *, finished: bool, length: int = 0, **settings: Any) -> RunFolder:
+    """What a run of these settings leaves in a folder; without a length as earlier versions have noted it."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = RunFolder(folder, f"id-{folder.name}", "sqlite:///runs.db", "digest", finished=finished)
+    run = RunFolder(folder, f"id-{folder.name}", "sqlite:///runs.db", "digest", finished=finished, length=length)
     write_run_folder(run, asked(**settings))
     return run
 
@@ -38,6 +38,17 @@ def test_a_finished_run_is_not_gone_on_with_for_as_many_steps_or_fewer(tmp_path:
 def test_a_finished_run_is_lengthened_by_one_step(tmp_path: Path):
     run = left(tmp_path / "run", finished=True)
     assert find_run_to_resume(str(tmp_path / "run"), asked(training__max_train_steps=21)) == run
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_lengthening_that_was_killed_behind_its_experiment_begins_again(tmp_path: Path, schedule: str):
+    """Of a run that goes on the experiment is written first, and then the note, which says finished until then."""
+    run = left(tmp_path / "run", finished=True, length=20, optimizer__lr_scheduler=schedule)
+    longer = asked(training__max_train_steps=30, optimizer__lr_scheduler=schedule)
+    (tmp_path / "run" / CONFIG).write_text(to_yaml(longer))
+    assert find_run_to_resume(str(tmp_path / "run"), longer) == run
+    with pytest.raises(InputError, match=r"is finished; give more max_train_steps than 20, or leave --resume out"):
+        find_run_to_resume(str(tmp_path / "run"), asked(optimizer__lr_scheduler=schedule))
 
 
 def test_an_unfinished_run_goes_on_with_as_many_steps_and_not_with_fewer(tmp_path: Path):

@@ -118,7 +118,7 @@ def test_what_came_later_is_not_undone_by_trying_again(tmp_path: Path):
         refuses = True
 
         def get_run(self, run_id: str) -> Any:
-            return SimpleNamespace(info=SimpleNamespace(status=self.status), data=SimpleNamespace(tags=self.tags))
+            return SimpleNamespace(info=SimpleNamespace(status=self.status, start_time=0), data=SimpleNamespace(tags=self.tags))
 
         def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
             if self.refuses:

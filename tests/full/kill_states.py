@@ -1,0 +1,160 @@
+"""What lies in a folder at each operation of a command that works there: one run of it, stopped at every operation and let go on again.
+
+A stopped process's files are those that a SIGKILL at that moment leaves, so that only what comes after the kill has to be run for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from tests.runs.faults import faults
+from tests.runs.forked import Forked
+
+_TEMPORARY = re.compile(r"[0-9a-f]{6}-\d+-[0-9a-f]+\.tmp$")
+_OURS = "forked."
+"""What the harness itself writes: the command's output."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment before one of a command's operations on files."""
+
+    number: int
+    what: str
+    """The operation: open, write, os.rename and so on."""
+    file: str
+    led_here: str
+    """The lines of the package that it comes from."""
+    state: str
+    """Digest of all that lies in the folder; what is in a temporary file counts for nothing, for nobody reads it."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The same for operations of one kind."""
+        return self.what, self.led_here
+
+
+Content = dict[str, tuple[int, int, str]]
+"""By path from the folder: mode, time in ns, and digest of what is in the file (a link's target; empty for a folder)."""
+
+
+class States:
+    """Contents of one folder, kept beside it, each file's content once."""
+
+    def __init__(self, folder: Path, kept: Path):
+        self._folder, self._kept = folder, kept
+        kept.mkdir()
+        self._known: dict[str, Content] = {}
+
+    def take(self) -> str:
+        """Keep what lies in the folder now; the digest by which it is put back."""
+        content = dict(self._files())
+        told = [f"{_plain(name)} {'' if name.endswith('.tmp') else digest}" for name, (_, _, digest) in sorted(content.items())]
+        state = hashlib.sha256("\n".join(told).encode()).hexdigest()
+        self._known.setdefault(state, content)
+        return state
+
+    def files(self, state: str) -> dict[str, str]:
+        """What a state holds: by path, with temporary files under a name without numbers, the digest of what is in a file."""
+        return {_plain(name): digest for name, (mode, _, digest) in self._known[state].items() if not stat.S_ISDIR(mode)}
+
+    def put_back(self, state: str) -> None:
+        """Let the folder be as it was."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        folders = []
+        for name, (mode, time_ns, digest) in sorted(self._known[state].items()):
+            path = self._folder / name
+            if stat.S_ISDIR(mode):
+                path.mkdir(exist_ok=True)
+                folders.append((path, mode, time_ns))
+                continue
+            if stat.S_ISLNK(mode):
+                path.symlink_to(digest)
+                continue
+            shutil.copyfile(self._kept / digest, path)
+            path.chmod(stat.S_IMODE(mode))
+            os.utime(path, ns=(time_ns, time_ns))
+        for path, mode, time_ns in reversed(folders):
+            path.chmod(stat.S_IMODE(mode))
+            os.utime(path, ns=(time_ns, time_ns))
+
+    def _files(self) -> Iterator[tuple[str, tuple[int, int, str]]]:
+        for above, folders, files in os.walk(self._folder):
+            for name in (*folders, *files):
+                path = Path(above) / name
+                if name.startswith(_OURS):
+                    continue
+                there, key = path.lstat(), str(path.relative_to(self._folder))
+                if stat.S_ISLNK(there.st_mode):
+                    yield key, (there.st_mode, there.st_mtime_ns, str(path.readlink()))
+                else:
+                    yield key, (there.st_mode, there.st_mtime_ns, "" if stat.S_ISDIR(there.st_mode) else self._keep(path))
+
+    def _keep(self, path: Path) -> str:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if not (self._kept / digest).exists():
+            (self._kept / digest).write_bytes(content)
+        return digest
+
+
+def walk(command: Sequence[str], folder: Path, uri: str, states: States, seconds: float = 3600) -> tuple[list[Point], int, str]:
+    """Run a command in a folder and keep what lies there before each of its operations; with its exit code and what it said."""
+    pipe, points = folder.parent / "operations.pipe", list[Point]()
+    os.mkfifo(pipe)
+    process = Forked(*command, cwd=folder, uri=uri, before=partial(faults, folder, pipe, 0, "stop"))
+    with pipe.open(encoding="utf-8") as told:
+        for line in told:
+            number, what, file, led_here = line.rstrip("\n").split("\t")
+            others = _stopped(process.pid)
+            points.append(
+                Point(int(number), what, str(Path(file).relative_to(os.path.realpath(folder))), led_here, states.take())
+            )
+            for pid in (*others, process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+    pipe.unlink()
+    return points, process.wait(seconds), process.said()
+
+
+def _stopped(pid: int) -> list[int]:
+    """Wait until all threads of a process are stopped, and stop those beside it, which it has started: as it ends, they would."""
+    _wait_stopped(pid)
+    others = [one.pid for one in psutil.Process(psutil.Process(pid).ppid()).children() if one.pid != pid]
+    for one in others:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGSTOP)
+    for one in others:
+        _wait_stopped(one)
+    return others
+
+
+def _wait_stopped(pid: int) -> None:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while not all(_state(task) in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+            time.sleep(0.0005)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def _plain(name: str) -> str:
+    return _TEMPORARY.sub("tmp", name)
