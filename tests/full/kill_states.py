@@ -68,8 +68,9 @@ class States:
         return state
 
     def files(self, state: str) -> dict[str, str]:
-        """What a state holds: by path, with temporary files under a name without numbers, the digest of what is in a file."""
-        return {_plain(name): digest for name, (mode, _, digest) in self._known[state].items() if not stat.S_ISDIR(mode)}
+        """The files of a state: by path, digest of what is in them; temporary files, under a name without numbers, and locks without it."""
+        found = {name: digest for name, (mode, _, digest) in self._known[state].items() if not stat.S_ISDIR(mode)}
+        return {_plain(name): "" if name.endswith((".tmp", ".lock")) else digest for name, digest in found.items()}
 
     def put_back(self, state: str) -> None:
         """Let the folder be as it was."""
