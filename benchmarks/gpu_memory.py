@@ -21,6 +21,7 @@ from fashion_ml.data.stargan_batches import GanBatch
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.single_file import CONFIGS
 from fashion_ml.models.stable_diffusion import quiet_libraries
+from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.models.vae import keep_decoder
 from fashion_ml.runtime.console import say, show_lines
 from fashion_ml.training.lora_memory import lora_memory
@@ -43,8 +44,9 @@ def lora_step(side: int, batch: int, precision: str, **sections: dict[str, Any])
     training = {"mixed_precision": precision, "train_batch_size": batch, **sections.get("training", {})}
     network = {"rank": 16, **sections.get("network", {})}
     config = load_config({"data": {"train_data_dir": "embedded"}, "network": network, "training": training})
-    cells, text = side // 8, (batch, 1, 77) if config.network.train_text_encoder else (batch, 77, 768)
-    needed = ["text_encoder"] if config.network.train_text_encoder else []
+    cells, trains = side // 8, config.network.train_text_encoder
+    text = Tokens(torch.zeros(1, 1, 77, dtype=torch.long)) if trains else torch.zeros(1, 77, 768)
+    needed = ["text_encoder"] if trains else []
     return lora_memory(config, parts(), (batch, 4, cells, cells), text, needed).peak / GIB
 
 

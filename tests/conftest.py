@@ -58,6 +58,14 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_collection(tmp_path_factory.mktemp("drawn") / collection_folder().name)
 
 
+@pytest.fixture(scope="session")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Stable Diffusion XL of random weights."""
+    from tests.tiny_sdxl import write_tiny_sdxl
+
+    return write_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "tiny")
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with a tracking store in it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -16,9 +15,10 @@ from fashion_ml.data.masks import EncodedMasks
 from fashion_ml.losses.diffusion import loss_shares, mask_weights
 from fashion_ml.losses.noise import multires_noise, multires_sizes, offset_noise, perturbed
 from fashion_ml.losses.timesteps import logit_normal, mode_heavy, timesteps_at
-from fashion_ml.models.text_encoding import Tokens
+from fashion_ml.models.text_encoding import Text, Tokens
 from fashion_ml.runtime.pinned import moved
 from fashion_ml.runtime.seeding import generator
+from fashion_ml.runtime.tensor_tree import mapped
 
 
 @dataclass(frozen=True)
@@ -59,44 +59,37 @@ class Batch:
     """(B, 4, h, w)."""
     timesteps: torch.Tensor
     """(B,), in [0, 1000)."""
-    text: torch.Tensor | Tokens
-    """What `text_of` makes of the captions: embeddings (B, L, D), or tokens."""
+    text: Text | Tokens
+    """What `text_of` makes of the captions: what the UNet reads, such as embeddings (B, L, D), or tokens."""
     share: torch.Tensor
     """(B,): the sum of share * loss over a step's batches and processes is total_loss."""
     weights: torch.Tensor | None = None
     """(B, 1, h, w), each image's of mean 1: what its cells count for; None where no image has a mask."""
     added: torch.Tensor | None = None
     """(B, 4, h, w): what is added to the latents, where that is not the noise that is to be predicted (input perturbation)."""
-    preserved: torch.Tensor | Tokens | None = None
+    preserved: Text | Tokens | None = None
     """As `text`, the prompt for which the base's output is held on to; None where it is for none."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there."""
-        there: dict[str, Any] = {name: _moved(one, device) for name, one in vars(self).items()}
-        return replace(self, **there)
+        return mapped(lambda one: moved(one, device), self)
 
     def padded(self, rows: int) -> Batch:
         """The same with so many rows at least: its first one again, whose loss counts for nothing there. Shapes are then alike."""
         missing = rows - len(self.share)
         if missing <= 0:
             return self
-        filled: dict[str, Any] = {name: _filled(one, missing) for name, one in vars(self).items()}
-        return replace(self, **{**filled, "share": torch.cat([self.share, self.share.new_zeros(missing)])})
+        filled = mapped(lambda one: torch.cat([one, one[:1].expand(missing, *one.shape[1:])]), self)
+        return replace(filled, share=torch.cat([self.share, self.share.new_zeros(missing)]))
 
     def pinned(self) -> Batch:
         """The same in memory that a GPU reads by itself; tokens, which are few, stay where they are."""
-        tensors: dict[str, Any] = {name: one.pin_memory() for name, one in vars(self).items() if isinstance(one, torch.Tensor)}
+        tensors = {name: mapped(_pinned, one) for name, one in vars(self).items() if not isinstance(one, Tokens)}
         return replace(self, **tensors)
 
 
-def _filled(one: torch.Tensor | Tokens | None, missing: int) -> torch.Tensor | Tokens | None:
-    if isinstance(one, torch.Tensor):
-        return torch.cat([one, one[:1].expand(missing, *one.shape[1:])])
-    return None if one is None else Tokens(*(_filled(part, missing) for part in (one.ids, one.weights)))  # type: ignore[arg-type]
-
-
-def _moved(one: torch.Tensor | Tokens | None, device: torch.device) -> torch.Tensor | Tokens | None:
-    return moved(one, device) if isinstance(one, torch.Tensor) else one if one is None else one.to(device)
+def _pinned(one: torch.Tensor) -> torch.Tensor:
+    return one.pin_memory()
 
 
 _Part = tuple[EncodedImages, list[int]]
@@ -110,7 +103,7 @@ class StepInputs:
         settings: BatchSettings,
         images: EncodedImages,
         prior: EncodedImages | None,
-        text_of: Callable[[Sequence[str]], torch.Tensor | Tokens],
+        text_of: Callable[[Sequence[str]], Text | Tokens],
         *,
         scaling: float,
         timesteps: int,
@@ -183,19 +176,21 @@ class StepInputs:
         weight = share if own else 0.0
         own = own or [0]  # a process without an image of its own must still take part in the backward pass
         rows = slice(None) if len(own) == len(batch) else own  # all of them without a copy
-        latents = drawn[rows]
-        for row, sample in zip(own, latents, strict=True):
-            moments = images.moments(batch[row], mirrored[row])
+        latents, seen = drawn[rows], [(batch[row], mirrored[row]) for row in own]
+        for one, sample in zip(seen, latents, strict=True):
+            moments = images.moments(*one)
             sample.mul_(moments["std"]).add_(moments["mean"]).mul_(self._scaling)
         return Batch(
             latents=latents,
             noise=noise[rows],
             timesteps=timesteps[rows],
-            text=self._text_of([captions[row] for row in own]),
+            text=images.with_sizes(self._text_of([captions[row] for row in own]), seen),
             share=torch.full((len(own),), weight),
-            weights=self._weights(images, [(batch[row], mirrored[row]) for row in own]),
+            weights=self._weights(images, seen),
             added=None if added is None else added[rows],
-            preserved=None if images is self.prior or held is None else self._text_of([held] * len(own)),
+            preserved=None
+            if images is self.prior or held is None
+            else images.with_sizes(self._text_of([held] * len(own)), seen),
         )
 
     def _caption(self, item: CaptionedImage, draws: _Draws, epoch: int) -> str:

@@ -45,6 +45,7 @@ from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.registry import DIVERSITY_SEEDS, NEAREST, PROMPT_RETRIEVAL, PROMPT_SIMILARITY, better
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.lora_forms import readers_of
 from fashion_ml.runtime.console import Bar, bar
@@ -211,8 +212,11 @@ def measure_lora(plan: Plan, folder: Path, base_folder: Path) -> EvaluationResul
             return _measured(plan, _generate_and_measure(plan, folder, base_folder))
     finally:
         plan.suite.leave_gpu()
-        for part in (plan.pipeline.unet, plan.pipeline.vae, plan.pipeline.text_encoder):  # the result's pictures know the plan
-            part.to("meta" if plan.shared else "cpu")  # where a training goes on with the weights they are not brought anywhere
+        for part in family_of(plan.pipeline).models:  # the result's pictures know the plan
+            model = getattr(plan.pipeline, part)
+            model.to(
+                "meta" if plan.shared else "cpu"
+            )  # where a training goes on with the weights they are not brought anywhere
         free_memory()
 
 

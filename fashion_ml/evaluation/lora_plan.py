@@ -23,13 +23,14 @@ from fashion_ml.evaluation.toy import EMBEDDED, own_of_lora, toy_facts
 from fashion_ml.evaluation.trigger import Wording, wording_of
 from fashion_ml.metrics.registry import PROMPT_SIMILARITY
 from fashion_ml.models.applied_lora import AppliedLora, apply_lora
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.half_precision import decode_one_by_one, lower_pipeline
 from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.models.new_words import WORDS, put_words, words_in
 from fashion_ml.models.samplers import scheduler_of
 from fashion_ml.models.shared_base import shared_base
 from fashion_ml.models.stable_diffusion import load_pipeline, vae_factor
-from fashion_ml.models.text_encoding import TextSettings, check_clip_skip
+from fashion_ml.models.text_encoding import TextSettings
 from fashion_ml.models.vae import keep_decoder, load_other_vae
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import fits_into_memory
@@ -86,7 +87,7 @@ class Plan:
     @property
     def text(self) -> TextSettings:
         """How prompts are read."""
-        return TextSettings(**self.config.text_encoding())
+        return family_of(self.pipeline).reading(self.config.text_encoding())
 
     def key_of(self, jobs: Sequence[Job], who: str) -> str:
         """What decides images that the LoRA or the base makes."""
@@ -148,14 +149,15 @@ def plan_evaluation(
     config = config.model_copy(update={"evaluation": settings})
     shared = trained is not None and _may_share(config, trained.unet.dtype)
     pipeline = shared_base(trained) if shared else load_pipeline(config.model.base, **config.model.schedule())
-    check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
+    family = family_of(pipeline)
+    family.check_clip_skip(config.model.clip_skip, pipeline)
     vae_sha256 = None
     if settings.vae:
         pipeline.vae = load_other_vae(settings.vae, pipeline.vae)
         vae_sha256 = weights_sha256(pipeline.vae)
     sizes = image_sizes([reference.size for reference in references], **config.data.bucketing(vae_factor(pipeline)))
     applied = put_on(pipeline, lora, device, settings.precision)
-    text = TextSettings(**config.text_encoding())
+    text = family.reading(config.text_encoding())
     sampled = scheduler_of(pipeline.scheduler, settings.sampler)
     facts = evaluation_facts(settings, references, suite, sizes, type(sampled).__name__, sampled.config, text, vae_sha256)
     facts |= toy_facts(settings, own_of_lora(config))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fashion_ml.config import Evaluation
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.new_words import spelt
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import TextSettings
@@ -44,17 +45,21 @@ class Prompts:
 
     def _may_leave(self) -> bool:
         """Whether the text encoder has anywhere to go. One that trains stays, for a recorded step knows where it lies."""
-        unet, encoder = (getattr(self._pipeline, name, None) for name in ("unet", "text_encoder"))
-        trains = isinstance(encoder, torch.nn.Module) and any(one.requires_grad for one in encoder.parameters())
-        return isinstance(unet, torch.nn.Module) and is_on_gpu(unet) and not trains
+        unet = getattr(self._pipeline, "unet", None)
+        if not isinstance(unet, torch.nn.Module) or not is_on_gpu(unet):
+            return False
+        encoders = family_of(self._pipeline).encoders(self._pipeline)
+        return not any(one.requires_grad for encoder in encoders for one in encoder.parameters())
 
     def _read_from(self, first: int) -> None:
-        encoder, device = self._pipeline.text_encoder, self._pipeline.unet.device
+        encoders, device = family_of(self._pipeline).encoders(self._pipeline), self._pipeline.unet.device
         self._read.clear()
-        encoder.to(device)
+        for encoder in encoders:
+            encoder.to(device)
         for number, prompts in list(enumerate(self._batches))[first : first + AHEAD]:
             negative = [self._settings.negative_prompt] * len(prompts)
             with fits_into_memory("reading prompts", "evaluation.batch_size", len(prompts), "use less, or a GPU that is free"):
                 found = prompt_embeddings(self._pipeline, prompts, negative, self._text)
             self._read[number] = {name: one.cpu() for name, one in found.items()}
-        encoder.to("cpu")
+        for encoder in encoders:
+            encoder.to("cpu")

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.kohya_format import read_lora, read_metadata
 from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, alpha_in, delta, method_of, rank_of
 from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_base, read_lora_file
@@ -71,7 +72,7 @@ class AppliedLora:
         self.added.clear()
 
     def _layers(self) -> Any:
-        for model in (self.pipeline.unet, self.pipeline.text_encoder):
+        for model in _models(self.pipeline):
             yield from (module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "set_scale"))
 
 
@@ -129,7 +130,7 @@ def apply_lora(pipeline: Any, path: Path) -> AppliedLora:
     """
     fitted = fit_lora(pipeline, path)
     file, targets, alphas, plain = fitted.file, fitted.targets, fitted.alphas, fitted.plain
-    for model in (pipeline.unet, pipeline.text_encoder):
+    for model in _models(pipeline):
         _add_layers(model, file, [one for one in plain if targets[one].model is model], targets, alphas)
     beside = {
         one: alphas[one] for one, parts in file.modules.items() if "alpha" not in parts and alphas[one] != (rank_of(parts) or 1)
@@ -159,12 +160,17 @@ def restore_added(pipeline: Any, path: Path, load: Callable[[], Any]) -> None:
 
 def _targets(pipeline: Any) -> dict[str, Target]:
     """Every module with a weight that a LoRA may change, by kohya's name for it."""
-    found = {}
-    for prefix, model in (("lora_unet_", pipeline.unet), ("lora_te_text_model_", pipeline.text_encoder)):
+    found, family = {}, family_of(pipeline)
+    for model, key in family.keyed(pipeline.unet, family.encoders(pipeline)):
         for name, module in model.named_modules():
             if getattr(module, "weight", None) is not None and not isinstance(module, torch.nn.Embedding):
-                found[prefix + name.removeprefix("text_model.").replace(".", "_")] = Target(model, name, module)
+                found[key(name)] = Target(model, name, module)
     return found
+
+
+def _models(pipeline: Any) -> tuple[Any, ...]:
+    """Those that can have a LoRA."""
+    return (pipeline.unet, *family_of(pipeline).encoders(pipeline))
 
 
 def _method(file: LoraFile, module: str, target: Target, what: str) -> str:

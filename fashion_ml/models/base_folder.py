@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.family import Family
+from fashion_ml.models.families.known import FAMILIES, by_config
 from fashion_ml.runtime.clip_tokenizer import read_tokenizer
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
@@ -17,10 +19,10 @@ from fashion_ml.runtime.loaded_weights import fill
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import WeightFiles, find_weights, read_json
 
-_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-"""What is used of a pipeline; others, such as a safety checker, need not be there."""
-_STEMS = {"unet": ("diffusion_pytorch_model",), "vae": ("diffusion_pytorch_model",), "text_encoder": ("model", "pytorch_model")}
+_OF_DIFFUSERS, _OF_TRANSFORMERS = ("diffusion_pytorch_model",), ("model", "pytorch_model")
+"""Names of weight files without their endings."""
 _CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+_TEXT_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 _FOREIGN = (("XL", "Stable Diffusion XL"), ("Diffusion3", "Stable Diffusion 3"), ("Flux", "Flux"))
 _LOOKED_AT = 2000
 """Most folders and files that are looked through for the right one."""
@@ -45,8 +47,8 @@ def check_folder(base: str, path: Path) -> None:
                     kind=kind,
                 )
             )
-    missing = [part for part in _PARTS if not (path / part).is_dir() or not any((path / part).iterdir())]
-    unlisted = [part for part in missing if part not in listed]
+    missing = [part for part in _family(path).folders if not (path / part).is_dir() or not any((path / part).iterdir())]
+    unlisted = [part for part in missing if listed.get(part) in (None, [None, None])]
     if "unet" in unlisted or "text_encoder" in unlisted:
         raise InputError(
             tr(
@@ -89,34 +91,38 @@ def _folders(path: Path, depth: int = 3) -> Iterator[Path]:
 
 
 def read_pipeline(path: Path) -> Any:
-    """The `StableDiffusionPipeline` of a folder, on the CPU, in the precision of its files. InputError when a part is not as it should be."""
-    from diffusers import StableDiffusionPipeline
-
-    models, files = {}, {}
-    for part in _STEMS:
+    """The pipeline of a folder, on the CPU, in the precision of its files. InputError when a part is not as it should be."""
+    family, models, files = _family(path), dict[str, Any](), dict[str, WeightFiles]()
+    for part in family.models:
         models[part], files[part] = read_model(path / part, part, f"model.base: {str(path / part)!r}")
     variants = {part: found.variant for part, found in files.items() if found.variant}
     if variants:
         said = ", ".join(f"{part} {variant}" for part, variant in variants.items())
         say(tr("{name}: loaded from the variant that is there ({said})", name=path.name, said=said))
-    tokenizer = read_tokenizer(path / "tokenizer", models["text_encoder"].config, f"model.base: {str(path / 'tokenizer')!r}")
-    return StableDiffusionPipeline(
-        **models,
-        tokenizer=tokenizer,
-        scheduler=_scheduler(path / "scheduler"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    tokenizers = {
+        part.tokenizer: read_tokenizer(
+            path / part.tokenizer, models[part.model].config, f"model.base: {str(path / part.tokenizer)!r}"
+        )
+        for part in family.texts
+    }
+    facts = read_json(path / "model_index.json", "model.base")
+    return family.made({**models, **tokenizers, "scheduler": _scheduler(path / "scheduler")}, facts)
+
+
+def _family(path: Path) -> Family:
+    """By the configuration of the UNet; the first where that is not there or says nothing."""
+    config = path / "unet" / "config.json"
+    return by_config(read_json(config, "model.base")) if config.is_file() else FAMILIES[0]
 
 
 def read_model(folder: Path, part: str, what: str) -> tuple[Any, WeightFiles]:
-    """The `unet`, `vae` or `text_encoder` in a folder of its own, and the files it came from; `what` begins the messages. InputError."""
+    """The `unet`, `vae`, `text_encoder` or `text_encoder_2` in a folder of its own, and the files it came from; `what` begins the messages.
+    InputError."""
     field = what.partition(":")[0]
     if not (folder / "config.json").is_file():
         raise InputError(tr("{what} holds no config.json; download it again", what=what))
     config = read_json(folder / "config.json", field)
-    files = find_weights(folder, _STEMS[part], field)
+    files = find_weights(folder, _OF_TRANSFORMERS if part in _TEXT_CLASSES else _OF_DIFFUSERS, field)
     model = empty_model(part, config, what)
     fill(model, files.read(field), what)
     return model, files
@@ -141,7 +147,7 @@ def empty_model(part: str, config: Mapping[str, Any], what: str) -> Any:
                 )
             with init_empty_weights():
                 return getattr(diffusers, wanted).from_config(dict(config))
-        return _empty_text_encoder(config, what)
+        return _empty_text_encoder(_TEXT_CLASSES[part], config, what)
     except InputError:
         raise
     except Exception as error:  # each library has its own errors for a configuration it cannot build
@@ -154,9 +160,9 @@ def empty_model(part: str, config: Mapping[str, Any], what: str) -> Any:
         ) from error
 
 
-def _empty_text_encoder(config: Mapping[str, Any], what: str) -> Any:
+def _empty_text_encoder(wanted: str, config: Mapping[str, Any], what: str) -> Any:
+    import transformers
     from accelerate import init_empty_weights
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     kind = str(config.get("model_type") or (config.get("architectures") or [""])[0])
     if kind and not kind.lower().startswith("clip"):
@@ -169,7 +175,7 @@ def _empty_text_encoder(config: Mapping[str, Any], what: str) -> Any:
         )
     text = config.get("text_config") if kind == "clip" else None
     with init_empty_weights():
-        return CLIPTextModel(CLIPTextConfig.from_dict(dict(text or config)))
+        return getattr(transformers, wanted)(transformers.CLIPTextConfig.from_dict(dict(text or config)))
 
 
 def _scheduler(folder: Path) -> Any:

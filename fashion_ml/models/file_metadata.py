@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.lora_delta import alpha_in, rank_of
 from fashion_ml.models.lora_file import parts_by_module
 
@@ -17,16 +18,8 @@ _CONVOLUTION = re.compile(r"_conv[12]?$")
 
 
 def base_metadata(pipeline: Any) -> dict[str, Any]:
-    """Family and prediction of a base (sd-scripts' `get_model_version_str_for_sd1_sd2` and its `sai_model_spec`)."""
-    sd2 = pipeline.text_encoder.config.hidden_size == 1024
-    v_prediction = pipeline.scheduler.config.prediction_type == "v_prediction"
-    family = ("stable-diffusion-v2-768-v" if v_prediction else "stable-diffusion-v2-512") if sd2 else "stable-diffusion-v1"
-    return {
-        "ss_base_model_version": f"sd_v{2 if sd2 else 1}{'_v' if v_prediction else ''}",
-        "ss_v2": sd2,
-        "modelspec.architecture": f"{family}/lora",
-        "modelspec.prediction_type": "v" if v_prediction else "epsilon",
-    }
+    """Family and prediction of a base."""
+    return family_of(pipeline).metadata(pipeline.scheduler.config.prediction_type)
 
 
 def size_metadata(tensors: Mapping[str, torch.Tensor], args: Mapping[str, Any] | None = None) -> dict[str, str]:

@@ -14,12 +14,14 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.families.family import each
+from fashion_ml.models.families.known import family_of_unet
 from fashion_ml.models.kohya_faults import check_targets, check_whole, other_form
 from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
 from fashion_ml.models.lora_delta import alpha_in, method_of
 from fashion_ml.models.lora_file import parts_by_module
 from fashion_ml.models.lora_forms import dora_axis
-from fashion_ml.models.lora_sizes import Target, kohya_name
+from fashion_ml.models.lora_sizes import Target
 from fashion_ml.models.lora_starts import difference
 from fashion_ml.models.lora_variants import LAYERS, METHODS, parts_of, put_parts
 from fashion_ml.runtime.atomic_files import atomic_path
@@ -292,10 +294,10 @@ def _file_alpha(module: Any, spec: LoraSpec) -> float:
 
 def _adapted(unet: Any, text_encoder: Any) -> Iterator[tuple[str, Any]]:
     """Kohya's name and the layer of every module that has a LoRA or a variant of it."""
-    for prefix, model in (("lora_unet_", unet), ("lora_te_text_model_", text_encoder)):
-        for name, module in model.named_modules() if model is not None else ():
+    for model, key in family_of_unet(unet).keyed(unet, text_encoder):
+        for name, module in model.named_modules():
             if any("default" in getattr(module, kept, {}) for kept in LAYERS):
-                yield kohya_name(prefix, name), module
+                yield key(name), module
 
 
 def _check_variant_file(name: str, tensors: Mapping[str, torch.Tensor], unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
@@ -349,12 +351,13 @@ def _check_variant_file(name: str, tensors: Mapping[str, torch.Tensor], unet: An
 
 def _without_numbers(unet: Any, text_encoder: Any, spec: LoraSpec) -> dict[str, torch.Tensor]:
     """What a file of `spec` holds, with shapes and without numbers but for switches."""
-    own = (
-        empty_model("unet", unet.config, "model.base"),
-        empty_model("text_encoder", text_encoder.config.to_dict(), "model.base"),
+    own = empty_model("unet", unet.config, "model.base")
+    texts = tuple(
+        empty_model(part.model, one.config.to_dict(), "model.base")
+        for part, one in zip(family_of_unet(unet).texts, each(text_encoder), strict=False)
     )
-    add_lora(*own, spec, seed=0)
-    layers = _adapted(own[0], own[1] if spec.train_text_encoder else None)
+    add_lora(own, texts, spec, seed=0)
+    layers = _adapted(own, texts if spec.train_text_encoder else None)
     return {f"{name}.{part}": value for name, layer in layers for part, value in parts_of(layer).items()}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.known import family_of_unet
 from fashion_ml.models.lora_dropout import add_dropout, lora_layers
 from fashion_ml.models.lora_sizes import Target, is_convolution, text_sizes, unet_sizes
 from fashion_ml.models.lora_starts import add_starts
@@ -28,6 +29,8 @@ CONVOLUTIONS = ("conv1", "conv2", "conv")
 TIME_EMBEDDINGS = ("time_emb_proj",)
 SHORTCUTS = ("conv_shortcut",)
 TEXT_ENCODER = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+_PURPOSES = ("lora", "lora of the text encoder", "lora of the second text encoder")
+"""What numbers are drawn for, by model."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class LoraParameters:
 
 
 def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip: int | None = None) -> LoraParameters:
-    """Put a LoRA on the UNet, and on the text encoder if the spec says so; only its parameters train afterwards.
+    """Put a LoRA on the UNet, and on the text encoder, or a tuple of several, if the spec says so; only its parameters train afterwards.
 
     A is Kaiming-uniform by `seed`, B is zero, unless the spec has them start elsewhere; the first output equals the base's. The global random
     state is untouched. Layers of the text encoder that `clip_skip` leaves out have a LoRA too, as in kohya's files, which stays as it is:
@@ -158,23 +161,23 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
     from diffusers.training_utils import cast_training_params
 
     models = sized_targets(unet, text_encoder, spec)
+    unread = (0, *family_of_unet(unet).layers_unread(clip_skip))
     trained: list[list[torch.nn.Parameter]] = [[], []]
     starts: list[torch.Tensor] = []
     for index, (model, targets) in enumerate(models):
         model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "lora of the text encoder" if model is text_encoder else "lora"))
+            torch.manual_seed(derive_seed(seed, _PURPOSES[index]))
             if spec.algo == "lora":
                 model.add_adapter(_peft_config(spec, targets))
                 starts += add_starts(model, spec.init) if spec.init != "default" else []
             else:
                 add_variant(model, spec, targets)
         cast_training_params(model, dtype=torch.float32)
-        if model is text_encoder and clip_skip is not None and clip_skip > 1:
-            layers = getattr(text_encoder, "text_model", text_encoder).encoder.layers
-            layers[1 - clip_skip :].requires_grad_(False)
+        if unread[index]:
+            getattr(model, "text_model", model).encoder.layers[-unread[index] :].requires_grad_(False)
         add_dropout(model, spec.rank_dropout, spec.module_dropout)
-        trained[index] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trained[min(index, 1)] += [parameter for parameter in model.parameters() if parameter.requires_grad]
     ups = frozenset(id(layer.lora_B["default"].weight) for model, *_ in models for layer in lora_layers(model))
     return LoraParameters(trained[0], trained[1], ups, _blocks(*models[0]), starts)
 
@@ -193,7 +196,8 @@ def sized_targets(unet: Any, text_encoder: Any, spec: LoraSpec) -> list[tuple[An
     """The models that train, each with its modules; whether their LoRA is on already or not. InputError where blocks do not fit the UNet."""
     found = [(unet, unet_sizes(unet, unet_targets(unet, spec), spec))]
     if spec.train_text_encoder:
-        found.append((text_encoder, text_sizes(text_encoder, modules_ending_in(text_encoder, TEXT_ENCODER), spec)))
+        texts = family_of_unet(unet).keyed(unet, text_encoder)[1:]
+        found += [(model, text_sizes(model, modules_ending_in(model, TEXT_ENCODER), spec, key)) for model, key in texts]
     return found
 
 

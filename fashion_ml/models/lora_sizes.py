@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.known import family_of_unet
 from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class UnetBlocks:
         return 2 * self.side + 1
 
     def number(self, key: str) -> int | None:
-        """The block of a module by kohya's name without its prefix; None where it is in none."""
+        """The block of a module by its name with `_` for each dot; None where it is in none."""
         found = _BLOCK.match(key)
         if not found:
             return self.side if key.startswith("mid_block_") else None
@@ -66,14 +67,9 @@ class UnetBlocks:
         return place + (1 if way == "down" else self.side + 1)
 
 
-def kohya_name(prefix: str, name: str) -> str:
-    """Kohya's name of a module as `named_modules` gives it."""
-    return prefix + name.removeprefix("text_model.").replace(".", "_")
-
-
 def unet_sizes(unet: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
     """The UNet's modules with their ranks and alphas; those of rank 0 are left out. InputError where blocks are given of another UNet."""
-    blocks = UnetBlocks.of(unet)
+    blocks, family = UnetBlocks.of(unet), family_of_unet(unet)
     for setting in ("block_ranks", "block_alphas", "conv_block_ranks", "conv_block_alphas", "block_lr"):
         given = getattr(spec, setting)
         if given is not None and len(given) != blocks.count:
@@ -90,10 +86,7 @@ def unet_sizes(unet: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
                     side_2=blocks.side,
                 )
             )
-    targets = []
-    for name in names:
-        key = kohya_name("", name)
-        targets.append(_target(unet, name, f"lora_unet_{key}", spec, blocks.number(key)))
+    targets = [_target(unet, name, family.unet_key(name), spec, blocks.number(name.replace(".", "_"))) for name in names]
     found = [one for one in targets if one.rank > 0]
     if not found:
         setting, what = ("optimizer.block_lr", "factor") if spec.block_lr is not None else ("network.block_ranks", "rank")
@@ -107,9 +100,9 @@ def unet_sizes(unet: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
     return found
 
 
-def text_sizes(text_encoder: Any, names: Sequence[str], spec: LoraSpec) -> list[Target]:
-    """The text encoder's modules, likewise."""
-    found = [_target(text_encoder, name, kohya_name("lora_te_text_model_", name), spec, None) for name in names]
+def text_sizes(text_encoder: Any, names: Sequence[str], spec: LoraSpec, key: Callable[[str], str]) -> list[Target]:
+    """A text encoder's modules, likewise; `key` makes kohya's names of theirs."""
+    found = [_target(text_encoder, name, key(name), spec, None) for name in names]
     return [one for one in found if one.rank > 0]
 
 

@@ -10,20 +10,22 @@ import copy
 from typing import Any
 
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.stable_diffusion import quiet_libraries
 
-_PARTS = ("unet", "vae", "text_encoder")
 _INSIDE = "base_layer"
 """How peft and this package call the layer of the base below one that trains."""
 
 
 def shared_base(pipeline: Any) -> Any:
     """A frozen pipeline in evaluation mode with the base's weights, without what trains on them; schedule and tokenizer are copies."""
+    family = family_of(pipeline)
     with quiet_libraries():
-        models = {part: _bare(getattr(pipeline, part), part) for part in _PARTS}
+        models = {part: _bare(getattr(pipeline, part), part) for part in family.models}
         others = {name: one for name, one in pipeline.components.items() if name not in models}
-        others |= {name: copy.deepcopy(others[name]) for name in ("scheduler", "tokenizer")}
-        shared = type(pipeline)(**models, **others, requires_safety_checker=False)
+        own = ("scheduler", *(part.tokenizer for part in family.texts))
+        others |= {name: copy.deepcopy(others[name]) for name in own}
+        shared = family.made({**models, **others}, pipeline.config)
     shared.set_progress_bar_config(disable=True)
     return shared
 

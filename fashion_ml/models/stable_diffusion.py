@@ -15,13 +15,16 @@ from PIL import Image
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import check_folder, read_pipeline
+from fashion_ml.models.families.family import Family
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.hub import download_pipeline
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file
-from fashion_ml.models.text_encoding import USUAL, TextSettings, encode_tokens, tokenize
+from fashion_ml.models.text_encoding import USUAL, Text, TextSettings
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import unwrapped
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.tensor_tree import mapped
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there, read_header
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -93,11 +96,8 @@ def load_pipeline(
                 first_line=first_line(error),
             )
         ) from error
-    foreign = (
-        pipeline.unet.config.addition_embed_type
-        or pipeline.unet.config.cross_attention_dim != pipeline.text_encoder.config.hidden_size
-    )
-    if getattr(pipeline, "text_encoder_2", None) is not None or foreign or pipeline.unet.config.in_channels != 4:
+    family = family_of(pipeline)
+    if not family.fits(pipeline):
         raise InputError(
             tr("model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is", base=base)
         )
@@ -106,10 +106,11 @@ def load_pipeline(
     )
     _check_schedule(base, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    for module in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
-        module.requires_grad_(False).eval()
+    for part in family.models:
+        getattr(pipeline, part).requires_grad_(False).eval()
     with quiet_libraries():
-        pipeline.vae.float(), pipeline.text_encoder.float(), pipeline.unet.to(unet_dtype)
+        for part in family.models:
+            getattr(pipeline, part).to(unet_dtype if part == "unet" else torch.float32)
         return pipeline.to(device)
 
 
@@ -232,15 +233,19 @@ def _whole_batches(vae: Any) -> Iterator[None]:
 
 @torch.no_grad()
 @exact_float32()
-def encode_captions(
-    pipeline: Any, captions: Sequence[str], settings: TextSettings = USUAL, batch_size: int = 32
-) -> torch.Tensor:
-    """Text embeddings (N, L, D), float32, on the CPU; L = 77 (152, 227 for 150 and 225 tokens) and D = 768 for SD 1.5."""
-    encoder, parts = pipeline.text_encoder, []
+def encode_captions(pipeline: Any, captions: Sequence[str], settings: TextSettings = USUAL, batch_size: int = 32) -> Text:
+    """What the UNet reads of captions, float32, on the CPU: embeddings (N, L, D), L = 77 (152, 227 for 150 and 225 tokens) and D = 768 for
+    SD 1.5, and in other families more than these."""
+    family, parts = family_of(pipeline), list[Text]()
     for first in range(0, len(captions), batch_size):
-        tokens = tokenize(pipeline.tokenizer, captions[first : first + batch_size], settings).to(encoder.device)
-        parts.append(encode_tokens(encoder, tokens, settings.clip_skip).float().cpu())
-    return torch.cat(parts)
+        found = _encoded(pipeline, family, captions[first : first + batch_size], settings)
+        parts.append(mapped(lambda one: one.float().cpu(), found))
+    return mapped(lambda *some: torch.cat(some), parts[0], *parts[1:])
+
+
+def _encoded(pipeline: Any, family: Family, captions: Sequence[str], settings: TextSettings) -> Text:
+    encoders = family.encoders(pipeline)
+    return family.encode(encoders, family.tokenize(pipeline, captions, settings).to(encoders[0].device), settings.clip_skip)
 
 
 @torch.no_grad()
@@ -253,7 +258,6 @@ def prompt_embeddings(
     Both sides have one length and are encoded one after the other, as the pipeline does it itself: at the usual settings they are, bit for
     bit, what it would have made.
     """
-    encoder = pipeline.text_encoder
-    tokens = [tokenize(pipeline.tokenizer, texts, settings).to(encoder.device) for texts in (prompts, negative)]
-    embedded = [encode_tokens(encoder, part, settings.clip_skip) for part in tokens]
-    return {"prompt_embeds": embedded[0], "negative_prompt_embeds": embedded[1]}
+    family = family_of(pipeline)
+    embedded = [_encoded(pipeline, family, texts, settings) for texts in (prompts, negative)]
+    return family.arguments(embedded[0], embedded[1], negative, pipeline)

@@ -7,16 +7,15 @@ encoder is 32 wide.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from fashion_ml.errors import InputError
 from fashion_ml.models.new_words import spelt
-from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.pinned import moved
+from fashion_ml.runtime.tensor_tree import mapped
 
 CHUNK = 75
 """Tokens of a caption that the text encoder sees at once, beside BOS and EOS."""
@@ -32,9 +31,11 @@ class TextSettings:
     max_token_length: int = CHUNK
     """A multiple of 75: what is longer is cut."""
     clip_skip: int | None = None
-    """Take the hidden states of the layer that is so many from the end; 1 and None are the last."""
+    """Take the hidden states of the layer that is so many from the end; None is `usual_clip_skip`."""
     weighted_captions: bool = False
     """Read `(red:1.2)`, `(red)` and `[red]` as weights."""
+    usual_clip_skip: int = 1
+    """What the base's family takes: 1, the last layer, for SD 1.x and 2.x."""
 
     @property
     def chunks(self) -> int:
@@ -42,16 +43,16 @@ class TextSettings:
         return self.max_token_length // CHUNK
 
     def to_dict(self) -> dict[str, Any]:
-        """By the settings' names; the last layer is 1, however it was asked for."""
+        """By the settings' names; the layer is a number, however it was asked for."""
         return {
             "max_token_length": self.max_token_length,
-            "clip_skip": self.clip_skip or 1,
+            "clip_skip": self.clip_skip or self.usual_clip_skip,
             "weighted_captions": self.weighted_captions,
         }
 
     def unusual(self) -> dict[str, Any]:
-        """Of these what is not as every diffusers pipeline has it: empty for 75 tokens, the last layer, no weights."""
-        usual = USUAL.to_dict()
+        """Of these what is not as every diffusers pipeline has it: empty for 75 tokens, the family's layer, no weights."""
+        usual = TextSettings(usual_clip_skip=self.usual_clip_skip).to_dict()
         return {key: value for key, value in self.to_dict().items() if value != usual[key]}
 
 
@@ -66,16 +67,61 @@ class Tokens:
     """(B, n, 77), int64."""
     weights: torch.Tensor | None = None
     """(B, n, 77), float32: of each token; None where no caption has another weight than 1."""
+    second: torch.Tensor | None = None
+    """(B, n, 77), int64: as a second text encoder takes them; None where the base has one."""
+    sizes: torch.Tensor | None = None
+    """As `Embedded.sizes`."""
 
     def to(self, device: Any) -> Tokens:
         """The same on a device."""
-        device = torch.device(device)
-        return Tokens(moved(self.ids, device), None if self.weights is None else moved(self.weights, device))
+        return mapped(lambda one: moved(one, torch.device(device)), self)
 
-    def expand(self, count: int) -> Tokens:
-        """One caption `count` times."""
-        expanded = [None if part is None else part.expand(count, -1, -1) for part in (self.ids, self.weights)]
-        return Tokens(*expanded)  # type: ignore[arg-type]
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a UNet reads that is told more than a caption's embeddings."""
+
+    hidden: torch.Tensor
+    """(B, L, D), for cross-attention."""
+    pooled: torch.Tensor
+    """(B, P): the caption as a whole."""
+    sizes: torch.Tensor | None = None
+    """(B, 6), float32, pixels: height and width of the picture as it was, top and left of the crop, height and width of what is seen."""
+
+    def to(self, device: Any) -> Embedded:
+        """The same on a device."""
+        return mapped(lambda one: moved(one, torch.device(device)), self)
+
+
+Text = torch.Tensor | Embedded
+"""Captions as a UNet reads them: embeddings (B, L, D), or more than these."""
+
+
+def rows_of(text: Text | Tokens, count: int) -> Text | Tokens:
+    """One caption `count` times."""
+    return mapped(lambda one: one.expand(count, *[-1] * (one.dim() - 1)), text)
+
+
+def in_precision(text: Text, dtype: torch.dtype) -> Text:
+    """Embeddings in a precision; sizes stay float32, of which half precision rounds those above 256."""
+    if isinstance(text, torch.Tensor):
+        return text.to(dtype)
+    return replace(text, hidden=text.hidden.to(dtype), pooled=text.pooled.to(dtype))
+
+
+def stacked(rows: Sequence[Text]) -> Text:
+    """Captions one by one, without B, as a batch."""
+    return mapped(lambda *parts: torch.stack(parts), rows[0], *rows[1:])
+
+
+def to_tensors(text: Text) -> dict[str, torch.Tensor]:
+    """By names, for a file; without sizes, which are of a picture."""
+    return {"text": text} if isinstance(text, torch.Tensor) else {"text": text.hidden, "pooled": text.pooled}
+
+
+def from_tensors(tensors: Mapping[str, torch.Tensor]) -> Text:
+    """What `to_tensors` made of it."""
+    return Embedded(tensors["text"], tensors["pooled"]) if "pooled" in tensors else tensors["text"]
 
 
 def token_counter(tokenizer: Any, *, weighted_captions: bool = False) -> Callable[[str], int]:
@@ -86,19 +132,6 @@ def token_counter(tokenizer: Any, *, weighted_captions: bool = False) -> Callabl
 def token_limit(tokenizer: Any, max_token_length: int) -> int:
     """How many tokens of a caption count: max_token_length, and less with a text encoder that reads fewer than 75 at once (embedded: 30)."""
     return (tokenizer.model_max_length - 2) * (max_token_length // CHUNK)
-
-
-def check_clip_skip(clip_skip: int | None, text_encoder: Any) -> None:
-    """InputError when the text encoder has fewer layers."""
-    layers = text_encoder.config.num_hidden_layers
-    if clip_skip is not None and not 1 <= clip_skip <= layers:
-        raise InputError(
-            tr(
-                "model.clip_skip: {clip_skip} is not among the {layers} layers of this base's text encoder; use 1 to {layers}",
-                clip_skip=clip_skip,
-                layers=layers,
-            )
-        )
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str], settings: TextSettings) -> Tokens:
@@ -127,14 +160,19 @@ def encode_tokens(text_encoder: Any, tokens: Tokens, clip_skip: int | None) -> t
     joined. With clip_skip k > 1 they are the k-th hidden states from the end under the final layer norm. Weights multiply the embeddings of
     their tokens, and the caption's mean is scaled back to what it was.
     """
-    captions, chunks, width = tokens.ids.shape
-    ids = tokens.ids.reshape(-1, width)
+    ids = tokens.ids.reshape(-1, tokens.ids.shape[-1])
     if clip_skip in (None, 1):
         hidden = text_encoder(ids).last_hidden_state
     else:
         plain = getattr(text_encoder, "module", text_encoder)  # distributed
         states = text_encoder(ids, output_hidden_states=True).hidden_states
         hidden = getattr(plain, "text_model", plain).final_layer_norm(states[-clip_skip])
+    return one_caption_each(hidden, tokens)
+
+
+def one_caption_each(hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+    """Hidden states of all chunks (B * n, 77, D), joined and weighted: (B, n * 75 + 2, D)."""
+    captions, chunks, width = tokens.ids.shape
     if chunks > 1:
         hidden = _joined(hidden.view(captions, chunks, width, -1))
     return hidden if tokens.weights is None else _weighted(hidden, _joined(tokens.weights[..., None]))

@@ -119,7 +119,6 @@ def _steps_and_memory(
     config: LoraExperiment, pipeline: Any, sources: Sources, items: Sequence[CaptionedImage], accelerator: Any
 ) -> tuple[Timing, MemoryEstimate, str]:
     """What a few steps take, on as many of the training's images as they need; what the largest batch needs, and that batch in words."""
-    from fashion_ml.models.text_encoding import Tokens
     from fashion_ml.training.lora_inputs import needed_encoders, prepare_inputs
     from fashion_ml.training.lora_memory import lora_memory
 
@@ -127,7 +126,6 @@ def _steps_and_memory(
     inputs, _ = prepare_inputs(some, pipeline, items, sources.prior, accelerator, masks=sources.masks, ahead=False)
     sizes = Sizes.of(inputs, config.training.max_train_steps)
     text = next(inputs.batches(sizes.spread()[0])).text
-    of_text = (text.ids if isinstance(text, Tokens) else text).shape[1:]
     batch = config.training.train_batch_size
     fix = tr(
         "use 1 with training.gradient_accumulation_steps, training.gradient_checkpointing, or training.mixed_precision bf16"
@@ -136,7 +134,7 @@ def _steps_and_memory(
         timing = timed(some, pipeline, inputs, accelerator, sizes)
     rows, latents = sizes.largest[0], sizes.largest
     needed = needed_encoders(config, [*items, *sources.prior])
-    memory = lora_memory(config, pipeline, latents, (rows, *of_text), needed)
+    memory = lora_memory(config, pipeline, latents, text, needed)
     beside = [name for name in needed if not (name == "text_encoder" and config.text_trains)]
     kept = (
         tr(" beside the {replace}", replace=tr(" and the ").join(sorted(beside)).replace("vae", "VAE").replace("_", " "))

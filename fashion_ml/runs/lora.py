@@ -166,19 +166,21 @@ def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:
 
 def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes: int) -> None:
     """InputError where a setting does not fit the base, or a device or number of processes that would train it."""
+    from fashion_ml.models.families.known import family_of
     from fashion_ml.models.kohya_format import check_lora
     from fashion_ml.models.lora import check_network
     from fashion_ml.models.stable_diffusion import check_resolution
-    from fashion_ml.models.text_encoding import check_clip_skip
     from fashion_ml.training.lora_models import lora_spec, optimizer_settings
     from fashion_ml.training.lora_objective import check_objective
     from fashion_ml.training.optimizers import check_optimizer
     from fashion_ml.training.step_graphs import check_graphs
 
     check_resolution(config.data.resolution, pipeline)
-    check_clip_skip(config.model.clip_skip, pipeline.text_encoder)
+    family = family_of(pipeline)
+    texts = family.encoders(pipeline)
+    family.check_clip_skip(config.model.clip_skip, pipeline)
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
-    check_network(pipeline.unet, pipeline.text_encoder, lora_spec(config))
+    check_network(pipeline.unet, texts, lora_spec(config))
     check_optimizer(
         optimizer_settings(config),
         device,
@@ -188,7 +190,7 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     )
     check_graphs(config, device.type, processes)
     if config.network.network_weights:
-        check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, pipeline.text_encoder, lora_spec(config))
+        check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, texts, lora_spec(config))
 
 
 def accelerator_for(precision: str) -> Any:

@@ -92,15 +92,15 @@ def sampler(
         return None
     from fashion_ml.evaluation.figures import save_picture
     from fashion_ml.evaluation.generate import generate, jobs_of
+    from fashion_ml.models.families.known import family_of
     from fashion_ml.models.finite import NotFiniteError
     from fashion_ml.models.half_precision import as_evaluated
-    from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.training.lora_models import autocast_of
     from fashion_ml.training.precision import DTYPES, settled
 
     precision = DTYPES[settled(config.evaluation.precision, accelerator.device)]
 
-    prompts = sample_prompts(config, inputs)
+    prompts, family = sample_prompts(config, inputs), family_of(pipeline)
     wanted = [CaptionedImage(Path(f"sample_{index}"), prompt, f"sample_{index}") for index, prompt in enumerate(prompts)]
     settings = config.evaluation.model_copy(update={"images_per_reference": 1})
     jobs = jobs_of(wanted, settings, [(config.data.resolution, config.data.resolution)] * len(wanted))
@@ -115,7 +115,7 @@ def sampler(
         if not missing:
             return
         write_text(folder / FOLDER / PROMPTS, json.dumps(prompts, ensure_ascii=False, indent=1) + "\n")
-        places = pipeline.vae.device, pipeline.text_encoder.device
+        places = [(one, one.device) for one in (pipeline.vae, *family.encoders(pipeline))]
         made: dict[int, Image.Image] = {}
         try:
             with (
@@ -124,13 +124,14 @@ def sampler(
                 ),
                 as_evaluated(pipeline.to(accelerator.device), autocast_of(config, pipeline.unet, accelerator), precision),
             ):
-                for batch in generate(pipeline, jobs, settings, text=TextSettings(**config.text_encoding())):
+                for batch in generate(pipeline, jobs, settings, text=family.reading(config.text_encoding())):
                     made |= dict(zip(*batch, strict=True))
         except NotFiniteError as error:
             warn(tr("Sample images of step {step} are left out: {error}", step=step, error=error))
             return
         finally:
-            pipeline.vae.to(places[0]), pipeline.text_encoder.to(places[1])
+            for one, place in places:
+                one.to(place)
         for index in missing:
             save_picture(sample_file(folder, step, index), made[index])
             if run:

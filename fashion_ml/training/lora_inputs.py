@@ -19,8 +19,9 @@ from fashion_ml.data.masks import EncodedMasks, Masks, find_masks
 from fashion_ml.data.split import hold_out
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.stable_diffusion import vae_factor
-from fashion_ml.models.text_encoding import TextSettings, Tokens, tokenize
+from fashion_ml.models.text_encoding import Text, Tokens
 from fashion_ml.runtime.gpu_memory import free_memory, is_on_gpu
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import main_process_first
@@ -98,8 +99,8 @@ def prepare_inputs(
 
 def _leave_gpu(pipeline: Any, encoders: Collection[str]) -> None:
     """Send encoders to the CPU, and give back what encoding several images at once took."""
-    for name in encoders:
-        getattr(pipeline, name).to("cpu")
+    for one in encoders_by(pipeline, encoders):
+        one.to("cpu")
     if is_on_gpu(pipeline.unet):
         free_memory()
 
@@ -108,7 +109,7 @@ def _validation(
     config: LoraExperiment,
     pipeline: Any,
     held: EncodedImages,
-    text_of: Callable[[Sequence[str]], torch.Tensor | Tokens],
+    text_of: Callable[[Sequence[str]], Text | Tokens],
     masks: EncodedMasks | None,
     device: torch.device,
 ) -> Validation:
@@ -171,6 +172,12 @@ def batch_settings(config: LoraExperiment) -> BatchSettings:
     return BatchSettings(**{field.name: given[field.name] for field in fields(BatchSettings)})
 
 
+def encoders_by(pipeline: Any, names: Collection[str]) -> list[Any]:
+    """Of a pipeline the models that `needed_encoders` names; `text_encoder` are all of them."""
+    texts = family_of(pipeline).encoders(pipeline)
+    return [model for name in names for model in (texts if name == "text_encoder" else (getattr(pipeline, name),))]
+
+
 def needed_encoders(config: LoraExperiment, items: Sequence[CaptionedImage]) -> frozenset[str]:
     """Which of `vae` and `text_encoder` every step needs, so that they stay on the GPU: one that trains, one whose results are not kept.
 
@@ -189,12 +196,13 @@ def _text_of(
     needed: Collection[str],
     *,
     ahead: bool,
-) -> Callable[[Sequence[str]], torch.Tensor | Tokens]:
-    """Tokens when the text encoder trains, else embeddings, cached."""
-    settings = TextSettings(**config.text_encoding())
+) -> Callable[[Sequence[str]], Text | Tokens]:
+    """Tokens when a text encoder trains, else what the UNet reads, cached."""
+    family = family_of(pipeline)
+    settings = family.reading(config.text_encoding())
     if config.text_trains:
-        return lambda wanted: tokenize(pipeline.tokenizer, wanted, settings)
-    sha256 = weights_sha256(pipeline.text_encoder)
+        return lambda wanted: family.tokenize(pipeline, wanted, settings)
+    sha256 = " ".join(weights_sha256(encoder) for encoder in family.encoders(pipeline))
     if "text_encoder" in needed:
         cache = TensorCache(None, _MIXED_CAPTIONS) if ahead else None
         return EncodedCaptions(pipeline, cache, sha256, settings).embeddings

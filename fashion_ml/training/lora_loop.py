@@ -18,11 +18,12 @@ from fashion_ml.data.lora_batches import Batch, StepInputs
 from fashion_ml.losses.diffusion import add_noise, target_of
 from fashion_ml.losses.timesteps import weight_curve
 from fashion_ml.models.ema import EMA, AveragedTensors
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
 from fashion_ml.models.new_words import as_begun, as_metadata, word_vectors, words_of, write_embedding
-from fashion_ml.models.text_encoding import Tokens, encode_tokens
+from fashion_ml.models.text_encoding import Text, Tokens, in_precision
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.language import tr
@@ -207,9 +208,9 @@ class _Lora:
 
     def __init__(self, config: LoraExperiment, pipeline: Any, accelerator: Any):
         self.config, self.pipeline, self.accelerator, self.spec = config, pipeline, accelerator, lora_spec(config)
-        self.parameters = add_lora(
-            pipeline.unet, pipeline.text_encoder, self.spec, config.training.seed, config.model.clip_skip
-        )
+        self._family = family_of(pipeline)
+        self.encoders = self._family.encoders(pipeline)
+        self.parameters = add_lora(pipeline.unet, self.encoders, self.spec, config.training.seed, config.model.clip_skip)
         load_weights(config, pipeline, self.spec)
         if (vectors := word_vectors(pipeline)) is not None:
             vectors.requires_grad_(True)
@@ -218,9 +219,9 @@ class _Lora:
         self.average = AveragedTensors(self.parameters.all, decay) if decay else None
         # not by accelerate, whose step looks for packages and signatures each time: 0.6 ms
         self.optimizer = make_optimizer(optimizer_settings(config), self.parameters, accelerator.device)
-        self.trained = [pipeline.unet, *([pipeline.text_encoder] if config.network.train_text_encoder else [])]
+        self.trained = [pipeline.unet, *(self.encoders if config.network.train_text_encoder else ())]
         """The models that have a LoRA."""
-        self._called = [pipeline.unet, *([pipeline.text_encoder] if config.text_trains else [])]
+        self._called = [pipeline.unet, *(self.encoders if config.text_trains else ())]
         self.half, self.models = prepared_models(config, pipeline, self._called, accelerator)
         """Whether the UNet computes in half precision without autocast; the models in training mode as the loop calls them: compiled,
         distributed."""
@@ -236,19 +237,19 @@ class _Lora:
             self._graphs = StepGraphs(self.loss_of, self.parameters.all, self.optimizer, self._max_norm, CudaRecorder())
 
     def predict(
-        self, noisy: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor | Tokens, *, plain: bool = False
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, text: Text | Tokens, *, plain: bool = False
     ) -> torch.Tensor:
-        """The UNet's prediction (B, 4, h, w); `text` are embeddings, or tokens where the text encoder trains.
+        """The UNet's prediction (B, 4, h, w); `text` is what it reads, or tokens where a text encoder trains.
 
         `plain` means neither compiled nor distributed.
         """
-        unet, *text_encoder = self._called if plain else self.models
-        if self.half:
-            return unet(noisy.to(unet.dtype), timesteps, text.to(unet.dtype)).sample.float()
+        unet, *encoders = self._called if plain else self.models
+        if self.half and not isinstance(text, Tokens):  # which has no text encoder that trains
+            return self._family.predict(unet, noisy.to(unet.dtype), timesteps, in_precision(text, unet.dtype)).float()
         with self.accelerator.autocast():
             if isinstance(text, Tokens):
-                text = encode_tokens(text_encoder[0], text, self.config.model.clip_skip)
-            return unet(noisy, timesteps, text).sample
+                text = self._family.encode(encoders, text, self.config.model.clip_skip)
+            return self._family.predict(unet, noisy, timesteps, text)
 
     def loss_of(self, batch: Batch) -> torch.Tensor:
         """What a batch adds to total_loss, 0-d."""
@@ -320,7 +321,7 @@ class _Lora:
         dtype = DTYPES[self.config.output.save_precision]
         with averaged(self.optimizer, self.parameters.all):
             words = words_of(self.pipeline, dtype)
-            tensors = lora_tensors(self.pipeline.unet, self.pipeline.text_encoder, self.spec)
+            tensors = lora_tensors(self.pipeline.unet, self.encoders, self.spec)
             save_lora(path, tensors, {**metadata, **as_metadata(words)}, dtype)
         for word in words if path.stem == self.config.output.output_name else ():
             write_embedding(path.with_name(f"{word.token}.safetensors"), word, dtype)
@@ -379,7 +380,7 @@ class _Measuring:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        modes = [(model, model.training) for model in (self._lora.pipeline.unet, self._lora.pipeline.text_encoder)]
+        modes = [(model, model.training) for model in (self._lora.pipeline.unet, *self._lora.encoders)]
         for model, _ in modes:
             model.eval()
         try:

@@ -12,11 +12,14 @@ from torch.nn import functional
 
 from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.new_words import WithNewWords
 from fashion_ml.models.stable_diffusion import quiet_libraries
-from fashion_ml.models.text_encoding import Tokens, encode_tokens
+from fashion_ml.models.text_encoding import Text, Tokens, in_precision
+from fashion_ml.runtime.tensor_tree import mapped
+from fashion_ml.training.lora_inputs import encoders_by
 from fashion_ml.training.lora_models import lora_spec, without_autocast
 from fashion_ml.training.memory_estimate import MemoryEstimate, checkpointed, peak_of_steps
 from fashion_ml.training.optimizers import state_bytes
@@ -24,19 +27,23 @@ from fashion_ml.training.precision import DTYPES
 
 
 def lora_memory(
-    config: LoraExperiment, pipeline: Any, latents: Sequence[int], text: Sequence[int], needed: Collection[str] = ()
+    config: LoraExperiment, pipeline: Any, latents: Sequence[int], text: Text | Tokens, needed: Collection[str] = ()
 ) -> MemoryEstimate:
-    """What a LoRA step needs for a batch of these shapes: latents (B, 4, h, w), and embeddings (B, L, D) or, if the text encoder trains, token
-    ids (B, n, 77). `needed` are the encoders that stay on the GPU (`needed_encoders`); the VAE encodes one image at a time."""
+    """What a LoRA step needs for a batch of latents (B, 4, h, w) and captions as those of `text`, of which the shapes count: what the UNet
+    reads or, if a text encoder trains, tokens. `needed` are the encoders that stay on the GPU (`needed_encoders`); the VAE encodes one image
+    at a time."""
     training, dtype = config.training, DTYPES[config.training.mixed_precision]
     with quiet_libraries():
         unet = empty_model("unet", pipeline.unet.config, "model.base").to(dtype)
-    text_encoder = empty_model("text_encoder", pipeline.text_encoder.config.to_dict(), "model.base").float()
-    word = _with_word(text_encoder, config.embedding.vectors) if config.embedding.token is not None else None
-    add_lora(unet, text_encoder, lora_spec(config), 0, config.model.clip_skip)
+    family = family_of(pipeline)
+    encoders = [
+        empty_model(part.model, getattr(pipeline, part.model).config.to_dict(), "model.base").float() for part in family.texts
+    ]
+    word = _with_word(encoders[0], config.embedding.vectors) if config.embedding.token is not None else None
+    add_lora(unet, encoders, lora_spec(config), 0, config.model.clip_skip)
     if word is not None:
         word.requires_grad_(True)
-    models = [unet, text_encoder] if config.text_trains else [unet]
+    models = [unet, *encoders] if config.text_trains else [unet]
     shapes = [tuple(one.shape) for model in models for one in model.parameters() if one.requires_grad]
     for model in models:
         use_fused_linears(model)
@@ -52,13 +59,13 @@ def lora_memory(
         rows = latents[0] * (1 if config.loss.output_preservation_prompt is None else 2)
         x, steps = torch.empty((rows, *latents[1:])), torch.zeros(rows, dtype=torch.long)
         noisy = x.to(dtype) if half else x
-        tokens = Tokens(torch.zeros((rows, *text[1:]), dtype=torch.long)) if config.text_trains else None
-        hidden = None if tokens else torch.empty((rows, *text[1:]), dtype=dtype if half else None)
+        told = mapped(lambda one: torch.zeros((rows, *one.shape[1:]), dtype=one.dtype), text)
+        told = in_precision(told, dtype) if half and not isinstance(told, Tokens) else told
 
         def step() -> None:
             with torch.autocast("cpu", dtype if mixed else torch.bfloat16, enabled=mixed):
-                given = encode_tokens(text_encoder, tokens, config.model.clip_skip) if tokens else hidden
-                prediction = unet(noisy, steps, given).sample
+                given = family.encode(encoders, told, config.model.clip_skip) if isinstance(told, Tokens) else told
+                prediction = family.predict(unet, noisy, steps, given)
             functional.mse_loss(prediction.float(), x).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -67,7 +74,7 @@ def lora_memory(
 
     other = state_bytes(config.optimizer, shapes) - state_bytes(Optimizer(), shapes)
     stay = set(needed) - ({"text_encoder"} if config.text_trains else set())  # that one is counted in the step
-    beside = sum(weight.numel() * weight.element_size() for name in stay for weight in getattr(pipeline, name).parameters())
+    beside = sum(weight.numel() * weight.element_size() for one in encoders_by(pipeline, stay) for weight in one.parameters())
     found = peak_of_steps(models, make, autocast=mixed, beside=beside)
     found = replace(found, peak=found.peak + other, states=found.states + other)
     if "vae" in stay:  # what it needs for itself comes before the step's own, beside weights and states

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fashion_ml.config import LoraExperiment, Optimizer
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.fused_lora import all_fused, use_fused_linears
 from fashion_ml.models.kohya_format import load_lora, mixed_ranks, read_lora
 from fashion_ml.models.lora import LoraSpec
@@ -37,7 +38,7 @@ def load_weights(config: LoraExperiment, pipeline: Any, spec: LoraSpec) -> None:
     if not config.network.network_weights:
         return
     path = Path(config.network.network_weights).expanduser()
-    load_lora(path, pipeline.unet, pipeline.text_encoder, spec)
+    load_lora(path, pipeline.unet, family_of(pipeline).encoders(pipeline), spec)
     if note := note_of_zero_alphas(parts_by_module(read_lora(path, "network.network_weights")), path.name):
         say(note)
     if spec.modules is not None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from fashion_ml.losses.diffusion import per_image_mse
-from fashion_ml.models.text_encoding import Tokens
+from fashion_ml.models.text_encoding import Text, Tokens
+from fashion_ml.runtime.tensor_tree import mapped
 
 HELD = "output_preservation_loss"
 """The mean squared distance to the base's output, before its weight; there only where a prompt is given."""
@@ -50,14 +52,12 @@ def without_lora(models: Sequence[Any]) -> Iterator[None]:
             model.enable_adapters()
 
 
-def joined(one: torch.Tensor | Tokens, other: torch.Tensor | Tokens) -> torch.Tensor | Tokens:
-    """Embeddings, or tokens, of one after the other."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return torch.cat([one, other])
-    assert isinstance(one, Tokens)
-    assert isinstance(other, Tokens)
-    ids = torch.cat([one.ids, other.ids])
-    if one.weights is None and other.weights is None:
-        return Tokens(ids)
-    weights = [torch.ones(part.ids.shape, device=ids.device) if part.weights is None else part.weights for part in (one, other)]
-    return Tokens(ids, torch.cat(weights))
+def joined(one: Text | Tokens, other: Text | Tokens) -> Text | Tokens:
+    """What the UNet reads, or tokens, of one after the other."""
+    if isinstance(one, Tokens) and isinstance(other, Tokens) and (one.weights is None) != (other.weights is None):
+        one, other = (part if part.weights is not None else replace(part, weights=_ones(part)) for part in (one, other))
+    return mapped(lambda *both: torch.cat(both), one, other)
+
+
+def _ones(tokens: Tokens) -> torch.Tensor:
+    return torch.ones(tokens.ids.shape, device=tokens.ids.device)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.tensor_tree import mapped, tensors_in
 
 _WARM_UP = 2
 """Passes before a recording: libraries choose their kernels and make their workspaces in them."""
@@ -98,13 +98,12 @@ class StepGraphs:
         """Add the gradients of a batch to those there are; its loss, 0-d, which the next call overwrites."""
         if self._update is None:
             self._update = self._record_update()
-        key = tuple(None if one is None else tuple(one.shape) for one in _tensors(batch).values())
+        key = tuple((name, tuple(one.shape)) for name, part in vars(batch).items() for one in tensors_in(part))
         if key not in self._recorded:
             self._recorded[key] = self._record(batch)
         replay, place, loss = self._recorded[key]
-        for old, new in zip(_tensors(place).values(), _tensors(batch).values(), strict=True):
-            if old is not None:
-                old.copy_(new.pin_memory() if self._recorder.capturable else new, non_blocking=True)
+        for old, new in zip(tensors_in(place), tensors_in(batch), strict=True):
+            old.copy_(new.pin_memory() if self._recorder.capturable else new, non_blocking=True)
         replay()
         return loss
 
@@ -130,8 +129,7 @@ class StepGraphs:
 
     def _record(self, batch: Batch) -> tuple[Any, Batch, torch.Tensor]:
         device = self._parameters[0].device
-        copies: dict[str, Any] = {name: one if one is None else one.to(device).clone() for name, one in _tensors(batch).items()}
-        place = replace(batch, **copies)
+        place = mapped(lambda one: one.to(device).clone(), batch)
         kept = [_gradient(one).clone() for one in self._parameters]
         with self._recorder.warm_up():
             for _ in range(_WARM_UP):
@@ -178,7 +176,3 @@ class StepGraphs:
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
     assert parameter.grad is not None
     return parameter.grad
-
-
-def _tensors(batch: Batch) -> dict[str, Any]:
-    return {field.name: getattr(batch, field.name) for field in fields(batch)}

@@ -10,7 +10,7 @@ import torch
 from fashion_ml.data.encoded_images import EncodedImages
 from fashion_ml.data.masks import EncodedMasks
 from fashion_ml.losses.diffusion import add_noise, mask_weights, per_image_mse, target_of
-from fashion_ml.models.text_encoding import Tokens
+from fashion_ml.models.text_encoding import Text, Tokens, rows_of
 from fashion_ml.runtime.seeding import generator
 
 BANDS = 4
@@ -25,7 +25,7 @@ class Validation:
     def __init__(
         self,
         images: EncodedImages,
-        text_of: Callable[[Sequence[str]], torch.Tensor | Tokens],
+        text_of: Callable[[Sequence[str]], Text | Tokens],
         *,
         alphas_cumprod: torch.Tensor,
         prediction_type: str,
@@ -53,8 +53,7 @@ class Validation:
             noise = torch.randn((BANDS, *self.images.latent_shape(index)), generator=draw)
             timesteps = torch.cat([torch.randint(low, high, (1,), generator=draw) for low, high in self.bands])
             latents = (self.images.moments(index)["mean"] * self._scaling).expand_as(noise)
-            text = self._text_of([item.caption])
-            text = text.expand(BANDS) if isinstance(text, Tokens) else text.expand(BANDS, -1, -1)
+            text = rows_of(self.images.with_sizes(self._text_of([item.caption]), [(index, False)]), BANDS)
             x, eps, t = latents.to(device), noise.to(device), timesteps.to(device)
             prediction = predict(add_noise(x, eps, self._abar, t), t, text.to(device))
             target = target_of(self._kind, x, eps, self._abar, t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.family import Family
 from fashion_ml.models.single_file import clip_tokenizer
 from fashion_ml.models.stable_diffusion import encode_captions, load_pipeline, prompt_embeddings
 from fashion_ml.models.text_encoding import (
     TextSettings,
-    check_clip_skip,
     encode_tokens,
     token_counter,
     token_limit,
@@ -128,9 +129,10 @@ def test_tokens_are_counted_without_begin_and_end():
 
 @pytest.mark.parametrize("clip_skip", [4, 13])
 def test_more_clip_skip_than_layers_is_refused(clip_skip: int):
-    check_clip_skip(LAYERS, encoder())
+    family, pipeline = Family(), SimpleNamespace(text_encoder=encoder())
+    family.check_clip_skip(LAYERS, pipeline)
     with pytest.raises(InputError, match=rf"model\.clip_skip: {clip_skip} is not among the 3 layers .* use 1 to 3"):
-        check_clip_skip(clip_skip, encoder())
+        family.check_clip_skip(clip_skip, pipeline)
 
 
 @pytest.mark.parametrize(

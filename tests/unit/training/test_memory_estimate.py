@@ -15,6 +15,7 @@ from fashion_ml.config import Optimizer, load_config
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.lora import LoraParameters
 from fashion_ml.models.single_file import CONFIGS
+from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.training.lora_memory import lora_memory
 from fashion_ml.training.memory_estimate import GIB, AsOnCuda, MemoryEstimate, checkpointed, peak_of_steps
 from fashion_ml.training.optimizers import make_optimizer, state_bytes
@@ -109,7 +110,7 @@ def estimate(
         part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")), "base")
         for part in ("unet", "text_encoder", "vae")
     }
-    reads = (batch, 1, 77) if text or word else (batch, 77, 768)
+    reads = Tokens(torch.zeros(batch, 1, 77, dtype=torch.long)) if text or word else torch.zeros(batch, 77, 768)
     return lora_memory(config, SimpleNamespace(**parts), (batch, 4, 64, 64), reads, needed)
 
 
