@@ -145,7 +145,8 @@ class Model(Section):
     that predict v."""
     clip_skip: Positive | None = None
     """Captions and prompts are the hidden states of the text encoder's layer that is so many from the end, under its final norm, as in
-    kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last."""
+    kohya's trainer and the WebUIs (2 for NovelAI's line); 1, and not given, is the last. Of Stable Diffusion XL, without a norm,
+    2, and not given, is the second to last; 1 is never read there."""
 
     def schedule(self) -> dict[str, Any]:
         """The arguments of `load_pipeline` beside the base: what its UNet predicts, and at which noise."""

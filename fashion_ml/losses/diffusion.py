@@ -12,7 +12,7 @@ import torch
 
 def snr(alphas_cumprod: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """Signal-to-noise ratio abar_t / (1 - abar_t) of each timestep; shape (B,), > 0. Kingma et al. 2021, arXiv:2107.00630."""
-    abar = alphas_cumprod.to(timesteps.device)[timesteps].float()
+    abar = _whole(alphas_cumprod.to(timesteps.device)[timesteps])
     return abar / (1 - abar)
 
 
@@ -20,7 +20,7 @@ def add_noise(
     latents: torch.Tensor, noise: torch.Tensor, alphas_cumprod: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
     """x_t = sqrt(abar) latents + sqrt(1 - abar) noise, all (B, 4, h, w). Ho et al. 2020, arXiv:2006.11239, equation 4."""
-    abar = alphas_cumprod.to(timesteps.device)[timesteps].float()[:, None, None, None]
+    abar = _whole(alphas_cumprod.to(timesteps.device)[timesteps])[:, None, None, None]
     return (abar.sqrt() * latents).add_((1 - abar).sqrt() * noise)
 
 
@@ -34,7 +34,7 @@ def target_of(
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "v_prediction":
-        abar = alphas_cumprod.to(timesteps.device)[timesteps].float()[:, None, None, None]
+        abar = _whole(alphas_cumprod.to(timesteps.device)[timesteps])[:, None, None, None]
         return abar.sqrt() * noise - (1 - abar).sqrt() * latents
     raise ValueError(f"prediction_type: {prediction_type!r} is not known; epsilon and v_prediction are")
 
@@ -50,7 +50,12 @@ def mask_weights(mask: torch.Tensor, unmasked_weight: float) -> torch.Tensor:
 
 def per_image_mse(prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Mean squared error of each image in float32; (B, C, h, w) twice -> (B,). `weights` (B, 1, h, w) are of mean 1."""
-    return _weighted_mean(torch.nn.functional.mse_loss(prediction.float(), target.float(), reduction="none"), weights)
+    return _weighted_mean(torch.nn.functional.mse_loss(_whole(prediction), _whole(target), reduction="none"), weights)
+
+
+def _whole(one: torch.Tensor) -> torch.Tensor:
+    """In float32, or in float64 where it is."""
+    return one if one.dtype == torch.float64 else one.float()
 
 
 def _weighted_mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:

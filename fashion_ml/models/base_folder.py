@@ -23,7 +23,7 @@ _OF_DIFFUSERS, _OF_TRANSFORMERS = ("diffusion_pytorch_model",), ("model", "pytor
 """Names of weight files without their endings."""
 _CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 _TEXT_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
-_FOREIGN = (("XL", "Stable Diffusion XL"), ("Diffusion3", "Stable Diffusion 3"), ("Flux", "Flux"))
+_FOREIGN = (("Diffusion3", "Stable Diffusion 3"), ("Flux", "Flux"))
 _LOOKED_AT = 2000
 """Most folders and files that are looked through for the right one."""
 
@@ -41,7 +41,7 @@ def check_folder(base: str, path: Path) -> None:
         if mark in kind:
             raise InputError(
                 tr(
-                    "{name} is a {family} pipeline ({kind}); this trainer is for SD 1.x and 2.x, choose one of those",
+                    "{name} is a {family} pipeline ({kind}); this trainer is for SD 1.x, 2.x and XL, choose one of those",
                     name=name,
                     family=family,
                     kind=kind,
@@ -52,7 +52,7 @@ def check_folder(base: str, path: Path) -> None:
     if "unet" in unlisted or "text_encoder" in unlisted:
         raise InputError(
             tr(
-                "{name} is a {value} without {unlisted}; choose one of Stable Diffusion 1.x or 2.x",
+                "{name} is a {value} without {unlisted}; choose one of Stable Diffusion 1.x, 2.x or XL",
                 name=name,
                 value=kind or "pipeline",
                 unlisted=unlisted[0],
@@ -139,7 +139,7 @@ def empty_model(part: str, config: Mapping[str, Any], what: str) -> Any:
             if kind and kind != wanted:
                 raise InputError(
                     tr(
-                        "{what} is a {kind}, not {wanted}; choose a base of Stable Diffusion 1.x or 2.x",
+                        "{what} is a {kind}, not {wanted}; choose a base of Stable Diffusion 1.x, 2.x or XL",
                         what=what,
                         kind=kind,
                         wanted=wanted,
@@ -168,7 +168,7 @@ def _empty_text_encoder(wanted: str, config: Mapping[str, Any], what: str) -> An
     if kind and not kind.lower().startswith("clip"):
         raise InputError(
             tr(
-                "{what} is a {kind}, not a CLIP text encoder; choose a base of Stable Diffusion 1.x or 2.x",
+                "{what} is a {kind}, not a CLIP text encoder; choose a base of Stable Diffusion 1.x, 2.x or XL",
                 what=what,
                 kind=kind,
             )

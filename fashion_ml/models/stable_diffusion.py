@@ -73,11 +73,11 @@ def load_pipeline(
     prediction_type: str | None = None,
     zero_terminal_snr: bool | None = None,
 ) -> Any:
-    """A `StableDiffusionPipeline` without safety checker, frozen, in evaluation mode, on `device`, with DDIM.
+    """The pipeline of the base's family, frozen, in evaluation mode, on `device`, with DDIM.
 
-    VAE and text encoder are float32, so that what they encode does not depend on the precision of training. What the UNet predicts, and
+    VAE and text encoders are float32, so that what they encode does not depend on the precision of training. What the UNet predicts, and
     whether the noise schedule ends in pure noise, are the base's own when not given. InputError when the base is unknown, cannot be loaded,
-    is no Stable Diffusion 1.x or 2.x, or its schedule ends in pure noise and it does not predict v.
+    is of no family known here, or its schedule ends in pure noise and it does not predict v.
     """
     from diffusers import DDIMScheduler
 
@@ -99,7 +99,7 @@ def load_pipeline(
     family = family_of(pipeline)
     if not family.fits(pipeline):
         raise InputError(
-            tr("model.base: {base!r} is no text-to-image Stable Diffusion 1.x or 2.x; choose one that is", base=base)
+            tr("model.base: {base!r} is no text-to-image Stable Diffusion 1.x, 2.x or XL; choose one that is", base=base)
         )
     pipeline.scheduler = DDIMScheduler.from_config(
         pipeline.scheduler.config, **schedule_options(prediction_type, zero_terminal_snr)

@@ -10,6 +10,7 @@ from typing import Any
 from fashion_ml.config import LoraExperiment
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.errors import InputError
+from fashion_ml.models.families.known import family_of
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.new_words import NewWord, initial_vectors, put_words, tokens_of, words_in
 from fashion_ml.models.text_encoding import token_counter
@@ -79,9 +80,11 @@ def _fresh(config: LoraExperiment, pipeline: Any, token: str) -> NewWord:
 def begun_word(config: LoraExperiment, pipeline: Any) -> NewWord | None:
     """The word of an experiment as it begins: as `embedding.init_text`, or as the file that is continued from has it; None without one.
 
-    InputError when the base has that word already, or the file has another word or number of vectors.
+    InputError when none can train on the base, the base has that word already, or the file has another word or number of vectors.
     """
-    settings, weights = config.embedding, config.network.network_weights
+    settings, weights, family = config.embedding, config.network.network_weights, family_of(pipeline)
+    if settings.token is not None and not family.new_words:
+        raise InputError(tr("embedding.token: a new word does not train on {title} here; leave it out", title=family.title))
     path = Path(weights).expanduser() if weights else None
     before = words_in(read_metadata(path), f"network.network_weights: {weights!r}") if path else []
     if settings.token is None:

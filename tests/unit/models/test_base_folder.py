@@ -266,7 +266,6 @@ def test_the_right_folder_is_named_where_it_is_near(kind: str, folder: Path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("StableDiffusionXLPipeline", "is a Stable Diffusion XL pipeline"),
         ("StableDiffusion3Pipeline", "is a Stable Diffusion 3 pipeline"),
         ("FluxPipeline", "is a Flux pipeline"),
     ],

@@ -57,7 +57,7 @@ def train(
 ) -> Trained:
     """Train as a run does, without MLflow; `others` are hooks beside that of the rows."""
     accelerator = Accelerator(mixed_precision=config.training.mixed_precision, cpu=True)
-    pipeline = load_pipeline("embedded", **config.model.schedule())
+    pipeline = load_pipeline(config.model.base, **config.model.schedule())
     put_word(config, pipeline)
     sources = read_sources(config)
     config = with_steps(config, pipeline, sources.items, accelerator.num_processes)

@@ -1,0 +1,151 @@
+"""Trainings of Stable Diffusion XL: caches, sizes, validation, two learning rates, and what is killed goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fashion_ml.config import LoraExperiment, validate
+from fashion_ml.data.pictures import load_picture
+from fashion_ml.errors import InputError
+from fashion_ml.models.text_encoding import Embedded
+from tests.unit.training.setup import experiment, train, write_images
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, one of them wide."""
+    folder = tmp_path_factory.mktemp("images")
+    items = write_images(folder, count=3, repeats=1)
+    load_picture(items[0].path).crop((0, 0, 64, 40)).save(items[0].path)
+    return folder
+
+
+def of(images: Path, sdxl: Path, **sections: Any) -> LoraExperiment:
+    """Two steps of one image."""
+    tree: dict[str, Any] = {"model": {"base": str(sdxl)}, "training": {"max_train_steps": 2, "log_every": 1}}
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section}
+    return experiment(images, **tree)
+
+
+def same(first: Path, second: Path) -> bool:
+    a, b = load_file(first), load_file(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_cached_and_uncached_captions_and_a_cache_on_disk_give_the_same_weights(images: Path, sdxl: Path, tmp_path: Path):
+    variants: list[dict[str, Any]] = [{}, {"cache_latents": False}, {"cache_dir": str(tmp_path / "cache")}]
+    variants.append(variants[-1])
+    paths = [train(of(images, sdxl, data=data), tmp_path / str(number)).result.path for number, data in enumerate(variants)]
+    assert all(same(paths[0], path) for path in paths[1:])
+    kept = [load_file(path) for path in (tmp_path / "cache").rglob("*.safetensors")]
+    assert sum(one.keys() == {"text", "pooled"} for one in kept) == 3
+
+
+def test_a_batch_tells_each_pictures_size_and_prior_images_theirs(images: Path, sdxl: Path, tmp_path: Path):
+    data = {"enable_bucket": True, "flip_aug": True}
+    trained = train(of(images, sdxl, data=data, training={"max_train_steps": 3}), tmp_path)
+    seen = set()
+    for step in (1, 2, 3):
+        (batch,) = trained.inputs.batches(step)
+        assert isinstance(batch.text, Embedded)
+        assert batch.text.sizes is not None
+        height, width = (4 * side for side in batch.latents.shape[2:])
+        assert batch.text.sizes[0, 4:].tolist() == [height, width]
+        seen.add(tuple(batch.text.sizes[0, :2].tolist()))
+    assert seen == {(40, 64), (64, 64)}
+    padded = batch.padded(2)
+    assert torch.equal(padded.text.sizes, batch.text.sizes.expand(2, -1))  # type: ignore[union-attr]
+
+
+def test_held_out_images_are_measured_and_the_first_gain_is_nothing(images: Path, sdxl: Path, tmp_path: Path):
+    config = of(
+        images, sdxl, data={"validation_split": 0.34}, optimizer={"learning_rate": 1e-12}, training={"max_train_steps": 1}
+    )
+    (row,) = train(config, tmp_path).rows
+    assert row["val_loss"] == pytest.approx(row["val_loss_base"], rel=1e-6)
+    assert row["val_loss"] > 0.1
+
+
+@pytest.mark.parametrize("length", [75, 225])
+def test_both_text_encoders_train_at_their_rate(length: int, images: Path, sdxl: Path, tmp_path: Path):
+    config = of(
+        images,
+        sdxl,
+        data={"max_token_length": length},
+        network={"train_text_encoder": True},
+        optimizer={"learning_rate": 1e-3, "text_encoder_lr": 1e-2, "weight_decay": 0.0},
+        training={"max_train_steps": 1},
+    )
+    found = load_file(train(config, tmp_path).result.path)
+    ups = {name: one.abs().max().item() for name, one in found.items() if "lora_up" in name}
+    for prefix, rate in (("lora_unet_", 1e-3), ("lora_te1_", 1e-2), ("lora_te2_", 1e-2)):
+        moved = [value for name, value in ups.items() if name.startswith(prefix)]
+        assert max(moved) == pytest.approx(rate, rel=1e-2)
+    assert all(value == 0 for name, value in ups.items() if name.startswith("lora_te1_text_model_encoder_layers_2_"))
+    assert all(value > 0 for name, value in ups.items() if name.startswith("lora_te2_text_model_encoder_layers_2_"))
+
+
+def test_a_new_word_is_refused_in_a_line(images: Path, sdxl: Path, tmp_path: Path):
+    config = of(images, sdxl, data={"caption_prefix": "zarya"}, embedding={"token": "zarya", "init_text": "dress"})
+    with pytest.raises(
+        InputError, match=r"^embedding\.token: a new word does not train on Stable Diffusion XL here; leave it out"
+    ):
+        train(config, tmp_path)
+
+
+def test_the_bases_own_output_is_held_on_to(images: Path, sdxl: Path, tmp_path: Path):
+    for trains in (False, True):
+        config = of(
+            images,
+            sdxl,
+            loss={"output_preservation_prompt": "a dress"},
+            network={"train_text_encoder": trains},
+            optimizer={"learning_rate": 0.1},
+        )
+        rows = train(config, tmp_path / str(trains)).rows
+        assert rows[0]["output_preservation_loss"] == pytest.approx(0, abs=1e-10)
+        assert rows[1]["output_preservation_loss"] > 1e-6
+
+
+class _Killed(list[dict[str, float]]):
+    """Rows that end their process, as `kill -9` does, when the third step's are handed out."""
+
+    def extend(self, new: Any) -> None:
+        if any(row["step"] == 3 for row in new):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(tree: dict[str, Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    train(validate(tree), folder, rows=_Killed())
+
+
+def test_what_is_killed_goes_on_bit_for_bit(images: Path, sdxl: Path, tmp_path: Path):
+    config = of(
+        images,
+        sdxl,
+        network={"train_text_encoder": True, "feed_forward": True, "convolutions": True},
+        data={"caption_dropout_rate": 0.3, "flip_aug": True},
+        optimizer={"learning_rate": 1e-2},
+        training={"max_train_steps": 4, "save_every_n_steps": 1, "save_last_n": 1, "train_batch_size": 2},
+    )
+    whole = train(config, tmp_path / "whole")
+    child = multiprocessing.get_context("spawn").Process(
+        target=train_until_killed, args=(config.model_dump(mode="json"), tmp_path / "cut")
+    )
+    child.start()
+    child.join(240)
+    assert child.exitcode == -signal.SIGKILL
+    again = train(config, tmp_path / "cut", resume=True)
+    assert again.result.steps_now == 2
+    assert again.rows == whole.rows[2:]
+    assert same(whole.result.path, again.result.path)
