@@ -47,7 +47,9 @@ def check_folder(base: str, path: Path) -> None:
                     kind=kind,
                 )
             )
-    missing = [part for part in _family(path).folders if not (path / part).is_dir() or not any((path / part).iterdir())]
+    missing = [
+        part for part in family_of_folder(path).folders if not (path / part).is_dir() or not any((path / part).iterdir())
+    ]
     unlisted = [part for part in missing if listed.get(part) in (None, [None, None])]
     if "unet" in unlisted or "text_encoder" in unlisted:
         raise InputError(
@@ -92,7 +94,7 @@ def _folders(path: Path, depth: int = 3) -> Iterator[Path]:
 
 def read_pipeline(path: Path) -> Any:
     """The pipeline of a folder, on the CPU, in the precision of its files. InputError when a part is not as it should be."""
-    family, models, files = _family(path), dict[str, Any](), dict[str, WeightFiles]()
+    family, models, files = family_of_folder(path), dict[str, Any](), dict[str, WeightFiles]()
     for part in family.models:
         models[part], files[part] = read_model(path / part, part, f"model.base: {str(path / part)!r}")
     variants = {part: found.variant for part, found in files.items() if found.variant}
@@ -109,7 +111,7 @@ def read_pipeline(path: Path) -> Any:
     return family.made({**models, **tokenizers, "scheduler": _scheduler(path / "scheduler")}, facts)
 
 
-def _family(path: Path) -> Family:
+def family_of_folder(path: Path) -> Family:
     """By the configuration of the UNet; the first where that is not there or says nothing."""
     config = path / "unet" / "config.json"
     return by_config(read_json(config, "model.base")) if config.is_file() else FAMILIES[0]

@@ -14,9 +14,9 @@ from PIL import Image
 
 from fashion_ml.embedded import EMBEDDED_DIR
 from fashion_ml.errors import InputError
-from fashion_ml.models.base_folder import check_folder, read_pipeline
+from fashion_ml.models.base_folder import check_folder, family_of_folder, read_pipeline
 from fashion_ml.models.families.family import Family
-from fashion_ml.models.families.known import family_of
+from fashion_ml.models.families.known import FAMILIES, family_of
 from fashion_ml.models.hub import download_pipeline
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file
 from fashion_ml.models.text_encoding import USUAL, Text, TextSettings
@@ -64,6 +64,16 @@ def find_base(base: str) -> str:
             base=base,
         )
     )
+
+
+def family_on_disk(base: str) -> Family:
+    """The family of a folder or file, of which no weights are read. InputError as find_base."""
+    path = Path(find_base(base))
+    if path.is_dir():
+        return family_of_folder(path)
+    shapes = read_header(path, "model.base").shapes
+    kind = checkpoint_kind(path, {unwrapped(name): shape for name, shape in shapes.items()})
+    return next(family for family in FAMILIES if family.name == kind)
 
 
 def load_pipeline(

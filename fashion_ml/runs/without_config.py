@@ -1,4 +1,4 @@
-"""Which experiment a training without --config is: the embedded world's, or Stable Diffusion 1.5's where base or data are the user's own."""
+"""Which experiment a training without --config is: the embedded world's, or its base's family's where base or data are the user's own."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _STARGAN, _STARGAN_SD15 = "experiments/stargan/embedded.yaml", "experiments/star
 
 
 def lora_experiment(given: Mapping[str, Any]) -> Path:
-    """The file for the settings that were given, by path or short name; which of the two it is, is said unless all is embedded.
+    """The file for the settings that were given, by path or short name; which it is, is said unless all is embedded.
 
-    Its base decides; where none is given, images of one's own are none for the toy.
+    Its base decides: one on disk by its family, a hub id is taken for Stable Diffusion 1.5's, for nothing is fetched yet. Where none is given,
+    images of one's own are none for the toy.
     """
     settings = _by_path(given, SHORT_NAMES)
     base, data = settings.get("model.base"), settings.get("data.train_data_dir", _EMBEDDED)
     if base == _EMBEDDED or (base is None and is_collection(data)):
         return _taken(_LORA, told=not is_collection(data))
-    return _taken(_LORA_SD15, told=True)
+    return _taken(_of_family(str(base)) if base is not None and is_there(str(base)) else _LORA_SD15, told=True)
 
 
 def stargan_experiment(given: Mapping[str, Any]) -> Path:
@@ -80,6 +81,16 @@ def _vae_of(latents: str) -> str:
         return str(parsed((Path(latents).expanduser() / "manifest.json").read_bytes())["vae"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # reading the latents says what is wrong
         return ""
+
+
+def _of_family(base: str) -> str:
+    """The experiment for a base on disk; Stable Diffusion 1.5's for what is none, which loading it says."""
+    from fashion_ml.models.stable_diffusion import family_on_disk
+
+    try:
+        return family_on_disk(base).experiment
+    except InputError:
+        return _LORA_SD15
 
 
 def _taken(name: str, *, told: bool) -> Path:

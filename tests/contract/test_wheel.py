@@ -96,6 +96,7 @@ def test_a_wheel_holds_every_file_of_the_package_and_the_folders_of_yaml_files(s
         "experiments/lora/embedded",
         "experiments/lora/sd15_fashion",
         "experiments/lora/sd15_8gb",
+        "experiments/lora/sdxl_fashion",
     )
     assert {f"share/fashion-ml/{name}.yaml" for name in shipped} <= folders
     assert {name for name in held if ".dist-info/" not in name} == package | folders

@@ -43,8 +43,8 @@ class Family:
     """The layer of the text encoder that is read where no setting says another, from the end; no later one can be."""
     new_words = True
     """Whether a word of `embedding.token` can train on it."""
-    resolution = 512
-    """Side of the images that it was trained on, pixels."""
+    experiment = "experiments/lora/sd15_fashion.yaml"
+    """What a training takes that is given none."""
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

@@ -13,7 +13,6 @@ class StableDiffusion2(Family):
 
     name = "sd2"
     title = "Stable Diffusion 2.x"
-    resolution = 768
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

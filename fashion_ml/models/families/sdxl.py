@@ -24,7 +24,7 @@ class StableDiffusionXL(Family):
     )
     clip_skip = 2
     new_words = False
-    resolution = 1024
+    experiment = "experiments/lora/sdxl_fashion.yaml"
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

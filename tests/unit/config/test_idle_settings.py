@@ -175,7 +175,7 @@ def test_a_setting_of_a_stargan_that_does_nothing_is_said_with_what_makes_it_cou
 
 
 def test_what_is_shipped_has_no_setting_that_does_nothing():
-    for name in ("embedded", "sd15_fashion", "sd15_8gb"):
+    for name in ("embedded", "sd15_fashion", "sd15_8gb", "sdxl_fashion"):
         config = load_config(default_experiment(f"experiments/lora/{name}.yaml"), {"sample_prompts": "a hat"})
         assert [line for line in idle_settings(config, EPOCH) if "sample_prompts" not in line] == []
     for name in ("embedded", "sd15_latent"):

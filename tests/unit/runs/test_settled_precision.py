@@ -103,7 +103,7 @@ def test_a_named_precision_that_is_not_the_runs_is_refused(tmp_path: Path):
         find_run_to_resume(str(tmp_path), asked("no"))
 
 
-@pytest.mark.parametrize("name", ["lora/sd15_fashion", "lora/sd15_8gb", "stargan/sd15_latent"])
+@pytest.mark.parametrize("name", ["lora/sd15_fashion", "lora/sd15_8gb", "lora/sdxl_fashion", "stargan/sd15_latent"])
 def test_the_recipes_for_stable_diffusion_take_what_the_card_can(name: str):
     path = shipped_files.shipped(f"experiments/{name}.yaml")
     assert path is not None

@@ -30,6 +30,11 @@ def test_a_base_or_images_of_ones_own_are_trained_by_the_recipe_of_stable_diffus
     assert lora_experiment(given).name == f"{name}.yaml"
 
 
+def test_a_base_on_disk_is_trained_by_the_recipe_of_its_family(sdxl: Path):
+    assert lora_experiment({"model.base": str(sdxl), "data.train_data_dir": "photos"}).name == "sdxl_fashion.yaml"
+    assert lora_experiment({"model.base": str(sdxl.parent)}).name == "sd15_fashion.yaml"
+
+
 def test_a_written_collection_is_the_embedded_world_too(collection: Path):
     assert lora_experiment({"data.train_data_dir": str(collection / "train")}).name == "embedded.yaml"
 
