@@ -88,6 +88,7 @@ def test_loss_and_gradients_are_those_of_a_plain_step(
         data={"max_token_length": length, "flip_aug": True, "enable_bucket": True},
         network={"rank": RANK, "alpha": ALPHA, "train_text_encoder": trains},
         training={"train_batch_size": 3},
+        evaluation={"enabled": False, "encoder": "embedded"},
     )
     accelerator = Accelerator(cpu=True)
     pipeline, sources = load_pipeline(str(sdxl), **config.model.schedule()), read_sources(config)

@@ -30,7 +30,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def of(images: Path, sdxl: Path, **sections: Any) -> LoraExperiment:
     """Two steps of one image."""
-    tree: dict[str, Any] = {"model": {"base": str(sdxl)}, "training": {"max_train_steps": 2, "log_every": 1}}
+    tree: dict[str, Any] = {
+        "model": {"base": str(sdxl)},
+        "training": {"max_train_steps": 2, "log_every": 1},
+        "evaluation": {"enabled": False, "encoder": "embedded"},
+    }
     for name, section in sections.items():
         tree[name] = {**tree.get(name, {}), **section}
     return experiment(images, **tree)

@@ -20,7 +20,10 @@ ITEMS = [replace(CaptionedImage(Path(f"{name}.png"), name, f"{name}.png"), sha25
 def a_validation(items: list[CaptionedImage], seed: int = 0) -> Validation:
     """Latents of 0, so that what the UNet is shown is the noise alone, scaled."""
     images: Any = SimpleNamespace(
-        items=items, latent_shape=lambda index: (4, 2, 2), moments=lambda index: {"mean": torch.zeros(4, 2, 2)}
+        items=items,
+        latent_shape=lambda index: (4, 2, 2),
+        moments=lambda index: {"mean": torch.zeros(4, 2, 2)},
+        with_sizes=lambda text, rows: text,
     )
     alphas = torch.linspace(0.999, 0.001, 1000)
     text_of = lambda captions: torch.zeros(len(captions), 1, 1)  # noqa: E731
