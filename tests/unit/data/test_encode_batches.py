@@ -133,7 +133,7 @@ def test_images_and_captions_prepared_on_a_gpu_are_kept_under_their_own_keys(pip
             asked.append(len(ids))
             return pipeline.text_encoder(ids)
 
-    gpu = SimpleNamespace(vae=vae, text_encoder=Text(), tokenizer=pipeline.tokenizer)
+    gpu = SimpleNamespace(vae=vae, text_encoder=Text(), tokenizer=pipeline.tokenizer, unet=pipeline.unet)
     found = [EncodedImages(one, items, [(64, 64)] * 3, cache, "v") for one in (gpu, pipeline)]
     texts = [EncodedCaptions(one, cache, "e") for one in (gpu, pipeline)]  # type: ignore[arg-type]
     for images, captions in zip(found, texts, strict=True):

@@ -18,6 +18,7 @@ from fashion_ml.runs.inputs import Sources
 
 class Pipeline:
     device = torch.device("cpu")
+    config = {"cross_attention_dim": 768}  # noqa: RUF012
 
     def __init__(self):
         self.unet = self.vae = self.text_encoder = self
