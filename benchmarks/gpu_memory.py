@@ -1,8 +1,8 @@
 """What trainings and evaluations need of a GPU's memory, counted without one: `python -m benchmarks gpu_memory [--quick]`.
 
-Each step, image and grid is run on tensors that have a size and no numbers (`training/memory_estimate.py`), at Stable Diffusion 1.5's size with
-rank 16 on attention; StarGAN at its default size. The CUDA context, what the allocator holds back and cuDNN's workspaces come on top. The
-table is Markdown, for docs/gpu.md.
+Each step, image and grid is run on tensors that have a size and no numbers (`training/memory_estimate.py`), at Stable Diffusion 1.5's size, and
+XL's, with rank 16 on attention; StarGAN at its default size. The CUDA context, what the allocator holds back and cuDNN's workspaces come on
+top. The tables are Markdown, for docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -19,35 +19,50 @@ import torch
 from fashion_ml.config import StarganExperiment, checked, load_config
 from fashion_ml.data.stargan_batches import GanBatch
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.families.family import Family
+from fashion_ml.models.families.known import FAMILIES
 from fashion_ml.models.single_file import CONFIGS
 from fashion_ml.models.stable_diffusion import quiet_libraries
-from fashion_ml.models.text_encoding import Tokens
+from fashion_ml.models.text_encoding import Embedded, Text, Tokens
 from fashion_ml.models.vae import keep_decoder
 from fashion_ml.runtime.console import say, show_lines
 from fashion_ml.training.lora_memory import lora_memory
 from fashion_ml.training.memory_estimate import GIB, peak_of_steps
 from fashion_ml.training.stargan_loop import stargan_memory
 
-
-def parts() -> SimpleNamespace:
-    """Stable Diffusion 1.5's parts without numbers."""
-    return SimpleNamespace(
-        **{
-            part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")), "base")
-            for part in ("unet", "text_encoder", "vae")
-        }
-    )
+SD1, SDXL = (next(one for one in FAMILIES if one.name == name) for name in ("sd1", "sdxl"))
 
 
-def lora_step(side: int, batch: int, precision: str, **sections: dict[str, Any]) -> float:
+def parts(family: Family = SD1) -> SimpleNamespace:
+    """A base's parts without numbers."""
+    return SimpleNamespace(**{part: empty_model(part, _config(family, part), "base") for part in family.models})
+
+
+def _config(family: Family, part: str) -> dict[str, Any]:
+    return dict(json.loads((CONFIGS / family.name / part / "config.json").read_text("utf-8")))
+
+
+def captions(family: Family, count: int, dtype: torch.dtype = torch.float32) -> tuple[Tokens, Text]:
+    """So many captions as tokens, and as the UNet reads them, with the sizes that it is told."""
+    ids = torch.zeros(count, 1, 77, dtype=torch.long)
+    hidden = torch.empty(count, 77, _config(family, "unet")["cross_attention_dim"], dtype=dtype)
+    if len(family.texts) == 1:
+        return Tokens(ids), hidden
+    pooled = torch.empty(count, _config(family, family.texts[-1].model)["projection_dim"], dtype=dtype)
+    sizes = torch.zeros(count, 6)
+    return Tokens(ids, second=ids, sizes=sizes), Embedded(hidden, pooled, sizes)
+
+
+def lora_step(side: int, batch: int, precision: str, family: Family = SD1, **sections: dict[str, Any]) -> float:
     """GiB of a LoRA's step at `side` pixels; `sections` are settings beside rank 16 on attention."""
     training = {"mixed_precision": precision, "train_batch_size": batch, **sections.get("training", {})}
     network = {"rank": 16, **sections.get("network", {})}
     config = load_config({"data": {"train_data_dir": "embedded"}, "network": network, "training": training})
     cells, trains = side // 8, config.network.train_text_encoder
-    text = Tokens(torch.zeros(1, 1, 77, dtype=torch.long)) if trains else torch.zeros(1, 77, 768)
+    tokens, embedded = captions(family, 1)
     needed = ["text_encoder"] if trains else []
-    return lora_memory(config, parts(), (batch, 4, cells, cells), text, needed).peak / GIB
+    text = tokens if trains else embedded
+    return lora_memory(config, parts(family), (batch, 4, cells, cells), text, needed).peak / GIB
 
 
 def encoder_of_images(pictures: int) -> int:
@@ -64,29 +79,30 @@ def encoder_of_images(pictures: int) -> int:
     return peak_of_steps(_frozen([model]), embed, autocast=False).peak
 
 
-def evaluation(side: int, batch: int, dtype: torch.dtype) -> float:
+def evaluation(side: int, batch: int, dtype: torch.dtype, family: Family = SD1) -> float:
     """GiB of an evaluation with FashionCLIP: reading prompts, generating with guidance, decoding one by one.
 
     UNet, half a VAE and FashionCLIP are on the GPU; the text encoder is there while prompts are read, not while the UNet computes
     (`evaluation/read_prompts.py`). It stays float32, and so does a VAE beside float16, which decodes while FashionCLIP is elsewhere
     (`models/half_precision.py`).
     """
-    pipe, cells = parts(), side // 8
+    pipe, cells = parts(family), side // 8
     of_vae = torch.float32 if dtype == torch.float16 else dtype
     keep_decoder(pipe.vae)
     with quiet_libraries():
-        models = [pipe.unet.to(dtype), pipe.vae.to(of_vae), pipe.text_encoder.float()]
+        texts = [one.float() for one in family.encoders(pipe)]
+        models = [pipe.unet.to(dtype), pipe.vae.to(of_vae), *texts]
 
     x, encoder = (2 * batch, 4, cells, cells), encoder_of_images(batch)
 
     def read(_: dict[int, Any]) -> Callable[[], None]:
-        tokens = torch.zeros(batch, 77, dtype=torch.long)
-        return torch.no_grad()(lambda: pipe.text_encoder(tokens))
+        tokens = captions(family, batch)[0]
+        return torch.no_grad()(lambda: family.encode(texts, tokens, None))
 
     def generate(_: dict[int, Any]) -> Callable[[], None]:
         noisy, t = torch.empty(x, dtype=dtype), torch.zeros(2 * batch, dtype=torch.long)
-        hidden = torch.empty(2 * batch, 77, 768, dtype=dtype)
-        return torch.no_grad()(lambda: pipe.unet(noisy, t, hidden))
+        text = captions(family, 2 * batch, dtype)[1]
+        return torch.no_grad()(lambda: family.predict(pipe.unet, noisy, t, text))
 
     def decode(_: dict[int, Any]) -> Callable[[], None]:
         latents = torch.empty(x, dtype=dtype)
@@ -156,6 +172,31 @@ def tables(*, quick: bool) -> Iterator[str]:
     for precision, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("no", torch.float32)):
         found = [evaluation(side, 4, dtype) for side in sides]
         yield f"| evaluation, batch 4, precision {precision} | {' | '.join(f'{one:.2f}' for one in found)} |"
+    yield from of_stargan(sides)
+    yield ""
+    yield from of_sdxl(quick=quick)
+
+
+def of_sdxl(*, quick: bool) -> Iterator[str]:
+    """Lines of Stable Diffusion XL's table; `quick` leaves out all but 1024 px and one image."""
+    sides = (1024,) if quick else (768, 1024)
+    yield f"| Stable Diffusion XL, GiB | {' | '.join(f'{side} px' for side in sides)} |"
+    yield "|---" * (len(sides) + 1) + "|"
+    kinds: list[tuple[str, int, dict[str, Any]]] = [("", 1, {})]
+    kinds += [] if quick else [("", 4, {}), (", with both text encoders", 1, {"network": {"train_text_encoder": True}})]
+    for what, batch, sections in kinds:
+        for checkpointing in (False, True):
+            training = {"gradient_checkpointing": checkpointing}
+            found = [lora_step(side, batch, "bf16", SDXL, training=training, **sections) for side in sides]
+            said = f"LoRA step, bf16, batch {batch}{what}{', gradient checkpointing' if checkpointing else ''}"
+            yield f"| {said} | {' | '.join(f'{one:.2f}' for one in found)} |"
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        found = [evaluation(side, 1, dtype, SDXL) for side in sides]
+        yield f"| evaluation, batch 1, precision {precision} | {' | '.join(f'{one:.2f}' for one in found)} |"
+
+
+def of_stargan(sides: Sequence[int]) -> Iterator[str]:
+    """StarGAN's lines."""
     for precision in ("bf16", "no"):
         for batch in (4, 16, 64):
             found = [stargan_step(side, batch, precision) for side in sides]

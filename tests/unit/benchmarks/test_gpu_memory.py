@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu_memory import encoder_of_images, evaluation, grid, lora_step, stargan_step
+from benchmarks.gpu_memory import SDXL, encoder_of_images, evaluation, grid, lora_step, stargan_step
 from fashion_ml.training.memory_estimate import GIB
 
 
@@ -24,6 +24,11 @@ from fashion_ml.training.memory_estimate import GIB
 def test_a_lora_step_fits(batch: int, precision: str, sections: dict[str, Any], most: float):
     """Other steps are held to what a GPU measured in tests/unit/training/test_memory_estimate.py. The UNet's weights take 1.6 GiB."""
     assert 1.6 < lora_step(512, batch, precision, **sections) < most
+
+
+def test_a_step_of_stable_diffusion_xl_at_1024_px_fits_into_12_gb():
+    """The UNet's 2.57 billion weights take 4.78 GiB in bf16."""
+    assert 4.78 < lora_step(1024, 1, "bf16", SDXL, training={"gradient_checkpointing": True}) < 9
 
 
 def test_the_evaluation_with_its_encoder_needs_at_most_half_a_gib_more_than_the_training_before_it():
