@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionXLPipeline
 from torch.func import functional_call
 
-from fashion_ml.models.kohya_format import lora_tensors
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.runs.inputs import read_sources
 from fashion_ml.runtime.tensor_tree import mapped
@@ -21,6 +20,7 @@ from fashion_ml.training.lora_loop import _Lora
 from tests.unit.training.setup import experiment, write_images
 
 RANK, ALPHA = 2, 3.0
+Factors = dict[str, dict[str, Any]]
 CAPTIONS = {"a": "a red dress", "b": "", "c": "a long blue coat, " * 30}
 
 
@@ -77,19 +77,8 @@ def modules(pipeline: Any) -> Iterator[tuple[str, str, str]]:
         yield "unet", module, module
 
 
-@pytest.mark.parametrize(("trains", "length", "by_v"), [(False, 75, False), (True, 150, True)])
-def test_loss_and_gradients_are_those_of_a_plain_step(
-    trains: bool, length: int, by_v: bool, sdxl: Path, images: Path, tmp_path: Path
-):
-    kind = "v_prediction" if by_v else "epsilon"
-    config = experiment(
-        images,
-        model={"base": str(sdxl), "prediction_type": kind, "zero_terminal_snr": by_v},
-        data={"max_token_length": length, "flip_aug": True, "enable_bucket": True},
-        network={"rank": RANK, "alpha": ALPHA, "train_text_encoder": trains},
-        training={"train_batch_size": 3},
-        evaluation={"enabled": False, "encoder": "embedded"},
-    )
+def in_float64(config: Any, sdxl: Path) -> tuple[_Lora, Any, Any]:
+    """What trains, with a LoRA that is not nothing any more, and its first batch and inputs."""
     accelerator = Accelerator(cpu=True)
     pipeline, sources = load_pipeline(str(sdxl), **config.model.schedule()), read_sources(config)
     inputs, _ = prepare_inputs(config, pipeline, sources.items, [], accelerator)
@@ -101,59 +90,79 @@ def test_loss_and_gradients_are_those_of_a_plain_step(
     for part in ("unet", "text_encoder", "text_encoder_2"):
         getattr(pipeline, part).double()
     lora._abar = lora._abar.double()
+    return lora, batch, inputs
+
+
+def factors_of(pipeline: Any) -> tuple[Factors, Factors]:
+    """The LoRA by kohya's names, of the UNet by its own, as leaves of another graph; and its gradients."""
+    factors: Factors = {}
+    gradients: Factors = {}
+    prefixes = {"unet": "", "text_encoder": "lora_te1_text_model_", "text_encoder_2": "lora_te2_text_model_"}
+    for part, prefix in prefixes.items():
+        for name, one in getattr(pipeline, part).named_parameters():
+            module, found, end = name.partition(".lora_")
+            if found:
+                key = prefix + (module.removeprefix("text_model.").replace(".", "_") if prefix else module)
+                side = "down" if end.startswith("A") else "up"
+                factors.setdefault(key, {})[side] = one.detach().clone().requires_grad_()
+                gradients.setdefault(key, {})[side] = one.grad
+    return factors, gradients
+
+
+def told(pipeline: Any, weights: Any, captions: list[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, L, 80) and (B, 48)."""
+    found = [plain_text(pipeline, weights, caption, length) for caption in captions]
+    return torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+
+
+@pytest.mark.parametrize(("trains", "length", "by_v"), [(False, 75, False), (True, 150, True)])
+def test_loss_and_gradients_are_those_of_a_plain_step(trains: bool, length: int, by_v: bool, sdxl: Path, images: Path):
+    config = experiment(
+        images,
+        model={
+            "base": str(sdxl),
+            "prediction_type": "v_prediction" if by_v else "epsilon",
+            "zero_terminal_snr": by_v,
+        },
+        data={"max_token_length": length, "flip_aug": True, "enable_bucket": True},
+        network={"rank": RANK, "alpha": ALPHA, "train_text_encoder": trains},
+        training={"train_batch_size": 3},
+        evaluation={"enabled": False, "encoder": "embedded"},
+    )
+    lora, batch, inputs = in_float64(config, sdxl)
     loss = lora.backward(double(batch))
+    factors, gradients = factors_of(lora.pipeline)
+    captions = [CAPTIONS[inputs.images.items[index].path.stem] for index in inputs.plan.images(1)]
 
     theirs = StableDiffusionXLPipeline.from_pretrained(sdxl).to(dtype=torch.float64)
-    unet_names = {one.data_ptr(): name for name, one in pipeline.unet.named_parameters() if ".lora_" in name}
-    factors = {}
-    gradients = {}
-    for model, prefix in (
-        (pipeline.unet, ""),
-        (pipeline.text_encoder, "lora_te1_text_model_"),
-        (pipeline.text_encoder_2, "lora_te2_text_model_"),
-    ):
-        for name, one in model.named_parameters():
-            if ".lora_A" in name or ".lora_B" in name:
-                module = name.partition(".lora_")[0]
-                key = prefix + (module.removeprefix("text_model.").replace(".", "_") if prefix else module)
-                factors.setdefault(key, {})["down" if ".lora_A" in name else "up"] = one.detach().clone().requires_grad_()
-                gradients.setdefault(key, {})["down" if ".lora_A" in name else "up"] = one.grad
-    assert unet_names
-    assert len(factors) == len({name.partition(".")[0] for name in lora_tensors(pipeline.unet, lora.encoders, lora.spec)})
     weights = merged(theirs, {key: (pair["down"], pair["up"]) for key, pair in factors.items()})
-    abar, order = lora._abar[batch.timesteps][:, None, None, None], list(inputs.plan.images(1))
+    abar = lora._abar[batch.timesteps][:, None, None, None]
     latents, noise = batch.latents.double(), batch.noise.double()
     noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
     target = abar.sqrt() * noise - (1 - abar).sqrt() * latents if by_v else noise
     if trains:
-        told = [plain_text(theirs, weights, CAPTIONS[inputs.images.items[i].path.stem], length) for i in order]
-    else:  # cached, in float32
+        hidden, pooled = told(theirs, weights, captions, length)
+    else:  # kept, in float32
+        whole = StableDiffusionXLPipeline.from_pretrained(sdxl)
         with torch.no_grad():
-            whole = StableDiffusionXLPipeline.from_pretrained(sdxl)
-            plain = merged(whole, {})
-            told = [plain_text(whole, plain, CAPTIONS[inputs.images.items[i].path.stem], length) for i in order]
-        torch.testing.assert_close(batch.text.hidden, torch.cat([one for one, _ in told]), rtol=0, atol=1e-5)
-        told = [(batch.text.hidden[row, None].double(), batch.text.pooled[row, None].double()) for row in range(3)]
-    ids = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]] * 3)
-    added = {"text_embeds": torch.cat([one for _, one in told]), "time_ids": ids}
-    predicted = functional_call(
-        theirs.unet,
-        weights["unet"],
-        (noisy, batch.timesteps, torch.cat([one for one, _ in told])),
-        {"added_cond_kwargs": added},
-    ).sample
-    expected = (predicted - target).square().mean()
+            hidden, pooled = told(whole, merged(whole, {}), captions, length)
+        torch.testing.assert_close(batch.text.hidden, hidden, rtol=0, atol=1e-5)
+        torch.testing.assert_close(batch.text.pooled, pooled, rtol=0, atol=1e-5)
+        hidden, pooled = batch.text.hidden.double(), batch.text.pooled.double()
+    added = {"text_embeds": pooled, "time_ids": torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]] * 3)}
+    asked = (noisy, batch.timesteps, hidden)
+    expected = (
+        (functional_call(theirs.unet, weights["unet"], asked, {"added_cond_kwargs": added}).sample - target).square().mean()
+    )
     expected.backward()
     assert abs(loss.item() - expected.item()) < 1e-8
     assert loss.item() > 0.1
-    compared = 0
+    unread = [key for key in factors if "te1_text_model_encoder_layers_2" in key]  # the last layer, of which nothing comes
+    assert len(unread) == (6 if trains else 0)
     for key, pair in factors.items():
         for side, own in pair.items():
-            given = gradients[key][side]
-            if given is None:  # the first text encoder's last layer, of which nothing is read
-                assert "te1_text_model_encoder_layers_2" in key
+            if key in unread:
+                assert gradients[key][side] is None
                 assert own.grad is None or not own.grad.any()
-                continue
-            torch.testing.assert_close(given, own.grad, rtol=1e-7, atol=1e-8)
-            compared += 1
-    assert compared == 2 * len(factors) - (12 if trains else 0)
+            else:
+                torch.testing.assert_close(gradients[key][side], own.grad, rtol=1e-7, atol=1e-8)
