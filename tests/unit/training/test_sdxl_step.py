@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_loss_and_gradients_are_those_of_a_plain_step(trains: bool, length: int,
         evaluation={"enabled": False, "encoder": "embedded"},
     )
     lora, batch, inputs = in_float64(config, sdxl)
-    loss = lora.backward(double(batch))
+    loss = lora.backward(replace(double(batch), share=torch.full((3,), 1 / 3, dtype=torch.float64)))
     factors, gradients = factors_of(lora.pipeline)
     captions = [CAPTIONS[inputs.images.items[index].path.stem] for index in inputs.plan.images(1)]
 
