@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,33 @@ WIDTHS = (32, 48)
 """Of the text encoders."""
 CELLS = 4
 """Pixels per latent cell."""
+_tokenizer = cache(clip_tokenizer)
 
 
 def tiny_sdxl(seed: int = 0, **scheduler: Any) -> StableDiffusionXLPipeline:
     """Three levels, of which two have attention; the tokenizers are CLIP's own. `scheduler` are settings beside SDXL's own."""
+    return StableDiffusionXLPipeline(
+        **copy.deepcopy(_models(seed)),
+        tokenizer=_tokenizer("sd1"),
+        tokenizer_2=_tokenizer("sd2"),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="leading",
+            steps_offset=1,
+            **scheduler,
+        ),
+        add_watermarker=False,
+    )
+
+
+@cache
+def _models(seed: int) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return StableDiffusionXLPipeline(
-            vae=AutoencoderKL(
+        return {
+            "vae": AutoencoderKL(
                 block_out_channels=(8, 16, 16),
                 down_block_types=("DownEncoderBlock2D",) * 3,
                 up_block_types=("UpDecoderBlock2D",) * 3,
@@ -33,7 +54,7 @@ def tiny_sdxl(seed: int = 0, **scheduler: Any) -> StableDiffusionXLPipeline:
                 scaling_factor=0.13025,
                 force_upcast=True,
             ),
-            unet=UNet2DConditionModel(
+            "unet": UNet2DConditionModel(
                 sample_size=64 // CELLS,
                 block_out_channels=(16, 32, 32),
                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -48,20 +69,9 @@ def tiny_sdxl(seed: int = 0, **scheduler: Any) -> StableDiffusionXLPipeline:
                 addition_time_embed_dim=8,
                 projection_class_embeddings_input_dim=WIDTHS[1] + 6 * 8,
             ),
-            text_encoder=CLIPTextModel(_text(WIDTHS[0], "quick_gelu")),
-            text_encoder_2=CLIPTextModelWithProjection(_text(WIDTHS[1], "gelu")),
-            tokenizer=clip_tokenizer("sd1"),
-            tokenizer_2=clip_tokenizer("sd2"),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                timestep_spacing="leading",
-                steps_offset=1,
-                **scheduler,
-            ),
-            add_watermarker=False,
-        )
+            "text_encoder": CLIPTextModel(_text(WIDTHS[0], "quick_gelu")),
+            "text_encoder_2": CLIPTextModelWithProjection(_text(WIDTHS[1], "gelu")),
+        }
 
 
 def write_tiny_sdxl(folder: Path, seed: int = 0, variant: str | None = None, **scheduler: Any) -> Path:

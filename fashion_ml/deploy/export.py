@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from fashion_ml.models.applied_lora import FittedLora
+    from fashion_ml.models.families.family import Family
 
 FORMATS = ("kohya", "diffusers", "merged", "hub")
 
@@ -32,7 +33,6 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     from fashion_ml.config import validate
     from fashion_ml.deploy.exported_words import word_files, write_words
     from fashion_ml.deploy.hub_folder import write_hub_folder
-    from fashion_ml.models.text_encoding import TextSettings
     from fashion_ml.runtime.weight_files import not_there
     from fashion_ml.tracking.queries import download
     from fashion_ml.tracking.store import open_tracking
@@ -67,7 +67,8 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
                 target.write_bytes(lora.read_bytes())
         else:
             with_base(lora, config.model.base, config.model.schedule(), form, output)
-            told = ", ".join(f"{name} {value}" for name, value in TextSettings(**config.text_encoding()).unusual().items())
+            unusual = family_of_file(lora).reading(config.text_encoding()).unusual()
+            told = ", ".join(f"{name} {value}" for name, value in unusual.items())
             if told:
                 say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
         if form != "hub":
@@ -129,6 +130,16 @@ def say_readers(lora: Path) -> None:
         say(line)
 
 
+def family_of_file(lora: Path) -> Family:
+    """The family of bases that a LoRA's file is of, the first where it does not say. InputError when it is no LoRA's file."""
+    from fashion_ml.models.families.known import FAMILIES, called
+    from fashion_ml.models.kohya_format import read_lora, read_metadata
+    from fashion_ml.models.lora_forms import recognise
+
+    found = recognise({name: tuple(tensor.shape) for name, tensor in read_lora(lora, "file").items()}, read_metadata(lora))
+    return (called(found.base) if found else None) or FAMILIES[0]
+
+
 def readers_of_file(lora: Path) -> list[str]:
     """`readers_of` the methods of a LoRA's file. InputError when it is none."""
     from fashion_ml.models.kohya_format import read_lora, read_metadata
@@ -147,7 +158,7 @@ def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, out
     from fashion_ml.models.diffusers_folder import write_lora_folder, write_pipeline_folder
     from fashion_ml.models.kohya_format import read_metadata
     from fashion_ml.models.new_words import WORDS
-    from fashion_ml.models.single_file import original_tensors
+    from fashion_ml.models.original_checkpoint import original_tensors
     from fashion_ml.models.stable_diffusion import load_pipeline, quiet_libraries
 
     pipeline = load_pipeline(base, **schedule)

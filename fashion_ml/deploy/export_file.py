@@ -13,8 +13,8 @@ from fashion_ml.runtime.json_file import parsed
 def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
     """Write a LoRA file as `kohya`, `diffusers` (a folder) or `merged` (with `base` in one).
 
-    `base` is needed for merged, and where the file does not say that it is of Stable Diffusion 1.x or 2.x. InputError when the file cannot be
-    converted, naming what it is.
+    `base` is needed for merged, and where the file does not say that it is of Stable Diffusion 1.x, 2.x or XL. InputError when the file
+    cannot be converted, naming what it is.
     """
     from fashion_ml.deploy.export import with_base
     from fashion_ml.models.applied_lora import fit_lora
@@ -46,13 +46,15 @@ def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
 
 def _metadata(given: dict[str, str], found: Any, made: Any) -> dict[str, str]:
     """What the file said itself, less what only its old names have; the module that reads the new ones, and the sizes that it has."""
+    from fashion_ml.models.families.known import called
     from fashion_ml.models.file_metadata import size_metadata
 
     kept = {key: value for key, value in given.items() if key != "lora_adapter_metadata" and not key.startswith("sshs_")}
     plain = set(found.methods) <= {"LoRA", "LoCon"}
     told = {"ss_network_module": "networks.lora" if plain else "lycoris.kohya"}
-    if found.base in ("SD 1.x", "SD 2.x"):
-        told["ss_base_model_version"] = "sd_v1" if found.base == "SD 1.x" else "sd_v2"
+    family = called(found.base)
+    if family is not None:
+        told["ss_base_model_version"] = family.metadata("epsilon")["ss_base_model_version"]
     try:
         args = dict(parsed(kept.get("ss_network_args", "{}")))
     except (ValueError, TypeError):

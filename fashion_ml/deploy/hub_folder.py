@@ -203,17 +203,17 @@ def _interval(side: Mapping[str, Any] | None, sign: str = "") -> str:
 
 def _use(config: LoraExperiment, found: Measured | None, lora: Path, words: Sequence[str], *, diffusers: bool) -> str:
     """Code for diffusers, a line for WebUIs, and who reads it as it was measured."""
-    from fashion_ml.deploy.export import readers_of_file
-    from fashion_ml.models.text_encoding import TextSettings
+    from fashion_ml.deploy.export import family_of_file, readers_of_file
 
+    family = family_of_file(lora)
     name, base = config.output.output_name, config.model.base
     prompt = found.pictures[0][1].replace("`", "'") if found and found.pictures else "..."
     lines = [f"`{name}.safetensors` is for WebUIs and kohya's scripts: `<lora:{name}:1>` in the prompt."]
     if diffusers:
         code = [
-            "from diffusers import StableDiffusionPipeline",
+            f"from diffusers import {family.pipeline}",
             "",
-            f"pipeline = StableDiffusionPipeline.from_pretrained({base if _on_hub(base) else 'THE_BASE'!r})",
+            f"pipeline = {family.pipeline}.from_pretrained({base if _on_hub(base) else 'THE_BASE'!r})",
             'pipeline.load_lora_weights("THIS_FOLDER", weight_name="pytorch_lora_weights.safetensors")',
             *(
                 f"pipeline.load_textual_inversion('THIS_FOLDER', weight_name={f'{word}.safetensors'!r}, token={word!r})"
@@ -223,7 +223,7 @@ def _use(config: LoraExperiment, found: Measured | None, lora: Path, words: Sequ
         ]
         lines.append("\n".join(["```python", *code, "```"]))
     lines += [_plain(line.partition(". For all of them")[0]) + "." for line in readers_of_file(lora)]
-    if told := ", ".join(f"{key} {value}" for key, value in TextSettings(**config.text_encoding()).unusual().items()):
+    if told := ", ".join(f"{key} {value}" for key, value in family.reading(config.text_encoding()).unusual().items()):
         lines.append(f"Captions were read with {told}: set the same where you generate.")
     return "\n\n".join(["## Use", *lines])
 

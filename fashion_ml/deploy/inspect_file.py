@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fashion_ml.models.lora_weights import Update
 
 _GROUPS = (
+    ("lora_te2_", "second text encoder"),
+    ("text_encoder_2", "second text encoder"),
     ("lora_te", "text encoder"),
     ("text_encoder", "text encoder"),
     ("text_model", "text encoder"),
@@ -27,8 +29,13 @@ _GROUPS = (
     ("_ff_net_", "feed-forward"),
     ("_proj_", "projections"),
     ("_time_emb_proj", "time embeddings"),
+    ("_emb_layers_1", "time embeddings"),
     ("_conv_shortcut", "shortcuts"),
+    ("_skip_connection", "shortcuts"),
     ("_conv", "convolutions"),
+    ("_in_layers_2", "convolutions"),
+    ("_out_layers_3", "convolutions"),
+    ("_0_op", "convolutions"),
 )
 
 
@@ -157,7 +164,7 @@ def _by_block(updates: Mapping[str, Update], of: Any) -> dict[str, float]:
 
 
 def _blocks(updates: Iterable[Update]) -> list[str]:
-    order = ("text", "input", "down", "mid", "up", "output", "other")
+    order = ("text", "text2", "input", "down", "mid", "up", "output", "other")
 
     def place(block: str) -> tuple[int, int]:
         name, _, number = block.partition(" ")

@@ -96,13 +96,14 @@ def _nothing_differs(base: str, tuned: str, conv_rank: int | None) -> InputError
 
 
 def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int | None = None) -> Made:
-    """Write the LoRA of at most `rank` that brings one base nearest to another, over kohya's 192 modules of the UNet and the text encoder; with
-    `conv_rank` over those of its LoCon, whose 3 x 3 convolutions have that rank.
+    """Write the LoRA of at most `rank` that brings one base nearest to another, over the modules of the UNet and of every text encoder that
+    kohya's LoRA has; with `conv_rank` over those of its LoCon, whose 3 x 3 convolutions have that rank.
 
     InputError when a base cannot be loaded, their shapes differ, or `output` exists.
     """
     import torch
 
+    from fashion_ml.models.families.known import family_of
     from fashion_ml.models.file_metadata import base_metadata
     from fashion_ml.models.kohya_format import target_weights
     from fashion_ml.models.lora import LoraSpec
@@ -123,10 +124,7 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int 
         train_text_encoder=True,
     )
     pipelines = [load_pipeline(one) for one in (base, tuned)]
-    sides = [
-        {name: weight.detach().clone() for name, weight in target_weights(one.unet, one.text_encoder, spec)}
-        for one in pipelines
-    ]
+    sides = [dict(target_weights(one.unet, family_of(one).encoders(one), spec)) for one in pipelines]
     if {name: one.shape for name, one in sides[0].items()} != {name: one.shape for name, one in sides[1].items()}:
         raise InputError(
             tr(
@@ -158,11 +156,15 @@ def extract_lora(base: str, tuned: str, output: Path, rank: int, conv_rank: int 
 
 
 def _changed(pipelines: Sequence[Any]) -> tuple[int, float]:
-    """How many tensors of UNet and text encoder differ, and the squared Frobenius norm of what differs."""
+    """How many tensors of UNet and text encoders differ, and the squared Frobenius norm of what differs."""
     import torch
 
+    from fashion_ml.models.families.known import family_of
+
     count, squares = 0, 0.0
-    for part in ("unet", "text_encoder"):
+    for part in family_of(pipelines[0]).models:
+        if part == "vae":
+            continue
         before, after = (getattr(own, part).state_dict() for own in pipelines)
         for name, one in before.items():
             other = after.get(name)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.families.known import family_of
+from fashion_ml.models.families.known import family_of, other_names, part_of
 from fashion_ml.models.kohya_format import read_lora, read_metadata
 from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, alpha_in, delta, method_of, rank_of
 from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_base, read_lora_file
@@ -112,11 +112,11 @@ def fit_lora(pipeline: Any, path: Path) -> FittedLora:
     what = f"lora: {str(path)!r}"
     tensors = read_lora(path, "lora")
     metadata = read_metadata(path) if is_safetensors(path) else {}
-    foreign = other_base(tensors, metadata, pipeline.unet.config.cross_attention_dim)
+    foreign = other_base(tensors, metadata, pipeline.unet.config.cross_attention_dim, family_of(pipeline).short)
     if foreign:
         raise InputError(f"{what} is a LoRA of {foreign}; use a LoRA that was trained on this base, or give its own (--base)")
     targets = _targets(pipeline)
-    file = read_lora_file(tensors, targets, what)
+    file = read_lora_file(tensors, targets, what, other_names(pipeline.unet))
     methods = {module: _method(file, module, targets[module], what) for module in file.modules}
     return FittedLora(file, targets, methods, _alphas(file, targets, path, metadata))
 
@@ -226,7 +226,7 @@ def _alphas(file: LoraFile, targets: Mapping[str, Target], path: Path, metadata:
     for module, parts in file.modules.items():
         rank, alpha = rank_of(parts), parts.get("alpha")
         alphas[module] = alpha_in(alpha, rank) if rank else 1.0
-        settings = told.get("unet" if module.startswith("lora_unet_") else "text_encoder", {})
+        settings = told.get(part_of(module), {})
         if alpha is None and settings:
             alphas[module] = _alpha_of_peft(settings, targets[module].name, rank)
         elif alpha is None:
@@ -262,7 +262,7 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
         settings = dict(parsed(beside.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"lora: {str(beside)!r} cannot be read ({error}); mend it, it holds the LoRA's alpha") from None
-    return {"unet": settings, "text_encoder": settings}
+    return dict.fromkeys(("unet", "text_encoder", "text_encoder_2"), settings)
 
 
 def _alpha_of_peft(settings: Mapping[str, Any], name: str, rank: int | None) -> float:

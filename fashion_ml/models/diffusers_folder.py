@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from fashion_ml.models.families.known import family_of, part_of
 from fashion_ml.runtime.atomic_files import atomic_path
 
 LORA_NAME = "pytorch_lora_weights.safetensors"
@@ -34,7 +35,7 @@ def diffusers_lora(
     tensors: dict[str, torch.Tensor] = {}
     targets: dict[str, list[str]] = {}
     for module, parts in modules.items():
-        model = "unet" if module.startswith("lora_unet_") else "text_encoder"
+        model = part_of(module)
         own = names[module] if model == "unet" else _TEXT + names[module].removeprefix(_TEXT)
         targets.setdefault(model, []).append(names[module].removeprefix(_TEXT))
         missing = rank - parts["down"].shape[0]
@@ -69,11 +70,16 @@ def write_pipeline_folder(folder: Path, pipeline: Any) -> None:
     from safetensors.torch import load_file, save_file
 
     pipeline.save_pretrained(folder)
-    weights = folder / "text_encoder" / "model.safetensors"
-    tensors = load_file(weights)
-    with atomic_path(weights) as target:
-        save_file({_TEXT + name.removeprefix(_TEXT): tensor for name, tensor in tensors.items()}, target, {"format": "pt"})
-    write_tokenizer(folder / "tokenizer", pipeline.tokenizer)
+    for part in family_of(pipeline).texts:
+        weights = folder / part.model / "model.safetensors"
+        tensors = load_file(weights)
+        with atomic_path(weights) as target:
+            save_file({_with_older_name(name): tensor for name, tensor in tensors.items()}, target, {"format": "pt"})
+        write_tokenizer(folder / part.tokenizer, getattr(pipeline, part.tokenizer))
+
+
+def _with_older_name(name: str) -> str:
+    return name if name.startswith("text_projection.") else _TEXT + name.removeprefix(_TEXT)
 
 
 def write_tokenizer(folder: Path, tokenizer: Any) -> None:

@@ -13,7 +13,7 @@ from fashion_ml.models.families.known import family_of
 from fashion_ml.models.lora_delta import alpha_in, rank_of
 from fashion_ml.models.lora_file import parts_by_module
 
-_CONVOLUTION = re.compile(r"_conv[12]?$")
+_CONVOLUTION = re.compile(r"_conv[12]?$|_in_layers_2$|_out_layers_3$|_0_op$")
 """A 3 x 3 one of a residual block, or of down- and upsampling, by kohya's name."""
 
 

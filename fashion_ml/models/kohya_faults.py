@@ -9,6 +9,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora_file import parts_by_module
 from fashion_ml.models.lora_forms import recognise
+from fashion_ml.models.lora_keys import setting_of
 from fashion_ml.runtime.language import tr
 
 
@@ -66,22 +67,11 @@ def _one_rank(first: torch.Tensor, second: torch.Tensor) -> bool:
     return first.dim() > 1 and second.dim() > 1 and first.flatten(1).shape[1] == second.shape[0]
 
 
-_SWITCHES = (
-    ("lora_te_", "network.train_text_encoder"),
-    ("_ff_net_", "network.feed_forward"),
-    ("_proj_in", "network.projections"),
-    ("_proj_out", "network.projections"),
-    ("_time_emb_proj", "network.time_embeddings"),
-    ("_conv_shortcut", "network.shortcuts"),
-    ("_conv", "network.convolutions"),
-)
-
-
 def check_targets(name: str, in_file: set[str], ours: set[str]) -> None:
     """InputError where a file has other modules than train here, with the setting that changes it."""
     for others, state in ((in_file - ours, "true"), (ours - in_file, "false")):
         for key in sorted(others):
-            switch = next((setting for part, setting in _SWITCHES if part in key), None)
+            switch = setting_of(key)
             why = tr("which nothing here trains on this base") if state == "true" else tr("which trains here")
             fix = (
                 tr("{key}; set {switch} to {state}", key=key, switch=switch, state=state)

@@ -21,6 +21,7 @@ from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
 from fashion_ml.models.lora_delta import alpha_in, method_of
 from fashion_ml.models.lora_file import parts_by_module
 from fashion_ml.models.lora_forms import dora_axis
+from fashion_ml.models.lora_keys import setting_of
 from fashion_ml.models.lora_sizes import Target
 from fashion_ml.models.lora_starts import difference
 from fashion_ml.models.lora_variants import LAYERS, METHODS, parts_of, put_parts
@@ -218,25 +219,21 @@ def spec_of(tensors: Mapping[str, torch.Tensor]) -> LoraSpec:
         sizes.append(max(own_sizes, default=None))
     (rank, alpha), of_convolutions = sizes[0] or sizes[1] or (0, 0.0), sizes[1] or (0, 0.0)
     own = convolutions and of_convolutions != (rank, alpha)
-    names = {name.split(".")[0] for name in tensors}
-
-    def has(part: str) -> bool:
-        return any(part in name for name in names if name.startswith("lora_unet_"))
-
+    settings = {setting_of(name.split(".")[0]) for name in tensors}
     return LoraSpec(
         rank=rank,
         alpha=float(alpha),
         conv_rank=of_convolutions[0] if own else None,
         conv_alpha=of_convolutions[1] if own else None,
-        feed_forward=has("_ff_net_"),
-        projections=has("_proj_in"),
+        feed_forward="network.feed_forward" in settings,
+        projections="network.projections" in settings,
         convolutions=bool(convolutions),
-        time_embeddings=has("_time_emb_proj"),
-        shortcuts=has("_conv_shortcut"),
+        time_embeddings="network.time_embeddings" in settings,
+        shortcuts="network.shortcuts" in settings,
         modules={name: (one.shape[0], alpha_in(tensors.get(f"{name}.alpha"), one.shape[0])) for name, one in downs.items()}
         if mixed
         else None,
-        train_text_encoder=any(name.startswith("lora_te_") for name in names),
+        train_text_encoder="network.train_text_encoder" in settings,
         use_dora=any(name.endswith(".dora_scale") for name in tensors),
     )
 

@@ -12,29 +12,31 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.applied_lora import FittedLora, fit_lora
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.families.known import FAMILIES
 from fashion_ml.models.lora_delta import rank_of
 from fashion_ml.models.lora_forms import LoraForm
 from fashion_ml.models.single_file import CONFIGS
 from fashion_ml.runtime.language import tr
 
-_KINDS = {"SD 1.x": "sd1", "SD 2.x": "sd2", "unknown": "sd1"}
+_KINDS = {family.short: family for family in FAMILIES} | {"unknown": FAMILIES[0]}
 
 
 def fit_without_base(path: Path, form: LoraForm) -> FittedLora:
-    """A file beside the base that its form names, of which no weights are needed. InputError when it fits none of SD 1.x and 2.x."""
+    """A file beside the base that its form names, of which no weights are needed. InputError when it fits none of SD 1.x, 2.x and XL."""
     what = f"file: {str(path)!r}"
     if form.base not in _KINDS or (form.width and form.base == "unknown"):
         reads = tr(" (cross-attention of {width} numbers)", width=form.width) if form.width else ""
         raise InputError(
             tr(
-                "{what} is {title}{reads}; name its base with --base, of Stable Diffusion 1.x or 2.x",
+                "{what} is {title}{reads}; name its base with --base, of Stable Diffusion 1.x, 2.x or XL",
                 what=what,
                 title=form.title,
                 reads=reads,
             )
         )
-    folder = CONFIGS / _KINDS[form.base]
-    parts = {part: json.loads((folder / part / "config.json").read_bytes()) for part in ("unet", "text_encoder")}
+    family = _KINDS[form.base]
+    folder, models = CONFIGS / family.name, ("unet", *(part.model for part in family.texts))
+    parts = {part: json.loads((folder / part / "config.json").read_bytes()) for part in models}
     pipeline: Any = SimpleNamespace(**{part: empty_model(part, config, what) for part, config in parts.items()})
     return fit_lora(pipeline, path)
 

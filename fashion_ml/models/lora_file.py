@@ -40,6 +40,7 @@ _REFUSED = (
     (re.compile(r"\.(scalar|rank_scale)$"), "LyCORIS' scalars"),
 )
 """What other methods call their tensors; it is refused by its name."""
+_LYCORIS_TEXT = re.compile(r"(?:te|text_encoder_?)([12])?_")
 _OF_WIDTH = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 """Numbers of a token that cross-attention reads."""
 
@@ -56,8 +57,11 @@ class LoraFile:
     """Module -> one of the file's own names in it, for messages."""
 
 
-def read_lora_file(tensors: Mapping[str, torch.Tensor], known: Iterable[str], what: str) -> LoraFile:
-    """The modules of a LoRA. `known` are the base's modules by kohya's names; `what` begins the messages, such as `lora: 'x.safetensors'`.
+def read_lora_file(
+    tensors: Mapping[str, torch.Tensor], known: Iterable[str], what: str, others: Mapping[str, str] | None = None
+) -> LoraFile:
+    """The modules of a LoRA. `known` are the base's modules by kohya's names, `others` what they are called in kohya's of another layout;
+    `what` begins the messages, such as `lora: 'x.safetensors'`.
 
     InputError that names the first, how many, and the likely cause, for what is no LoRA here (OFT, (IA)^3, …) and for modules that the base
     does not have.
@@ -69,7 +73,7 @@ def read_lora_file(tensors: Mapping[str, torch.Tensor], known: Iterable[str], wh
         if found is None:
             unread.append(name)
             continue
-        module = next((one for one in _as_kohya(found[0]) if one in wanted), None)
+        module = next((one for name in _as_kohya(found[0]) if (one := (others or {}).get(name, name)) in wanted), None)
         if module is None:
             unmatched.setdefault(found[0], name)
             continue
@@ -91,14 +95,16 @@ def read_lora_file(tensors: Mapping[str, torch.Tensor], known: Iterable[str], wh
     return LoraFile(_form(tensors), modules, own)
 
 
-def other_base(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], width: int) -> str | None:
+def other_base(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], width: int, family: str = SMALL_BASES[0]
+) -> str | None:
     """Which base a LoRA was trained on and how that is seen, where it is another one than that whose cross-attention reads `width` numbers
-    of a token; None where nothing says so."""
+    of a token, of `family` by the words of `lora_forms`; None where nothing says so."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     form = recognise(shapes, metadata)
     if form is None:
         return None
-    if form.witness is not None:
+    if form.witness is not None and form.base != family:
         return tr("{base} (it holds {witness})", base=form.base, witness=form.witness)
     if form.width is not None and form.width != width:
         return tr(
@@ -109,7 +115,11 @@ def other_base(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str],
         )
     key = next((key for key in BASE_KEYS if base_of(metadata.get(key, "")) is not None), None)
     told = base_of(metadata[key]) if key is not None else None
-    if form.width is None and told not in (None, *SMALL_BASES):
+    if (
+        form.width is None
+        and form.witness is None
+        and told not in (None, *(SMALL_BASES if family in SMALL_BASES else (family,)))
+    ):
         return tr("{told} (its metadata says {key} {metadata})", told=told, key=key, metadata=metadata[key or ""])
     return None
 
@@ -155,28 +165,31 @@ def _factor(name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[str, str] |
 
 def _as_kohya(module: str) -> Iterable[str]:
     """What kohya's trainer may call a module that a file calls so."""
-    if module.startswith(("lora_unet_", "lora_te_")):
+    if module.startswith(("lora_unet_", "lora_te")):
         yield module
         return
     if module.startswith("lycoris_"):
         name = module.removeprefix("lycoris_")
-        yield from (
-            f"lora_unet_{name.removeprefix('unet_')}",
-            _text(name.removeprefix("te_")),
-            _text(name.removeprefix("text_encoder_")),
-        )
+        yield f"lora_unet_{name.removeprefix('unet_')}"
+        start = _LYCORIS_TEXT.match(name)
+        numbers = ("",) if start is None else (start[1],) if start[1] else ("", "1")
+        yield from (_text(name[start.end() if start else 0 :], number) for number in numbers)
         return
     name = module.removeprefix("base_model.model.")
-    if name.startswith("text_encoder.") or re.match(r"(text_model|encoder)\.", name):
-        name = re.sub(r"\.to_(q|k|v|out)$", r".\1_proj", name.removeprefix("text_encoder."))  # diffusers' before 0.22
-        yield _text(name.replace(".", "_"))
+    text = re.match(r"text_encoder(_2)?\.|(?=(?:text_model|encoder)\.)", name)
+    if text:
+        own = re.sub(r"\.to_(q|k|v|out)$", r".\1_proj", name[text.end() :]).replace(".", "_")  # diffusers' before 0.22
+        if text[1] is None:
+            yield _text(own)
+        if text[0]:  # of two encoders a name must say which
+            yield _text(own, "2" if text[1] else "1")
         return
-    name = re.sub(r"\.processor\.(to_\w+)$", r".\1", name.removeprefix("unet."))
+    name = re.sub(r"\.processor\.(to_\w+)$", r".\1", re.sub(r"^(unet|diffusion_model)\.", "", name))
     yield f"lora_unet_{re.sub(r'to_out$', 'to_out.0', name).replace('.', '_')}"
 
 
-def _text(name: str) -> str:
-    return f"lora_te_text_model_{name.removeprefix('text_model_')}"
+def _text(name: str, number: str = "") -> str:
+    return f"lora_te{number}_text_model_{name.removeprefix('text_model_')}"
 
 
 def _form(names: Iterable[str]) -> str:

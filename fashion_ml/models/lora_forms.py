@@ -97,6 +97,8 @@ _WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 BASE_KEYS = ("ss_base_model_version", "modelspec.architecture")
 """Metadata that name the base."""
 SMALL_BASES = ("SD 1.x", "SD 2.x")
+"""Whose LoRAs have the same names."""
+BASES = (*SMALL_BASES, "SDXL")
 """What is trained here."""
 _TOLD = (("sdxl", "SDXL"), ("stable-diffusion-xl", "SDXL"), ("flux", "Flux"), ("sd3", "SD 3"), ("stable-diffusion-3", "SD 3"))
 _TOLD_OURS = (("sd_v1", "SD 1.x"), ("stable-diffusion-v1", "SD 1.x"), ("sd_v2", "SD 2.x"), ("stable-diffusion-v2", "SD 2.x"))
@@ -132,9 +134,9 @@ class LoraForm:
     @property
     def use(self) -> str:
         """What can be done with it here."""
-        if self.base not in (*SMALL_BASES, "unknown"):
+        if self.base not in (*BASES, "unknown"):
             where = tr("the base that it was trained on") if self.base == TRANSFORMER else self.base
-            return tr("nothing here, where bases are SD 1.x and 2.x; use it with {where}", where=where)
+            return tr("nothing here, where bases are SD 1.x, 2.x and XL; use it with {where}", where=where)
         refused = [method for method in self.methods if method not in APPLIED]
         if refused:
             return tr(
@@ -223,9 +225,9 @@ def _base(shapes: Shapes, metadata: Mapping[str, str], width: int | None) -> tup
     )
     if original is not None and width is None and said is None:  # so kohya names SDXL's modules, and no other base's
         return "SDXL", original
-    return _WIDTHS.get(width or 0) or (said if width is None or said in SMALL_BASES else None) or "unknown", None
+    return _WIDTHS.get(width or 0) or (said if width is None or said in BASES else None) or "unknown", None
 
 
 def _without_blocks(name: str) -> str:
     """A name without the transformer blocks of a UNet, which SD 3's are called like."""
-    return re.sub(r"attentions[._]\d+[._]transformer_blocks|_\d+_1_transformer_blocks", "", name)
+    return re.sub(r"attentions[._]\d+[._]transformer_blocks|[._](\d+|block)[._]1[._]transformer_blocks", "", name)

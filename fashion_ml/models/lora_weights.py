@@ -11,6 +11,7 @@ import torch
 from fashion_ml.models.lora_delta import FULL, HADAMARD, KRONECKER, LORA, alpha_in, delta, method_of, rank_of
 
 _BLOCKS: tuple[tuple[str, str], ...] = (
+    (r"(?:te2|text_encoder_2).*?layers_(\d+)_", "text2 {}"),
     (r"(?:te\d?|text_encoder|text_model).*?layers_(\d+)_", "text {}"),
     (r"down_blocks_(\d+)_", "down {}"),
     (r"input_blocks_(\d+)_", "input {}"),
@@ -23,7 +24,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (r"attn2_", "cross-attention"),
     (r"_ff_net_|_mlp_fc", "feed-forward"),
     (r"_proj_(in|out)$", "projections"),
-    (r"conv|_(in|out)_layers_", "convolutions"),
+    (r"conv|_(in|out)_layers_|_0_op$|skip_connection", "convolutions"),
 )
 KINDS = (*(kind for _, kind in _KINDS), "other")
 
@@ -33,7 +34,7 @@ class Update:
     """What one module adds."""
 
     block: str
-    """`down 0`, `mid`, `up 3`, `text 11`, or `other`."""
+    """`down 0`, `input 4`, `mid`, `up 3`, `output 5`, `text 11`, `text2 31` of a second text encoder, or `other`."""
     kind: str
     norm: float
     """Frobenius, of scale x update; NaN where the file's numbers are none."""

@@ -27,6 +27,8 @@ from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.tensor_tree import mapped
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there, read_header
 
+_PIXELS_ALONE = ("clip_sample", "set_alpha_to_one")
+"""What DDIM does where nothing is said, and no latents are made for: schedulers of other kinds, as SDXL's, may say nothing of it."""
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
@@ -111,8 +113,9 @@ def load_pipeline(
         raise InputError(
             tr("model.base: {base!r} is no text-to-image Stable Diffusion 1.x, 2.x or XL; choose one that is", base=base)
         )
+    unsaid = {name: False for name in _PIXELS_ALONE if name not in pipeline.scheduler.config}
     pipeline.scheduler = DDIMScheduler.from_config(
-        pipeline.scheduler.config, **schedule_options(prediction_type, zero_terminal_snr)
+        pipeline.scheduler.config, **unsaid, **schedule_options(prediction_type, zero_terminal_snr)
     )
     _check_schedule(base, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)

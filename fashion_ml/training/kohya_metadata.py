@@ -95,7 +95,6 @@ def kohya_metadata(
         "ss_training_finished_at": time.time(),
         "ss_output_name": config.output.output_name,
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.implementation": "diffusers",
         "modelspec.implementation_version": "fashion-ml",
         "modelspec.title": config.output.output_name,
         "modelspec.resolution": f"{config.data.resolution}x{config.data.resolution}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "fashion_ml"
 _PLACES = {"runtime/json_file.py", "runtime/yaml_file.py"}
-_OF_THE_PACKAGE = {"models/single_file.py", "models/lora_convert.py"}
+_OF_THE_PACKAGE = {"models/single_file.py", "models/original_checkpoint.py", "models/lora_convert.py"}
 """These read configurations that come with the package."""
 _OF_A_FILE = {"read_text", "read_bytes", "read"}
 

@@ -19,7 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.models.kohya_format import read_metadata
-from fashion_ml.models.single_file import CONFIGS, clip_tokenizer, original_tensors
+from fashion_ml.models.original_checkpoint import original_tensors
+from fashion_ml.models.single_file import CONFIGS, clip_tokenizer
 
 LAYOUT = Path(__file__).parent / "kohya_sd15_rank32.txt"
 KEYS = Path(__file__).parents[1] / "unit" / "training" / "kohya_metadata_keys.txt"

@@ -17,8 +17,8 @@ _LISTS = {
 _WEIGHTS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
 NAMES = (*_LISTS, *_WEIGHTS, "block_lr_zero_threshold")
 """What is read here."""
-_SIDE = 12
-"""Blocks down, and up, of Stable Diffusion 1.x and 2.x; the middle is one more."""
+_BLOCKS = {False: {"down": 12, "mid": 1, "up": 12}, True: {"down": 9, "mid": 3, "up": 9}}
+"""Of Stable Diffusion 1.x and 2.x, and of SDXL, which has one more before them and behind them that no weight is given for."""
 _SHAPES: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: math.sin(math.pi * (1 - x) / 2),
     "sine": lambda x: math.sin(math.pi * x / 2),
@@ -29,8 +29,9 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 """Of the place of a block, 0 to 1; `sine+0.25` adds 0.25."""
 
 
-def block_settings(args: Mapping[str, str]) -> dict[str, Any]:
-    """The equal settings; alphas of blocks are network_alpha and conv_alpha where they are not given, as there. ValueError for no numbers."""
+def block_settings(args: Mapping[str, str], *, sdxl: bool = False) -> dict[str, Any]:
+    """The equal settings of a base, which `sdxl` says is one of SDXL; alphas of blocks are network_alpha and conv_alpha where they are not
+    given, as there. ValueError for no numbers."""
     found: dict[str, Any] = {}
     for name, place in _LISTS.items():
         if not is_nothing(args.get(name)):
@@ -41,18 +42,23 @@ def block_settings(args: Mapping[str, str]) -> dict[str, Any]:
     given = {name: args[name] for name in _WEIGHTS if not is_nothing(args.get(name))}
     if given:
         least = number("network_args block_lr_zero_threshold", args.get("block_lr_zero_threshold", "0"))
-        down, middle, up = (_weights(name, given.get(name)) for name in _WEIGHTS)
-        found["optimizer.block_lr"] = [weight if weight > least else 0.0 for weight in (*down, *middle, *up)]
+        counts = _BLOCKS[sdxl].values()
+        down, middle, up = (_weights(name, given.get(name), count) for name, count in zip(_WEIGHTS, counts, strict=True))
+        beside = [1.0] * sdxl
+        found["optimizer.block_lr"] = [
+            *beside,
+            *(weight if weight > least else 0.0 for weight in (*down, *middle, *up)),
+            *beside,
+        ]
     return found
 
 
-def _weights(name: str, text: str | None) -> list[float]:
-    """Factors of one part of the UNet: numbers, filled up with 1 or cut, or the name of a shape."""
-    count = 1 if name.startswith("mid") else _SIDE
+def _weights(name: str, text: str | None, count: int) -> list[float]:
+    """Factors of one part of the UNet, of `count` blocks: numbers, filled up with 1 or cut, or the name of a shape."""
     if text is None:
         return [1.0] * count
     shape, _, more = text.partition("+")
-    if shape in _SHAPES and count > 1:
+    if shape in _SHAPES and not name.startswith("mid"):
         base = number(f"network_args {name}", more) if more else 0.0
         return [_SHAPES[shape](place / (count - 1)) + base for place in range(count)]
     values = [number(f"network_args {name}", part) for part in text.split(",")]

@@ -31,7 +31,7 @@ from fashion_ml.config.settings import settings_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 
-_SCRIPTS = {"sdxl": "SDXL", "flux": "Flux", "sd3": "SD 3", "lumina": "Lumina", "hunyuan": "HunyuanImage", "anima": "Anima"}
+_SCRIPTS = {"flux": "Flux", "sd3": "SD 3", "lumina": "Lumina", "hunyuan": "HunyuanImage", "anima": "Anima"}
 _NEEDED = ("model.base", "data.resolution")
 
 
@@ -42,6 +42,8 @@ class Read:
     options: dict[str, Any] = field(default_factory=dict)
     subsets: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sdxl: bool = False
+    """Whether it says that the base is one of SDXL."""
     open: list[Path] = field(default_factory=list)
     """Files that name the one that is read, from the outermost."""
 
@@ -62,11 +64,23 @@ def imported(sources: Sequence[str], *, dataset_config: str = "", config_file: s
             given = options.pop(name, None)
             if not is_nothing(given):
                 read.notes.append(f"{name} {given}: the data set file counts instead, as in sd-scripts")
+    if read.sdxl:
+        _drop_what_sdxl_has_not(options, read.notes)
+        options["sdxl"] = True
     equal = equal_of(options, defaults=defaults)
     if read.subsets:
         equal.settings["data.subsets"] = read.subsets
     equal.notes[:0] = read.notes
     return equal
+
+
+def _drop_what_sdxl_has_not(options: dict[str, Any], notes: list[str]) -> None:
+    """Options that sd-scripts takes for SDXL and does not heed."""
+    skip = options.pop("clip_skip", None)
+    if not is_nothing(skip) and skip != 2:
+        notes.append(
+            f"clip_skip {skip}: sd-scripts reads SDXL's captions from the second to last layer whatever it is, and so does this"
+        )
 
 
 def _read_source(source: str, read: Read, *, as_options: bool = False) -> None:
@@ -96,6 +110,7 @@ def _read_file(path: Path, read: Read) -> None:
         _read_data_set(path, read)
         return
     options = options_of_form(tree) if is_form(tree) else flat_options(tree)
+    read.sdxl |= is_form(tree) and not is_nothing(tree.get("sdxl"))
     for name in sorted(options.keys() - known_options()):
         value = options.pop(name)
         if not is_nothing(value):
@@ -106,9 +121,10 @@ def _read_file(path: Path, read: Read) -> None:
 def _read_command(text: str, read: Read, ending: str = "") -> None:
     script, words, notes = command_words(text, ending)
     read.notes += notes
+    read.sdxl |= PureWindowsPath(script).name.startswith("sdxl")
     kind = next((model for start, model in _SCRIPTS.items() if PureWindowsPath(script).name.startswith(start)), "")
     if kind:
-        read.notes.append(f"{script}: trains {kind}, and the base here is Stable Diffusion 1.x or 2.x; give --base")
+        read.notes.append(f"{script}: trains {kind}, and the base here is Stable Diffusion 1.x, 2.x or XL; give --base")
     elif "train_network" not in script:
         read.notes.append(f"{script}: trains another thing than a LoRA; a LoRA by the same options is written")
     _add_files(options_of(words), read)

@@ -108,8 +108,8 @@ def options_of_form(form: Mapping[str, Any]) -> dict[str, Any]:
         if name not in skipped and not name.startswith(_PREFIXES) and value not in ("", None)
     }
     options |= _network(form) | _length(form)
-    if not is_nothing(form.get("sdxl")) or not is_nothing(form.get("flux1_checkbox")):
-        options["base_model"] = "SDXL" if not is_nothing(form.get("sdxl")) else "Flux.1"
+    if not is_nothing(form.get("flux1_checkbox")):
+        options["base_model"] = "Flux.1"
     if not str(options.get("xformers", "")).strip():
         options.pop("xformers", None)
     if options.get("noise_offset_type", "Original") == "Original":

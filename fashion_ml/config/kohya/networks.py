@@ -82,7 +82,7 @@ def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) ->
     for name, place in _ARGUMENTS.items():
         if not is_nothing(args.get(name)):
             settings[place] = number(f"network_args {name}", args[name])
-    blocks = block_settings(args)
+    blocks = block_settings(args, sdxl=is_true(given.get("sdxl")))
     if "network.conv_block_ranks" in blocks:
         settings |= {f"network.{name}": True for name in ("convolutions", "time_embeddings", "shortcuts")}
     settings |= blocks
@@ -106,6 +106,8 @@ def _rates(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     if only_unet:
         settings["network.train_text_encoder"] = False
         return
+    if isinstance(text, (list, tuple)) and len({number("text_encoder_lr", one) for one in text}) > 1:
+        result.note("text_encoder_lr", text, "all text encoders train at one rate, the first of these", in_part=True)
     of_text = text if text is not None else rate if unet is not None and rate is not None else None
     if of_text is not None and defaults and number("text_encoder_lr", of_text) != settings["optimizer.learning_rate"]:
         settings["optimizer.text_encoder_lr"] = number("text_encoder_lr", of_text)

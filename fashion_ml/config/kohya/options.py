@@ -218,7 +218,7 @@ NO_EQUAL: dict[str, str] = {
     "initial_step": "--resume goes on where a run was stopped",
     "skip_until_initial_step": "--resume goes on where a run was stopped",
     "deepspeed": "there is no DeepSpeed; a LoRA's states are small",
-    "base_model": "the bases are Stable Diffusion 1.x and 2.x; give one by --base",
+    "base_model": "the bases are Stable Diffusion 1.x, 2.x and XL; give one by --base",
 }
 """Options that change what is learnt and have no equal here, and why."""
 

@@ -12,8 +12,13 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.models.open_clip_names import to_open_clip
 from fashion_ml.models.text_encoding import Text, TextSettings, Tokens, encode_tokens, tokenize
+from fashion_ml.models.unet_blocks import OriginalBlocks, UnetBlocks
 from fashion_ml.runtime.language import tr
+
+UNET = "lora_unet_"
+"""What kohya's names of the UNet's modules begin with."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,20 @@ class TextPart:
     """Likewise its tokenizer's."""
     prefix: str
     """What kohya's names of its modules begin with."""
+    original: str = "cond_stage_model."
+    """What its weights' names in a single-file checkpoint begin with."""
+    open_clip: bool = False
+    """Whether they are open_clip's there."""
 
     def key(self, name: str) -> str:
         """Kohya's name of a module as `named_modules` gives it."""
         return self.prefix + name.removeprefix("text_model.").replace(".", "_")
+
+    def to_original(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Its weights as a single-file checkpoint has them."""
+        if self.open_clip:
+            return {f"{self.original}model.{name}": tensor for name, tensor in to_open_clip(state).items()}
+        return {f"{self.original}transformer.text_model.{name.removeprefix('text_model.')}": one for name, one in state.items()}
 
 
 class Family:
@@ -38,9 +53,15 @@ class Family:
     name = "sd1"
     """Of its folder in `models/configs`, too."""
     title = "Stable Diffusion 1.x"
+    short = "SD 1.x"
+    """What `lora_forms` call it."""
+    pipeline = "StableDiffusionPipeline"
+    """Diffusers' class, for those who write a line of code."""
     texts: tuple[TextPart, ...] = (TextPart("text_encoder", "tokenizer", "lora_te_text_model_"),)
     clip_skip = 1
     """The layer of the text encoder that is read where no setting says another, from the end; no later one can be."""
+    single_file = True
+    """Whether a pipeline can be written as one file: not where its text encoder lacks a layer of the original's."""
     new_words = True
     """Whether a word of `embedding.token` can train on it."""
     experiment = "experiments/lora/sd15_fashion.yaml"
@@ -120,14 +141,18 @@ class Family:
         assert isinstance(negative, torch.Tensor)
         return {"prompt_embeds": prompt, "negative_prompt_embeds": negative}
 
-    def unet_key(self, name: str) -> str:
-        """Kohya's name of a module of the UNet as `named_modules` gives it."""
-        return f"lora_unet_{name.replace('.', '_')}"
+    def unet_key(self, unet: Any) -> Callable[[str], str]:
+        """What makes kohya's names of a UNet's modules from those of `named_modules`."""
+        return lambda name: UNET + name.replace(".", "_")
+
+    def blocks(self, unet: Any) -> UnetBlocks | OriginalBlocks:
+        """How kohya numbers the blocks of a UNet."""
+        return UnetBlocks.of(unet)
 
     def keyed(self, unet: Any, text_encoders: Any) -> list[tuple[Any, Callable[[str], str]]]:
         """The models that can have a LoRA, each with what makes kohya's names of its modules; `text_encoders` as for `each`."""
         texts = zip(each(text_encoders), self.texts, strict=False)
-        return [(unet, self.unet_key), *((model, part.key) for model, part in texts)]
+        return [(unet, self.unet_key(unet)), *((model, part.key) for model, part in texts)]
 
     def metadata(self, prediction_type: str) -> dict[str, Any]:
         """Family and prediction in a LoRA's file (sd-scripts' `get_model_version_str_for_sd1_sd2` and its `sai_model_spec`)."""
@@ -136,6 +161,7 @@ class Family:
             "ss_base_model_version": f"sd_v1{'_v' if by_v else ''}",
             "ss_v2": False,
             "modelspec.architecture": "stable-diffusion-v1/lora",
+            "modelspec.implementation": "diffusers",
             "modelspec.prediction_type": "v" if by_v else "epsilon",
         }
 

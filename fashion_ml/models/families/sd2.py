@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fashion_ml.models.families.family import Family
+from fashion_ml.models.families.family import Family, TextPart
 
 
 class StableDiffusion2(Family):
@@ -13,6 +13,9 @@ class StableDiffusion2(Family):
 
     name = "sd2"
     title = "Stable Diffusion 2.x"
+    short = "SD 2.x"
+    texts = (TextPart("text_encoder", "tokenizer", "lora_te_text_model_", open_clip=True),)
+    single_file = False
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

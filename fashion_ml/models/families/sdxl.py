@@ -3,14 +3,16 @@ arXiv:2307.01952, sections 2.1 and 2.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from fashion_ml.models.families.family import Family, Sizes, TextPart
+from fashion_ml.models.families.family import UNET, Family, Sizes, TextPart
+from fashion_ml.models.original_names import OriginalNames
 from fashion_ml.models.text_encoding import Embedded, Text, TextSettings, Tokens, one_caption_each, tokenize
+from fashion_ml.models.unet_blocks import OriginalBlocks
 
 
 class StableDiffusionXL(Family):
@@ -18,9 +20,11 @@ class StableDiffusionXL(Family):
 
     name = "sdxl"
     title = "Stable Diffusion XL"
+    short = "SDXL"
+    pipeline = "StableDiffusionXLPipeline"
     texts = (
-        TextPart("text_encoder", "tokenizer", "lora_te1_text_model_"),
-        TextPart("text_encoder_2", "tokenizer_2", "lora_te2_text_model_"),
+        TextPart("text_encoder", "tokenizer", "lora_te1_text_model_", "conditioner.embedders.0."),
+        TextPart("text_encoder_2", "tokenizer_2", "lora_te2_text_model_", "conditioner.embedders.1.", open_clip=True),
     )
     clip_skip = 2
     new_words = False
@@ -91,11 +95,21 @@ class StableDiffusionXL(Family):
             "negative_pooled_prompt_embeds": negative.pooled * kept[:, None],
         }
 
+    def unet_key(self, unet: Any) -> Callable[[str], str]:
+        """Kohya's names are those of the original layout, which the UNet's configuration makes of diffusers'."""
+        names = OriginalNames(unet.config)
+        return lambda name: UNET + (names.of(name) or name).replace(".", "_")
+
+    def blocks(self, unet: Any) -> OriginalBlocks:
+        """23 of SDXL."""
+        return OriginalBlocks.of(unet)
+
     def metadata(self, prediction_type: str) -> dict[str, Any]:
         """Family and prediction in a LoRA's file, as sd-scripts names them."""
         return super().metadata(prediction_type) | {
             "ss_base_model_version": "sdxl_base_v1-0",
             "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+            "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         }
 
 

@@ -241,10 +241,10 @@ def test_a_form_of_the_gui_is_read_with_its_own_names_percentages_and_types(tmp_
     assert {path: settings.get(path) for path in expected} == expected
     assert "network.convolutions" not in settings  # a plain LoRA has none, whatever the form's field says
     assert [note.partition(":")[0] for note in notes] == ["seed is not given"]
-    form |= {"LoRA_type": "LyCORIS/LoHa", "text_encoder_lr": 0, "unet_lr": 1e-4, "sdxl": True, "optimizer": "Prodigy"}
+    form |= {"LoRA_type": "LyCORIS/LoHa", "text_encoder_lr": 0, "unet_lr": 1e-4, "flux1_checkbox": True, "optimizer": "Prodigy"}
     settings, notes = settings_from(tmp_path, json.dumps(form), "form.json")
     assert settings["network.train_text_encoder"] is False
-    assert {"network_module LyCORIS/LoHa", "base_model SDXL"} <= {note.partition(":")[0] for note in notes}
+    assert {"network_module LyCORIS/LoHa", "base_model Flux.1"} <= {note.partition(":")[0] for note in notes}
     assert settings["optimizer.optimizer_args"] == {
         "use_bias_correction": False,
         "safeguard_warmup": False,
@@ -288,3 +288,32 @@ def test_what_cannot_be_read_is_one_line_that_names_the_fix(tmp_path: Path, name
     with pytest.raises(InputError) as caught:
         settings_from(tmp_path, text, name)
     assert any(problem in one for one in caught.value.problems), caught.value.problems
+
+
+def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
+    """Its 23 blocks, captions that no clip_skip changes, and one rate for both text encoders."""
+    options = {
+        "pretrained_model_name_or_path": "illustrious.safetensors", "resolution": "1024,1024", "clip_skip": 1, "no_half_vae": True,
+        "cache_text_encoder_outputs": True, "text_encoder_lr": [1e-5, 2e-5], "learning_rate": 1e-4, "network_dim": 16,
+        "network_args": ["down_lr_weight=0,0.5", "mid_lr_weight=0.25"],
+    }  # fmt: skip
+    (tmp_path / "xl.toml").write_text(toml_of(options), encoding="utf-8")
+    equal = imported([f"accelerate launch sdxl_train_network.py --config_file {tmp_path / 'xl.toml'}"])
+    assert equal.settings["model.base"] == "illustrious.safetensors"
+    assert equal.settings["data.resolution"] == 1024
+    assert equal.settings["optimizer.text_encoder_lr"] == 1e-5
+    assert equal.settings["optimizer.block_lr"] == [1, 0, 0.5, *[1] * 7, 0.25, *[1] * 12]
+    assert "model.clip_skip" not in equal.settings
+    assert [note.partition(":")[0] for note in equal.all_notes if not note.startswith("seed")] == [
+        "clip_skip 1",
+        "text_encoder_lr [1e-05, 2e-05]",
+    ]
+    assert {"no_half_vae", "cache_text_encoder_outputs"} <= equal.not_needed.keys()
+    (tmp_path / "form.json").write_text(json.dumps({"LoRA_type": "Standard", "sdxl": True, "clip_skip": 1}), encoding="utf-8")
+    assert [note.partition(":")[0] for note in imported([str(tmp_path / "form.json")]).notes if "clip" in note] == [
+        "clip_skip 1"
+    ]
+
+
+def toml_of(options: dict[str, Any]) -> str:
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())

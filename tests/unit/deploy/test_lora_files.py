@@ -163,11 +163,11 @@ def test_convolutions_are_extracted_too_at_a_rank_of_their_own(tmp_path: Path, c
 def test_an_extracted_file_says_which_family_its_bases_are_of(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int, prediction: str, version: str, architecture: str
 ):
-    """As kohya's trainer names them; the text encoder's width tells them apart."""
+    """As kohya's trainer names them; the width of the text tells them apart."""
 
     def loaded(name: str) -> Any:
         pipeline = load_pipeline("embedded")
-        pipeline.text_encoder.config.hidden_size = width
+        pipeline.unet.register_to_config(cross_attention_dim=width)
         pipeline.scheduler.register_to_config(prediction_type=prediction)
         pipeline.unet.mid_block.attentions[0].proj_in.weight.data *= 2 if name == "tuned" else 1
         return pipeline

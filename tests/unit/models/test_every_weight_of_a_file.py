@@ -17,7 +17,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from fashion_ml.errors import InputError
 from fashion_ml.models import single_file
-from fashion_ml.models.single_file import CONFIGS, load_single_file, original_tensors
+from fashion_ml.models.original_checkpoint import original_tensors
+from fashion_ml.models.original_names import OriginalNames
+from fashion_ml.models.single_file import CONFIGS, load_single_file
 from fashion_ml.models.stable_diffusion import find_base, load_pipeline
 from fashion_ml.models.vae import load_vae
 
@@ -317,7 +319,8 @@ def test_the_text_encoder_of_sd_2_computes_what_open_clip_does(configs: Path, ba
         torch.nn.init.normal_(parameter, std=0.05)
     text = {name: tensor for name, tensor in clip.state_dict().items() if not name.startswith("visual.")}
     unet = UNet2DConditionModel.from_config(configs / "sd2" / "unet")
-    own = {f"{UNET}{single_file._unet_name(name)}": tensor for name, tensor in unet.state_dict().items()}
+    original = OriginalNames(unet.config)
+    own = {f"{UNET}{original.of(name)}": tensor for name, tensor in unet.state_dict().items()}
     vae = {name: tensor for name, tensor in tensors.items() if name.startswith("first_stage_model.")}
     path = write(
         {**own, **vae, **{f"cond_stage_model.model.{name}": tensor for name, tensor in text.items()}},

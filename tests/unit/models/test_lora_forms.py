@@ -107,6 +107,20 @@ FORMS: list[tuple[str, dict[str, tuple[int, ...]], str, str, str]] = [
     ),
     ("a transformer in kohya's names", plain("lora_unet_blocks_0_self_attn_q", width=1536), "LoRA", "kohya", TRANSFORMER),
     ("SDXL's modules in kohya's names", plain("lora_unet_input_blocks_4_1_proj_in", width=640), "LoRA", "kohya", "SDXL"),
+    (
+        "SDXL's middle block in kohya's names",
+        plain("lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q", width=1280),
+        "LoRA",
+        "kohya",
+        "SDXL",
+    ),
+    (
+        "SDXL in ComfyUI's names",
+        plain("diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k", ".lora_A.weight", ".lora_B.weight", width=2048),
+        "LoRA",
+        "ComfyUI",
+        "SDXL",
+    ),
 ]
 
 

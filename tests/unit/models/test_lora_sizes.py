@@ -15,8 +15,8 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.applied_lora import apply_lora
 from fashion_ml.models.kohya_format import check_lora, load_lora, lora_tensors, mixed_ranks, save_lora, spec_of
 from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
-from fashion_ml.models.lora_sizes import UnetBlocks
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.unet_blocks import UnetBlocks
 from fashion_ml.runs.lora import check_on_base
 from tests.unit.models.test_lora_variants import EVERYWHERE, said
 

@@ -13,7 +13,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from fashion_ml.errors import InputError
 from fashion_ml.models import single_file
-from fashion_ml.models.single_file import CONFIGS, checkpoint_kind, clip_tokenizer, load_single_file, original_tensors
+from fashion_ml.models.original_checkpoint import original_tensors
+from fashion_ml.models.single_file import CONFIGS, checkpoint_kind, clip_tokenizer, load_single_file
 
 
 @pytest.fixture
@@ -109,13 +110,17 @@ def test_sd_2_is_recognised_by_its_text_width_and_predicts_v():
 
 
 UNET = {"model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(2, 768)}
+XL = {"model.diffusion_model.label_emb.0.0.weight": torch.zeros(2, 3)}
 VAE = {"first_stage_model.x": torch.zeros(1)}
 
 
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [
-        ({"conditioner.embedders.0.x": torch.zeros(1)}, "is a Stable Diffusion XL checkpoint"),
+        ({"conditioner.embedders.0.x": torch.zeros(1)}, "holds no Stable Diffusion UNet"),
+        (XL | {"conditioner.embedders.0.model.x": torch.zeros(1)}, "is the refiner of Stable Diffusion XL"),
+        (XL | VAE, r"holds no text encoder \(conditioner.embedders.0"),
+        (XL | VAE | {"conditioner.embedders.0.x": torch.zeros(1)}, r"holds no second text encoder \(conditioner.embedders.1"),
         ({"lora_unet_x.lora_down.weight": torch.zeros(1)}, "is a LoRA, not a base model"),
         ({"x": torch.zeros(1)}, "holds no Stable Diffusion UNet"),
         (UNET, r"holds no VAE \(first_stage_model"),

@@ -12,8 +12,8 @@ from fashion_ml.models.kohya_format import lora_tensors, read_metadata, save_lor
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.lora_delta import rank_of
 from fashion_ml.models.lora_file import parts_by_module
-from fashion_ml.models.lora_sizes import UnetBlocks
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.unet_blocks import UnetBlocks
 from fashion_ml.training.kohya_metadata import kohya_metadata, tag_frequency
 from fashion_ml.training.lora_models import lora_spec
 from tests.unit.training.setup import Trained, experiment, train, write_images
