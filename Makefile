@@ -54,10 +54,7 @@ fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run $(if $(SEED),--seed $(SEED))
 
 audit:
-	$(PYTHON) -m venv $(AUDIT)
-	$(AUDIT)/bin/python -m pip install --quiet pip-audit
-	$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
-	$(AUDIT)/bin/pip-audit --no-deps --disable-pip --requirement constraints-py310.txt
+	@PYTHON=$(PYTHON) .ci/audit $(AUDIT)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

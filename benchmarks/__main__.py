@@ -47,6 +47,9 @@ COMMANDS: dict[str, list[str]] = {
     "long_lora": ["scaling", "--part", "lora"],
     "long_stargan": ["scaling", "--part", "stargan"],
     "large_data_set": ["scaling", "--part", "images"],
+    "load_images": ["load", "--part", "images"],
+    "load_points": ["load", "--part", "points"],
+    "load_together": ["load", "--part", "together"],
 }
 
 

@@ -28,6 +28,7 @@ from fashion_ml.runtime.atomic_files import atomic_path, remove_leftovers, write
 from fashion_ml.runtime.console import bar, say, warn
 from fashion_ml.runtime.folder_lock import LOCK, folder_lock, refuse_locked
 from fashion_ml.runtime.gpu_memory import fits_into_memory
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import below, parsed_mapping
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.weights_hash import weights_sha256
@@ -202,7 +203,7 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
             raise _something_else(out)
         return {}
     try:
-        tree = parsed_mapping(note.read_bytes())
+        tree = parsed_mapping(read_whole(note))
         files = dict(tree["files"])
         for key in files:
             below(out, key)

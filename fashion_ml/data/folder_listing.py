@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from fashion_ml.data.caption_files import MOST_BYTES, CaptionFiles, encoding_of, is_text, read_caption
 from fashion_ml.data.notices import Kind, Notice
 from fashion_ml.data.pictures import is_image, missing_package
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import is_printable, printable
 
@@ -39,24 +41,21 @@ def list_folder(folder: Path, prefix: str = "", *, read_below: bool = False) -> 
     """
     images, others, folders, notices = list[Path](), list[str](), list[Path](), list[Notice]()
     with os.scandir(folder) as entries:
-        found = sorted(((folder / entry.name, entry) for entry in entries), key=lambda pair: pair[0])
-    needed: Counter[str] = Counter()
-    for path, entry in found:
-        name = prefix + printable(path.name)
-        package = missing_package(path.name)
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        package = missing_package(entry.name)
         if entry.is_dir():
-            folders.append(path)
-        elif package and not path.name.startswith("."):
-            needed[package] += 1
-            notices.append(Notice(Kind.NEEDS_PACKAGE, name, package))
-        elif is_image(path.name):
-            images.append(path)  # a dangling link too: whoever reads it says so
-        elif is_image(path.name.lstrip("._")):
-            notices.append(Notice(Kind.HIDDEN, name))
-        elif entry.is_symlink() and not path.exists():
-            notices.append(Notice(Kind.DANGLING, name))
+            folders.append(folder / entry.name)
+        elif package and not entry.name.startswith("."):
+            notices.append(Notice(Kind.NEEDS_PACKAGE, prefix + printable(entry.name), package))
+        elif is_image(entry.name):
+            images.append(folder / entry.name)  # a dangling link too: whoever reads it says so
+        elif is_image(entry.name.lstrip("._")):
+            notices.append(Notice(Kind.HIDDEN, prefix + printable(entry.name)))
+        elif entry.is_symlink() and not (folder / entry.name).exists():
+            notices.append(Notice(Kind.DANGLING, prefix + printable(entry.name)))
         else:
-            others.append(path.name)
+            others.append(entry.name)
     for path in folders if not read_below else ():
         inside = images_below(path)
         if inside:
@@ -141,15 +140,14 @@ def _without_caption(path: Path, class_token: str | None, extension: str, hint: 
 def _read(path: Path) -> tuple[str, list[Kind], str]:
     """Text and oddities of a caption file, and what is wrong with it, empty when it can be read."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            return "", [], f"has more than {MOST_BYTES:,} bytes; a caption is a few words: shorten it"
+        content = read_whole(path, MOST_BYTES)
         return *read_caption(content), ""
     except UnicodeDecodeError as error:
         encoding = encoding_of(content)
         return "", [], tr("is not UTF-8 ({value}); save it as UTF-8", value=encoding or f"byte {error.start}")
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            return "", [], f"has more than {MOST_BYTES:,} bytes; a caption is a few words: shorten it"
         return "", [], tr("cannot be read ({value}); make it a text file", value=error.strerror or error)
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 
 _VERSION, _COARSE_SECONDS = 3, 2.0
@@ -77,7 +78,7 @@ class KnownImages:
 
     def _read(self) -> dict[str, list[object]]:
         try:
-            note = parsed(self._path.read_bytes())
+            note = parsed(read_whole(self._path))
             return dict(note["images"]) if note["version"] == _VERSION else {}
         except (OSError, ValueError, LookupError, TypeError):
             return {}  # then all are looked at

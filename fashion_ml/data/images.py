@@ -25,6 +25,7 @@ from fashion_ml.data.notices import REFERENCES, TRAINING, Kind, Notice, by_kind,
 from fashion_ml.data.pictures import IMAGE_ENDINGS, PictureError, is_image, load_picture, open_picture
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, warn
+from fashion_ml.runtime.input_file import PICTURE_BYTES, read_noted, read_whole
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.seeding import derive_seed
 
@@ -222,7 +223,7 @@ def count_images(folder: Path) -> int:
 
 def load_unchanged(item: CaptionedImage) -> Image.Image:
     """The picture of an item, as `load_picture`. InputError when the file no longer has the bytes that it had when it was checked."""
-    content = item.path.read_bytes()
+    content = read_whole(item.path)
     if item.sha256 and hashlib.sha256(content).hexdigest() != item.sha256:
         raise InputError(f"data.train_data_dir: {str(item.path)!r} was changed while the training ran; start again")
     return load_picture(io.BytesIO(content))
@@ -230,7 +231,7 @@ def load_unchanged(item: CaptionedImage) -> Image.Image:
 
 def file_digest(item: CaptionedImage) -> str:
     """SHA-256 of a picture's bytes."""
-    return item.sha256 or hashlib.sha256(item.path.read_bytes()).hexdigest()
+    return item.sha256 or hashlib.sha256(read_whole(item.path)).hexdigest()
 
 
 def data_digest(items: Iterable[CaptionedImage]) -> str:
@@ -269,11 +270,10 @@ def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: Kno
 
     def look(item: CaptionedImage) -> Looked | _Unusable:
         try:
-            with item.path.open("rb") as file:
-                state, content = os.fstat(file.fileno()), file.read()
+            content, state = read_noted(item.path, PICTURE_BYTES)
             picture, several = open_picture(io.BytesIO(content))
         except (PictureError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return _Unusable(f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it", reason)
         if min(picture.size) < least:
             size = f"{picture.width} x {picture.height} pixels"

@@ -19,6 +19,7 @@ from fashion_ml.data.folder_listing import other_endings
 from fashion_ml.data.notices import Kind, Notice
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
+from fashion_ml.runtime.input_file import check_regular, read_whole
 from fashion_ml.runtime.json_file import below, parsed_mapping
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.redact import first_line
@@ -150,7 +151,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        tree = parsed_mapping(path.read_bytes())
+        tree = parsed_mapping(read_whole(path))
         kinds = {"vae": str, "vae_sha256": str, "latent_scale": float, "files": dict}
         if wrong := [key for key, kind in kinds.items() if not isinstance(tree[key], kind)]:
             raise ValueError(f"{', '.join(wrong)} of another kind")
@@ -166,9 +167,10 @@ def _packed_domains(index: Path) -> list[Domain]:
     domains: list[Domain] = []
     path, shapes = index, set[tuple[int, ...]]()
     try:
-        for name, entry in sorted(parsed_mapping(index.read_bytes())["domains"].items()):
+        for name, entry in sorted(parsed_mapping(read_whole(index))["domains"].items()):
             shards = tuple((below(index.parent, place), int(count)) for place, count in entry["shards"])
             for path, count in shards:
+                check_regular(path)
                 with safe_open(path, framework="pt") as file:
                     found = file.get_slice("latents").get_shape()
                 if len(found) != 4 or found[0] != count:

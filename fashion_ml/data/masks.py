@@ -28,6 +28,7 @@ from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.garment_mask import PARAMETERS, garment_mask
 from fashion_ml.runtime.console import bar, warn
+from fashion_ml.runtime.input_file import PICTURE_BYTES, read_whole
 
 _FIELD = "data.masks_dir"
 _RATIO = 0.02
@@ -54,7 +55,7 @@ class Masks:
     def read(self, item: CaptionedImage) -> Image.Image | None:
         """8-bit grey at the size of the image, white what counts; None where the image has none."""
         if self.kind == "alpha":
-            return _alpha_of(item.path.read_bytes())
+            return _alpha_of(read_whole(item.path, PICTURE_BYTES))
         if self.kind == "garment":
             found = garment_mask(load_picture(item.path))
             return None if found is None else Image.fromarray(found.astype(np.uint8) * 255)
@@ -154,7 +155,7 @@ def _paired(folder: Path, there: Sequence[Path], items: Sequence[CaptionedImage]
 def _checked(path: Path, size: tuple[int, int]) -> str:
     """The SHA-256 of a mask file that is of its image's shape by its head."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path, PICTURE_BYTES)
         with opened(io.BytesIO(content)) as file:
             width, height = file.size[::-1] if file.getexif().get(0x0112) in _TURNED else file.size
     except (PictureError, OSError) as error:
@@ -231,7 +232,7 @@ def _alpha_of(content: bytes) -> Image.Image | None:
 def _read(path: Path, size: tuple[int, int]) -> Image.Image:
     """A mask file at the size of its image; where it has an alpha channel that is the mask."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path, PICTURE_BYTES)
         mask = _alpha_of(content) or load_picture(io.BytesIO(content)).convert("L")
     except (PictureError, OSError) as error:
         raise InputError(f"{_FIELD}: mask {str(path)!r} cannot be read ({error}); replace or remove it") from None

@@ -27,7 +27,8 @@ def look_of(picture: Image.Image) -> tuple[Hashes, Thumbnail]:
 
 def difference_hashes(picture: Image.Image) -> tuple[int, int]:
     """64 bits for the picture and for its mirror image: is each pixel of the 9 x 8 greyscale thumbnail darker than its right neighbour."""
-    grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    small = picture.convert("L").resize((9, 8), Image.Resampling.BOX)
+    grey = np.frombuffer(small.tobytes(), np.uint8).reshape(8, 9)
     plain, mirrored = (
         (one[:, :-1] < one[:, 1:]).ravel() for one in (grey, grey[:, ::-1])
     )  # a mirror's thumbnail is the thumbnail's

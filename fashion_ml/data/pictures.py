@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from fashion_ml.data.picture_modes import as_rgb
+from fashion_ml.runtime.input_file import check_regular
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 """Of the files that are images; of a .gif, .webp or .tif with several pictures the first counts."""
@@ -100,6 +101,8 @@ def opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     programs, such as PostScript. Errors as `load_picture`, also for what decoding raises within the block.
     """
     try:
+        if isinstance(source, Path):
+            check_regular(source)
         with Image.open(source, formats=_formats()) as file:
             check_size(*file.size)
             yield file

@@ -22,6 +22,7 @@ from threading import Lock
 import torch
 
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.input_file import read_whole
 
 Tensors = dict[str, torch.Tensor]
 _VIEWS = 4096
@@ -85,7 +86,7 @@ class TensorCache:
         if self.folder is None:
             return None
         try:
-            content = self._path(key).read_bytes()
+            content = read_whole(self._path(key))
             load(content)
         except (SafetensorError, ValueError):
             with suppress(OSError):  # damaged: made again by whoever asked

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.deploy.inspect_file import precision, read_tensors
+from fashion_ml.runtime.input_file import read_whole
 
 
 def inspect_embedding(path: Path) -> dict[str, Any] | None:
@@ -18,7 +19,7 @@ def inspect_embedding(path: Path) -> dict[str, Any] | None:
     form = recognise_embedding({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path.stem)
     if form is None or not all(tensor.is_floating_point() for tensor in tensors.values()):
         return None
-    content = path.read_bytes()
+    content = read_whole(path)
     return {
         "file": str(path),
         "bytes": len(content),

@@ -7,12 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.deploy import asked
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.listening import listening
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.store import open_tracking
 
 if TYPE_CHECKING:
     import uvicorn
@@ -52,18 +55,22 @@ def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str],
 
 
 def application(model: str, seconds: float) -> Any:
-    """The ASGI application of a model. InputError when MLflow cannot load it."""
+    """The ASGI application of a model. InputError when MLflow cannot load it, or the store that it would be in is not there."""
     import mlflow
-    from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
     from mlflow.types import DataType
 
     from fashion_ml.deploy.guarded_app import Guarded
 
+    if model.startswith(("models:", "runs:")) and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
+        open_tracking(make=False)
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(seconds) + 5)  # ours comes first and says more
+    note = Path(model) / "MLmodel"
     try:
+        if note.exists():
+            check_regular(note)
         loaded = mlflow.pyfunc.load_model(model)
-    except (MlflowException, OSError, ValueError) as error:
+    except Exception as error:  # a model's folder holds what it likes, and so do the errors of those that read it
         raise InputError(
             f"MODEL: {model!r} cannot be loaded ({first_line(error)[:300]}); give models:/NAME/VERSION, as register says it"
         ) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 
 TOKEN = "zarya"
@@ -54,7 +55,7 @@ def is_collection(given: str | Path) -> bool:
         return True
     try:
         place = Path(given).expanduser().absolute()
-        note = parsed((place.parent / _MANIFEST).read_bytes())
+        note = parsed(read_whole(place.parent / _MANIFEST))
         return place.name in _PARTS and note == _facts(note["size"])
     except (
         OSError,
@@ -116,7 +117,7 @@ def _move(new: Path, folder: Path) -> None:
 
 def _holds(folder: Path, facts: dict[str, object]) -> bool:
     try:
-        return bool(parsed((folder / _MANIFEST).read_bytes()) == facts)
+        return bool(parsed(read_whole(folder / _MANIFEST)) == facts)
     except (OSError, ValueError):  # none, or someone's own
         return False
 

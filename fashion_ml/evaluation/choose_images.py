@@ -21,6 +21,7 @@ from fashion_ml.metrics.registry import LOSSES, TOTAL
 from fashion_ml.models.applied_lora import AppliedLora, restore_added
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.runtime.console import Bar
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 
 
@@ -139,6 +140,6 @@ class Losses:
 def _key_of(folder: Path) -> str | None:
     """The key of the images in a folder; None where there are none."""
     try:
-        return str(parsed((folder / "generation.json").read_bytes())["key"])
+        return str(parsed(read_whole(folder / "generation.json"))["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

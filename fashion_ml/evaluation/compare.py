@@ -22,6 +22,7 @@ from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
 from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.csv_cells import read_csv
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
@@ -174,10 +175,10 @@ def read_evaluated(source: Measured | Evaluated | str | Path, name: str) -> Eval
 
 def _of_folder(folder: Path, name: str) -> Evaluated:
     try:
-        facts = parsed_mapping((folder / FACTS).read_bytes())
+        facts = parsed_mapping(read_whole(folder / FACTS))
         table = read_csv(folder / PER_IMAGE, dtype={"seed": str})
         there = (folder / REPORT).is_file()  # evaluations of earlier versions are read without
-        report = parsed_mapping((folder / REPORT).read_bytes()) if there else {}
+        report = parsed_mapping(read_whole(folder / REPORT)) if there else {}
         free = read_csv(folder / FREE) if (folder / FREE).is_file() else None
         wrong = _wrong(facts, table)
     except (OSError, ValueError) as error:

@@ -14,11 +14,14 @@ from fashion_ml.data.folder_listing import list_folder, read_captions
 from fashion_ml.data.picture_prompts import plain_prompt, prompt_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import composed, printable
 
 PairBy = Literal["stem", "csv", "order", "prompt"]
 Wanted = list[tuple[Path, Path]]
+_CSV_BYTES = 256 << 20
+"""The most bytes of a CSV file: some million pairs."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def _by_prompt(left: dict[str, Path], right: dict[str, Path], folder: Path, name
 
 def _text_of(path: Path) -> str:
     """A CSV's text: UTF-8, or UTF-16 as spreadsheets write it, with its mark or without. UnicodeDecodeError for others."""
-    content = path.read_bytes()
+    content = read_whole(path, _CSV_BYTES)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
     if b"\0" in content[:200]:

@@ -10,6 +10,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.clip_tokenizer import read_tokenizer
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed, read_mapping
 from fashion_ml.runtime.loaded_weights import check_names, fill
 from fashion_ml.runtime.weight_files import find_weights
@@ -27,7 +28,7 @@ Tokenize = Callable[[Sequence[str]], torch.Tensor]
 def is_transformers_clip(folder: Path) -> bool:
     """Whether the folder holds the config.json of a transformers `CLIPModel`."""
     try:
-        return parsed((folder / "config.json").read_bytes()).get("model_type") == "clip"
+        return parsed(read_whole(folder / "config.json")).get("model_type") == "clip"
     except (OSError, ValueError, AttributeError):
         return False
 

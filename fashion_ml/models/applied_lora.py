@@ -22,6 +22,7 @@ from fashion_ml.models.kohya_format import read_lora, read_metadata
 from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, alpha_in, delta, method_of, rank_of
 from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_base, read_lora_file
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.weight_files import is_safetensors
 
@@ -259,7 +260,7 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
     if not (names_of_peft and beside.is_file()):
         return {}
     try:
-        settings = dict(parsed(beside.read_bytes()))
+        settings = dict(parsed(read_whole(beside)))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"lora: {str(beside)!r} cannot be read ({error}); mend it, it holds the LoRA's alpha") from None
     return dict.fromkeys(("unet", "text_encoder", "text_encoder_2"), settings)

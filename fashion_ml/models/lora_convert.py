@@ -16,6 +16,7 @@ from fashion_ml.models.families.known import FAMILIES
 from fashion_ml.models.lora_delta import rank_of
 from fashion_ml.models.lora_forms import LoraForm
 from fashion_ml.models.single_file import CONFIGS
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr
 
 _KINDS = {family.short: family for family in FAMILIES} | {"unknown": FAMILIES[0]}
@@ -36,7 +37,7 @@ def fit_without_base(path: Path, form: LoraForm) -> FittedLora:
         )
     family = _KINDS[form.base]
     folder, models = CONFIGS / family.name, ("unet", *(part.model for part in family.texts))
-    parts = {part: json.loads((folder / part / "config.json").read_bytes()) for part in models}
+    parts = {part: json.loads(read_whole(folder / part / "config.json")) for part in models}
     pipeline: Any = SimpleNamespace(**{part: empty_model(part, config, what) for part, config in parts.items()})
     return fit_lora(pipeline, path)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, SKY, SOFT, dress, level, name_below, new_figure, save_figure
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 from fashion_ml.runtime.language import tr
 
@@ -54,7 +55,7 @@ def complete_report(report: Path, measured: Mapping[str, Series], fingerprint: s
     Points of steps that are there already are replaced, and all points that were measured with another fingerprint are dropped.
     """
     with of_its_shape("report", report, tr("bring back a whole copy of it")):
-        tree = parsed_mapping(report.read_bytes())
+        tree = parsed_mapping(read_whole(report))
         comparable = tree.get("evaluation_fingerprint", fingerprint) == fingerprint
         full: dict[str, Series] = {}
         for name in DESCRIPTIONS:
@@ -80,7 +81,7 @@ def draw_missing_curves(report: Path) -> None:
     if curves.exists():
         return
     with of_its_shape("report", report, "bring back a whole copy of it"):
-        tree = parsed_mapping(report.read_bytes())
+        tree = parsed_mapping(read_whole(report))
         full = {name: _series(tree["loss_data"][name]) for name in DESCRIPTIONS}
         total_steps = _step(tree["training_info"]["total_steps"])
     _draw(curves, full, total_steps)

@@ -21,6 +21,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runtime.console import say, warn
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.redact import first_line
 
@@ -75,7 +76,7 @@ def _in_own_process(experiments: Mapping[str, Any], *, written: bool) -> dict[st
         command = [sys.executable, "-m", "fashion_ml.runs.check_inputs", str(folder), *([] if written else [_NOTHING_WRITTEN])]
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         try:
-            found = parsed((folder / _PROBLEMS).read_bytes())
+            found = parsed(read_whole(folder / _PROBLEMS))
         except OSError:
             last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
             warn(f"What is read could not be looked at before: the check ended with {ended.returncode} and said: {last}")

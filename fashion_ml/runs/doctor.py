@@ -69,8 +69,12 @@ def _packages() -> Finding:
 
 def _tracking() -> Finding:
     from fashion_ml.tracking.queries import count_runs, experiments
-    from fashion_ml.tracking.store import shown_uri, store_uri
+    from fashion_ml.tracking.store import shown_uri, store_is_there, store_uri
+    from fashion_ml.tracking.store_checks import check_uri
 
+    if not store_is_there():
+        check_uri(store_uri())
+        return Finding("tracking store", "ok", f"{shown_uri(store_uri())} is not there yet; the first training makes it")
     found = count_runs([experiment_id for experiment_id, _ in experiments()])
     return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {found} runs")
 

@@ -20,7 +20,7 @@ from fashion_ml.tracking.offline_send import first_operation, make_in_store
 from fashion_ml.tracking.queries import close_if_dead, mark_killed, running
 from fashion_ml.tracking.run import AWAY_SECONDS, FOLDER_TAG, attach
 from fashion_ml.tracking.spooled_client import FOLDER, send_rest, waiting
-from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
+from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_is_there, store_uri
 from fashion_ml.tracking.store_checks import asked, with_whole_path
 
 
@@ -169,8 +169,11 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
     """End the runs whose process has ended without ending them; returns how many.
 
     One whose folder is here comes to its end by that: all of it is sent, and it is FINISHED where it had done everything. One whose folder
-    cannot be sent now stays, which is said. Trainings' runs with nothing in them are removed; all others are KILLED.
+    cannot be sent now stays, which is said. Trainings' runs with nothing in them are removed; all others are KILLED. Without a store there are
+    none, and none is made.
     """
+    if not store_is_there():
+        return 0
     removed = _removed([run for run in running(experiment_ids)[0] if _is_empty(run)])
     kept, before = set[str](), {run.info.run_id for run in running(experiment_ids)[0]}
     for run, note in list(folders_in_store(experiment_ids)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class EvaluationNote:
         from fashion_ml.tracking.store import find_run, open_tracking
 
         try:
-            note = parsed((self.folder / NOTE).read_bytes())
+            note = parsed(read_whole(self.folder / NOTE))
             same = (note["fingerprint"], note["key"]) == (self.fingerprint, self.key) and (ended or note["finished"] is False)
             run_id = str(note["run_id"])
         except (OSError, ValueError, KeyError, TypeError):

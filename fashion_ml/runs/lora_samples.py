@@ -17,6 +17,7 @@ from fashion_ml.runs.inputs import Sources
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.gpu_memory import fits_into_memory
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import tr
 from fashion_ml.training.subset_images import as_prompts
@@ -76,7 +77,7 @@ def sample_sheet(folder: Path) -> Image.Image | None:
 def _prompts(folder: Path) -> list[str]:
     """What was drawn; empty where older samples do not say it."""
     try:
-        return [str(one) for one in parsed((folder / FOLDER / PROMPTS).read_bytes())]
+        return [str(one) for one in parsed(read_whole(folder / FOLDER / PROMPTS))]
     except (OSError, ValueError, TypeError):
         return []
 

@@ -16,6 +16,7 @@ from fashion_ml.config import Evaluation, validate
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 
 _FACTS = "prior.json"
@@ -138,7 +139,7 @@ class _Kept:
 def _read(note: Path) -> dict[str, Any] | None:
     """The facts of a folder; None where it has none that can be read."""
     try:
-        found = parsed(note.read_bytes())
+        found = parsed(read_whole(note))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

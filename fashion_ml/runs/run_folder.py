@@ -14,6 +14,7 @@ from fashion_ml.config import LoraExperiment, StarganExperiment, to_yaml
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.folder_lock import LOCK
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.processes import LONGEST_WAIT
 
@@ -44,7 +45,7 @@ def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "st
     if not note.is_file():
         return None
     try:
-        content = parsed_mapping(note.read_bytes())
+        content = parsed_mapping(read_whole(note))
         known = {key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")}
         return RunFolder(path, **known, length=int(content.get("length", 0)))
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:

@@ -36,12 +36,12 @@ _ANSWER_SECONDS, _END_SECONDS = 60.0, 2.0
 def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> None:
     """Serve until Ctrl-C, SIGTERM, SIGHUP or the end of the terminal; say where once it answers, and open a browser there where asked to.
 
-    InputError when the port is taken or the store cannot be used.
+    InputError when the port is taken, or the store is not there or cannot be used.
     """
     parent = parent_to_live_with()
     uri = store_uri()
     with listening(_HOST, port) as sock:
-        client = open_tracking()
+        client = open_tracking(make=False)
         reader = RunReader(client, lambda run: row_of(run, is_wanted, PARAMS))
         reader.start()
         say(f"Starting the page of {shown_uri(uri)}: some seconds. Stop with Ctrl-C.")
@@ -59,13 +59,15 @@ def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> No
 def _server(reader: RunReader, client: Any, uri: str) -> uvicorn.Server:
     import uvicorn
 
-    from fashion_ml.runs.ui_routes import MLFLOW, page_app, routes
+    from fashion_ml.runs.ui_routes import MLFLOW, page_app, routes, with_readable_hosts
 
     if uri.startswith(("http://", "https://")):
         app = page_app(reader, client, shown_uri(uri))
     else:
         app = mlflow_app(uri, routes(reader, client, MLFLOW, shown_uri(uri)))
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none")
+    config = uvicorn.Config(
+        with_readable_hosts(app), log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none"
+    )
     return uvicorn.Server(config)
 
 

@@ -30,6 +30,7 @@ _AT_FIRST = 40
 """So many runs of each list the page gets before a person asks for all: more would keep it from opening at once."""
 _PICTURES = ("grid.png", "report/recipes.png", "report/grid.png", "report/optimization_history.png")
 """What stands for a run, the first that it has; else the first picture of its report."""
+_WHOSE = (b"host", b"origin", b"referer")
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
@@ -84,6 +85,17 @@ def page_app(reader: RunReader, client: Any, server: str) -> Any:
         Route("/", elsewhere, methods=["GET"]),
     ]  # the last one: `/` with a query is MLflow's
     return Starlette(routes=ours, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])])
+
+
+def with_readable_hosts(app: Any) -> Any:
+    """An ASGI application that answers 400 where the headers that say whose a request is are no text: MLflow fails at them."""
+    from starlette.responses import PlainTextResponse
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        odd = any(name in _WHOSE and not value.isascii() for name, value in scope.get("headers", ()))
+        await (PlainTextResponse("Bad request", 400, headers=_SAFE) if odd else app)(scope, receive, send)
+
+    return answer
 
 
 def _as_text(go: Callable[[Request], Response]) -> Callable[[Request], Response]:

@@ -12,6 +12,7 @@ from fashion_ml.embedded.collection import is_collection
 from fashion_ml.errors import InputError
 from fashion_ml.runs.warm_start import is_there
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 
 _EMBEDDED = "embedded"
@@ -78,7 +79,7 @@ def _vae_of(latents: str) -> str:
     if latents == _EMBEDDED:
         return _EMBEDDED
     try:
-        return str(parsed((Path(latents).expanduser() / "manifest.json").read_bytes())["vae"])
+        return str(parsed(read_whole(Path(latents).expanduser() / "manifest.json"))["vae"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # reading the latents says what is wrong
         return ""
 

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_ml.runtime.input_file import check_regular
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,6 +29,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A table that `to_csv` wrote, or others. ValueError for what is none, OSError."""
     import pandas as pd
 
+    check_regular(path)
     table = pd.read_csv(path, float_precision="round_trip", **options).map(plain)
     table.columns = [plain(name) for name in table.columns]
     return table

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.redact import first_line
 
 MOST_BYTES = 512 << 20
@@ -57,8 +58,6 @@ def below(folder: Path, name: object) -> Path:
 def read_mapping(path: Path, field: str, fix: str) -> dict[str, Any]:
     """The mapping in a JSON file. InputError, naming the setting `field` and the `fix`, for one that cannot be read or holds none."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it has more than the {MOST_BYTES:,} bytes that are read")
-        return parsed_mapping(path.read_bytes())
+        return parsed_mapping(read_whole(path, MOST_BYTES))
     except (OSError, ValueError) as error:
         raise InputError(f"{field}: {str(path)!r} is damaged ({first_line(error)[:200]}); {fix}") from None

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import check_regular, opened, read_whole
 from fashion_ml.runtime.json_file import parsed, parsed_mapping
 from fashion_ml.runtime.redact import first_line
 
@@ -48,7 +49,7 @@ def what_it_is(path: Path) -> str:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(512)
     except OSError:
         return ""
@@ -77,7 +78,7 @@ def _ends_early(path: Path, start: bytes, size: int) -> str:
     if 8 + length > size:
         return f"ends within its header (half a download); {_AGAIN}"
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             file.seek(8)
             header = parsed(file.read(length))
         whole = (
@@ -92,7 +93,7 @@ def read_header(path: Path, field: str) -> Header:
     """Names and shapes of a `.safetensors` file, without its tensors. InputError, beginning with `field`, if it is none or ends early."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with opened(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _LONGEST_HEADER:
                 raise ValueError("the header is too long")
@@ -118,6 +119,7 @@ def read_tensors(path: Path, field: str, names: Collection[str] | None = None) -
     from safetensors import safe_open
 
     try:
+        check_regular(path)
         if is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
@@ -204,7 +206,7 @@ def _shards(folder: Path, index: Path, field: str) -> tuple[Path, ...]:
 def read_json(path: Path, field: str) -> dict[str, Any]:
     """The object in a JSON file. InputError, saying what it is instead, if it is none."""
     try:
-        found = parsed_mapping(path.read_bytes())
+        found = parsed_mapping(read_whole(path))
     except (OSError, ValueError) as error:
         really = what_it_is(path) or f"cannot be read ({first_line(error)}); {_AGAIN}"
         raise InputError(f"{field}: {str(path)!r} {really}") from None
@@ -238,6 +240,8 @@ def not_there(given: str, field: str) -> InputError:
             )
         if path.is_file():
             return InputError(f"{field}: {given!r} is a file; give the folder that holds it")
+        if path.exists():
+            return InputError(f"{field}: {given!r} is a pipe or a device, and no file; give a file")
         there = path.parent.is_dir()
         beside = {one.stem: one.name for one in path.parent.iterdir()} if there else {}
     near = difflib.get_close_matches(path.stem, beside, n=1)

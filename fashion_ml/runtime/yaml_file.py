@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import opened
 from fashion_ml.runtime.redact import first_line
 
 MOST_BYTES = 2_000_000
@@ -90,7 +91,7 @@ def what_is_wrong(error: yaml.YAMLError) -> str:
 
 def read_bytes(path: Path) -> bytes:
     """A file's bytes, of one that is too large only as many as show that it is. OSError."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return file.read(MOST_BYTES + 1)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import SuiteSpec
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 from fashion_ml.runtime.language import language
 from fashion_ml.runtime.provenance import installed_versions
@@ -54,7 +55,7 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path, *, again: 
         run.flush()
         study.set_user_attr(_REPORTED, _made_of(spec, trainings, wanted, judged_of(study)))
     with of_its_shape("suite", place / JSON, "remove it, and it is written again"):
-        facts = parsed_mapping((place / JSON).read_bytes())
+        facts = parsed_mapping(read_whole(place / JSON))
         return SuiteResults(facts["sentences"][wanted], facts)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.offline_client import OfflineClient
 from fashion_ml.tracking.run import PROCESS_TAG, TrackedRun, attach, runs_below
-from fashion_ml.tracking.store import open_tracking
+from fashion_ml.tracking.store import open_tracking, store_is_there
 
 _RANKINGS = 4
 """Fingerprints of one kind of run that have a view of their own."""
@@ -77,7 +77,10 @@ def delete_children(parent: TrackedRun) -> None:
 
 
 def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
-    """The runs that are marked RUNNING in some experiments (all by default): those whose process has ended, and the others."""
+    """The runs that are marked RUNNING in some experiments (all by default): those whose process has ended, and the others. None without a
+    store, which is not made."""
+    if not store_is_there():
+        return [], []
     client = open_tracking()
     ids = list(experiment_ids) or [experiment.experiment_id for experiment in client.search_experiments()]
     found: tuple[list[Any], list[Any]] = [], []
@@ -179,7 +182,9 @@ def count_runs(experiment_ids: Sequence[str]) -> int:
 
 
 def experiments() -> Sequence[tuple[str, str]]:
-    """Id and name of each active experiment that has any runs, newest first."""
+    """Id and name of each active experiment that has any runs, newest first. None without a store, which is not made."""
+    if not store_is_there():
+        return []
     client = open_tracking()
     found = client.search_experiments(order_by=["last_update_time DESC"])
     return [(e.experiment_id, e.name) for e in found if client.search_runs([e.experiment_id], max_results=1)]

@@ -32,12 +32,15 @@ from filelock import FileLock, Timeout
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.input_file import opened, read_whole
 from fashion_ml.tracking.operation_shape import is_operation
 
 Operation = dict[str, Any]
 Send = Callable[[Sequence[Operation], dict[str, str]], None]
 """Sends some operations in order, and adds the answers to the names; RetryLater where trying again may help."""
 _CHUNK, _SYNC_SECONDS, _IDLE_SECONDS = 1 << 18, 0.5, 0.1
+_SENT_AT_ONCE = 1 << 19
+"""Bytes: some ten thousand metric points, ten of the largest requests that MLflow takes, a second of its work."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 15.0
 ASIDE = "set_aside.jsonl"
 """Beside the operations: what is not performed, and why."""
@@ -58,6 +61,9 @@ class Spool:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         self.folder, self._send, self._say, self._where = folder, send, say, where
+        self._path = folder / "operations.jsonl"
+        if self._path.exists() and not self._path.is_file():
+            raise InputError(f"RUN_DIR: {str(self._path)!r} is no file; bring back a copy of it, or move it aside")
         self._lock = FileLock(folder / "lock", timeout=0, mode=0o600)
         try:
             self._lock.acquire()
@@ -65,7 +71,6 @@ class Spool:
             raise InputError(
                 f"RUN_DIR: {str(folder.parent)!r} is still being written by its training; wait for its end"
             ) from None
-        self._path = folder / "operations.jsonl"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._path.chmod(0o600)
         self._written, cut = _cut_to_whole_lines(self._file)
@@ -157,7 +162,7 @@ class Spool:
 
     def _send_some(self) -> None:
         assert self._send is not None
-        content = os.pread(self._file, _CHUNK, self._sent)
+        content = os.pread(self._file, _SENT_AT_ONCE, self._sent)
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:  # a line longer than a chunk
             whole = os.pread(self._file, self.waiting, self._sent)
@@ -182,7 +187,7 @@ class Spool:
 
 def read_operations(path: Path) -> Iterator[Operation]:
     """What a spool's file holds, sent or not; records that are damaged, or no operations, are left out."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         for line in file:
             operation = _whole(line)
             if is_operation(operation):
@@ -194,7 +199,7 @@ def last_operations(path: Path) -> Iterator[Operation]:
     """The last operations of a spool's file, as many as are in its last quarter of a MiB, the newest first."""
     if not path.is_file():
         return
-    with path.open("rb") as file:
+    with opened(path) as file:
         start = max(path.stat().st_size - _CHUNK, 0)
         file.seek(start)
         lines = file.read().splitlines(keepends=True)
@@ -233,7 +238,7 @@ def note_position(folder: Path, sent: int, names: dict[str, str]) -> None:
 def read_position(folder: Path) -> tuple[int, dict[str, str]]:
     """Bytes of a spool that were sent, and the receiver's names; from the start without a whole note: operations are idempotent."""
     try:
-        known = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+        known = json.loads(read_whole(folder / "position.json"))
         return int(known["sent"]), dict(known["names"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, {}

@@ -33,6 +33,9 @@ from fashion_ml.training.validation import Validation
 _BESIDE_FOLDER = 64 << 20
 """Bytes of encoded images, and of captions, in memory where a folder holds them all: reading a file again costs 50 us, far below a step."""
 _MIXED_CAPTIONS = 1 << 30
+_CAPTIONS_AHEAD = 1000
+"""Different captions that a CPU encodes before the first step, a few seconds of work. Of more each is encoded when a step first asks for it:
+20,000 would keep a training waiting for a minute. The numbers are the same, for a CPU encodes each on its own."""
 
 
 def prepare_inputs(
@@ -78,7 +81,7 @@ def prepare_inputs(
             if encoded is not None and ahead:
                 mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
                 encoded.prepare(tr("encode {name}", name=name), mirrored=mirrored)
-        text_of = _text_of(config, pipeline, [item for part in parts for item in part], folder, needed, ahead=ahead)
+        text_of, all_there = _text_of(config, pipeline, [item for part in parts for item in part], folder, needed, ahead=ahead)
     if ahead:
         _leave_gpu(pipeline, {"vae", "text_encoder"} - needed)
     inputs = StepInputs(
@@ -91,7 +94,7 @@ def prepare_inputs(
         process=accelerator.process_index,
         processes=accelerator.num_processes,
         masks=of_images,
-        encodes=bool(needed) or not ahead,
+        encodes=bool(needed) or not all_there,
     )
     device = accelerator.device
     return inputs, _validation(config, pipeline, validated, text_of, of_held, device) if validated else None
@@ -196,21 +199,25 @@ def _text_of(
     needed: Collection[str],
     *,
     ahead: bool,
-) -> Callable[[Sequence[str]], Text | Tokens]:
-    """Tokens when a text encoder trains, else what the UNet reads, cached."""
+) -> tuple[Callable[[Sequence[str]], Text | Tokens], bool]:
+    """Tokens when a text encoder trains, else what the UNet reads, cached; and whether no step has to ask an encoder."""
     family = family_of(pipeline)
     settings = family.reading(config.text_encoding())
     if config.text_trains:
-        return lambda wanted: family.tokenize(pipeline, wanted, settings)
+        return lambda wanted: family.tokenize(pipeline, wanted, settings), ahead
     sha256 = " ".join(weights_sha256(encoder) for encoder in family.encoders(pipeline))
     if "text_encoder" in needed:
         cache = TensorCache(None, _MIXED_CAPTIONS) if ahead else None
-        return EncodedCaptions(pipeline, cache, sha256, settings).embeddings
-    encoded = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256, settings)
-    if ahead:
-        seen_as = [item.captions or caption_settings(config.data) for item in items]
-        captions = [plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)]
-        held = config.loss.output_preservation_prompt
-        more = [*([""] if any(one.may_be_empty for one in seen_as) else []), *([held] if held is not None else [])]
-        encoded.prepare([*captions, *more])
-    return encoded.embeddings
+        return EncodedCaptions(pipeline, cache, sha256, settings).embeddings, ahead
+    kept = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256, settings)
+    if not ahead:
+        return kept.embeddings, False
+    seen_as = [item.captions or caption_settings(config.data) for item in items]
+    captions = {plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)}
+    captions |= {""} if any(one.may_be_empty for one in seen_as) else set()
+    captions |= {one for one in (config.loss.output_preservation_prompt,) if one is not None}
+    if len(captions) > _CAPTIONS_AHEAD and family.encoders(pipeline)[0].device.type == "cpu":
+        cache = TensorCache(folder, _BESIDE_FOLDER if folder else _MIXED_CAPTIONS)
+        return EncodedCaptions(pipeline, cache, sha256, settings).embeddings, False
+    kept.prepare(sorted(captions))
+    return kept.embeddings, True

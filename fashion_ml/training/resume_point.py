@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.json_file import parsed
 
 STATE = Path("state") / "training_state.safetensors"
@@ -15,6 +16,7 @@ def state_step(path: Path) -> int:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, framework="np") as file:
             return int(parsed((file.metadata() or {})["state"])["step"])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError):

@@ -13,6 +13,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 
 _APART = 100_000
@@ -120,6 +121,7 @@ def load_state(path: Path) -> SavedState:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             meta = parsed_mapping((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)

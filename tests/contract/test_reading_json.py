@@ -1,4 +1,7 @@
-"""Files that others may have written are read in one place for each format: there the limits are, and one kind of error."""
+"""Files that others may have written are read in one place for each format: there the limits are, and one kind of error.
+
+No file of theirs is opened otherwise than by `input_file.py`, which waits for no pipe.
+"""
 
 from __future__ import annotations
 
@@ -33,3 +36,22 @@ def test_json_and_yaml_of_files_are_read_with_limits():
     ours = [path for path in paths if not {"making", "tracking"} & set(path.relative_to(PACKAGE).parts)]
     assert len(ours) > 200
     assert [line for path in ours for line in readers_in(path)] == []
+
+
+_OPEN_OTHERWISE = {
+    *("runtime/label_font.py", "runtime/parent_process.py", "sweep/local_workers.py", "runs/ui_routes.py"),
+    *("models/single_file.py", "models/original_checkpoint.py"),
+    *("runs/doctor.py", "evaluation/html_report.py", "reports/run_page.py", "sweep/suite_report.py"),
+    *("evaluation/lora_plan.py", "evaluation/lora_file.py", "deploy/export.py", "deploy/inspect_file.py", "training/kohya_metadata.py"),
+    *("runs/evaluation_note.py", "runs/stargan_inputs.py"),
+}  # fmt: skip
+"""Files of the package or of this process, and weights whose header was read before."""
+
+
+def test_files_are_opened_where_no_pipe_is_waited_for():
+    found = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place, text = path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
+        if "/making/" not in place and (".read_bytes()" in text or '.open("rb")' in text):
+            found.add(place)
+    assert found == _OPEN_OTHERWISE

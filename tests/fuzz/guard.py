@@ -7,6 +7,7 @@ import pickle
 import resource
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -70,6 +71,7 @@ def _in_child(act: Callable[[], object], folder: Path, writing: int) -> NoReturn
         signal.alarm(SECONDS)
         os.chdir(folder)
         os.environ.update(TMPDIR=str(folder), HOME=str(folder), XDG_CACHE_HOME=str(folder))
+        tempfile.tempdir = None
         sys.dont_write_bytecode = True
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         now = int(next(line for line in lines if line.startswith("VmSize:")).split()[1]) << 10

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tests.runs.command import fashion_ml, free_port
+from tests.runs.hostile_pages import answer_of, hostile_pages
 
 PASSWORD = "open-sesame"
 NAME = "<img src=x onerror=alert(1)>"
@@ -170,6 +171,28 @@ def test_the_page_of_a_server_is_served_here_and_leads_there_without_credentials
     assert remote.get("/page/data.json", host="evil.example")[0] == 400
     seen = [remote.says("/lora\n"), *(str(remote.get(path)) for path in ("/", "/page/data.json", "/go/1", "/go/1/lora"))]
     assert not [text for text in seen if PASSWORD in text or "someone" in text]
+
+
+@pytest.mark.parametrize("of", ["page", "remote"])
+def test_hostile_requests_are_refused_and_good_ones_answered_meanwhile(request: pytest.FixtureRequest, of: str):
+    one: Page = request.getfixturevalue(of)
+    waiting = socket.create_connection(("127.0.0.1", one.port))  # says half a request, and no more
+    waiting.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+    wrong = []
+    for number, asked in enumerate(hostile_pages(200)):
+        answer = answer_of(one.port, asked)
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        foreign = (
+            b"evil.example" in asked and b"\r\nlocation: " in head and b"evil.example" in head.partition(b"\r\nlocation: ")[2]
+        )
+        said = b"access-control-allow-origin" in head or b"set-cookie" in head or b"traceback" in answer.lower()
+        if head.startswith(b"http/1.1 5") or foreign or said:
+            wrong.append((number, asked[:200], answer[:300]))
+        if number % 50 == 0:
+            assert one.get("/page/data.json")[0] == 200
+    waiting.close()
+    assert wrong == []
+    assert "Traceback" not in one.log.read_text(encoding="utf-8")
 
 
 def test_a_server_that_does_not_answer_is_one_line(store: Path):

@@ -10,6 +10,7 @@ from typing import Any
 from fashion_ml.config.kohya.options import known_options
 from fashion_ml.config.kohya.shell import lines_of
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import read_utf8
 from fashion_ml.runtime.json_file import parsed
 
 if sys.version_info >= (3, 11):
@@ -26,7 +27,7 @@ _LISTS = frozenset(
 def read_tree(path: Path) -> dict[str, Any]:
     """The mapping in a TOML or JSON file. InputError when it cannot be read or holds none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_utf8(path)
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; give the path of a TOML or JSON file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +70,7 @@ def is_command(text: str) -> bool:
 def read_script(path: Path) -> str:
     """The text of a shell script. InputError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_utf8(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); give a shell script in UTF-8") from None
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fashion_ml.errors import InputError
 from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater, Spool
+from tests.fuzz.by_hand import ODD
 
 
 class Receiver:
@@ -247,3 +248,10 @@ def test_a_spool_is_its_owners_alone(tmp_path: Path):
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
     assert set(modes.values()) == {0o600}
     assert {"operations.jsonl", "position.json"} <= modes.keys()
+
+
+@pytest.mark.parametrize("odd", ["folder", "pipe", "endless", "socket"])
+def test_what_is_no_file_in_its_place_is_refused_in_a_line(tmp_path: Path, odd: str):
+    ODD[odd](tmp_path / "operations.jsonl")
+    with pytest.raises(InputError, match="is no file; bring back a copy of it"):
+        Spool(tmp_path, None, quiet, "it")

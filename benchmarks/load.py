@@ -1,0 +1,216 @@
+"""Large amounts through the real commands: `python -m benchmarks.load [--part PART] [--images N] [--points N]`.
+
+Three parts. `images`: a LoRA training on the embedded base with so many images of different sizes in four `N_class` folders, each with
+a caption of its own, from the command to its first logged step: latents encoded at every step, and kept in data.cache_dir, which an
+earlier start has filled. `points`: so many metric points written to an outbox, ten a step as a training writes them, and then sent to
+a new sqlite store by `fashion-ml sync`. `together`: six trainings at once on one sqlite store, and how many of their points it has.
+
+Each command is a process of its own. Beside the wall time stands its processor time, which other work on the machine changes less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from benchmarks.peers import at_least
+from benchmarks.results import Row, report
+
+_MIB = 2**20
+_METRICS, _TRAININGS, _STEPS = 10, 6, 40
+_CLASSES = ("2_dress", "1_shirt", "3_coat", "1_skirt")
+_PROJECT = Path(__file__).parents[1]
+_CONFIG = _PROJECT / "experiments" / "lora" / "embedded.yaml"
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a command took until it was looked at, or ended."""
+
+    wall: float
+    """Seconds."""
+    processor: float
+    """Seconds, of all its threads, user and system."""
+    peak: float
+    """Resident at its most, MiB."""
+
+    def shown(self) -> str:
+        """For a row."""
+        return f"{self.wall:.1f} s ({self.processor:.1f} s of processor time), {self.peak:.0f} MiB at its most"
+
+
+def write_images(folder: Path, count: int) -> None:
+    """So many small JPEG files of different sizes, 48 to 159 pixels, in four class folders, each with a caption of its own."""
+    rng = np.random.default_rng(0)
+    for name in _CLASSES:
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        width, height = (int(side) for side in rng.integers(48, 160, 2))
+        path = folder / _CLASSES[number % len(_CLASSES)] / f"{number:06d}.jpg"
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((width, height)).save(path, quality=85)
+        path.with_suffix(".txt").write_text(f"a garment number {number}", encoding="utf-8")
+
+
+def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None = None) -> Used:
+    """Run a command in a folder to its end, or until something is so and then stop it. SystemExit where it fails."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": _store(folder), "PYTHONPATH": str(_PROJECT)}
+    start, log = time.perf_counter(), folder / "log.txt"
+    with log.open("ab") as file:
+        process = psutil.Popen([sys.executable, "-m", *command], cwd=folder, env=environment, stdout=file, stderr=file)
+    peak, processor, met = 0.0, 0.0, False
+    while process.poll() is None and not met:
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            processor = times.user + times.system
+            peak = max(peak, process.memory_info().rss / _MIB)
+        met = until is not None and until()
+        time.sleep(0.02)
+    wall = time.perf_counter() - start
+    if met:
+        process.terminate()
+        process.wait()
+    elif process.returncode or until is not None:
+        raise SystemExit(f"{' '.join(command)}: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+    return Used(wall, processor, peak)
+
+
+def _store(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def _training(*more: str, steps: int = 2000) -> list[str]:
+    command = ["fashion_ml", "train", "lora", "--config", str(_CONFIG), "--log_every", "1", "--steps", str(steps)]
+    return [*command, "--no-evaluate", *more]
+
+
+def start(folder: Path, *options: str) -> Used:
+    """What a training on the folder's images takes to its first step."""
+    number = len(list(folder.glob("out*")))
+    spool = folder / f"out{number}" / "spool" / "operations.jsonl"
+    given = ["--train-data-dir", "images", "--output-dir", f"out{number}", *options]
+    return used(_training(*given), folder, lambda: spool.is_file() and b"total_loss" in spool.read_bytes())
+
+
+def over_images(count: int) -> list[Row]:
+    """Starts with few images and with so many."""
+    rows = []
+    for some in (100, count):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_images(folder / "images", some)
+            start(folder, "--steps", "1")  # makes the store, and brings the files into memory
+            what = f"LoRA training with {some} images, each with a caption of its own, to its first step"
+            rows.append(Row(f"{what}, latents not kept", start(folder, "--cache_latents", "false").shown()))
+            start(folder, "--cache_dir", "cache")
+            rows.append(Row(f"{what}, latents in data.cache_dir", start(folder, "--cache_dir", "cache").shown()))
+    return rows
+
+
+def over_points(count: int) -> list[Row]:
+    """Writing an outbox, and sending it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        written = used(["benchmarks.load", "--write", str(count)], folder)
+        cost = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
+        sent = used(["fashion_ml", "sync", "out"], folder)
+        stored = _points(folder, "kind = 'train_lora'", [f"metric_{number}" for number in range(_METRICS)])
+    what = f"{count} metric points, ten a step"
+    return [
+        Row(f"{what}, written to an outbox", f"{written.shown()}; a point {cost:.1f} us in the loop"),
+        Row(f"{what}, sent to sqlite by fashion-ml sync", f"{sent.shown()}; {sum(stored)} stored"),
+    ]
+
+
+def write_points(count: int) -> None:
+    """An offline run with so many points in `out`, as a training leaves it; in `cost.json` the median of what a point costs, us."""
+    from fashion_ml.runs.run_folder import RunFolder, write_run_folder
+    from fashion_ml.tracking.offline_client import pending_id
+    from fashion_ml.tracking.run import open_offline_run
+
+    folder, run_id, costs = Path("out"), pending_id(), list[float]()
+    folder.mkdir()
+    about = {"kind": "train_lora"}
+    with open_offline_run("load", about, folder, run_id, experiment="benchmarks", chosen=(), resume=False) as run:
+        for step in range(1, count // _METRICS + 1):
+            values = {f"metric_{number}": step / (number + 1) for number in range(_METRICS)}
+            begin = time.perf_counter()
+            run.log_metrics(values, step=step)
+            costs.append(time.perf_counter() - begin)
+    write_run_folder(RunFolder(folder, run_id, "", "digest", finished=True))
+    Path("cost.json").write_text(json.dumps(1e6 * statistics.median(costs) / _METRICS), encoding="utf-8")
+
+
+def _points(folder: Path, runs: str, metrics: Sequence[str]) -> list[int]:
+    """How many points the store of a folder has of each metric, of all runs of a kind."""
+    import mlflow
+
+    client = mlflow.MlflowClient(_store(folder))
+    there = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(there, f"tags.{runs}")
+    return [sum(len(client.get_metric_history(run.info.run_id, key)) for run in found) for key in metrics]
+
+
+def together() -> list[Row]:
+    """Trainings that begin at once on one store, which is new."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": _store(folder), "PYTHONPATH": str(_PROJECT), "OMP_NUM_THREADS": "1"}
+        start, processes = time.perf_counter(), []
+        for number in range(_TRAININGS):
+            command = [sys.executable, "-m", *_training("--output-dir", f"out{number}", steps=_STEPS)]
+            with (folder / f"log{number}.txt").open("wb") as file:
+                processes.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file))
+        codes = [process.wait() for process in processes]
+        wall = time.perf_counter() - start
+        (stored,) = _points(folder, "kind = 'train_lora'", ["total_loss"])
+        client = mlflow.MlflowClient(_store(folder))
+        there = [one.experiment_id for one in client.search_experiments()]
+        statuses = [run.info.status for run in client.search_runs(there, "tags.kind = 'train_lora'")]
+    wanted = _TRAININGS * _STEPS
+    return [
+        Row(
+            f"{_TRAININGS} LoRA trainings of {_STEPS} steps at once on one new sqlite store",
+            f"{wall:.0f} s; {wanted - stored} of {wanted} points lost; {statuses.count('FINISHED')} runs FINISHED, "
+            f"{codes.count(0)} commands ended well",
+        )
+    ]
+
+
+def main() -> None:
+    """Report what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = ("images", "points", "together")
+    parser.add_argument("--part", action="append", choices=parts, help="what to measure; all by default")
+    parser.add_argument("--images", type=at_least(4), default=20_000)
+    parser.add_argument("--points", type=at_least(_METRICS), default=1_000_000)
+    parser.add_argument("--write", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.write:
+        write_points(arguments.write)
+        return
+    measured = {
+        "images": lambda: over_images(arguments.images),
+        "points": lambda: over_points(arguments.points),
+        "together": together,
+    }
+    report([row for part in arguments.part or parts for row in measured[part]()])
+
+
+if __name__ == "__main__":
+    main()
