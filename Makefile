@@ -3,6 +3,7 @@
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
 # make test-readers KOHYA=… LYCORIS=… FORGE=…: other programs' own code on our files, from checkouts of sd-scripts, LyCORIS and Forge (docs/readers.md).
+# make pictures FROM=…: the docs' pictures of the UI, from a folder in which fashion-ml demo was run with two seeds or more (needs Chromium).
 # make fuzz: damaged inputs of every kind, ten minutes at most.   make audit: known faults of the pinned dependencies (needs a network; SECURITY.md).
 # make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
 PYTHON ?= python3
@@ -19,7 +20,7 @@ WANTED = --constraint $(CONSTRAINTS) --editable '.[test]'
 
 SEED ?=
 
-.PHONY: demo install test test-lowest test-full test-readers mutants fuzz audit check docs format clean
+.PHONY: demo install pictures test test-lowest test-full test-readers mutants fuzz audit check docs format clean
 
 install: $(STAMP)
 
@@ -43,6 +44,9 @@ test-lowest: $(STAMP)
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/runs tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full
+
+pictures: $(STAMP)
+	$(BIN)/python -m tests.full.pictures $(FROM)
 
 test-readers: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 0 --capture=no tests/full/readers

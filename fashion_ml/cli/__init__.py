@@ -5,8 +5,9 @@ import gc
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +19,7 @@ from fashion_ml.cli.suite import suite, suite_report, suite_worker
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.language import VARIABLE, language_of, set_language, tr
+from fashion_ml.runtime.language import VARIABLE, language, language_of, set_language, tr
 from fashion_ml.runtime.printable import is_printable, printable
 from fashion_ml.runtime.redact import without_credentials
 
@@ -79,6 +80,19 @@ def _lang_first(arguments: list[str]) -> list[str]:
             end = place + (2 if word == _LANG else 1)
             return [*arguments[place:end], *arguments[:place], *arguments[end:]]
     return arguments
+
+
+def _speak(command: Any, arguments: Sequence[str]) -> None:
+    """Begin with the language that `--lang` asks for, so that --help, which comes before it is read, is in it too."""
+    asked = (arguments[:1] == [_LANG] and arguments[1:2]) or [
+        one[len(_LANG) + 1 :] for one in arguments[:1] if one.startswith(f"{_LANG}=")
+    ]
+    if asked and asked[0]:
+        set_language(asked[0])
+    if language() != "en":
+        from fashion_ml.cli.help_language import translate_help
+
+        translate_help(command)
 
 
 def _with_latest(arguments: list[str]) -> list[str]:
@@ -187,6 +201,7 @@ def main() -> None:
     end_with_parent()
     try:
         _check_names(arguments)
+        _speak(command, arguments)
         code = command.main(arguments, standalone_mode=False)
         if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
             raise KeyboardInterrupt
@@ -211,8 +226,11 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(0)
-        typer.echo(
-            tr("error: {shortened} (--help shows what there is)", shortened=_shortened(error.format_message())), err=True
-        )
+        said = error.format_message()
+        if language() != "en":
+            from fashion_ml.cli.help_language import usage_problem
+
+            said = usage_problem(said)
+        typer.echo(tr("error: {shortened} (--help shows what there is)", shortened=_shortened(said)), err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

@@ -8,6 +8,7 @@ import typer
 
 from fashion_ml.cli.options import KEYS, Config, Json, Set, assignments, check_json, option, say, table, write_json
 from fashion_ml.cli.setting_options import Offered, settings_command
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.runs.caption import Drafts
@@ -51,12 +52,22 @@ def data(
     from fashion_ml.runs.data_summary import facts_of, look_at_data
 
     if contact_sheet and (Path(contact_sheet).is_dir() or not Path(contact_sheet).absolute().parent.is_dir()):
-        raise InputError(f"--contact-sheet: {contact_sheet!r} cannot be written; give a file in an existing folder")
+        raise InputError(
+            tr(
+                "--contact-sheet: {contact_sheet!r} cannot be written; give a file in an existing folder",
+                contact_sheet=contact_sheet,
+            )
+        )
     looked = look_at_data(directory, {**context.obj, **assignments(set_)}, config, references=references)
     for line, important in lines_of(looked.summaries):
         say(f"{'! ' if important else ''}{line}")
     path = Path(contact_sheet or f"contact_sheet_{looked.folder.absolute().name}.png")
-    say(f"Contact sheet: {write_contact_sheet(path, looked.items, str(looked.folder))}")
+    say(
+        tr(
+            "Contact sheet: {write_contact_sheet}",
+            write_contact_sheet=write_contact_sheet(path, looked.items, str(looked.folder)),
+        )
+    )
     write_json(json, facts_of(looked.summaries))
 
 
@@ -80,23 +91,40 @@ def split(
 
     numbers = {"--references": references or "8", "--seed": seed or "0"}
     if wrong := [
-        f"{name}: {value!r} is not accepted; give a whole number" for name, value in numbers.items() if not value.isdecimal()
+        tr("{name}: {value!r} is not accepted; give a whole number", name=name, value=value)
+        for name, value in numbers.items()
+        if not value.isdecimal()
     ]:
         raise InputError(wrong)
     count, extension = int(numbers["--references"]), caption_extension or ".txt"
     place = Path(out) if out else None
     planned = plan_split(directory, place, count, int(numbers["--seed"]), move=move, extension=extension)
     for item, why, target in planned.chosen:
-        along = f", and {why.copies} near-duplicates go with it" if why.copies else ""
-        say(f"{target.name}: {item.name}, stands for {why.stands_for} of its folder{along}: {item.caption[:60]!r}")
-    say(f"{len(planned.chosen)} references, {planned.stay} images stay for training; none that stays looks like a reference")
+        along = tr(", and {copies} near-duplicates go with it", copies=why.copies) if why.copies else ""
+        say(
+            tr(
+                "{name}: {name_2}, stands for {stands_for} of its folder{along}: {caption!r}",
+                name=target.name,
+                name_2=item.name,
+                stands_for=why.stands_for,
+                along=along,
+                caption=item.caption[:60],
+            )
+        )
+    say(
+        tr(
+            "{count} references, {stay} images stay for training; none that stays looks like a reference",
+            count=len(planned.chosen),
+            stay=planned.stay,
+        )
+    )
     if not dry_run:
         carry_out(planned, move=move, extension=extension)
     write_json(json, to_dict(planned))
     train, held = (shlex.quote(str(path)) for path in (planned.train, planned.references))
-    say(f"Next: fashion-ml train lora --train-data-dir {train} --references {held}")
+    say(tr("Next: fashion-ml train lora --train-data-dir {train} --references {held}", train=train, held=held))
     if dry_run:
-        say("Nothing was written (--dry-run)")
+        say(tr("Nothing was written (--dry-run)"))
 
 
 def prior(
@@ -124,7 +152,9 @@ def prior(
 
     whole = {"--count": count or "200", "--resolution": resolution or "0"}
     if wrong := [
-        f"{name}: {value!r} is not accepted; give a whole number" for name, value in whole.items() if not value.isdecimal()
+        tr("{name}: {value!r} is not accepted; give a whole number", name=name, value=value)
+        for name, value in whole.items()
+        if not value.isdecimal()
     ]:
         raise InputError(wrong)
     given = {"seed": seed, "num_inference_steps": steps, "guidance_scale": guidance, "sampler": sampler, "precision": precision}
@@ -135,14 +165,24 @@ def prior(
         prompt, int(whole["--count"]), base=base or "embedded", output=place, resolution=int(whole["--resolution"]), **settings
     )
     write_json(json, {"folder": str(found.folder), "count": found.count, "made": found.made})
-    say(f"{found.folder}: {found.count} images of {prompt!r}, {found.made} of them drawn now")
+    say(
+        tr(
+            "{folder}: {count} images of {prompt!r}, {made} of them drawn now",
+            folder=found.folder,
+            count=found.count,
+            prompt=prompt,
+            made=found.made,
+        )
+    )
     ours = not base or base == "embedded"
     images = (
-        "--config experiments/lora/embedded.yaml" if ours else f"--base {shlex.quote(base)} --train-data-dir lora_train_set"
+        tr("--config experiments/lora/embedded.yaml")
+        if ours
+        else tr("--base {quote} --train-data-dir lora_train_set", quote=shlex.quote(base))
     )
-    say(f"Next: fashion-ml train lora {images} --reg-data-dir {shlex.quote(str(found.folder))}")
+    say(tr("Next: fashion-ml train lora {images} --reg-data-dir {quote}", images=images, quote=shlex.quote(str(found.folder))))
     if not ours:
-        say("(your images with their captions in lora_train_set/10_dress, or the name of your own folder instead)")
+        say(tr("(your images with their captions in lora_train_set/10_dress, or the name of your own folder instead)"))
 
 
 @embedded_app.command("collection")
@@ -157,10 +197,22 @@ def embedded_collection(
     train, references = (sorted((folder / part).rglob("*.png")) for part in ("train", "references"))
     facts = {"folder": str(folder), "train": len(train), "references": len(references), "token": TOKEN}
     write_json(json, facts)
-    say(f"{folder}: {len(train)} training images in {train[0].parent}, {len(references)} held-out references")
     say(
-        f"Next: fashion-ml train lora --config experiments/lora/embedded.yaml --train-data-dir {shlex.quote(str(folder / 'train'))} "
-        f"--references {shlex.quote(str(folder / 'references'))}"
+        tr(
+            "{folder}: {count} training images in {parent}, {count_2} held-out references",
+            folder=folder,
+            count=len(train),
+            parent=train[0].parent,
+            count_2=len(references),
+        )
+    )
+    say(
+        tr(
+            "Next: fashion-ml train lora --config experiments/lora/embedded.yaml --train-data-dir {quote} "
+            "--references {quote_2}",
+            quote=shlex.quote(str(folder / "train")),
+            quote_2=shlex.quote(str(folder / "references")),
+        )
     )
 
 
@@ -187,21 +239,39 @@ def encode(
     side = size or ("64" if vae == "embedded" else "512")
     if not side.isdecimal() or len(side) > 4 or not 1 <= int(side) <= _MOST_SIDE:
         raise InputError(
-            f"--size: {size[:80]!r} is not accepted; give a whole number of pixels, at most {_MOST_SIDE}, such as 512"
+            tr(
+                "--size: {size!r} is not accepted; give a whole number of pixels, at most {most_side}, such as 512",
+                size=size[:80],
+                most_side=_MOST_SIDE,
+            )
         )
     if vae == "embedded":
         from fashion_ml.runtime.console import warn
 
-        warn("--vae: embedded is a toy that knows drawings of 64 pixels; for photos give that of your checkpoint")
+        warn(tr("--vae: embedded is a toy that knows drawings of 64 pixels; for photos give that of your checkpoint"))
     result = encode_folder(images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device_of_evaluation())
     facts = {"folder": str(result.folder), "domains": result.domains, "made": result.made, "removed": result.removed}
     write_json(json, facts | {"data": result.summary.to_dict()})
     counts = ", ".join(f"{name} {count}" for name, count in result.domains.items())
-    removed = f", {result.removed} removed" if result.removed else ""
-    say(f"{result.folder}: {counts}; {result.made} made now{removed}")
+    removed = tr(", {removed} removed", removed=result.removed) if result.removed else ""
+    say(
+        tr(
+            "{folder}: {counts}; {made} made now{removed}",
+            folder=result.folder,
+            counts=counts,
+            made=result.made,
+            removed=removed,
+        )
+    )
     experiment = "embedded.yaml" if vae == "embedded" else f"sd15_latent.yaml --latent_scale {result.latent_scale:g}"
     latents = f"--latents-dir {shlex.quote(str(result.folder))} --vae {shlex.quote(vae)}"
-    say(f"Next: fashion-ml train stargan --config experiments/stargan/{experiment} {latents}")
+    say(
+        tr(
+            "Next: fashion-ml train stargan --config experiments/stargan/{experiment} {latents}",
+            experiment=experiment,
+            latents=latents,
+        )
+    )
 
 
 def caption(
@@ -229,7 +299,7 @@ def caption(
     try:
         least = float(margin) if margin else MARGIN
     except ValueError:
-        raise InputError(f"--margin: {margin!r} is not accepted; give a number from 0 to below 1") from None
+        raise InputError(tr("--margin: {margin!r} is not accepted; give a number from 0 to below 1", margin=margin)) from None
     made = draft_captions(
         directory.expanduser(),
         encoder=encoder,
@@ -256,22 +326,31 @@ def _report_drafts(made: "Drafts", margin: float, dry_run: bool) -> None:
             for name, (label, ahead) in attributes.items()
         )
 
-    rows = [[one.name, one.caption or "nothing is sure", sure(one.attributes)] for one in made.drafts[:_SHOWN]]
+    rows = [[one.name, one.caption or tr("nothing is sure"), sure(one.attributes)] for one in made.drafts[:_SHOWN]]
     if rows:
-        table(["image", "caption", "margin (left out)"], rows, left=3)
+        table([tr("image"), tr("caption"), tr("margin (left out)")], rows, left=3)
     if len(made.drafts) > _SHOWN:
-        say(f"… and {len(made.drafts) - _SHOWN} more; --json FILE has all")
+        say(tr("… and {count} more; --json FILE has all", count=len(made.drafts) - _SHOWN))
     for category in made.drafts[0].attributes if made.drafts else ():
         ahead = [one.attributes[category][1] for one in made.drafts]
         said = sum(value >= margin for value in ahead)
-        say(f"{category}: sure of {said} of {len(ahead)}, median margin {median(ahead):.2f}; left out below {margin:g}")
+        say(
+            tr(
+                "{category}: sure of {said} of {count}, median margin {median:.2f}; left out below {margin:g}",
+                category=category,
+                said=said,
+                count=len(ahead),
+                median=median(ahead),
+                margin=margin,
+            )
+        )
     for line in made.left:
-        say(f"Left alone  {line}")
-    verb = "would be written" if dry_run else "written"
+        say(tr("Left alone  {line}", line=line))
+    verb = tr("would be written") if dry_run else "written"
     unsure = len(made.drafts) - len(made.written)
     say(
-        f"{len(made.written)} captions {verb}; {made.there} images had one"
-        + (f"; {unsure} of which nothing is sure" if unsure else "")
+        tr("{count} captions {verb}; {there} images had one", count=len(made.written), verb=verb, there=made.there)
+        + (tr("; {unsure} of which nothing is sure", unsure=unsure) if unsure else "")
     )
     if made.written and not dry_run:
-        say("They are drafts: read them, and add what the look is about")
+        say(tr("They are drafts: read them, and add what the look is about"))

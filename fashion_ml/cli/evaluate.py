@@ -136,6 +136,7 @@ def evaluate_choose(
     weakest of it taken. Stopped and started again, it goes on with the images that are there.
     """
     check_json(json)
+    from fashion_ml.evaluation.choose import told
     from fashion_ml.runs.choose import choose_setting
 
     folder = Path(output_dir).absolute() if output_dir else None
@@ -147,7 +148,7 @@ def evaluate_choose(
     say(tr("File      {path}, for strength {strength:g}", path=result.path, strength=result.choice.winner.strength))
     say("")
     say(result.sentence)
-    table([tr("final"), result.metric], [[name, f"{mean:.4f}"] for name, mean in result.choice.finals.items()])
+    table([tr("final"), result.metric], [[told(name), f"{mean:.4f}"] for name, mean in result.choice.finals.items()])
     say(
         tr(
             "Its whole evaluation: fashion-ml evaluate run {whole_evaluation}",

@@ -7,6 +7,7 @@ import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, write_json
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 
 def export(
@@ -43,32 +44,72 @@ def inspect(
     if embedding is not None:
         if picture is not None:
             raise InputError(
-                f"--picture: {str(file)!r} is a textual inversion, and the picture is of a LoRA's blocks; leave it out"
+                tr(
+                    "--picture: {file!r} is a textual inversion, and the picture is of a LoRA's blocks; leave it out",
+                    file=str(file),
+                )
             )
         write_json(json, embedding)
         _say_embedding(embedding)
         return
     facts = inspect_lora(file, picture)
     write_json(json, facts)
+    _say_lora(file, facts)
+
+
+def _say_lora(file: Path, facts: dict[str, Any]) -> None:
     targets = ", ".join(f"{count} {group}" for group, count in sorted(facts["targets"].items()))
-    say(f"{file}: {facts['bytes'] / 2**20:.2f} MiB, {facts['parameters']:,} numbers, {', '.join(facts['dtype'])}")
-    say(f"form      {' and '.join(facts['methods'])}, in the names of {facts['names']}; base: {facts['base']}")
-    say(f"use       {facts['use']}")
-    say(f"rank      {_list(facts['rank'])}")
-    say(f"alpha     {_list(facts['alpha'])} (scale {_list(facts['scale'])})")
-    for note in facts["notes"]:
-        say(f"note      {note}")
-    say(f"modules   {facts['modules']}: {targets}" + ("; DoRA" if facts["dora"] else ""))
-    for word in facts["words"]:
-        say(f"word      {word['word']}, begun as {word['init_text']!r}; norms of its vectors {_list(word['norms'])}")
-    if facts["norms"]:
-        say(f"norms     {', '.join(f'{block}: {value:.3g}' for block, value in facts['norms'].items())}")
-    if facts["effective_ranks"]:
-        say(f"effective rank  {', '.join(f'{block}: {value:.1f}' for block, value in facts['effective_ranks'].items())}")
-    if facts["not_finite"]:
-        say(f"NaN or Inf in {len(facts['not_finite'])} tensors, first {facts['not_finite'][0]}: the file is damaged")
     say(
-        f"hashes    SHA-256 {facts['sha256']}, without metadata {facts['sshs_model_hash']} (kohya's, WebUIs'), old {facts['sshs_legacy_hash']}"
+        tr(
+            "{file}: {bytes:.2f} MiB, {parameters:,} numbers, {names}",
+            file=file,
+            bytes=facts["bytes"] / 2**20,
+            parameters=facts["parameters"],
+            names=", ".join(facts["dtype"]),
+        )
+    )
+    say(
+        tr(
+            "form      {names}, in the names of {names_2}; base: {base}",
+            names=tr(" and ").join(facts["methods"]),
+            names_2=facts["names"],
+            base=facts["base"],
+        )
+    )
+    say(tr("use       {use}", use=facts["use"]))
+    say(tr("rank      {list}", list=_list(facts["rank"])))
+    say(tr("alpha     {list} (scale {list_2})", list=_list(facts["alpha"]), list_2=_list(facts["scale"])))
+    for note in facts["notes"]:
+        say(tr("note      {note}", note=note))
+    say(tr("modules   {modules}: {targets}", modules=facts["modules"], targets=targets) + ("; DoRA" if facts["dora"] else ""))
+    for word in facts["words"]:
+        say(
+            tr(
+                "word      {word}, begun as {init_text!r}; norms of its vectors {list}",
+                word=word["word"],
+                init_text=word["init_text"],
+                list=_list(word["norms"]),
+            )
+        )
+    if facts["norms"]:
+        say(tr("norms     {names}", names=", ".join(f"{block}: {value:.3g}" for block, value in facts["norms"].items())))
+    if ranks := facts["effective_ranks"]:
+        say(tr("effective rank  {names}", names=", ".join(f"{block}: {value:.1f}" for block, value in ranks.items())))
+    if facts["not_finite"]:
+        say(
+            tr(
+                "NaN or Inf in {count} tensors, first {not_finite}: the file is damaged",
+                count=len(facts["not_finite"]),
+                not_finite=facts["not_finite"][0],
+            )
+        )
+    say(
+        tr(
+            "hashes    SHA-256 {sha256}, without metadata {sshs_model_hash} (kohya's, WebUIs'), old {sshs_legacy_hash}",
+            sha256=facts["sha256"],
+            sshs_model_hash=facts["sshs_model_hash"],
+            sshs_legacy_hash=facts["sshs_legacy_hash"],
+        )
     )
     for key, value in sorted(facts["metadata"].items()):
         say(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
@@ -76,14 +117,21 @@ def inspect(
 
 def _say_embedding(facts: dict[str, Any]) -> None:
     say(f"{facts['file']}: {facts['bytes'] / 2**20:.2f} MiB, {', '.join(facts['dtype'])}")
-    say(f"form      textual inversion, in the form of {facts['names']}; base: {facts['base']}")
-    say(f"use       {facts['use']}")
-    say(f"word      {facts['word']}: {facts['vectors']} of a prompt's tokens, of {_list(facts['widths'])} numbers")
+    say(tr("form      textual inversion, in the form of {names}; base: {base}", names=facts["names"], base=facts["base"]))
+    say(tr("use       {use}", use=facts["use"]))
+    say(
+        tr(
+            "word      {word}: {vectors} of a prompt's tokens, of {list} numbers",
+            word=facts["word"],
+            vectors=facts["vectors"],
+            list=_list(facts["widths"]),
+        )
+    )
     for name, norms in facts["norms"].items():
-        say(f"norms     {name}: {_list(norms)}")
+        say(tr("norms     {name}: {list}", name=name, list=_list(norms)))
     if facts["not_finite"]:
-        say(f"NaN or Inf in {', '.join(facts['not_finite'])}: the file is damaged")
-    say(f"hash      SHA-256 {facts['sha256']}")
+        say(tr("NaN or Inf in {names}: the file is damaged", names=", ".join(facts["not_finite"])))
+    say(tr("hash      SHA-256 {sha256}", sha256=facts["sha256"]))
     for key, value in sorted(facts["metadata"].items()):
         say(f"{key} = {value if len(value) <= 120 else value[:117] + '...'}")
 
@@ -102,8 +150,16 @@ def register(
 
     result = add_version(run_id, name, suite)
     write_json(json, vars(result))
-    say(f"{result.name} version {result.version}: {'champion' if result.champion else 'registered'}. {result.why}")
-    say(f"Serve     fashion-ml serve models:/{result.name}/{result.version} --port 5001")
+    say(
+        tr(
+            "{name} version {version}: {part}. {why}",
+            name=result.name,
+            version=result.version,
+            part=tr("champion") if result.champion else tr("registered"),
+            why=result.why,
+        )
+    )
+    say(tr("Serve     fashion-ml serve models:/{name}/{version} --port 5001", name=result.name, version=result.version))
 
 
 def serve(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, table, write_json
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import tr, translated
 
 _SYNC_SECONDS = 60.0
 
@@ -26,11 +26,14 @@ def doctor(
 
         say(tr("{close_dead_runs} runs closed", close_dead_runs=close_dead_runs()))
 
+    from rich.cells import cell_len
+
     findings = examine()
     write_json(json, {"ok": not any(f.state == "wrong" for f in findings), "findings": [vars(f) for f in findings]})
     for finding in findings:
         mark = {"ok": tr("ok   "), "note": tr("note "), "wrong": tr("WRONG")}[finding.state]
-        say(f"{mark} {finding.name:<16} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
+        name = translated(finding.name)
+        say(f"{mark} {name}{' ' * (16 - cell_len(name))} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 

@@ -39,12 +39,13 @@ train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
 def _said_where_it_had_ended(json: str) -> Iterator[None]:
     """Around a training: of one that had done everything before it was resumed its facts, and the command has done what it was to do."""
     from fashion_ml.runs.resume import RunEndedError
+    from fashion_ml.runtime.problem_line import without_field
 
     try:
         yield
     except RunEndedError as done:
         write_json(json, done.facts)
-        say(done.problems[0].removeprefix("resume: "))
+        say(without_field(done.problems[0]))
         raise typer.Exit from None
 
 

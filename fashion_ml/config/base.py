@@ -16,13 +16,13 @@ _BILLION = 10**9
 
 def _not_huge(value: int) -> int:
     if value > _BILLION:
-        raise ValueError(f"{value:.3g} is more than a billion; give less")
+        raise ValueError(tr("{value:.3g} is more than a billion; give less", value=value))
     return value
 
 
 def _seed(value: int) -> int:
     if value >= 2**63:
-        raise ValueError("is no seed; give a whole number below 2^63")
+        raise ValueError(tr("is no seed; give a whole number below 2^63"))
     return value
 
 

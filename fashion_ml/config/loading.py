@@ -17,6 +17,7 @@ from fashion_ml.config.settings import Setting, evaluation_settings, settings_of
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import parsed, read_bytes, what_is_wrong
 
 _FOLDERS = (
@@ -61,7 +62,7 @@ def load_config(
     Raises InputError with every problem at once: `path.in.yaml: value; fix`.
     """
     if kind not in ("lora", "stargan"):
-        raise InputError(f"kind: {kind!r} is not known; give lora or stargan")
+        raise InputError(tr("kind: {kind!r} is not known; give lora or stargan", kind=kind))
     experiment: type[LoraExperiment | StarganExperiment] = LoraExperiment if kind == "lora" else StarganExperiment
     return load_experiment(source, overrides or {}, experiment)
 
@@ -78,7 +79,11 @@ def load_experiment(
         tree = read_yaml(given_or_shipped(source))
     else:
         raise InputError(
-            f"experiment: a {type(source).__name__} is none; give a {kind.__name__}, the path of a YAML file, or a mapping of settings"
+            tr(
+                "experiment: a {name} is none; give a {name_2}, the path of a YAML file, or a mapping of settings",
+                name=type(source).__name__,
+                name_2=kind.__name__,
+            )
         )
     return checked(laid_over(tree, overrides, kind), kind)
 
@@ -156,7 +161,14 @@ def _missing_folders(tree: Mapping[str, Any]) -> list[str]:
             continue  # then nobody reads it
         with suppress(OSError):  # too long a name: reading it says so
             if isinstance(given, str) and given not in ("", "embedded") and not Path(given).expanduser().exists():
-                problems.append(f"{section}.{key}: {given!r} does not exist; give the path of a folder")
+                problems.append(
+                    tr(
+                        "{section}.{key}: {given!r} does not exist; give the path of a folder",
+                        section=section,
+                        key=key,
+                        given=given,
+                    )
+                )
     return problems
 
 
@@ -206,7 +218,12 @@ def of_evaluation(
     others = [name.removeprefix("evaluation.") for name in given if name not in known]
     if others:
         takes = ", ".join(one.key for one in there)
-        raise InputError([f"evaluation.{name}: is not among these settings; {what} {takes}" for name in others])
+        raise InputError(
+            [
+                tr("evaluation.{name}: is not among these settings; {what} {takes}", name=name, what=what, takes=takes)
+                for name in others
+            ]
+        )
     return laid_over({}, {known[name]: value for name, value in given.items()}, kind)
 
 
@@ -247,16 +264,28 @@ def read_yaml(path: Path, what: str = "experiment") -> dict[str, Any]:
         tree = parsed(read_bytes(path))
     except FileNotFoundError:
         raise InputError(
-            f"config: {str(path)!r} does not exist; give the path of {'an' if what[0] in 'aeiou' else 'a'} {what} YAML"
+            tr(
+                "config: {path!r} does not exist; give the path of {what} YAML",
+                path=str(path),
+                what={"sweep": tr("a sweep"), "suite": tr("a suite")}.get(what, tr("an experiment")),
+            )
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {str(path)!r} cannot be read ({error}); give a YAML file in UTF-8") from None
+        raise InputError(
+            tr("config: {path!r} cannot be read ({error}); give a YAML file in UTF-8", path=str(path), error=error)
+        ) from None
     except yaml.YAMLError as error:
-        raise InputError(f"config: {str(path)!r} is not YAML ({what_is_wrong(error)}); mend that line") from None
+        raise InputError(
+            tr(
+                "config: {path!r} is not YAML ({what_is_wrong}); mend that line",
+                path=str(path),
+                what_is_wrong=what_is_wrong(error),
+            )
+        ) from None
     if not isinstance(tree, dict):
         examples = {"sweep": "sweeps/lora_rank_lr.yaml", "suite": "suites/lora_rank.yaml"}
         example = examples.get(what, "experiments/lora/embedded.yaml")
-        raise InputError(f"config: {str(path)!r} holds no settings; see {example} for the form")
+        raise InputError(tr("config: {path!r} holds no settings; see {example} for the form", path=str(path), example=example))
     return tree
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fashion_ml.config.base import ByComma, Names, Rate, Section, Share, Text
+from fashion_ml.runtime.language import tr
 
 MOST_RANK = 4096
 Rank = Annotated[int, Field(ge=1, le=MOST_RANK)]
@@ -74,20 +75,22 @@ class Network(Section):
     @model_validator(mode="after")
     def _convolutions_that_train(self) -> Network:
         if not self.convolutions and (self.conv_rank is not None or self.conv_alpha is not None):
-            raise ValueError("conv_rank and conv_alpha are of convolutions, which do not train; add convolutions true")
+            raise ValueError(tr("conv_rank and conv_alpha are of convolutions, which do not train; add convolutions true"))
         blocks = ("conv_block_ranks", "conv_block_alphas")
         if given := [name for name in blocks if not self.convolutions and getattr(self, name) is not None]:
-            raise ValueError(f"{given[0]} is of convolutions, which do not train; add convolutions true")
+            raise ValueError(tr("{given} is of convolutions, which do not train; add convolutions true", given=given[0]))
         return self
 
     @model_validator(mode="after")
     def _what_the_algorithm_has(self) -> Network:
         if self.lokr_factor == 0:
-            raise ValueError("lokr_factor: 0 is no factor; use -1, or one of 1 and more")
+            raise ValueError(tr("lokr_factor: 0 is no factor; use -1, or one of 1 and more"))
         of_lora = ("use_dora", "use_rslora", "dropout", "rank_dropout", "module_dropout", "scale_weight_norms")
         of_ranks = ("block_ranks", "block_alphas", "conv_block_ranks", "conv_block_alphas") if self.algo == "ia3" else ()
         if self.algo != "lora" and (given := [name for name in (*of_lora, *of_ranks) if getattr(self, name)]):
-            raise ValueError(f"{given[0]} is not of algo {self.algo}; leave it out, or use algo lora")
+            raise ValueError(
+                tr("{given} is not of algo {algo}; leave it out, or use algo lora", given=given[0], algo=self.algo)
+            )
         return self
 
     @model_validator(mode="after")
@@ -96,7 +99,11 @@ class Network(Section):
         given = ["algo"] if self.algo != "lora" else [name for name in others if getattr(self, name)]
         if self.init != "default" and given:
             raise ValueError(
-                f"init: {self.init} is of a plain LoRA that starts in the base's weights; leave it out, or {given[0]}"
+                tr(
+                    "init: {init} is of a plain LoRA that starts in the base's weights; leave it out, or {given}",
+                    init=self.init,
+                    given=given[0],
+                )
             )
         return self
 
@@ -104,5 +111,7 @@ class Network(Section):
     def _plain_lora_for_these(self) -> Network:
         given = [name for name in ("rank_dropout", "module_dropout", "scale_weight_norms") if getattr(self, name)]
         if self.use_dora and given:
-            raise ValueError(f"{given[0]} is for a plain LoRA, whose update it changes; leave it out, or use_dora")
+            raise ValueError(
+                tr("{given} is for a plain LoRA, whose update it changes; leave it out, or use_dora", given=given[0])
+            )
         return self

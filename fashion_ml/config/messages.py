@@ -66,7 +66,13 @@ def _middle_out(message: str) -> str:
 def too_large(tree: Any, path: str = "") -> list[str]:
     """A line for each number of a tree that no setting has, and that checking it could not even convert."""
     if isinstance(tree, int) and abs(tree) > _LARGEST:
-        return [f"{path or 'config'}: a number of more than {len(str(_LARGEST)) - 1} digits is not accepted; give less"]
+        return [
+            tr(
+                "{value}: a number of more than {count} digits is not accepted; give less",
+                value=path or "config",
+                count=len(str(_LARGEST)) - 1,
+            )
+        ]
     inside = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list | tuple) else ()
     return [line for key, value in inside for line in too_large(value, f"{path}.{key}" if path else str(key)[:200])]
 

@@ -16,12 +16,12 @@ from fashion_ml.config.recipe import SEED, recipe_of
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.sweep import EXPERIMENTS, Trainer, Value, as_overrides
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 
 FEWEST_SEEDS = 3
-_WHY_SEEDS = (
+_WHY_SEEDS = marked(
     "another seed alone moves the scores of one recipe, and by how much only several trainings of each can tell; give at least "
-    f"{FEWEST_SEEDS} different ones"
+    "{fewest_seeds} different ones"
 )
 _IMAGES_OF_STARGANS = ("model.vae", "data.latents_dir", "data.validation_split", "training.latent_scale")
 _REFERENCES = ("data.train_data_dir", "data.subsets", "data.on_bad_image")
@@ -203,7 +203,7 @@ def _wrong(spec: SuiteSpec) -> list[str]:
                 "seeds: {seeds} are fewer than {fewest_seeds}: {why_seeds}",
                 seeds=list(spec.seeds),
                 fewest_seeds=FEWEST_SEEDS,
-                why_seeds=_WHY_SEEDS,
+                why_seeds=translated(_WHY_SEEDS, fewest_seeds=FEWEST_SEEDS),
             )
         )
     if spec.seeds and min(spec.seeds) < 0:

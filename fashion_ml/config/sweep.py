@@ -25,20 +25,22 @@ Trainer = Literal["lora", "stargan"]
 EXPERIMENTS: dict[str, type[Any]] = {"lora": LoraExperiment, "stargan": StarganExperiment}
 KINDS: dict[str, type[Any]] = {f"train_{name}": kind for name, kind in EXPERIMENTS.items()}
 """The experiment behind each tag `kind` that a training run has."""
-_OF_A_TERM = "one term of g_loss, which falls where another one's weight does"
+_OF_A_TERM = marked("one term of g_loss, which falls where another one's weight does")
 _NOT_RANKING = {
-    "total_loss": "settings of the loss and the noise change what it measures, and it falls most where training images are learnt by heart",
-    "g_loss": "g_loss contains -lambda_ds * ds: searching w_ds on it only buys a bigger weight",
-    "d_loss": "it falls where the generator is worse",
+    "total_loss": marked(
+        "settings of the loss and the noise change what it measures, and it falls most where training images are learnt by heart"
+    ),
+    "g_loss": marked("g_loss contains -lambda_ds * ds: searching w_ds on it only buys a bigger weight"),
+    "d_loss": marked("it falls where the generator is worse"),
     **dict.fromkeys(("g_adv", "sty", "ds", "cyc", "id"), _OF_A_TERM),
-    "r1": "it says how steep the discriminator is, not how good the images are",
-    "grad_norm": "it says how steep the loss is, not how good the images are",
+    "r1": marked("it says how steep the discriminator is, not how good the images are"),
+    "grad_norm": marked("it says how steep the loss is, not how good the images are"),
 }
 """What a training logs, and why trials cannot be ranked by it."""
-_FORBIDDEN = "use a metric of the evaluation, such as weighted_total_loss"
+_FORBIDDEN = marked("use a metric of the evaluation, such as weighted_total_loss")
 FEWEST_TO_CONFIRM = 3
 """Training seeds below which nothing is confirmed: what is said of settings needs as many of each."""
-QUICK = "quick: one seed, not a confirmation"
+QUICK = marked("quick: one seed, not a confirmation")
 """The mark of what `--quick` finds."""
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_0-9]+)\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
 
@@ -87,8 +89,12 @@ class Objective(Section):
     @field_validator("metric")
     @classmethod
     def _measured_fairly(cls, metric: str) -> str:
-        if why := _NOT_RANKING.get(metric):
-            instead = tr("{forbidden}, or val_loss", forbidden=_FORBIDDEN) if metric == "total_loss" else _FORBIDDEN
+        if why := translated(_NOT_RANKING.get(metric, "")):
+            instead = (
+                tr("{forbidden}, or val_loss", forbidden=translated(_FORBIDDEN))
+                if metric == "total_loss"
+                else translated(_FORBIDDEN)
+            )
             raise ValueError(
                 tr(
                     "{metric!r} is measured in training and cannot rank trials: {why}; {instead}",

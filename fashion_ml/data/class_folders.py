@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from fashion_ml.runtime.language import tr
+
 CLASS_FOLDER = re.compile(r"(\d+)_(.+)")
 MOST_REPEATS = 10_000
 """Of a folder's images in one epoch; a larger number is a date, or another's count."""
@@ -13,10 +15,13 @@ def wrong_repeats(name: re.Match[str]) -> str:
     """What is wrong with the number of a folder's name; empty where nothing is."""
     digits = name[1].lstrip("0") or "0"
     if digits == "0":
-        return "asks for 0 repeats; the number before _ must be at least 1"
+        return tr("asks for 0 repeats; the number before _ must be at least 1")
     if len(digits) <= len(str(MOST_REPEATS)) and int(digits) <= MOST_REPEATS:
         return ""
-    return (
-        f"asks for {digits[:20]} repeats, and {MOST_REPEATS:,} are the most; the number before _ is how often an image is seen in one "
-        f"epoch: call it {f'1_{name[2]}'!r}, say"
+    return tr(
+        "asks for {digits} repeats, and {most_repeats:,} are the most; the number before _ is how often an "
+        "image is seen in one epoch: call it {value!r}, say",
+        digits=digits[:20],
+        most_repeats=MOST_REPEATS,
+        value=f"1_{name[2]}",
     )

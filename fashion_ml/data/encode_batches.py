@@ -20,6 +20,7 @@ from PIL import Image
 from fashion_ml.models.stable_diffusion import encode_latents
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.gpu_memory import full_memory
+from fashion_ml.runtime.language import tr
 
 _PIXELS = 4 * 512 * 512
 """Pixels that a GPU encodes at once: 4 images of 512 pixels, which an H200 does 1.4 times as fast as one by one, in float32."""
@@ -69,7 +70,14 @@ def encode_pictures(
                 if where is None or len(found[some]) == 1:
                     raise
                 most = len(found[some]) // 2
-                say(f"{2 * most} images at once do not fit into {where}; {most} are encoded at once from here")
+                say(
+                    tr(
+                        "{value} images at once do not fit into {where}; {most} are encoded at once from here",
+                        value=2 * most,
+                        where=where,
+                        most=most,
+                    )
+                )
                 _give_back()
                 continue
             for key, mean, deviation in zip(group[some], means, deviations, strict=True):

@@ -30,6 +30,7 @@ from fashion_ml.runtime.folder_lock import LOCK, folder_lock, refuse_locked
 from fashion_ml.runtime.gpu_memory import fits_into_memory
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import below, parsed_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.weights_hash import weights_sha256
 
@@ -69,7 +70,15 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
     factor = vae_factor_of(vae)
     if size % (4 * factor):
         near = max(round(size / (4 * factor)), 1) * 4 * factor
-        raise InputError(f"--size: {size} is not divisible by {4 * factor} (the VAE's factor {factor} x 4); use {near}")
+        raise InputError(
+            tr(
+                "--size: {size} is not divisible by {value} (the VAE's factor {factor} x 4); use {near}",
+                size=size,
+                value=4 * factor,
+                factor=factor,
+                near=near,
+            )
+        )
     summary = _summed_up(reading, size)
     facts = {
         "format": 1,
@@ -107,7 +116,10 @@ def _encoded(
         files.pop(key, None)
         (out / f"{key}.pt").unlink(missing_ok=True)
     _note(out, facts, files)  # from now on the folder is known as one to go on with
-    with bar("encode", len(wanted)) as progress, fits_into_memory("encoding an image", "--size", size, "use a smaller one"):
+    with (
+        bar("encode", len(wanted)) as progress,
+        fits_into_memory(tr("encoding an image"), "--size", size, tr("use a smaller one")),
+    ):
         by_key = {job[0]: job for job in jobs}
 
         def read(key: str) -> Image.Image:
@@ -128,7 +140,7 @@ def _encoded(
     if packed and latents is not None:
         pack(out, latents)
     if latents is None:
-        say("One domain is not enough to train on; encode a second one into the same folder")
+        say(tr("One domain is not enough to train on; encode a second one into the same folder"))
     counts: dict[str, int] = {}
     for key in files:
         counts[key.split("/")[0]] = counts.get(key.split("/")[0], 0) + 1
@@ -147,7 +159,10 @@ def _summed_up(reading: Reading, size: int) -> FolderSummary:
 def _read(images: Path) -> tuple[dict[str, list[CaptionedImage]], Reading]:
     if not images.is_dir():
         raise InputError(
-            f"IMAGES_DIR: {str(images)!r} is no folder; give a folder that holds a folder of images for each domain"
+            tr(
+                "IMAGES_DIR: {images!r} is no folder; give a folder that holds a folder of images for each domain",
+                images=str(images),
+            )
         )
     found, problems, notices = {}, list[str](), list[Notice]()
     whole = list_folder(images, read_below=True)
@@ -158,13 +173,21 @@ def _read(images: Path) -> tuple[dict[str, list[CaptionedImage]], Reading]:
         listing = list_folder(place, f"{domain}/")
         notices += [*listing.notices, *other_endings(listing.others, f"{domain}/")]
         if listing.images and domain == PACKED_FOLDER:
-            problems.append(f"IMAGES_DIR: {str(place)!r} has the name of the folder for packed latents; rename the domain")
+            problems.append(
+                tr("IMAGES_DIR: {place!r} has the name of the folder for packed latents; rename the domain", place=str(place))
+            )
         stems: dict[str, Path] = {}
         for path in listing.images:
             stem = printable(path.stem)
             if stem in stems:
                 other = printable(stems[stem].name)
-                problems.append(f"IMAGES_DIR: {str(path)!r} and {other} would give one latent; rename one of them")
+                problems.append(
+                    tr(
+                        "IMAGES_DIR: {path!r} and {other} would give one latent; rename one of them",
+                        path=str(path),
+                        other=other,
+                    )
+                )
             stems[stem] = path
         items = [CaptionedImage(path, "", f"{domain}/{printable(path.name)}") for path in listing.images]
         if items:
@@ -177,7 +200,11 @@ def _read(images: Path) -> tuple[dict[str, list[CaptionedImage]], Reading]:
         said = "; ".join(line_of(kind, some, DOMAINS) for kind, some in by_kind(notices).items())
         instead = f" ({said})" if said else ""
         raise InputError(
-            f"IMAGES_DIR: {str(images)!r} holds no folders of images{instead}; put each domain's images into a folder of its own"
+            tr(
+                "IMAGES_DIR: {images!r} holds no folders of images{instead}; put each domain's images into a folder of its own",
+                images=str(images),
+                instead=instead,
+            )
         )
     folders = [ClassFolder(domain, "", 1, len(items)) for domain, items in found.items()]
     return found, Reading(images, [item for items in found.values() for item in items], folders, notices, role=DOMAINS)
@@ -192,7 +219,7 @@ def _jobs(items: dict[str, list[CaptionedImage]], flips: bool) -> Iterator[tuple
 
 
 def _something_else(out: Path) -> InputError:
-    return InputError(f"OUT_DIR: {str(out)!r} holds something else; give a new folder")
+    return InputError(tr("OUT_DIR: {out!r} holds something else; give a new folder", out=str(out)))
 
 
 def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
@@ -209,12 +236,18 @@ def _earlier(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
             below(out, key)
         differs = [key for key in ("vae_sha256", "size") if tree[key] != facts[key]]
         if tree.setdefault("device", "") not in ("", facts["device"]):  # folders from before this was noted go on
-            differs.append(f"device ({tree['device']}, this is {facts['device']})")
+            differs.append(tr("device ({device}, this is {device_2})", device=tree["device"], device_2=facts["device"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"OUT_DIR: {str(note)!r} is damaged ({error}); give a new folder") from None
+        raise InputError(tr("OUT_DIR: {note!r} is damaged ({error}); give a new folder", note=str(note), error=error)) from None
     facts["device"] = tree["device"]
     if differs:
-        raise InputError(f"OUT_DIR: {str(out)!r} was encoded with another {' and '.join(differs)}; give a new folder")
+        raise InputError(
+            tr(
+                "OUT_DIR: {out!r} was encoded with another {names}; give a new folder",
+                out=str(out),
+                names=tr(" and ").join(differs),
+            )
+        )
     return files
 
 

@@ -144,7 +144,7 @@ def _read(path: Path) -> tuple[str, list[Kind], str]:
         return *read_caption(content), ""
     except UnicodeDecodeError as error:
         encoding = encoding_of(content)
-        return "", [], tr("is not UTF-8 ({value}); save it as UTF-8", value=encoding or f"byte {error.start}")
+        return "", [], tr("is not UTF-8 ({value}); save it as UTF-8", value=encoding or tr("byte {start}", start=error.start))
     except OSError as error:
         if error.errno == errno.EFBIG:
             return "", [], f"has more than {MOST_BYTES:,} bytes; a caption is a few words: shorten it"

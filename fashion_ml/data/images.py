@@ -18,14 +18,16 @@ from PIL import Image
 
 from fashion_ml.data.captions import CaptionSettings
 from fashion_ml.data.class_folders import CLASS_FOLDER, wrong_repeats
+from fashion_ml.data.folder_faults import check_folder, too_small_image, unreadable_image, without_class_folders, without_images
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
 from fashion_ml.data.image_index import Known, KnownImages
 from fashion_ml.data.near_duplicates import difference_hashes
 from fashion_ml.data.notices import REFERENCES, TRAINING, Kind, Notice, by_kind, line_of
-from fashion_ml.data.pictures import IMAGE_ENDINGS, PictureError, is_image, load_picture, open_picture
+from fashion_ml.data.pictures import PictureError, is_image, load_picture, open_picture
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, warn
 from fashion_ml.runtime.input_file import PICTURE_BYTES, read_noted, read_whole
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.seeding import derive_seed
 
@@ -119,7 +121,7 @@ def scan_training_folder(
     InputError, with every problem at once, for a missing or empty folder, no `N_class` folder, and unless `skip` for an unreadable image or
     a caption that is not UTF-8. Files that are `known` are not decoded again.
     """
-    _check_folder(folder, field)
+    check_folder(folder, field)
     reading, problems = Reading(folder, []), list[str]()
     classes = _class_folders(reading, field)
     bad: list[Problem] = []
@@ -133,14 +135,19 @@ def scan_training_folder(
         found += _read_folder(path, prefix, caption_extension, match[2], repeats, reading.notices, bad)
         reading.folders.append(ClassFolder(prefix[:-1], printable(match[2]), repeats, 0))
     if not found and not problems and not bad:
-        raise InputError(
-            f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files into its N_class folders"
-        )
+        raise without_images(folder, field, _instead(reading), classes=True)
     readable = _check(found, field, bad, reading, known)
     if not skip:
         problems += reading.problems
     elif not readable and not problems:
-        problems = [f"{field}: {str(folder)!r} holds no image that can be read; see the files named above", *reading.problems]
+        problems = [
+            tr(
+                "{field}: {folder!r} holds no image that can be read; see the files named above",
+                field=field,
+                folder=str(folder),
+            ),
+            *reading.problems,
+        ]
     _raise_all(problems)
     return _counted(reading, readable)
 
@@ -189,14 +196,12 @@ def scan_folder(
     role: str = TRAINING,
 ) -> Reading:
     """The images directly in one folder, sorted by name, `prefix` before it; those without a caption have `class_token`, or are a problem."""
-    _check_folder(folder, field)
+    check_folder(folder, field)
     reading, bad = Reading(folder, [], role=role), list[Problem]()
     found = _read_folder(folder, prefix, caption_extension, class_token, repeats, reading.notices, bad)
     found = spread(found, limit) if limit is not None else found
     if not found and not bad:
-        raise InputError(
-            f"{field}: {str(folder)!r} holds no images{_why_none(reading)}; put {_endings()} files with captions into it"
-        )
+        raise without_images(folder, field, _instead(reading), classes=False)
     readable = _check(found, field, bad, reading, known)
     if not skip or not readable:
         _raise_all(reading.problems)
@@ -225,7 +230,9 @@ def load_unchanged(item: CaptionedImage) -> Image.Image:
     """The picture of an item, as `load_picture`. InputError when the file no longer has the bytes that it had when it was checked."""
     content = read_whole(item.path)
     if item.sha256 and hashlib.sha256(content).hexdigest() != item.sha256:
-        raise InputError(f"data.train_data_dir: {str(item.path)!r} was changed while the training ran; start again")
+        raise InputError(
+            tr("data.train_data_dir: {path!r} was changed while the training ran; start again", path=str(item.path))
+        )
     return load_picture(io.BytesIO(content))
 
 
@@ -274,12 +281,10 @@ def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: Kno
             picture, several = open_picture(io.BytesIO(content))
         except (PictureError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            return _Unusable(f"{field}: image {str(item.path)!r} cannot be read ({reason}); replace or remove it", reason)
+            return _Unusable(unreadable_image(item.path, field, reason), reason)
         if min(picture.size) < least:
-            size = f"{picture.width} x {picture.height} pixels"
-            return _Unusable(
-                f"{field}: {str(item.path)!r} has {size}, which is too small; sides of {least} are the least", size
-            )
+            size = tr("{width} x {height} pixels", width=picture.width, height=picture.height)
+            return _Unusable(too_small_image(item.path, field, size, least), size)
         found = Known(picture.size, hashlib.sha256(content).hexdigest(), difference_hashes(picture), several)
         if known is not None:
             known.put(item.path, state, found)
@@ -291,7 +296,7 @@ def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: Kno
         if found is not None and min(found.size) >= least:
             results[index] = _as_found(item, found)
     unknown = [index for index, result in enumerate(results) if result is None]
-    shown = bar("check images", len(unknown)) if len(unknown) >= _MANY else nullcontext()
+    shown = bar(tr("check images"), len(unknown)) if len(unknown) >= _MANY else nullcontext()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, shown as progress:
         for index, result in zip(unknown, pool.map(look, [items[index] for index in unknown]), strict=True):
             results[index] = result
@@ -317,10 +322,7 @@ def _class_folders(reading: Reading, field: str) -> list[tuple[re.Match[str], Pa
         elif inside := images_below(path):
             reading.notices.append(Notice(Kind.UNNUMBERED, f"{printable(path.name)}/", count_of(inside), inside))
     if not classes:
-        fix = f"put the images into one, for example {str(folder / '10_dress')!r}"
-        if CLASS_FOLDER.fullmatch(folder.absolute().name) and listing.images:
-            fix = f"it is one itself, so give the folder that it lies in, {str(folder.absolute().parent)!r}"
-        raise InputError(f"{field}: {str(folder)!r} holds no folder named N_class (repeats, underscore, class); {fix}")
+        raise without_class_folders(folder, field, images=bool(listing.images))
     reading.notices.extend(Notice(Kind.LOOSE, printable(path.name)) for path in listing.images)
     reading.notices.extend(listing.notices)
     return classes
@@ -333,7 +335,12 @@ def _read_folder(
     try:
         listing = list_folder(folder, prefix)
     except OSError as error:
-        bad.append((f"{str(folder)!r} cannot be read ({error.strerror})", Notice(Kind.BROKEN, prefix, error.strerror or "")))
+        bad.append(
+            (
+                tr("{folder!r} cannot be read ({strerror})", folder=str(folder), strerror=error.strerror),
+                Notice(Kind.BROKEN, prefix, error.strerror or ""),
+            )
+        )
         return []
     captions = read_captions(folder, listing, extension, token, prefix)
     notices += [*listing.notices, *captions.notices]
@@ -368,28 +375,12 @@ def _counted(reading: Reading, items: list[CaptionedImage]) -> Reading:
     return replace(reading, items=items, folders=[replace(one, images=counts[one.name]) for one in reading.folders])
 
 
-def _why_none(reading: Reading) -> str:
-    """What there is instead of images that can be read, for a message."""
+def _instead(reading: Reading) -> str:
+    """What there is instead of images that can be read, for a message; empty where nothing is."""
     said = [line_of(kind, some, reading.role) for kind, some in by_kind(reading.notices).items() if kind.important]
-    return f" that can be read ({'; '.join(said)})" if said else ""
-
-
-def _check_folder(folder: Path, field: str) -> None:
-    try:
-        if not folder.exists():
-            raise InputError(f"{field}: {str(folder)!r} does not exist; give the path of a folder")
-        if not folder.is_dir():
-            raise InputError(f"{field}: {str(folder)!r} is a file; give the path of a folder")
-        if not any(folder.iterdir()):
-            raise InputError(f"{field}: {str(folder)!r} is empty; put images into it")
-    except OSError as error:  # no permission, or a name that is too long
-        raise InputError(f"{field}: {str(folder)!r} cannot be read ({error.strerror}); give the path of a folder") from None
+    return "; ".join(said)
 
 
 def _raise_all(problems: list[str]) -> None:
     if problems:
         raise InputError(problems)
-
-
-def _endings() -> str:
-    return ", ".join(sorted(ending[1:] for ending in IMAGE_ENDINGS))

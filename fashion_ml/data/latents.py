@@ -21,6 +21,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.input_file import check_regular, read_whole
 from fashion_ml.runtime.json_file import below, parsed_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.redact import first_line
 
@@ -94,21 +95,41 @@ def read_latents(folder: Path) -> LatentSet:
     cannot be read or is no latent, for NaN or infinite numbers, mixed sizes, sides that are not divisible by 4, and fewer than two domains.
     """
     if folder.is_file():
-        raise InputError(f"{_FIELD}: {str(folder)!r} is a file; give the folder that fashion-ml encode wrote")
+        raise InputError(
+            tr("{field}: {folder!r} is a file; give the folder that fashion-ml encode wrote", field=_FIELD, folder=str(folder))
+        )
     if not folder.is_dir():
-        raise InputError(f"{_FIELD}: {str(folder)!r} does not exist; make it: fashion-ml encode IMAGES_DIR {folder}")
+        raise InputError(
+            tr(
+                "{field}: {folder!r} does not exist; make it: fashion-ml encode IMAGES_DIR {folder_2}",
+                field=_FIELD,
+                folder=str(folder),
+                folder_2=folder,
+            )
+        )
     manifest = _manifest(folder / MANIFEST)
     packed = folder / PACKED
     domains = _packed_domains(packed) if packed.is_file() else _file_domains(folder)
     if len(domains) < 2:
         names = ", ".join(domain.name for domain in domains) or "none"
         raise InputError(
-            f"{_FIELD}: {str(folder)!r} holds {len(domains)} domains ({names}); give at least two folders of latents"
+            tr(
+                "{field}: {folder!r} holds {count} domains ({names}); give at least two folders of latents",
+                field=_FIELD,
+                folder=str(folder),
+                count=len(domains),
+                names=names,
+            )
         )
     shape: Shape = tuple(domains[0].take([0]).shape[1:])  # type: ignore[assignment]
     if shape[1] % 4 or shape[2] % 4:
         raise InputError(
-            f"{_FIELD}: latents of {shape[1]} x {shape[2]} cannot be used; height and width must be divisible by 4"
+            tr(
+                "{field}: latents of {shape} x {shape_2} cannot be used; height and width must be divisible by 4",
+                field=_FIELD,
+                shape=shape[1],
+                shape_2=shape[2],
+            )
         )
     return LatentSet(folder, tuple(domains), shape, manifest)
 
@@ -154,9 +175,16 @@ def _manifest(path: Path) -> dict[str, Any]:
         tree = parsed_mapping(read_whole(path))
         kinds = {"vae": str, "vae_sha256": str, "latent_scale": float, "files": dict}
         if wrong := [key for key, kind in kinds.items() if not isinstance(tree[key], kind)]:
-            raise ValueError(f"{', '.join(wrong)} of another kind")
+            raise ValueError(tr("{names} of another kind", names=", ".join(wrong)))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{_FIELD}: {str(path)!r} is damaged ({first_line(error)[:160]}); encode again") from None
+        raise InputError(
+            tr(
+                "{field}: {path!r} is damaged ({first_line}); encode again",
+                field=_FIELD,
+                path=str(path),
+                first_line=first_line(error)[:160],
+            )
+        ) from None
     return dict(tree)
 
 
@@ -174,17 +202,26 @@ def _packed_domains(index: Path) -> list[Domain]:
                 with safe_open(path, framework="pt") as file:
                     found = file.get_slice("latents").get_shape()
                 if len(found) != 4 or found[0] != count:
-                    raise ValueError(f"it has the shape {tuple(found)}, not ({count}, channels, height, width)")
+                    raise ValueError(
+                        tr("it has the shape {tuple}, not ({count}, channels, height, width)", tuple=tuple(found), count=count)
+                    )
                 shapes.add(tuple(found[1:]))
             path = index
             domains.append(Domain(str(name), tuple(entry["files"]), None, shards, str(entry["sha256"])))
             if len(domains[-1]) != sum(count for _, count in shards):
-                raise ValueError(f"{name} has {len(domains[-1])} names and other latents")
+                raise ValueError(tr("{name} has {count} names and other latents", name=name, count=len(domains[-1])))
         if len(shapes) > 1:
-            raise ValueError(f"latents of {len(shapes)} sizes")
+            raise ValueError(tr("latents of {count} sizes", count=len(shapes)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, SafetensorError) as error:
-        reason = f"{str(path)!r} cannot be read ({first_line(error)[:160]})"
-        raise InputError(f"{_FIELD}: {reason}; encode again, or remove {PACKED} to read the single files") from None
+        reason = tr("{path!r} cannot be read ({first_line})", path=str(path), first_line=first_line(error)[:160])
+        raise InputError(
+            tr(
+                "{field}: {reason}; encode again, or remove {packed} to read the single files",
+                field=_FIELD,
+                reason=reason,
+                packed=PACKED,
+            )
+        ) from None
     beside = {
         printable(place.name): tuple(printable(path.stem) for path in _latent_files(place))
         for place in _domain_folders(index.parent)
@@ -192,8 +229,14 @@ def _packed_domains(index: Path) -> list[Domain]:
     beside = {name: files for name, files in beside.items() if files}
     if beside and beside != {domain.name: domain.files for domain in domains}:
         raise InputError(
-            f"{_FIELD}: {str(index)!r} does not list the latents that are in {str(index.parent)!r} now; encode again, or remove {PACKED} to "
-            "read the single files"
+            tr(
+                "{field}: {index!r} does not list the latents that are in {parent!r} now; encode again, or remove "
+                "{packed} to read the single files",
+                field=_FIELD,
+                index=str(index),
+                parent=str(index.parent),
+                packed=PACKED,
+            )
         )
     return domains
 
@@ -214,7 +257,9 @@ def left_out(folder: Path) -> list[Notice]:
         inside = sorted(path for path in place.iterdir() if path.is_dir())
         below = [(path, sum(one.suffix in _ENDINGS for one in path.rglob("*"))) for path in inside]
         notices += [
-            Notice(Kind.NESTED, f"{name}{printable(path.name)}/", f"{count} latents", count) for path, count in below if count
+            Notice(Kind.NESTED, f"{name}{printable(path.name)}/", tr("{count} latents", count=count), count)
+            for path, count in below
+            if count
         ]
         others = [path.name for path in place.iterdir() if path.is_file() and path.suffix not in _ENDINGS]
         notices += other_endings(sorted(others), name)
@@ -238,15 +283,22 @@ def _file_domains(folder: Path) -> list[Domain]:
             if first is None:
                 first = path, tuple(latent.shape)  # type: ignore[assignment]
             elif tuple(latent.shape) != first[1]:
-                sizes = f"{tuple(latent.shape)} and {str(first[0])!r} has {first[1]}"
-                problems.append(f"{_FIELD}: {str(path)!r} has {sizes}; give latents of one size")
+                sizes = tr(
+                    "{tuple} and {first!r} has {first_2}", tuple=tuple(latent.shape), first=str(first[0]), first_2=first[1]
+                )
+                problems.append(
+                    tr("{field}: {path!r} has {sizes}; give latents of one size", field=_FIELD, path=str(path), sizes=sizes)
+                )
                 continue
             names.append(printable(path.stem))
             tensors.append(latent)
         if names:
             found.append((printable(place.name), names, tensors))
     if problems:
-        raise InputError(problems[:50] + ([f"{_FIELD}: and {len(problems) - 50} more"] if len(problems) > 50 else []))
+        raise InputError(
+            problems[:50]
+            + ([tr("{field}: and {count} more", field=_FIELD, count=len(problems) - 50)] if len(problems) > 50 else [])
+        )
     return [Domain(name, tuple(names), torch.stack(tensors)) for name, names, tensors in found]
 
 
@@ -258,15 +310,19 @@ def read_latent(path: Path) -> torch.Tensor:
         else:
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"cannot be read ({first_line(error)[:160]}); encode it again or remove it") from None
+        raise ValueError(
+            tr("cannot be read ({first_line}); encode it again or remove it", first_line=first_line(error)[:160])
+        ) from None
     if isinstance(value, dict):
         value = value.get("latent")
     if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:
-        raise ValueError("holds no latent (a float tensor, or a dict with `latent`); encode it again or remove it")
+        raise ValueError(tr("holds no latent (a float tensor, or a dict with `latent`); encode it again or remove it"))
     if value.dim() == 4 and len(value) == 1:
         value = value[0]
     if value.dim() != 3:
-        raise ValueError(f"has the shape {tuple(value.shape)}, not (channels, height, width); encode it again or remove it")
+        raise ValueError(
+            tr("has the shape {tuple}, not (channels, height, width); encode it again or remove it", tuple=tuple(value.shape))
+        )
     if not value.isfinite().all():
-        raise ValueError("holds NaN or infinite numbers; encode it again or remove it")
+        raise ValueError(tr("holds NaN or infinite numbers; encode it again or remove it"))
     return value.float()

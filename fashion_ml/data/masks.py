@@ -29,6 +29,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.metrics.garment_mask import PARAMETERS, garment_mask
 from fashion_ml.runtime.console import bar, warn
 from fashion_ml.runtime.input_file import PICTURE_BYTES, read_whole
+from fashion_ml.runtime.language import tr
 
 _FIELD = "data.masks_dir"
 _RATIO = 0.02
@@ -64,7 +65,14 @@ class Masks:
     def say_unused(self) -> None:
         """Say which masks belong to no image."""
         if self.unused:
-            warn(f"{_FIELD}: {len(self.unused)} masks belong to no image: {_some(self.unused)}")
+            warn(
+                tr(
+                    "{field}: {count} masks belong to no image: {some}",
+                    field=_FIELD,
+                    count=len(self.unused),
+                    some=_some(self.unused),
+                )
+            )
 
     def digest(self, images: str) -> str:
         """The digest of images with their masks, from that of the images: the same where masks come from the images themselves."""
@@ -98,7 +106,9 @@ def find_masks(
         return Masks(kind, cache=kept)
     folder = Path(masks_dir).expanduser()
     if not folder.is_dir():
-        raise InputError(f"{_FIELD}: {str(folder)!r} is no folder; give the folder that holds the masks")
+        raise InputError(
+            tr("{field}: {folder!r} is no folder; give the folder that holds the masks", field=_FIELD, folder=str(folder))
+        )
     there = list(_images(folder))
     mask_of, problems = _paired(folder, there, items)
     files = dict[str, tuple[Path, str]]()
@@ -111,7 +121,12 @@ def find_masks(
     if not files and not problems:
         example = f"{items[0].path.stem}.png" if items else "a.png"
         raise InputError(
-            f"{_FIELD}: {str(folder)!r} holds no mask of any image; name masks as their images, {example} for the first"
+            tr(
+                "{field}: {folder!r} holds no mask of any image; name masks as their images, {example} for the first",
+                field=_FIELD,
+                folder=str(folder),
+                example=example,
+            )
         )
     if problems:
         raise InputError(problems)
@@ -143,11 +158,23 @@ def _paired(folder: Path, there: Sequence[Path], items: Sequence[CaptionedImage]
     shared = [f"{path.name} of {' and '.join(images.values())}" for path, images in images_of.items() if len(images) > 1]
     problems = []
     if several:
-        problems.append(f"{_FIELD}: {len(several)} images have several masks: {_some(several)}; keep one of each")
+        problems.append(
+            tr(
+                "{field}: {count} images have several masks: {some}; keep one of each",
+                field=_FIELD,
+                count=len(several),
+                some=_some(several),
+            )
+        )
     if shared:
         problems.append(
-            f"{_FIELD}: {len(shared)} masks would be of several images: {_some(shared)}; put masks into folders called as those of their "
-            "images, or call them as the whole file, a.jpg.png for a.jpg"
+            tr(
+                "{field}: {count} masks would be of several images: {some}; put masks into folders called as those "
+                "of their images, or call them as the whole file, a.jpg.png for a.jpg",
+                field=_FIELD,
+                count=len(shared),
+                some=_some(shared),
+            )
         )
     return found, problems
 
@@ -159,11 +186,26 @@ def _checked(path: Path, size: tuple[int, int]) -> str:
         with opened(io.BytesIO(content)) as file:
             width, height = file.size[::-1] if file.getexif().get(0x0112) in _TURNED else file.size
     except (PictureError, OSError) as error:
-        raise InputError(f"{_FIELD}: mask {str(path)!r} cannot be read ({error}); replace or remove it") from None
+        raise InputError(
+            tr(
+                "{field}: mask {path!r} cannot be read ({error}); replace or remove it",
+                field=_FIELD,
+                path=str(path),
+                error=error,
+            )
+        ) from None
     if abs(width * size[1] / (height * size[0]) - 1) > _RATIO:
         raise InputError(
-            f"{_FIELD}: mask {str(path)!r} has {width} x {height} pixels and its image {size[0]} x {size[1]}; "
-            "make one of the image's shape"
+            tr(
+                "{field}: mask {path!r} has {width} x {height} pixels and its image {size} x {size_2}; make one of "
+                "the image's shape",
+                field=_FIELD,
+                path=str(path),
+                width=width,
+                height=height,
+                size=size[0],
+                size_2=size[1],
+            )
         )
     return hashlib.sha256(content).hexdigest()
 
@@ -197,7 +239,7 @@ class EncodedMasks:
             except InputError as error:
                 return error
 
-        shown = bar("find masks", len(new)) if len(new) >= _MANY else nullcontext()
+        shown = bar(tr("find masks"), len(new)) if len(new) >= _MANY else nullcontext()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, shown as progress:
             for index, found in zip(new, pool.map(encode, new), strict=True):
                 if isinstance(found, InputError):
@@ -235,10 +277,21 @@ def _read(path: Path, size: tuple[int, int]) -> Image.Image:
         content = read_whole(path, PICTURE_BYTES)
         mask = _alpha_of(content) or load_picture(io.BytesIO(content)).convert("L")
     except (PictureError, OSError) as error:
-        raise InputError(f"{_FIELD}: mask {str(path)!r} cannot be read ({error}); replace or remove it") from None
+        raise InputError(
+            tr(
+                "{field}: mask {path!r} cannot be read ({error}); replace or remove it",
+                field=_FIELD,
+                path=str(path),
+                error=error,
+            )
+        ) from None
     if mask.getextrema()[1] == 0:
         raise InputError(
-            f"{_FIELD}: mask {str(path)!r} is black all over; paint white what counts, or remove it and the whole image counts"
+            tr(
+                "{field}: mask {path!r} is black all over; paint white what counts, or remove it and the whole image counts",
+                field=_FIELD,
+                path=str(path),
+            )
         )
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 
@@ -252,4 +305,4 @@ def _spelt(name: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return ", ".join(names[:_NAMED]) + (tr(" and {count} more", count=len(names) - _NAMED) if len(names) > _NAMED else "")

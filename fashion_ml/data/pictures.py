@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from fashion_ml.data.picture_modes import as_rgb
 from fashion_ml.runtime.input_file import check_regular
+from fashion_ml.runtime.language import tr
 
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 """Of the files that are images; of a .gif, .webp or .tif with several pictures the first counts."""
@@ -107,10 +108,13 @@ def opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
             check_size(*file.size)
             yield file
     except UnidentifiedImageError:
-        raise PictureError("not an image") from None
+        raise PictureError(tr("not an image")) from None
     except Image.DecompressionBombError:
         raise PictureError(
-            f"it has more than the {MOST_PIXELS / 1e6:.0f} million pixels that are read; make it smaller"
+            tr(
+                "it has more than the {most_pixels:.0f} million pixels that are read; make it smaller",
+                most_pixels=MOST_PIXELS / 1000000.0,
+            )
         ) from None
     except (PictureError, MemoryError):
         raise
@@ -124,7 +128,12 @@ def check_size(width: int, height: int) -> None:
     """PictureError for more than `MOST_PIXELS`."""
     if width * height > MOST_PIXELS:
         raise PictureError(
-            f"it has {width} x {height} pixels, more than the {MOST_PIXELS / 1e6:.0f} million that are read; make it smaller"
+            tr(
+                "it has {width} x {height} pixels, more than the {most_pixels:.0f} million that are read; make it smaller",
+                width=width,
+                height=height,
+                most_pixels=MOST_PIXELS / 1000000.0,
+            )
         )
 
 

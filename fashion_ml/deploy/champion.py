@@ -102,7 +102,7 @@ def _of_suite(client: Any, entry: SuiteEntry, before: str | None, run_id: str, n
         if found is None:  # the suite says nothing of the champion's recipe
             return _against_another_recipe(client, entry, before, run_id, new, text)
     except InputError as error:
-        return Judgement(False, "", f"{stays}: {error.problems[0]}")
+        return Judgement(False, "", tr("{stays}: {why}", stays=stays, why=error.problems[0]))
     one = found.primary()[entry.recipe].difference
     line = tr(
         "{recipe} against the champion's recipe, {baseline}: gain {shown} in {metric}: {label}.",

@@ -11,6 +11,7 @@ from fashion_ml.deploy.lora_files import average_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import read_mapping
 
 if TYPE_CHECKING:
@@ -41,16 +42,18 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
     if Path(run_id).is_file():
         return _export_file(Path(run_id), form, checkpoint, output, average, base)
     if average and len(set(average)) < max(2, len(average)):
-        raise InputError(f"--average: {','.join(average)} is no average; give two kept files or more, each once")
+        raise InputError(
+            tr("--average: {names} is no average; give two kept files or more, each once", names=",".join(average))
+        )
     if run_id.endswith(".safetensors"):
         raise not_there(run_id, "file")
     if base:
-        raise InputError(f"--base: {base!r} is for a LoRA's file; a run says its own base, leave it out")
+        raise InputError(tr("--base: {base!r} is for a LoRA's file; a run says its own base, leave it out", base=base))
     client = open_tracking(make=False)
     run_id = _run_meant(client, run_id)
     with tempfile.TemporaryDirectory() as temporary:
         tree = read_mapping(
-            download(client, run_id, "config.yaml", Path(temporary)), "run_id", "a run whose config.yaml is whole"
+            download(client, run_id, "config.yaml", Path(temporary)), "run_id", tr("a run whose config.yaml is whole")
         )
         config = validate(tree)
         usual = {"last": config.output.output_name, "best": "best"}
@@ -70,7 +73,9 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
             unusual = family_of_file(lora).reading(config.text_encoding()).unusual()
             told = ", ".join(f"{name} {value}" for name, value in unusual.items())
             if told:
-                say(f"Captions were read with {told}, which this form cannot say: set the same where you generate")
+                say(
+                    tr("Captions were read with {told}, which this form cannot say: set the same where you generate", told=told)
+                )
         if form != "hub":
             write_words(lora, output, form)
     return output
@@ -78,11 +83,16 @@ def export_lora(run_id: str, form: str, checkpoint: str, output: Path, average: 
 
 def _check_output(form: str, output: Path) -> None:
     if form not in FORMATS:
-        raise InputError(f"--format: {form!r} is not known; use {', '.join(FORMATS)}")
+        raise InputError(tr("--format: {form!r} is not known; use {names}", form=form, names=", ".join(FORMATS)))
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise InputError(f"--output: {str(output)!r} exists already; give a new name")
+        raise InputError(tr("--output: {output!r} exists already; give a new name", output=str(output)))
     if form == "kohya" and output.suffix != ".safetensors":
-        raise InputError(f"--output: {str(output)!r} is no .safetensors file, which WebUIs look for; give a name that ends so")
+        raise InputError(
+            tr(
+                "--output: {output!r} is no .safetensors file, which WebUIs look for; give a name that ends so",
+                output=str(output),
+            )
+        )
 
 
 def _export_file(path: Path, form: str, checkpoint: str, output: Path, average: Sequence[str], base: str) -> Path:
@@ -92,10 +102,19 @@ def _export_file(path: Path, form: str, checkpoint: str, output: Path, average: 
 
     if average or checkpoint != "last":
         what = f"--average: {','.join(average)}" if average else f"--checkpoint: {checkpoint}"
-        raise InputError(f"{what} is of a run's kept files, and {str(path)!r} is one file; leave it out, or give the run")
+        raise InputError(
+            tr(
+                "{what} is of a run's kept files, and {path!r} is one file; leave it out, or give the run",
+                what=what,
+                path=str(path),
+            )
+        )
     if form == "hub":
         raise InputError(
-            f"--format: hub makes its card of a run's evaluation, and {str(path)!r} is one file; give the run, or another form"
+            tr(
+                "--format: hub makes its card of a run's evaluation, and {path!r} is one file; give the run, or another form",
+                path=str(path),
+            )
         )
     word_files(path, output, form)
     convert_lora(path, form, output, base)
@@ -120,7 +139,13 @@ def _check_kept(client: Any, run_id: str, names: Sequence[str], option: str) -> 
     for name in names:
         if name not in kept:
             raise InputError(
-                f"{option}: run {run_id} kept no {name!r}; give {', '.join(sorted(kept)) or 'a finished training run'}"
+                tr(
+                    "{option}: run {run_id} kept no {name!r}; give {value}",
+                    option=option,
+                    run_id=run_id,
+                    name=name,
+                    value=", ".join(sorted(kept)) or tr("a finished training run"),
+                )
             )
 
 
@@ -176,7 +201,9 @@ def with_base(lora: Path, base: str, schedule: Mapping[str, Any], form: str, out
     try:
         tensors = original_tensors(pipeline)
     except ValueError as error:
-        raise InputError(f"--output: {str(output)!r} cannot be one file ({error}); give the name of a folder") from None
+        raise InputError(
+            tr("--output: {output!r} cannot be one file ({error}); give the name of a folder", output=str(output), error=error)
+        ) from None
     with atomic_path(output, field="--output") as target:
         save_file(tensors, target, {"format": "pt"})
 
@@ -189,7 +216,11 @@ def _for_diffusers(fitted: FittedLora) -> tuple[dict[str, torch.Tensor], dict[st
     other = sorted(set(fitted.methods.values()) - {"LoRA", "DoRA"})
     if other:
         raise InputError(
-            f"--format: diffusers reads plain LoRA and DoRA, and this one holds {', '.join(other)}; use kohya, or merged, which is exact"
+            tr(
+                "--format: diffusers reads plain LoRA and DoRA, and this one holds {names}; use kohya, or merged, "
+                "which is exact",
+                names=", ".join(other),
+            )
         )
     for line in readers_of(fitted.methods.values()):
         say(line)

@@ -8,6 +8,7 @@ from typing import Any
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 
 
 def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
@@ -27,12 +28,18 @@ def convert_lora(path: Path, form: str, output: Path, base: str = "") -> Path:
     tensors, metadata = read_lora(path, "file"), read_metadata(path)
     found = recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()}, metadata)
     if found is None:
-        raise InputError(f"{what} holds no LoRA; give a LoRA's file")
+        raise InputError(tr("{what} holds no LoRA; give a LoRA's file", what=what))
     if found.use.startswith("nothing") or "not applied here" in found.use or found.names == "cloneofsimo":
-        raise InputError(f"{what} is {found.title}: {found.use}")
+        raise InputError(tr("{what} is {title}: {use}", what=what, title=found.title, use=found.use))
     if form != "kohya":
         if not base:
-            raise InputError(f"--base: {form} needs the base's own modules; name the base that {str(path)!r} was trained on")
+            raise InputError(
+                tr(
+                    "--base: {form} needs the base's own modules; name the base that {path!r} was trained on",
+                    form=form,
+                    path=str(path),
+                )
+            )
         with_base(path, base, {}, form, output)
         return output
     for line in readers_of(found.methods):

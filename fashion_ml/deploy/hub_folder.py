@@ -17,6 +17,8 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.csv_cells import read_csv
 from fashion_ml.runtime.json_file import of_its_shape, read_mapping
+from fashion_ml.runtime.language import speaking, tr
+from fashion_ml.runtime.problem_line import without_field
 
 if TYPE_CHECKING:
     from fashion_ml.config import LoraExperiment
@@ -69,11 +71,11 @@ def write_hub_folder(
             with_base(lora, config.model.base, config.model.schedule(), "diffusers", folder)
             diffusers = True
         except InputError as error:
-            say(f"Without a file for diffusers: {error.problems[0].removeprefix('--format: ')}")
+            say(tr("Without a file for diffusers: {why}", why=without_field(error.problems[0])))
             diffusers = False
         found = None if averaged else _measured(client, run_id, lora, Path(temporary))
         if found is None:
-            say("Not evaluated, so the card says so: fashion-ml evaluate run measures it")
+            say(tr("Not evaluated, so the card says so: fashion-ml evaluate run measures it"))
         for index, (picture, _) in enumerate(found.pictures if found else ()):
             (folder / "images").mkdir(exist_ok=True)
             shutil.copyfile(picture, folder / "images" / f"{index}.png")
@@ -83,7 +85,7 @@ def write_hub_folder(
         if output.is_dir():
             output.rmdir()  # empty, as export has seen
         folder.replace(output)
-    say(f"Nothing was uploaded. To do so: hf upload YOUR_NAME/{name} {output}")
+    say(tr("Nothing was uploaded. To do so: hf upload YOUR_NAME/{name} {output}", name=name, output=output))
 
 
 def _measured(client: Any, run_id: str, lora: Path, folder: Path) -> Measured | None:
@@ -101,12 +103,12 @@ def _measured(client: Any, run_id: str, lora: Path, folder: Path) -> Measured | 
         return None
     own = below.info.run_id
     report, facts = (
-        read_mapping(download(client, own, file, folder), "run_id", "evaluate the run again") for file in (REPORT, FACTS)
+        read_mapping(download(client, own, file, folder), "run_id", tr("evaluate the run again")) for file in (REPORT, FACTS)
     )
     files = {item.path for item in client.list_artifacts(own)}
     grid = download(client, own, "grid.png", folder) if "grid.png" in files else None
     table = download(client, own, PER_IMAGE, folder)
-    with of_its_shape("run_id", table, "evaluate the run again"):
+    with of_its_shape("run_id", table, tr("evaluate the run again")):
         rows = [{"reference": str(row["reference"]), "caption": str(row["caption"])} for _, row in read_csv(table).iterrows()]
     return Measured(
         report, facts, grid, [(download(client, own, path, folder), said) for path, said in _shown(client, own, rows)]
@@ -222,7 +224,8 @@ def _use(config: LoraExperiment, found: Measured | None, lora: Path, words: Sequ
             f"pipeline({prompt!r}).images[0]",
         ]
         lines.append("\n".join(["```python", *code, "```"]))
-    lines += [_plain(line.partition(". For all of them")[0]) + "." for line in readers_of_file(lora)]
+    with speaking("en"):  # as the rest of the card
+        lines += [_plain(line.partition(". For all of them")[0]) + "." for line in readers_of_file(lora)]
     if told := ", ".join(f"{key} {value}" for key, value in family.reading(config.text_encoding()).unusual().items()):
         lines.append(f"Captions were read with {told}: set the same where you generate.")
     return "\n\n".join(["## Use", *lines])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.figure_style import fit_text
 from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def _draw(path: Path, updates: Mapping[str, Update], title: str) -> None:
                 )
     if shown is not None:
         figure.colorbar(shown, label=tr("mean norm of a module's update"))
+    fit_text(figure)
     with atomic_path(path, field="--picture") as target:
         figure.savefig(target, format="png")
 

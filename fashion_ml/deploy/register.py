@@ -10,6 +10,7 @@ from typing import Any
 from fashion_ml.config import KINDS
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
+from fashion_ml.runtime.language import tr
 
 CHAMPION = "champion"
 CLAIM = "claim"
@@ -48,13 +49,20 @@ def register(run_id: str, name: str, suite: str = "") -> Registered:
     from fashion_ml.tracking.store import open_tracking
 
     if not name.strip() or set(name) & {"/", ":"}:
-        raise InputError(f"--name: {name!r} is no name of a model; use one without / and :")
+        raise InputError(tr("--name: {name!r} is no name of a model; use one without / and :", name=name))
     client = open_tracking(make=False)
     run = find_meant(client, run_id)
     run_id = run.info.run_id
     kind = run.data.tags.get("kind", "")
     if kind not in KINDS or run.info.status != "FINISHED":
-        raise InputError(f"run_id: run {run_id} is no finished training ({kind or 'unknown'}, {run.info.status}); give another")
+        raise InputError(
+            tr(
+                "run_id: run {run_id} is no finished training ({value}, {status}); give another",
+                run_id=run_id,
+                value=kind or tr("unknown"),
+                status=run.info.status,
+            )
+        )
     entry = suite_entry(client, run, suite) if suite else None
     with tempfile.TemporaryDirectory() as temporary:
         from fashion_ml.deploy import lora_model as lora
@@ -110,7 +118,7 @@ def _stargan(client: Any, run_id: str, place: Path) -> tuple[dict[str, Any], int
 
     config = _config(client, run_id, StarganExperiment, place)
     networks = download(client, run_id, f"stargan/{config.output.output_name}.safetensors", place)
-    with of_its_shape("stargan", networks, "bring back a whole copy of the file"):
+    with of_its_shape("stargan", networks, tr("bring back a whole copy of the file")):
         facts = parsed_mapping(read_header(networks, "stargan").metadata["stargan"])
         size = facts["latent_shape"][1] * vae_factor_of(load_vae(config.model.vae))
         example = {"image": as_png(Image.new("RGB", (size, size), "white")), "domain": facts["domains"][0]}
@@ -123,5 +131,5 @@ def _config(client: Any, run_id: str, kind: Any, place: Path) -> Any:
     from fashion_ml.tracking.queries import download
 
     return checked(
-        read_mapping(download(client, run_id, "config.yaml", place), "run_id", "a run whose config.yaml is whole"), kind
+        read_mapping(download(client, run_id, "config.yaml", place), "run_id", tr("a run whose config.yaml is whole")), kind
     )

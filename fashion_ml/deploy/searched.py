@@ -15,6 +15,7 @@ from fashion_ml.evaluation.artifacts import FACTS
 from fashion_ml.evaluation.fingerprint import REFERENCE_FILES
 from fashion_ml.runs.settled_precision import TRAINED_IN, precision_here
 from fashion_ml.runtime.json_file import read_mapping
+from fashion_ml.runtime.language import tr
 
 _TRIALS = "tags.trial LIKE '%' and tags.`eval.run_id` LIKE '%'"
 _CHOICES = "tags.kind = 'choice' and tags.eval_fingerprint LIKE '%'"
@@ -43,8 +44,8 @@ def known_to_a_search(client: Any, facts: Mapping[str, Any], training: Any = Non
         if key not in known:
             known[key] = shared(facts, _facts_of(client, source))
         if what := known[key]:
-            tried = "has searched" if training is None else "has tried this recipe"
-            return f"{name} {tried} by {what}."
+            tried = tr("has searched") if training is None else tr("has tried this recipe")
+            return tr("{name} {tried} by {what}.", name=name, tried=tried, what=what)
     return ""
 
 
@@ -70,9 +71,12 @@ def searched_before(client: Any, trainer: str, experiments: Mapping[str, Any]) -
         return ""
     recipes = ", ".join(found)
     others = "evaluation.references" if trainer == "lora" else "data.latents_dir"
-    return (
-        f"{', '.join(dict.fromkeys(found.values()))} has tried {recipes} by the references of this suite, so register --suite will make no "
-        f"champion of {'it' if len(found) == 1 else 'them'}; give other ones by settings: {others}"
+    return tr(
+        "{names} has tried {recipes} by the references of this suite, so register --suite will make no "
+        "champion of what it tried; give other ones by settings: {others}",
+        names=", ".join(dict.fromkeys(found.values())),
+        recipes=recipes,
+        others=others,
     )
 
 
@@ -133,16 +137,22 @@ def shared(facts: Mapping[str, Any], searched: Mapping[str, Any]) -> str:
         return ""
     own, theirs = _pictures(facts), _pictures(searched)
     what = "contents" if gan else "references"
-    instead = "" if gan else ": give others (--references)"
+    instead = "" if gan else tr(": give others (--references)")
     same = "references_sha256" in facts and facts["references_sha256"] == searched.get("references_sha256")
     if same or (own and own <= theirs):
-        return f"these {what}, so of recipes nothing is said{instead}"
+        return tr("these {what}, so of recipes nothing is said{instead}", what=what, instead=instead)
     if both := own & theirs:
-        return f"{len(both)} of these {len(own)} {what}, so of recipes nothing is said{instead}"
+        return tr(
+            "{count} of these {count_2} {what}, so of recipes nothing is said{instead}",
+            count=len(both),
+            count_2=len(own),
+            what=what,
+            instead=instead,
+        )
     if own and theirs and not gan:
         return ""  # other references, so other prompts and other noise: each draws its own by the seed and its name
     if facts.get("seed") == searched.get("seed"):
-        return "these image seeds, so of recipes nothing is said: give another (--seed)"
+        return tr("these image seeds, so of recipes nothing is said: give another (--seed)")
     return ""
 
 
@@ -158,7 +168,12 @@ def _searches(client: Any) -> Iterator[tuple[str, str, Any, str]]:
     the facts."""
     for run in _found(client, _TRIALS):
         tags = run.data.tags
-        yield f"The sweep {tags.get('sweep', '')}", tags.get("eval.fingerprint", tags["eval.run_id"]), run, tags["eval.run_id"]
+        yield (
+            tr("The sweep {name}", name=tags.get("sweep", "")),
+            tags.get("eval.fingerprint", tags["eval.run_id"]),
+            run,
+            tags["eval.run_id"],
+        )
     for run in _found(client, _CHOICES):
         yield f"evaluate choose (run {run.info.run_id[:8]})", run.data.tags["eval_fingerprint"], run, run.info.run_id
 
@@ -179,6 +194,6 @@ def _facts_of(client: Any, run_id: str) -> Mapping[str, Any]:
 
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            return read_mapping(download(client, run_id, FACTS, Path(temporary)), "run_id", "it counts as lost")
+            return read_mapping(download(client, run_id, FACTS, Path(temporary)), "run_id", tr("it counts as lost"))
         except InputError:
             return {}

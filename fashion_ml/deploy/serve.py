@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.deploy import asked
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import check_regular
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.listening import listening
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.store import open_tracking
@@ -33,7 +34,7 @@ def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str],
     import uvicorn
 
     if not 1 <= seconds <= 3600:
-        raise InputError(f"--seconds: {seconds:g} is not accepted; give 1 to 3600")
+        raise InputError(tr("--seconds: {seconds:g} is not accepted; give 1 to 3600", seconds=seconds))
     with listening(host, port) as sock:
         app = application(model, seconds)
         config = uvicorn.Config(
@@ -47,7 +48,7 @@ def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str],
         )
         server = uvicorn.Server(config)
         threading.Thread(target=_end, args=(server,), daemon=True, name="end").start()
-        say(f"Answers at http://{host}:{port}/invocations. Stop with Ctrl-C.")
+        say(tr("Answers at http://{host}:{port}/invocations. Stop with Ctrl-C.", host=host, port=port))
         try:
             server.run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has ended, and passes on the signal that made it
@@ -72,7 +73,11 @@ def application(model: str, seconds: float) -> Any:
         loaded = mlflow.pyfunc.load_model(model)
     except Exception as error:  # a model's folder holds what it likes, and so do the errors of those that read it
         raise InputError(
-            f"MODEL: {model!r} cannot be loaded ({first_line(error)[:300]}); give models:/NAME/VERSION, as register says it"
+            tr(
+                "MODEL: {model!r} cannot be loaded ({first_line}); give models:/NAME/VERSION, as register says it",
+                model=model,
+                first_line=first_line(error)[:300],
+            )
         ) from None
     schema = loaded.metadata.get_input_schema()
     pictures = schema is not None and DataType.binary in schema.input_types()

@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, refuse, seed_of, text_of
 from fashion_ml.deploy.lora_model import MODEL_FILE, as_png, requirements, use_loader
+from fashion_ml.runtime.language import tr
 
 _WEIGHTS = "stargan.safetensors"
 
@@ -70,7 +71,7 @@ class StarganModel:
             networks, vae, facts = self._parts.get()
             for _, domain in rows:
                 if text_of("domain", domain, most=200) not in facts["domains"]:
-                    refuse("domain", repr(domain), f"there are {', '.join(facts['domains'])}")
+                    refuse("domain", repr(domain), tr("there are {names}", names=", ".join(facts["domains"])))
             images = []
             for picture, domain in rows:
                 with asked.turn():

@@ -13,6 +13,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.evaluation.suites import SuiteComparison, compare_suite
 from fashion_ml.runtime.json_file import read_mapping
+from fashion_ml.runtime.language import tr
 
 _REPORT = "report/suite.json"
 _PARENT = "mlflow.parentRunId"
@@ -46,33 +47,69 @@ class SuiteEntry:
         of the suite has ended, nor by those of its trainings that did not fail.
         """
         if left := int(self.found.get("left", 0)):
-            return f"{_trainings(left)} of the suite {'is' if left == 1 else 'are'} left; end them by fashion-ml suite"
+            return (
+                tr("1 training of the suite is left; end it by fashion-ml suite")
+                if left == 1
+                else tr("{left} trainings of the suite are left; end them by fashion-ml suite", left=left)
+            )
         if failed := self.failed(self.recipe):
-            return f"{_trainings(failed)} of its recipe {self.recipe!r} failed, and those that did not are no fair draw of it"
+            return tr(
+                "{trainings} of its recipe {recipe!r} failed, and those that did not are no fair draw of it",
+                trainings=_trainings(failed),
+                recipe=self.recipe,
+            )
         name, baseline = self.recipe, str(self.found["baseline"])
         primary = {
             other: own[self.metric]["difference"] for other, own in self.found["differences"].items() if self.metric in own
         }
         if name == baseline:
             rest = [other for other, one in primary.items() if one["verdict"] != "worse"] + list(self.found["not_measured"])
-            return f"it is the suite's baseline {name!r}, than which {', '.join(rest)} is not shown to be worse" if rest else ""
+            return (
+                tr(
+                    "it is the suite's baseline {name!r}, than which {names} is not shown to be worse",
+                    name=name,
+                    names=", ".join(rest),
+                )
+                if rest
+                else ""
+            )
         if name not in primary:
-            return f"its recipe {name!r} is not in the suite's comparison"
+            return tr("its recipe {name!r} is not in the suite's comparison", name=name)
         one = primary[name]
         if one["verdict"] == "better":
             return ""
-        said = one["verdict"] or f"no verdict, {one['why']}"
-        return f"its recipe {name!r} against the suite's {baseline!r}: gain {_gain(one)} in {self.metric}: {said}"
+        said = one["verdict"] or tr("no verdict, {why}", why=one["why"])
+        return tr(
+            "its recipe {name!r} against the suite's {baseline!r}: gain {gain} in {metric}: {said}",
+            name=name,
+            baseline=baseline,
+            gain=_gain(one),
+            metric=self.metric,
+            said=said,
+        )
 
     def why_won(self) -> str:
         """What the suite has shown of it."""
         name, baseline = self.recipe, str(self.found["baseline"])
         if name == baseline:
-            return f"In the suite every other recipe is worse than {name} in {self.metric}."
+            return tr("In the suite every other recipe is worse than {name} in {metric}.", name=name, metric=self.metric)
         one = self.found["differences"][name][self.metric]["difference"]
         better = [other for other in self.found["winners"] if other != name]
-        also = f" Better than {baseline} {'are' if len(better) > 1 else 'is'} {', '.join(better)} too." if better else ""
-        return f"In the suite {name} is better than {baseline}: gain {_gain(one)} in {self.metric}.{also}"
+        also = (
+            ""
+            if not better
+            else tr(" Better than {baseline} is {name} too.", baseline=baseline, name=better[0])
+            if len(better) == 1
+            else tr(" Better than {baseline} are {names} too.", baseline=baseline, names=", ".join(better))
+        )
+        return tr(
+            "In the suite {name} is better than {baseline}: gain {gain} in {metric}.{also}",
+            name=name,
+            baseline=baseline,
+            gain=_gain(one),
+            metric=self.metric,
+            also=also,
+        )
 
 
 def suite_entry(client: Any, run: Any, suite: str) -> SuiteEntry:
@@ -84,20 +121,34 @@ def suite_entry(client: Any, run: Any, suite: str) -> SuiteEntry:
     run_id = top.info.run_id
     if top.data.tags.get("kind") != "suite" or top.info.status != "FINISHED":
         kind = top.data.tags.get("kind", "unknown")
-        raise InputError(f"--suite: run {run_id} is no finished suite ({kind}, {top.info.status}); give the run of one")
+        raise InputError(
+            tr(
+                "--suite: run {run_id} is no finished suite ({kind}, {status}); give the run of one",
+                run_id=run_id,
+                kind=kind,
+                status=top.info.status,
+            )
+        )
     parent = run.data.tags.get(_PARENT, "")
     above = client.get_run(parent) if parent else None
     if above is None or above.data.tags.get(_PARENT) != run_id:
         raise InputError(
-            f"--suite: run {run.info.run_id} is no training of the suite {top.info.run_name} ({run_id}); give one that is, or leave "
-            "--suite out"
+            tr(
+                "--suite: run {run_id} is no training of the suite {run_name} ({run_id_2}); give one that is, or "
+                "leave --suite out",
+                run_id=run.info.run_id,
+                run_name=top.info.run_name,
+                run_id_2=run_id,
+            )
         )
     with tempfile.TemporaryDirectory() as temporary:
         try:
             report = download(client, run_id, _REPORT, Path(temporary))
         except InputError as error:
-            raise InputError(f"--suite: run {run_id} has no report yet; write it: fashion-ml suite-report FILE") from error
-        found = read_mapping(report, "--suite", "write it again: fashion-ml suite-report FILE")
+            raise InputError(
+                tr("--suite: run {run_id} has no report yet; write it: fashion-ml suite-report FILE", run_id=run_id)
+            ) from error
+        found = read_mapping(report, "--suite", tr("write it again: fashion-ml suite-report FILE"))
     return SuiteEntry(run_id, above.data.tags.get("recipe_name", ""), found)
 
 
@@ -116,7 +167,11 @@ def against_champions_recipe(client: Any, entry: SuiteEntry, champion: str) -> S
         return None
     if failed := entry.failed(name):
         raise InputError(
-            f"{_trainings(failed)} of its recipe, {name}, failed in the suite, and those that did not are no fair draw of it"
+            tr(
+                "{trainings} of its recipe, {name}, failed in the suite, and those that did not are no fair draw of it",
+                trainings=_trainings(failed),
+                name=name,
+            )
         )
     sides: dict[str, list[Evaluated]] = {one: [evaluated(client, run_id) for run_id in runs] for one, runs in of_recipe.items()}
     return compare_suite(sides, name, entry.metric, looks=entry.found.get("looks", ()), compare=(entry.metric,))
@@ -138,7 +193,7 @@ def _recipe_of(client: Any, evaluations: Sequence[str]) -> str:
 
 
 def _trainings(count: int) -> str:
-    return f"{count} training{'' if count == 1 else 's'}"
+    return tr("1 training") if count == 1 else tr("{count} trainings", count=count)
 
 
 def _gain(one: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 
 TOKEN = "zarya"
 TRAINING_IMAGES, REFERENCES, REPEATS = 48, 24, 10
@@ -77,7 +78,7 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
     if _holds(folder, facts):
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"DIR: {str(folder)!r} already holds something else; give a new or empty folder")
+        raise InputError(tr("DIR: {folder!r} already holds something else; give a new or empty folder", folder=str(folder)))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
@@ -90,7 +91,11 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
         if _holds(folder, facts):  # another process was faster
             return folder
         raise InputError(
-            f"DIR: {str(folder)!r} cannot be written ({error.strerror or error}); choose another folder"
+            tr(
+                "DIR: {folder!r} cannot be written ({value}); choose another folder",
+                folder=str(folder),
+                value=error.strerror or error,
+            )
         ) from error
     return folder
 

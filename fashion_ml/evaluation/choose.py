@@ -34,6 +34,12 @@ class Candidate:
         return f"{self.file} at {self.strength:g}"
 
 
+def told(candidate: Candidate | str) -> str:
+    """A candidate, or its name in JSON, as it is said in the language."""
+    file, _, strength = str(candidate).rpartition(" at ")
+    return tr("{file} at {strength}", file=file, strength=strength)
+
+
 Score = Callable[[Candidate, Sequence[int]], Mapping[int, float]]
 """The loss of a candidate on references, by their indices; lower is better."""
 
@@ -89,7 +95,7 @@ class Choice:
             )
         else:
             why = tr("it is best by {metric}", metric=metric)
-        text = tr("{winner} is chosen: {why}; {share}.", winner=self.winner, why=why, share=share)
+        text = tr("{winner} is chosen: {why}; {share}.", winner=told(self.winner), why=why, share=share)
         if self.lead is not None:
             ends = (
                 f" [{self.lead.ends[0]:+.4f}, {self.lead.ends[1]:+.4f}]"
@@ -98,13 +104,13 @@ class Choice:
             )
             text += tr(
                 " The lead of {best} over {second} is {mean:+.4f}{ends} on {count} references",
-                best=self.best,
-                second=self.second,
+                best=told(self.best),
+                second=told(self.second or self.best),
                 mean=self.lead.mean,
                 ends=ends,
                 count=len(self.final_references),
             )
-            text += tr(", which the halving has not seen.") if self.held_back else "."
+            text += tr(", which the halving has not seen.") if self.held_back else tr(".")
         if not self.held_back and self.rounds:
             text += tr(
                 " With fewer than {hold_back} references none could be held back, so the chosen score is optimistic.",

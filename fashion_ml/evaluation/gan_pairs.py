@@ -27,6 +27,7 @@ from fashion_ml.metrics.structure import self_similarity, structure_distance
 from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar, say
+from fashion_ml.runtime.language import tr
 
 _AT_ONCE = 32
 PREFIX = {REFERENCE: "", LATENT: "latent_"}
@@ -76,13 +77,13 @@ def measure_by_pair(
     if not settings.by_pair:
         return ByPair()
     if lacking := missing(instruments):
-        say(f"Not measured by pair of domains: {lacking}")
+        say(tr("Not measured by pair of domains: {lacking}", lacking=lacking))
     if not any((instruments.encoder, instruments.inception, instruments.lpips, instruments.dino)):
         return ByPair()
     made: dict[tuple[int, int], dict[str, list[tuple[int, Mapping[str, torch.Tensor]]]]] = {}
     columns: dict[str, dict[str, list[float]]] = {who: {} for who in PREFIX}
     numbers = _numbers(held, settings)
-    with bar("measure by pair of domains", len(rows)) as progress:
+    with bar(tr("measure by pair of domains"), len(rows)) as progress:
         for content, target, _ in rows:
             x, number = inputs.scaled([content]), numbers[content]
             (shown,), kept = decode_latents(vae, x / scale), n.g.encode(x)
@@ -97,8 +98,12 @@ def measure_by_pair(
     sets = {pair: _of_sets(ways, real[pair[1]]) for pair, ways in made.items()}
     if few := sum(PAIR_KID not in values for values in sets.values()) if instruments.encoder else 0:
         say(
-            f"pair_kid is not measured for {few} of {len(sets)} pairs of domains, which have one held-out content: use a larger "
-            "data.validation_split or evaluation.contents_per_domain"
+            tr(
+                "pair_kid is not measured for {few} of {count} pairs of domains, which have one held-out content: "
+                "use a larger data.validation_split or evaluation.contents_per_domain",
+                few=few,
+                count=len(sets),
+            )
         )
     return ByPair(columns, sets)
 
@@ -106,10 +111,10 @@ def measure_by_pair(
 def missing(instruments: GanInstruments) -> str:
     """What is not measured by pair, and what would have it measured; empty where nothing is missing."""
     wants = (
-        (PAIR_KID, instruments.encoder, "leave evaluation.without out"),
-        (PAIR_FID, instruments.inception, "evaluation.inception FILE"),
-        (LPIPS_DIVERSITY, instruments.lpips, "pip install 'fashion-ml[lpips]' and torchvision's AlexNet in TORCH_HOME"),
-        (STRUCTURE, instruments.dino, "evaluation.dino FOLDER"),
+        (PAIR_KID, instruments.encoder, tr("leave evaluation.without out")),
+        (PAIR_FID, instruments.inception, tr("evaluation.inception FILE")),
+        (LPIPS_DIVERSITY, instruments.lpips, tr("pip install 'fashion-ml[lpips]' and torchvision's AlexNet in TORCH_HOME")),
+        (STRUCTURE, instruments.dino, tr("evaluation.dino FOLDER")),
     )
     return "; ".join(f"{name} ({how})" for name, there, how in wants if there is None)
 

@@ -29,6 +29,7 @@ from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.console import Bar, warn
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import full_memory
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import storable
 from fashion_ml.runtime.seeding import derive_seed
 
@@ -101,7 +102,10 @@ class ImageFolder:
         before = (folder / _KEY).read_text(encoding="utf-8") if (folder / _KEY).is_file() else None
         if before is None and folder.is_dir() and any(folder.iterdir()):
             raise InputError(
-                f"output_dir: {str(folder)!r} holds files that no evaluation made; move them, or give another folder"
+                tr(
+                    "output_dir: {folder!r} holds files that no evaluation made; move them, or give another folder",
+                    folder=str(folder),
+                )
             )
         if before != note:
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -185,7 +189,7 @@ def generate(
     """
     most, batches = settings.batch_size, batches_of(jobs, settings.batch_size)
     prompts = Prompts(pipeline, [[jobs[index].prompt for index in batch] for batch in batches], settings, text)
-    with beside("keep images", most=max(2, most), finishes=True) as keeping:
+    with beside(tr("keep images"), most=max(2, most), finishes=True) as keeping:
         for number, batch in enumerate(batches):
             part = [jobs[index] for index in batch]
             found = [kept.load(job) if kept else None for job in part]
@@ -239,7 +243,20 @@ def _half_of(count: int, size: tuple[int, int], where: str) -> int:
         torch.cuda.empty_cache()
     if count == 1:
         raise InputError(
-            f"data.resolution: one image of {size[0]} x {size[1]} does not fit into {where}; use less, or evaluation.precision bf16"
+            tr(
+                "data.resolution: one image of {size} x {size_2} does not fit into {where}; use less, or "
+                "evaluation.precision bf16",
+                size=size[0],
+                size_2=size[1],
+                where=where,
+            )
         )
-    warn(f"evaluation.batch_size: {count} images at once do not fit into {where}; {count // 2} are made at once from here")
+    warn(
+        tr(
+            "evaluation.batch_size: {count} images at once do not fit into {where}; {count_2} are made at once from here",
+            count=count,
+            where=where,
+            count_2=count // 2,
+        )
+    )
     return count // 2

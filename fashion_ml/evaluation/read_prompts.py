@@ -17,6 +17,7 @@ from fashion_ml.models.new_words import spelt
 from fashion_ml.models.stable_diffusion import prompt_embeddings
 from fashion_ml.models.text_encoding import TextSettings
 from fashion_ml.runtime.gpu_memory import fits_into_memory, is_on_gpu
+from fashion_ml.runtime.language import tr
 
 AHEAD = 16
 """Batches whose prompts are read at once: one way there and back for the text encoder, and some 60 MB on the host."""
@@ -58,7 +59,9 @@ class Prompts:
             encoder.to(device)
         for number, prompts in list(enumerate(self._batches))[first : first + AHEAD]:
             negative = [self._settings.negative_prompt] * len(prompts)
-            with fits_into_memory("reading prompts", "evaluation.batch_size", len(prompts), "use less, or a GPU that is free"):
+            with fits_into_memory(
+                tr("reading prompts"), "evaluation.batch_size", len(prompts), tr("use less, or a GPU that is free")
+            ):
                 found = prompt_embeddings(self._pipeline, prompts, negative, self._text)
             self._read[number] = {name: one.cpu() for name, one in found.items()}
         for encoder in encoders:

@@ -119,6 +119,6 @@ def known_to_read(settings: Evaluation | GanEvaluation, facts: Mapping[str, obje
 
 def _listed(own: Mapping[str, str]) -> str:
     return tr(" and ").join(
-        tr("{name} is {value!r}", name=name, value=value) if "." in name else tr("{name} are {value!r}", name=name, value=value)
+        tr("{name} is {value!r}", name=name, value=value) if "." in name else tr("the references are {value!r}", value=value)
         for name, value in own.items()
     )

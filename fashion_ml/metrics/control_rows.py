@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fashion_ml.metrics.metric import By, Metric, Need, Run
+from fashion_ml.runtime.language import marked
 
 OTHERS, SPECIFIC = "others_", "specific_"
 """What stands before a loss against other references, and before what is specific to a picture's own."""
@@ -25,7 +26,7 @@ def control_rows(losses: Mapping[str, Run | None]) -> Iterator[Metric]:
             by=by,
             shown_in=run,
             needs=needs,
-            cannot_rank="it is of the look that all references share: one picture for every prompt would win",
+            cannot_rank=marked("it is of the look that all references share: one picture for every prompt would win"),
         )
         yield Metric(
             f"{SPECIFIC}{loss}",
@@ -36,5 +37,7 @@ def control_rows(losses: Mapping[str, Run | None]) -> Iterator[Metric]:
             by=by,
             shown_in=run,
             needs=needs,
-            cannot_rank="it is a difference of two losses, which grows too where images get farther from all other references",
+            cannot_rank=marked(
+                "it is a difference of two losses, which grows too where images get farther from all other references"
+            ),
         )

@@ -16,6 +16,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.metrics.pair_kid import REALS
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import leave, visiting
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import read_tensors
@@ -85,14 +86,26 @@ def load_inception(path: Path, device: str = "cpu") -> Inception:
     from torchvision.models import inception_v3
 
     if not path.is_file():
-        raise InputError(f"{_FIELD}: {str(path)!r} does not exist; give the file of FID's Inception v3, or leave it out")
+        raise InputError(
+            tr(
+                "{field}: {path!r} does not exist; give the file of FID's Inception v3, or leave it out",
+                field=_FIELD,
+                path=str(path),
+            )
+        )
     model = inception_v3(weights=None, aux_logits=False, num_classes=_CLASSES, init_weights=False)
     try:
         model.load_state_dict(read_tensors(path, _FIELD))
     except RuntimeError as error:
-        what = "does not hold FID's Inception v3"
+        what = tr("does not hold FID's Inception v3")
         raise InputError(
-            f"{_FIELD}: {str(path)!r} {what} ({first_line(error)}); give pt_inception-2015-12-05-6726825d.pth"
+            tr(
+                "{field}: {path!r} {what} ({first_line}); give pt_inception-2015-12-05-6726825d.pth",
+                field=_FIELD,
+                path=str(path),
+                what=what,
+                first_line=first_line(error),
+            )
         ) from None
     check_finite(model.state_dict(), f"{_FIELD}: {str(path)!r}")
     model.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fashion_ml.metrics.metric import Metric
+from fashion_ml.runtime.language import marked
 
 PAIR_KID, PAIR_FID, LPIPS_DIVERSITY, STRUCTURE = "pair_kid", "pair_fid", "lpips_diversity", "structure_distance"
 OF_SETS = "it is of a whole set of images, and of some dozens its noise is larger than what settings change"
@@ -39,7 +40,7 @@ PAIR_ROWS: tuple[Metric, ...] = (
         description="mean LPIPS between 10 styles of a content, where its package and weights are",
         by=("stargan", "latent"),
         needs=("model",),
-        cannot_rank="it is measured only where its weights are",
+        cannot_rank=marked("it is measured only where its weights are"),
         formula="lpips",
     ),
     Metric(
@@ -51,7 +52,7 @@ PAIR_ROWS: tuple[Metric, ...] = (
         by=("stargan", "latent"),
         needs=("content", "model"),
         setting="dino",
-        cannot_rank="evaluation.by_pair may leave it out",
+        cannot_rank=marked("evaluation.by_pair may leave it out"),
         formula="structure",
     ),
 )

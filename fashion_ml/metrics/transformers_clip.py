@@ -12,6 +12,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.clip_tokenizer import read_tokenizer
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed, read_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_names, fill
 from fashion_ml.runtime.weight_files import find_weights
 
@@ -100,7 +101,7 @@ def open_clip_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
             continue
         tower, separator, rest = name.partition(".encoder.layers.")
         if not separator or tower not in _TOWERS:
-            raise ValueError(f"holds {name}, which CLIP does not have")
+            raise ValueError(tr("holds {name}, which CLIP does not have", name=name))
         number, _, part = rest.partition(".")
         if part.startswith(("self_attn.k_proj", "self_attn.v_proj")):
             continue  # joined with q below
@@ -112,7 +113,7 @@ def open_clip_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
             continue
         stem, _, kind = part.rpartition(".")
         if stem not in _LAYER:
-            raise ValueError(f"holds {name}, which CLIP does not have")
+            raise ValueError(tr("holds {name}, which CLIP does not have", name=name))
         renamed[f"{new}{_LAYER[stem]}.{kind}"] = tensor
     return renamed
 
@@ -146,8 +147,15 @@ _WHOLE = {
 
 def _quick_gelu(text: str, vision: str) -> bool:
     if text != vision or text not in _ACTIVATIONS:
-        known = " or ".join(_ACTIVATIONS)
-        raise ValueError(f"its config.json asks for the activations {text} (text) and {vision} (vision), not both {known}")
+        known = tr(" or ").join(_ACTIVATIONS)
+        raise ValueError(
+            tr(
+                "its config.json asks for the activations {text} (text) and {vision} (vision), not both {known}",
+                text=text,
+                vision=vision,
+                known=known,
+            )
+        )
     return _ACTIVATIONS[text]
 
 
@@ -162,7 +170,7 @@ def _preprocess(folder: Path, image_size: int) -> Any:
     import open_clip
 
     path = folder / "preprocessor_config.json"
-    given = read_mapping(path, "evaluation.encoder", "bring back a whole copy of it") if path.is_file() else {}
+    given = read_mapping(path, "evaluation.encoder", tr("bring back a whole copy of it")) if path.is_file() else {}
     mean, std = given.get("image_mean", _OPENAI_MEAN), given.get("image_std", _OPENAI_STD)
     return open_clip.image_transform(image_size, is_train=False, mean=tuple(mean), std=tuple(std), resize_mode="shortest")
 
@@ -175,7 +183,9 @@ def _tokenizer(folder: Path, text: Any, what: str) -> Tokenize:
     elif text.vocab_size == open_clip.SimpleTokenizer().vocab_size:
         return open_clip.SimpleTokenizer(context_length=text.max_position_embeddings)
     else:
-        raise InputError(f"{what} holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); download it again")
+        raise InputError(
+            tr("{what} holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); download it again", what=what)
+        )
 
     def tokenize(texts: Sequence[str]) -> torch.Tensor:
         limit = text.max_position_embeddings

@@ -24,6 +24,7 @@ from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_bas
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.weight_files import is_safetensors
 
 DORA = "DoRA"
@@ -115,7 +116,13 @@ def fit_lora(pipeline: Any, path: Path) -> FittedLora:
     metadata = read_metadata(path) if is_safetensors(path) else {}
     foreign = other_base(tensors, metadata, pipeline.unet.config.cross_attention_dim, family_of(pipeline).short)
     if foreign:
-        raise InputError(f"{what} is a LoRA of {foreign}; use a LoRA that was trained on this base, or give its own (--base)")
+        raise InputError(
+            tr(
+                "{what} is a LoRA of {foreign}; use a LoRA that was trained on this base, or give its own (--base)",
+                what=what,
+                foreign=foreign,
+            )
+        )
     targets = _targets(pipeline)
     file = read_lora_file(tensors, targets, what, other_names(pipeline.unet))
     methods = {module: _method(file, module, targets[module], what) for module in file.modules}
@@ -180,28 +187,48 @@ def _method(file: LoraFile, module: str, target: Target, what: str) -> str:
     method, dora = method_of(parts), parts.get("dora_scale")
     if method is None:
         raise InputError(
-            f"{what} holds only {', '.join(sorted(parts))} of the module of {name}, which is no whole LoRA (damaged, or two methods mixed); "
-            "give a whole file"
+            tr(
+                "{what} holds only {names} of the module of {name}, which is no whole LoRA (damaged, or two methods "
+                "mixed); give a whole file",
+                what=what,
+                names=", ".join(sorted(parts)),
+                name=name,
+            )
         )
     if dora is not None and (
         method != LORA or dora.numel() != target.shape[0] or (dora.dim() > 1 and dora.shape[0] != dora.numel())
     ):
         raise InputError(
-            f"{what} holds DoRA {'along the inputs' if method == LORA else f'of {method}'} ({name}), which is not applied here; give "
-            "one without DoRA, or DoRA of plain LoRA with a magnitude for each output"
+            tr(
+                "{what} holds DoRA {part} ({name}), which is not applied here; give one without DoRA, or DoRA of "
+                "plain LoRA with a magnitude for each output",
+                what=what,
+                part=tr("along the inputs") if method == LORA else tr("of {method}", method=method),
+                name=name,
+            )
         )
     linear = isinstance(target.module, torch.nn.Linear | torch.nn.Conv2d)
     without_bias = {"diff_b", "b_norm"} & parts.keys() and getattr(target.module, "bias", None) is None
     if (method == NORM and linear) or (method not in (NORM, FULL) and not linear) or without_bias:
         raise InputError(
-            f"{what} holds a {method} of {name}, which is another kind of layer in this base; use a LoRA trained on it"
+            tr(
+                "{what} holds a {method} of {name}, which is another kind of layer in this base; use a LoRA trained on it",
+                what=what,
+                method=method,
+                name=name,
+            )
         )
     try:
         if not parts.keys() <= {"diff_b", "b_norm"}:
             _fits(parts, method, target.shape)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"{what} was made for another base ({name}: {str(error).partition(chr(10))[0]}); use a LoRA trained on this one"
+            tr(
+                "{what} was made for another base ({name}: {partition}); use a LoRA trained on this one",
+                what=what,
+                name=name,
+                partition=str(error).partition(chr(10))[0],
+            )
         ) from None
     return DORA if dora is not None else method
 
@@ -212,7 +239,7 @@ def _fits(parts: Mapping[str, torch.Tensor], method: str, shape: tuple[int, ...]
         down, up = parts["down"], parts["up"]
         says = (up.shape[0], math.prod(down.shape[1:]))
         if says != (shape[0], math.prod(shape[1:])) or up.flatten(1).shape[1] != down.shape[0]:
-            raise ValueError(f"makes {list(says)}, and the base's weight is {list(shape)}")
+            raise ValueError(tr("makes {says}, and the base's weight is {shape}", says=list(says), shape=list(shape)))
         return
     with torch.device("meta"):
         stand_ins = {name: torch.empty(tensor.shape) for name, tensor in parts.items() if name != "on_input"}
@@ -236,7 +263,12 @@ def _alphas(file: LoraFile, targets: Mapping[str, Target], path: Path, metadata:
         say(note)
     if without and file.form == "PEFT":
         say(
-            f"{path.name} says no alpha ({without} modules), and no adapter_config.json is beside it: taken as the rank, so the scale is 1"
+            tr(
+                "{name} says no alpha ({without} modules), and no adapter_config.json is beside it: taken as the "
+                "rank, so the scale is 1",
+                name=path.name,
+                without=without,
+            )
         )
     return alphas
 
@@ -249,7 +281,12 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
             settings = dict(parsed(metadata["lora_adapter_metadata"]))
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"lora: {str(path)!r} has a lora_adapter_metadata that cannot be read ({error}), which holds its alpha; save it again"
+                tr(
+                    "lora: {path!r} has a lora_adapter_metadata that cannot be read ({error}), which holds its alpha; "
+                    "save it again",
+                    path=str(path),
+                    error=error,
+                )
             ) from None
         for key, value in settings.items():
             model, _, setting = key.partition(".")
@@ -262,7 +299,9 @@ def _told(form: str, path: Path, metadata: Mapping[str, str]) -> dict[str, Mappi
     try:
         settings = dict(parsed(read_whole(beside)))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"lora: {str(beside)!r} cannot be read ({error}); mend it, it holds the LoRA's alpha") from None
+        raise InputError(
+            tr("lora: {beside!r} cannot be read ({error}); mend it, it holds the LoRA's alpha", beside=str(beside), error=error)
+        ) from None
     return dict.fromkeys(("unet", "text_encoder", "text_encoder_2"), settings)
 
 

@@ -15,6 +15,7 @@ import torch
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.gpu_memory import without_visitors
+from fashion_ml.runtime.language import tr
 
 _LOWERED = "_computes_in_half"
 _ALONE = "_decodes_alone"
@@ -86,7 +87,10 @@ def lower_vae(vae: Any, dtype: torch.dtype) -> None:
         sample = found[0] if isinstance(found, tuple) else found.sample
         if vae.dtype != torch.float32 and not bool(sample.isfinite().all()):
             warn(
-                "evaluation.precision: the VAE overflows in bf16 and decodes in float32 from here, as with evaluation.precision no"
+                tr(
+                    "evaluation.precision: the VAE overflows in bf16 and decodes in float32 from here, as with "
+                    "evaluation.precision no"
+                )
             )
             vae.float()
             found = plain(z.float(), *args, **kwargs)

@@ -69,7 +69,7 @@ def load_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     for key, module in _adapted(unet, text_encoder if spec.train_text_encoder else None):
         if spec.algo != "lora":
             parts = {name.partition(".")[2]: one for name, one in tensors.items() if name.partition(".")[0] == key}
-            put_parts(module, parts, f"network.network_weights: {str(path)!r}")
+            put_parts(module, parts, tr("network.network_weights: {path!r}", path=str(path)))
             continue
         down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
@@ -107,7 +107,7 @@ def read_lora(path: Path, field: str) -> dict[str, torch.Tensor]:
 def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is none in kohya's layout, or its
     rank, targets, shapes or magnitudes differ, or it holds NaN or Inf. The models may or may not have their LoRA yet."""
-    name = f"network.network_weights: {str(path)!r}"
+    name = tr("network.network_weights: {path!r}", path=str(path))
     tensors = read_lora(path, "network.network_weights")
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if spec.algo != "lora":

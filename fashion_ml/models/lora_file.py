@@ -15,7 +15,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora_delta import rank_of
 from fashion_ml.models.lora_forms import BASE_KEYS, SMALL_BASES, base_of, recognise
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 
 _PARTS: tuple[tuple[str, str], ...] = (
     (r"\.lora_(down|up|mid)\.weight", ""),
@@ -28,16 +28,16 @@ _PARTS: tuple[tuple[str, str], ...] = (
 )
 _PATTERNS = tuple((re.compile(f"^(?P<module>.+?){pattern}$"), part) for pattern, part in _PARTS)
 _REFUSED = (
-    (re.compile(r"\.(oft_\w+|boft_\w+)"), "OFT of another kind (diagonal, butterfly, or on inputs)"),
-    (re.compile(r"ia3_l"), "(IA)^3 of PEFT"),
+    (re.compile(r"\.(oft_\w+|boft_\w+)"), marked("OFT of another kind (diagonal, butterfly, or on inputs)")),
+    (re.compile(r"ia3_l"), marked("(IA)^3 of PEFT")),
     (re.compile(r"\.[abc][12m]\.weight$"), "GLoRA"),
     (re.compile(r"\.lora_E"), "AdaLoRA"),
     (re.compile(r"\.vera_"), "VeRA"),
-    (re.compile(r"lora_embedding_"), "a LoRA of token embeddings"),
-    (re.compile(r"^bundle_emb|emb_params$"), "a textual inversion"),
-    (re.compile(r"^(unet|text_encoder):\d+:"), "a LoRA of cloneofsimo's, whose modules have numbers instead of names"),
-    (re.compile(r"lora_(up|down|[AB](\.\w+)?)\.bias$"), "a LoRA with biases"),
-    (re.compile(r"\.(scalar|rank_scale)$"), "LyCORIS' scalars"),
+    (re.compile(r"lora_embedding_"), marked("a LoRA of token embeddings")),
+    (re.compile(r"^bundle_emb|emb_params$"), marked("a textual inversion")),
+    (re.compile(r"^(unet|text_encoder):\d+:"), marked("a LoRA of cloneofsimo's, whose modules have numbers instead of names")),
+    (re.compile(r"lora_(up|down|[AB](\.\w+)?)\.bias$"), marked("a LoRA with biases")),
+    (re.compile(r"\.(scalar|rank_scale)$"), marked("LyCORIS' scalars")),
 )
 """What other methods call their tensors; it is refused by its name."""
 _LYCORIS_TEXT = re.compile(r"(?:te|text_encoder_?)([12])?_")
@@ -202,7 +202,7 @@ def _form(names: Iterable[str]) -> str:
 
 
 def _cannot_apply(names: list[str], what: str) -> str:
-    method = next((method for pattern, method in _REFUSED if pattern.search(names[0])), None)
+    method = next((translated(method) for pattern, method in _REFUSED if pattern.search(names[0])), None)
     count = tr("{count} tensors, first {names}", count=len(names), names=names[0]) if len(names) > 1 else names[0]
     if method is None:
         return tr(

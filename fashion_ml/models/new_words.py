@@ -22,6 +22,7 @@ from torch.nn import functional
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.whole_words import whole_word
 
 WORDS = "fashion_ml_words"
@@ -82,8 +83,13 @@ def put_words(pipeline: Any, words: Sequence[NewWord]) -> None:
     for word in words:
         if word.vectors.shape[1] != table.embedding_dim:
             raise InputError(
-                f"embedding.token: the word {word.token!r} has vectors of {word.vectors.shape[1]} numbers and this base's text encoder reads "
-                f"{table.embedding_dim}; use the kind of base that it was trained on"
+                tr(
+                    "embedding.token: the word {token!r} has vectors of {shape} numbers and this base's text encoder "
+                    "reads {embedding_dim}; use the kind of base that it was trained on",
+                    token=word.token,
+                    shape=word.vectors.shape[1],
+                    embedding_dim=table.embedding_dim,
+                )
             )
     from transformers import AddedToken
 
@@ -158,7 +164,7 @@ def initial_vectors(pipeline: Any, text: str, count: int) -> torch.Tensor:
     """(count, D), float32, CPU: the embeddings of the text's tokens in turn. InputError when it has none."""
     ids = tokens_of(pipeline, text)
     if not ids:
-        raise InputError(f"embedding.init_text: {text!r} has no token; give words such as dress")
+        raise InputError(tr("embedding.init_text: {text!r} has no token; give words such as dress", text=text))
     table = pipeline.text_encoder.get_input_embeddings().weight.detach()
     return table[[ids[index % len(ids)] for index in range(count)]].float().cpu()
 
@@ -186,15 +192,23 @@ def words_in(metadata: Mapping[str, str], what: str) -> list[NewWord]:
         told = parsed(metadata[WORDS])
         found = [_word(token, entry) for token, entry in told.items()]
         if len({word.token.casefold() for word in found}) < len(found):
-            raise ValueError("one word twice")
+            raise ValueError(tr("one word twice"))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error) as error:
         raise InputError(
-            f"{what}: the word trained along with it is damaged ({error}); bring back a whole copy of the file"
+            tr(
+                "{what}: the word trained along with it is damaged ({error}); bring back a whole copy of the file",
+                what=what,
+                error=error,
+            )
         ) from None
     for word in found:
         if not bool(word.vectors.isfinite().all()):
             raise InputError(
-                f"{what}: the vectors of its word {word.token!r} hold NaN or Inf; bring back a whole copy of the file"
+                tr(
+                    "{what}: the vectors of its word {token!r} hold NaN or Inf; bring back a whole copy of the file",
+                    what=what,
+                    token=word.token,
+                )
             )
     return found
 
@@ -203,7 +217,9 @@ def _word(token: str, entry: Mapping[str, Any]) -> NewWord:
     count, width = (int(side) for side in entry["shape"])
     began = entry["init_text"]
     if not re.fullmatch(r"[\w-]{1,64}", token) or count < 1 or width < 1 or not (isinstance(began, str) and began.strip()):
-        raise ValueError(f"{token!r} of {count} x {width}, begun as {began!r}")
+        raise ValueError(
+            tr("{token!r} of {count} x {width}, begun as {began!r}", token=token, count=count, width=width, began=began)
+        )
     numbers = np.frombuffer(base64.b64decode(entry["vectors"], validate=True), dtype="<f4")
     return NewWord(token, torch.from_numpy(numbers.astype(np.float32).reshape(count, width)), began)
 
@@ -214,14 +230,16 @@ def together(files: Sequence[Sequence[NewWord]]) -> list[NewWord]:
     for word in (word for words in files for word in words):
         before = found.setdefault(word.token.casefold(), word)
         if before is not word and not torch.equal(before.vectors, word.vectors):
-            raise ValueError(f"they have the word {word.token!r} with different vectors, and a prompt can call one of them")
+            raise ValueError(
+                tr("they have the word {token!r} with different vectors, and a prompt can call one of them", token=word.token)
+            )
     return list(found.values())
 
 
 def mean_of(files: Sequence[Sequence[NewWord]]) -> list[NewWord]:
     """The words of kept files of one training, each the mean of theirs. ValueError where their words are not the same."""
     if len({tuple((word.token, word.vectors.shape) for word in words) for words in files}) > 1:
-        raise ValueError("they are not of one training: their words differ")
+        raise ValueError(tr("they are not of one training: their words differ"))
     return [
         replace(same[-1], vectors=torch.stack([word.vectors.double() for word in same]).mean(dim=0).float())
         for same in zip(*files, strict=True)
@@ -251,7 +269,9 @@ def is_embedding_of(path: Path, word: NewWord) -> bool:
 
 def how_to_call(token: str, file: str) -> str:
     """What readers do with the file of a word."""
-    return (
-        f"The word {token!r} is in {file}: WebUIs read it from their folder of embeddings, ComfyUI as embedding:{token}, diffusers by "
-        f"load_textual_inversion({file!r}, token={token!r})"
+    return tr(
+        "The word {token!r} is in {file}: WebUIs read it from their folder of embeddings, ComfyUI as "
+        "embedding:{token}, diffusers by load_textual_inversion({file!r}, token={token!r})",
+        token=token,
+        file=file,
     )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 _LINEAR = {"timestep_spacing": "linspace"}
 """Noise levels evenly over all timesteps, as k-diffusion, and so the WebUIs, choose them; diffusers' bases say `leading` for DDIM."""
@@ -39,7 +40,11 @@ def scheduler_of(own: Any, sampler: str) -> Any:
     if own.config.get("rescale_betas_zero_snr"):
         if sampler in _NOT_FROM_PURE_NOISE:
             raise InputError(
-                f"evaluation.sampler: {sampler} cannot begin in pure noise, where this base's schedule ends; use euler, or ddim"
+                tr(
+                    "evaluation.sampler: {sampler} cannot begin in pure noise, where this base's schedule ends; use "
+                    "euler, or ddim",
+                    sampler=sampler,
+                )
             )
         options = {**options, "timestep_spacing": "trailing"}
     return getattr(diffusers, name).from_config(own.config, **options)

@@ -12,6 +12,7 @@ from typing import Any
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.families.known import family_of
 from fashion_ml.models.stable_diffusion import quiet_libraries
+from fashion_ml.runtime.language import tr
 
 _INSIDE = "base_layer"
 """How peft and this package call the layer of the base below one that trains."""
@@ -33,7 +34,7 @@ def shared_base(pipeline: Any) -> Any:
 def _bare(model: Any, part: str) -> Any:
     """A model of the same configuration whose parameters are the base's."""
     config = model.config.to_dict() if hasattr(model.config, "to_dict") else dict(model.config)
-    bare, there = empty_model(part, config, f"model.base: {part}"), model.state_dict()
+    bare, there = empty_model(part, config, tr("model.base: {part}", part=part)), model.state_dict()
     found = {name: there[_name_in(there, name)] for name in bare.state_dict()}
     bare.load_state_dict(found, assign=True)
     return bare.requires_grad_(False).eval()

@@ -19,7 +19,7 @@ from fashion_ml.models.families.known import FAMILIES, named
 from fashion_ml.models.open_clip_names import from_open_clip, is_open_clip
 from fashion_ml.models.original_names import OriginalNames, vae_name
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.loaded_weights import check_finite, fill, fitted, spelled, unwrapped
 from fashion_ml.runtime.weight_files import read_header, read_tensors
 
@@ -33,20 +33,29 @@ _XL = re.compile(r"conditioner\.embedders\.|model\.diffusion_model\.label_emb\.0
 _REFINER = "conditioner.embedders.0.model."
 """Where SDXL's refiner has the second text encoder of the base, and no other one."""
 _FAMILIES = (
-    (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 checkpoint; this trainer is for SD 1.x, 2.x and XL"),
-    (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux checkpoint; this trainer is for SD 1.x, 2.x and XL"),
-    (r"(control_model|controlnet_\w+|input_hint_block)\.", "a ControlNet; give the base it belongs to"),
-    (r"(.*\.)?(lora_(A|B|up|down)|hada_w1_a|lokr_w1)\b", "a LoRA, not a base model; give the checkpoint it was trained on"),
+    (
+        r"(model\.diffusion_model\.)?joint_blocks\.",
+        marked("a Stable Diffusion 3 checkpoint; this trainer is for SD 1.x, 2.x and XL"),
+    ),
+    (r"(model\.diffusion_model\.)?double_blocks\.", marked("a Flux checkpoint; this trainer is for SD 1.x, 2.x and XL")),
+    (r"(control_model|controlnet_\w+|input_hint_block)\.", marked("a ControlNet; give the base it belongs to")),
+    (
+        r"(.*\.)?(lora_(A|B|up|down)|hada_w1_a|lokr_w1)\b",
+        marked("a LoRA, not a base model; give the checkpoint it was trained on"),
+    ),
     (
         r"(emb_params|string_to_param|clip_l|clip_g)$",
-        "a textual inversion, not a base model; give the checkpoint it was trained on",
+        marked("a textual inversion, not a base model; give the checkpoint it was trained on"),
     ),
-    (r"(unet\.)?(down_blocks|mid_block|conv_in|time_embedding)\.", "the UNet of a diffusers folder alone; give the folder"),
+    (
+        r"(unet\.)?(down_blocks|mid_block|conv_in|time_embedding)\.",
+        marked("the UNet of a diffusers folder alone; give the folder"),
+    ),
     (
         r"(vae\.|first_stage_model\.)?(encoder\.(down|mid|conv_in)|decoder\.|quant_conv\.)",
-        "a VAE alone; give a complete checkpoint",
+        marked("a VAE alone; give a complete checkpoint"),
     ),
-    (r"(\w+\.)?(text_model|embeddings|encoder\.layers)\.", "a text encoder alone; give a complete checkpoint"),
+    (r"(\w+\.)?(text_model|embeddings|encoder\.layers)\.", marked("a text encoder alone; give a complete checkpoint")),
 )
 """What else is passed around as a single file, by the beginning of a name in it, and what to give instead."""
 _NEVER_USED = re.compile(
@@ -165,7 +174,7 @@ def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], field: st
     if (_XL_KEY if kind == "sdxl" else _CROSS_ATTENTION_KEY) not in shapes:
         for pattern, family in _FAMILIES:
             if any(re.match(pattern, key) for key in shapes):
-                raise InputError(tr("{name} is {family}", name=name, family=family))
+                raise InputError(tr("{name} is {family}", name=name, family=translated(family)))
         raise InputError(
             tr("{name} holds no Stable Diffusion UNet in the original layout; give an SD 1.x, 2.x or XL checkpoint", name=name)
         )

@@ -80,7 +80,7 @@ def draw_missing_curves(report: Path) -> None:
     curves = _curves_of(report)
     if curves.exists():
         return
-    with of_its_shape("report", report, "bring back a whole copy of it"):
+    with of_its_shape("report", report, tr("bring back a whole copy of it")):
         tree = parsed_mapping(read_whole(report))
         full = {name: _series(tree["loss_data"][name]) for name in DESCRIPTIONS}
         total_steps = _step(tree["training_info"]["total_steps"])

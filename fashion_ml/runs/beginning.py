@@ -15,6 +15,7 @@ from fashion_ml.runs.run_folder import Experiment, RunFolder, check_output_folde
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.folder_lock import folder_lock, refuse_locked
+from fashion_ml.runtime.language import tr
 
 
 @contextmanager
@@ -52,7 +53,11 @@ def _come_to_end(finished: FinishedRunError, *, offline: bool) -> None:
     elif not come_to_end(finished.note).sent:
         folder = finished.note.path
         raise InputError(
-            f"resume: the tracking store does not take the rest of {str(folder)!r} now; later: fashion-ml sync {folder}"
+            tr(
+                "resume: the tracking store does not take the rest of {folder!r} now; later: fashion-ml sync {folder_2}",
+                folder=str(folder),
+                folder_2=folder,
+            )
         )
     raise RunEndedError(finished.note.path)
 
@@ -60,12 +65,15 @@ def _come_to_end(finished: FinishedRunError, *, offline: bool) -> None:
 def begin(config: Experiment, *, resume: str, new: bool) -> RunFolder | None:
     """Check where the files are to go, before anything slow; returns the folder of the run that goes on. InputError when it cannot be used."""
     if resume and new:
-        raise InputError("new: contradicts resume; give one of them")
+        raise InputError(tr("new: contradicts resume; give one of them"))
     check_tensorboard(config.tracking.log_with)
     check_hub(config)
     if config.tracking.offline and os.environ.get("MLFLOW_RUN_ID"):
         raise InputError(
-            "tracking.offline: true, but MLFLOW_RUN_ID names a run that a store has made already, as mlflow run and sweeps do; leave one out"
+            tr(
+                "tracking.offline: true, but MLFLOW_RUN_ID names a run that a store has made already, as mlflow run "
+                "and sweeps do; leave one out"
+            )
         )
     if resume:
         return find_run_to_resume(resume, config)

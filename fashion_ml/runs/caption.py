@@ -20,6 +20,7 @@ from fashion_ml.metrics.attributes import AttributeReader, Category, default_att
 from fashion_ml.metrics.attributes.wording import NOUNS, caption_of
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import bar, say, warn
+from fashion_ml.runtime.language import tr, translated
 from fashion_ml.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def draft_captions(
     read = read_attributes(default_attributes(clip.name) if attributes == "default" else Path(attributes).expanduser())
     wanted = _wanted(read.categories, categories)
     reader = AttributeReader(read, clip)
-    with bar("draft captions", len(waiting)) as progress:
+    with bar(tr("draft captions"), len(waiting)) as progress:
         for first in range(0, len(waiting), _AT_ONCE):
             part = waiting[first : first + _AT_ONCE]
             for (image, name), found in zip(*_read(part, reader, clip, result), strict=True):
@@ -108,13 +109,15 @@ def draft_captions(
 def _check(folder: Path, margin: float, trigger: str, extension: str) -> None:
     problems = []
     if not folder.is_dir():
-        problems.append(f"DIR: {str(folder)!r} is no folder; give the folder of the images")
+        problems.append(tr("DIR: {folder!r} is no folder; give the folder of the images", folder=str(folder)))
     if not 0 <= margin < 1:
-        problems.append(f"--margin: {margin:g} is not accepted; give a number from 0 to below 1")
+        problems.append(tr("--margin: {margin:g} is not accepted; give a number from 0 to below 1", margin=margin))
     if not re.fullmatch(r"\.[^/\\]+", extension):
-        problems.append(f"--caption_extension: {extension!r} is not accepted; give an ending such as .txt")
+        problems.append(
+            tr("--caption_extension: {extension!r} is not accepted; give an ending such as .txt", extension=extension)
+        )
     if "\n" in trigger:
-        problems.append("--trigger: holds more than one line; give a word, such as zarya")
+        problems.append(tr("--trigger: holds more than one line; give a word, such as zarya"))
     if problems:
         raise InputError(problems)
 
@@ -123,13 +126,18 @@ def _check_toy(folder: Path, encoder: str) -> None:
     """The embedded encoder is refused on pictures of one's own, and warned of when it is named."""
     if encoder not in ("", EMBEDDED) or is_collection(folder) or is_collection(folder.absolute().parent):
         return
-    where = f"--encoder: embedded is {KNOWS}, and {str(folder)!r} is not of its world"
+    where = tr(
+        "--encoder: embedded is {knows}, and {folder!r} is not of its world", knows=translated(KNOWS), folder=str(folder)
+    )
     if not encoder:
         raise InputError(
-            f"{where}; give --encoder patrickjohncyh/fashion-clip (fetched once) or the folder of one; "
-            "with --encoder embedded it is taken all the same"
+            tr(
+                "{where}; give --encoder patrickjohncyh/fashion-clip (fetched once) or the folder of one; with "
+                "--encoder embedded it is taken all the same",
+                where=where,
+            )
         )
-    warn(f"{where}: its captions of photos are guesses, however sure they look")
+    warn(tr("{where}: its captions of photos are guesses, however sure they look", where=where))
 
 
 def _without_caption(folder: Path, extension: str, result: Drafts) -> Iterator[tuple[Path, str]]:
@@ -137,22 +145,35 @@ def _without_caption(folder: Path, extension: str, result: Drafts) -> Iterator[t
     top = list_folder(folder)
     places = [path for path in top.folders if _CLASS_FOLDER.fullmatch(path.name)]
     if places and top.images:
-        result.left.append(f"{len(top.images)} images beside the N_class folders are not looked at; call this on them alone")
+        result.left.append(
+            tr("{count} images beside the N_class folders are not looked at; call this on them alone", count=len(top.images))
+        )
     result.left += [
-        f"{printable(path.name)}/ is not looked into ({images_below(path)} images)"
+        tr("{name}/ is not looked into ({images_below} images)", name=printable(path.name), images_below=images_below(path))
         for path in top.folders
         if path not in places and images_below(path)
     ]
     listings = {place: list_folder(place) for place in places or [folder]}
     result.left += [
-        f"{printable(place.name)}/{printable(path.name)}/ is not looked into ({images_below(path)} images); move them up"
+        tr(
+            "{name}/{name_2}/ is not looked into ({images_below} images); move them up",
+            name=printable(place.name),
+            name_2=printable(path.name),
+            images_below=images_below(path),
+        )
         for place, listing in listings.items()
         for path in (listing.folders if places else ())
         if images_below(path)
     ]
     if not any(listing.images for listing in listings.values()):
         there = f" ({result.left[0]})" if result.left else ""
-        raise InputError(f"DIR: {str(folder)!r} holds no images, neither itself nor in folders named N_class{there}")
+        raise InputError(
+            tr(
+                "DIR: {folder!r} holds no images, neither itself nor in folders named N_class{there}",
+                folder=str(folder),
+                there=there,
+            )
+        )
     for place, listing in listings.items():
         prefix = f"{printable(place.name)}/" if places else ""
         files, taken = CaptionFiles(frozenset(listing.others), extension), set[Path]()
@@ -162,9 +183,15 @@ def _without_caption(folder: Path, extension: str, result: Drafts) -> Iterator[t
             if files.of(path.name) or os.path.lexists(target):
                 result.there += 1
             elif near:
-                result.left.append(f"{name} has {', '.join(near)} beside it; rename that, or give --caption_extension")
+                result.left.append(
+                    tr(
+                        "{name} has {names} beside it; rename that, or give --caption_extension",
+                        name=name,
+                        names=", ".join(near),
+                    )
+                )
             elif target in taken:
-                result.left.append(f"{name} would share its caption with another image of that name")
+                result.left.append(tr("{name} would share its caption with another image of that name", name=name))
             else:
                 taken.add(target)
                 yield path, name
@@ -175,7 +202,11 @@ def _wanted(there: Sequence[Category], names: Sequence[str]) -> list[Category]:
     unknown = [name for name in names if name not in {one.name for one in there} and name not in CATEGORIES]
     if unknown or not found:
         raise InputError(
-            f"--categories: {', '.join(unknown or names)} is not among the attributes; there are {', '.join(one.name for one in there)}"
+            tr(
+                "--categories: {names} is not among the attributes; there are {names_2}",
+                names=", ".join(unknown or names),
+                names_2=", ".join(one.name for one in there),
+            )
         )
     return found
 
@@ -191,6 +222,6 @@ def _read(
             pictures.append(load_picture(path))
             opened.append((path, name))
         except (PictureError, OSError) as error:
-            result.left.append(f"{name} cannot be read ({error})")
-            say(f"left out: {result.left[-1]}")
+            result.left.append(tr("{name} cannot be read ({error})", name=name, error=error))
+            say(tr("left out: {left}", left=result.left[-1]))
     return opened, reader.margins(clip.embed_images(pictures)) if pictures else []

@@ -23,6 +23,7 @@ from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 CHECKED = "FASHION_ML_INPUTS_CHECKED"
@@ -47,7 +48,11 @@ def check_inputs(experiments: Mapping[str, Any], *, written: bool = True) -> Non
     different: dict[str, str] = {}
     for name, one in experiments.items():
         different.setdefault(_read(one), name)
-    say(f"Looking at what is read: {len(different)} different experiment{'s' if len(different) > 1 else ''}")
+    say(
+        tr("Looking at what is read: {count} different experiments", count=len(different))
+        if len(different) > 1
+        else tr("Looking at what is read: 1 different experiment")
+    )
     found = _in_own_process({name: experiments[name] for name in different.values()}, written=written)
     said = {name: found[different[_read(one)]] for name, one in experiments.items()}
     everywhere = [problem for problem in next(iter(said.values())) if all(problem in each for each in said.values())]
@@ -79,10 +84,16 @@ def _in_own_process(experiments: Mapping[str, Any], *, written: bool) -> dict[st
             found = parsed(read_whole(folder / _PROBLEMS))
         except OSError:
             last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
-            warn(f"What is read could not be looked at before: the check ended with {ended.returncode} and said: {last}")
+            warn(
+                tr(
+                    "What is read could not be looked at before: the check ended with {returncode} and said: {last}",
+                    returncode=ended.returncode,
+                    last=last,
+                )
+            )
             return {name: [] for name in experiments}
     for stem, why in found["untold"].items():
-        warn(f"{names[stem]}: not all of it could be looked at before ({why})")
+        warn(tr("{names}: not all of it could be looked at before ({why})", names=names[stem], why=why))
     return {names[stem]: problems for stem, problems in found["problems"].items()}
 
 

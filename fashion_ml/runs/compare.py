@@ -24,6 +24,7 @@ from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.run_name import DESCRIBED, comparison_name, told_with
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.folder_lock import folder_lock
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.evaluation.compare import Difference, Evaluated
@@ -64,10 +65,10 @@ def run_comparison(run_ids: Sequence[str], experiment: str = "", settings: Mappi
     given = validate_evaluation(of_evaluation(settings or {}, Evaluation, "compare takes", Evaluation.of_comparison))
     client = open_tracking(make=False)
     if len(run_ids) < 2:
-        raise InputError("compare: give at least two run ids")
+        raise InputError(tr("compare: give at least two run ids"))
     evaluations = [evaluated(client, run_id) for run_id in run_ids]
     if len({one.run_id for one in evaluations}) < len(evaluations):
-        raise InputError("compare: the same evaluation is named twice; give different runs")
+        raise InputError(tr("compare: the same evaluation is named twice; give different runs"))
     refuse_different(evaluations)
     first, *others = evaluations
     resamples = given.resamples if "resamples" in given.model_fields_set else int(first.facts.get("resamples", 2000))
@@ -124,7 +125,7 @@ def run_images(
         client = open_tracking(make=False)
         training_run = find_meant(client, run_id, "--run")
         if training_run.data.tags.get("kind") not in KINDS:
-            raise InputError(f"--run: run {run_id} is no training run; give the id of one")
+            raise InputError(tr("--run: run {run_id} is no training run; give the id of one", run_id=run_id))
         parent = attach(client, training_run)
     tags = {"kind": "evaluation", "algorithm": "images", "generated": str(generated), "reference": str(reference)}
     tags["references_seen_in_training"] = leakage.tag
@@ -162,7 +163,9 @@ def evaluated(client: Any, run_id: str) -> Evaluated:
     tags = run.data.tags
     evaluation = run_id if tags.get("kind") == "evaluation" else tags.get("eval.run_id", "")
     if not evaluation:
-        raise InputError(f"compare: run {run_id} has no evaluation yet; make one: fashion-ml evaluate run {run_id}")
+        raise InputError(
+            tr("compare: run {run_id} has no evaluation yet; make one: fashion-ml evaluate run {run_id}", run_id=run_id)
+        )
     with tempfile.TemporaryDirectory() as temporary:
         for name in (FACTS, PER_IMAGE):
             download(client, evaluation, name, Path(temporary))

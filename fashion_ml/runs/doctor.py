@@ -13,6 +13,8 @@ from fashion_ml.errors import InputError
 from fashion_ml.runs.doctor_finding import Finding
 from fashion_ml.runs.doctor_gpus import gpus
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import marked, tr
+from fashion_ml.runtime.problem_line import found_and_fix
 from fashion_ml.runtime.provenance import PACKAGES
 from fashion_ml.runtime.redact import first_line
 
@@ -24,33 +26,45 @@ def examine() -> list[Finding]:
         try:
             findings.append(check())
         except InputError as error:
-            found, _, fix = error.problems[0].partition("; ")
-            findings.append(Finding(name, "wrong", found, fix))
+            findings.append(Finding(name, "wrong", *found_and_fix(error.problems[0])))
         except Exception as error:
-            findings.append(Finding(name, "wrong", first_line(error), "install again: pip install -c constraints.txt -e ."))
+            findings.append(Finding(name, "wrong", first_line(error), tr("install again: pip install -c constraints.txt -e .")))
     return findings
 
 
 def _python() -> Finding:
-    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    return Finding(
+        "python",
+        "ok",
+        tr("{python_version} at {executable}", python_version=platform.python_version(), executable=sys.executable),
+    )
 
 
 def _torch() -> Finding:
     import torch
 
-    return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    return Finding(
+        "torch",
+        "ok",
+        tr("{version}, {get_num_threads} threads", version=torch.__version__, get_num_threads=torch.get_num_threads()),
+    )
 
 
 def _memory() -> Finding:
     import psutil
 
     memory, disk = psutil.virtual_memory(), psutil.disk_usage(".")
-    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free; disk {disk.free / 2**30:.1f} GiB free"
+    found = tr(
+        "{available:.1f} of {total:.1f} GiB free; disk {free:.1f} GiB free",
+        available=memory.available / 2**30,
+        total=memory.total / 2**30,
+        free=disk.free / 2**30,
+    )
     if memory.available < 2 * 2**30:
-        return Finding("memory", "wrong", found, "close other programs; the embedded default needs 2 GiB")
+        return Finding(marked("memory"), "wrong", found, tr("close other programs; the embedded default needs 2 GiB"))
     if disk.free < 2**30:
-        return Finding("memory", "wrong", found, "free disk space; runs and weights need at least 1 GiB")
-    return Finding("memory", "ok", found)
+        return Finding(marked("memory"), "wrong", found, tr("free disk space; runs and weights need at least 1 GiB"))
+    return Finding(marked("memory"), "ok", found)
 
 
 def _packages() -> Finding:
@@ -61,10 +75,12 @@ def _packages() -> Finding:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Finding("packages", "wrong", f"missing: {', '.join(missing)}", "pip install -c constraints.txt -e .")
+        return Finding(
+            "packages", "wrong", tr("missing: {names}", names=", ".join(missing)), "pip install -c constraints.txt -e ."
+        )
     for module in ("torchvision", "diffusers", "peft", "open_clip", "mlflow"):
         importlib.import_module(module)
-    return Finding("packages", "ok", ", ".join(found))
+    return Finding(marked("packages"), "ok", ", ".join(found))
 
 
 def _tracking() -> Finding:
@@ -76,7 +92,9 @@ def _tracking() -> Finding:
         check_uri(store_uri())
         return Finding("tracking store", "ok", f"{shown_uri(store_uri())} is not there yet; the first training makes it")
     found = count_runs([experiment_id for experiment_id, _ in experiments()])
-    return Finding("tracking store", "ok", f"{shown_uri(store_uri())}, {found} runs")
+    return Finding(
+        marked("tracking store"), "ok", tr("{shown_uri}, {found} runs", shown_uri=shown_uri(store_uri()), found=found)
+    )
 
 
 def _runs() -> Finding:
@@ -85,11 +103,16 @@ def _runs() -> Finding:
     try:
         dead, others = running()
     except InputError:
-        return Finding("runs", "note", "not looked at, for the tracking store cannot be used")
-    found = f"{len(others)} running" if others else "none running"
+        return Finding("runs", "note", tr("not looked at, for the tracking store cannot be used"))
+    found = tr("{count} running", count=len(others)) if others else tr("none running")
     if dead:
-        fix = "end them: fashion-ml doctor --close-runs (what was done is FINISHED, the rest KILLED; a training is resumed all the same)"
-        return Finding("runs", "wrong", f"{found}; {len(dead)} marked as running whose process has ended", fix)
+        fix = tr(
+            "end them: fashion-ml doctor --close-runs (what was done is FINISHED, the rest KILLED; a training is "
+            "resumed all the same)"
+        )
+        return Finding(
+            "runs", "wrong", tr("{found}; {count} marked as running whose process has ended", found=found, count=len(dead)), fix
+        )
     return Finding("runs", "ok", found)
 
 
@@ -100,15 +123,27 @@ def _models() -> Finding:
     needed += [EMBEDDED_DIR / "fashion_clip" / "open_clip_model.safetensors", quality]
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
-        return Finding("model files", "wrong", f"missing: {', '.join(missing)}", "check out the repository again")
+        return Finding(
+            marked("model files"),
+            "wrong",
+            tr("missing: {names}", names=", ".join(missing)),
+            tr("check out the repository again"),
+        )
     size = sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file())
     try:
         quality_of_vae = float(parsed(quality.read_bytes())["vae_ssim"])
     except (OSError, ValueError, TypeError, LookupError) as error:
         return Finding(
-            "model files", "wrong", f"damaged: {quality} ({first_line(error)[:200]})", "check out the repository again"
+            marked("model files"),
+            "wrong",
+            tr("damaged: {quality} ({first_line})", quality=quality, first_line=first_line(error)[:200]),
+            tr("check out the repository again"),
         )
-    return Finding("model files", "ok", f"embedded, {size / 1e6:.1f} MB, VAE SSIM {quality_of_vae:.3f}")
+    return Finding(
+        marked("model files"),
+        "ok",
+        tr("embedded, {size:.1f} MB, VAE SSIM {quality_of_vae:.3f}", size=size / 1000000.0, quality_of_vae=quality_of_vae),
+    )
 
 
 _CHECKS: dict[str, Callable[[], Finding]] = {
@@ -117,7 +152,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "gpu": gpus,
     "memory": _memory,
     "packages": _packages,
-    "tracking store": _tracking,
+    marked("tracking store"): _tracking,
     "runs": _runs,
-    "model files": _models,
+    marked("model files"): _models,
 }

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fashion_ml.runs.doctor_finding import Finding
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 
-_WANTS_ONE = "the embedded default runs on the CPU; Stable Diffusion 1.5 wants a GPU"
+_WANTS_ONE = marked("the embedded default runs on the CPU; Stable Diffusion 1.5 wants a GPU")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def gpus() -> Finding:
 def without_gpu(cuda: str | None, driver: str, visible: str | None) -> Finding:
     """Why there is none: of a torch for `cuda` (None: for CPUs), a driver (empty: none), and what CUDA_VISIBLE_DEVICES says."""
     if not driver:
-        return Finding("gpu", "note", tr("no CUDA GPU is visible"), _WANTS_ONE)
+        return Finding("gpu", "note", tr("no CUDA GPU is visible"), translated(_WANTS_ONE))
     if visible in ("", "-1"):
         return Finding(
             "gpu", "note", tr("CUDA_VISIBLE_DEVICES={visible!r} hides all GPUs", visible=visible), tr("unset it to use them")

@@ -13,6 +13,8 @@ from fashion_ml.runs.run_folder import RunFolder, read_run_folder, write_run_fol
 from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.folder_lock import folder_lock, is_locked
+from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.problem_line import without_field
 from fashion_ml.tracking.environment import experiment_for
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.offline_client import end_what_is_left, has_ended, is_pending, root_of
@@ -61,7 +63,7 @@ def _come_to_end(note: RunFolder, store: str, seconds: float) -> Ended:
     if (note.path / FOLDER).is_dir() and (note.finished or root_of(note.path) is not None):
         ended = end_what_is_left(note.path, note.run_id, finished=note.finished)
     here, client = into_store(note), open_tracking()
-    sent = send_rest(here.path, here.run_id, client, f"The tracking store {store}", seconds)
+    sent = send_rest(here.path, here.run_id, client, tr("The tracking store {store}", store=store), seconds)
     if sent:
         run = attach(client, find_run(client, here.run_id))
         ended |= close_if_dead(run, finished=here.finished)
@@ -90,9 +92,15 @@ def place_of(note: RunFolder) -> str:
 def _check(note: RunFolder, store: str) -> None:
     folder = note.path
     if not note.run_id:
-        raise InputError(f"RUN_DIR: {str(folder)!r} was trained without tracking; there is nothing to send")
+        raise InputError(tr("RUN_DIR: {folder!r} was trained without tracking; there is nothing to send", folder=str(folder)))
     if note.tracking_uri and place_of(note) != store:
-        raise InputError(f"RUN_DIR: the run of {str(folder)!r} is in {note.tracking_uri}; set MLFLOW_TRACKING_URI to that")
+        raise InputError(
+            tr(
+                "RUN_DIR: the run of {folder!r} is in {tracking_uri}; set MLFLOW_TRACKING_URI to that",
+                folder=str(folder),
+                tracking_uri=note.tracking_uri,
+            )
+        )
     if is_pending(note.run_id):
         first_operation(folder)
 
@@ -180,12 +188,12 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
         try:
             if come_to_end(note).sent:
                 continue
-            why = "the tracking store does not take all of it now"
+            why = tr("the tracking store does not take all of it now")
         except InputError as error:
-            why = error.problems[0].partition(": ")[2]
+            why = without_field(error.problems[0])
         if note.finished or is_locked(note.path):  # whoever works there has only not said so yet
             kept.add(run.info.run_id)
-            say(f"Run {run.info.run_id} stays as it is: {why}")
+            say(tr("Run {run_id} stays as it is: {why}", run_id=run.info.run_id, why=why))
     client, left = open_tracking(), running(experiment_ids)[0]
     for run in left:
         if not _is_below(run, kept):

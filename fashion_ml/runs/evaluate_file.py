@@ -14,6 +14,7 @@ from fashion_ml.runs.evaluation_note import EvaluationNote
 from fashion_ml.runtime.atomic_files import remove_leftovers
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.folder_lock import folder_lock
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.config import Setting
@@ -56,7 +57,7 @@ def evaluate_file(
         note = EvaluationNote(place, plan.fingerprint, plan.key)
         earlier = note.to_go_on_with()
         if earlier:
-            say(f"Going on with evaluation {earlier}")
+            say(tr("Going on with evaluation {earlier}", earlier=earlier))
             client = open_tracking(make=False)
             delete_children(attach(client, find_run(client, earlier)))
         with open_run(
@@ -77,10 +78,14 @@ def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
     given = {name.replace("-", "_"): value for name, value in settings.items() if value != ""}
     others = [name for name in given if name not in known]
     if others:
-        raise InputError([f"{name}: decides nothing where a file is measured (--help shows what does)" for name in others])
+        raise InputError(
+            [tr("{name}: decides nothing where a file is measured (--help shows what does)", name=name) for name in others]
+        )
     paths = {known[name]: value for name, value in given.items()}
     base = str(paths.pop("model.base", "embedded"))
     references = paths.pop("evaluation.references", "embedded" if base == "embedded" else None)
     if references is None:
-        raise InputError("evaluation.references: is not given; give a folder of pictures with captions (--references FOLDER)")
+        raise InputError(
+            tr("evaluation.references: is not given; give a folder of pictures with captions (--references FOLDER)")
+        )
     return paths, base, str(references)

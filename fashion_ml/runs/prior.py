@@ -18,6 +18,7 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 
 _FACTS = "prior.json"
 _WORD = re.compile(r"[^\w]+")
@@ -47,9 +48,9 @@ def make_prior(
     """
     problems = []
     if not prompt.strip() or "\n" in prompt:
-        problems.append(f"--prompt: {prompt!r} is not accepted; give the class in a line, such as 'a dress'")
+        problems.append(tr("--prompt: {prompt!r} is not accepted; give the class in a line, such as 'a dress'", prompt=prompt))
     if not 1 <= count <= 100_000:
-        problems.append(f"--count: {count} is not accepted; give 1 to 100000")
+        problems.append(tr("--count: {count} is not accepted; give 1 to 100000", count=count))
     if problems:
         raise InputError(problems)
     tree = {"model": {"base": base}, "data": {"train_data_dir": "embedded"}, "evaluation": settings}
@@ -79,11 +80,11 @@ def _draw(prompt: str, count: int, base: str, folder: Path, inner: str, resoluti
     missing = sum(kept.load(job) is None for job in jobs)
     if missing:
         with fits_into_memory(
-            "loading the base for images", "evaluation.precision", settings.precision, "use bf16, or a free GPU"
+            tr("loading the base for images"), "evaluation.precision", settings.precision, tr("use bf16, or a free GPU")
         ):
             lower_pipeline(pipeline, device, DTYPES[settings.precision])
         decode_one_by_one(pipeline.vae)
-        with bar("draw prior images", count) as progress:
+        with bar(tr("draw prior images"), count) as progress:
             for _ in generate(pipeline, jobs, settings, kept, progress):
                 pass
     return Prior(folder, count, missing)
@@ -105,11 +106,17 @@ class _Kept:
         self._folder, self._prompt, note = folder / inner, facts["prompt"], folder / _FACTS
         before = _read(note)
         if before is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"--output: {str(folder)!r} holds something else; give a new folder")
+            raise InputError(tr("--output: {folder!r} holds something else; give a new folder", folder=str(folder)))
         if before is not None and before != facts:
             other = next(key for key in facts if before.get(key) != facts[key])
             raise InputError(
-                f"--output: {str(folder)!r} holds images of another {other} ({before.get(other)!r}, not {facts[other]!r}); give a new folder"
+                tr(
+                    "--output: {folder!r} holds images of another {other} ({get!r}, not {facts!r}); give a new folder",
+                    folder=str(folder),
+                    other=other,
+                    get=before.get(other),
+                    facts=facts[other],
+                )
             )
         if before is None:
             write_text(note, json.dumps(dict(facts), indent=2, ensure_ascii=False) + "\n")

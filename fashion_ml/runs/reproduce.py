@@ -12,6 +12,7 @@ from fashion_ml.config import KINDS, LoraExperiment, StarganExperiment, checked
 from fashion_ml.errors import InputError
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
 from fashion_ml.runtime.json_file import of_its_shape
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import read_mapping
 
 
@@ -51,13 +52,21 @@ def reproduce(run_id: str, folder: Path | None) -> Reproduced:
     run_id = run.info.run_id
     kind, status = run.data.tags.get("kind", ""), run.info.status
     if kind not in KINDS:
-        raise InputError(f"run_id: run {run_id} is no training ({kind or 'of unknown kind'}); give a LoRA or StarGAN training")
+        raise InputError(
+            tr(
+                "run_id: run {run_id} is no training ({value}); give a LoRA or StarGAN training",
+                run_id=run_id,
+                value=kind or tr("of unknown kind"),
+            )
+        )
     if status != "FINISHED":
-        raise InputError(f"run_id: run {run_id} is {status}; only a finished run has all its numbers")
+        raise InputError(
+            tr("run_id: run {run_id} is {status}; only a finished run has all its numbers", run_id=run_id, status=status)
+        )
     with tempfile.TemporaryDirectory() as temporary:
         file = download(client, run_id, "config.yaml", Path(temporary))
-        tree = read_mapping(file, "run_id", "a run whose config.yaml is whole")
-        with of_its_shape("run_id", file, "give a run whose config.yaml is whole"):
+        tree = read_mapping(file, "run_id", tr("a run whose config.yaml is whole"))
+        with of_its_shape("run_id", file, tr("give a run whose config.yaml is whole")):
             tree["tracking"] = {**tree.get("tracking", {}), "offline": False}  # its numbers are compared in the store
             tree["output"] = {**tree.get("output", {}), "output_dir": str(folder) if folder else None}
     digest = run.data.tags.get("data_digest", "")

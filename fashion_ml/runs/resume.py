@@ -10,6 +10,7 @@ from fashion_ml.config import checked, flat, settings_of
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import CONFIG, FACTS, NOTE, Experiment, RunFolder, has_only_begun, read_run_folder
 from fashion_ml.runtime.json_file import read_mapping as read_json
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import read_mapping
 
 _ID = re.compile(r"(pending-)?[0-9a-f]{4,32}")
@@ -29,14 +30,17 @@ class RunEndedError(InputError):
 
     def __init__(self, folder: Path):
         super().__init__(
-            f"resume: the run in {str(folder)!r} had done everything, and its end is in the store now; nothing is left to train"
+            tr(
+                "resume: the run in {folder!r} had done everything, and its end is in the store now; nothing is left to train",
+                folder=str(folder),
+            )
         )
         self.folder = folder
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the training reports, as for `--json`."""
-        return read_json(self.folder / FACTS, "resume", "it holds what the training reported; nothing else is missing")
+        return read_json(self.folder / FACTS, "resume", tr("it holds what the training reported; nothing else is missing"))
 
 
 def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
@@ -59,7 +63,9 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
     if has_only_begun(path.absolute()):
         return found or RunFolder(path.absolute(), "", "", "", finished=False)
     if found is None:
-        raise InputError(f"resume: no run has begun in {str(path)!r}; give the output folder of one, or leave --resume out")
+        raise InputError(
+            tr("resume: no run has begun in {path!r}; give the output folder of one, or leave --resume out", path=str(path))
+        )
     before = config_of(found.path, type(config))
     config = _with_length(config, before)
     done = found.length or length_of(before)
@@ -67,7 +73,12 @@ def find_run_to_resume(resume: str, config: Experiment) -> RunFolder:
         field = config.length_field.rpartition(".")[2]
         raise FinishedRunError(
             found,
-            f"resume: the run in {str(path)!r} is finished; give more {field} than {done}, or leave --resume out",
+            tr(
+                "resume: the run in {path!r} is finished; give more {field} than {done}, or leave --resume out",
+                path=str(path),
+                field=field,
+                done=done,
+            ),
         )
     _refuse_changes(before, _precision_as_begun(config, before), finished=found.finished)
     return found
@@ -88,7 +99,10 @@ def _newest_unfinished(folder: Path) -> Path:
         if found and not found.finished:
             return note.parent
     raise InputError(
-        f"resume: there is no unfinished run below {str(folder)!r}; give the output folder of one, or leave --resume out"
+        tr(
+            "resume: there is no unfinished run below {folder!r}; give the output folder of one, or leave --resume out",
+            folder=str(folder),
+        )
     )
 
 
@@ -103,14 +117,22 @@ def _folder_of_run(given: str) -> Path | None:
             found[run.run_id] = note.parent
     if len(found) > 1:
         listed = "; ".join(f"{run_id} ({folder})" for run_id, folder in list(found.items())[:_MOST_LISTED])
-        more = f"; {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-        raise InputError(f"resume: {given!r} may be {len(found)} runs below 'outputs': {listed}{more}; give more of the id")
+        more = tr("; {count} more", count=len(found) - _MOST_LISTED) if len(found) > _MOST_LISTED else ""
+        raise InputError(
+            tr(
+                "resume: {given!r} may be {count} runs below 'outputs': {listed}{more}; give more of the id",
+                given=given,
+                count=len(found),
+                listed=listed,
+                more=more,
+            )
+        )
     return next(iter(found.values()), None)
 
 
 def config_of(folder: Path, kind: type[Experiment]) -> Experiment:
     """The experiment that a run in a folder was begun with. InputError when it cannot be read."""
-    return checked(read_mapping(folder / CONFIG, "resume", "a whole copy of it, or start over with --new"), kind)
+    return checked(read_mapping(folder / CONFIG, "resume", tr("a whole copy of it, or start over with --new")), kind)
 
 
 def _with_length(config: Experiment, before: Experiment) -> Experiment:
@@ -122,7 +144,7 @@ def _with_length(config: Experiment, before: Experiment) -> Experiment:
     if epochs is None:
         return config
     if earlier is None:
-        raise InputError("training.max_train_epochs: given, but the run to resume counts steps; give max_train_steps")
+        raise InputError(tr("training.max_train_epochs: given, but the run to resume counts steps; give max_train_steps"))
     training = config.training.model_copy(update={"max_train_steps": length_of(before) // earlier * epochs})
     return config.model_copy(update={"training": training})
 
@@ -131,7 +153,12 @@ def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) ->
     first, second = flat(before), flat(after)
     free = {one.path for one in settings_of(type(after)) if one.may_change}
     problems = [
-        f"{key}: {second.get(key, 'not given')}, but the run to resume has {first.get(key, 'not given')}; give that, or --new"
+        tr(
+            "{key}: {get}, but the run to resume has {get_2}; give that, or --new",
+            key=key,
+            get=second.get(key, tr("not given")),
+            get_2=first.get(key, tr("not given")),
+        )
         for key in sorted(first.keys() | second.keys())
         if first.get(key) != second.get(key) and key not in free
     ]
@@ -141,12 +168,25 @@ def _refuse_changes(before: Experiment, after: Experiment, *, finished: bool) ->
     ):  # some steps would be trained again at another rate
         schedule = flat(after)["optimizer.lr_scheduler"]
         problems.append(
-            f"{after.length_field}: {length_of(after)}, but the run to resume has {length_of(before)} and its learning rate follows a "
-            f"{schedule} schedule over that length; give the same, or --new"
+            tr(
+                "{length_field}: {length}, but the run to resume has {length_2} and its learning rate follows a "
+                "{schedule} schedule over that length; give the same, or --new",
+                length_field=after.length_field,
+                length=length_of(after),
+                length_2=length_of(before),
+                schedule=schedule,
+            )
         )
     elif length_of(after) < length_of(before):
         was = length_of(before)
-        problems.append(f"{after.length_field}: {length_of(after)}, but the run to resume has {was}; give {was} or more")
+        problems.append(
+            tr(
+                "{length_field}: {length}, but the run to resume has {was}; give {was} or more",
+                length_field=after.length_field,
+                length=length_of(after),
+                was=was,
+            )
+        )
     if problems:
         raise InputError(problems)
 

@@ -16,6 +16,7 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.folder_lock import LOCK
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import LONGEST_WAIT
 
 Experiment = LoraExperiment | StarganExperiment
@@ -49,7 +50,9 @@ def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "st
         known = {key: content[key] for key in ("run_id", "tracking_uri", "data_digest", "finished")}
         return RunFolder(path, **known, length=int(content.get("length", 0)))
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise InputError(f"{field}: {str(note)!r} is damaged ({error}); {fix}") from None
+        raise InputError(
+            tr("{field}: {note!r} is damaged ({error}); {fix}", field=field, note=str(note), error=error, fix=fix)
+        ) from None
 
 
 def write_run_folder(folder: RunFolder, config: Experiment | None = None) -> None:
@@ -80,18 +83,28 @@ def check_output_folder(config: Experiment, new: bool) -> None:
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"output.output_dir: {str(folder)!r} is a file; give the path of a folder")
+        raise InputError(tr("output.output_dir: {folder!r} is a file; give the path of a folder", folder=str(folder)))
     above = next(one for one in folder.absolute().parents if one.exists())
     if not folder.exists() and not (above.is_dir() and os.access(above, os.W_OK)):
         why = "read-only" if above.is_dir() else "a file"
-        raise InputError(f"output.output_dir: {str(folder)!r} cannot be made, {str(above)!r} is {why}; give another path")
+        raise InputError(
+            tr(
+                "output.output_dir: {folder!r} cannot be made, {above!r} is {why}; give another path",
+                folder=str(folder),
+                above=str(above),
+                why=why,
+            )
+        )
     if new:
         return
     found = read_run_folder(folder)
     if found and not found.finished:
         raise InputError(
-            f"output.output_dir: {str(folder)!r} holds an unfinished run; go on with it by --resume, or start over by --new "
-            "(what is there is moved aside)"
+            tr(
+                "output.output_dir: {folder!r} holds an unfinished run; go on with it by --resume, or start over by "
+                "--new (what is there is moved aside)",
+                folder=str(folder),
+            )
         )
     patterns = (
         NOTE,
@@ -105,8 +118,12 @@ def check_output_folder(config: Experiment, new: bool) -> None:
     there = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
     if there:
         raise InputError(
-            f"output.output_dir: {str(folder)!r} already holds {', '.join(there[:3])}; choose another folder, or add --new "
-            "(what is there is moved aside)"
+            tr(
+                "output.output_dir: {folder!r} already holds {names}; choose another folder, or add --new (what is "
+                "there is moved aside)",
+                folder=str(folder),
+                names=", ".join(there[:3]),
+            )
         )
 
 
@@ -121,7 +138,11 @@ def move_aside(config: Experiment) -> Path | None:
         folder.rename(aside)
     except OSError as error:
         raise InputError(
-            f"output.output_dir: {str(folder)!r} cannot be moved aside ({error.strerror}); choose another folder"
+            tr(
+                "output.output_dir: {folder!r} cannot be moved aside ({strerror}); choose another folder",
+                folder=str(folder),
+                strerror=error.strerror,
+            )
         ) from None
     return aside
 
@@ -156,7 +177,7 @@ def check_tensorboard(log_with: str) -> None:
     """InputError when TensorBoard is asked for and not installed."""
     if log_with == "tensorboard" and find_spec("tensorboard") is None:
         raise InputError(
-            "tracking.log_with: tensorboard is not installed; pip install 'fashion-ml[tensorboard]', or leave it at mlflow"
+            tr("tracking.log_with: tensorboard is not installed; pip install 'fashion-ml[tensorboard]', or leave it at mlflow")
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -20,8 +19,9 @@ from fashion_ml.runs.evaluate import evaluation_folder, roll_up
 from fashion_ml.runs.evaluation_note import EvaluationNote, abandoned, key_of
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
-from fashion_ml.runs.run_name import evaluation_name, stargan_name
+from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runs.settled_precision import with_settled_precision
+from fashion_ml.runs.stargan_about import about
 from fashion_ml.runs.stargan_inputs import (
     checked_vae,
     evaluation_vae,
@@ -31,7 +31,7 @@ from fashion_ml.runs.stargan_inputs import (
     with_precision,
 )
 from fashion_ml.runs.trained_run import config_of, trained_run
-from fashion_ml.runs.training_run import About, Outcome, check_data, in_experiment, measurements, training_run
+from fashion_ml.runs.training_run import Outcome, check_data, in_experiment, measurements, training_run
 from fashion_ml.runs.training_speed import begin_peak, log_speed
 from fashion_ml.runs.warm_start import is_there, make_ahead
 from fashion_ml.runtime.atomic_files import remove_leftovers
@@ -39,10 +39,10 @@ from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.folder_lock import folder_lock
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import main_process_first
 
 if TYPE_CHECKING:
-    from fashion_ml.data.latents import LatentSet
     from fashion_ml.data.stargan_batches import GanInputs
     from fashion_ml.evaluation.stargan import GanResult
     from fashion_ml.runs.run_folder import RunFolder
@@ -117,7 +117,7 @@ def _run_stargan(
     found = say_latents(latents, inputs.held)
     return training_run(
         config,
-        _about(config, latents, inputs, digest),
+        about(config, latents, inputs, digest),
         earlier,
         accelerator,
         new=new,
@@ -128,16 +128,13 @@ def _run_stargan(
     )
 
 
-def _about(config: StarganExperiment, latents: LatentSet, inputs: GanInputs, digest: str) -> About:
-    name = stargan_name(config, [domain.name for domain in latents.domains], latents.folder)
-    what, count = _what(config, latents, inputs), sum(len(part) for part in inputs.training)
-    return About(config.model.vae, what, latents.folder, digest, count, name, _latent_facts(latents, inputs))
-
-
 def _check_held_out(config: StarganExperiment, inputs: GanInputs) -> None:
     if not all(inputs.held):
         raise InputError(
-            f"data.validation_split: {config.data.validation_split} holds out nothing to evaluate on; use 0.1, or --no-evaluate"
+            tr(
+                "data.validation_split: {validation_split} holds out nothing to evaluate on; use 0.1, or --no-evaluate",
+                validation_split=config.data.validation_split,
+            )
         )
 
 
@@ -167,7 +164,15 @@ def evaluate_stargan_again(
         for number, (step, path) in enumerate(kept, 1):
             epoch = config.training.epochs if step is None else step // inputs.steps_per_epoch
             if len(kept) > 1:
-                say(f"Checkpoint {number} of {len(kept)}: {path.name}, epoch {epoch}")
+                say(
+                    tr(
+                        "Checkpoint {number} of {count}: {name}, epoch {epoch}",
+                        number=number,
+                        count=len(kept),
+                        name=path.name,
+                        epoch=epoch,
+                    )
+                )
             target = root if path.stem == config.output.output_name else root / path.stem
             shown, adopt = (vae, vae_sha256), len(kept) == 1
             called = f"{name}, epoch {epoch}" if name and len(kept) > 1 else name
@@ -188,7 +193,7 @@ def _kept_files(training: TrainedRun, config: StarganExperiment, wanted: str, pl
         found = sorted(training.bring("stargan", place).glob("*.safetensors"))
     steps = []
     for path in found:
-        with of_its_shape("stargan", path, "bring back a whole copy of the file"):
+        with of_its_shape("stargan", path, tr("bring back a whole copy of the file")):
             steps.append(parsed_mapping(read_header(path, "stargan").metadata["stargan"])["step"])
     kept = [(None if path.stem == last else int(step), path) for step, path in zip(steps, found, strict=True)]
     return sorted(kept, key=lambda one: (one[0] is None, one[0] or 0))
@@ -245,9 +250,11 @@ def _train(
 
 def _out_of_memory(config: StarganExperiment) -> str:
     size = config.training.batch_size
-    return (
-        f"training.batch_size: {size} does not fit into the GPU's memory; use "
-        f"{max(size // 2, 1)}, mixed_precision bf16, or a smaller network.base_dim"
+    return tr(
+        "training.batch_size: {size} does not fit into the GPU's memory; use {size_2}, mixed_precision bf16, "
+        "or a smaller network.base_dim",
+        size=size,
+        size_2=max(size // 2, 1),
     )
 
 
@@ -284,11 +291,13 @@ def _grids(config: StarganExperiment, inputs: GanInputs, vae: Any, run: TrackedR
     def grid(epoch: int, networks: Any) -> None:
         free_memory()
         side = f"{inputs.latents.shape[1]} x {inputs.latents.shape[2]}"
-        with fits_into_memory("drawing grids", "data.latents_dir", f"latents of {side}", "use evaluation.precision bf16"):
+        with fits_into_memory(
+            tr("drawing grids"), "data.latents_dir", tr("latents of {side}", side=side), tr("use evaluation.precision bf16")
+        ):
             try:
                 grids = draw_grids(networks, inputs, vae, config.training.latent_scale, config.training.seed)
             except NotFiniteError as error:
-                warn(f"The grids of epoch {epoch} are left out: {error}")
+                warn(tr("The grids of epoch {epoch} are left out: {error}", epoch=epoch, error=error))
                 return
         for who, picture in grids.items():
             save_picture(folder / "grids" / f"{who}_{epoch:06d}.png", picture)
@@ -346,7 +355,7 @@ def _evaluate(
     earlier = note.to_go_on_with(training.client if training.offline else None, ended=only) or abandoned(training, tags)
     with open_run(called, tags, parent=training, adopt=adopt, resume=earlier, chosen=chosen) as run:
         if earlier:
-            say(f"Going on with evaluation {earlier}")
+            say(tr("Going on with evaluation {earlier}", earlier=earlier))
             delete_children(run)
         note.write(run.run_id, finished=False)
         run.log_params(flat(config))
@@ -374,27 +383,10 @@ def _measure(config: StarganExperiment, path: Path, inputs: GanInputs, vae: Any,
     settings, scale = with_precision(config.evaluation, device), config.training.latent_scale
     own = own_of_stargan(config)
     try:
-        with fits_into_memory("measuring", "evaluation.encoder", settings.encoder, "use a smaller one, or a GPU that is free"):
+        with fits_into_memory(
+            "measuring", "evaluation.encoder", settings.encoder, tr("use a smaller one, or a GPU that is free")
+        ):
             return measure_stargan(networks, inputs, vae, encoder, settings, scale, vae_sha256=vae_sha256, own=own)
     finally:
         encoder.leave_gpu()
         free_memory()
-
-
-def _what(config: StarganExperiment, latents: LatentSet, inputs: GanInputs) -> str:
-    training, names = config.training, [domain.name for domain in latents.domains]
-    return (
-        f"StarGAN v2 between {', '.join(names[:-1])} and {names[-1]}: {training.epochs} epochs of {inputs.steps_per_epoch} steps, batch "
-        f"{training.batch_size}, learning rate {config.optimizer.learning_rate:g}, w_ds {config.loss.w_ds:g}, on "
-        f"{sum(len(part) for part in inputs.training)} latents of {latents.folder.name}."
-    )
-
-
-def _latent_facts(latents: LatentSet, inputs: GanInputs) -> dict[str, Any]:
-    return {
-        "latents.shape": "x".join(str(side) for side in latents.shape),
-        "latents.domains": json.dumps([domain.name for domain in latents.domains]),
-        "latents.training": sum(len(part) for part in inputs.training),
-        "latents.held_out": sum(len(part) for part in inputs.held),
-        "latents.steps_per_epoch": inputs.steps_per_epoch,
-    }

@@ -9,6 +9,7 @@ from pathlib import Path
 from fashion_ml.errors import InputError
 from fashion_ml.runs.ending import Ended, come_to_end, folders_in_store, lacks_end, place_of
 from fashion_ml.runs.run_folder import NOTE, read_run_folder
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.spooled_client import FOLDER, is_written, waiting
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_is_there, store_uri
 
@@ -41,9 +42,11 @@ def folders_of(given: Path) -> list[Path]:
     if (given / NOTE).is_file():
         return [given]
     if not given.exists():
-        raise InputError(f"RUN_DIR: {str(given)!r} does not exist; give the folder of a run, or one that holds such folders")
+        raise InputError(
+            tr("RUN_DIR: {given!r} does not exist; give the folder of a run, or one that holds such folders", given=str(given))
+        )
     if given.is_file() or not any(given.rglob(NOTE)):
-        raise InputError(f"RUN_DIR: {str(given)!r} is no run's folder; give one that holds run.json")
+        raise InputError(tr("RUN_DIR: {given!r} is no run's folder; give one that holds run.json", given=str(given)))
     return unsent(given)
 
 
@@ -78,7 +81,7 @@ def sync_folders(folders: Sequence[Path], seconds: float) -> Iterator[Ended | No
 
 
 def _synced(folder: Path, seconds: float) -> Ended:
-    note = read_run_folder(folder, "RUN_DIR", "bring back a copy of it; what the run has logged is in spool/ beside it")
+    note = read_run_folder(folder, "RUN_DIR", tr("bring back a copy of it; what the run has logged is in spool/ beside it"))
     if note is None:
-        raise InputError(f"RUN_DIR: {str(folder)!r} is no run's folder; give one that holds run.json")
+        raise InputError(tr("RUN_DIR: {folder!r} is no run's folder; give one that holds run.json", folder=str(folder)))
     return come_to_end(note, seconds)

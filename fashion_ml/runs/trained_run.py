@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import read_run_folder
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.yaml_file import read_mapping
 from fashion_ml.tracking.offline_client import is_pending
 
@@ -41,9 +42,11 @@ def training_meant(given: str) -> tuple[str, str]:
 def trained_run(given: str) -> Iterator[TrainedRun]:
     """The training that an id, its first digits, a run's name, `latest`, or a run's folder means. InputError when there is none."""
     folder, given_folder = Path(given).expanduser().absolute(), bool(given) and Path(given).expanduser().is_dir()
-    note = read_run_folder(folder, "run_id", "bring back a copy of it, or give the run's id") if given_folder else None
+    note = read_run_folder(folder, "run_id", tr("bring back a copy of it, or give the run's id")) if given_folder else None
     if given_folder and (note is None or not note.run_id):
-        raise InputError(f"run_id: the folder {given!r} holds no tracked run; give the id of a run, or the folder of one")
+        raise InputError(
+            tr("run_id: the folder {given!r} holds no tracked run; give the id of a run, or the folder of one", given=given)
+        )
     if note is not None and is_pending(note.run_id):
         with _offline(folder, note.run_id) as trained:
             yield trained
@@ -87,7 +90,13 @@ def _offline(folder: Path, run_id: str) -> Iterator[TrainedRun]:
         def bring(artifact: str, place: Path) -> Path:
             path = local(artifact)
             if not path.exists():
-                raise InputError(f"run_id: {str(folder)!r} has no {path.name}; choose the folder of a finished training run")
+                raise InputError(
+                    tr(
+                        "run_id: {folder!r} has no {name}; choose the folder of a finished training run",
+                        folder=str(folder),
+                        name=path.name,
+                    )
+                )
             return path
 
         yield TrainedRun(run, kind, bring, lambda name: sorted(path.name for path in local(name).glob("*")))
@@ -95,4 +104,4 @@ def _offline(folder: Path, run_id: str) -> Iterator[TrainedRun]:
 
 def config_of(trained: TrainedRun, place: Path) -> dict[str, Any]:
     """The resolved settings that a training has logged."""
-    return read_mapping(trained.bring("config.yaml", place), "run_id", "a run whose config.yaml is whole")
+    return read_mapping(trained.bring("config.yaml", place), "run_id", tr("a run whose config.yaml is whole"))

@@ -209,8 +209,7 @@ def in_experiment(config: E, chosen: Collection[str], earlier: RunFolder | None 
 def _asked_experiment(given: str, chosen: Collection[str], earlier: RunFolder | None, *, make: bool) -> str:
     from fashion_ml.tracking.environment import experiment_of, experiment_to_use
     from fashion_ml.tracking.offline_client import is_pending
-    from fashion_ml.tracking.run import run_to_resume
-    from fashion_ml.tracking.store import open_tracking
+    from fashion_ml.tracking.store import open_tracking, run_to_resume
 
     if earlier is None or not earlier.run_id or is_pending(earlier.run_id):
         return experiment_to_use(given, chosen, make=make)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.runs.leaders import PARAMS, is_wanted
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.listening import listening
 from fashion_ml.runtime.parent_process import is_orphaned, parent_to_live_with
 from fashion_ml.tracking.mlflow_server import mlflow_app
@@ -44,7 +45,7 @@ def serve(port: int, say: Callable[[str], None], *, browser: bool = False) -> No
         client = open_tracking(make=False)
         reader = RunReader(client, lambda run: row_of(run, is_wanted, PARAMS))
         reader.start()
-        say(f"Starting the page of {shown_uri(uri)}: some seconds. Stop with Ctrl-C.")
+        say(tr("Starting the page of {shown_uri}: some seconds. Stop with Ctrl-C.", shown_uri=shown_uri(uri)))
         server = _server(reader, client, uri)
         told = threading.Thread(target=_say_where, args=(server, reader, port, say, browser), daemon=True, name="say_where")
         threading.Thread(target=_watch, args=(server, parent), daemon=True, name="watch").start()
@@ -107,19 +108,25 @@ def _say_where(server: uvicorn.Server, reader: RunReader, port: int, say: Callab
         return
     url = f"http://{_HOST}:{port}"
     if why:
-        warn(f"the page does not answer after {_ANSWER_SECONDS:.0f} s: {why}; stop with Ctrl-C and try again")
+        warn(
+            tr(
+                "the page does not answer after {answer_seconds:.0f} s: {why}; stop with Ctrl-C and try again",
+                answer_seconds=_ANSWER_SECONDS,
+                why=why,
+            )
+        )
         return
-    say(f"The page answers: {url}/")
+    say(tr("The page answers: {url}/", url=url))
     if browser:
         import webbrowser
 
         if not webbrowser.open(f"{url}/"):
-            say("--open: no browser was found; open the link yourself")
+            say(tr("--open: no browser was found; open the link yourself"))
     try:
         if not _say_links(url, say):
-            say(f"No runs yet in {shown_uri(store_uri())}. Make some: fashion-ml demo")
+            say(tr("No runs yet in {shown_uri}. Make some: fashion-ml demo", shown_uri=shown_uri(store_uri())))
     except Exception as error:  # the page answers; a store that cannot be written has no ready views
-        warn(f"the ready views are not there: {str(error).splitlines()[0][:200]}")
+        warn(tr("the ready views are not there: {splitlines}", splitlines=str(error).splitlines()[0][:200]))
     sys.stdout.flush()
 
 
@@ -134,14 +141,14 @@ def _refused(port: int, path: str) -> str:
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
-    return "" if answer.status == 200 else f"{path} gives {answer.status}"
+    return "" if answer.status == 200 else tr("{path} gives {status}", path=path, status=answer.status)
 
 
 def _say_links(url: str, say: Callable[[str], None]) -> bool:
     """Our short links to the runs in MLflow of every experiment that has any, and to its ready views; whether there are any."""
     found = experiments()
     for experiment_id, name in found:
-        say(f"{name} in MLflow: {url}/go/{experiment_id}")
+        say(tr("{name} in MLflow: {url}/go/{experiment_id}", name=name, url=url, experiment_id=experiment_id))
         for view in kept_views(experiment_id):
             say(f"  {view.title}: {url}/go/{experiment_id}/{short_name(view)}")
     return bool(found)

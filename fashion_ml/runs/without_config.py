@@ -14,6 +14,7 @@ from fashion_ml.runs.warm_start import is_there
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 
 _EMBEDDED = "embedded"
 _LORA, _LORA_SD15 = "experiments/lora/embedded.yaml", "experiments/lora/sd15_fashion.yaml"
@@ -56,15 +57,26 @@ def check_named(experiment: LoraExperiment | StarganExperiment, given: Mapping[s
         measured = evaluation.enabled
     if data not in (None, _EMBEDDED) and not (is_there(data) and Path(data).expanduser().is_dir()):
         return
-    settings, why = _by_path(given, names), "is not given, and nothing is fetched that nobody named"
+    settings, why = _by_path(given, names), tr("is not given, and nothing is fetched that nobody named")
     problems = []
     if value != _EMBEDDED and path not in settings:
         problems.append(
-            f"{path}: {why}; give --{path.partition('.')[2]} with a folder, a .safetensors file, or a hub id ({value})"
+            tr(
+                "{path}: {why}; give --{partition} with a folder, a .safetensors file, or a hub id ({value})",
+                path=path,
+                why=why,
+                partition=path.partition(".")[2],
+                value=value,
+            )
         )
     if measured and evaluation.encoder != _EMBEDDED and not {"evaluation.encoder", "evaluation.without"} & settings.keys():
         problems.append(
-            f"evaluation.encoder: {why}; give --encoder with local-dir:FOLDER or a hub id ({evaluation.encoder}), or --without fashion_clip"
+            tr(
+                "evaluation.encoder: {why}; give --encoder with local-dir:FOLDER or a hub id ({encoder}), or "
+                "--without fashion_clip",
+                why=why,
+                encoder=evaluation.encoder,
+            )
         )
     if problems:
         raise InputError(problems)
@@ -96,5 +108,10 @@ def _of_family(base: str) -> str:
 
 def _taken(name: str, *, told: bool) -> Path:
     if told:
-        say(f"No --config, so the experiment is {name}, which came with fashion_ml; every setting of it can be given")
+        say(
+            tr(
+                "No --config, so the experiment is {name}, which came with fashion_ml; every setting of it can be given",
+                name=name,
+            )
+        )
     return default_experiment(name)

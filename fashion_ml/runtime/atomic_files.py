@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import host
 
 _TEMPORARY = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]+\.tmp$")
@@ -96,9 +97,21 @@ def _storage_problem(error: BaseException, path: Path, field: str) -> str | None
     told = re.search(r"\(os error (\d+)\)", text)  # safetensors' errors carry the number in their text only
     number = getattr(error, "errno", None) or (int(told[1]) if told else None)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"{field}: the disk of {path.parent} is full, {path.name} was not written; free space or choose another folder"
+        return tr(
+            "{field}: the disk of {parent} is full, {name} was not written; free space or choose another folder",
+            field=field,
+            parent=path.parent,
+            name=path.name,
+        )
     if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        return f"{field}: {path.parent} cannot be written ({text}); choose another folder"
+        return tr(
+            "{field}: {parent} cannot be written ({text}); choose another folder", field=field, parent=path.parent, text=text
+        )
     if number == errno.EFBIG:
-        return f"{field}: {path.name} is larger than {path.parent} allows; raise the file-size limit"
+        return tr(
+            "{field}: {name} is larger than {parent} allows; raise the file-size limit",
+            field=field,
+            name=path.name,
+            parent=path.parent,
+        )
     return None

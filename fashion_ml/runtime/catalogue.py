@@ -1,6 +1,7 @@
 """Every message that the code marks, and the catalogue brought up to date with them: `python -m fashion_ml.runtime.catalogue`.
 
-A message is marked by `tr("…")`, in Python and in the templates of pages, or by `marked("…")` where it stands and is said elsewhere.
+Help of commands and of their options needs no mark. Another message is marked by `tr("…")`, in Python and in the templates of pages, or by
+`marked("…")` where it stands and is said elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def messages() -> dict[str, list[str]]:
     for path in sorted([*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("*.jinja")]):
         name = path.relative_to(_PACKAGE).as_posix()
         text = path.read_text(encoding="utf-8")
-        for message in _of_python(text, name) if path.suffix == ".py" else map(ast.literal_eval, _IN_PAGES.findall(text)):
+        said = _of_python(text, name) if path.suffix == ".py" else [*map(ast.literal_eval, _IN_PAGES.findall(text))]
+        for message in [*said, *(_of_help(text) if path.parent.name == "cli" else [])]:
             files = found.setdefault(message, [])
             files += [] if name in files else [name]
     return found
@@ -47,6 +49,21 @@ def update(catalogue: Path = CATALOGUE) -> list[str]:
     entries = [Entry(message, old[message].translation, files, old[message].fuzzy) for message, files in messages().items()]
     write_po(catalogue, entries)
     return [entry.message for entry in entries if not entry.translation]
+
+
+def _of_help(text: str) -> list[str]:
+    """What `--help` says: each `help=`, and what the functions of commands say of themselves."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
+            found.append((node.value.lineno, str(node.value.value)))
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _is_command(node):
+            found.append((node.lineno, ast.get_docstring(node) or ""))
+    return [message for _, message in sorted(found) if message]
+
+
+def _is_command(node: ast.FunctionDef) -> bool:
+    return any(isinstance(one, ast.Name) and one.id in ("Annotated", "Json") for arg in node.args.args for one in ast.walk(arg))
 
 
 def _of_python(text: str, name: str) -> list[str]:

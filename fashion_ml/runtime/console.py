@@ -88,7 +88,13 @@ class _Lines(logging.Handler):
     """Prints to the console, also while a bar is drawn there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        mark = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        mark = (
+            ""
+            if record.levelno < logging.WARNING
+            else tr("WARNING: ")
+            if record.levelno == logging.WARNING
+            else f"{record.levelname}: "
+        )
         text = f"{mark}{record.getMessage()}"
         console.print(wrapped(text, console.width) if console.is_terminal else text, highlight=False, markup=False)
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import marked, tr, translated
 
 LOCK = ".lock"
 """In the folder while a process works there; what a killed one has left holds nobody up."""
 _TAKEN = (errno.EAGAIN, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_FIX = "wait for its end, or choose another folder"
+_FIX = marked("wait for its end, or choose another folder")
 _TRIES, _BETWEEN_SECONDS = 5, 0.02
 """Of taking a lock: another process may only have looked whether it is held."""
 _held: dict[tuple[int, str], _Held] = {}
@@ -97,7 +98,14 @@ def _take(held: _Held, field: str, fix: str) -> None:
             continue
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
-            raise InputError(f"{field}: {str(held.folder)!r} cannot be written ({why}); choose another folder") from error
+            raise InputError(
+                tr(
+                    "{field}: {folder!r} cannot be written ({why}); choose another folder",
+                    field=field,
+                    folder=str(held.folder),
+                    why=why,
+                )
+            ) from error
         if _locked_by_us(descriptor) and _is(descriptor, path):
             held.descriptor = descriptor
             with suppress(OSError):  # a full disk: it is only for the message
@@ -132,7 +140,12 @@ def _locked_by_us(descriptor: int) -> bool:
             return False
         if error.errno not in _NO_LOCKS:
             raise
-        warn("this file system knows no locks, so that nothing keeps a second command out of the folder; start only one there")
+        warn(
+            tr(
+                "this file system knows no locks, so that nothing keeps a second command out of the folder; start "
+                "only one there"
+            )
+        )
     return True
 
 
@@ -149,5 +162,11 @@ def _refusal(folder: Path, field: str, fix: str) -> str:
         number = (folder / LOCK).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         number = ""
-    by = f" (process {number})" if number.isdecimal() else ""
-    return f"{field}: another command is at work in {str(folder)!r}{by}; {fix}"
+    by = tr(" (process {number})", number=number) if number.isdecimal() else ""
+    return tr(
+        "{field}: another command is at work in {folder!r}{by}; {fix}",
+        field=field,
+        folder=str(folder),
+        by=by,
+        fix=translated(fix),
+    )

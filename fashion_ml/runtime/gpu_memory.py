@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 
 @contextmanager
@@ -22,7 +23,16 @@ def fits_into_memory(phase: str, setting: str, value: Any, fix: str) -> Iterator
         where = full_memory(error)
         if where is None:
             raise
-        raise InputError(f"{setting}: with {value} {phase} does not fit into {where}; {fix}") from error
+        raise InputError(
+            tr(
+                "{setting}: with {value} {phase} does not fit into {where}; {fix}",
+                setting=setting,
+                value=value,
+                phase=phase,
+                where=where,
+                fix=fix,
+            )
+        ) from error
 
 
 def full_memory(error: BaseException) -> str | None:
@@ -30,10 +40,12 @@ def full_memory(error: BaseException) -> str | None:
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU's memory"
+        return tr("the GPU's memory")
     text = str(error)
     no_room = "DefaultCPUAllocator" in text or "not enough memory: you tried to allocate" in text or "std::bad_alloc" in text
-    return "this machine's memory" if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and no_room) else None
+    return (
+        tr("this machine's memory") if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and no_room) else None
+    )
 
 
 def free_memory(accelerator: Any = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import read_whole
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 MOST_BYTES = 512 << 20
@@ -21,14 +22,14 @@ def parsed(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError(tr("it is nested too deep")) from None
 
 
 def parsed_mapping(text: str | bytes) -> dict[str, Any]:
     """As `parsed`, of a text that has to hold a mapping."""
     tree = parsed(text)
     if not isinstance(tree, dict):
-        raise ValueError(f"it holds a {type(tree).__name__}, not a mapping")  # noqa: TRY004 - callers know one kind of error
+        raise ValueError(tr("it holds a {name}, not a mapping", name=type(tree).__name__))  # noqa: TRY004 - callers know one kind of error
     return tree
 
 
@@ -44,14 +45,23 @@ def of_its_shape(field: str, path: Path, fix: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-        raise InputError(f"{field}: {str(path)!r} is damaged ({kind}{first_line(error)[:200]}); {fix}") from None
+        raise InputError(
+            tr(
+                "{field}: {path!r} is damaged ({kind}{first_line}); {fix}",
+                field=field,
+                path=str(path),
+                kind=kind,
+                first_line=first_line(error)[:200],
+                fix=fix,
+            )
+        ) from None
 
 
 def below(folder: Path, name: object) -> Path:
     """The path of a file that a note inside a folder names. ValueError where that is not below the folder."""
     path = PurePosixPath(str(name))
     if not isinstance(name, str) or not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{str(name)[:80]!r} is not below the folder")
+        raise ValueError(tr("{name!r} is not below the folder", name=str(name)[:80]))
     return folder / path
 
 
@@ -60,4 +70,12 @@ def read_mapping(path: Path, field: str, fix: str) -> dict[str, Any]:
     try:
         return parsed_mapping(read_whole(path, MOST_BYTES))
     except (OSError, ValueError) as error:
-        raise InputError(f"{field}: {str(path)!r} is damaged ({first_line(error)[:200]}); {fix}") from None
+        raise InputError(
+            tr(
+                "{field}: {path!r} is damaged ({first_line}); {fix}",
+                field=field,
+                path=str(path),
+                first_line=first_line(error)[:200],
+                fix=fix,
+            )
+        ) from None

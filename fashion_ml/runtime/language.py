@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,20 @@ def set_language(value: str) -> None:
     if plain not in ("en", "zh", "zh-tw", "zh-hant"):
         raise InputError(tr("--lang: {value!r} is not accepted; give en or zh-TW", value=value))
     os.environ[VARIABLE] = "en" if plain == "en" else "zh-TW"
+
+
+@contextmanager
+def speaking(value: Language) -> Iterator[None]:
+    """Inside the block everything is said in one language: for what is written for others than who runs the command."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 def tr(message: str, /, **values: object) -> str:

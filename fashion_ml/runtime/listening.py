@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 
 
 @contextmanager
@@ -19,12 +20,16 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
             sock.bind((host, port))
             sock.listen(256)
         except PermissionError:
-            raise InputError(f"--port: {port} is for the administrator alone; give one above 1023, such as 5000") from None
+            raise InputError(
+                tr("--port: {port} is for the administrator alone; give one above 1023, such as 5000", port=port)
+            ) from None
         except OSError as error:
             if isinstance(error, socket.gaierror):
-                raise InputError(f"--host: {host!r} is no address of this machine; use 127.0.0.1") from None
+                raise InputError(tr("--host: {host!r} is no address of this machine; use 127.0.0.1", host=host)) from None
             other = port + 1 if port < 65535 else port - 1
-            raise InputError(f"--port: {port} is in use; give another one, such as --port {other}") from None
+            raise InputError(
+                tr("--port: {port} is in use; give another one, such as --port {other}", port=port, other=other)
+            ) from None
         yield sock
     finally:
         sock.close()

@@ -16,6 +16,7 @@ import torch
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import check_regular, opened, read_whole
 from fashion_ml.runtime.json_file import parsed, parsed_mapping
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 
 _LONGEST_HEADER = 100 << 20
@@ -24,7 +25,7 @@ _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 WEIGHTS = (".safetensors", ".bin")
 """What the weights of a folder end with, in lower case."""
 _ENDINGS = (".safetensors", ".sft", ".gguf", ".json", ".yaml", *_PICKLED)
-_AGAIN = "download it again"
+_AGAIN = marked("download it again")
 _VARIANT = r"(?:\.(?P<variant>[\w-]+))?"
 
 
@@ -54,29 +55,29 @@ def what_it_is(path: Path) -> str:
     except OSError:
         return ""
     if not size:
-        return f"is empty; {_AGAIN}"
+        return tr("is empty; {again}", again=translated(_AGAIN))
     if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the weights; run git lfs pull in its folder, or download the file itself"
+        return tr("is a git-lfs pointer, not the weights; run git lfs pull in its folder, or download the file itself")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is an HTML page, not the weights (a download that wanted a login or a licence); download it while logged in"
+        return tr("is an HTML page, not the weights (a download that wanted a login or a licence); download it while logged in")
     if start.startswith(b"GGUF"):
-        return "is a quantised GGUF file; give the weights in half or full precision as .safetensors"
+        return tr("is a quantised GGUF file; give the weights in half or full precision as .safetensors")
     if is_safetensors(path) and start.startswith((b"PK\x03\x04", b"\x80\x02")):
-        return "is a pickled PyTorch file named .safetensors; such files can run code, convert it to .safetensors first"
+        return tr("is a pickled PyTorch file named .safetensors; such files can run code, convert it to .safetensors first")
     text = start.partition(b"\n")[0][:60].decode("ascii", "replace").strip()
     if path.suffix != ".json" and text.isprintable() and "\ufffd" not in text:
-        return f"is a text that begins {text!r}, not the weights; {_AGAIN}"
+        return tr("is a text that begins {text!r}, not the weights; {again}", text=text, again=translated(_AGAIN))
     return _ends_early(path, start, size) if is_safetensors(path) else ""
 
 
 def _ends_early(path: Path, start: bytes, size: int) -> str:
     if len(start) < 8:
-        return f"ends after {size} bytes (half a download); {_AGAIN}"
+        return tr("ends after {size} bytes (half a download); {again}", size=size, again=translated(_AGAIN))
     (length,) = struct.unpack("<Q", start[:8])
     if length > _LONGEST_HEADER:
         return ""
     if 8 + length > size:
-        return f"ends within its header (half a download); {_AGAIN}"
+        return tr("ends within its header (half a download); {again}", again=translated(_AGAIN))
     try:
         with opened(path) as file:
             file.seek(8)
@@ -86,7 +87,11 @@ def _ends_early(path: Path, start: bytes, size: int) -> str:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return ""
-    return f"ends after {size} of {whole} bytes (half a download); {_AGAIN}" if size < whole else ""
+    return (
+        tr("ends after {size} of {whole} bytes (half a download); {again}", size=size, whole=whole, again=translated(_AGAIN))
+        if size < whole
+        else ""
+    )
 
 
 def read_header(path: Path, field: str) -> Header:
@@ -96,17 +101,20 @@ def read_header(path: Path, field: str) -> Header:
         with opened(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _LONGEST_HEADER:
-                raise ValueError("the header is too long")
+                raise ValueError(tr("the header is too long"))
             header = parsed_mapping(file.read(length))
         metadata = header.pop("__metadata__", {})
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         if size < 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0):
-            raise ValueError("it ends early")
+            raise ValueError(tr("it ends early"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         really = what_it_is(path)
         raise InputError(
             f"{field}: {str(path)!r} "
-            + (really or f"is no .safetensors file ({first_line(error)}); give a checkpoint in that form")
+            + (
+                really
+                or tr("is no .safetensors file ({first_line}); give a checkpoint in that form", first_line=first_line(error))
+            )
         ) from None
     return Header(shapes, metadata)
 
@@ -131,7 +139,9 @@ def read_tensors(path: Path, field: str, names: Collection[str] | None = None) -
             if isinstance(tensor, torch.Tensor) and (names is None or name in names)
         }
     except Exception as error:  # unpickling raises errors of its own kinds
-        really = what_it_is(path) or f"cannot be read ({first_line(error)}); {_AGAIN}"
+        really = what_it_is(path) or tr(
+            "cannot be read ({first_line}); {again}", first_line=first_line(error), again=translated(_AGAIN)
+        )
         raise InputError(f"{field}: {str(path)!r} {really}") from None
 
 
@@ -185,21 +195,45 @@ def _instead(names: list[str], stem: str) -> str:
     others = [name for name in names if Path(name).suffix.lower() in (".safetensors", ".msgpack", ".h5", ".onnx", *_PICKLED)]
     wanted = f"{stem}.safetensors"
     if shards:
-        return f"holds shards ({shards[0]}, …) without the index that names them ({wanted}.index.json); {_AGAIN}"
+        return tr(
+            "holds shards ({shards}, …) without the index that names them ({wanted}.index.json); {again}",
+            shards=shards[0],
+            wanted=wanted,
+            again=translated(_AGAIN),
+        )
     if others:
-        return f"holds no {wanted}, but {', '.join(others[:3])}; give the weights under that name"
-    return f"holds no weights ({wanted}): half a download; {_AGAIN}"
+        return tr(
+            "holds no {wanted}, but {names}; give the weights under that name", wanted=wanted, names=", ".join(others[:3])
+        )
+    return tr("holds no weights ({wanted}): half a download; {again}", wanted=wanted, again=translated(_AGAIN))
 
 
 def _shards(folder: Path, index: Path, field: str) -> tuple[Path, ...]:
     named = read_json(index, field).get("weight_map")
     if not isinstance(named, dict):
-        raise InputError(f"{field}: {str(index)!r} names no shards (weight_map); {_AGAIN}")
+        raise InputError(
+            tr(
+                "{field}: {index!r} names no shards (weight_map); {again}",
+                field=field,
+                index=str(index),
+                again=translated(_AGAIN),
+            )
+        )
     paths = tuple(folder / Path(str(name)).name for name in sorted(set(named.values())))
     missing = [path.name for path in paths if not path.is_file()]
     if missing or not paths:
-        first = f", first {missing[0]}" if missing else ""
-        raise InputError(f"{field}: {str(folder)!r} lacks {len(missing)} of its {len(paths)} shards{first}; {_AGAIN}")
+        first = tr(", first {missing}", missing=missing[0]) if missing else ""
+        raise InputError(
+            tr(
+                "{field}: {folder!r} lacks {count} of its {count_2} shards{first}; {again}",
+                field=field,
+                folder=str(folder),
+                count=len(missing),
+                count_2=len(paths),
+                first=first,
+                again=translated(_AGAIN),
+            )
+        )
     return paths
 
 
@@ -208,7 +242,9 @@ def read_json(path: Path, field: str) -> dict[str, Any]:
     try:
         found = parsed_mapping(read_whole(path))
     except (OSError, ValueError) as error:
-        really = what_it_is(path) or f"cannot be read ({first_line(error)}); {_AGAIN}"
+        really = what_it_is(path) or tr(
+            "cannot be read ({first_line}); {again}", first_line=first_line(error), again=translated(_AGAIN)
+        )
         raise InputError(f"{field}: {str(path)!r} {really}") from None
     return found
 
@@ -229,23 +265,34 @@ def not_there(given: str, field: str) -> InputError:
     """The error for a path that names nothing, with the nearest name beside it, or a folder in a file's place, or the reverse."""
     if "://" in given:
         tail = re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", given)
-        return InputError(f"{field}: {given!r} is an address; give " + (f"the hub id {tail[1]}" if tail else "a local path"))
+        return InputError(
+            tr("{field}: {given!r} is an address; give ", field=field, given=given)
+            + (tr("the hub id {tail}", tail=tail[1]) if tail else tr("a local path"))
+        )
     path, beside, there = Path(given), dict[str, str](), True
     with suppress(OSError, RuntimeError):  # a name that is too long, an unknown ~user
         path = path.expanduser()
         if path.is_dir():
             names = sorted(one.name for one in path.iterdir() if is_safetensors(one))
             return InputError(
-                f"{field}: {given!r} is a folder; give a file" + (f", such as {names[0]!r} inside" if names else "")
+                tr("{field}: {given!r} is a folder; give a file", field=field, given=given)
+                + (tr(", such as {names!r} inside", names=names[0]) if names else "")
             )
         if path.is_file():
-            return InputError(f"{field}: {given!r} is a file; give the folder that holds it")
+            return InputError(tr("{field}: {given!r} is a file; give the folder that holds it", field=field, given=given))
         if path.exists():
-            return InputError(f"{field}: {given!r} is a pipe or a device, and no file; give a file")
+            return InputError(
+                tr("{field}: {given!r} is a pipe or a device, and no file; give a file", field=field, given=given)
+            )
         there = path.parent.is_dir()
         beside = {one.stem: one.name for one in path.parent.iterdir()} if there else {}
     near = difflib.get_close_matches(path.stem, beside, n=1)
     return InputError(
-        f"{field}: {given!r} is not there{'' if there else f' (nor is {str(path.parent)!r})'}; "
-        + (f"did you mean {beside[near[0]]!r} beside it?" if near else "give an existing path")
+        tr(
+            "{field}: {given!r} is not there{part}; ",
+            field=field,
+            given=given,
+            part="" if there else tr(" (nor is {parent!r})", parent=str(path.parent)),
+        )
+        + (tr("did you mean {beside!r} beside it?", beside=beside[near[0]]) if near else tr("give an existing path"))
     )

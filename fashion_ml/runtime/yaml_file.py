@@ -9,6 +9,7 @@ import yaml
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import opened
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
 MOST_BYTES = 2_000_000
@@ -28,19 +29,23 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise self._error(f"more than {_DEEPEST} levels, one inside the other", self.peek_event().start_mark)
+            raise self._error(
+                tr("more than {deepest} levels, one inside the other", deepest=_DEEPEST), self.peek_event().start_mark
+            )
         alias = self.check_event(yaml.AliasEvent)
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if alias and id(node) not in self._sizes:
-            raise self._error("a value that holds itself", node.start_mark)
+            raise self._error(tr("a value that holds itself"), node.start_mark)
         if id(node) not in self._sizes:
             parts = getattr(node, "value", ())
             below = [one for pair in parts for one in pair] if isinstance(node, yaml.MappingNode) else parts
             nodes = () if isinstance(node, yaml.ScalarNode) else below
             self._sizes[id(node)] = 1 + sum(self._sizes.get(id(one), 1) for one in nodes)
         if self._sizes[id(node)] > _MOST_VALUES:
-            raise self._error(f"more than {_MOST_VALUES:,} values, aliases counted", node.start_mark)
+            raise self._error(
+                tr("more than {most_values:,} values, aliases counted", most_values=_MOST_VALUES), node.start_mark
+            )
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -50,14 +55,14 @@ class _Loader(yaml.SafeLoader):
                 continue
             name = key.tag, key.value
             if name in given:
-                raise self._error(f"{key.value[:80]!r} stands twice", key.start_mark)
+                raise self._error(tr("{value!r} stands twice", value=key.value[:80]), key.start_mark)
             given.add(name)
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and isinstance(node, yaml.ScalarNode)
         if number and len(node.value) > _MOST_DIGITS:
-            raise self._error(f"a number of {len(node.value)} digits", node.start_mark)
+            raise self._error(tr("a number of {count} digits", count=len(node.value)), node.start_mark)
         try:
             return super().construct_object(node, deep)
         except (ValueError, OverflowError) as error:  # such as a 13th month
@@ -72,12 +77,14 @@ def parsed(text: str | bytes) -> Any:
     """What a YAML text holds. yaml.YAMLError for what is none, and for what is larger or deeper than settings are; UnicodeDecodeError where
     bytes are not UTF-8."""
     if len(text) > MOST_BYTES:
-        raise yaml.MarkedYAMLError(problem=f"{len(text):,} bytes, more than the {MOST_BYTES:,} that are read")
+        raise yaml.MarkedYAMLError(
+            problem=tr("{count:,} bytes, more than the {most_bytes:,} that are read", count=len(text), most_bytes=MOST_BYTES)
+        )
     loader = _Loader(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
     try:
         return loader.get_single_data()
     except RecursionError:
-        raise yaml.MarkedYAMLError(problem="too deep") from None
+        raise yaml.MarkedYAMLError(problem=tr("too deep")) from None
     finally:
         loader.dispose()
 
@@ -85,7 +92,7 @@ def parsed(text: str | bytes) -> Any:
 def what_is_wrong(error: yaml.YAMLError) -> str:
     """Where and why a text is no YAML, in a few words."""
     mark = getattr(error, "problem_mark", None)
-    line = f"line {mark.line + 1}, " if mark else ""
+    line = tr("line {line}, ", line=mark.line + 1) if mark else ""
     return f"{line}{getattr(error, 'problem', None) or getattr(error, 'reason', None) or 'syntax'}"
 
 
@@ -101,14 +108,30 @@ def read_yaml(path: Path, field: str, give: str) -> tuple[bytes, Any]:
         content = read_bytes(path)
         return content, parsed(content)
     except yaml.YAMLError as error:
-        raise InputError(f"{field}: {str(path)!r} cannot be read ({what_is_wrong(error)}); give {give}") from None
+        raise InputError(
+            tr(
+                "{field}: {path!r} cannot be read ({what_is_wrong}); give {give}",
+                field=field,
+                path=str(path),
+                what_is_wrong=what_is_wrong(error),
+                give=give,
+            )
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{field}: {str(path)!r} cannot be read ({first_line(error)}); give {give}") from None
+        raise InputError(
+            tr(
+                "{field}: {path!r} cannot be read ({first_line}); give {give}",
+                field=field,
+                path=str(path),
+                first_line=first_line(error),
+                give=give,
+            )
+        ) from None
 
 
 def read_mapping(path: Path, field: str, give: str) -> dict[str, Any]:
     """As `read_yaml`, of a file that has to hold a mapping."""
     _, tree = read_yaml(path, field, give)
     if not isinstance(tree, dict):
-        raise InputError(f"{field}: {str(path)!r} holds no settings; give {give}")
+        raise InputError(tr("{field}: {path!r} holds no settings; give {give}", field=field, path=str(path), give=give))
     return tree

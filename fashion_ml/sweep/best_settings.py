@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import EXPERIMENTS, SweepSpec, as_overrides, load_experiment, to_yaml
 from fashion_ml.config.sweep import QUICK
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.sweep.confirm import measured_by
 from fashion_ml.sweep.confirmed import Confirmation, Confirmed
 from fashion_ml.sweep.ranked import best_trials, tie_line, tied_with_best
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
 
 BEST = "best.yaml"
-_NOT_YET = "not confirmed yet"
+_NOT_YET = marked("not confirmed yet")
 
 
 def best_experiment(spec: SweepSpec, trial: optuna.trial.FrozenTrial, base_yaml: Path) -> Any:
@@ -36,7 +37,7 @@ def write_best(
     base_yaml: Path,
     folder: Path,
     outcome: Confirmation | None = None,
-    why: str = _NOT_YET,
+    why: str = "",
 ) -> list[Path]:
     """`best.yaml` and `best.json`, or two for each trial of the Pareto front; with what the `outcome` says of each, before there is one with
     `why` it was not confirmed."""
@@ -46,7 +47,7 @@ def write_best(
     for trial in best:
         slot = trial.user_attrs["slot"]
         path = folder / (BEST if len(best) == 1 else f"best_{slot:04d}.yaml")
-        one, reason = (outcome.of(slot), outcome.why_not(slot)) if outcome else (None, why)
+        one, reason = (outcome.of(slot), outcome.why_not(slot)) if outcome else (None, why or translated(_NOT_YET))
         head = _head(spec, trial, one, reason, tied)
         write_text(path, "".join(f"# {line}\n" for line in head) + to_yaml(best_experiment(spec, trial, base_yaml)))
         beside, facts = path.with_suffix(".json"), {**_facts(spec, trial, one, reason), "tied": tied}
@@ -66,11 +67,11 @@ def note_confirmed(
     ended: bool,
 ) -> None:
     """Write the best settings' files again with what came out, or why nothing did; `ended` is whether no trial waits."""
-    known, why = outcome if outcome.standing else None, _NOT_YET
+    known, why = outcome if outcome.standing else None, ""
     if not spec.confirm.best:
-        why = "not confirmed: confirm.best is 0"
+        why = tr("not confirmed: confirm.best is 0")
     elif not ended:
-        why = f"{_NOT_YET}: trials are left"
+        why = tr("not confirmed yet: trials are left")
     for path in write_best(spec, study, base_yaml, folder, known, why):
         run.log_file(path, "report")
 
@@ -80,22 +81,41 @@ def _head(
 ) -> list[str]:
     """The comments at the head of an experiment."""
     values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(spec.objectives, trial.values, strict=True))
-    half = "references" if spec.trainer == "lora" else "contents"
-    by = f", by the half of the {half} that is the search's" if references_of_search(spec) else ""
+    half = tr("references") if spec.trainer == "lora" else tr("contents")
+    by = tr(", by the half of the {half} that is the search's", half=half) if references_of_search(spec) else ""
     lines = [
-        f"Trial {trial.user_attrs['slot']} of the sweep {spec.name}: {values} (mean over the seeds {list(spec.seeds)}{by})."
+        tr(
+            "Trial {slot} of the sweep {name}: {values} (mean over the seeds {seeds}{by}).",
+            slot=trial.user_attrs["slot"],
+            name=spec.name,
+            values=values,
+            seeds=list(spec.seeds),
+            by=by,
+        )
     ]
-    lines += [f"{tie_line(tied)}."] if tied else []
+    lines += [tr("{line}.", line=tie_line(tied))] if tied else []
     if found is None:
-        return [*lines, f"{why[:1].upper()}{why[1:]}: the value is the best of many, so optimistic."]
+        return [*lines, tr("{why}: the value is the best of many, so optimistic.", why=f"{why[:1].upper()}{why[1:]}")]
     facts = measured_by(spec)
     seeds = ", ".join(map(str, facts.pop("seeds")))
     what, where = list(facts.items())[-1]
-    measured = (
-        f"training seed{'s' if found.quick is False else ''} {seeds}, image seed {facts['image_seed']} and {what} {where}"
+    told = {"seeds": seeds, "image_seed": facts["image_seed"], "what": what, "where": where}
+    quick = translated(QUICK)
+    lines.append(
+        tr(
+            "{quick}: training seed {seeds}, image seed {image_seed} and {what} {where}:",
+            quick=f"{quick[:1].upper()}{quick[1:]}",
+            **told,
+        )
+        if found.quick
+        else tr("Confirmed with training seeds {seeds}, image seed {image_seed} and {what} {where}:", **told)
     )
-    lines.append(f"{QUICK[:1].upper()}{QUICK[1:]}: {measured}:" if found.quick else f"Confirmed with {measured}:")
-    return [*lines, f"{found.sentence(spec.objectives[0].metric)}.", f"Verdict: {'; '.join([found.outcome, *found.remarks])}."]
+    verdict = "; ".join([found.outcome, *found.remarks])
+    return [
+        *lines,
+        tr("{line}.", line=found.sentence(spec.objectives[0].metric)),
+        tr("Verdict: {verdict}.", verdict=verdict),
+    ]
 
 
 def _facts(spec: SweepSpec, trial: optuna.trial.FrozenTrial, found: Confirmed | None, why: str) -> dict[str, Any]:

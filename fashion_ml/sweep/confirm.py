@@ -17,7 +17,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.evaluation.compare import Evaluated
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say, warn
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.confirm_notes import (
     DEFAULT,
@@ -81,7 +81,7 @@ def confirm(
         say(
             tr(
                 "{quick}; without --quick it takes the training seeds {names}",
-                quick=QUICK,
+                quick=translated(QUICK),
                 names=", ".join(map(str, spec.confirm.seeds)),
             )
         )

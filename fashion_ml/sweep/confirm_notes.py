@@ -102,11 +102,16 @@ class Draw:
         return other.quick and same and {*other.seeds} <= {*self.seeds} and {*other.trials} <= {*self.trials}
 
     def __str__(self) -> str:
-        seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
-        own = f", references {self.references}" if self.references else ""
-        told = "; ".join(f"trial {slot} {outcome}" for slot, outcome in self.outcomes.items())
-        begun = f"trial{'s' if len(self.trials) > 1 else ''} {', '.join(map(str, self.trials))} not told"
-        return f"{seeds}, image seed {self.image_seed}{own}: {told or begun}"
+        own = tr(", references {references}", references=self.references) if self.references else ""
+        told = "; ".join(tr("trial {slot} {outcome}", slot=slot, outcome=outcome) for slot, outcome in self.outcomes.items())
+        seeds, trials = ", ".join(map(str, self.seeds)), ", ".join(map(str, self.trials))
+        return tr(
+            "seeds {seeds}, image seed {image_seed}{own}: {told}",
+            seeds=seeds,
+            image_seed=self.image_seed,
+            own=own,
+            told=told or tr("trials {trials} not told", trials=trials),
+        )
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from fashion_ml.evaluation.recipes import compare_recipes, crossed_gain, means_b
 from fashion_ml.evaluation.verdicts import LEVEL, Claim, too_few, verdict_of
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.sign_flip import holm
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.sweep.confirm_notes import Standing
 
-_NOT_SHOWN = "not shown: by what the search has not seen, the default may be as good"
+_NOT_SHOWN = marked("not shown: by what the search has not seen, the default may be as good")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Confirmed:
     @property
     def outcome(self) -> str:
         """The verdict in words, or why there is none."""
-        return _NOT_SHOWN if self.difference.verdict == "not shown" else self.difference.label
+        return translated(_NOT_SHOWN) if self.difference.verdict == "not shown" else self.difference.label
 
     @property
     def remarks(self) -> list[str]:
@@ -77,7 +77,7 @@ class Confirmed:
             fresh=self.fresh,
             seeds=seeds,
             default=self.default,
-            claim=self.claim,
+            claim=tr("this file") if self.quick else tr("this recipe"),
             mean=gain.mean,
             ends=ends,
             outcome=self.outcome,
@@ -150,7 +150,7 @@ def look_at(default: Sequence[Evaluated], other: Sequence[Evaluated], metric: st
     entry = next((one for one in found if one.metric == metric), None)
     if entry is None:
         raise InputError(tr("objectives: {metric} was not measured on the references that confirm", metric=metric))
-    return replace(entry, p=None, verdict="", why=QUICK)
+    return replace(entry, p=None, verdict="", why=translated(QUICK))
 
 
 def difference_of(default: Sequence[Evaluated], other: Sequence[Evaluated], metric: str, *, times: float = 1.0) -> Difference:

@@ -90,7 +90,7 @@ def run_sweep(
             total = queue(study, plan.slots)
             queue_again(study, 4 * spec.heartbeat_seconds)
             if again:
-                say_retried(retry_failed(study), "trials")
+                say_retried(retry_failed(study), tr("trials"))
             write_base(base, study_folder(spec))
             say(
                 tr(
@@ -262,7 +262,7 @@ def _line(study: optuna.Study, total: int) -> str:
         found += [tr("{count} trials tie", count=len(tied))] if tied else []
     elif best:
         found = [tr("{count} on the Pareto front", count=len(best))]
-    return progress(study, total, "trials", found)
+    return progress(study, total, tr("trials"), found)
 
 
 def progress(study: optuna.Study, total: int, what: str, found: Sequence[str] = ()) -> str:
@@ -272,9 +272,11 @@ def progress(study: optuna.Study, total: int, what: str, found: Sequence[str] = 
     trials, states = trials_of(study), optuna.trial.TrialState
     by_state = {state: [trial for trial in trials if trial.state == state] for state in states}
     done = [*by_state[states.COMPLETE], *by_state[states.PRUNED], *by_state[states.FAIL]]
+    counts = {state: len(those) for state, those in by_state.items()}
     parts = [f"{len(done)}/{total} {what}"]
-    words = {states.RUNNING: "running", states.PRUNED: "pruned", states.FAIL: "failed"}
-    parts += [f"{len(by_state[state])} {word}" for state, word in words.items() if by_state[state]]
+    parts += [tr("{count} running", count=counts[states.RUNNING])] if counts[states.RUNNING] else []
+    parts += [tr("{count} pruned", count=counts[states.PRUNED])] if counts[states.PRUNED] else []
+    parts += [tr("{count} failed", count=counts[states.FAIL])] if counts[states.FAIL] else []
     parts += found
     times = [trial.duration.total_seconds() for trial in done if trial.duration]
     if times and len(done) < total:

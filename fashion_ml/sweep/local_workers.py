@@ -15,6 +15,7 @@ from fashion_ml.runs.check_inputs import CHECKED
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import PARENT
+from fashion_ml.runtime.problem_line import errors_among
 from fashion_ml.sweep.plan import STORAGE
 
 _THREADS = "OMP_NUM_THREADS"
@@ -76,7 +77,7 @@ class LocalWorkers:
         """As the protocol says."""
         said = self._log(number).read_bytes()[self._logged.get(number, 0) :]
         lines = said.decode(errors="replace").strip().splitlines()
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        errors = errors_among(lines)
         return (
             errors[-1]
             if errors

@@ -9,10 +9,10 @@ from fashion_ml.config import LoraExperiment, SuiteSpec, SweepSpec, differing, r
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_lora, own_of_stargan
 from fashion_ml.runtime.console import warn
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.sweep.objectives import row_of
 
-_STILL = (
+_STILL = marked(
     "network.{alpha}: is fixed at {value} while network.{rank} {changes}, so the scale {alpha} / {rank} differs too and ranks are not "
     "compared alone; leave {alpha} out of the experiment and of settings, and it follows the {rank}"
 )
@@ -27,19 +27,19 @@ def check_base(spec: SweepSpec, base: Any) -> None:
     if problems := [f"{field}: {why}" for field, name in named if (why := _why_not_measured(name, base.evaluation))]:
         raise InputError(problems)
     names = short_names(type(base))
-    _warn_of_scales({names.get(name, name) for name in spec.search_space}, base)
+    _warn_of_scales({names.get(name, name) for name in spec.search_space}, base, tr("is searched"))
 
 
-def _warn_of_scales(searched: set[str], base: Any, changes: str = "is searched") -> None:
+def _warn_of_scales(searched: set[str], base: Any, changes: str) -> None:
     """A warning for each alpha that stands still while its rank is one of the settings that are searched, or compared: how it `changes`."""
     if not isinstance(base, LoraExperiment):
         return
     network = base.network
     if "network.rank" in searched and "network.alpha" not in searched and network.alpha_is_given:
-        warn(_STILL.format(alpha="alpha", value=f"{network.alpha:g}", rank="rank", changes=changes))
+        warn(translated(_STILL, alpha="alpha", value=f"{network.alpha:g}", rank="rank", changes=changes))
     rank = "rank" if network.conv_rank is None and "network.conv_rank" not in searched else "conv_rank"
     if f"network.{rank}" in searched and "network.conv_alpha" not in searched and network.conv_alpha is not None:
-        warn(_STILL.format(alpha="conv_alpha", value=f"{network.conv_alpha:g}", rank=rank, changes=changes))
+        warn(translated(_STILL, alpha="conv_alpha", value=f"{network.conv_alpha:g}", rank=rank, changes=changes))
 
 
 def check_suite(spec: SuiteSpec, experiments: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fashion_ml.config import SweepSpec, read_constraint
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.registry import METRICS, metric_of
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import tr, translated
 
 if TYPE_CHECKING:
     from fashion_ml.metrics.metric import Metric
@@ -32,7 +32,7 @@ def why_not(name: str, trainer: str) -> str:
         return tr(
             "{name!r} is measured and cannot rank: {cannot_rank}; take weighted_total_loss or a loss",
             name=name,
-            cannot_rank=row.cannot_rank,
+            cannot_rank=translated(row.cannot_rank),
         )
     near = difflib.get_close_matches(name, known, n=1)
     fix = tr("did you mean {near}?", near=near[0]) if near else tr("there are {names}", names=", ".join(known))

@@ -14,6 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.csv_cells import to_csv
+from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.best_settings import write_best
 from fashion_ml.sweep.launch import values_of_complete
 from fashion_ml.sweep.plot_pages import write_pages
@@ -37,9 +38,14 @@ def write_report(spec: SweepSpec, study: optuna.Study, base_yaml: Path, folder: 
     """
     best = best_trials(study)
     if not complete_trials(study):
-        raise InputError(f"sweep: no trial of {spec.name!r} is complete yet; run fashion-ml sweep first")
+        raise InputError(tr("sweep: no trial of {name!r} is complete yet; run fashion-ml sweep first", name=spec.name))
     if not best:
-        say(f"Every complete trial breaks a constraint ({'; '.join(spec.constraints)}): there are no best settings")
+        say(
+            tr(
+                "Every complete trial breaks a constraint ({names}): there are no best settings",
+                names="; ".join(spec.constraints),
+            )
+        )
     if told := tie_line(tied_with_best(study)):
         say(told)
     folder.mkdir(parents=True, exist_ok=True)

@@ -300,7 +300,7 @@ def set_run(study: optuna.Study, run_id: str) -> None:
 def _storage(spec: Spec, url: str) -> optuna.storages.RDBStorage:
     import optuna
 
-    check_answers(url, "--storage", "leave it out for a file in the study's folder")
+    check_answers(url, "--storage", tr("leave it out for a file in the study's folder"))
     options: Mapping[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     storage = optuna.storages.RDBStorage(
         url,

@@ -105,7 +105,7 @@ def run_suite(
             queue(study, {**plan.slots, **slots_there(study, spec)})
             queue_again(study, 4 * spec.heartbeat_seconds)
             if again:
-                say_retried(retry_failed(study), "trainings")
+                say_retried(retry_failed(study), tr("trainings"))
             add_seeds(spec, study, run)
             write_bases(experiments, folder)
             there = trainings_of(study)
@@ -172,7 +172,7 @@ def _cell(one: SuiteTraining) -> str:
 
 
 def _line(study: optuna.Study) -> str:
-    return progress(study, len(trainings_of(study)), "trainings")
+    return progress(study, len(trainings_of(study)), tr("trainings"))
 
 
 @contextmanager

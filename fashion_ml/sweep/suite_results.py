@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SuiteSpec
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
-from fashion_ml.runtime.language import language
+from fashion_ml.runtime.language import language, tr
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.study import begun_run_of
 from fashion_ml.sweep.suite_judged import compare_so_far, judged_of
@@ -54,7 +54,7 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path, *, again: 
         write_suite_report(spec, found, trainings, place, run)
         run.flush()
         study.set_user_attr(_REPORTED, _made_of(spec, trainings, wanted, judged_of(study)))
-    with of_its_shape("suite", place / JSON, "remove it, and it is written again"):
+    with of_its_shape("suite", place / JSON, tr("remove it, and it is written again")):
         facts = parsed_mapping(read_whole(place / JSON))
         return SuiteResults(facts["sentences"][wanted], facts)
 

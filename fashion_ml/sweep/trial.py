@@ -24,7 +24,9 @@ from fashion_ml.runs.ending import finish_rest
 from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.json_file import read_mapping
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
+from fashion_ml.runtime.problem_line import errors_among
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, is_slot_owner, sampler_of
 from fashion_ml.training.resume_point import STATE, state_step
@@ -90,7 +92,7 @@ def own_slot(trial: optuna.Trial) -> Iterator[None]:
     """Around the work of a trial: TrialError where another one of its slot counts; why its settings do not work is kept with it."""
     if SLOT not in trial.user_attrs or not is_slot_owner(trial.study, trial):
         trial.set_user_attr(SURPLUS, True)
-        raise TrialError("surplus: another trial of its slot has ended, or goes on")
+        raise TrialError(tr("surplus: another trial of its slot has ended, or goes on"))
     try:
         yield
     except TrialTakenError:
@@ -153,9 +155,9 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
     """
     key, note = f"run_{training.seed}", folder / "run" / "run.json"
     before = str(trial.user_attrs.get(key, ""))
-    here = str(read_mapping(note, "storage", _AGAIN).get("run_id", "")) if note.is_file() else ""
+    here = str(_noted(note).get("run_id", "")) if note.is_file() else ""
     if before and before != here and (here or parent.begun(before)):
-        lost = "its worker was lost with its files; the trial goes on in another run"
+        lost = tr("its worker was lost with its files; the trial goes on in another run")
         parent.close_child(before, "KILLED", lost)
         before = ""
     run_id = here or before
@@ -166,7 +168,9 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
     return run_id
 
 
-_AGAIN = "remove that trial's folder, and it is trained again"
+def _noted(path: Path) -> dict[str, Any]:
+    """What a training has written down."""
+    return read_mapping(path, "storage", tr("remove that trial's folder, and it is trained again"))
 
 
 class TrialRunner:
@@ -259,10 +263,10 @@ def run_training(
         killed, came_to = 0, _progress(target)
         while killed <= _KILLED_AT_MOST:
             if facts.is_file():
-                return read_mapping(facts, "storage", _AGAIN)
+                return _noted(facts)
             if _is_finished(target):  # cut off between its end and the report of it
                 finish_rest(target)
-                return read_mapping(target / FACTS, "storage", _AGAIN)
+                return _noted(target / FACTS)
             if (target / "run.json").is_file():
                 again = ["--resume", str(target)]
             else:
@@ -279,7 +283,11 @@ def run_training(
             before, came_to = came_to, _progress(target)
             killed = 1 if came_to > before else killed + 1
     raise TrialError(
-        f"the training was killed {killed} times without getting any further, as a machine without memory does; see {folder / 'log.txt'}"
+        tr(
+            "the training was killed {killed} times without getting any further, as a machine without memory does; see {log}",
+            killed=killed,
+            log=folder / "log.txt",
+        )
     )
 
 
@@ -290,7 +298,7 @@ def _progress(target: Path) -> int:
 
 def _is_finished(target: Path) -> bool:
     note = target / "run.json"
-    return note.is_file() and (target / FACTS).is_file() and bool(read_mapping(note, "storage", _AGAIN).get("finished"))
+    return note.is_file() and (target / FACTS).is_file() and bool(_noted(note).get("finished"))
 
 
 def wait(process: TrainingProcess) -> int:
@@ -314,7 +322,14 @@ def values_of(facts: Mapping[str, Any]) -> dict[str, float]:
 def mean_of(known: Sequence[Mapping[str, float]], name: str, field: str) -> float:
     """The mean of a value over trainings. TrialError, after the `field` that names it, where one has not measured it."""
     if any(name not in one for one in known):
-        raise TrialError(f"{field}: {name!r} was not measured; there are {', '.join(sorted(known[0]))}")
+        raise TrialError(
+            tr(
+                "{field}: {name!r} was not measured; there are {names}",
+                field=field,
+                name=name,
+                names=", ".join(sorted(known[0])),
+            )
+        )
     return sum(one[name] for one in known) / len(known)
 
 
@@ -381,5 +396,5 @@ def _is_pruned(error: BaseException) -> bool:
 
 def _last_error(log: Path, code: int) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return said[-1] if said else f"the training ended with {code}: {lines[-1] if lines else 'it said nothing'}; see {log}"
+    last, said = lines[-1] if lines else tr("it said nothing"), errors_among(lines)
+    return said[-1] if said else tr("the training ended with {code}: {last}; see {log}", code=code, last=last, log=log)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import is_gone
 from fashion_ml.tracking.mlflow_private import key_and_step, runs_page, view_tag
 from fashion_ml.tracking.sender import is_temporary
@@ -34,7 +35,12 @@ def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
         return Path(client.download_artifacts(run_id, artifact, str(folder)))
     except Exception as error:
         raise InputError(
-            f"run_id: run {run_id} has no artifact {artifact} ({first_line(error)}); choose a finished training run"
+            tr(
+                "run_id: run {run_id} has no artifact {artifact} ({first_line}); choose a finished training run",
+                run_id=run_id,
+                artifact=artifact,
+                first_line=first_line(error),
+            )
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import own_process
 from fashion_ml.runtime.provenance import git_commit, git_diff
 from fashion_ml.runtime.redact import without_credentials
@@ -26,7 +27,7 @@ from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.environment import RUN, Chosen, experiment_id, name_for, run_to_adopt, wanted_experiment
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.offline_client import OfflineClient
-from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_uri
+from fashion_ml.tracking.store import find_run, open_tracking, run_to_resume, shown_uri, store_uri
 from fashion_ml.tracking.store_checks import asked
 
 PROCESS_TAG, FOLDER_TAG = "process", "folder"
@@ -56,7 +57,9 @@ class TrackedRun:
         """From now on log through a spool in this folder, and so do the runs that are opened below this one; `close_spool` ends it."""
         self.flush()
         self.client, self._spool_folder = (
-            SpooledClient(self.client, folder, f"The tracking store {shown_uri(store_uri())}", self.run_id),
+            SpooledClient(
+                self.client, folder, tr("The tracking store {shown_uri}", shown_uri=shown_uri(store_uri())), self.run_id
+            ),
             folder,
         )
 
@@ -91,8 +94,12 @@ class TrackedRun:
             self.client, self._spool_folder = spooled.direct, None
             if not sent:
                 warn(
-                    f"the tracking store {shown_uri(store_uri())} does not have all of it yet; nothing is lost. When it answers: "
-                    f"fashion-ml sync {folder}"
+                    tr(
+                        "the tracking store {shown_uri} does not have all of it yet; nothing is lost. When it answers: "
+                        "fashion-ml sync {folder}",
+                        shown_uri=shown_uri(store_uri()),
+                        folder=folder,
+                    )
                 )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -331,14 +338,6 @@ def _end(run: TrackedRun, status: str) -> None:
         with suppress(Exception):
             run.client.set_terminated(run.run_id, status)
         run.close_spool()
-
-
-def run_to_resume(client: Any, run_id: str) -> Any:
-    """The MLflow run that `--resume` goes on with. InputError when the store has none of that id, or it was deleted."""
-    run = find_run(client, run_id, "resume", "set MLFLOW_TRACKING_URI to the store of that run, or start over by --new")
-    if run.info.lifecycle_stage != "active":
-        raise InputError(f"resume: the run {run_id} was deleted in MLflow; restore it there, or start over by --new")
-    return run
 
 
 def _to_resume(run_id: str, client: Any) -> TrackedRun:

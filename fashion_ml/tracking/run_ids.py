@@ -54,7 +54,7 @@ def find_meant(client: Any, given: str, field: str = "run_id", kinds: Collection
 def _latest(client: Any, kinds: Collection[str], field: str) -> Any:
     found = [run for kind in kinds for run in _search(client, f"tags.kind = '{kind}' and attributes.status = 'FINISHED'", 1)]
     if not found:
-        what = " or ".join(kinds)
+        what = tr(" or ").join(kinds)
         raise InputError(
             tr(
                 "{field}: latest: {shown_uri} has no finished run of the kind {what}; give an id",

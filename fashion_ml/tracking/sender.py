@@ -13,6 +13,7 @@ from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.operation_shape import is_operation
@@ -43,7 +44,7 @@ class Sender:
         What the store refuses is kept in `refused.jsonl`, and the rest goes on: also what fails again and again while the store answers
         otherwise, such as a file for a full artifact store.
         """
-        fitting = [one for one in operations if is_operation(one) or self._set_aside(one, "it is no operation")]
+        fitting = [one for one in operations if is_operation(one) or self._set_aside(one, tr("it is no operation"))]
         for (do, _), group in groupby(fitting, key=lambda o: (o["do"], o["run"])):
             together = list(group)
             for operation in _joined(together) if do == "batch" else together:
@@ -67,7 +68,14 @@ class Sender:
             note.unlink()
             return True
         write_text(note, "".join(json.dumps(entry) + "\n" for entry in left), private=True)
-        say(f"The tracking store refuses {len(left)} of what was logged (the first: {left[0]['why']}); it is kept in {note}")
+        say(
+            tr(
+                "The tracking store refuses {count} of what was logged (the first: {why}); it is kept in {note}",
+                count=len(left),
+                why=left[0]["why"],
+                note=note,
+            )
+        )
         return False
 
     def _attempt(self, operation: Operation, names: dict[str, str]) -> list[tuple[Operation, Exception]]:
@@ -105,9 +113,9 @@ class Sender:
         else:
             own = self._is_own(run)
         if not own:
-            return f"run {run} is not the one of this folder, nor below it"
+            return tr("run {run} is not the one of this folder, nor below it", run=run)
         if operation["do"] in ("file", "folder") and not _stays_below(self._below / operation["path"], self._below):
-            return f"{operation['path']} is not below the run's folder"
+            return tr("{path} is not below the run's folder", path=operation["path"])
         return ""
 
     def _is_own(self, run_id: str) -> bool:
@@ -122,7 +130,14 @@ class Sender:
 
     def _set_aside(self, operation: Any, why: str) -> bool:
         if set_aside(self._folder, json.dumps(operation), why):
-            say(f"A record of {self._folder} is left out, and the rest goes on: {why}; it is kept in {self._folder / ASIDE}")
+            say(
+                tr(
+                    "A record of {folder} is left out, and the rest goes on: {why}; it is kept in {folder_2}",
+                    folder=self._folder,
+                    why=why,
+                    folder_2=self._folder / ASIDE,
+                )
+            )
         return False
 
     def _still_new(self, operation: Operation, names: dict[str, str]) -> Operation:
@@ -158,8 +173,14 @@ class Sender:
             return  # sent again after a later one failed
         write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]), private=True)
         say(
-            f"The tracking store refused {operation['do']} of run {operation['run']} ({_reason(error)}); it is kept in {note} and "
-            "fashion-ml sync tries it again"
+            tr(
+                "The tracking store refused {do} of run {run} ({reason}); it is kept in {note} and fashion-ml sync "
+                "tries it again",
+                do=operation["do"],
+                run=operation["run"],
+                reason=_reason(error),
+                note=note,
+            )
         )
 
 
@@ -219,7 +240,12 @@ def _is_there(path: Path, folder: Path) -> bool:
     """Whether what was logged by its path is still there to be sent; said where only it is gone from the run's folder."""
     gone = folder.is_dir() and path.is_relative_to(folder) and not path.exists()
     if gone:
-        say(f"{path} is no longer there and is left out; a training removes checkpoints beyond training.save_last_n")
+        say(
+            tr(
+                "{path} is no longer there and is left out; a training removes checkpoints beyond training.save_last_n",
+                path=path,
+            )
+        )
     return not gone
 
 

@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.input_file import opened, read_whole
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.operation_shape import is_operation
 
 Operation = dict[str, Any]
@@ -69,13 +70,19 @@ class Spool:
             self._lock.acquire()
         except Timeout:
             raise InputError(
-                f"RUN_DIR: {str(folder.parent)!r} is still being written by its training; wait for its end"
+                tr("RUN_DIR: {parent!r} is still being written by its training; wait for its end", parent=str(folder.parent))
             ) from None
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._path.chmod(0o600)
         self._written, cut = _cut_to_whole_lines(self._file)
         if cut:
-            say(f"{self._path}: the last line is damaged, as a crash leaves it, and is left out ({cut} bytes)")
+            say(
+                tr(
+                    "{path}: the last line is damaged, as a crash leaves it, and is left out ({cut} bytes)",
+                    path=self._path,
+                    cut=cut,
+                )
+            )
         sent, self.names = read_position(folder)
         self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
         self._write_lock, self._note_lock = threading.Lock(), threading.Lock()
@@ -153,11 +160,18 @@ class Spool:
             try:
                 self._send_some()
                 if self.away:
-                    self._say(f"{self._where} answers again")
+                    self._say(tr("{where} answers again", where=self._where))
                 self.away, wait = False, _BACKOFF_SECONDS
             except Exception as error:  # nothing that goes wrong here may end the sending
                 if not self.away:
-                    self._say(f"{self._where} does not answer ({error}); going on, what is logged is kept in {self.folder}")
+                    self._say(
+                        tr(
+                            "{where} does not answer ({error}); going on, what is logged is kept in {folder}",
+                            where=self._where,
+                            error=error,
+                            folder=self.folder,
+                        )
+                    )
                 self.away, again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
 
     def _send_some(self) -> None:
@@ -173,10 +187,16 @@ class Spool:
             operation = _whole(line)
             if operation is not None:
                 found.append(operation)
-            elif set_aside(self.folder, line.decode("utf-8", errors="replace").rstrip("\n"), "it cannot be read"):
+            elif set_aside(self.folder, line.decode("utf-8", errors="replace").rstrip("\n"), tr("it cannot be read")):
                 self._say(
-                    f"{self._path}: the record at byte {place} is damaged, which is no fault of {self._where}; it is kept in "
-                    f"{self.folder / ASIDE}, and the rest goes on"
+                    tr(
+                        "{path}: the record at byte {place} is damaged, which is no fault of {where}; it is kept in "
+                        "{folder}, and the rest goes on",
+                        path=self._path,
+                        place=place,
+                        where=self._where,
+                        folder=self.folder / ASIDE,
+                    )
                 )
             place += len(line)
         self._send(found, self.names)

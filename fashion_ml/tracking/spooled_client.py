@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.mlflow_private import IMAGES_TAG, image_files
 from fashion_ml.tracking.sender import KEY_TAG, PENDING, REFUSED, Sender, is_temporary
 from fashion_ml.tracking.spool import Operation, Spool, read_position
@@ -152,7 +153,7 @@ def send_rest(folder: Path, run_id: str, client: Any, where: str, seconds: float
     What the store has refused is tried once more. InputError for a folder without a spool, and for one that is still being written.
     """
     if not (folder / FOLDER / "operations.jsonl").is_file():
-        raise InputError(f"RUN_DIR: {str(folder)!r} holds nothing to send; give the folder of a run")
+        raise InputError(tr("RUN_DIR: {folder!r} holds nothing to send; give the folder of a run", folder=str(folder)))
     return SpooledClient(client, folder, where, run_id).close(seconds)
 
 

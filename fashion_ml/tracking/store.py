@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line, without_credentials
 from fashion_ml.tracking.mlflow_private import wait_longer_for_sqlite
 from fashion_ml.tracking.sender import PENDING, is_temporary, run_of_key
@@ -43,7 +43,14 @@ def open_tracking(*, make: bool = True) -> Any:
     uri = store_uri()
     check_uri(uri)
     if not make and not store_is_there():
-        raise InputError(f"{FIELD}: {shown_uri(uri)!r} is not there yet, so it has no runs; {_GO}")
+        raise InputError(
+            tr(
+                "{field}: {shown_uri!r} is not there yet, so it has no runs; {go}",
+                field=FIELD,
+                shown_uri=shown_uri(uri),
+                go=translated(_GO),
+            )
+        )
     if sqlite_file(uri) is not None:
         wait_longer_for_sqlite()
     try:
@@ -99,8 +106,8 @@ def store_uri() -> str:
     return meant
 
 
-_GO = "go to the folder where the training ran, or set MLFLOW_TRACKING_URI"
-_COPY = "copy the id from the run's page, or set MLFLOW_TRACKING_URI"
+_GO = marked("go to the folder where the training ran, or set MLFLOW_TRACKING_URI")
+_COPY = marked("copy the id from the run's page, or set MLFLOW_TRACKING_URI")
 
 
 def find_run(client: Any, run_id: str, field: str = "run_id", fix: str = _COPY) -> Any:
@@ -132,6 +139,16 @@ def find_run(client: Any, run_id: str, field: str = "run_id", fix: str = _COPY) 
                 field=field,
                 run_id=run_id,
                 shown_uri=shown_uri(store_uri()),
-                fix=fix,
+                fix=translated(fix),
             )
         ) from None
+
+
+def run_to_resume(client: Any, run_id: str) -> Any:
+    """The MLflow run that `--resume` goes on with. InputError when the store has none of that id, or it was deleted."""
+    run = find_run(client, run_id, "resume", tr("set MLFLOW_TRACKING_URI to the store of that run, or start over by --new"))
+    if run.info.lifecycle_stage != "active":
+        raise InputError(
+            tr("resume: the run {run_id} was deleted in MLflow; restore it there, or start over by --new", run_id=run_id)
+        )
+    return run

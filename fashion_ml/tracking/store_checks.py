@@ -16,12 +16,13 @@ from urllib.parse import unquote
 import psutil
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line, without_credentials
 
 FIELD = "MLFLOW_TRACKING_URI"
 _SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>[^?]+)(?P<query>\?.*)?")
 _SECONDS = 10
-_LOCAL = "unset it for a local store"
+_LOCAL = marked("unset it for a local store")
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -100,23 +101,62 @@ def _check_server(uri: str) -> None:
         if isinstance(error, URLError) and isinstance(error.reason, SSLError):
             return  # MLflow has settings of its own for certificates
         raise InputError(
-            f"{FIELD}: {without_credentials(uri)!r} does not answer ({first_line(error)}); start that server, or {_LOCAL}"
+            tr(
+                "{field}: {without_credentials!r} does not answer ({first_line}); start that server, or {local}",
+                field=FIELD,
+                without_credentials=without_credentials(uri),
+                first_line=first_line(error),
+                local=translated(_LOCAL),
+            )
         ) from error
 
 
 def _check_file(uri: str) -> None:
     file = sqlite_file(uri)
     if file is None:
-        raise InputError(f"{FIELD}: {uri!r} is kept in memory and lost at the end; give a file, such as sqlite:///mlflow.db")
+        raise InputError(
+            tr(
+                "{field}: {uri!r} is kept in memory and lost at the end; give a file, such as sqlite:///mlflow.db",
+                field=FIELD,
+                uri=uri,
+            )
+        )
     folder = file.absolute().parent
     if file.is_dir():
-        raise InputError(f"{FIELD}: {str(file)!r} is a folder; give a file, such as sqlite:///{file}/mlflow.db")
+        raise InputError(
+            tr(
+                "{field}: {file!r} is a folder; give a file, such as sqlite:///{file_2}/mlflow.db",
+                field=FIELD,
+                file=str(file),
+                file_2=file,
+            )
+        )
     if not folder.is_dir():
-        raise InputError(f"{FIELD}: {uri!r} is in a folder that does not exist; make {folder}, or give another path")
+        raise InputError(
+            tr(
+                "{field}: {uri!r} is in a folder that does not exist; make {folder}, or give another path",
+                field=FIELD,
+                uri=uri,
+                folder=folder,
+            )
+        )
     if not file.exists() and not _takes_files(folder):
-        raise InputError(f"{FIELD}: {uri!r} cannot be made, {folder} takes no files; give a path that can be written")
+        raise InputError(
+            tr(
+                "{field}: {uri!r} cannot be made, {folder} takes no files; give a path that can be written",
+                field=FIELD,
+                uri=uri,
+                folder=folder,
+            )
+        )
     if file.exists() and not os.access(file, os.R_OK):
-        raise InputError(f"{FIELD}: {str(file)!r} cannot be read by this user; change its permissions, or give another path")
+        raise InputError(
+            tr(
+                "{field}: {file!r} cannot be read by this user; change its permissions, or give another path",
+                field=FIELD,
+                file=str(file),
+            )
+        )
 
 
 def _takes_files(folder: Path) -> bool:
@@ -138,16 +178,39 @@ def _check_database(uri: str) -> None:
     except ImportError as error:
         fix = f"pip install {error.name}"
         if uri.startswith("postgresql"):
-            fix = "pip install 'fashion-ml[postgres]' and write postgresql+psycopg://…"
-        raise InputError(f"{FIELD}: {shown!r} needs the driver {error.name}, which is not installed; {fix}") from error
+            fix = tr("pip install 'fashion-ml[postgres]' and write postgresql+psycopg://…")
+        raise InputError(
+            tr(
+                "{field}: {shown!r} needs the driver {name}, which is not installed; {fix}",
+                field=FIELD,
+                shown=shown,
+                name=error.name,
+                fix=fix,
+            )
+        ) from error
     except (SQLAlchemyError, ValueError) as error:
-        raise InputError(f"{FIELD}: {shown!r} is no URL of a database ({first_line(error)}); mend it, or {_LOCAL}") from error
-    check_answers(uri, FIELD, _LOCAL)
+        raise InputError(
+            tr(
+                "{field}: {shown!r} is no URL of a database ({first_line}); mend it, or {local}",
+                field=FIELD,
+                shown=shown,
+                first_line=first_line(error),
+                local=translated(_LOCAL),
+            )
+        ) from error
+    check_answers(uri, FIELD, translated(_LOCAL))
     try:
         engine.connect().close()
     except Exception as error:  # each driver has its own
         raise InputError(
-            f"{FIELD}: {shown!r} does not let us in ({first_line(error)[:200]}); start that server and check its user and password, or {_LOCAL}"
+            tr(
+                "{field}: {shown!r} does not let us in ({first_line}); start that server and check its user and "
+                "password, or {local}",
+                field=FIELD,
+                shown=shown,
+                first_line=first_line(error)[:200],
+                local=translated(_LOCAL),
+            )
         ) from error
     finally:
         engine.dispose()
@@ -184,7 +247,13 @@ def check_answers(uri: str, field: str, instead: str) -> None:
     except OSError as error:
         why = first_line(error)
         raise InputError(
-            f"{field}: {without_credentials(uri)!r} does not let us in ({why}); start that server, or {instead}"
+            tr(
+                "{field}: {without_credentials!r} does not let us in ({why}); start that server, or {instead}",
+                field=field,
+                without_credentials=without_credentials(uri),
+                why=why,
+                instead=instead,
+            )
         ) from error
 
 
@@ -214,29 +283,48 @@ def what_is_wrong(uri: str, error: Exception) -> str:
     """Why a store has not done what it was asked, and the fix."""
     shown, code, text = repr(without_credentials(uri)), _code(error), first_line(error)[:200]
     if "MLFLOW_ALLOW_FILE_STORE" in str(error):
-        return (
-            f"{shown} is a folder of files, which MLflow no longer takes; give a database, such as sqlite:///mlflow.db "
-            "(mlflow migrate-filestore brings old runs over)"
+        return tr(
+            "{shown} is a folder of files, which MLflow no longer takes; give a database, such as "
+            "sqlite:///mlflow.db (mlflow migrate-filestore brings old runs over)",
+            shown=shown,
         )
     if uri.startswith("databricks"):
-        return f"{shown} has no working credentials here; run databricks auth login (or set DATABRICKS_HOST and DATABRICKS_TOKEN), or {_LOCAL}"
+        return tr(
+            "{shown} has no working credentials here; run databricks auth login (or set DATABRICKS_HOST and "
+            "DATABRICKS_TOKEN), or {local}",
+            shown=shown,
+            local=translated(_LOCAL),
+        )
     if uri.startswith(("http://", "https://")):
         if code in _UNKNOWN:
-            fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-            return f"{shown} wants another user, password or token (401); {fix}"
+            fix = tr("set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
+            return tr("{shown} wants another user, password or token (401); {fix}", shown=shown, fix=fix)
         if code == _FORBIDDEN:
-            return f"{shown} does not allow that to this user (403); ask whoever runs it, or use another user or experiment"
+            return tr(
+                "{shown} does not allow that to this user (403); ask whoever runs it, or use another user or experiment",
+                shown=shown,
+            )
         if code in ("ENDPOINT_NOT_FOUND", "NOT_FOUND") or "not in a valid JSON format" in str(error):
-            return f"{shown} answers, but as no MLflow server does; check its address and path"
-        return f"{shown} does not do what it is asked ({text}); try again when it does, or {_LOCAL}"
+            return tr("{shown} answers, but as no MLflow server does; check its address and path", shown=shown)
+        return tr(
+            "{shown} does not do what it is asked ({text}); try again when it does, or {local}",
+            shown=shown,
+            text=text,
+            local=translated(_LOCAL),
+        )
     file = sqlite_file(uri)
     if file is not None and "database is locked" in str(error):
-        return f"{str(file)!r} is held by another process that writes to it; try again when that has ended"
+        return tr("{file!r} is held by another process that writes to it; try again when that has ended", file=str(file))
     if file is not None and re.search("readonly|read-only", str(error)):
-        return f"{str(file)!r} is read-only; make it writable, or give another path"
+        return tr("{file!r} is read-only; make it writable, or give another path", file=str(file))
     if file is not None:
-        return f"{shown} cannot be used ({text}); move {file} aside, or bring back a copy of it; a new one is made"
-    return f"{shown} cannot be used ({text}); mend it, or {_LOCAL}"
+        return tr(
+            "{shown} cannot be used ({text}); move {file} aside, or bring back a copy of it; a new one is made",
+            shown=shown,
+            text=text,
+            file=file,
+        )
+    return tr("{shown} cannot be used ({text}); mend it, or {local}", shown=shown, text=text, local=translated(_LOCAL))
 
 
 def _code(error: Any) -> str:

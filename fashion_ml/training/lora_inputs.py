@@ -77,7 +77,7 @@ def prepare_inputs(
     with main_process_first(accelerator):
         for encoded_masks in filter(None, (of_images, of_held)):
             encoded_masks.prepare()
-        for name, encoded in (("images", images), (tr("prior images"), prior), (tr("held-out images"), validated)):
+        for name, encoded in ((tr("images"), images), (tr("prior images"), prior), (tr("held-out images"), validated)):
             if encoded is not None and ahead:
                 mirrored = encoded is not validated and any(item.may_mirror(data.flip_aug) for item in encoded.items)
                 encoded.prepare(tr("encode {name}", name=name), mirrored=mirrored)

@@ -15,6 +15,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
+from fashion_ml.runtime.language import tr
 
 _APART = 100_000
 """Parameters of the second optimiser are numbered from here."""
@@ -75,7 +76,7 @@ class SavedState:
     def restore(self, tensors: Sequence[torch.Tensor], optimizers: Mapping[str, Any]) -> None:
         """Write the values into a training's tensors and optimisers. ValueError when their shapes are others."""
         if [tuple(t.shape) for t in self.tensors] != [tuple(t.shape) for t in tensors]:
-            raise ValueError("the weights have other shapes")
+            raise ValueError(tr("the weights have other shapes"))
         with torch.no_grad():
             for tensor, value in zip(tensors, self.tensors, strict=True):
                 tensor.copy_(value)
@@ -126,10 +127,18 @@ def load_state(path: Path) -> SavedState:
             meta = parsed_mapping((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except FileNotFoundError:
-        raise InputError(f"resume: {str(path)!r} does not exist; give a run's output folder, or start with --new") from None
+        raise InputError(
+            tr("resume: {path!r} does not exist; give a run's output folder, or start with --new", path=str(path))
+        ) from None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"resume: {str(path)!r} is no training state ({error}); give another, or start with --new") from None
-    with of_its_shape("resume", path, "give another, or start with --new"):
+        raise InputError(
+            tr(
+                "resume: {path!r} is no training state ({error}); give another, or start with --new",
+                path=str(path),
+                error=error,
+            )
+        ) from None
+    with of_its_shape("resume", path, tr("give another, or start with --new")):
         return _saved(meta, tensors)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,63 @@ def test_a_message_is_said_in_the_language(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(VARIABLE, "zh-TW")
     assert tr("better") == "較好"
     assert tr("said nowhere") == "said nowhere"
+
+
+_SAYING = {"say", "tell", "warn", "echo", "bar", "table", "InputError", "TrialError", "PictureError", "Finding"}
+_ENGLISH = re.compile(r"[A-Za-z]{2,}[,:;]? [a-z]{2,}")
+_HEADS = {"image", "caption", "name", "status", "verdict", "gain", "metric", "recipe", "seeds", "final", "time"}
+_ANSWERS = {"asked.py", "guarded_app.py"}
+"""Of a server to programs, which are of one language."""
+
+
+def test_what_a_person_is_told_is_marked():
+    """Whatever is said on a terminal, as an error or by the doctor."""
+    package = CATALOGUE.parents[2]
+    assert package.is_dir()
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        if "making" in path.parts or path.name in _ANSWERS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _called(node) in _SAYING:
+                said = (text for part in [*node.args, *(word.value for word in node.keywords)] for text in _literals(part))
+                head = _called(node) == "table"  # a single word is English there
+                found += [
+                    f"{path.name}, line {node.lineno}: {text}"
+                    for text in said
+                    if _ENGLISH.search(text) or (head and text in _HEADS)
+                ]
+    assert [line for line in found if "fashion-ml " not in line and "pip install" not in line] == []  # commands stay
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+def _literals(node: ast.AST) -> Iterator[str]:
+    """The texts of an expression that are in no `tr("…")`, with 0 in the places of values."""
+    if isinstance(node, ast.Call) and _called(node) in ("tr", "marked", "translated"):
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    if not isinstance(node, ast.Compare | ast.Subscript):
+        for part in ast.iter_child_nodes(node):
+            yield from _literals(part)
+
+
+def test_no_word_of_english_is_put_into_a_translated_message():
+    """Such as the s of a plural: a message for one and a message for several say it in each language."""
+    found = []
+    for path in sorted((CATALOGUE.parents[2]).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _called(node) == "tr":
+                for word in node.keywords:
+                    choices = [word.value.body, word.value.orelse] if isinstance(word.value, ast.IfExp) else []
+                    texts = [one.value for one in choices if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+                    found += [f"{path.name}, line {node.lineno}: {text}" for text in texts if re.fullmatch(r"[a-z ]+", text)]
+    assert [line for line in found if line.rsplit(": ", 1)[1] not in _SETTINGS] == []
+
+
+_SETTINGS = {"betas", "optimizer_args", "optimizer_type", "config"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests.runs.chinese import english
 from tests.runs.command import Command, Finished, copied, fashion_ml
 
 GIVEN = ("--strengths", "0.5,1", "--max-references", "12", "--num-inference-steps", "1", "--images-per-reference", "1")
@@ -52,8 +53,11 @@ def test_the_winner_is_tagged_and_its_file_copied_and_the_run_lies_below_the_tra
 
 def test_started_again_it_finds_its_images_and_an_evaluation_finds_them_too(own: Finished, chosen: dict[str, Any]):
     run = own.facts["run_id"]
-    again = fashion_ml("evaluate", "choose", run, *GIVEN, "--json", "again.json", cwd=own.folder, uri=own.uri)
-    assert "0 images were made" in again.stderr
+    again = fashion_ml(
+        "--lang", "zh-TW", "evaluate", "choose", run, *GIVEN, "--json", "again.json", cwd=own.folder, uri=own.uri
+    )
+    assert "產生了 0 張圖片" in again.stderr
+    assert english(again.stdout + again.stderr) == []
     second = json.loads((own.folder / "again.json").read_text(encoding="utf-8"))
     assert {key: second[key] for key in ("winner", "finals", "lead")} == {
         key: chosen[key] for key in ("winner", "finals", "lead")

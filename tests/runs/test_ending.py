@@ -19,6 +19,7 @@ from fashion_ml.runs.sync import everywhere
 from fashion_ml.runtime.process_id import own_process
 from fashion_ml.tracking.run import FOLDER_TAG, attach_id
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+from tests.runs.chinese import english
 from tests.runs.command import fashion_ml
 
 
@@ -74,8 +75,9 @@ def by_resume(folder: Path) -> str:
 def by_sync(folder: Path) -> str:
     result = fashion_ml("sync", cwd=Path.cwd(), uri=store_uri())
     assert result.returncode == 0, result.stderr
-    again = fashion_ml("sync", cwd=Path.cwd(), uri=store_uri())
-    assert "Nothing waits to be sent." in again.stdout
+    again = fashion_ml("--lang", "zh-TW", "sync", cwd=Path.cwd(), uri=store_uri())
+    assert "沒有等待送出的內容。" in again.stdout
+    assert english(again.stdout + again.stderr) == []
     return result.stdout
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from fashion_ml.embedded.garments import render, sample_garments
+from tests.runs.chinese import english
 from tests.runs.command import FEW, SHORT, Finished, copied, fashion_ml
 
 
@@ -174,8 +175,10 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: F
     assert "weighted_total_loss" in result.stdout
     assert "zarya r8 " in result.stdout
 
-    again = compare(lab.facts["run_id"], another["run_id"], "--resamples", "1")
+    again = compare(lab.facts["run_id"], another["run_id"], "--resamples", "1", "--lang", "zh-TW")
     assert again.returncode == 0, again.stderr
+    names = [MlflowClient(lab.uri).get_run(one["run_id"]).info.run_name for one in (lab.facts, another)]
+    assert english(again.stdout + again.stderr, *names) == []
     compared = json.loads((lab.folder / "compared.json").read_text(encoding="utf-8"))["compared"]
     once = compared[second["run_id"]]["weighted_total_loss"]["gain"]
     assert once["mean"] == entry["gain"]["mean"]

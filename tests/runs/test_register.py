@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from fashion_ml.models.stable_diffusion import load_pipeline
+from tests.runs.chinese import english
 from tests.runs.command import Command, Finished, copied, fashion_ml
 
 SETTINGS = {"seed": 11, "num_inference_steps": 3, "guidance_scale": 4.0}
@@ -119,10 +120,11 @@ def test_a_run_is_reproduced_to_the_last_bit(own: Finished):
 def test_an_evaluation_made_since_is_no_difference(own: Finished):
     again = fashion_ml("evaluate", "run", own.facts["run_id"], "--seed", "5", cwd=own.folder, uri=own.uri)
     assert again.returncode == 0, again.stderr
-    result = fashion_ml("reproduce", own.facts["run_id"], "--output-dir", "third", cwd=own.folder, uri=own.uri)
+    asked = ["reproduce", own.facts["run_id"], "--output-dir", "third"]
+    result = fashion_ml("--lang", "zh-TW", *asked, cwd=own.folder, uri=own.uri)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "Not compared: eval/ values" in result.stdout
-    assert "identical" in result.stdout
+    assert "未比較：eval/" in result.stdout
+    assert english(result.stdout + result.stderr) == []
 
 
 def test_measured_images_of_another_model_make_no_champion(own: Finished):

@@ -22,6 +22,7 @@ from fashion_ml.models.stable_diffusion import to_images
 from fashion_ml.models.vae import load_vae
 from fashion_ml.reports.stargan_log import read_epochs
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
+from tests.runs.chinese import english, shown
 from tests.runs.command import Command, Finished, fashion_ml
 
 TINY = [
@@ -238,8 +239,12 @@ def test_evaluate_run_measures_kept_networks_of_earlier_epochs_too(place: Path):
     points = client.get_metric_history(run_id, "eval/cycle_l1")
     assert [point.step for point in points] == [1, 2, 3]
     assert client.get_run(run_id).data.tags["eval.run_id"] == evaluations[-1]["run_id"]
-    result = run(place, "evaluate", "run", run_id, "--checkpoints", "stargan-000002", "--json", "one.json")
+    one = ["evaluate", "run", run_id, "--checkpoints", "stargan-000002", "--output-dir", "one", "--json", "one.json"]
+    result = run(place, "--lang", "zh-TW", *one)
     assert result.returncode == 0, result.stderr
+    assert english(result.stdout + result.stderr) == []
+    (report,) = (place / "one").rglob("report.html")
+    assert english(shown(report.read_text(encoding="utf-8")), client.get_run(run_id).info.run_name) == []
     again = json.loads((place / "one.json").read_text(encoding="utf-8"))
     assert again["metrics"] == evaluations[1]["metrics"]
     refused = run(place, "evaluate", "run", run_id, "--checkpoints", "stargan-000009")

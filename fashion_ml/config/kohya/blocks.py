@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fashion_ml.config.kohya.values import is_nothing, number
+from fashion_ml.runtime.language import tr
 
 _LISTS = {
     "block_dims": "network.block_ranks",
@@ -35,7 +36,7 @@ def block_settings(args: Mapping[str, str], *, sdxl: bool = False) -> dict[str, 
     found: dict[str, Any] = {}
     for name, place in _LISTS.items():
         if not is_nothing(args.get(name)):
-            values = [number(f"network_args {name}", part) for part in args[name].split(",")]
+            values = [number(tr("network_args {name}", name=name), part) for part in args[name].split(",")]
             found[place] = [int(value) for value in values] if name.endswith("dims") else values
     if "network.conv_block_ranks" in found and "network.conv_block_alphas" not in found:
         found["network.conv_block_alphas"] = [float(args.get("conv_alpha", 1))] * len(found["network.conv_block_ranks"])
@@ -59,7 +60,7 @@ def _weights(name: str, text: str | None, count: int) -> list[float]:
         return [1.0] * count
     shape, _, more = text.partition("+")
     if shape in _SHAPES and not name.startswith("mid"):
-        base = number(f"network_args {name}", more) if more else 0.0
+        base = number(tr("network_args {name}", name=name), more) if more else 0.0
         return [_SHAPES[shape](place / (count - 1)) + base for place in range(count)]
-    values = [number(f"network_args {name}", part) for part in text.split(",")]
+    values = [number(tr("network_args {name}", name=name), part) for part in text.split(",")]
     return [*values, *[1.0] * count][:count]

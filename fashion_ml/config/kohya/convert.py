@@ -12,6 +12,7 @@ from fashion_ml.config.kohya.networks import network_settings, optimizer_setting
 from fashion_ml.config.kohya.options import DEFAULTS, NEUTRAL, NO_EQUAL, NOT_NEEDED, NULLABLE, SAME
 from fashion_ml.config.kohya.values import is_nothing, is_true, side_of, whole
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr, translated
 
 _BUCKETS = {"min_bucket_reso": 256, "max_bucket_reso": 1024, "bucket_reso_steps": 64}
 """sd-scripts' own; this project's follow the resolution."""
@@ -50,9 +51,9 @@ def equal_of(options: Mapping[str, Any], *, defaults: bool) -> Equal:
     result = Equal(dict(DEFAULTS) if defaults else {})
     for name, value in given.items():
         if name in NO_EQUAL and not (is_nothing(value) or value in NEUTRAL.get(name, ())):
-            result.note(name, value, NO_EQUAL[name])
+            result.note(name, value, translated(NO_EQUAL[name]))
         elif name in NOT_NEEDED and not is_nothing(value):
-            result.not_needed[name] = NOT_NEEDED[name]
+            result.not_needed[name] = translated(NOT_NEEDED[name])
         elif name in SAME and not (name in NULLABLE and is_nothing(value)):
             result.settings[SAME[name]] = _plain(value)
     problems = []
@@ -80,9 +81,11 @@ def _resolution(given: Mapping[str, Any], result: Equal, defaults: bool) -> None
         result.settings["data.resolution"] = side
         if width != height:
             same = (
-                "buckets of the same area are used" if buckets else "turn data.enable_bucket on for images that are no squares"
+                tr("buckets of the same area are used")
+                if buckets
+                else tr("turn data.enable_bucket on for images that are no squares")
             )
-            result.note("resolution", f"{width},{height}", f"a square of {side} is written; {same}")
+            result.note("resolution", f"{width},{height}", tr("a square of {side} is written; {same}", side=side, same=same))
     for name, value in _BUCKETS.items() if defaults and buckets else ():
         result.settings.setdefault(SAME[name], value)
     if not buckets and defaults:
@@ -99,26 +102,26 @@ def _length(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     if ratio and epochs:
         settings["training.save_every_n_epochs"] = max(epochs // ratio, 1)
     elif ratio:
-        result.note("save_n_epoch_ratio", ratio, "needs max_train_epochs; give training.save_every_n_epochs")
+        result.note("save_n_epoch_ratio", ratio, tr("needs max_train_epochs; give training.save_every_n_epochs"))
     if defaults and "seed" not in given:
-        result.nearly.append("seed is not given: sd-scripts then draws one each time; here it is training.seed, 0")
+        result.nearly.append(tr("seed is not given: sd-scripts then draws one each time; here it is training.seed, 0"))
     if is_nothing(settings.get("optimizer.lr_warmup_steps", 1)):
         settings.pop("optimizer.lr_warmup_steps")
 
 
 def _loss(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     if is_true(given.get("weighted_captions")):
-        reason = "embeddings are scaled back to their mean, which sd-scripts' newest version leaves out"
+        reason = tr("embeddings are scaled back to their mean, which sd-scripts' newest version leaves out")
         result.note("weighted_captions", True, reason, in_part=True)
     if is_true(given.get("enable_wildcard")) and (given.get("caption_prefix") or given.get("caption_suffix")):
-        reason = "prefix and suffix are around every line of a caption, in sd-scripts around all lines together"
+        reason = tr("prefix and suffix are around every line of a caption, in sd-scripts around all lines together")
         result.note("enable_wildcard", True, reason, in_part=True)
     kind = str(given.get("loss_type", "l2")).lower()
     if kind in ("l2", "l1", "huber", "smooth_l1"):
         if "loss_type" in given:
             result.settings["loss.loss_type"] = kind
     else:
-        result.note("loss_type", kind, "the losses are l2, l1, huber and smooth_l1; l2 is written")
+        result.note("loss_type", kind, tr("the losses are l2, l1, huber and smooth_l1; l2 is written"))
     if kind not in ("huber", "smooth_l1") and defaults:
         result.settings.pop("loss.huber_c", None), result.settings.pop("loss.huber_schedule", None)
     by_v = is_true(given.get("v_parameterization"))
@@ -133,14 +136,16 @@ def _loss(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
             result.settings["model.zero_terminal_snr"] = True
         else:
             result.note(
-                "zero_terminal_snr", True, "pure noise tells a base that predicts noise nothing; give v_parameterization too"
+                "zero_terminal_snr",
+                True,
+                tr("pure noise tells a base that predicts noise nothing; give v_parameterization too"),
             )
     if whole(given, "multires_noise_iterations") and whole(given, "train_batch_size") > 1:
-        reason = "each image's noise is scaled to a deviation of 1, in sd-scripts the batch's"
+        reason = tr("each image's noise is scaled to a deviation of 1, in sd-scripts the batch's")
         result.note("multires_noise_iterations", given["multires_noise_iterations"], reason, in_part=True)
     if "loss.min_snr_gamma" in result.settings and is_true(given.get("debiased_estimation_loss")):
         result.settings.pop("loss.debiased_estimation")
-        result.note("debiased_estimation_loss", True, "weights by the timestep as min_snr_gamma does, which is kept")
+        result.note("debiased_estimation_loss", True, tr("weights by the timestep as min_snr_gamma does, which is kept"))
 
 
 def _masks(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
@@ -151,15 +156,17 @@ def _masks(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         masked = {"data.masks": "folder", "data.masks_dir": str(folder)}
     if masked:
         result.settings |= {**masked, "loss.unmasked_weight": 0.0}
-        reason = (
+        reason = tr(
             "an image's weights are scaled to a mean of 1, so that small masks count as much as large ones; there they are not"
         )
         result.note("masked_loss", True, reason, in_part=True)
     elif is_true(given.get("masked_loss")):
-        result.note("masked_loss", True, "needs a conditioning_data_dir of masks, or alpha_mask; give data.masks")
+        result.note("masked_loss", True, tr("needs a conditioning_data_dir of masks, or alpha_mask; give data.masks"))
     elif folder:
         result.note(
-            "conditioning_data_dir", folder, "masks count with masked_loss alone; give data.masks folder with data.masks_dir"
+            "conditioning_data_dir",
+            folder,
+            tr("masks count with masked_loss alone; give data.masks folder with data.masks_dir"),
         )
 
 
@@ -172,7 +179,7 @@ def _saving(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     if is_true(given.get("save_state")):
         result.settings["training.save_state"] = True
     if is_true(given.get("cache_latents_to_disk")):
-        result.not_needed["cache_latents_to_disk"] = "latents are kept in memory; data.cache_dir keeps them in a folder"
+        result.not_needed["cache_latents_to_disk"] = tr("latents are kept in memory; data.cache_dir keeps them in a folder")
 
 
 def _samples(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
@@ -183,7 +190,7 @@ def _samples(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     path = Path(value).expanduser()
     if "\n" not in value and path.suffix.lower() in (".txt", ".toml", ".json"):
         if path.suffix.lower() != ".txt" or not path.is_file():
-            result.note("sample_prompts", value, "no text file is there; give training.sample_prompts")
+            result.note("sample_prompts", value, tr("no text file is there; give training.sample_prompts"))
             return
         value = path.read_text(encoding="utf-8-sig", errors="replace")
     lines = [line.strip() for line in value.splitlines() if line.strip() and not line.strip().startswith("#")]
@@ -192,7 +199,7 @@ def _samples(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         result.note(
             "sample_prompts",
             "--w, --n, …",
-            "of a prompt's line the words count; sizes and samplers are those of the evaluation",
+            tr("of a prompt's line the words count; sizes and samplers are those of the evaluation"),
             in_part=True,
         )
     result.settings["training.sample_prompts"] = prompts
@@ -212,7 +219,7 @@ def _output(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         if str(given["log_with"]).lower() in ("tensorboard", "all"):
             result.settings["tracking.log_with"] = "tensorboard"
         else:
-            result.not_needed["log_with"] = "MLflow is used"
+            result.not_needed["log_with"] = tr("MLflow is used")
 
 
 Converter = Callable[[Mapping[str, Any], Equal, bool], None]

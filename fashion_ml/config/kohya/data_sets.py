@@ -10,7 +10,7 @@ from fashion_ml.config.kohya.options import NEUTRAL, NO_EQUAL, NOT_NEEDED, known
 from fashion_ml.config.kohya.values import is_nothing
 from fashion_ml.config.subsets import Subset
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import tr, translated
 
 _NAMES = {"batch_size": "train_batch_size"}
 _OF_SUBSETS = frozenset(Subset.model_fields) - {"image_dir", "is_reg"}
@@ -38,11 +38,18 @@ def data_set(tree: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[d
             place = str(subset.get("image_dir", ""))
             if not place or place in seen:
                 reason = (
-                    "given before, and an image has one size here"
+                    tr("given before, and an image has one size here")
                     if place
-                    else "without image_dir: captions are files beside the images"
+                    else tr("without image_dir: captions are files beside the images")
                 )
-                notes.append(f"datasets[{number}].subsets {place or subset}: {reason}; left out")
+                notes.append(
+                    tr(
+                        "datasets[{number}].subsets {value}: {reason}; left out",
+                        number=number,
+                        value=place or subset,
+                        reason=reason,
+                    )
+                )
                 continue
             seen.add(place)
             above = shared if len(sets) == 1 else {**general, **_without_subsets(one)}
@@ -58,9 +65,15 @@ def data_set(tree: Mapping[str, Any], file: str) -> tuple[dict[str, Any], list[d
             options[name] = value
         elif any(not is_nothing(one) for one in values.values()):
             said = ", ".join(f"{place} {one}" for place, one in values.items())
-            notes.append(f"{name} of each subset ({said}): all images have masks of one kind in one folder; give data.masks")
+            notes.append(
+                tr(
+                    "{name} of each subset ({said}): all images have masks of one kind in one folder; give data.masks",
+                    name=name,
+                    said=said,
+                )
+            )
     unknown = sorted(name for name in options if name not in known_options())
-    notes += [f"{name} {options.pop(name)}: no option of a data set" for name in unknown]
+    notes += [tr("{name} {pop}: no option of a data set", name=name, pop=options.pop(name)) for name in unknown]
     return options, subsets, notes
 
 
@@ -86,7 +99,13 @@ def _differences(sets: list[Any], general: Mapping[str, Any]) -> list[str]:
         for name, value in {**general, **_without_subsets(one)}.items():
             if name not in _OF_SUBSETS and first.get(name) != value:
                 notes.append(
-                    f"datasets[{number}].{name} {value}: all images have one; {first.get(name, 'the default')} is written"
+                    tr(
+                        "datasets[{number}].{name} {value}: all images have one; {get} is written",
+                        number=number,
+                        name=name,
+                        value=value,
+                        get=first.get(name, "the default"),
+                    )
                 )
     return notes
 
@@ -123,5 +142,7 @@ def _notes(subset: Mapping[str, Any], place: str) -> list[str]:
             or value in NEUTRAL.get(name, ())
         ):
             continue
-        notes.append(f"{place} {name} {value}: {NO_EQUAL.get(name, 'no option of a subset')}")
+        notes.append(
+            f"{place} {name} {value}: {translated(NO_EQUAL[name]) if name in NO_EQUAL else tr('no option of a subset')}"
+        )
     return notes

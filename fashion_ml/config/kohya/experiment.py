@@ -63,7 +63,9 @@ def imported(sources: Sequence[str], *, dataset_config: str = "", config_file: s
         for name in ("train_data_dir", "reg_data_dir"):
             given = options.pop(name, None)
             if not is_nothing(given):
-                read.notes.append(f"{name} {given}: the data set file counts instead, as in sd-scripts")
+                read.notes.append(
+                    tr("{name} {given}: the data set file counts instead, as in sd-scripts", name=name, given=given)
+                )
     if read.sdxl:
         _drop_what_sdxl_has_not(options, read.notes)
         options["sdxl"] = True
@@ -114,7 +116,9 @@ def _read_file(path: Path, read: Read) -> None:
     for name in sorted(options.keys() - known_options()):
         value = options.pop(name)
         if not is_nothing(value):
-            read.notes.append(f"{name} {value}: no option of train_network.py{nearest(name)}")
+            read.notes.append(
+                tr("{name} {value}: no option of train_network.py{nearest}", name=name, value=value, nearest=nearest(name))
+            )
     _add_files(options, read)
 
 
@@ -124,9 +128,17 @@ def _read_command(text: str, read: Read, ending: str = "") -> None:
     read.sdxl |= PureWindowsPath(script).name.startswith("sdxl")
     kind = next((model for start, model in _SCRIPTS.items() if PureWindowsPath(script).name.startswith(start)), "")
     if kind:
-        read.notes.append(f"{script}: trains {kind}, and the base here is Stable Diffusion 1.x, 2.x or XL; give --base")
+        read.notes.append(
+            tr(
+                "{script}: trains {kind}, and the base here is Stable Diffusion 1.x, 2.x or XL; give --base",
+                script=script,
+                kind=kind,
+            )
+        )
     elif "train_network" not in script:
-        read.notes.append(f"{script}: trains another thing than a LoRA; a LoRA by the same options is written")
+        read.notes.append(
+            tr("{script}: trains another thing than a LoRA; a LoRA by the same options is written", script=script)
+        )
     _add_files(options_of(words), read)
 
 
@@ -172,7 +184,7 @@ def as_not_told(equal: Equal) -> str:
     theirs = [
         f"{path} {value}" for path, value in DEFAULTS.items() if equal.settings.get(path, ...) == value and value is not False
     ]
-    return f"As in sd-scripts when it is not told, where this project has other defaults: {', '.join(theirs)}"
+    return tr("As in sd-scripts when it is not told, where this project has other defaults: {names}", names=", ".join(theirs))
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -190,19 +202,19 @@ def as_yaml(equal: Equal, sources: Sequence[str]) -> str:
             section, _, key = one.path.partition(".")
             tree.setdefault(section, {})[key] = given.pop(one.path)
     assert not given, given
-    lines = [f"# Made of {', '.join(shlex.quote(source) for source in sources)} by `fashion-ml import`."]
+    lines = [tr("# Made of {names} by `fashion-ml import`.", names=", ".join(shlex.quote(source) for source in sources))]
     missing = [path for path in _NEEDED if path not in equal.settings]
     if not {"data.train_data_dir", "data.subsets"} & equal.settings.keys():
         missing.append("data.train_data_dir")
     if missing:
-        lines.append(f"# Not in there, to be added here or given as options: {', '.join(missing)}.")
+        lines.append(tr("# Not in there, to be added here or given as options: {names}.", names=", ".join(missing)))
     lines.append(
-        "# Nothing is measured in sd-scripts, so evaluation is off; turn it on with references and an encoder of your own."
+        tr("# Nothing is measured in sd-scripts, so evaluation is off; turn it on with references and an encoder of your own.")
     )
     lines.append(f"# {as_not_told(equal)}.")
     if equal.all_notes:
-        lines += ["# Has no equal here, or one in part:", *(f"# - {note}" for note in equal.all_notes)]
+        lines += [tr("# Has no equal here, or one in part:"), *(f"# - {note}" for note in equal.all_notes)]
     if equal.not_needed:
-        lines.append(f"# Not needed here: {', '.join(sorted(equal.not_needed))}.")
+        lines.append(tr("# Not needed here: {names}.", names=", ".join(sorted(equal.not_needed))))
     text = "".join(f"{' '.join(line.split())}\n" for line in lines)
     return text + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

@@ -12,6 +12,7 @@ from fashion_ml.config.kohya.shell import lines_of
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import read_utf8
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import tr
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,16 +30,18 @@ def read_tree(path: Path) -> dict[str, Any]:
     try:
         text = read_utf8(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: does not exist; give the path of a TOML or JSON file") from None
+        raise InputError(tr("{path}: does not exist; give the path of a TOML or JSON file", path=path)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a TOML or JSON file in UTF-8") from None
+        raise InputError(
+            tr("{path}: cannot be read ({error}); give a TOML or JSON file in UTF-8", path=path, error=error)
+        ) from None
     try:
         tree = parsed(text) if path.suffix.lower() == ".json" else _toml(text)
     except ValueError as error:  # both kinds of syntax errors
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-        raise InputError(f"{path}: is not {kind} ({error}); mend that line") from None
+        raise InputError(tr("{path}: is not {kind} ({error}); mend that line", path=path, kind=kind, error=error)) from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: holds no settings; give a file of sd-scripts or kohya_ss")
+        raise InputError(tr("{path}: holds no settings; give a file of sd-scripts or kohya_ss", path=path))
     return tree
 
 
@@ -46,7 +49,7 @@ def _toml(text: str) -> Any:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError(tr("it is nested too deep")) from None
 
 
 def is_data_set(tree: Mapping[str, Any]) -> bool:
@@ -72,7 +75,7 @@ def read_script(path: Path) -> str:
     try:
         return read_utf8(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a shell script in UTF-8") from None
+        raise InputError(tr("{path}: cannot be read ({error}); give a shell script in UTF-8", path=path, error=error)) from None
 
 
 def command_words(script: str, ending: str = "") -> tuple[str, list[str], list[str]]:
@@ -87,11 +90,15 @@ def command_words(script: str, ending: str = "") -> tuple[str, list[str], list[s
         if place is None and not (words and words[0].startswith("--")):
             continue
         if not line.ends:
-            raise InputError(f"the command line cannot be read (a quotation does not end): {' '.join(words)[:80]}")
-        notes = [f"{one}: known only while the script runs, so it is left out; write its value" for one in line.unknown]
+            raise InputError(
+                tr("the command line cannot be read (a quotation does not end): {names}", names=" ".join(words)[:80])
+            )
+        notes = [
+            tr("{one}: known only while the script runs, so it is left out; write its value", one=one) for one in line.unknown
+        ]
         return ("train_network.py", words, notes) if place is None else (words[place], words[place + 1 :], notes)
     raise InputError(
-        "no line starts a script of sd-scripts; give one such as: accelerate launch train_network.py --network_dim 8"
+        tr("no line starts a script of sd-scripts; give one such as: accelerate launch train_network.py --network_dim 8")
     )
 
 
@@ -108,11 +115,11 @@ def options_of(words: Sequence[str]) -> dict[str, Any]:
         while not equals and rest and not rest[0].startswith("--"):
             values.append(rest.pop(0))
         if not word.startswith("--"):
-            problems.append(f"{word}: was not expected here; options begin with --")
+            problems.append(tr("{word}: was not expected here; options begin with --", word=word))
             continue
         name = full_name(word.lstrip("-").replace("-", "_"))
         if name not in known_options():
-            problems.append(f"{word}: sd-scripts has no such option{nearest(name)}")
+            problems.append(tr("{word}: sd-scripts has no such option{nearest}", word=word, nearest=nearest(name)))
         elif name in _LISTS:
             options[name] = values
         else:
@@ -135,4 +142,4 @@ def nearest(name: str) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, sorted(known_options()), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else ""
+    return tr("; did you mean {near}?", near=near[0]) if near else ""

@@ -61,34 +61,36 @@ def network_settings(given: Mapping[str, Any], result: Equal, defaults: bool) ->
     algo = _ALGOS.get(args.pop("algo", "lora").lower()) if module == "lycoris.kohya" else None
     if algo is not None:
         preset = args.pop("preset", "full")
-        kind = "a plain LoRA as by networks.lora" if algo == "lora" else f"network.algo {algo}"
-        reason = f"{kind}; LyCORIS chooses the modules by its preset"
-        result.note("network_module", f"{module} preset={preset}", reason, in_part=True)
+        kind = tr("a plain LoRA as by networks.lora") if algo == "lora" else tr("network.algo {algo}", algo=algo)
+        reason = tr("{kind}; LyCORIS chooses the modules by its preset", kind=kind)
+        result.note("network_module", tr("{module} preset={preset}", module=module, preset=preset), reason, in_part=True)
         settings |= {"network.algo": algo} if algo != "lora" else {}
         if algo == "lokr" and not is_nothing(args.get("factor")):
-            settings["network.lokr_factor"] = int(number("network_args factor", args["factor"]))
+            settings["network.lokr_factor"] = int(number(tr("network_args factor"), args["factor"]))
             del args["factor"]
     elif module != "networks.lora":
-        names = "LoRA and DoRA, LoHa, LoKr, OFT and (IA)^3"
-        result.note("network_module", module, f"the networks are {names}; a LoRA of the same rank is written")
+        names = tr("LoRA and DoRA, LoHa, LoKr, OFT and (IA)^3")
+        result.note("network_module", module, tr("the networks are {names}; a LoRA of the same rank is written", names=names))
     if not is_nothing(args.get("conv_dim")):
         settings |= {f"network.{name}": True for name in ("convolutions", "time_embeddings", "shortcuts")}
-        settings["network.conv_rank"] = int(number("network_args conv_dim", args["conv_dim"]))
-        settings["network.conv_alpha"] = number("network_args conv_alpha", args.get("conv_alpha", 1))
+        settings["network.conv_rank"] = int(number(tr("network_args conv_dim"), args["conv_dim"]))
+        settings["network.conv_alpha"] = number(tr("network_args conv_alpha"), args.get("conv_alpha", 1))
         if settings["network.conv_alpha"] <= 0:
             raise ValueError(tr("network_args: conv_alpha {conv_alpha} is not above 0; give it", conv_alpha=args["conv_alpha"]))
     if is_true(args.get("dora_wd")):
         settings["network.use_dora"] = True
     for name, place in _ARGUMENTS.items():
         if not is_nothing(args.get(name)):
-            settings[place] = number(f"network_args {name}", args[name])
+            settings[place] = number(tr("network_args {name}", name=name), args[name])
     blocks = block_settings(args, sdxl=is_true(given.get("sdxl")))
     if "network.conv_block_ranks" in blocks:
         settings |= {f"network.{name}": True for name in ("convolutions", "time_embeddings", "shortcuts")}
     settings |= blocks
     for name, value in args.items():
         if name not in ("conv_dim", "conv_alpha", "dora_wd", *_ARGUMENTS, *BLOCK_ARGUMENTS) and not is_nothing(value):
-            result.note(f"network_args {name}", value, "the LoRA has rank, alpha and dropout, of all or of each block")
+            result.note(
+                tr("network_args {name}", name=name), value, tr("the LoRA has rank, alpha and dropout, of all or of each block")
+            )
     _rates(given, result, defaults)
 
 
@@ -99,7 +101,7 @@ def _rates(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
     unet, text = given.get("unet_lr"), given.get("text_encoder_lr")
     only_unet = is_true(given.get("network_train_unet_only")) or (text is not None and number("text_encoder_lr", text) == 0)
     if unet is not None and number("unet_lr", unet) == 0:
-        result.note("unet_lr", unet, "the UNet always trains; learning_rate is written")
+        result.note("unet_lr", unet, tr("the UNet always trains; learning_rate is written"))
         unet = None
     if unet is not None or "learning_rate" in given:
         settings["optimizer.learning_rate"] = number("learning_rate", rate if unet is None else unet)
@@ -126,11 +128,16 @@ def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) 
     )  # a class goes by its dotted name there too
     if kind is None:
         kind = "prodigy" if asked.lower().startswith("dadapt") else "adamw"
-        hint = "finds its rate as well" if kind == "prodigy" else "wants a learning rate of its own"
+        hint = tr("finds its rate as well") if kind == "prodigy" else tr("wants a learning rate of its own")
         result.note(
             "optimizer_type",
             asked,
-            f"the optimisers are {', '.join(dict.fromkeys(OPTIMIZERS.values()))}, and classes by dotted names; {kind} is written, which {hint}",
+            tr(
+                "the optimisers are {names}, and classes by dotted names; {kind} is written, which {hint}",
+                names=", ".join(dict.fromkeys(OPTIMIZERS.values())),
+                kind=kind,
+                hint=hint,
+            ),
         )
     if asked:
         settings["optimizer.optimizer_type"] = kind
@@ -139,11 +146,11 @@ def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) 
     args, more = assignments_of("optimizer_args", given.get("optimizer_args", [])), dict[str, str]()
     for name, value in args.items():
         if name == "weight_decay":
-            settings["optimizer.weight_decay"] = number("optimizer_args weight_decay", value)
+            settings["optimizer.weight_decay"] = number(tr("optimizer_args weight_decay"), value)
         elif name == "betas":
-            settings["optimizer.betas"] = [number("optimizer_args betas", part) for part in value.strip("()[] ").split(",")]
+            settings["optimizer.betas"] = [number(tr("optimizer_args betas"), part) for part in value.strip("()[] ").split(",")]
         elif kind == "adamw8bit":
-            result.note(f"optimizer_args {name}", value, f"{kind} has weight_decay and betas here")
+            result.note(tr("optimizer_args {name}", name=name), value, tr("{kind} has weight_decay and betas here", kind=kind))
         elif _OWN.get(kind, {}).get(name) != value.lower():
             more[name] = value.replace(" ", "")
     own = _OWN.get(kind, {})
@@ -152,13 +159,19 @@ def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) 
     elif defaults and own and not any(name in args for name in own):
         always = " ".join(f"{name}={value.title()}" for name, value in own.items())
         result.note(
-            "optimizer_type", asked, f"sd-scripts runs it with {_THEIRS[kind]} unless told, and here it is always {always}"
+            "optimizer_type",
+            asked,
+            tr(
+                "sd-scripts runs it with {theirs} unless told, and here it is always {always}",
+                theirs=_THEIRS[kind],
+                always=always,
+            ),
         )
     if more:
         settings["optimizer.optimizer_args"] = " ".join(f"{name}={value}" for name, value in more.items())
     if kind == "prodigy" and settings.get("optimizer.text_encoder_lr") not in (None, settings.get("optimizer.learning_rate")):
         rate = settings.pop("optimizer.text_encoder_lr")
-        result.note("text_encoder_lr", rate, "prodigy takes one learning rate for all")
+        result.note("text_encoder_lr", rate, tr("prodigy takes one learning rate for all"))
     _schedule(given, result)
 
 
@@ -172,7 +185,9 @@ def _schedule(given: Mapping[str, Any], result: Equal) -> None:
     shape = SCHEDULES.get(asked.lower())
     if shape is None:
         shape = "constant"
-        result.note("lr_scheduler", asked, f"the schedules are {', '.join(sorted(SCHEDULES))}; constant is written")
+        result.note(
+            "lr_scheduler", asked, tr("the schedules are {names}; constant is written", names=", ".join(sorted(SCHEDULES)))
+        )
     if "lr_scheduler" in given:
         result.settings["optimizer.lr_scheduler"] = shape
     if shape != "cosine_with_restarts":

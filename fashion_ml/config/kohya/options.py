@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fashion_ml.runtime.language import marked
+
 SAME: dict[str, str] = {
     "pretrained_model_name_or_path": "model.base",
     "clip_skip": "model.clip_skip",
@@ -75,6 +77,7 @@ SAME: dict[str, str] = {
 }
 """Options that mean what a setting means, with the same values."""
 
+
 NULLABLE = frozenset(
     {"min_snr_gamma", "sample_every_n_steps", "save_every_n_epochs", "save_every_n_steps", "max_train_epochs", "max_timestep"}
 ) | {
@@ -126,12 +129,12 @@ CONVERTED: dict[str, str] = {
 }
 """Options whose values are read in `convert.py`, and where they go."""
 
-_MEMORY = "not needed: this trainer's own attention and memory are used"
-_LOADING = "not needed: images are read and encoded once, in threads"
-_METADATA = "left out: training_comment is the file's free text here"
-_RUNS = "not needed: runs are in MLflow, named by tracking.experiment"
-_UPLOAD = "nothing is uploaded; `fashion-ml register` and MLflow keep the files"
-_PROCESSES = "accelerate's own; start several processes by `accelerate launch -m fashion_ml train lora`"
+_MEMORY = marked("not needed: this trainer's own attention and memory are used")
+_LOADING = marked("not needed: images are read and encoded once, in threads")
+_METADATA = marked("left out: training_comment is the file's free text here")
+_RUNS = marked("not needed: runs are in MLflow, named by tracking.experiment")
+_UPLOAD = marked("nothing is uploaded; `fashion-ml register` and MLflow keep the files")
+_PROCESSES = marked("accelerate's own; start several processes by `accelerate launch -m fashion_ml train lora`")
 _WORDS = {
     _MEMORY: "xformers sdpa mem_eff_attn lowram lowvram highvram mem_eff_save cpu_offload_checkpointing disable_mmap_load_safetensors "
     "no_half_vae blocks_to_swap attn_mode fp8_base_unet no_token_padding",
@@ -147,22 +150,22 @@ _WORDS = {
     "ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic",
 }
 NOT_NEEDED: dict[str, str] = {name: reason for reason, names in _WORDS.items() for name in names.split()} | {
-    "use_safetensors": "not needed: LoRAs are .safetensors",
-    "dynamo_backend": "torch.compile's default is used, where training.compile is on",
-    "sample_sampler": "sample images are made by DDIM, as those of the evaluation",
-    "save_state_on_train_end": "not needed: training.save_state keeps a state to go on from",
-    "save_last_n_epochs_state": "not needed: one state is kept, the last",
-    "save_last_n_steps_state": "not needed: one state is kept, the last",
-    "output_config": "not needed: every run has its config.yaml",
-    "debug_dataset": "`fashion-ml data DIR` shows what a data set holds",
-    "token_warmup_min": "counts with token_warmup_step alone",
-    "lr_scheduler_timescale": "counts with the inverse_sqrt schedule alone",
-    "noise_offset_random_strength": "counts with noise_offset alone",
-    "ip_noise_gamma_random_strength": "counts with ip_noise_gamma alone",
-    "validate_every_n_epochs": "val_loss is measured every epoch, or every training.validate_every_n_steps",
-    "epoch": "a note of the GUI; max_train_epochs and max_train_steps decide",
-    "noise_offset_type": "a note of the GUI; noise_offset and multires_noise_iterations decide",
-    "train_inpainting": "a note of the GUI",
+    "use_safetensors": marked("not needed: LoRAs are .safetensors"),
+    "dynamo_backend": marked("torch.compile's default is used, where training.compile is on"),
+    "sample_sampler": marked("sample images are made by DDIM, as those of the evaluation"),
+    "save_state_on_train_end": marked("not needed: training.save_state keeps a state to go on from"),
+    "save_last_n_epochs_state": marked("not needed: one state is kept, the last"),
+    "save_last_n_steps_state": marked("not needed: one state is kept, the last"),
+    "output_config": marked("not needed: every run has its config.yaml"),
+    "debug_dataset": marked("`fashion-ml data DIR` shows what a data set holds"),
+    "token_warmup_min": marked("counts with token_warmup_step alone"),
+    "lr_scheduler_timescale": marked("counts with the inverse_sqrt schedule alone"),
+    "noise_offset_random_strength": marked("counts with noise_offset alone"),
+    "ip_noise_gamma_random_strength": marked("counts with ip_noise_gamma alone"),
+    "validate_every_n_epochs": marked("val_loss is measured every epoch, or every training.validate_every_n_steps"),
+    "epoch": marked("a note of the GUI; max_train_epochs and max_train_steps decide"),
+    "noise_offset_type": marked("a note of the GUI; noise_offset and multires_noise_iterations decide"),
+    "train_inpainting": marked("a note of the GUI"),
     **dict.fromkeys(
         [
             "zero_stage",
@@ -174,51 +177,51 @@ NOT_NEEDED: dict[str, str] = {name: reason for reason, names in _WORDS.items() f
             "zero3_save_16bit_model",
             "fp16_master_weights_and_gradients",
         ],
-        "counts with deepspeed alone",
+        marked("counts with deepspeed alone"),
     ),
-    "dataset_config": "read as a file of its own",
-    "config_file": "read as a file of its own",
+    "dataset_config": marked("read as a file of its own"),
+    "config_file": marked("read as a file of its own"),
 }
 """Options that change nothing that is learnt here, and what is so instead."""
 
 NO_EQUAL: dict[str, str] = {
-    "vae": "the base's own VAE is used; put the other one into the base",
-    "in_json": "captions are files beside the images",
-    "metadata_file": "captions are files beside the images",
-    "dataset_class": "code from elsewhere is not run",
-    "color_aug": "colours are what is learnt and measured here; they are not changed",
-    "face_crop_aug_range": "images are cropped at their centre",
-    "random_crop": "images are cropped at their centre",
-    "resize_interpolation": "images are scaled by Lanczos",
-    "token_warmup_step": "all parts of a caption are seen from the first step on",
-    "dataset_repeats": "repeats are the number in the folder's name, or a subset's num_repeats",
-    "custom_attributes": "nothing here reads them",
-    "network_multiplier": "the LoRA trains at full strength",
-    "network_train_text_encoder_only": "the UNet always trains",
-    "dim_from_weights": "network.rank has to be that of network_weights; an error says which it is",
-    "base_weights": "no LoRA is merged into the base; merge it beforehand",
-    "base_weights_multiplier": "no LoRA is merged into the base; merge it beforehand",
-    "stop_text_encoder_training": "the text encoder trains to the end, or not at all",
-    "lr_scheduler_type": "the schedules are those of optimizer.lr_scheduler",
-    "lr_scheduler_args": "the schedules have lr_warmup_steps, lr_scheduler_power and lr_scheduler_num_cycles",
-    "fused_backward_pass": "optimisers step after the whole backward pass",
-    "full_fp16": "LoRA weights stay float32, which is what mixed_precision alone does",
-    "full_bf16": "LoRA weights stay float32, which is what mixed_precision alone does",
-    "fp8_base": "the base is held in the precision of training.mixed_precision",
-    "adaptive_noise_scale": "loss.noise_offset is the same for all images",
-    "huber_scale": "the Huber parameter is not scaled",
-    "max_validation_steps": "all held-out images are measured",
-    "sample_at_first": "the first samples are made after training.sample_every steps",
-    "sample_every_n_epochs": "samples are made by steps; give training.sample_every",
-    "save_model_as": "LoRAs are .safetensors",
-    "no_metadata": "metadata are what WebUIs and `fashion-ml inspect` read",
-    "resume": "states of sd-scripts cannot be read; --resume goes on with a run of this project",
-    "resume_from_huggingface": "--resume goes on with a run of this project",
-    "initial_epoch": "--resume goes on where a run was stopped",
-    "initial_step": "--resume goes on where a run was stopped",
-    "skip_until_initial_step": "--resume goes on where a run was stopped",
-    "deepspeed": "there is no DeepSpeed; a LoRA's states are small",
-    "base_model": "the bases are Stable Diffusion 1.x, 2.x and XL; give one by --base",
+    "vae": marked("the base's own VAE is used; put the other one into the base"),
+    "in_json": marked("captions are files beside the images"),
+    "metadata_file": marked("captions are files beside the images"),
+    "dataset_class": marked("code from elsewhere is not run"),
+    "color_aug": marked("colours are what is learnt and measured here; they are not changed"),
+    "face_crop_aug_range": marked("images are cropped at their centre"),
+    "random_crop": marked("images are cropped at their centre"),
+    "resize_interpolation": marked("images are scaled by Lanczos"),
+    "token_warmup_step": marked("all parts of a caption are seen from the first step on"),
+    "dataset_repeats": marked("repeats are the number in the folder's name, or a subset's num_repeats"),
+    "custom_attributes": marked("nothing here reads them"),
+    "network_multiplier": marked("the LoRA trains at full strength"),
+    "network_train_text_encoder_only": marked("the UNet always trains"),
+    "dim_from_weights": marked("network.rank has to be that of network_weights; an error says which it is"),
+    "base_weights": marked("no LoRA is merged into the base; merge it beforehand"),
+    "base_weights_multiplier": marked("no LoRA is merged into the base; merge it beforehand"),
+    "stop_text_encoder_training": marked("the text encoder trains to the end, or not at all"),
+    "lr_scheduler_type": marked("the schedules are those of optimizer.lr_scheduler"),
+    "lr_scheduler_args": marked("the schedules have lr_warmup_steps, lr_scheduler_power and lr_scheduler_num_cycles"),
+    "fused_backward_pass": marked("optimisers step after the whole backward pass"),
+    "full_fp16": marked("LoRA weights stay float32, which is what mixed_precision alone does"),
+    "full_bf16": marked("LoRA weights stay float32, which is what mixed_precision alone does"),
+    "fp8_base": marked("the base is held in the precision of training.mixed_precision"),
+    "adaptive_noise_scale": marked("loss.noise_offset is the same for all images"),
+    "huber_scale": marked("the Huber parameter is not scaled"),
+    "max_validation_steps": marked("all held-out images are measured"),
+    "sample_at_first": marked("the first samples are made after training.sample_every steps"),
+    "sample_every_n_epochs": marked("samples are made by steps; give training.sample_every"),
+    "save_model_as": marked("LoRAs are .safetensors"),
+    "no_metadata": marked("metadata are what WebUIs and `fashion-ml inspect` read"),
+    "resume": marked("states of sd-scripts cannot be read; --resume goes on with a run of this project"),
+    "resume_from_huggingface": marked("--resume goes on with a run of this project"),
+    "initial_epoch": marked("--resume goes on where a run was stopped"),
+    "initial_step": marked("--resume goes on where a run was stopped"),
+    "skip_until_initial_step": marked("--resume goes on where a run was stopped"),
+    "deepspeed": marked("there is no DeepSpeed; a LoRA's states are small"),
+    "base_model": marked("the bases are Stable Diffusion 1.x, 2.x and XL; give one by --base"),
 }
 """Options that change what is learnt and have no equal here, and why."""
 

@@ -189,7 +189,7 @@ def test_what_a_search_has_tried_is_said_before_the_suite_trains(store: Store):
     searched(store, 8)
     line = searched_before(store.client, "lora", ranks)
     assert line.startswith(
-        "The sweep wide has tried rank 8 by the references of this suite, so register --suite will make no champion of it"
+        "The sweep wide has tried rank 8 by the references of this suite, so register --suite will make no champion of what it tried"
     )
     assert "evaluation.references" in line
     assert searched_before(store.client, "stargan", ranks) == ""
