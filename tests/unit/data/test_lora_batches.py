@@ -26,6 +26,9 @@ class Encoded:
     def bucket_of(self) -> tuple[int, ...]:
         return ()
 
+    def with_sizes(self, text: torch.Tensor, rows: Sequence[tuple[int, bool]]) -> torch.Tensor:
+        return text  # as of every base but SDXL
+
     def moments(self, index: int, mirrored: bool = False) -> dict[str, torch.Tensor]:
         value = -float(index) if mirrored else float(index)
         return {"mean": torch.full((4, 2, 2), value), "std": torch.full((4, 2, 2), 0.125)}

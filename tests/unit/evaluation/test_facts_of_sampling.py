@@ -44,7 +44,8 @@ def planned(vae: str | None, lora: Path) -> Plan:
     assert isinstance(config, LoraExperiment)
     nothing: Any = None
     applied = AppliedLora(nothing, "kohya", {})
-    given = (config, lora, [], [], nothing, nothing, nothing, applied, JOBS, [(32, 32)], Wording("", []), None)
+    pipeline: Any = SimpleNamespace(unet=SimpleNamespace(config={"cross_attention_dim": 128}))
+    given = (config, lora, [], [], nothing, nothing, pipeline, applied, JOBS, [(32, 32)], Wording("", []), None)
     return Plan(*given, {"vae_sha256": vae})
 
 
