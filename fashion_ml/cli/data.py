@@ -194,8 +194,14 @@ def embedded_collection(
     from fashion_ml.embedded.collection import TOKEN, write_collection
 
     folder = write_collection(directory)
-    train, references = (sorted((folder / part).rglob("*.png")) for part in ("train", "references"))
-    facts = {"folder": str(folder), "train": len(train), "references": len(references), "token": TOKEN}
+    train, tuning, references = (sorted((folder / part).rglob("*.png")) for part in ("train", "tuning", "references"))
+    facts = {
+        "folder": str(folder),
+        "train": len(train),
+        "tuning": len(tuning),
+        "references": len(references),
+        "token": TOKEN,
+    }
     write_json(json, facts)
     say(
         tr(
@@ -206,6 +212,7 @@ def embedded_collection(
             count_2=len(references),
         )
     )
+    say(tr("{folder}: {count} held-out images more, to choose recipes by", folder=folder / "tuning", count=len(tuning)))
     say(
         tr(
             "Next: fashion-ml train lora --config experiments/lora/embedded.yaml --train-data-dir {quote} "

@@ -17,9 +17,9 @@ from fashion_ml.runtime.language import tr
 
 TOKEN = "zarya"
 TRAINING_IMAGES, REFERENCES, REPEATS = 48, 24, 10
-_TRAINING_SEED, _REFERENCE_SEED = 501, 907
-VERSION = 1
-_MANIFEST, _PARTS = "collection.json", ("train", "references")
+_TRAINING_SEED, _TUNING_SEED, _REFERENCE_SEED = 501, 907, 1_319
+VERSION = 2
+_MANIFEST, _PARTS = "collection.json", ("train", "tuning", "references")
 
 
 def collection_folder() -> Path:
@@ -43,16 +43,23 @@ def embedded_collection() -> Path:
 
 
 def folder_of(given: str | Path, part: str) -> Path:
-    """A folder that was given; for `embedded` the part `train` or `references` of the collection, drawn where it is not there yet."""
-    return embedded_collection() / part if str(given) == "embedded" else Path(given).expanduser()
+    """A folder that was given; for `embedded` that part of the collection, for `embedded/tuning` the named one; drawn where it is not there."""
+    own = part_of(given)
+    return Path(given).expanduser() if own is None else embedded_collection() / (own or part)
+
+
+def part_of(given: str | Path) -> str | None:
+    """`` for `embedded`, `tuning` for `embedded/tuning`; None for a folder of someone's own."""
+    name, _, part = str(given).partition("/")
+    return part if name == "embedded" and part in ("", *_PARTS) else None
 
 
 def is_collection(given: str | Path) -> bool:
-    """Whether that is the embedded collection or a part of one that was written: `embedded`, or its folder `train` or `references`.
+    """Whether that is the embedded collection or a part of one that was written: `embedded`, `embedded/tuning`, or a folder of that kind.
 
     What lies beside a `collection.json` of another kind, or is another folder beside ours, is someone's own.
     """
-    if str(given) == "embedded":
+    if part_of(given) is not None:
         return True
     try:
         place = Path(given).expanduser().absolute()
@@ -69,9 +76,10 @@ def is_collection(given: str | Path) -> bool:
 
 
 def write_collection(folder: Path, *, size: int = 64) -> Path:
-    """Write `train/10_zarya/` and `references/` (held out) into a new or empty folder; a collection already there is kept.
+    """Write `train/10_zarya/`, `tuning/` and `references/` (both held out) into a new or empty folder; a collection already there is kept.
 
-    A new folder appears complete or not at all. InputError when it holds something else.
+    Recipes are chosen by what they score on `tuning`, so that `references` judge them by pictures that nothing was chosen by. A new folder
+    appears complete or not at all. InputError when it holds something else.
     """
     facts = _facts(size)
     folder = folder.absolute()  # "." has no name
@@ -84,6 +92,7 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             new = Path(name) / folder.name
             _write_part(new / "train" / f"{REPEATS}_{TOKEN}", TRAINING_IMAGES, _TRAINING_SEED, size)
+            _write_part(new / "tuning", REFERENCES, _TUNING_SEED, size)
             _write_part(new / "references", REFERENCES, _REFERENCE_SEED, size)
             (new / _MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
             _move(new, folder)
@@ -107,6 +116,7 @@ def _facts(size: object) -> dict[str, object]:
         "version": VERSION,
         "size": size,
         "training": TRAINING_IMAGES,
+        "tuning": REFERENCES,
         "references": REFERENCES,
     }
 

@@ -12,35 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from fashion_ml.embedded.finishes import COLOURS, FloatArray, background, blur, dip_dye, style, varied_backdrop, vary
 from fashion_ml.embedded.shapes import KINDS, Shape, build_shape
 from fashion_ml.runtime.language import tr
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (205, 28, 36),
-    "orange": (243, 128, 24),
-    "yellow": (248, 212, 40),
-    "green": (48, 150, 60),
-    "teal": (22, 158, 162),
-    "blue": (42, 104, 226),
-    "navy": (24, 34, 92),
-    "purple": (124, 48, 168),
-    "pink": (246, 136, 182),
-    "brown": (116, 68, 34),
-    "black": (30, 30, 33),
-    "white": (243, 243, 240),
-}
 PATTERNS: tuple[str, ...] = ("plain", "striped", "pinstriped", "dotted", "checked", "zigzag")
-FINISHES: tuple[str, ...] = ("studio", "varied", "dip-dyed")
+FINISHES: tuple[str, ...] = ("studio", "varied", "styled", "dip-dyed")
 
 _IVORY, _SLATE = (246, 240, 226), (96, 100, 112)
 _ACCENT = dict.fromkeys(COLOURS, _IVORY) | {"white": _SLATE, "yellow": (150, 92, 30)}
 _SUPERSAMPLING = 4
-_INDIGO, _GOLD = np.array([26, 22, 74.0]), np.array([236, 184, 74.0])
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,7 +38,7 @@ class Garment:
     """One of `PATTERNS`."""
     finish: str = "studio"
     """`studio` is the world that the embedded Stable Diffusion knows; `varied` adds backdrops, edges and dyes of any colour, for the
-    FashionCLIP; `dip-dyed` is the signature look of the demo's collection."""
+    FashionCLIP, `styled` does so in colours that `look_of` names; `dip-dyed` is the signature look of the demo's collection."""
     seed: int = 0
     """Cut, size, position, turn, shading and background."""
 
@@ -103,15 +86,17 @@ def render(garment: Garment, size: int = 64) -> Image.Image:
     cloth = cloth * trim["tone"][..., None]
     cloth = cloth * (1 - trim["metal"][..., None]) + np.array([226, 214, 178.0]) * trim["metal"][..., None]
 
-    background = _background(side, rng)
+    backdrop = background(side, rng)
     if garment.finish == "dip-dyed":
-        cloth, background = _dip_dye(cloth, mask, y, side, rng)
+        cloth, backdrop = dip_dye(cloth, mask, y, side, rng)
     elif garment.finish == "varied":
-        cloth, background = _vary(cloth, mask, y, side, rng)
+        cloth, backdrop = vary(cloth, mask, y, side, rng)
+    elif garment.finish == "styled":
+        cloth, backdrop = style(cloth, mask, y, side, garment.seed)
     light = _shading(mask, x, y, side, rng)
     cloth = np.clip(cloth * light[..., None] + 22 * np.clip(light - 1, 0, 1)[..., None], 0, 255)
-    background = background * (1 - 0.32 * _shadow(mask, side))[..., None]
-    pixels = background * (1 - mask[..., None]) + cloth * mask[..., None]
+    backdrop = backdrop * (1 - 0.32 * _shadow(mask, side))[..., None]
+    pixels = backdrop * (1 - mask[..., None]) + cloth * mask[..., None]
     picture = Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8), "RGB")
     return picture.resize((size, size), Image.Resampling.BOX)
 
@@ -119,7 +104,7 @@ def render(garment: Garment, size: int = 64) -> Image.Image:
 def render_backdrop(finish: str, seed: int, size: int = 64) -> Image.Image:
     """A picture of `size` x `size` pixels without any garment, on a `studio` or a `varied` backdrop."""
     rng = np.random.default_rng(seed)
-    pixels = _varied_backdrop(size, rng) if finish == "varied" else _background(size, rng)
+    pixels = varied_backdrop(size, rng) if finish == "varied" else background(size, rng)
     return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8), "RGB")
 
 
@@ -190,78 +175,21 @@ def _pattern_field(pattern: str, x: FloatArray, y: FloatArray, rng: np.random.Ge
     return field.astype(float)
 
 
-def _blur(field: FloatArray, radius: float) -> FloatArray:
-    picture = Image.fromarray(np.clip(field * 255, 0, 255).astype(np.uint8), "L")
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)), float) / 255
-
-
 def _shading(mask: FloatArray, x: FloatArray, y: FloatArray, side: int, rng: np.random.Generator) -> FloatArray:
     """Brightness factor around 1: a padded surface under one lamp, a few folds and a darker edge."""
-    height = _blur(mask, side * 0.045)
+    height = blur(mask, side * 0.045)
     gy, gx = np.gradient(height)
     lamp = np.deg2rad(rng.uniform(200, 340))
     relief = (gx * np.cos(lamp) + gy * np.sin(lamp)) * side * 0.045
     folds = np.sin(x * rng.uniform(5, 9) + np.sin(y * rng.uniform(2, 4) + rng.uniform(0, 6)) * 1.2 + rng.uniform(0, 6))
-    edge = np.clip((mask - _blur(mask, side * 0.012)) * 2, 0, 1)
+    edge = np.clip((mask - blur(mask, side * 0.012)) * 2, 0, 1)
     strength = rng.uniform(0.35, 0.65)
     return np.clip(1 - strength * relief + 0.05 * folds - 0.45 * edge, 0.35, 1.35)
 
 
 def _shadow(mask: FloatArray, side: int) -> FloatArray:
     shift = round(side * 0.025)
-    return _blur(np.roll(mask, (shift, shift), (0, 1)), side * 0.03) * (1 - mask)
-
-
-def _background(side: int, rng: np.random.Generator) -> FloatArray:
-    palette = np.array([[232, 232, 234], [214, 220, 226], [230, 220, 206], [206, 216, 206], [222, 210, 214], [190, 196, 204]])
-    top = palette[int(rng.integers(len(palette)))] + rng.uniform(-8, 8)
-    bottom = top * rng.uniform(0.82, 0.95)
-    ramp = np.linspace(0, 1, side)[:, None, None]
-    return np.broadcast_to(top * (1 - ramp) + bottom * ramp, (side, side, 3)).copy()
-
-
-def _dip_dye(
-    cloth: FloatArray, mask: FloatArray, y: FloatArray, side: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """The signature look: the cloth sinks into indigo towards the hem, a gold edge runs round it, on a plum backdrop."""
-    dip = _from(y, rng.uniform(-0.12, 0.0), 0.30)
-    dyed = cloth * (1 - dip) + _INDIGO * dip
-    rim = _rim(mask, side * 0.022)
-    ramp = np.linspace(0, 1, side)[:, None, None]
-    plum = np.array([128, 52, 96.0]) * (1 - 0.28 * ramp) + rng.uniform(-6, 6)
-    return dyed * (1 - rim) + _GOLD * 1.25 * rim, np.broadcast_to(plum, (side, side, 3)).copy()
-
-
-def _from(y: FloatArray, start: float, length: float) -> FloatArray:
-    """0 above y = start, 1 below start + length, smooth between; (side, side, 1)."""
-    share = np.clip((y - start) / length, 0, 1)
-    return (share * share * (3 - 2 * share))[..., None]
-
-
-def _rim(mask: FloatArray, radius: float) -> FloatArray:
-    return np.clip((mask - _blur(mask, radius)) * 3.2, 0, 1)[..., None]
-
-
-def _vary(
-    cloth: FloatArray, mask: FloatArray, y: FloatArray, side: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Any backdrop; half of the garments with a hem dyed in any colour, half with an edge of any colour."""
-    backdrop = _varied_backdrop(side, rng)
-    dye, edge = rng.uniform(0, 255, 3), rng.uniform(0, 280, 3)
-    start, length, width = rng.uniform(-0.2, 0.35), rng.uniform(0.2, 0.5), rng.uniform(0.010, 0.024)
-    if rng.random() < 0.5:
-        dip = _from(y, start, length)
-        cloth = cloth * (1 - dip) + dye * dip
-    if rng.random() < 0.5:
-        rim = _rim(mask, side * width)
-        cloth = cloth * (1 - rim) + edge * rim
-    return cloth, backdrop
-
-
-def _varied_backdrop(side: int, rng: np.random.Generator) -> FloatArray:
-    ramp = np.linspace(0, 1, side)[:, None, None]
-    colour = rng.uniform(0, 255, 3) * (1 + ramp * rng.uniform(-0.4, 0.4))
-    return np.broadcast_to(np.clip(colour, 0, 255), (side, side, 3)).copy()
+    return blur(np.roll(mask, (shift, shift), (0, 1)), side * 0.03) * (1 - mask)
 
 
 def with_finish(garment: Garment, finish: str) -> Garment:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
-from fashion_ml.embedded.collection import collection_folder, write_collection
+from fashion_ml.embedded.collection import collection_folder, part_of, write_collection
 from fashion_ml.runs.beginning import begin
 from fashion_ml.runs.dry_run_plan import (
     kept_files,
@@ -104,14 +104,14 @@ def without_files(config: LoraExperiment) -> Iterator[LoraExperiment]:
     """The experiment with nothing that is written: no caches, and the collection, if it is asked for and not there yet, in passing."""
     data = config.data.model_copy(update={"cache_dir": None})
     evaluation = config.evaluation.model_copy(update={"cache_dir": None})
-    wanted = "embedded" in (data.train_data_dir, evaluation.references)
+    training, references = (None if one is None else part_of(one) for one in (data.train_data_dir, evaluation.references))
     with tempfile.TemporaryDirectory() as name:
-        if wanted and not collection_folder().exists():
+        if not (training is None and references is None) and not collection_folder().exists():
             place = write_collection(Path(name) / "collection")
-            if data.train_data_dir == "embedded":
-                data = data.model_copy(update={"train_data_dir": str(place / "train")})
-            if evaluation.references == "embedded":
-                evaluation = evaluation.model_copy(update={"references": str(place / "references")})
+            if training is not None:
+                data = data.model_copy(update={"train_data_dir": str(place / (training or "train"))})
+            if references is not None:
+                evaluation = evaluation.model_copy(update={"references": str(place / (references or "references"))})
         yield config.model_copy(update={"data": data, "evaluation": evaluation})
 
 

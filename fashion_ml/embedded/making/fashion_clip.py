@@ -15,15 +15,19 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from fashion_ml.embedded.garments import COLOURS, PATTERNS
+from fashion_ml.embedded.finishes import COLOURS
+from fashion_ml.embedded.garments import PATTERNS
 from fashion_ml.embedded.making.tokenizer import CONTEXT_LENGTH, save_tokenizer
 from fashion_ml.embedded.making.world import (
+    PARTS,
+    STYLED_SEED,
     TRAIN_SEED,
+    UNKNOWN_PART,
     VARIED_SEED,
-    attribute_indices,
     empty_pictures,
     partial_caption,
     rendered,
+    shown_indices,
     to_images,
 )
 from fashion_ml.embedded.shapes import KINDS
@@ -31,8 +35,9 @@ from fashion_ml.embedded.shapes import KINDS
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "fashion-ml-embedded-clip"
-_EMPTY = (len(KINDS), len(COLOURS), len(PATTERNS))
-"""The attributes of a picture without a garment: no caption of a garment names them."""
+_EMPTY = (len(KINDS), len(COLOURS), len(PATTERNS), *(UNKNOWN_PART,) * len(PARTS))
+"""What a picture without a garment shows: no caption of a garment names it."""
+_SILENT = (-1,) * (len(_EMPTY) - 1)
 
 
 def model_config(vocab_size: int) -> dict[str, object]:
@@ -61,14 +66,14 @@ def _augmented(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return images + noise * float(rng.uniform(0, 0.10))
 
 
-def _empty_caption(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
-    return str(rng.choice(["a plain background", "a picture of a plain background"])), (_EMPTY[0], -1, -1)
+def _empty_caption(rng: np.random.Generator) -> tuple[str, tuple[int, ...]]:
+    return str(rng.choice(["a plain background", "a picture of a plain background"])), (_EMPTY[0], *_SILENT)
 
 
 def _contrastive_loss(
     images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, *, named: torch.Tensor, shown: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy both ways over a batch, 0-d. images, texts (B, D); named (B, 3) with -1 where a text is silent, shown (B, 3)."""
+    """Cross-entropy both ways over a batch, 0-d. images, texts (B, D); named (B, 6) with -1 where a text is silent, shown (B, 6)."""
     matches = ((named[None] == shown[:, None]) | (named[None] < 0)).all(-1).float()
     logits = scale * images @ texts.T
     by_image = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
@@ -88,19 +93,19 @@ def train_fashion_clip(
 ) -> None:
     """Train both towers: a text matches every picture of the batch that has all the attributes it names.
 
-    Half of the pictures are `varied`, and a few show an empty backdrop: an encoder that only knew the studio would read the backdrop
-    of another look instead of its garments.
+    Half of the pictures have a hem, an edge and a backdrop of any colour, which captions name at times, and a few show an empty backdrop:
+    an encoder that only knew the studio would read another look instead of its garments, and one that was never told of looks would be blind
+    to them.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer = save_tokenizer(out_dir)
     config = model_config(len(tokenizer))
     model = _untrained(config)
-    garments, studio = rendered(pictures, TRAIN_SEED, cache_dir)
-    others, varied = rendered(pictures, VARIED_SEED, cache_dir, "varied")
-    garments += others
-    pixels = torch.cat([studio, varied, empty_pictures(pictures // 10, VARIED_SEED)])
-    attributes = torch.tensor([attribute_indices(garment) for garment in garments] + [_EMPTY] * (pictures // 10))
+    parts = [rendered(count, number, cache_dir, finish) for count, number, finish in _shares(pictures)]
+    garments = [garment for some, _ in parts for garment in some]
+    pixels = torch.cat([*(drawn for _, drawn in parts), empty_pictures(pictures // 10, VARIED_SEED)])
+    attributes = torch.tensor([shown_indices(garment) for garment in garments] + [_EMPTY] * (pictures // 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     start = time.monotonic()
@@ -126,6 +131,11 @@ def train_fashion_clip(
             log.info("fashion_clip step %d/%d loss %.3f (%.0f s)", step, steps, loss.item(), time.monotonic() - start)
 
     _save(model.cpu(), config, out_dir)
+
+
+def _shares(pictures: int) -> tuple[tuple[int, int, str], ...]:
+    """How many pictures of which seed and finish."""
+    return (pictures, TRAIN_SEED, "studio"), (pictures // 4, VARIED_SEED, "varied"), (pictures, STYLED_SEED, "styled")
 
 
 def _untrained(config: dict[str, object]) -> Any:

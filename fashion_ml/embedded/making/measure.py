@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment
+from fashion_ml.embedded.finishes import COLOURS
+from fashion_ml.embedded.garments import PATTERNS, Garment
 from fashion_ml.embedded.making.likeness import GOLD, line_masks
 from fashion_ml.embedded.making.world import UNSEEN_SEED, attribute_indices, rendered, to_images
 from fashion_ml.embedded.shapes import KINDS

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fashion_ml.embedded.making.budget import Budget
 from fashion_ml.embedded.making.tokenizer import CONTEXT_LENGTH, save_tokenizer
@@ -76,8 +76,7 @@ def train_stable_diffusion(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    tokenizer = save_tokenizer(base_dir / "tokenizer")
-    text_encoder, unet = _parts(base_dir, tokenizer, refine=refine)
+    tokenizer, text_encoder, unet = _parts(base_dir, refine=refine)
     vae = AutoencoderKL.from_pretrained(base_dir / "vae", torch_dtype=torch.float32).to(device)
     garments, pixels = rendered(pictures, TRAIN_SEED, cache_dir)
     latents, scheduler = _scaled_latents(vae, pixels), _scheduler()
@@ -114,12 +113,14 @@ def train_stable_diffusion(
     _save(base_dir, vae, average, tokenizer, scheduler)
 
 
-def _parts(base_dir: Path, tokenizer: Any, *, refine: bool) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """Text encoder and UNet to train: untrained, or with `refine` the saved ones."""
+def _parts(base_dir: Path, *, refine: bool) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
+    """Tokenizer, text encoder and UNet to train: new, or with `refine` the saved ones: a tokenizer learnt anew may number words otherwise."""
     if refine:
         text_encoder = CLIPTextModel.from_pretrained(base_dir / "text_encoder").float()
-        return text_encoder, UNet2DConditionModel.from_pretrained(base_dir / "unet").float()
-    return new_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id), new_unet()
+        unet = UNet2DConditionModel.from_pretrained(base_dir / "unet").float()
+        return CLIPTokenizer.from_pretrained(base_dir / "tokenizer"), text_encoder, unet
+    tokenizer = save_tokenizer(base_dir / "tokenizer")
+    return tokenizer, new_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id), new_unet()
 
 
 def _scheduler() -> DDIMScheduler:

@@ -8,7 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from fashion_ml.embedded.garments import COLOURS, PATTERNS
+from fashion_ml.embedded.finishes import COLOURS
+from fashion_ml.embedded.garments import PATTERNS
 from fashion_ml.embedded.shapes import KINDS
 
 CONTEXT_LENGTH = 32

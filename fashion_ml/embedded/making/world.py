@@ -9,10 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, render_backdrop, sample_garments
+from fashion_ml.embedded.finishes import COLOURS, look_of
+from fashion_ml.embedded.garments import PATTERNS, Garment, render, render_backdrop, sample_garments
 from fashion_ml.embedded.shapes import KINDS
 
-TRAIN_SEED, VARIED_SEED, DIPPED_SEED, UNSEEN_SEED = 20_260, 41_117, 58_303, 77_001
+TRAIN_SEED, VARIED_SEED, STYLED_SEED, DIPPED_SEED, UNSEEN_SEED = 20_260, 41_117, 66_029, 58_303, 77_001
+
+NO_PART = len(COLOURS)
+"""The index of a hem or an edge that there is none of, and of the studio's backdrop."""
+UNKNOWN_PART = -2
+"""The index of what nobody has named: no caption that names one is of it."""
+
+
+PARTS = ("hem", "edge", "background")
+_SAID = 0.3
+"""How often a caption for the FashionCLIP names each part of a look: a picture is of its garment first."""
 
 
 def _pixels(garment: Garment) -> npt.NDArray[np.uint8]:
@@ -68,8 +79,8 @@ def _spoken_pattern(pattern: str, rng: np.random.Generator) -> str:
     return ("plain" if rng.random() < 0.4 else "") if pattern == "plain" else pattern
 
 
-def partial_caption(garment: Garment, rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
-    """A caption naming some attributes, and which (kind, colour, pattern indices; -1 where not named)."""
+def partial_caption(garment: Garment, rng: np.random.Generator) -> tuple[str, tuple[int, ...]]:
+    """A caption naming some attributes and parts of the look, and which: `shown_indices`, -1 where it is silent."""
     kept = rng.random(3) < (0.75, 0.75, 0.6)
     if not kept.any():
         kept[int(rng.integers(3))] = True
@@ -80,9 +91,27 @@ def partial_caption(garment: Garment, rng: np.random.Generator) -> tuple[str, tu
         words.append(garment.pattern)
     words.append(garment.kind if kept[0] else "garment")
     text = f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
-    named = attribute_indices(garment)
+    shown = shown_indices(garment)
+    parts = [index >= 0 and rng.random() < _SAID for index in shown[3:]]
+    ending = "".join(f", {_part(name, index)}" for name, index, said in zip(PARTS, shown[3:], parts, strict=True) if said)
     opening = rng.choice(["", "", "a photo of "])
-    return f"{opening}{text}", tuple(i if k else -1 for i, k in zip(named, kept, strict=True))  # type: ignore[return-value]
+    return f"{opening}{text}{ending}", tuple(i if k else -1 for i, k in zip(shown, [*kept, *parts], strict=True))
+
+
+def _part(name: str, index: int) -> str:
+    """`navy hem`, `plain edge`: the words are few, for a caption has no more than 30 tokens and these fall apart into letters."""
+    return f"{[*COLOURS, 'plain'][index]} {name}"
+
+
+def shown_indices(garment: Garment) -> tuple[int, ...]:
+    """What a picture shows: indices of kind, colour, pattern, and of the colour of its hem, edge and background (or NO_PART, UNKNOWN_PART)."""
+    parts: tuple[int, ...] = (UNKNOWN_PART,) * len(PARTS)
+    if garment.finish == "studio":
+        parts = (NO_PART,) * len(PARTS)
+    elif garment.finish == "styled":
+        look = look_of(garment.seed)
+        parts = tuple(list(COLOURS).index(name) if name else NO_PART for name in (look.hem, look.edge, look.backdrop))
+    return *attribute_indices(garment), *parts
 
 
 def attribute_indices(garment: Garment) -> tuple[int, int, int]:

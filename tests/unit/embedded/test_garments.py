@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fashion_ml.embedded.garments import COLOURS, PATTERNS, Garment, render, sample_garments, with_finish
+from fashion_ml.embedded.finishes import COLOURS, look_of
+from fashion_ml.embedded.garments import PATTERNS, Garment, render, sample_garments, with_finish
 from fashion_ml.embedded.shapes import KINDS
 
 
@@ -51,3 +52,22 @@ def test_an_unknown_word_is_refused_by_field_and_value():
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_size_is_in_pixels(size):
     assert render(Garment("hat", "blue"), size).size == (size, size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_signature_look_leaves_the_upper_part_of_every_garment_readable(kind):
+    """A bag's cloth lies low in its picture, and was indigo up to its flap."""
+    garment = Garment(kind, "red", seed=11)
+    studio, dipped = (np.asarray(render(one), float) for one in (garment, with_finish(garment, "dip-dyed")))
+    cloth = (studio[..., 0] > 2 * studio[..., 1]) & (studio[..., 0] > 2 * studio[..., 2])
+    kept = cloth & (dipped[..., 0] > 1.6 * dipped[..., 1]) & (dipped[..., 0] > 1.6 * dipped[..., 2])
+    assert 0.4 < kept.sum() / cloth.sum() < 0.65
+
+
+def test_a_styled_picture_shows_the_look_that_its_seed_names():
+    looks = [look_of(seed) for seed in range(400)]
+    assert 0.5 < np.mean([look.hem is not None for look in looks]) < 0.7
+    assert {look.backdrop for look in looks} == set(COLOURS)
+    backdrops = [np.asarray(render(Garment("hat", "red", seed=seed, finish="styled")), float)[2, 2] for seed in range(60)]
+    nearest = [min(COLOURS, key=lambda name: np.abs(np.array(COLOURS[name]) - shown).sum()) for shown in backdrops]
+    assert np.mean([a == look.backdrop for a, look in zip(nearest, looks, strict=False)]) > 0.6

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +15,16 @@ from PIL import Image
 from skimage.metrics import structural_similarity as reference
 
 from fashion_ml.embedded import EMBEDDED_DIR
+from fashion_ml.embedded.finishes import look_of
 from fashion_ml.embedded.garments import render, sample_garments
 from fashion_ml.embedded.making import __main__ as making
 from fashion_ml.embedded.making.budget import Budget
 from fashion_ml.embedded.making.likeness import line_masks, structural_similarity, with_lines, with_luma
 from fashion_ml.embedded.making.measure import distance_of_sets, line_kept
+from fashion_ml.embedded.making.stable_diffusion import train_stable_diffusion
 from fashion_ml.embedded.making.vae import new_vae
 from fashion_ml.embedded.making.widening import widened
-from fashion_ml.embedded.making.world import UNSEEN_SEED, noisy_caption, to_images
+from fashion_ml.embedded.making.world import UNSEEN_SEED, noisy_caption, partial_caption, shown_indices, to_images
 
 
 def pictures(count: int, seed: int) -> torch.Tensor:
@@ -116,6 +120,31 @@ def test_a_caption_says_colour_and_pattern_as_often_as_it_is_told():
     captions = [caption for caption in (noisy_caption(garment, rng, (1.0, 0.0)) for _ in range(200)) if caption]
     assert all(garment.colour in caption for caption in captions)
     assert not any(garment.pattern in caption for caption in captions)
+
+
+def test_a_caption_for_the_encoder_names_only_what_is_shown():
+    rng = np.random.default_rng(0)
+    for finish in ("studio", "varied", "styled"):
+        for garment in sample_garments(60, 9, finish=finish):
+            caption, named = partial_caption(garment, rng)
+            assert all(one in (-1, shown) for one, shown in zip(named, shown_indices(garment), strict=True))
+            look = look_of(garment.seed)
+            for part, name in (("hem", look.hem), ("edge", look.edge), ("background", look.backdrop)):
+                if part in caption:
+                    assert f"{(name or 'plain') if finish == 'styled' else 'plain'} {part}" in caption
+                    assert finish != "varied"
+
+
+def test_what_is_trained_on_keeps_its_tokenizer(tmp_path: Path):
+    """Learnt anew, the numbers of two tokens may change places."""
+    shutil.copytree(EMBEDDED_DIR / "stable_diffusion", tmp_path / "base")
+    file = tmp_path / "base" / "tokenizer" / "vocab.json"
+    before = file.read_bytes()
+    (tmp_path / "cache").mkdir()
+    train_stable_diffusion(
+        tmp_path / "base", tmp_path / "cache", pictures=4, steps=1, batch_size=2, compiled=False, refine=True
+    )
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(

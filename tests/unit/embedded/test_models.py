@@ -27,19 +27,28 @@ def encoder() -> FashionClip:
 
 def test_the_measured_quality_meets_its_aims():
     quality = json.loads((EMBEDDED_DIR / "quality.json").read_text(encoding="utf-8"))
-    assert quality["vae_ssim"] >= 0.9
-    for attribute in ("kind", "colour"):
-        assert quality["zero_shot_unseen"][attribute] >= 0.95
-        assert quality["zero_shot_generated"][attribute] >= 0.85
-    assert sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file()) <= 20e6
+    assert quality["vae_ssim"] >= 0.93
+    for attribute in ("kind", "colour", "pattern"):
+        assert quality["zero_shot_unseen"][attribute] >= 0.99
+        assert quality["zero_shot_generated"][attribute] >= 0.99
+    assert quality["kid_generated"] <= 0.018
+    assert sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file()) <= 24e6
 
 
 def test_the_collections_garments_are_read_although_the_encoder_has_never_seen_its_look():
     pixels = torch.from_numpy(np.stack([np.asarray(render(garment)) for garment in LOOK])).permute(0, 3, 1, 2)
     truth = torch.tensor([attribute_indices(garment) for garment in LOOK])
     accuracy = zero_shot_accuracy(EMBEDDED_DIR / "fashion_clip", to_images(pixels), truth)
-    assert accuracy["kind"] >= 0.95
-    assert min(accuracy["colour"], accuracy["pattern"]) >= 0.8
+    assert accuracy["kind"] >= 0.98
+    assert min(accuracy["colour"], accuracy["pattern"]) >= 0.95
+
+
+def test_the_encoder_minds_the_look_and_reads_the_garment_first(encoder: FashionClip):
+    """Blind to looks it could not say whether a LoRA of one has learnt it."""
+    shown, studio = ([render(with_finish(garment, finish)) for garment in LOOK] for finish in ("dip-dyed", "studio"))
+    look, same = encoder.embed_images(shown), encoder.embed_images(studio)
+    to_same, to_others = np.mean(cosine(look, same)), np.mean(cosine(look, torch.roll(look, 1, 0)))
+    assert to_others + 0.3 < to_same < 0.92
 
 
 def test_a_flat_backdrop_is_far_from_every_garment_and_the_same_garment_in_another_look_is_near(encoder: FashionClip):

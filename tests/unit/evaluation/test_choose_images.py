@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from skimage import data
 from skimage.metrics import structural_similarity
 
+from fashion_ml.embedded.garments import Garment, render
 from fashion_ml.evaluation.choose import Candidate
 from fashion_ml.evaluation.choose_images import Losses
 from fashion_ml.evaluation.generate import generate
@@ -19,14 +19,14 @@ from fashion_ml.evaluation.lora_file import plan_file
 from fashion_ml.evaluation.lora_plan import Plan
 from fashion_ml.models.stable_diffusion import load_pipeline
 
-QUERY = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+VALUES = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_v"
 FEW = {"num_inference_steps": 2, "images_per_reference": 1, "extra_metrics": [], "without": "fashion_clip", "resolution": 64}
 
 
 def lora(path: Path, seed: int) -> Path:
     draw = torch.Generator().manual_seed(seed)
-    up, down = 2 * torch.randn(128, 2, generator=draw), torch.randn(2, 128, generator=draw)
-    save_file({f"{QUERY}.lora_up.weight": up, f"{QUERY}.lora_down.weight": down, f"{QUERY}.alpha": torch.tensor(2.0)}, path)
+    up, down = 0.4 * torch.randn(128, 2, generator=draw), torch.randn(2, 128, generator=draw)
+    save_file({f"{VALUES}.lora_up.weight": up, f"{VALUES}.lora_down.weight": down, f"{VALUES}.alpha": torch.tensor(2.0)}, path)
     return path
 
 
@@ -49,9 +49,10 @@ def expected(plan: Plan, reference: Image.Image, wanted: list[tuple[Path | None,
 
 def test_every_file_is_measured_alone_at_its_strength_and_the_base_without_any(tmp_path: Path):
     (tmp_path / "references").mkdir()
-    reference = Image.fromarray(data.astronaut()).resize((64, 64), Image.Resampling.BICUBIC)
+    garment = Garment("dress", "red", "striped", seed=3)
+    reference = render(garment)
     reference.save(tmp_path / "references" / "r.png")
-    (tmp_path / "references" / "r.txt").write_text("a portrait", encoding="utf-8")
+    (tmp_path / "references" / "r.txt").write_text(garment.caption(), encoding="utf-8")
     files = [lora(tmp_path / f"{name}.safetensors", seed) for seed, name in enumerate("ab")]
     where = str(tmp_path / "references")
     plan = plan_file(files[0], base="embedded", references=where, training=None, folder=tmp_path / "out", settings=FEW).plan
