@@ -186,14 +186,7 @@ def _checked(path: Path, size: tuple[int, int]) -> str:
         with opened(io.BytesIO(content)) as file:
             width, height = file.size[::-1] if file.getexif().get(0x0112) in _TURNED else file.size
     except (PictureError, OSError) as error:
-        raise InputError(
-            tr(
-                "{field}: mask {path!r} cannot be read ({error}); replace or remove it",
-                field=_FIELD,
-                path=str(path),
-                error=error,
-            )
-        ) from None
+        raise _unreadable(path, error) from None
     if abs(width * size[1] / (height * size[0]) - 1) > _RATIO:
         raise InputError(
             tr(
@@ -266,6 +259,13 @@ class EncodedMasks:
         return torch.from_numpy(np.array(small))
 
 
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """What is said of a mask that cannot be read."""
+    return InputError(
+        tr("{field}: mask {path!r} cannot be read ({error}); replace or remove it", field=_FIELD, path=str(path), error=error)
+    )
+
+
 def _alpha_of(content: bytes) -> Image.Image | None:
     with opened(io.BytesIO(content)) as file:
         return alpha_of(file)
@@ -277,14 +277,7 @@ def _read(path: Path, size: tuple[int, int]) -> Image.Image:
         content = read_whole(path, PICTURE_BYTES)
         mask = _alpha_of(content) or load_picture(io.BytesIO(content)).convert("L")
     except (PictureError, OSError) as error:
-        raise InputError(
-            tr(
-                "{field}: mask {path!r} cannot be read ({error}); replace or remove it",
-                field=_FIELD,
-                path=str(path),
-                error=error,
-            )
-        ) from None
+        raise _unreadable(path, error) from None
     if mask.getextrema()[1] == 0:
         raise InputError(
             tr(

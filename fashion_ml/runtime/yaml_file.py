@@ -107,25 +107,10 @@ def read_yaml(path: Path, field: str, give: str) -> tuple[bytes, Any]:
     try:
         content = read_bytes(path)
         return content, parsed(content)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        why = what_is_wrong(error) if isinstance(error, yaml.YAMLError) else first_line(error)
         raise InputError(
-            tr(
-                "{field}: {path!r} cannot be read ({what_is_wrong}); give {give}",
-                field=field,
-                path=str(path),
-                what_is_wrong=what_is_wrong(error),
-                give=give,
-            )
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            tr(
-                "{field}: {path!r} cannot be read ({first_line}); give {give}",
-                field=field,
-                path=str(path),
-                first_line=first_line(error),
-                give=give,
-            )
+            tr("{field}: {path!r} cannot be read ({why}); give {give}", field=field, path=str(path), why=why, give=give)
         ) from None
 
 

@@ -95,7 +95,10 @@ def _close_assistant(page: Page) -> None:
 
 
 def main(folder: Path, target: Path) -> None:
-    """Make all of them, and say each. ValueError as of `shots`."""
+    """Make all of them, and say each. ValueError as of `shots`; SystemExit without a store in the folder, which is not made."""
+    if not (folder / "mlflow.db").is_file():
+        raise SystemExit(f"FOLDER: {str(folder)!r} has no mlflow.db; run fashion-ml demo in it with two seeds first")
+    target.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     server = begin(folder, "pictures")
     try:
