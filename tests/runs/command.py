@@ -22,6 +22,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from accelerate.state import AcceleratorState
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from fashion_ml import cli
 
@@ -29,7 +30,8 @@ SHORT = ["--steps", "6", "--rank", "4", "--alpha", "2", "--lr", "1e-3", "--seed"
 FEW = [
     *("--set", "training.log_every=2", "--set", "evaluation.max_references=2"),
     *("--set", "evaluation.num_inference_steps=2", "--set", "evaluation.resamples=50"),
-    *("--set", "evaluation.prompts=none"),
+    *("--set", "evaluation.prompts=none", "--set", "evaluation.images_per_reference=2"),
+    *("--set", "evaluation.guidance_scale=3", "--set", "evaluation.batch_size=16"),
 ]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -50,13 +52,17 @@ class Finished:
 
 
 def copied(run: Finished, folder: Path) -> Finished:
-    """A finished run with its files and its store in another, new folder, so that tests may add to it."""
+    """A finished run with its files and its store in another, new folder, so that tests may add to it.
+
+    Its runs keep their ids, by which MLflow remembers in a process where their artifacts lie: from now on that is the new folder.
+    """
     shutil.copytree(run.folder, folder)
     before, after = str(run.folder), str(folder)
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
             store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (before, after))
         store.commit()
+    _artifact_repos_cache.clear()
     facts = json.loads(json.dumps(run.facts).replace(before, after))
     return Finished(folder, facts, run.stdout, run.stderr, f"sqlite:///{folder / 'mlflow.db'}")
 

@@ -17,10 +17,10 @@ from tests.runs.command import FEW, SHORT, Command, Finished, copied, in_own_pro
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collection: Path) -> Finished:
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collection: Path) -> Finished:
     """`fashion-ml train lora`, a few steps on the embedded default, with a small evaluation, in a process of its own.
 
-    All test processes share one such training; each gets the folder and its store as a copy.
+    All test processes share one such training, which stays as it is.
     """
     base = tmp_path_factory.getbasetemp()
     made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
@@ -36,7 +36,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collec
                 (made / name).write_text(said, encoding="utf-8")
         said = [(made / name).read_text(encoding="utf-8") for name in ("stdout.txt", "stderr.txt")]
         facts = json.loads((made / "facts.json").read_text(encoding="utf-8"))
-        return copied(Finished(made, facts, *said, ""), tmp_path_factory.mktemp("finished") / "copy")
+    return Finished(made, facts, *said, f"sqlite:///{made / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def finished(trained: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The one training with its folder and store as a copy of each test file's own, which may add runs to it."""
+    return copied(trained, tmp_path_factory.mktemp("finished") / "copy")
 
 
 @pytest.fixture

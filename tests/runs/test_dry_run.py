@@ -156,7 +156,8 @@ def test_a_dry_run_says_in_one_line_what_does_not_fit_into_a_gpus_memory(collect
 
     monkeypatch.setattr("fashion_ml.runs.dry_run.timed", full)
     config = load_config(
-        "experiments/lora/embedded.yaml", {"data.train_data_dir": str(collection / "train"), "evaluation.enabled": False}
+        "experiments/lora/embedded.yaml",
+        {"data.train_data_dir": str(collection / "train"), "evaluation.enabled": False, "train_batch_size": 4},
     )
     with pytest.raises(
         InputError, match=r"^training.train_batch_size: with 4 a step does not fit into the GPU's memory; use 1 with"

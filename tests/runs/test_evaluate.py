@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 
 from fashion_ml.embedded.garments import render, sample_garments
 from tests.runs.chinese import english
-from tests.runs.command import FEW, SHORT, Finished, copied, fashion_ml
+from tests.runs.command import FEW, SHORT, Finished, fashion_ml
 
 
 @pytest.fixture
@@ -142,30 +142,24 @@ def test_without_an_encoder_no_such_loss_is_anywhere(workdir: Path, folders: tup
 
 
 @pytest.fixture(scope="module")
-def lab(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The finished run in a store of its own, to which these tests add."""
-    return copied(finished, tmp_path_factory.mktemp("lab") / "copy")
-
-
-@pytest.fixture(scope="module")
-def another(lab: Finished) -> dict[str, Any]:
+def another(finished: Finished) -> dict[str, Any]:
     """A second training in the same store, of another rank, with files kept on the way."""
     arguments = [*SHORT, *FEW, "--rank", "8", "--save_every_n_steps", "2", "--output-dir", "another", "--json", "another.json"]
-    result = fashion_ml("train", "lora", *arguments, cwd=lab.folder, uri=lab.uri)
+    result = fashion_ml("train", "lora", *arguments, cwd=finished.folder, uri=finished.uri)
     assert result.returncode == 0, result.stderr
-    return json.loads((lab.folder / "another.json").read_text(encoding="utf-8"))
+    return json.loads((finished.folder / "another.json").read_text(encoding="utf-8"))
 
 
-def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: Finished, another: dict[str, Any]):
+def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(finished: Finished, another: dict[str, Any]):
     def compare(*run_ids: str) -> subprocess.CompletedProcess[str]:
-        return fashion_ml("compare", *run_ids, "--json", "compared.json", cwd=lab.folder, uri=lab.uri)
+        return fashion_ml("compare", *run_ids, "--json", "compared.json", cwd=finished.folder, uri=finished.uri)
 
-    result = compare(lab.facts["run_id"], another["run_id"])
+    result = compare(finished.facts["run_id"], another["run_id"])
     assert result.returncode == 0, result.stderr
-    facts = json.loads((lab.folder / "compared.json").read_text(encoding="utf-8"))
-    first, second = (run["evaluation"] for run in (lab.facts, another))
+    facts = json.loads((finished.folder / "compared.json").read_text(encoding="utf-8"))
+    first, second = (run["evaluation"] for run in (finished.facts, another))
     latest = (
-        MlflowClient(lab.uri).get_run(lab.facts["run_id"]).data.tags["eval.run_id"]
+        MlflowClient(finished.uri).get_run(finished.facts["run_id"]).data.tags["eval.run_id"]
     )  # other tests may have measured it again
     assert facts["first"] == latest
     entry = facts["compared"][second["run_id"]]["weighted_total_loss"]
@@ -175,11 +169,11 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: F
     assert "weighted_total_loss" in result.stdout
     assert "zarya r8 " in result.stdout
 
-    again = compare(lab.facts["run_id"], another["run_id"], "--resamples", "1", "--lang", "zh-TW")
+    again = compare(finished.facts["run_id"], another["run_id"], "--resamples", "1", "--lang", "zh-TW")
     assert again.returncode == 0, again.stderr
-    names = [MlflowClient(lab.uri).get_run(one["run_id"]).info.run_name for one in (lab.facts, another)]
+    names = [MlflowClient(finished.uri).get_run(one["run_id"]).info.run_name for one in (finished.facts, another)]
     assert english(again.stdout + again.stderr, *names) == []
-    compared = json.loads((lab.folder / "compared.json").read_text(encoding="utf-8"))["compared"]
+    compared = json.loads((finished.folder / "compared.json").read_text(encoding="utf-8"))["compared"]
     once = compared[second["run_id"]]["weighted_total_loss"]["gain"]
     assert once["mean"] == entry["gain"]["mean"]
     assert (once["low"], entry["gain"]["low"], entry["verdict"]) == (None, None, "")  # two references
@@ -187,10 +181,10 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: F
     assert "This file (B) has weighted_total_loss" in result.stdout
 
     others = ("--seed", "5", "--guidance_scale", "3", "--set", "evaluation.images_per_reference=1")
-    seeds = fashion_ml("evaluate", "run", another["run_id"], *others, "--json", "s.json", cwd=lab.folder, uri=lab.uri)
+    seeds = fashion_ml("evaluate", "run", another["run_id"], *others, "--json", "s.json", cwd=finished.folder, uri=finished.uri)
     assert seeds.returncode == 0, seeds.stderr
-    other = json.loads((lab.folder / "s.json").read_text(encoding="utf-8"))["run_id"]
-    params = MlflowClient(lab.uri).get_run(other).data.params
+    other = json.loads((finished.folder / "s.json").read_text(encoding="utf-8"))["run_id"]
+    params = MlflowClient(finished.uri).get_run(other).data.params
     assert [params[f"evaluation.{name}"] for name in ("seed", "guidance_scale", "images_per_reference")] == ["5", "3.0", "1"]
     refused = compare(first["run_id"], other)
     assert refused.returncode == 2
@@ -201,13 +195,13 @@ def test_compare_pairs_two_runs_and_refuses_what_was_measured_differently(lab: F
     assert "named twice" in twice.stderr
 
 
-def test_all_checkpoints_become_curves_and_the_best_is_tagged(lab: Finished, another: dict[str, Any]):
+def test_all_checkpoints_become_curves_and_the_best_is_tagged(finished: Finished, another: dict[str, Any]):
     arguments = ("--checkpoints", "all", "--strengths", "0,0.5,1", "--json", "all.json")
-    result = fashion_ml("evaluate", "run", another["run_id"], *arguments, cwd=lab.folder, uri=lab.uri)
+    result = fashion_ml("evaluate", "run", another["run_id"], *arguments, cwd=finished.folder, uri=finished.uri)
     assert result.returncode == 0, result.stderr
-    evaluations = json.loads((lab.folder / "all.json").read_text(encoding="utf-8"))["evaluations"]
+    evaluations = json.loads((finished.folder / "all.json").read_text(encoding="utf-8"))["evaluations"]
     totals = [one["metrics"]["weighted_total_loss"]["lora"]["mean"] for one in evaluations]
-    client = MlflowClient(lab.uri)
+    client = MlflowClient(finished.uri)
     assert [client.get_run(one["run_id"]).data.tags["step"] for one in evaluations] == ["2", "4", "6"]
     training = client.get_run(another["run_id"])
     best = 2 * (totals.index(min(totals)) + 1)

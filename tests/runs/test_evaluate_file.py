@@ -13,10 +13,12 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from fashion_ml.models.kohya_format import model_hash
-from tests.runs.command import Command, Finished, copied, fashion_ml
+from tests.runs.command import Command, Finished, fashion_ml
 
 FEW = (
     "--max-references",
+    "2",
+    "--images-per-reference",
     "2",
     "--num-inference-steps",
     "2",
@@ -30,13 +32,15 @@ FEW = (
 
 
 @pytest.fixture(scope="module")
-def own(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    run = copied(finished, tmp_path_factory.mktemp("files") / "copy")
-    (file,) = run.folder.glob("outputs/lora/*/lora.safetensors")
+def own(finished: Finished) -> Finished:
+    """The finished training with its file beside it as of another program."""
+    (file,) = finished.folder.glob("outputs/lora/*/lora.safetensors")
     save_file(
-        load_file(file), run.folder / "elsewhere.safetensors", {"ss_resolution": "(64, 64)", "ss_sd_model_name": "toy.ckpt"}
+        load_file(file),
+        finished.folder / "elsewhere.safetensors",
+        {"ss_resolution": "(64, 64)", "ss_sd_model_name": "toy.ckpt"},
     )
-    return run
+    return finished
 
 
 def measured(own: Finished, *arguments: str) -> subprocess.CompletedProcess[str]:

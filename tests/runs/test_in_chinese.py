@@ -16,7 +16,7 @@ from fashion_ml.cli import app
 from fashion_ml.embedded.garments import Garment, render
 from fashion_ml.runtime.language import VARIABLE
 from tests.runs.chinese import english, shown
-from tests.runs.command import Finished, copied, fashion_ml
+from tests.runs.command import Finished, fashion_ml
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")  # a figure without a font for it
 
@@ -56,18 +56,17 @@ NOT_RUN = {"ui", "serve", "sweep", "sweep-report", "sweep-worker", "suite", "sui
 
 
 @pytest.fixture(scope="module")
-def own(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def own(finished: Finished) -> Finished:
     """The finished training with what the commands read."""
-    one = copied(finished, tmp_path_factory.mktemp("chinese") / "copy")
     for domain in "ab":
-        (one.folder / "domains" / domain).mkdir(parents=True)
+        (finished.folder / "domains" / domain).mkdir(parents=True)
         for seed in range(2):
-            render(Garment("dress", "red", "plain", seed=seed)).save(one.folder / "domains" / domain / f"{seed}.png")
-            (one.folder / "domains" / domain / f"{seed}.txt").write_text("a red dress", encoding="utf-8")
-    shutil.copytree(one.folder / "domains" / "a", one.folder / "bare", ignore=shutil.ignore_patterns("*.txt"))
+            render(Garment("dress", "red", "plain", seed=seed)).save(finished.folder / "domains" / domain / f"{seed}.png")
+            (finished.folder / "domains" / domain / f"{seed}.txt").write_text("a red dress", encoding="utf-8")
+    shutil.copytree(finished.folder / "domains" / "a", finished.folder / "bare", ignore=shutil.ignore_patterns("*.txt"))
     toml = 'network_module = "networks.lora"\nnetwork_dim = 8\nmax_train_steps = 10\nface_crop_aug_range = "2,4"\nxformers = true\n'
-    (one.folder / "kohya.toml").write_text(toml, encoding="utf-8")
-    return one
+    (finished.folder / "kohya.toml").write_text(toml, encoding="utf-8")
+    return finished
 
 
 def test_every_command_is_tried_in_chinese_here_or_beside_its_finished_run():

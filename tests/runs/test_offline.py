@@ -24,7 +24,7 @@ from tests.runs.test_sweep import SPEC
 
 NOWHERE = "http://127.0.0.1:9"
 """A store that answers nobody: whoever asks it fails."""
-TINY = ["--steps", "4", "--rank", "2", "--set", "training.log_every=1", "--offline", "--output-dir", "out"]
+TINY = ["--steps", "4", "--rank", "2", "--lr", "1e-3", "--set", "training.log_every=1", "--offline", "--output-dir", "out"]
 
 
 def train(workdir: Path, *arguments: str, trainer: str = "lora") -> str:
@@ -169,7 +169,7 @@ def test_the_experiment_is_what_the_training_was_given_else_what_the_sync_is(wor
     names = {one.experiment_id: one.name for one in client.search_experiments()}
     assert {(one.info.run_name, names[one.info.experiment_id]) for one in runs(client)} == {
         ("mine", "given"),
-        ("zarya r2 lr2e-3 4st", "of_the_shell"),
+        ("zarya r2 lr1e-3 4st", "of_the_shell"),
     }
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from fashion_ml.config import load_suite
+from fashion_ml.config import load_config, load_suite
 from fashion_ml.sweep.plan import storage_url
 from fashion_ml.sweep.study import open_planned, queue
 from fashion_ml.sweep.suite_study import plan_of_suite
@@ -109,8 +109,10 @@ def test_a_recipe_has_the_settings_that_it_says_and_no_other_of_the_suites(compa
         name: {(one.data.params["network.rank"], one.data.params["optimizer.learning_rate"]) for one in children(client, run)}
         for name, run in runs.items()
     }
-    assert given == {"rank 2": {("2", "0.002")}, "fast": {("16", "0.01")}}
-    assert runs["fast"].data.params["recipe.network.rank"] == "16"
+    common = load_config(EMBEDDED)
+    rank, rate = str(common.network.rank), str(common.optimizer.learning_rate)
+    assert given == {"rank 2": {("2", rate)}, "fast": {(rank, "0.01")}}
+    assert runs["fast"].data.params["recipe.network.rank"] == rank
 
 
 def test_killed_and_gone_on_with_six_trainings_have_ended_and_share_one_cache(compared: Finished):
@@ -190,8 +192,9 @@ def test_where_nothing_can_be_compared_each_failure_is_said_and_the_exit_code_is
     assert (facts["complete"], facts["failed"], facts["left"]) == (3, 3, 0)
     client = MlflowClient(uri)
     recipes = {run.data.tags["recipe_name"]: run for run in children(client, client.get_run(facts["run_id"]))}
-    assert recipes[odd].data.params == {"recipe.optimizer.learning_rate": "1e+30", "recipe.network.rank": "16"} | {
-        "recipe.network.alpha": "16.0"
+    rank = load_config(EMBEDDED).network.rank
+    assert recipes[odd].data.params == {"recipe.optimizer.learning_rate": "1e+30", "recipe.network.rank": str(rank)} | {
+        "recipe.network.alpha": str(float(rank))
     }
     assert recipes[odd].data.tags["trainings.failed"] == "3"
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from fashion_ml.config import load_sweep, shipped_files
+from fashion_ml.config import load_config, load_sweep, shipped_files
 from fashion_ml.errors import InputError
 
-SWEEP = "sweeps/lora_rank_lr.yaml"
+SWEEP, EMBEDDED = "sweeps/lora_rank_lr.yaml", "experiments/lora/embedded.yaml"
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A venv's layout; returns the folder of what came with the package. The working folder is empty."""
     package = tmp_path / "venv" / "lib" / "python3.11" / "site-packages" / "fashion_ml"
     share = tmp_path / "venv" / "share" / "fashion-ml"
-    for name in (SWEEP, "experiments/lora/embedded.yaml"):
+    for name in (SWEEP, EMBEDDED):
         (share / name).parent.mkdir(parents=True)
         (share / name).write_bytes((Path(shipped_files.__file__).parents[2] / name).read_bytes())
     monkeypatch.setattr(shipped_files, "__file__", str(package / "config" / "shipped_files.py"))
@@ -36,7 +36,7 @@ def test_an_installed_sweep_and_its_experiment_are_found_and_one_line_says_where
     (said,) = caplog.messages
     assert str(found) in said
     spec, base = load_sweep(found, {})
-    assert (spec.name, base.network.rank) == ("lora_rank_lr", 16)
+    assert (spec.name, base.network) == ("lora_rank_lr", load_config(installed / EMBEDDED).network)
 
 
 @pytest.mark.parametrize("place", ["share/fashion-ml", "lib/share/fashion-ml", "lib/python3.11/site-packages/share/fashion-ml"])
@@ -59,7 +59,7 @@ def test_an_own_sweep_names_an_experiment_that_came_with_the_package(installed: 
     own = (installed / SWEEP).read_text().replace("../experiments/", "experiments/")
     Path("mine.yaml").write_text(own)
     _, base = load_sweep(Path("mine.yaml").absolute(), {})
-    assert base.network.rank == 16
+    assert base.network == load_config(installed / EMBEDDED).network
 
 
 @pytest.mark.parametrize("path", ["sweeps/none.yaml", "other/x.yaml", "", "../sweeps/lora_rank_lr.yaml", f"sweeps/{'x' * 300}"])
@@ -68,8 +68,8 @@ def test_what_did_not_come_with_the_package_stays_as_given(installed: Path, path
 
 
 def test_an_installation_without_experiments_says_what_to_give(installed: Path):
-    (installed / "experiments/lora/embedded.yaml").unlink()
+    (installed / EMBEDDED).unlink()
     with pytest.raises(
         InputError, match=r"--config: experiments/lora/embedded\.yaml did not come with this installation; give a YAML"
     ):
-        shipped_files.default_experiment("experiments/lora/embedded.yaml")
+        shipped_files.default_experiment(EMBEDDED)

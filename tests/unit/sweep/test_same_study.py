@@ -39,9 +39,10 @@ def test_the_same_settings_go_on():
 
 
 def test_another_value_is_named_with_both():
-    assert difference(plan(network__rank="4"), noted(plan())) == "plain: network.rank was 16 and is 4"
-    assert difference(plan(loss__min_snr_gamma="null"), noted(plan())) == "plain: loss.min_snr_gamma was 5.0 and is None"
-    assert difference(plan(), noted(plan(loss__min_snr_gamma="null"))) == "plain: loss.min_snr_gamma was None and is 5.0"
+    assert difference(plan(network__rank="4"), noted(plan(network__rank="5"))) == "plain: network.rank was 5 and is 4"
+    given, none = plan(loss__min_snr_gamma="3"), plan(loss__min_snr_gamma="null")
+    assert difference(none, noted(given)) == "plain: loss.min_snr_gamma was 3.0 and is None"
+    assert difference(given, noted(none)) == "plain: loss.min_snr_gamma was None and is 3.0"
 
 
 def test_a_setting_that_the_older_version_did_not_have_goes_on_with_its_default_alone():
