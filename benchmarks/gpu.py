@@ -1,6 +1,6 @@
 """Everything on one CUDA GPU in a few minutes, as one JSON: `python -m benchmarks gpu [--out FILE] [--sections NAME,…] [--seconds N] [--tiny]`.
 
-Needs no network, no MLflow and no weights: Stable Diffusion 1.5's architecture has random ones. Sections run in the order of what matters; one
+Needs no network, no MLflow and no weights: Stable Diffusion's architectures have random ones. Sections run in the order of what matters; one
 that fails is a line among `errors`, and none is begun that would not end within `--seconds`. `--tiny` goes through all of it on a CPU.
 """
 
@@ -21,7 +21,9 @@ import torch
 from benchmarks.gpu_evaluation import EVALUATION
 from benchmarks.gpu_float32 import FLOAT32
 from benchmarks.gpu_parts import Bench, Section
-from benchmarks.gpu_training import COMPILED, GRAPHS, LORA, MORE
+from benchmarks.gpu_sdxl import XL, XL_GRAPHS
+from benchmarks.gpu_stargan import COMPILED, STARGAN
+from benchmarks.gpu_training import GRAPHS, LORA, MORE
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say, show_lines
 from fashion_ml.runtime.provenance import installed_versions
@@ -47,7 +49,8 @@ def environment(bench: Bench) -> dict[str, Any]:
 
 def sections(*, cuda: bool, tiny: bool, only: Collection[str]) -> dict[str, tuple[float, Section]]:
     """Those that are to run, in their order: all that this machine can do, or those whose names begin with one of `only`."""
-    every = {"environment": (5.0, environment), **LORA, **(GRAPHS if cuda else {}), **EVALUATION, **FLOAT32, **MORE, **COMPILED}
+    of_gpus = {**GRAPHS, **XL_GRAPHS} if cuda else {}
+    every = {"environment": (5.0, environment), **LORA, **of_gpus, **EVALUATION, **STARGAN, **XL, **MORE, **FLOAT32, **COMPILED}
     if only:
         return {name: one for name, one in every.items() if name.startswith(tuple(only))}
     return {name: one for name, one in every.items() if not (tiny and name in COMPILED)}

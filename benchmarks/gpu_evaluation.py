@@ -35,7 +35,7 @@ def encoding(bench: Bench) -> dict[str, Any]:
     items = read_training_folder(photos)
     data = validate({"data": {"train_data_dir": str(photos), "resolution": bench.side}}).data
     sizes = image_sizes([item.size for item in items], **data.bucketing(vae_factor_of(vae)))
-    images = EncodedImages(SimpleNamespace(vae=vae), items, sizes, None, "")
+    images = EncodedImages(bench.pipeline(), items, sizes, None, "")
     images.moments(0)
     bench.sync()
     started = time.perf_counter()
@@ -56,33 +56,36 @@ def encoding(bench: Bench) -> dict[str, Any]:
         found[f"{name}_finite"] = bool(mean.isfinite().all())
         found |= {f"{name}_{key}": value for key, value in bench.peak().items()}
     started = time.perf_counter()
-    weights_sha256(vae), weights_sha256(bench.model("text"))
+    weights_sha256(vae), weights_sha256(bench.model("text_encoder"))
     found["hashes_s"] = round(time.perf_counter() - started, 2)
     return found
 
 
 def generation(bench: Bench) -> dict[str, Any]:
-    """Images of an evaluation a second: in float32 and in bf16, decoded one by one; and what the pictures of a batch cost the CPU."""
-    count, batch, steps = (2, 2, 2) if bench.tiny else (8, 4, 25)
-    given = {"data": {"train_data_dir": "x"}, "evaluation": {"batch_size": batch, "num_inference_steps": steps}}
-    settings, pipeline = validate(given).evaluation, bench.pipeline()
-    jobs = [Job(index, f"image{index}", "a red striped dress", 100 + index, (bench.side, bench.side)) for index in range(count)]
-    found, pictures = dict[str, Any](), dict[str, list[Any]]()
+    """Images of an evaluation a second: in float32, in bf16 and in bf16 by sixteens, decoded one by one; and what pictures cost the CPU."""
+    count, steps = (2, 2) if bench.tiny else (8, 25)
+    ways = {"float32": (torch.float32, 4), "bf16": (torch.bfloat16, 4), "bf16_by_16": (torch.bfloat16, 16)}
+    pipeline, found, pictures = bench.pipeline(), dict[str, Any](), dict[str, list[Any]]()
     decode_one_by_one(pipeline.vae)
-    for name in ("float32", "bf16"):
-        lower_pipeline(pipeline, bench.device, torch.float32 if name == "float32" else torch.bfloat16)
+    for name, (dtype, batch) in ways.items():
+        tree = {"data": {"train_data_dir": "x"}, "evaluation": {"batch_size": batch, "num_inference_steps": steps}}
+        settings, many = validate(tree).evaluation, count if bench.tiny else max(count, batch)
+        jobs = [
+            Job(index, f"image{index}", "a red striped dress", 100 + index, (bench.side, bench.side)) for index in range(many)
+        ]
+        lower_pipeline(pipeline, bench.device, dtype)
         bench.fresh_memory()
         list(generate(pipeline, jobs[:batch], settings.model_copy(update={"num_inference_steps": 2})))
         bench.sync()
         started = time.perf_counter()
         pictures[name] = [one for _, made in generate(pipeline, jobs, settings) for one in made]
         bench.sync()
-        found[name] = {"images_s": round(count / (time.perf_counter() - started), 2), **bench.peak()}
-    pairs = zip(pictures["bf16"], pictures["float32"], strict=True)
+        found[name] = {"images_s": round(many / (time.perf_counter() - started), 2), **bench.peak()}
+    pairs = list(zip(pictures["bf16"], pictures["float32"], strict=True))
     found["bf16"]["ssim_to_float32"] = round(statistics.mean(ssim(a, b) for a, b in pairs), 4)
     for label, metric in (("ssim_ms", ssim), ("color_ms", color_correlation)):
         started = time.perf_counter()
-        for a, b in zip(pictures["bf16"], pictures["float32"], strict=True):
+        for a, b in pairs:
             metric(a, b)
         found[label] = round(1000 * (time.perf_counter() - started) / count, 1)
     started = time.perf_counter()

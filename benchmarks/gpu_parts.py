@@ -1,4 +1,4 @@
-"""What the GPU benchmark works with: the device, its memory, random models of Stable Diffusion 1.5's shape, photographs, an accelerator."""
+"""What the GPU benchmark works with: the device, its memory, random models of Stable Diffusion's shapes, photographs, an accelerator."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from PIL import Image
 
 from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.models.families.family import Family
+from fashion_ml.models.families.known import FAMILIES
 from fashion_ml.models.single_file import CONFIGS, clip_tokenizer
 from fashion_ml.models.stable_diffusion import quiet_libraries
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BF16_PEAK = 989e12
 """Dense bf16 products of an H100 or H200 (SXM), operations a second."""
-_SMALL = {
-    "unet": {"block_out_channels": [32, 32, 32, 32], "attention_head_dim": 2, "norm_num_groups": 8, "layers_per_block": 1},
-    "vae": {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "layers_per_block": 1},
+SD1, SDXL = (next(one for one in FAMILIES if one.name == name) for name in ("sd1", "sdxl"))
+_FEW = {"norm_num_groups": 8, "layers_per_block": 1}
+_SMALL: dict[str, dict[str, dict[str, Any]]] = {
+    "sd1": {"unet": {"block_out_channels": [32, 32, 32, 32], "attention_head_dim": 2, **_FEW}},
+    "sdxl": {
+        "unet": {
+            "block_out_channels": [32, 32, 32],
+            "attention_head_dim": [2, 2, 2],
+            "transformer_layers_per_block": [1, 1, 1],
+            **_FEW,
+        }
+    },
 }
-"""What makes a model of the same kind small enough for a CPU."""
+"""What makes a UNet of the same kind small enough for a CPU."""
+_SMALL_VAE = {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "layers_per_block": 1}
 
 
 @dataclass
@@ -34,8 +45,8 @@ class Bench:
     """Small models and few steps, so that a CPU goes through all of it."""
     work: Path
     """An empty folder for files."""
-    flops: float = 0.0
-    """Operations of one image, forward and backward, once they have been counted."""
+    flops: dict[str, float] = field(default_factory=dict)
+    """Operations of one image, forward and backward, by family, once they have been counted."""
     device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     @property
@@ -72,45 +83,39 @@ class Bench:
         read = {"peak_gib": torch.cuda.max_memory_allocated, "peak_reserved_gib": torch.cuda.max_memory_reserved}
         return {name: round(ask() / 2**30, 2) for name, ask in read.items()}
 
-    def speed(self, batch: int, seconds: float) -> dict[str, float]:
+    def speed(self, batch: int, seconds: float, family: Family = SD1) -> dict[str, float]:
         """What a step of that many images and seconds is, in several units."""
-        share = {"share_of_bf16_peak": round(self.flops * batch / seconds / BF16_PEAK, 3)} if self.flops else {}
+        flops = self.flops.get(family.name)
+        share = {"share_of_bf16_peak": round(flops * batch / seconds / BF16_PEAK, 3)} if flops else {}
         return {"it_s": round(1 / seconds, 2), "images_s": round(batch / seconds, 1), "ms": round(1000 * seconds, 1), **share}
 
-    def model(self, part: str, dtype: torch.dtype = torch.float32) -> Any:
-        """`unet`, `vae` or `text` of Stable Diffusion 1.5's shape with random weights, frozen, on the device."""
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextConfig, CLIPTextModel
+    def model(self, part: str, dtype: torch.dtype = torch.float32, family: Family = SD1) -> Any:
+        """`unet`, `vae` or a text encoder's name, of a family's shape with random weights, frozen, on the device."""
+        import diffusers
+        import transformers
 
         torch.manual_seed(0)
-        at = CONFIGS / "sd1"
+        at = CONFIGS / family.name
         with self.device:
-            if part == "text":
-                config = CLIPTextConfig.from_pretrained(str(at / "text_encoder"))
-                config.num_hidden_layers = 1 if self.tiny else config.num_hidden_layers
-                made = CLIPTextModel(config)
+            if part.startswith("text_encoder"):
+                config = transformers.CLIPTextConfig.from_pretrained(str(at / part))
+                config.num_hidden_layers = 2 if self.tiny else config.num_hidden_layers
+                made = getattr(transformers, config.architectures[0])(config)
             else:
-                kind = UNet2DConditionModel if part == "unet" else AutoencoderKL
-                made = kind.from_config({**kind.load_config(at / part), **(_SMALL[part] if self.tiny else {})})
+                kind = diffusers.UNet2DConditionModel if part == "unet" else diffusers.AutoencoderKL
+                small = _SMALL_VAE if part == "vae" else _SMALL[family.name][part]
+                made = kind.from_config({**kind.load_config(at / part), **(small if self.tiny else {})})
         with quiet_libraries():
             return made.to(self.device, dtype).requires_grad_(False).eval()
 
-    def parts(self, unet_dtype: torch.dtype = torch.float32) -> SimpleNamespace:
-        """What a training needs of a pipeline."""
-        return SimpleNamespace(
-            vae=self.model("vae"),
-            text_encoder=self.model("text"),
-            unet=self.model("unet", unet_dtype),
-            tokenizer=clip_tokenizer("sd1"),
-            scheduler=_scheduler(),
-        )
+    def pipeline(self, unet_dtype: torch.dtype = torch.float32, family: Family = SD1) -> Any:
+        """A whole pipeline, float32 but for its UNet."""
+        import diffusers
 
-    def pipeline(self) -> Any:
-        """A whole pipeline, float32."""
-        from diffusers import StableDiffusionPipeline
-
-        none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        made = StableDiffusionPipeline(**vars(self.parts()), **none)
+        parts = {part: self.model(part, unet_dtype if part == "unet" else torch.float32, family) for part in family.models}
+        parts |= {one.tokenizer: clip_tokenizer("sd2" if one.open_clip else "sd1") for one in family.texts}
+        scheduler = diffusers.DDIMScheduler.load_config(CONFIGS / family.name / "scheduler")
+        made = family.made({**parts, "scheduler": diffusers.DDIMScheduler.from_config(scheduler)})
         made.set_progress_bar_config(disable=True)
         return made
 
@@ -140,12 +145,6 @@ class Bench:
 
         forget_precision()
         return Accelerator(mixed_precision="no" if precision == "fp16" and not self.cuda else precision)
-
-
-def _scheduler() -> Any:
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler.from_config(DDIMScheduler.load_config(CONFIGS / "sd1" / "scheduler"))
 
 
 Section = Callable[[Bench], dict[str, Any]]

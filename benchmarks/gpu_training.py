@@ -6,8 +6,7 @@ import statistics
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.gpu_parts import DTYPES, Bench, Section
-from fashion_ml.config import StarganExperiment, checked, validate
+from benchmarks.gpu_parts import DTYPES, SD1, Bench, Section
+from benchmarks.gpu_profile import kernels, profiled
+from fashion_ml.config import validate
 from fashion_ml.data.images import read_training_folder
-from fashion_ml.data.stargan_batches import GanBatch
+from fashion_ml.models.families.family import Family
 from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.training.lora_inputs import prepare_inputs
 from fashion_ml.training.lora_loop import Hooks, train_lora
-from fashion_ml.training.stargan_loop import _Gan, loss_weights
 
 Tree = Mapping[str, Any]
 
@@ -39,8 +38,8 @@ def count_flops(bench: Bench) -> dict[str, Any]:
     h = torch.randn(1, 77, 768, device=bench.device)
     with FlopCounterMode(display=False) as counter, torch.autocast(bench.device.type, torch.bfloat16):
         unet(x, t, h).sample.float().square().mean().backward()
-    bench.flops = counter.get_total_flops()
-    return {"gflop_of_an_image": round(bench.flops / 1e9, 1)}
+    bench.flops[SD1.name] = counter.get_total_flops()
+    return {"gflop_of_an_image": round(counter.get_total_flops() / 1e9, 1)}
 
 
 def lora_steps(
@@ -51,12 +50,15 @@ def lora_steps(
     profile: bool = False,
     training: Tree | None = None,
     network: Tree | None = None,
+    family: Family = SD1,
+    side: int = 0,
 ) -> dict[str, Any]:
-    """The loop at Stable Diffusion 1.5's size: steps a second after the first ones, memory, host syncs, and where the time goes."""
-    photos = bench.photos("photos", 4 if bench.tiny else 16, bench.side)
+    """The loop at a family's size: steps a second after the first ones, memory, host syncs, where the time goes; `side` 0 is the bench's."""
+    side = side or bench.side
+    photos = bench.photos(f"photos_{side}", 4 if bench.tiny else 16, side)
     warm, steps = (2, 2) if bench.tiny else (8, 8 if profile else bench.steps)
     tree = {
-        "data": {"train_data_dir": str(photos), "resolution": bench.side, "cache_dir": str(bench.work / "cache")},
+        "data": {"train_data_dir": str(photos), "resolution": side, "cache_dir": str(bench.work / "cache")},
         "network": {"rank": 16, **(network or {})},
         "training": {
             "max_train_steps": warm + steps,
@@ -68,19 +70,19 @@ def lora_steps(
         },
     }
     config, accelerator = validate(tree), bench.accelerator(precision)
-    pipe = bench.parts(DTYPES[precision] if bench.cuda or precision == "bf16" else torch.float32)
+    pipe = bench.pipeline(DTYPES[precision] if bench.cuda or precision == "bf16" else torch.float32, family)
     inputs, _ = prepare_inputs(config, pipe, read_training_folder(photos), [], accelerator)
     drawing = [_seconds(lambda step=step: list(inputs.batches(step))) for step in range(1, warm + 1)]
     bench.fresh_memory()
     clock = _Clock(bench, warm, warm + steps)
     folder = bench.work / f"lora_{time.monotonic_ns()}"
     folder.mkdir()
-    with _profiled(profile and bench.cuda) as profiler:
+    with profiled(profile and bench.cuda) as profiler:
         clock.begin()
         train_lora(config, pipe, inputs, None, folder, Hooks(rows=clock.rows), accelerator)
     seconds = (clock.ended - clock.warm_at) / steps
     found = {
-        **bench.speed(batch, seconds),
+        **bench.speed(batch, seconds, family),
         "before_the_clock_s": round(clock.warm_at - clock.began, 1),
         "batch_on_cpu_ms": round(1000 * statistics.median(drawing), 2),
         "syncs_a_step": round(clock.syncs / steps, 2),
@@ -88,7 +90,7 @@ def lora_steps(
         "loss": clock.loss,
         **bench.peak(),
     }
-    return {**found, **(_kernels(profiler, warm + steps) if profiler else {})}
+    return {**found, **(kernels(profiler, warm + steps) if profiler else {})}
 
 
 class _Clock:
@@ -135,31 +137,6 @@ def _seconds(work: Any) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-@contextmanager
-def _profiled(wanted: bool) -> Iterator[Any]:
-    if not wanted:
-        yield None
-        return
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-        yield profiler
-
-
-def _kernels(profiler: Any, steps: int) -> dict[str, Any]:
-    """Kernels of a step, how long the GPU is busy with them, and those that take longest."""
-    kernels = [event for event in profiler.events() if str(event.device_type).endswith("CUDA")]
-    table: dict[str, float] = {}
-    for one in kernels:
-        table[one.name[:60]] = table.get(one.name[:60], 0.0) + one.time_range.elapsed_us() / 1e3 / steps
-    longest = sorted(table.items(), key=lambda item: -item[1])[:14]
-    return {
-        "kernels_a_step": round(len(kernels) / steps),
-        "gpu_busy_ms_a_step": round(sum(table.values()), 1),
-        "longest_ms": {name: round(ms, 2) for name, ms in longest},
-    }
 
 
 def bare_steps(bench: Bench, batch: int, *, autocast: bool, graph: bool = False, channels_last: bool = False) -> dict[str, Any]:
@@ -322,42 +299,6 @@ def options(bench: Bench) -> dict[str, Any]:
     return found
 
 
-def stargan_steps(bench: Bench, precision: str, *, compiled: bool = False) -> dict[str, Any]:
-    """A step with and without the diversity term, and with the gradient penalty."""
-    batch, cells, times = (2, 16, 1) if bench.tiny else (64, 64, 6)
-    tree = {
-        "training": {
-            "mixed_precision": "no" if precision == "fp16" and not bench.cuda else precision,
-            "compile": "default" if compiled else "no",
-        },
-        "network": {"base_dim": 16} if bench.tiny else {},
-    }
-    config = checked(tree, StarganExperiment)
-    gan, weights, device = _Gan(config, 3, bench.accelerator("no")), loss_weights(config), bench.device
-
-    def step(with_r1: bool, fading: float) -> None:
-        x, y = torch.randn(2, batch, 4, cells, cells, device=device), torch.randint(0, 3, (2, batch), device=device)
-        z = torch.randn(3, batch, config.network.latent_dim, device=device)
-        gan.step(GanBatch(x[0], y[0], x[1], y[1], *z), weights, with_r1=with_r1, lambda_ds=fading)
-
-    bench.fresh_memory()
-    found: dict[str, Any] = {}
-    for name, with_r1, fading in (("with_ds", False, 1.0), ("without_ds", False, 0.0), ("with_penalty", True, 1.0)):
-        started = time.perf_counter()
-        for _ in range(2):
-            step(with_r1, fading)
-        bench.sync()
-        found[f"{name}_first_two_s"] = round(time.perf_counter() - started, 2)
-        started = time.perf_counter()
-        for _ in range(times):
-            step(with_r1, fading)
-        bench.sync()
-        found[f"{name}_ms"] = round(1000 * (time.perf_counter() - started) / times, 1)
-    found["images_s"] = round(1000 * batch / found["with_ds_ms"], 1)
-    found["finite"] = all(bool(p.isfinite().all()) for m in gan.networks.named().values() for p in m.parameters())
-    return {**found, **bench.peak()}
-
-
 LORA: dict[str, tuple[float, Section]] = {
     "flops": (8, count_flops),
     "lora_bf16_b1": (12, partial(lora_steps, batch=1, precision="bf16")),
@@ -372,9 +313,6 @@ LORA: dict[str, tuple[float, Section]] = {
 }
 """Name -> seconds that it takes, and what it does."""
 MORE: dict[str, tuple[float, Section]] = {
-    "stargan_bf16": (12, partial(stargan_steps, precision="bf16")),
-    "stargan_no": (12, partial(stargan_steps, precision="no")),
-    "stargan_fp16": (12, partial(stargan_steps, precision="fp16")),
     "bare_b1_autocast": (8, partial(bare_steps, batch=1, autocast=True)),
     "bare_b1_bf16": (8, partial(bare_steps, batch=1, autocast=False)),
     "bare_b8_bf16": (8, partial(bare_steps, batch=8, autocast=False)),
@@ -392,7 +330,3 @@ GRAPHS: dict[str, tuple[float, Section]] = {
     "bare_b8_graph_channels_last": (8, partial(bare_steps, batch=8, autocast=False, graph=True, channels_last=True)),
 }
 """What a GPU alone can do."""
-COMPILED: dict[str, tuple[float, Section]] = {
-    "stargan_bf16_compiled": (110, partial(stargan_steps, precision="bf16", compiled=True)),
-}
-"""What takes minutes before its first step; last, and not where it is tiny unless asked for."""

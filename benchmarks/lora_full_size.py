@@ -1,9 +1,10 @@
 """LoRA training at Stable Diffusion 1.5's size, ours beside the peers: `python -m benchmarks.lora_full_size [--example PATH] [--kohya PATH]`.
 
-Random weights of SD 1.5's architecture, 256 px, batch 1, rank 32, float32, the same images; every command runs as users run it, in turns, and
-logs every step. The figure is the median of seconds between two steps, after the first few. `--example` is diffusers'
-`train_text_to_image_lora.py` (attention targets), `--kohya` a checkout of sd-scripts (its 192 modules, latents cached, text encoder
-off); `--example-python` and `--kohya-python` name interpreters that have what these need. 12 GiB of memory and 5 GB of disk.
+Random weights of SD 1.5's architecture, 256 px, batch 1, rank 32, float32 unless `--resolution`, `--batch` and `--precision` say otherwise, the
+same images; every command runs as users run it, in turns, and logs every step. The figure is the median of seconds between two steps, after
+the first few. `--example` is diffusers' `train_text_to_image_lora.py` (attention targets), `--kohya` a checkout of sd-scripts (its 192
+modules, latents cached, text encoder off); `--example-python` and `--kohya-python` name interpreters that have what these need. 12 GiB of
+memory and 5 GB of disk.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.lora_step import random_sd15, write_photos
-from benchmarks.peers import Task, Trained, add_options, example, given, kohya, ours
+from benchmarks.peers import Task, Trained, add_options, at_least, example, given, kohya, ours
 from benchmarks.results import Row, report
 
-RESOLUTION, RANK, FIRST = 256, 32, 2
+RANK, FIRST = 32, 2
 
 
 def main() -> None:
@@ -26,8 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
     parser.add_argument("--base", type=Path)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=2)
+    for name, default in (("steps", 8), ("rounds", 2), ("resolution", 256), ("batch", 1)):
+        parser.add_argument(f"--{name}", type=at_least(1), default=default)
+    parser.add_argument("--precision", choices=("no", "fp16", "bf16"), default="no")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -35,7 +37,8 @@ def main() -> None:
         if base is None:
             base = place / "base"
             random_sd15().save_pretrained(base)
-        task = Task(base.absolute(), write_photos(place / "images", 8, 512), RESOLUTION, 1, FIRST + arguments.steps, RANK)
+        images, side, steps = write_photos(place / "images", 8, 512), arguments.resolution, FIRST + arguments.steps
+        task = Task(base.absolute(), images, side, arguments.batch, steps, RANK, precision=arguments.precision)
         sides: dict[str, Callable[[Path], Trained]] = {"ours, attention": lambda at: ours(task, at)}
         if diffusers := given(arguments, "example"):
             sides["diffusers' example"] = lambda at: example(diffusers, task, at)
@@ -53,13 +56,14 @@ def main() -> None:
                 seconds[side] += [after - before for before, after in zip(times[FIRST - 1 :], times[FIRST:], strict=False)]
                 peaks[side] = max(peaks[side], trained.peak)
     median = {side: statistics.median(values) for side, values in seconds.items()}
-    what = f"SD 1.5's size, {RESOLUTION} px, batch 1, rank {RANK}, float32"
+    precision = "float32" if arguments.precision == "no" else arguments.precision
+    what = f"SD 1.5's size, {arguments.resolution} px, batch {arguments.batch}, rank {RANK}, {precision}"
     rows = []
     for mine, peer in (("ours, attention", "diffusers' example"), ("ours, 192 modules", "kohya")):
         targets, there = mine.removeprefix("ours, "), peer in median
-        beside = f"{peer} {median[peer]:.2f} s a step" if there else ""
+        beside = f"{peer} {median[peer]:.3f} s a step" if there else ""
         rows.append(
-            Row(f"{what}, {targets}", f"{median[mine]:.2f} s a step", beside, median[peer] / median[mine] if there else None)
+            Row(f"{what}, {targets}", f"{median[mine]:.3f} s a step", beside, median[peer] / median[mine] if there else None)
         )
         beside = f"{peer} {peaks[peer]:.0f} MiB" if there else ""
         rows.append(Row(f"the same, {targets}, memory at its most", f"{peaks[mine]:.0f} MiB", beside))

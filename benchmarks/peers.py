@@ -28,6 +28,7 @@ class Task:
     rank: int
     rate: float = 1e-4
     seed: int = 0
+    precision: str = "no"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def our_command(task: Task, folder: Path, *, targets: str = "attention", log_eve
         str(task.rate),
     ]
     command += ["--steps", str(task.steps), "--train_batch_size", str(task.batch), "--seed", str(task.seed)]
+    command += ["--mixed_precision", task.precision]
     command += ["--log_every", str(log_every), "--output-dir", "out", "--json", "facts.json"]
     for name in ("feed_forward", "projections") if targets == "kohya" else ():
         command += ["--set", f"network.{name}=true"]
@@ -127,6 +129,7 @@ def example(peer: Peer, task: Task, folder: Path) -> Trained:
     command += ["--resolution", str(task.resolution), "--rank", str(task.rank), "--learning_rate", str(task.rate)]
     command += ["--train_batch_size", str(task.batch), "--max_train_steps", str(task.steps), "--seed", str(task.seed)]
     command += ["--lr_scheduler", "constant", "--lr_warmup_steps", "0", "--output_dir", "out"]
+    command += ["--mixed_precision", task.precision]
     peak = _run(command, folder, {"HF_HOME": str(folder / "home")})
     return _from_tensorboard(folder / "out", "train_loss", task, peak)
 
@@ -139,7 +142,7 @@ def kohya(peer: Peer, task: Task, folder: Path) -> Trained:
     command += ["--network_module", "networks.lora", "--network_train_unet_only", "--cache_latents", "--sdpa"]
     command += ["--network_dim", str(task.rank), "--network_alpha", str(task.rank), "--learning_rate", str(task.rate)]
     command += ["--train_batch_size", str(task.batch), "--max_train_steps", str(task.steps), "--seed", str(task.seed)]
-    command += ["--lr_scheduler", "constant", "--optimizer_type", "AdamW", "--mixed_precision", "no"]
+    command += ["--lr_scheduler", "constant", "--optimizer_type", "AdamW", "--mixed_precision", task.precision]
     command += ["--max_data_loader_n_workers", "0", "--tokenizer_cache_dir", str(folder / "tokenizers")]
     command += ["--logging_dir", str(folder / "log"), "--log_with", "tensorboard"]
     command += ["--output_dir", str(folder), "--output_name", "k"]

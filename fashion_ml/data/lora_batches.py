@@ -16,7 +16,7 @@ from fashion_ml.losses.diffusion import loss_shares, mask_weights
 from fashion_ml.losses.noise import multires_noise, multires_sizes, offset_noise, perturbed
 from fashion_ml.losses.timesteps import logit_normal, mode_heavy, timesteps_at
 from fashion_ml.models.text_encoding import Text, Tokens
-from fashion_ml.runtime.pinned import moved
+from fashion_ml.runtime.pinned import moved, pinned
 from fashion_ml.runtime.seeding import generator
 from fashion_ml.runtime.tensor_tree import mapped
 
@@ -84,12 +84,8 @@ class Batch:
 
     def pinned(self) -> Batch:
         """The same in memory that a GPU reads by itself; tokens, which are few, stay where they are."""
-        tensors = {name: mapped(_pinned, one) for name, one in vars(self).items() if not isinstance(one, Tokens)}
+        tensors = {name: mapped(pinned, one) for name, one in vars(self).items() if not isinstance(one, Tokens)}
         return replace(self, **tensors)
-
-
-def _pinned(one: torch.Tensor) -> torch.Tensor:
-    return one.pin_memory()
 
 
 _Part = tuple[EncodedImages, list[int]]

@@ -13,8 +13,9 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+from torch.nn.functional import interpolate, leaky_relu
 
+from fashion_ml.models.halved import halved
 from fashion_ml.models.spectral_norm import with_spectral_norm
 
 _SLOPE = 0.2
@@ -68,7 +69,7 @@ class ResBlock(nn.Module):
         """X (B, C, h, w)."""
         y = self.conv1(leaky_relu(self.norm1(x), _SLOPE))
         if self.down:
-            x, y = avg_pool2d(x, 2), avg_pool2d(y, 2)
+            x, y = halved(x), halved(y)
         y = self.conv2(leaky_relu(self.norm2(y), _SLOPE))
         return (x + y) / math.sqrt(2)
 

@@ -11,5 +11,10 @@ if TYPE_CHECKING:
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor on a device. To a GPU it goes by pinned memory, which the GPU reads when it is there; the allocator keeps it until then."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return pinned(tensor).to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in pinned memory; an expanded tensor, one number in several places, is written out: PyTorch does not pin such a one."""
+    return tensor.contiguous().pin_memory()

@@ -298,7 +298,7 @@ class _Gan:
         n, plain = self._called, self.networks
         with self._autocast():
             made = make_fakes(n, b)
-            d_loss, d_terms = d_losses(n, b, made, weights, with_r1=with_r1)
+            d_loss, d_terms = d_losses(plain if with_r1 else n, b, made, weights, with_r1=with_r1)
         skipped = [self._update("d", d_loss, plain.d.parameters())]
         with self._autocast(), frozen(plain.d):
             g_loss, g_terms = g_losses(n, b, made, weights, lambda_ds=lambda_ds, measure_ds=measure_ds)
@@ -372,6 +372,6 @@ class _Gan:
 
 
 def _compiled(n: Networks, mode: str) -> Networks:
-    """G, E and F compiled; D stays eager."""
+    """All four compiled; on steps with the penalty, whose gradient has a gradient, D is called as it is."""
     n.g.encode, n.g.decode = compiled(n.g.encode, mode), compiled(n.g.decode, mode)  # type: ignore[method-assign]
-    return Networks(n.g, compiled(n.e, mode), compiled(n.f, mode), n.d)
+    return Networks(n.g, compiled(n.e, mode), compiled(n.f, mode), compiled(n.d, mode))

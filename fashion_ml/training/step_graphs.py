@@ -18,6 +18,7 @@ from fashion_ml.config import LoraExperiment
 from fashion_ml.data.lora_batches import Batch
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.pinned import pinned
 from fashion_ml.runtime.tensor_tree import mapped, tensors_in
 
 _WARM_UP = 2
@@ -103,7 +104,7 @@ class StepGraphs:
             self._recorded[key] = self._record(batch)
         replay, place, loss = self._recorded[key]
         for old, new in zip(tensors_in(place), tensors_in(batch), strict=True):
-            old.copy_(new.pin_memory() if self._recorder.capturable else new, non_blocking=True)
+            old.copy_(pinned(new) if self._recorder.capturable else new, non_blocking=True)
         replay()
         return loss
 
