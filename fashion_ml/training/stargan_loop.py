@@ -310,8 +310,9 @@ class _Gan:
         return {name: terms[name] for name in TERMS if name in terms and (name != "r1" or with_r1)} | left_out
 
     def try_step(self, b: GanBatch, weights: LossWeights, *, lambda_ds: float) -> None:
-        """What G, E and F compute in a step, forward and backward, without any of it."""
+        """What a step computes, forward and backward, without any of it: the vectors of spectral norms, which a pass moves, are put back."""
         n, plain = self._called, self.networks
+        buffers = [(one, one.clone()) for network in plain.named().values() for one in network.buffers()]
         with self._autocast():
             made = make_fakes(n, b)
             d_loss, _ = d_losses(n, b, made, weights, with_r1=False)
@@ -321,6 +322,8 @@ class _Gan:
         g_loss.backward()
         for network in plain.named().values():
             network.zero_grad()
+        for one, before in buffers:
+            one.copy_(before)
 
     def _update(self, name: str, loss: torch.Tensor, parameters: Any) -> torch.Tensor | None:
         """Backward and step; with fp16 whether the scaler leaves the step out, 0-d on the device."""

@@ -40,14 +40,22 @@ def test_two_epochs_of_contents_that_do_not_fill_the_batches_are_ten_graphs_with
         torch.testing.assert_close(value, plain[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_compiled_training_resumes_bit_for_bit(folder: Path, tmp_path: Path, by_dynamo: Any):
-    config = experiment(folder, training={"compile": "default"})
+@pytest.mark.parametrize("network", [{}, {"spectral_norm": True}, {"discriminator": "patch", "spectral_norm": True}])
+def test_a_compiled_training_is_the_plain_one_and_resumes_bit_for_bit(
+    folder: Path, tmp_path: Path, by_dynamo: Any, network: dict[str, Any]
+):
+    """Spectral norm keeps vectors that each pass moves on, also the pass that only compiles."""
+    config = experiment(folder, training={"compile": "default"}, network=network)
+    assert train(experiment(folder, network=network), folder, tmp_path / "plain")
     assert train(config, folder, tmp_path / "whole")
     assert train(config, folder, tmp_path / "parts", stop_after=4) is None
     assert train(config, folder, tmp_path / "parts", resume=True)
     parts = tensors(tmp_path / "parts")
     assert all(torch.equal(value, parts[name]) for name, value in tensors(tmp_path / "whole").items())
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
+    assert not by_dynamo["graph_break"]
+    for mine, other in zip(log_of(tmp_path / "whole"), log_of(tmp_path / "plain"), strict=True):
+        assert mine == pytest.approx(other, rel=1e-5)
 
 
 def test_cudagraphs_is_refused_with_why():
