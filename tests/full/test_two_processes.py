@@ -21,6 +21,8 @@ SETTINGS = [
     *("--steps", "5", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2", "--save_every_n_steps", "2"),
     *("--validation_split", "0.1", "--validate_every_n_steps", "2", "--gradient_accumulation_steps", "2"),
 ]
+TEXTS = {"embedded": {"lora_te"}, "sdxl": {"lora_te1", "lora_te2"}}
+"""What the names of the text encoders' modules begin with."""
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "fashion_ml"]
 """What `accelerate launch` runs on several GPUs; on CPUs it starts one process only."""
 
@@ -41,11 +43,15 @@ def test_processes_share_gradients_once_a_step_and_stop_behind_the_same_one(work
     assert [path.stem for path in states] == ["lora-step00000004"]
 
 
-def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
+@pytest.mark.parametrize("base", ["embedded", "sdxl"])
+def test_two_processes_train_as_one_with_the_same_global_batch(base: str, workdir: Path, request: pytest.FixtureRequest):
+    """With all text encoders; of SDXL's first one the last layer is never read, so that its LoRA gets no gradient."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    one = fashion_ml("train", "lora", *SETTINGS, "--train_batch_size", "4", "--output-dir", "one", cwd=workdir, uri=uri)
+    where = base if base == "embedded" else str(request.getfixturevalue(base))
+    given = ["train", "lora", *SETTINGS, "--config", "experiments/lora/embedded.yaml", "--base", where, "--train_text_encoder"]
+    one = fashion_ml(*given, "--train_batch_size", "4", "--output-dir", "one", cwd=workdir, uri=uri)
     assert one.returncode == 0, one.stderr
-    command = [sys.executable, *LAUNCH, "train", "lora", *SETTINGS, "--train_batch_size", "2", "--output-dir", "two"]
+    command = [sys.executable, *LAUNCH, *given, "--train_batch_size", "2", "--output-dir", "two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     two = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False, timeout=400)
     assert two.returncode == 0, two.stderr
@@ -58,6 +64,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(workdir: Path):
     assert [point.step for point in double] == [1, 2, 3, 4, 5]
     assert [point.value for point in double] == pytest.approx([point.value for point in single], rel=1e-5)
     first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("one", "two"))
+    assert {name.partition("_text_model")[0] for name in first if name.startswith("lora_te")} == TEXTS[base]
+    assert first.keys() == second.keys()
     assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
 
 

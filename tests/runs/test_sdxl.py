@@ -1,16 +1,27 @@
-"""Stable Diffusion XL through the command line: training with samples, checks and validation, its evaluation, and choose."""
+"""Stable Diffusion XL through the command line: training with samples, checks and validation, its evaluation, choose, register and export."""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
 from mlflow import MlflowClient
+from PIL import Image
 
+from fashion_ml.models import single_file
+from fashion_ml.models.stable_diffusion import load_pipeline
 from tests.runs.command import FEW, SHORT, Finished, fashion_ml
+from tests.unit.models.test_sdxl_lora_files import close, said
 
+PROMPT = "a red dress with dots"
 LITTLE = ("--set", "evaluation.images_per_reference=1", "--set", "evaluation.resamples=50")
 SETTINGS = (
     "--set",
@@ -36,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collect
         str(sdxl),
         "--train_text_encoder",
         "--text_encoder_lr",
-        "1e-4",
+        "1e-3",
         "--encoder",
         "embedded",
     )
@@ -76,3 +87,42 @@ def test_files_and_strengths_are_chosen_by_what_they_make(trained: Finished):
     result = fashion_ml("evaluate", "choose", run, *given, "--json", "choice.json", cwd=trained.folder, uri=trained.uri)
     assert result.returncode == 0, result.stderr
     assert json.loads((trained.folder / "choice.json").read_text("utf-8"))["winner"]["file"].endswith(".safetensors")
+
+
+def with_lora(trained: Finished, sdxl: Path) -> StableDiffusionXLPipeline:
+    """Base and LoRA as diffusers reads them, with the sampler that images are made with here."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(sdxl, add_watermarker=False)
+    pipeline.scheduler = load_pipeline(str(sdxl)).scheduler
+    lora = Path(trained.facts["lora"])
+    pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name)
+    return pipeline
+
+
+def test_registered_it_draws_what_diffusers_draws(trained: Finished, sdxl: Path, monkeypatch: pytest.MonkeyPatch):
+    registered = fashion_ml("register", trained.facts["run_id"], "--name", "xl", cwd=trained.folder, uri=trained.uri)
+    assert registered.returncode == 0, registered.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.uri)
+    model, pipeline = mlflow.pyfunc.load_model("models:/xl/1"), with_lora(trained, sdxl)
+    pipeline.set_progress_bar_config(disable=True)
+    sampler = {"num_inference_steps": 3, "guidance_scale": 4.0}
+    for negative in ("", "a hat"):
+        params = {**sampler, "seed": 11, "negative_prompt": negative}
+        (picture,) = model.predict(pd.DataFrame({"prompt": [PROMPT]}), params=params)
+        noise = torch.Generator().manual_seed(11)
+        (expected,) = pipeline(PROMPT, negative_prompt=negative or None, generator=noise, width=64, height=64, **sampler).images
+        difference = np.asarray(Image.open(io.BytesIO(picture))).astype(int) - np.asarray(expected)
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("target", ["whole", "whole.safetensors"])
+def test_merged_into_its_base_it_is_a_folder_or_one_file(
+    target: str, trained: Finished, sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One file has the structure of the known configurations, here the small base's own."""
+    shutil.copytree(sdxl, tmp_path / "sdxl")
+    monkeypatch.setattr(single_file, "CONFIGS", tmp_path)
+    given = ("export", trained.facts["run_id"], str(tmp_path / target), "--format", "merged", "--json", "export.json")
+    result = fashion_ml(*given, cwd=trained.folder, uri=trained.uri)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((trained.folder / "export.json").read_text("utf-8"))["path"] == str(tmp_path / target)
+    close(said(load_pipeline(str(tmp_path / target))), said(with_lora(trained, sdxl)))
