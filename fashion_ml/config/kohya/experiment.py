@@ -24,6 +24,7 @@ from fashion_ml.config.kohya.files import (
 )
 from fashion_ml.config.kohya.forms import is_form, options_of_form
 from fashion_ml.config.kohya.options import DEFAULTS, known_options
+from fashion_ml.config.kohya.sdxl import drop_what_sdxl_has_not, tells_another, tells_sdxl
 from fashion_ml.config.kohya.values import is_nothing
 from fashion_ml.config.loading import load_experiment
 from fashion_ml.config.lora import LoraExperiment
@@ -42,8 +43,8 @@ class Read:
     options: dict[str, Any] = field(default_factory=dict)
     subsets: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    sdxl: bool = False
-    """Whether it says that the base is one of SDXL."""
+    sdxl: bool | None = None
+    """Whether it says that the base is one of SDXL; None where no script and no form says which it is."""
     open: list[Path] = field(default_factory=list)
     """Files that name the one that is read, from the outermost."""
 
@@ -66,23 +67,14 @@ def imported(sources: Sequence[str], *, dataset_config: str = "", config_file: s
                 read.notes.append(
                     tr("{name} {given}: the data set file counts instead, as in sd-scripts", name=name, given=given)
                 )
-    if read.sdxl:
-        _drop_what_sdxl_has_not(options, read.notes)
+    if tells_sdxl(options) if read.sdxl is None else read.sdxl:
+        drop_what_sdxl_has_not(options, read.notes)
         options["sdxl"] = True
     equal = equal_of(options, defaults=defaults)
     if read.subsets:
         equal.settings["data.subsets"] = read.subsets
     equal.notes[:0] = read.notes
     return equal
-
-
-def _drop_what_sdxl_has_not(options: dict[str, Any], notes: list[str]) -> None:
-    """Options that sd-scripts takes for SDXL and does not heed."""
-    skip = options.pop("clip_skip", None)
-    if not is_nothing(skip) and skip != 2:
-        notes.append(
-            f"clip_skip {skip}: sd-scripts reads SDXL's captions from the second to last layer whatever it is, and so does this"
-        )
 
 
 def _read_source(source: str, read: Read, *, as_options: bool = False) -> None:
@@ -112,7 +104,10 @@ def _read_file(path: Path, read: Read) -> None:
         _read_data_set(path, read)
         return
     options = options_of_form(tree) if is_form(tree) else flat_options(tree)
-    read.sdxl |= is_form(tree) and not is_nothing(tree.get("sdxl"))
+    if is_form(tree) and "sdxl" in tree:
+        read.sdxl = not is_nothing(tree["sdxl"])
+    elif read.sdxl is None and tells_another(options):
+        read.sdxl = False
     for name in sorted(options.keys() - known_options()):
         value = options.pop(name)
         if not is_nothing(value):
@@ -125,7 +120,8 @@ def _read_file(path: Path, read: Read) -> None:
 def _read_command(text: str, read: Read, ending: str = "") -> None:
     script, words, notes = command_words(text, ending)
     read.notes += notes
-    read.sdxl |= PureWindowsPath(script).name.startswith("sdxl")
+    if script:
+        read.sdxl = PureWindowsPath(script).name.startswith("sdxl")
     kind = next((model for start, model in _SCRIPTS.items() if PureWindowsPath(script).name.startswith(start)), "")
     if kind:
         read.notes.append(
@@ -135,7 +131,7 @@ def _read_command(text: str, read: Read, ending: str = "") -> None:
                 kind=kind,
             )
         )
-    elif "train_network" not in script:
+    elif script and "train_network" not in script:
         read.notes.append(
             tr("{script}: trains another thing than a LoRA; a LoRA by the same options is written", script=script)
         )

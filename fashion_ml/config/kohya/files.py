@@ -80,7 +80,7 @@ def read_script(path: Path) -> str:
 
 def command_words(script: str, ending: str = "") -> tuple[str, list[str], list[str]]:
     """The script of sd-scripts that a shell script or command line starts, the words behind it, and a line for each thing in it that is not
-    known before the shell runs.
+    known before the shell runs; no script where the line begins with options.
 
     It is read as the shell of its file's `ending` reads it, without one as the shell that it looks like. InputError when no script is started.
     """
@@ -96,7 +96,7 @@ def command_words(script: str, ending: str = "") -> tuple[str, list[str], list[s
         notes = [
             tr("{one}: known only while the script runs, so it is left out; write its value", one=one) for one in line.unknown
         ]
-        return ("train_network.py", words, notes) if place is None else (words[place], words[place + 1 :], notes)
+        return ("", words, notes) if place is None else (words[place], words[place + 1 :], notes)
     raise InputError(
         tr("no line starts a script of sd-scripts; give one such as: accelerate launch train_network.py --network_dim 8")
     )

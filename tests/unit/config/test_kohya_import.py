@@ -315,5 +315,39 @@ def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "sdxl"),
+    [
+        ({"cache_text_encoder_outputs": True}, True),
+        ({"cache_text_encoder_outputs": False}, False),
+        ({"text_encoder_lr": [1e-5, 2e-5]}, True),
+        ({"text_encoder_lr": [1e-5]}, False),
+        ({"pretrained_model_name_or_path": "models/sd_xl_base_1.0.safetensors"}, True),
+        ({"pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0"}, True),
+        ({"pretrained_model_name_or_path": "illustrious.safetensors", "vae": "sdxl_vae.safetensors"}, True),
+        ({"pretrained_model_name_or_path": "v1-5.safetensors"}, False),
+        ({"cache_text_encoder_outputs": True, "t5xxl": "t5xxl.safetensors", "ae": "ae.safetensors"}, False),
+    ],
+)
+def test_a_file_without_its_scripts_name_is_sdxls_by_what_only_sdxl_has(tmp_path: Path, options: dict[str, Any], sdxl: bool):
+    given = {"seed": 1, "clip_skip": 1, "network_args": ["down_lr_weight=0,0.5"], **options}
+    (tmp_path / "run.toml").write_text(toml_of(given), encoding="utf-8")
+    for equal in (imported([str(tmp_path / "run.toml")]), imported([f"--config_file {tmp_path / 'run.toml'}"])):
+        assert len(equal.settings["optimizer.block_lr"]) == (23 if sdxl else 25)
+        assert any(note.startswith("clip_skip 1: ") for note in equal.notes) == sdxl
+
+
+def test_a_script_or_a_form_that_says_which_model_it_trains_is_believed(tmp_path: Path):
+    given = {"network_args": ["down_lr_weight=0,0.5"], "cache_text_encoder_outputs": True}
+    (tmp_path / "run.toml").write_text(toml_of(given), encoding="utf-8")
+    (tmp_path / "form.json").write_text(
+        json.dumps({"LoRA_type": "Standard", "sdxl": False, "vae": "sdxl.safetensors", "down_lr_weight": "0,0.5"}),
+        encoding="utf-8",
+    )
+    script = f"accelerate launch train_network.py --config_file {tmp_path / 'run.toml'}"
+    for source in (script, str(tmp_path / "form.json")):
+        assert len(imported([source]).settings["optimizer.block_lr"]) == 25
+
+
 def toml_of(options: dict[str, Any]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
