@@ -308,13 +308,19 @@ class LoraExperiment(Section):
                 )
             )
         one_rate = rates.optimizer_type.rpartition(".")[2].lower() == "prodigy"
-        if rates.text_encoder_lr is not None and not self.network.train_text_encoder:
-            raise ValueError(
-                tr(
-                    "optimizer.text_encoder_lr is given, but the text encoder does not train; add "
-                    "network.train_text_encoder true"
+        of_texts = {"text_encoder_lr": rates.text_encoder_lr, "text_encoder_2_lr": rates.text_encoder_2_lr}
+        for name, rate in of_texts.items():
+            if rate is not None and not self.network.train_text_encoder:
+                raise ValueError(
+                    tr(
+                        "optimizer.{name} is given, but the text encoder does not train; add network.train_text_encoder true",
+                        name=name,
+                    )
                 )
-            )
+            if one_rate and rate not in (None, rates.learning_rate):
+                raise ValueError(
+                    tr("optimizer.{name}: prodigy takes one learning rate for all; leave it out, or use adamw", name=name)
+                )
         if rates.embedding_lr is not None and self.embedding.token is None:
             raise ValueError(
                 tr("optimizer.embedding_lr is given, but there is no new word; add embedding.token, such as zarya")
@@ -328,10 +334,6 @@ class LoraExperiment(Section):
         if one_rate and set(rates.block_lr or ()) - {0, 1}:
             raise ValueError(
                 tr("optimizer.block_lr: prodigy takes one learning rate for all; give factors of 0 and 1, or use adamw")
-            )
-        if one_rate and rates.text_encoder_lr not in (None, rates.learning_rate):
-            raise ValueError(
-                tr("optimizer.text_encoder_lr: prodigy takes one learning rate for all; leave it out, or use adamw")
             )
         return self
 

@@ -69,7 +69,9 @@ class Optimizer(Section):
     learning_rate: Annotated[Rate, Names("lr", "unet_lr")] = 5e-5
     """Peak learning rate, per optimiser step; 1 is usual for prodigy."""
     text_encoder_lr: Rate | None = None
-    """Peak learning rate of the text encoder's LoRA; learning_rate when not given."""
+    """Peak learning rate of the text encoder's LoRA; learning_rate when not given. kohya's list of two is this and text_encoder_2_lr."""
+    text_encoder_2_lr: Rate | None = None
+    """Peak learning rate of the LoRA of SDXL's second text encoder; that of the first when not given."""
     embedding_lr: Rate | None = None
     """Peak learning rate of the vectors of `embedding.token`, without weight decay; learning_rate when not given, 1e-3 to 5e-3 is usual."""
     loraplus_lr_ratio: Rate | None = None

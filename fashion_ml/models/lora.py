@@ -137,6 +137,8 @@ class LoraParameters:
     text_encoder: list[torch.nn.Parameter]
     ups: frozenset[int] = frozenset()
     """`id` of those that are lora_up, B."""
+    second: frozenset[int] = frozenset()
+    """`id` of those of a second text encoder."""
     blocks: Mapping[int, int] = field(default_factory=dict)
     """By `id` the block of the UNet, as kohya numbers them."""
     starts: list[torch.Tensor] = field(default_factory=list)
@@ -162,7 +164,7 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
 
     models = sized_targets(unet, text_encoder, spec)
     unread = (0, *family_of_unet(unet).layers_unread(clip_skip))
-    trained: list[list[torch.nn.Parameter]] = [[], []]
+    trained: list[list[torch.nn.Parameter]] = [[] for _ in models]
     starts: list[torch.Tensor] = []
     for index, (model, targets) in enumerate(models):
         model.requires_grad_(False)
@@ -177,9 +179,11 @@ def add_lora(unet: Any, text_encoder: Any, spec: LoraSpec, seed: int, clip_skip:
         if unread[index]:
             getattr(model, "text_model", model).encoder.layers[-unread[index] :].requires_grad_(False)
         add_dropout(model, spec.rank_dropout, spec.module_dropout)
-        trained[min(index, 1)] += [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trained[index] += [parameter for parameter in model.parameters() if parameter.requires_grad]
     ups = frozenset(id(layer.lora_B["default"].weight) for model, *_ in models for layer in lora_layers(model))
-    return LoraParameters(trained[0], trained[1], ups, _blocks(*models[0]), starts)
+    texts = [one for part in trained[1:] for one in part]
+    second = frozenset(id(one) for part in trained[2:] for one in part)
+    return LoraParameters(trained[0], texts, ups, second, _blocks(*models[0]), starts)
 
 
 def _blocks(unet: Any, targets: Sequence[Target]) -> dict[int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, flat
 from fashion_ml.data.images import data_digest
+from fashion_ml.errors import InputError
 from fashion_ml.evaluation.toy import check_base
 from fashion_ml.evaluation.trigger import classes_of_folders
 from fashion_ml.runs.beginning import begun
@@ -181,6 +182,8 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     family.check_clip_skip(config.model.clip_skip, pipeline)
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
     check_network(pipeline.unet, texts, lora_spec(config))
+    if config.optimizer.text_encoder_2_lr is not None and len(texts) == 1:
+        raise InputError(tr("optimizer.text_encoder_2_lr: {title} has one text encoder; leave it out", title=family.title))
     check_optimizer(
         optimizer_settings(config),
         device,

@@ -47,11 +47,13 @@ def lora_lines(config: LoraExperiment, items: Sequence[CaptionedImage], factor: 
         where[where.index("convolutions")] += tr(
             " (rank {conv_rank}, alpha {value:g})", conv_rank=network.conv_rank, value=network.conv_alpha or network.conv_rank
         )
-    text_rate = (
-        tr(" (text encoder {value:g})", value=rates.text_encoder_lr or rates.learning_rate)
-        if network.train_text_encoder
-        else ""
-    )
+    of_text = rates.text_encoder_lr or rates.learning_rate
+    if not network.train_text_encoder:
+        text_rate = ""
+    elif rates.text_encoder_2_lr is None:
+        text_rate = tr(" (text encoder {value:g})", value=of_text)
+    else:
+        text_rate = tr(" (text encoders {value:g} and {value_2:g})", value=of_text, value_2=rates.text_encoder_2_lr)
     plan = step_plan(config, items, factor, processes)
     steps = (
         tr("{lr_warmup_steps:g} % of the", lr_warmup_steps=rates.lr_warmup_steps * 100)

@@ -130,6 +130,12 @@ _NOT_HERE: dict[str, Any] = {
 """What is the same for every file of this trainer: kohya's switches that it does not have."""
 
 
+def _text_rate(optimizer: Optimizer) -> float | list[float]:
+    """Of all text encoders, or of each, as sd-scripts was given it."""
+    first = optimizer.text_encoder_lr or optimizer.learning_rate
+    return first if optimizer.text_encoder_2_lr is None else [first, optimizer.text_encoder_2_lr]
+
+
 def _network(config: LoraExperiment, spec: LoraSpec) -> dict[str, Any]:
     """Network, as the file's tensors have it, optimiser and loss."""
     network, optimizer, loss = config.network, config.optimizer, config.loss
@@ -144,7 +150,7 @@ def _network(config: LoraExperiment, spec: LoraSpec) -> dict[str, Any]:
         "ss_network_args": json.dumps(args) if args else None,
         "ss_learning_rate": optimizer.learning_rate,
         "ss_unet_lr": optimizer.learning_rate,
-        "ss_text_encoder_lr": (optimizer.text_encoder_lr or optimizer.learning_rate) if network.train_text_encoder else None,
+        "ss_text_encoder_lr": _text_rate(optimizer) if network.train_text_encoder else None,
         "ss_optimizer": _optimizer(optimizer_settings(config)),
         "ss_lr_scheduler": optimizer.lr_scheduler,
         "ss_lr_warmup_steps": optimizer.lr_warmup_steps,

@@ -35,6 +35,7 @@ CLASSES = {
 }
 """The class of each name. Lion: Chen et al. 2023, arXiv:2302.06675. CAME: Luo et al. 2023, arXiv:2307.02047. Schedule-free: Defazio et al.
 2024, arXiv:2405.15682. Prodigy: Mishchenko & Defazio 2023, arXiv:2306.06101. Adafactor: Shazeer & Stern 2018, arXiv:1804.04235."""
+_OF_SEVERAL_RATES = ("loraplus_lr_ratio", "block_lr", "text_encoder_lr", "text_encoder_2_lr", "embedding_lr")
 _EXTRAS = {"bitsandbytes": "gpu", "prodigyopt": "gpu", "pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
 _ALWAYS: dict[str, dict[str, Any]] = {
     "adamw": {"fused": True},  # one pass over the weights, on CPUs too
@@ -54,9 +55,12 @@ def make_optimizer(settings: Optimizer, parameters: LoraParameters, device: torc
 
 
 def _groups(settings: Optimizer, parameters: LoraParameters) -> list[dict[str, Any]]:
-    rate = settings.learning_rate
+    rate, second = settings.learning_rate, settings.text_encoder_2_lr
+    apart = parameters.second if second is not None else frozenset()
+    first = [one for one in parameters.text_encoder if id(one) not in apart]
+    rest = [one for one in parameters.text_encoder if id(one) in apart]
     groups: list[dict[str, Any]] = []
-    for own, peak in ((parameters.unet, rate), (parameters.text_encoder, settings.text_encoder_lr or rate)):
+    for own, peak in ((parameters.unet, rate), (first, settings.text_encoder_lr or rate), (rest, second or rate)):
         parts: dict[float, list[torch.nn.Parameter]] = {}
         for one in own:
             parts.setdefault(_factor(settings, parameters, one), []).append(one)
@@ -191,7 +195,7 @@ def check_optimizer(
     """InputError when an optimiser cannot be made (`make_optimizer`), or cannot step; where a state is to be kept (`resumable`) also when
     it does not go on from one bit for bit.
 
-    It is tried on small matrices in the groups that a training has, with `text_encoder` and `word` those of the text encoder and of a new
+    It is tried on small matrices in the groups that a training has, with `text_encoder` and `word` those of the text encoders and of a new
     word too: three steps in one go, and two, a state, and the third, each at another rate. An optimiser without weight decay is said.
     """
     if settings.weight_decay and "weight_decay" not in _taken_by(class_of(settings.optimizer_type)):
@@ -230,14 +234,16 @@ def small_parameters(settings: Optimizer, text_encoder: bool, word: bool = False
     rates = settings.block_lr or (1.0,)
     pairs = [
         [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 6), (6, 4))]
-        for _ in range(sum(rate > 0 for rate in rates) + text_encoder)
+        for _ in range(sum(rate > 0 for rate in rates) + 2 * text_encoder)
     ]
-    text = pairs.pop() if text_encoder else []
+    texts = [pairs.pop() for _ in range(2 * text_encoder)]
     for number, pair in zip((number for number, rate in enumerate(rates) if rate > 0), pairs, strict=True):
         blocks |= {id(one): number for one in pair}
-    ups = frozenset(id(pair[1]) for pair in (*pairs, text) if pair)
+    ups = frozenset(id(pair[1]) for pair in (*pairs, *texts))
+    second = frozenset(id(one) for pair in texts[1:] for one in pair)
     vectors = [torch.nn.Parameter(torch.randn(2, 6, generator=draw))] if word else []
-    return LoraParameters([one for pair in pairs for one in pair], text, ups, blocks if settings.block_lr else {}, word=vectors)
+    unet, text = ([one for pair in some for one in pair] for some in (pairs, texts))
+    return LoraParameters(unet, text, ups, second, blocks if settings.block_lr else {}, word=vectors)
 
 
 def _tried(
@@ -251,10 +257,9 @@ def _step(settings: Optimizer, parameters: Sequence[torch.nn.Parameter], optimiz
     try:
         _stepped(parameters, optimizer, step)
     except Exception as error:
-        many = settings.loraplus_lr_ratio or settings.block_lr or settings.text_encoder_lr or settings.embedding_lr
         fix = (
-            tr("leave out loraplus_lr_ratio, block_lr, text_encoder_lr and embedding_lr")
-            if many and _steps_at_one_rate(settings)
+            tr("leave out {names}", names=", ".join(_OF_SEVERAL_RATES))
+            if any(getattr(settings, name) for name in _OF_SEVERAL_RATES) and _steps_at_one_rate(settings)
             else tr("use another, such as adamw")
         )
         betas = _other_betas(settings, _taken_by(class_of(settings.optimizer_type)))
@@ -271,9 +276,7 @@ def _step(settings: Optimizer, parameters: Sequence[torch.nn.Parameter], optimiz
 
 
 def _steps_at_one_rate(settings: Optimizer) -> bool:
-    alone = settings.model_copy(
-        update={"loraplus_lr_ratio": None, "block_lr": None, "text_encoder_lr": None, "embedding_lr": None}
-    )
+    alone = settings.model_copy(update=dict.fromkeys(_OF_SEVERAL_RATES))
     try:
         _stepped(*_tried(alone, text_encoder=True, word=True), 0)
     except Exception:

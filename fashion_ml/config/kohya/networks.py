@@ -105,11 +105,16 @@ def _rates(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         unet = None
     if unet is not None or "learning_rate" in given:
         settings["optimizer.learning_rate"] = number("learning_rate", rate if unet is None else unet)
+    rates = [number("text_encoder_lr", one) for one in text] if isinstance(text, (list, tuple)) else []
     if only_unet:
         settings["network.train_text_encoder"] = False
+        if any(rates) and not is_true(given.get("network_train_unet_only")):
+            result.note("text_encoder_lr", text, tr("all text encoders train or none; none does, as the first of these says"))
         return
-    if isinstance(text, (list, tuple)) and len({number("text_encoder_lr", one) for one in text}) > 1:
-        result.note("text_encoder_lr", text, "all text encoders train at one rate, the first of these", in_part=True)
+    if len(rates) == 2 and is_true(given.get("sdxl")) and 0 < rates[1] != rates[0]:
+        settings["optimizer.text_encoder_2_lr"] = rates[1]
+    elif len(set(rates)) > 1:
+        result.note("text_encoder_lr", text, tr("all text encoders train at one rate, the first of these"), in_part=True)
     of_text = text if text is not None else rate if unet is not None and rate is not None else None
     if of_text is not None and defaults and number("text_encoder_lr", of_text) != settings["optimizer.learning_rate"]:
         settings["optimizer.text_encoder_lr"] = number("text_encoder_lr", of_text)
@@ -169,9 +174,10 @@ def optimizer_settings(given: Mapping[str, Any], result: Equal, defaults: bool) 
         )
     if more:
         settings["optimizer.optimizer_args"] = " ".join(f"{name}={value}" for name, value in more.items())
-    if kind == "prodigy" and settings.get("optimizer.text_encoder_lr") not in (None, settings.get("optimizer.learning_rate")):
-        rate = settings.pop("optimizer.text_encoder_lr")
-        result.note("text_encoder_lr", rate, tr("prodigy takes one learning rate for all"))
+    for name in ("text_encoder_lr", "text_encoder_2_lr") if kind == "prodigy" else ():
+        if settings.get(f"optimizer.{name}") not in (None, settings.get("optimizer.learning_rate")):
+            rate = settings.pop(f"optimizer.{name}")
+            result.note("text_encoder_lr", rate, tr("prodigy takes one learning rate for all"))
     _schedule(given, result)
 
 

@@ -323,8 +323,8 @@ LORA: dict[str, Setting] = {
     "output.save_precision": Setting("fp16", dtypes),
     "output.training_comment": Setting("said of it", lambda lora: lora.metadata["ss_training_comment"]),
 }
-SEPARATE = {"training.save_state_minutes"}
-"""Has a test of its own, below."""
+SEPARATE = {"training.save_state_minutes", "optimizer.text_encoder_2_lr"}
+"""Have tests of their own: below, and in tests/unit/training/test_sdxl_training.py, for this base has one text encoder."""
 
 
 @pytest.mark.parametrize("leaf", leaves(LoraExperiment))

@@ -291,7 +291,7 @@ def test_what_cannot_be_read_is_one_line_that_names_the_fix(tmp_path: Path, name
 
 
 def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
-    """Its 23 blocks, captions that no clip_skip changes, and one rate for both text encoders."""
+    """Its 23 blocks, captions that no clip_skip changes, and a rate for each text encoder."""
     options = {
         "pretrained_model_name_or_path": "illustrious.safetensors", "resolution": "1024,1024", "clip_skip": 1, "no_half_vae": True,
         "cache_text_encoder_outputs": True, "text_encoder_lr": [1e-5, 2e-5], "learning_rate": 1e-4, "network_dim": 16,
@@ -302,12 +302,10 @@ def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
     assert equal.settings["model.base"] == "illustrious.safetensors"
     assert equal.settings["data.resolution"] == 1024
     assert equal.settings["optimizer.text_encoder_lr"] == 1e-5
+    assert equal.settings["optimizer.text_encoder_2_lr"] == 2e-5
     assert equal.settings["optimizer.block_lr"] == [1, 0, 0.5, *[1] * 7, 0.25, *[1] * 12]
     assert "model.clip_skip" not in equal.settings
-    assert [note.partition(":")[0] for note in equal.all_notes if not note.startswith("seed")] == [
-        "clip_skip 1",
-        "text_encoder_lr [1e-05, 2e-05]",
-    ]
+    assert [note.partition(":")[0] for note in equal.all_notes if not note.startswith("seed")] == ["clip_skip 1"]
     assert {"no_half_vae", "cache_text_encoder_outputs"} <= equal.not_needed.keys()
     (tmp_path / "form.json").write_text(json.dumps({"LoRA_type": "Standard", "sdxl": True, "clip_skip": 1}), encoding="utf-8")
     assert [note.partition(":")[0] for note in imported([str(tmp_path / "form.json")]).notes if "clip" in note] == [
@@ -335,6 +333,21 @@ def test_a_file_without_its_scripts_name_is_sdxls_by_what_only_sdxl_has(tmp_path
     for equal in (imported([str(tmp_path / "run.toml")]), imported([f"--config_file {tmp_path / 'run.toml'}"])):
         assert len(equal.settings["optimizer.block_lr"]) == (23 if sdxl else 25)
         assert any(note.startswith("clip_skip 1: ") for note in equal.notes) == sdxl
+
+
+@pytest.mark.parametrize(
+    ("script", "rates", "second"),
+    [
+        ("sdxl_train_network.py", "1e-5 0", None),
+        ("sdxl_train_network.py", "0 1e-5", None),
+        ("train_network.py", "1e-5 2e-5", None),
+    ],
+)
+def test_rates_of_text_encoders_that_are_not_so_here_are_said(script: str, rates: str, second: float | None):
+    equal = imported([f"accelerate launch {script} --seed 1 --text_encoder_lr {rates}"])
+    assert equal.settings.get("optimizer.text_encoder_2_lr") is second
+    assert equal.settings.get("network.train_text_encoder") == (not rates.startswith("0"))
+    assert [note.partition(" ")[0] for note in equal.all_notes] == ["text_encoder_lr"]
 
 
 def test_a_script_or_a_form_that_says_which_model_it_trains_is_believed(tmp_path: Path):

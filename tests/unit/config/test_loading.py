@@ -248,9 +248,14 @@ def test_output_name_cannot_leave_the_folder(minimal: Path):
         load_config(minimal, {"output_name": "../x"})
 
 
-def test_a_rate_of_a_text_encoder_that_does_not_train_is_refused_with_the_switch():
-    with pytest.raises(InputError, match=r"optimizer\.text_encoder_lr is given, but .*; add network\.train_text_encoder true"):
-        validate({"data": {"train_data_dir": "x"}, "optimizer": {"text_encoder_lr": 1e-5}})
+@pytest.mark.parametrize("name", ["text_encoder_lr", "text_encoder_2_lr"])
+def test_a_rate_of_a_text_encoder_that_does_not_train_or_of_prodigy_is_refused_with_the_fix(name: str):
+    tree = {"data": {"train_data_dir": "x"}, "optimizer": {name: 1e-5}}
+    with pytest.raises(InputError, match=rf"optimizer\.{name} is given, but .*; add network\.train_text_encoder true"):
+        validate(tree)
+    given = {**tree, "network": {"train_text_encoder": True}, "optimizer": {name: 1e-5, "optimizer_type": "prodigy"}}
+    with pytest.raises(InputError, match=rf"optimizer\.{name}: prodigy takes one learning rate for all"):
+        validate(given)
 
 
 def test_the_old_key_of_the_extra_metrics_is_still_read_in_files_and_on_the_command_line() -> None:

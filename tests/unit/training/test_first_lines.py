@@ -50,6 +50,10 @@ def test_a_run_says_what_decides_it_and_how_many_epochs_its_steps_are():
         ({"init": "pissa", "block_ranks": "0,2,4"}, "ranks 0, 2, 4 by block, started as PiSSA"),
         ({"rank": 16, "use_dora": True}, "DoRA, rank 16, alpha 16 (scale 1)"),
         ({"train_text_encoder": True, "text_encoder_lr": 1e-5}, "learning rate 5e-05 (text encoder 1e-05), constant"),
+        (
+            {"train_text_encoder": True, "text_encoder_2_lr": 1e-6},
+            "learning rate 5e-05 (text encoders 5e-05 and 1e-06), constant",
+        ),
         ({"evaluation.enabled": False}, "encoder none (not evaluated)"),
         ({"without": "fashion_clip"}, "encoder none (without fashion_clip)"),
         ({"enable_bucket": True}, "512 px in buckets; batch 1;"),

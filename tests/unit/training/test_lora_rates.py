@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,5 +33,11 @@ def test_unet_and_text_encoder_have_rates_and_peaks_of_their_own():
     optimizer = make_optimizer(settings, parameters, torch.device("cpu"))
     said = [(len(g["params"][0]), g["lr"], g["peak"], g["weight_decay"]) for g in optimizer.param_groups]
     assert said == [(2, 3e-4, 3e-4, 0.3), (3, 2e-5, 2e-5, 0.3)]
+    parameters = replace(parameters, text_encoder=[*parameters.text_encoder, other := torch.nn.Parameter(torch.ones(4))])
+    parameters = replace(parameters, second=frozenset([id(other)]))
+    for second, peaks in ((None, [3e-4, 2e-5]), (7e-6, [3e-4, 2e-5, 7e-6])):
+        given = settings.model_copy(update={"text_encoder_2_lr": second})
+        groups = make_optimizer(given, parameters, torch.device("cpu")).param_groups
+        assert [group["peak"] for group in groups] == peaks
     shared = make_optimizer(Optimizer(learning_rate=3e-4), parameters, torch.device("cpu"))
     assert [group["lr"] for group in shared.param_groups] == [3e-4, 3e-4]

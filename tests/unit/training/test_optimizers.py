@@ -105,7 +105,7 @@ def test_what_cannot_be_meant_is_refused_when_it_is_read(settings: Mapping[str, 
         ),
         (
             {"optimizer_type": "prodigy", "loraplus_lr_ratio": 4.0},
-            r"prodigy cannot step here \(Setting different lr values .*\); leave out loraplus_lr_ratio, block_lr, text_encoder_lr and",
+            r"prodigy cannot step here \(Setting different lr values .*\); leave out loraplus_lr_ratio, block_lr, text_encoder_lr,",
         ),
         (
             {"optimizer_type": "pytorch_optimizer.AliG", "loraplus_lr_ratio": 4.0},

@@ -15,7 +15,10 @@ from safetensors.torch import load_file
 from fashion_ml.config import LoraExperiment, validate
 from fashion_ml.data.pictures import load_picture
 from fashion_ml.errors import InputError
+from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.text_encoding import Embedded
+from fashion_ml.runs.lora import check_on_base
 from tests.unit.training.setup import experiment, train, write_images
 
 
@@ -79,23 +82,33 @@ def test_held_out_images_are_measured_and_the_first_gain_is_nothing(images: Path
     assert row["val_loss"] > 0.1
 
 
-@pytest.mark.parametrize("length", [75, 225])
-def test_both_text_encoders_train_at_their_rate(length: int, images: Path, sdxl: Path, tmp_path: Path):
+@pytest.mark.parametrize(("length", "second"), [(75, 3e-2), (225, None)])
+def test_both_text_encoders_train_at_their_rates(length: int, second: float | None, images: Path, sdxl: Path, tmp_path: Path):
     config = of(
         images,
         sdxl,
         data={"max_token_length": length},
         network={"train_text_encoder": True},
-        optimizer={"learning_rate": 1e-3, "text_encoder_lr": 1e-2, "weight_decay": 0.0},
+        optimizer={"learning_rate": 1e-3, "text_encoder_lr": 1e-2, "text_encoder_2_lr": second, "weight_decay": 0.0},
         training={"max_train_steps": 1},
     )
-    found = load_file(train(config, tmp_path).result.path)
+    path = train(config, tmp_path).result.path
+    found, said = load_file(path), read_metadata(path)["ss_text_encoder_lr"]
+    assert said == ("[0.01, 0.03]" if second else "0.01")
     ups = {name: one.abs().max().item() for name, one in found.items() if "lora_up" in name}
-    for prefix, rate in (("lora_unet_", 1e-3), ("lora_te1_", 1e-2), ("lora_te2_", 1e-2)):
+    for prefix, rate in (("lora_unet_", 1e-3), ("lora_te1_", 1e-2), ("lora_te2_", second or 1e-2)):
         moved = [value for name, value in ups.items() if name.startswith(prefix)]
         assert max(moved) == pytest.approx(rate, rel=1e-2)
     assert all(value == 0 for name, value in ups.items() if name.startswith("lora_te1_text_model_encoder_layers_2_"))
     assert all(value > 0 for name, value in ups.items() if name.startswith("lora_te2_text_model_encoder_layers_2_"))
+
+
+def test_a_rate_of_a_second_text_encoder_is_refused_where_there_is_none(images: Path):
+    config = experiment(images, network={"train_text_encoder": True}, optimizer={"text_encoder_2_lr": 1e-5})
+    with pytest.raises(
+        InputError, match=r"^optimizer\.text_encoder_2_lr: Stable Diffusion 1\.x has one text encoder; leave it out"
+    ):
+        check_on_base(config, load_pipeline("embedded"), "cpu", 1)
 
 
 def test_a_new_word_is_refused_in_a_line(images: Path, sdxl: Path, tmp_path: Path):
