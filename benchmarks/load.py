@@ -1,9 +1,10 @@
-"""Large amounts through the real commands: `python -m benchmarks.load [--part PART] [--images N] [--points N]`.
+"""Large amounts through the real commands: `python -m benchmarks.load [--part PART] [--images N] [--points N] [--trainings N] [--steps N]`.
 
 Three parts. `images`: a LoRA training on the embedded base with so many images of different sizes in four `N_class` folders, each with
 a caption of its own, from the command to its first logged step: latents encoded at every step, and kept in data.cache_dir, which an
 earlier start has filled. `points`: so many metric points written to an outbox, ten a step as a training writes them, and then sent to
-a new sqlite store by `fashion-ml sync`. `together`: six trainings at once on one sqlite store, and how many of their points it has.
+a new sqlite store by `fashion-ml sync`. `together`: six trainings at once on one sqlite store. Points are counted by run, metric and step:
+what is lost and what is there twice are two figures.
 
 Each command is a process of its own. Beside the wall time stands its processor time, which other work on the machine changes less.
 """
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from benchmarks.peers import at_least
 from benchmarks.results import Row, report
 
 _MIB = 2**20
-_METRICS, _TRAININGS, _STEPS = 10, 6, 40
+_METRICS = 10
 _CLASSES = ("2_dress", "1_shirt", "3_coat", "1_skirt")
 _PROJECT = Path(__file__).parents[1]
 _CONFIG = _PROJECT / "experiments" / "lora" / "embedded.yaml"
@@ -80,6 +82,7 @@ def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None 
         met = until is not None and until()
         time.sleep(0.02)
     wall = time.perf_counter() - start
+    met = met or (until is not None and until())  # it may have ended between two looks
     if met:
         process.terminate()
         process.wait()
@@ -102,7 +105,7 @@ def start(folder: Path, *options: str) -> Used:
     number = len(list(folder.glob("out*")))
     spool = folder / f"out{number}" / "spool" / "operations.jsonl"
     given = ["--train-data-dir", "images", "--output-dir", f"out{number}", *options]
-    return used(_training(*given), folder, lambda: spool.is_file() and b"total_loss" in spool.read_bytes())
+    return used(_training(*given), folder, lambda: spool.is_file() and b'["total_loss",' in spool.read_bytes())
 
 
 def over_images(count: int) -> list[Row]:
@@ -127,11 +130,11 @@ def over_points(count: int) -> list[Row]:
         written = used(["benchmarks.load", "--write", str(count)], folder)
         cost = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
         sent = used(["fashion_ml", "sync", "out"], folder)
-        stored = _points(folder, "kind = 'train_lora'", [f"metric_{number}" for number in range(_METRICS)])
+        found = counted(folder, 1, count // _METRICS, [f"metric_{number}" for number in range(_METRICS)])
     what = f"{count} metric points, ten a step"
     return [
         Row(f"{what}, written to an outbox", f"{written.shown()}; a point {cost:.1f} us in the loop"),
-        Row(f"{what}, sent to sqlite by fashion-ml sync", f"{sent.shown()}; {sum(stored)} stored"),
+        Row(f"{what}, sent to sqlite by fashion-ml sync", f"{sent.shown()}; {found.shown()}"),
     ]
 
 
@@ -154,17 +157,42 @@ def write_points(count: int) -> None:
     Path("cost.json").write_text(json.dumps(1e6 * statistics.median(costs) / _METRICS), encoding="utf-8")
 
 
-def _points(folder: Path, runs: str, metrics: Sequence[str]) -> list[int]:
-    """How many points the store of a folder has of each metric, of all runs of a kind."""
+@dataclass(frozen=True)
+class Counted:
+    """What a store has of what was logged."""
+
+    runs: int
+    lost: int
+    """Points that no run has, those of runs that are missing too."""
+    doubled: int
+    """Points that a run has more than once, each time more."""
+    other: int
+    """Points of steps that nobody logged, and of runs beyond those that there were."""
+
+    def shown(self) -> str:
+        """For a row."""
+        return f"{self.runs} runs, {self.lost} points lost, {self.doubled} doubled, {self.other} of steps that were not"
+
+
+def counted(folder: Path, runs: int, steps: int, metrics: Sequence[str]) -> Counted:
+    """Of so many trainings that each logged these metrics at every step from 1 on, run by run: one doubled point makes no lost one good."""
     import mlflow
 
     client = mlflow.MlflowClient(_store(folder))
     there = [one.experiment_id for one in client.search_experiments()]
-    found = client.search_runs(there, f"tags.{runs}")
-    return [sum(len(client.get_metric_history(run.info.run_id, key)) for run in found) for key in metrics]
+    found = client.search_runs(there, "tags.kind = 'train_lora'")
+    lost, doubled, other = max(runs - len(found), 0) * steps * len(metrics), 0, 0
+    for number, run in enumerate(found):
+        for key in metrics:
+            times = Counter(point.step for point in client.get_metric_history(run.info.run_id, key))
+            own = Counter({step: times[step] for step in range(1, steps + 1)}) if number < runs else Counter[int]()
+            lost += (steps if number < runs else 0) - sum(1 for count in own.values() if count)
+            doubled += sum(count - 1 for count in own.values() if count)
+            other += times.total() - own.total()
+    return Counted(len(found), lost, doubled, other)
 
 
-def together() -> list[Row]:
+def together(trainings: int, steps: int) -> list[Row]:
     """Trainings that begin at once on one store, which is new."""
     import mlflow
 
@@ -172,21 +200,20 @@ def together() -> list[Row]:
         folder = Path(name)
         environment = {**os.environ, "MLFLOW_TRACKING_URI": _store(folder), "PYTHONPATH": str(_PROJECT), "OMP_NUM_THREADS": "1"}
         start, processes = time.perf_counter(), []
-        for number in range(_TRAININGS):
-            command = [sys.executable, "-m", *_training("--output-dir", f"out{number}", steps=_STEPS)]
+        for number in range(trainings):
+            command = [sys.executable, "-m", *_training("--output-dir", f"out{number}", steps=steps)]
             with (folder / f"log{number}.txt").open("wb") as file:
                 processes.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file))
         codes = [process.wait() for process in processes]
         wall = time.perf_counter() - start
-        (stored,) = _points(folder, "kind = 'train_lora'", ["total_loss"])
+        found = counted(folder, trainings, steps, ["total_loss"])
         client = mlflow.MlflowClient(_store(folder))
         there = [one.experiment_id for one in client.search_experiments()]
         statuses = [run.info.status for run in client.search_runs(there, "tags.kind = 'train_lora'")]
-    wanted = _TRAININGS * _STEPS
     return [
         Row(
-            f"{_TRAININGS} LoRA trainings of {_STEPS} steps at once on one new sqlite store",
-            f"{wall:.0f} s; {wanted - stored} of {wanted} points lost; {statuses.count('FINISHED')} runs FINISHED, "
+            f"{trainings} LoRA trainings of {steps} steps at once on one new sqlite store",
+            f"{wall:.0f} s; of {trainings * steps} points: {found.shown()}; {statuses.count('FINISHED')} runs FINISHED, "
             f"{codes.count(0)} commands ended well",
         )
     ]
@@ -199,6 +226,8 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=parts, help="what to measure; all by default")
     parser.add_argument("--images", type=at_least(4), default=20_000)
     parser.add_argument("--points", type=at_least(_METRICS), default=1_000_000)
+    parser.add_argument("--trainings", type=at_least(1), default=6)
+    parser.add_argument("--steps", type=at_least(1), default=40, help="of each of the trainings at once")
     parser.add_argument("--write", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
@@ -207,7 +236,7 @@ def main() -> None:
     measured = {
         "images": lambda: over_images(arguments.images),
         "points": lambda: over_points(arguments.points),
-        "together": together,
+        "together": lambda: together(arguments.trainings, arguments.steps),
     }
     report([row for part in arguments.part or parts for row in measured[part]()])
 
