@@ -3,7 +3,7 @@ ended. A training does it itself; where it was killed first, `--resume`, `sync` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.offline_client import end_what_is_left, has_ended, is_pending, root_of
 from fashion_ml.tracking.offline_send import first_operation, make_in_store
 from fashion_ml.tracking.queries import close_if_dead, mark_killed, running
-from fashion_ml.tracking.run import AWAY_SECONDS, FOLDER_TAG, attach
+from fashion_ml.tracking.run import AWAY_SECONDS, FOLDER_TAG, attach, runs_below
 from fashion_ml.tracking.spooled_client import FOLDER, send_rest, waiting
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_is_there, store_uri
 from fashion_ml.tracking.store_checks import asked, with_whole_path
@@ -149,26 +149,38 @@ def folder_of(run: Any) -> RunFolder | None:
 
 
 def remove_not_begun(experiment: str) -> int:
-    """Remove the runs of an experiment's trainings that were killed before they had written anything: nothing is in them, and their folder
-    does not know them; returns how many."""
+    """Remove the runs of an experiment that were killed before they had begun; returns how many."""
     found = open_tracking().get_experiment_by_name(experiment)
-    return _removed([run for run in running([found.experiment_id])[0] if _is_empty(run)]) if found else 0
+    return remove_empty([found.experiment_id]) if found else 0
 
 
-def _is_empty(run: Any) -> bool:
-    """Whether a training run, not one of a sweep or suite, holds nothing, and its folder, which it names, is not its."""
+def remove_empty(experiment_ids: Sequence[str], among: Callable[[Any], bool] | None = None) -> int:
+    """Remove the runs of trainings, sweeps and suites that were killed before anything was written: nothing is in them, and no folder, nor any
+    run below them, is theirs. Returns how many. With `among` those for which it holds are looked at instead, as of a study's own trainings."""
+    is_one = among or _may_be_removed
+    return _removed([run for run in running(experiment_ids)[0] if not (run.data.params or run.data.metrics) and is_one(run)])
+
+
+def _may_be_removed(run: Any) -> bool:
     tags = run.data.tags
-    training = tags.get("kind", "").startswith("train_") and FOLDER_TAG in tags and PARENT_TAG not in tags
-    return training and not (run.data.params or run.data.metrics) and folder_of(run) is None
+    if PARENT_TAG in tags:  # a sweep's or suite's, which answers for it
+        return False
+    if tags.get("kind", "") in ("sweep", "suite"):
+        return not runs_below(attach(open_tracking(), run))
+    return tags.get("kind", "").startswith("train_") and FOLDER_TAG in tags and folder_of(run) is None
 
 
 def _removed(runs: Sequence[Any]) -> int:
+    """Remove runs in which nothing is, and say so; returns how many."""
     client = open_tracking()
     for run in runs:
         client.delete_run(run.info.run_id)
     if runs:
         say(
-            f"Runs that were killed before they had begun are removed, nothing was in them: {', '.join(run.info.run_id for run in runs)}"
+            tr(
+                "Runs that were killed before they had begun are removed, nothing was in them: {names}",
+                names=", ".join(run.info.run_id for run in runs),
+            )
         )
     return len(runs)
 
@@ -177,12 +189,12 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
     """End the runs whose process has ended without ending them; returns how many.
 
     One whose folder is here comes to its end by that: all of it is sent, and it is FINISHED where it had done everything. One whose folder
-    cannot be sent now stays, which is said. Trainings' runs with nothing in them are removed; all others are KILLED. Without a store there are
+    cannot be sent now stays, which is said. Runs with nothing in them are removed; all others are KILLED. Without a store there are
     none, and none is made.
     """
     if not store_is_there():
         return 0
-    removed = _removed([run for run in running(experiment_ids)[0] if _is_empty(run)])
+    empty = remove_empty(experiment_ids)
     kept, before = set[str](), {run.info.run_id for run in running(experiment_ids)[0]}
     for run, note in list(folders_in_store(experiment_ids)):
         try:
@@ -198,7 +210,7 @@ def close_dead_runs(experiment_ids: Sequence[str] = ()) -> int:
     for run in left:
         if not _is_below(run, kept):
             mark_killed(client, run.info.run_id)
-    return removed + len(before - kept)
+    return empty + len(before - kept)
 
 
 def _is_below(run: Any, kept: set[str]) -> bool:

@@ -25,8 +25,10 @@ from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
 from fashion_ml.sweep.plan import Spec, study_folder
 from fashion_ml.sweep.ranked import best_trials, tied_with_best
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import (
     ERROR,
+    TRAINING_RUN,
     has_work,
     hidden,
     open_planned,
@@ -88,7 +90,7 @@ def run_sweep(
         study = open_planned(plan, url, create=True)
         with begun(spec, study, base.tracking.experiment) as run:
             total = queue(study, plan.slots)
-            queue_again(study, 4 * spec.heartbeat_seconds)
+            queue_again(study, Silence(4 * spec.heartbeat_seconds))
             if again:
                 say_retried(retry_failed(study), tr("trials"))
             write_base(base, study_folder(spec))
@@ -138,14 +140,18 @@ def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | No
 @contextmanager
 def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedRun]:
     """The run of a study, begun or gone on with, around what is done with it; when that is stopped no run of a dead process stays open."""
-    from fashion_ml.runs.ending import close_dead_runs
+    from fashion_ml.runs.ending import close_dead_runs, remove_empty
+    from fashion_ml.tracking.queries import was_removed_empty
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
 
     study_folder(spec).mkdir(parents=True, exist_ok=True)
     tags = {"kind": spec.kind, "algorithm": spec.trainer, spec.kind: spec.name}
-    with open_run(spec.name, tags, experiment=experiment, resume=run_of(study)) as run:
+    before = run_of(study)
+    resume = "" if before and was_removed_empty(before) else before
+    with open_run(spec.name, tags, experiment=experiment, resume=resume) as run:
         set_run(study, run.run_id)
+        remove_empty([run.experiment_id])
         study.set_user_attr("tracking_uri", shown_uri(store_uri()))
         shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
         # a recipe's name may hold what no param's may; its own run has its settings
@@ -173,8 +179,20 @@ def ended(study: optuna.Study, run: TrackedRun, folder: Path) -> Outcome:
     """What has become of the trials, also as tags of the study's run; runs that killed trainings left open are closed."""
     import optuna
 
-    from fashion_ml.runs.ending import close_dead_runs
+    from fashion_ml.runs.ending import close_dead_runs, remove_empty
+    from fashion_ml.tracking.known_runs import PARENT_TAG
+    from fashion_ml.tracking.run import runs_below
 
+    known = {str(value) for trial in study.trials for key, value in trial.user_attrs.items() if key.startswith(TRAINING_RUN)}
+    own = {run.run_id, *(one.info.run_id for one in runs_below(run))}
+    remove_empty(
+        [run.experiment_id],
+        lambda one: (
+            one.data.tags.get(PARENT_TAG) in own
+            and one.data.tags.get("kind", "train_").startswith("train_")
+            and one.info.run_id not in known
+        ),
+    )
     close_dead_runs([run.experiment_id])  # of trainings that were killed in the middle of an evaluation
     trials, states = trials_of(study), optuna.trial.TrialState
     there = [trial.state for trial in trials]

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import optuna
 
 
-def has_heartbeat(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial ever had a heartbeat; `optuna.storages.fail_stale_trials` leaves out those that had none."""
+def heartbeats(study: optuna.Study) -> tuple[datetime, dict[int, datetime]]:
+    """The time that a study's database has now, and by number the last heartbeat of each running trial that had any."""
+    import optuna
+    import sqlalchemy
     from optuna.storages._rdb import models
     from optuna.storages._rdb.storage import _create_scoped_session
 
     storage: Any = study._storage
     storage = getattr(storage, "_backend", storage)  # of a cached storage
     with _create_scoped_session(storage.scoped_session, True) as session:
-        row = session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial._trial_id).first()
-    return row is not None
+        now = session.execute(sqlalchemy.func.now()).scalar()
+        beats = session.query(models.TrialModel.number, models.TrialHeartbeatModel.heartbeat).join(models.TrialHeartbeatModel)
+        running = models.TrialModel.state == optuna.trial.TrialState.RUNNING
+        return now.replace(tzinfo=None), dict(beats.filter(models.TrialModel.study_id == study._study_id, running).all())
 
 
 def take_one_by_one(storage: optuna.storages.RDBStorage) -> None:

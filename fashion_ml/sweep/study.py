@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.objectives import directions_of
-from fashion_ml.sweep.optuna_private import has_heartbeat, made_again, take_one_by_one, withdraw
+from fashion_ml.sweep.optuna_private import made_again, take_one_by_one, withdraw
 from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
 from fashion_ml.sweep.same_study import difference, kind_of, noted
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.space import grid
 from fashion_ml.tracking.store_checks import check_answers
 
@@ -33,9 +33,13 @@ SLOT, ERROR, SURPLUS = "slot", "error", "surplus"
 trial of the slot counts."""
 PROGRESS = "progress"
 """User attribute: how far the trainings of the trial had come when it took them up."""
+TRAINING_RUN = "run_"
+"""Begins the user attributes with the MLflow runs of a trial's trainings; the seed follows."""
 _SHARED, _RUN, _TRIED_AGAIN = "shared", "mlflow_run_id", "tried_again"
 _RETRIES = 20
 """So often in a row a trial may be cut off where it was taken up."""
+_NEVER_SECONDS = 10**9
+"""Optuna fails trials by itself, and by the clock on the wall alone; `Silence` decides instead."""
 
 
 def dashboards() -> list[str]:
@@ -205,7 +209,7 @@ def is_slot_owner(study: optuna.Study, trial: optuna.Trial) -> bool:
     return True
 
 
-def queue_again(study: optuna.Study, grace_seconds: float) -> None:
+def queue_again(study: optuna.Study, silence: Silence) -> None:
     """Queue the slots again whose trials were cut off: workers that died, were stopped, or lost the tracking store.
 
     A trial that failed (ERROR) is left as it is, and one that was cut off more than twenty times in a row without getting any further fails
@@ -213,14 +217,10 @@ def queue_again(study: optuna.Study, grace_seconds: float) -> None:
     """
     import optuna
 
-    optuna.storages.fail_stale_trials(study)
     states = optuna.trial.TrialState
-    now = datetime.now()
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        began = trial.datetime_start
-        if began and (now - began).total_seconds() > grace_seconds and not has_heartbeat(study, trial):
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # its worker died while the settings were drawn
-                study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
+    for trial in silence.of(study):
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
     for trials in by_slot(study).values():
         last = trials[-1]
         if any(trial.state != states.FAIL for trial in trials) or ERROR in last.user_attrs:
@@ -306,7 +306,7 @@ def _storage(spec: Spec, url: str) -> optuna.storages.RDBStorage:
         url,
         engine_kwargs=dict(options),
         heartbeat_interval=spec.heartbeat_seconds,
-        grace_period=4 * spec.heartbeat_seconds,
+        grace_period=_NEVER_SECONDS,
     )
     if url.startswith("sqlite"):
         take_one_by_one(storage)

@@ -17,6 +17,7 @@ from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.launch import Outcome, begun, ended, progress, run_workers, say_retried, study_lock, team_for
 from fashion_ml.sweep.plan import study_folder
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import begun_run_of, has_work, hidden, queue, queue_again, retry_failed
 from fashion_ml.sweep.suite_judged import note_first, refuse_changed_plan
 from fashion_ml.sweep.suite_looks import add_seeds
@@ -103,7 +104,7 @@ def run_suite(
         refuse_changed_plan(study, spec)
         with begun(spec, study, base.tracking.experiment) as run, _recipe_runs(spec, experiments, study, run) as recipe_runs:
             queue(study, {**plan.slots, **slots_there(study, spec)})
-            queue_again(study, 4 * spec.heartbeat_seconds)
+            queue_again(study, Silence(4 * spec.heartbeat_seconds))
             if again:
                 say_retried(retry_failed(study), tr("trainings"))
             add_seeds(spec, study, run)

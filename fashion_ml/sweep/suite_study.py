@@ -16,7 +16,7 @@ from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.language import tr
 from fashion_ml.sweep.objectives import row_of, why_not
 from fashion_ml.sweep.plan import Plan, Slot
-from fashion_ml.sweep.study import ERROR, by_slot, open_planned, trials_of
+from fashion_ml.sweep.study import ERROR, TRAINING_RUN, by_slot, open_planned, trials_of
 from fashion_ml.sweep.trial import EVALUATIONS, PROCESS_SECONDS
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def trainings_of(study: optuna.Study) -> list[SuiteTraining]:
                 recipe=had[RECIPE],
                 seed=had[SEED],
                 state=trial.state.name.lower(),
-                run_id=str(had.get(f"run_{had[SEED]}", "")),
+                run_id=str(had.get(f"{TRAINING_RUN}{had[SEED]}", "")),
                 evaluation=next(iter(had.get(EVALUATIONS, [])), ""),
                 value=trial.value if trial.state.name == "COMPLETE" else None,
                 seconds=float(had.get(PROCESS_SECONDS, 0.0)),

@@ -28,7 +28,7 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.runtime.problem_line import errors_among
 from fashion_ml.sweep.space import suggest
-from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, is_slot_owner, sampler_of
+from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, TRAINING_RUN, is_slot_owner, sampler_of
 from fashion_ml.training.resume_point import STATE, state_step
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
 
     A run whose files are on another machine is closed, so that no point is logged twice.
     """
-    key, note = f"run_{training.seed}", folder / "run" / "run.json"
+    key, note = f"{TRAINING_RUN}{training.seed}", folder / "run" / "run.json"
     before = str(trial.user_attrs.get(key, ""))
     here = str(_noted(note).get("run_id", "")) if note.is_file() else ""
     if before and before != here and (here or parent.begun(before)):

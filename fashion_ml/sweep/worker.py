@@ -12,6 +12,7 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, begun_run_of, open_study, queue_again
 from fashion_ml.sweep.suite_study import RECIPE, SEED
 from fashion_ml.sweep.trial import TrialError, TrialRunner
@@ -46,9 +47,9 @@ def take_trials(
     (`time.monotonic()`). When none is left `more` may queue others; it says whether there are any."""
     import optuna
 
-    troubles = 0
+    troubles, silence = 0, Silence(4 * heartbeat_seconds)
     while deadline is None or time.monotonic() < deadline:
-        queue_again(study, 4 * heartbeat_seconds)
+        queue_again(study, silence)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         if optuna.trial.TrialState.WAITING in states:
             try:

@@ -115,6 +115,15 @@ def close_if_dead(run: TrackedRun, *, finished: bool) -> bool:
     return dead
 
 
+def was_removed_empty(run_id: str) -> bool:
+    """Whether a run was removed, and holds nothing: its process was killed before it had begun."""
+    try:
+        run = open_tracking().get_run(run_id)
+    except Exception:  # whoever goes on with it says what is wrong
+        return False
+    return run.info.lifecycle_stage == "deleted" and not (run.data.params or run.data.metrics)
+
+
 def mark_killed(client: Any, run_id: str) -> None:
     """End a run whose process is gone, which had not done everything."""
     client.set_tag(run_id, "error", "its process ended without ending the run")

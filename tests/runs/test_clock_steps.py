@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.full.kill_scenarios import LORA, pictures
+from fashion_ml.training.resume_point import STATE
+from tests.full.kill_scenarios import LORA, STARGAN, encoded, pictures
 from tests.runs.forked import forked
 from tests.runs.run_tree import tree
 
@@ -18,7 +19,7 @@ HOUR = 3600
 
 
 def step_clock(folder: Path, seconds: int) -> None:
-    """From the first checkpoint of a training on the clock of this process is so many seconds on."""
+    """From the first state that a training has saved on the clock of this process is so many seconds on."""
     import fashion_ml.tracking.offline_client
     import fashion_ml.tracking.run
     import fashion_ml.tracking.spooled_client
@@ -26,27 +27,36 @@ def step_clock(folder: Path, seconds: int) -> None:
     real = time.time
 
     def stepped() -> float:
-        return real() + (seconds if (folder / "lora-step00000002.safetensors").exists() else 0)
+        return real() + (seconds if (folder / STATE).exists() else 0)
 
     time.time = stepped
     for module in (fashion_ml.tracking.run, fashion_ml.tracking.spooled_client, fashion_ml.tracking.offline_client):
         module.clock = stepped  # type: ignore[attr-defined]
 
 
+CASES = {
+    "lora": ((*LORA, "--no-evaluate"), pictures, "total_loss", [1, 2, 3]),
+    "stargan": ((*STARGAN, "--no-evaluate", "--set", "training.save_every_n_epochs=1"), encoded, "g_loss", [1, 2]),
+}
+"""What is run, what is there before it, a metric and its steps."""
+
+
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
-def test_points_and_durations_stay_as_they_are(workdir: Path, seconds: int):
+@pytest.mark.parametrize("trainer", CASES)
+def test_points_and_durations_stay_as_they_are(workdir: Path, trainer: str, seconds: int):
+    command, prepare, metric, steps = CASES[trainer]
     uri = f"sqlite:///{workdir / 'mlflow.db'}"
-    pictures(workdir)
+    prepare(workdir)
     before = partial(step_clock, workdir / "out", seconds)
-    code, said = forked(*LORA, "--no-evaluate", cwd=workdir, uri=uri, before=before)
+    code, said = forked(*command, cwd=workdir, uri=uri, before=before)
     assert code == 0, said
     note = json.loads((workdir / "out" / "run.json").read_text())
     client = MlflowClient(uri)
     found = tree(client, note["run_id"])
     assert found["status"] == "FINISHED"
-    assert [step for step, _ in found["points"]["total_loss"]] == [1, 2, 3]
-    assert client.get_run(note["run_id"]).data.metrics["total_loss"] == found["points"]["total_loss"][-1][1]
-    times = [point.timestamp for point in client.get_metric_history(note["run_id"], "total_loss")]
+    assert [step for step, _ in found["points"][metric]] == steps
+    assert client.get_run(note["run_id"]).data.metrics[metric] == found["points"][metric][-1][1]
+    times = [point.timestamp for point in client.get_metric_history(note["run_id"], metric)]
     assert abs(abs(max(times) - min(times)) / 1000 - HOUR) < HOUR / 2, "the clock was set"
     facts = json.loads((workdir / "out" / "facts.json").read_text())
     assert 0 < facts["training_seconds"] < HOUR / 2

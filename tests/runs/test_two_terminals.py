@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fashion_ml.runtime.folder_lock import folder_lock
-from tests.full.kill_scenarios import OWN, pictures
+from tests.full.kill_scenarios import OWN, STARGAN, encoded, pictures
 from tests.runs.command import fashion_ml
 from tests.runs.forked import Forked
 from tests.runs.test_train_stargan import draw
@@ -59,6 +59,8 @@ COMMANDS = {
     "train lora --new": ("train", "lora", *TINY, "--new"),
     "train lora --resume": ("train", "lora", *TINY, "--resume"),
     "train stargan": ("train", "stargan", "--output-dir", "out"),
+    "train stargan --new": ("train", "stargan", "--output-dir", "out", "--new"),
+    "train stargan --resume": ("train", "stargan", "--output-dir", "out", "--resume"),
     "encode": ("encode", "images", "out"),
     "evaluate images": (
         *("evaluate", "images", "--generated", "images/plain", "--reference", "images/plain", "--output-dir", "out"),
@@ -83,36 +85,44 @@ def test_a_folder_in_which_another_command_works_is_refused_and_nothing_is_writt
     assert (state(busy), runs_in_store()) == (before, runs)
 
 
-def finished_runs(uri: str) -> list[str]:
-    client = MlflowClient(uri)
+TRAININGS = {
+    "lora": (("train", "lora", *SMALL), pictures, "total_loss", [1, 2, 3, 4]),
+    "stargan": ((*STARGAN, "--no-evaluate"), encoded, "g_loss", [1, 2]),
+}
+"""What is run twice, what is there before it, a metric and its steps."""
+
+
+def finished_runs(uri: str, trainer: str) -> list[str]:
+    client, (_, _, metric, steps) = MlflowClient(uri), TRAININGS[trainer]
     there = [one.experiment_id for one in client.search_experiments()]
-    found = client.search_runs(there, "tags.kind = 'train_lora'")
+    found = client.search_runs(there, f"tags.kind = 'train_{trainer}'")
     assert {run.info.status for run in found} <= {"FINISHED"}
     for run in found:
-        points = [point.step for point in client.get_metric_history(run.info.run_id, "total_loss")]
-        assert points == [1, 2, 3, 4]
+        assert [point.step for point in client.get_metric_history(run.info.run_id, metric)] == steps
     return [run.info.run_id for run in found]
 
 
-def test_two_trainings_that_begin_together_in_one_folder_are_one_training(workdir: Path):
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    pictures(workdir)
-    both = [Forked("train", "lora", *SMALL, cwd=workdir, uri=uri, name=str(number)) for number in range(2)]
+@pytest.mark.parametrize("trainer", TRAININGS)
+def test_two_trainings_that_begin_together_in_one_folder_are_one_training(workdir: Path, trainer: str):
+    uri, (command, prepare, _, _) = os.environ["MLFLOW_TRACKING_URI"], TRAININGS[trainer]
+    prepare(workdir)
+    both = [Forked(*command, cwd=workdir, uri=uri, name=str(number)) for number in range(2)]
     codes = [one.wait() for one in both]
     assert sorted(codes) == [0, 2], [one.said() for one in both]
     assert "another command is at work" in both[codes.index(2)].said()
-    assert finished_runs(uri) == [json.loads((workdir / "out" / "run.json").read_text())["run_id"]]
+    assert finished_runs(uri, trainer) == [json.loads((workdir / "out" / "run.json").read_text())["run_id"]]
 
 
-def test_two_resumes_that_begin_together_are_one(workdir: Path):
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    pictures(workdir)
-    stopped = Forked("train", "lora", *SMALL, cwd=workdir, uri=uri)
+@pytest.mark.parametrize("trainer", TRAININGS)
+def test_two_resumes_that_begin_together_are_one(workdir: Path, trainer: str):
+    uri, (command, prepare, _, _) = os.environ["MLFLOW_TRACKING_URI"], TRAININGS[trainer]
+    prepare(workdir)
+    stopped = Forked(*command, cwd=workdir, uri=uri)
     while not (workdir / "out" / "run.json").exists():
         assert stopped._process.is_alive(), stopped.said()
     stopped.kill()
     stopped.wait()
-    both = [Forked("train", "lora", *SMALL, "--resume", cwd=workdir, uri=uri, name=str(number)) for number in range(2)]
+    both = [Forked(*command, "--resume", cwd=workdir, uri=uri, name=str(number)) for number in range(2)]
     codes = [one.wait() for one in both]
     assert sorted(codes) == [0, 2], [one.said() for one in both]
-    assert len(finished_runs(uri)) == 1
+    assert len(finished_runs(uri, trainer)) == 1

@@ -13,6 +13,7 @@ import pytest
 
 from fashion_ml.sweep import trial as trial_module
 from fashion_ml.sweep.local_workers import LocalWorkers
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import by_slot, queue_again, retry_failed, trials_of
 from fashion_ml.sweep.suite_study import trainings_of
 from fashion_ml.sweep.trial import PROCESS_SECONDS, TrialError, _watch, run_training
@@ -28,7 +29,7 @@ def cut_off(study: optuna.Study, progress: Any = lambda number: "seed 0, 0 steps
         trial = study.ask()
         trial.set_user_attr("progress", progress(number))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        queue_again(study, 60)
+        queue_again(study, Silence(60))
         number += 1
 
 
@@ -53,12 +54,12 @@ def test_a_trial_that_gets_no_further_fails_with_that_as_its_reason_and_may_be_t
     study.tell(first, state=optuna.trial.TrialState.FAIL)
     for trial in study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
         study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.COMPLETE, values=[0.5])
-    queue_again(study, 60)
+    queue_again(study, Silence(60))
     cut_off(study)
     (error,) = [one.error for one in trainings_of(study) if one.error]
     assert error.startswith("cut off 21 times without getting any further")
     count = len(study.trials)
-    queue_again(study, 60)
+    queue_again(study, Silence(60))
     assert len(study.trials) == count
     assert retry_failed(study) == 1
     cut_off(study, lambda number: f"seed 0, {number} steps")

@@ -19,6 +19,7 @@ from fashion_ml.config import Dimension, load_sweep, read_constraint
 from fashion_ml.errors import InputError
 from fashion_ml.sweep import launch, local_workers
 from fashion_ml.sweep import trial as trial_module
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, by_slot, hidden, open_study, queue_again, set_run, trials_of
 from fashion_ml.sweep.trial import TrialError, TrialRunner, _watch, own_folder, run_training
@@ -244,8 +245,8 @@ def test_a_trial_that_was_cut_off_is_queued_again_and_one_that_failed_by_its_set
     for number, error in enumerate((KeyboardInterrupt(), ConnectionError("away"), TrialError("diverges"))):
         with contextlib.suppress(KeyboardInterrupt, ConnectionError):
             study.optimize(a_runner(spec, tmp_path, **{f"slot{number}": error}), n_trials=1, catch=(TrialError,))
-    queue_again(study, 4)
-    queue_again(study, 4)  # idempotent
+    queue_again(study, Silence(4))
+    queue_again(study, Silence(4))  # idempotent
     states = {slot: [trial.state.name for trial in trials] for slot, trials in by_slot(study).items()}
     assert states == {0: ["FAIL", "WAITING"], 1: ["FAIL", "WAITING"], 2: ["FAIL"]}
     assert trials_of(study)[2].user_attrs["error"] == "diverges"
@@ -259,10 +260,10 @@ def test_a_trial_whose_worker_died_while_it_drew_its_settings_is_queued_again(tm
     spec, study = a_study(tmp_path, trials=1)
     ask_for(study, spec)
     study._storage.set_trial_state_values(study.trials[0]._trial_id, state=optuna.trial.TrialState.RUNNING)
-    queue_again(study, 60)
+    queue_again(study, Silence(60))
     assert [trial.state.name for trial in study.trials] == ["RUNNING"]
     time.sleep(0.3)
-    queue_again(study, 0.1)
+    queue_again(study, Silence(0.1))
     assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
 
 
@@ -272,7 +273,7 @@ def test_two_that_queue_at_once_count_no_slot_twice(tmp_path: Path):
     for slot in range(3):  # what another process that read the study before did
         study.enqueue_trial({}, user_attrs={"slot": slot})
     study.optimize(a_runner(spec, tmp_path), n_trials=6, catch=(TrialError,))
-    queue_again(study, 4)
+    queue_again(study, Silence(4))
     assert [trial.state.name for trial in trials_of(study)] == ["COMPLETE"] * 3
     assert sum(trial.state.name == "COMPLETE" for trial in study.trials) == 3
     assert not study.get_trials(states=(optuna.trial.TrialState.WAITING,))

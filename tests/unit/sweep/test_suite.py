@@ -19,6 +19,7 @@ from fashion_ml.sweep import suite, suite_looks
 from fashion_ml.sweep import trial as trial_module
 from fashion_ml.sweep.local_workers import worker_command
 from fashion_ml.sweep.notes import check_suite
+from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import by_slot, open_planned, queue, queue_again
 from fashion_ml.sweep.suite_looks import add_seeds
 from fashion_ml.sweep.suite_study import (
@@ -219,7 +220,7 @@ def test_recipes_advance_together_seed_by_seed(tmp_path: Path):
 def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path):
     spec, study = a_study(tmp_path)
     assert len(worked(study, failing="rank 8")) == 9
-    queue_again(study, 4)
+    queue_again(study, Silence(4))
     assert [one.error for one in trainings_of(study) if one.recipe == "rank 8"] == ["it diverges"] * 3
     assert {one.state for one in trainings_of(study) if one.recipe != "rank 8"} == {"complete"}
     with (seen := Console(width=60, file=io.StringIO())).capture() as shown:
