@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fashion_ml.data.class_folders import CLASS_FOLDER
 from fashion_ml.data.pictures import IMAGE_ENDINGS
+from fashion_ml.embedded.collection import other_names
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 
@@ -14,6 +15,15 @@ def check_folder(folder: Path, field: str) -> None:
     """InputError for a folder that is not there, cannot be read or is empty."""
     try:
         if not folder.exists():
+            if names := other_names(folder):
+                raise InputError(
+                    tr(
+                        "{field}: {folder!r} is not known; the embedded pictures are {names}",
+                        field=field,
+                        folder=str(folder),
+                        names=names,
+                    )
+                )
             raise InputError(
                 tr("{field}: {folder!r} does not exist; give the path of a folder", field=field, folder=str(folder))
             )

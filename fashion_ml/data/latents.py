@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from fashion_ml.runtime.json_file import below, parsed_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import check_not_packed
 
 MANIFEST, PACKED, PACKED_FOLDER = "manifest.json", "packed.json", "packed-shards"
 MIRRORED = ".mirrored"
 """Ends the names of latents of mirrored images."""
 _ENDINGS = (".pt", ".npy")
 _FIELD = "data.latents_dir"
-_SHARD_BYTES = 1 << 30
+_SHARD_BYTES, _LATENT_BYTES = 1 << 30, 256 << 20
+"""Of a packed shard, and at most of one latent's own file: sixteen channels of 8,192 x 8,192 pixels have 64 MiB."""
 Shape = tuple[int, int, int]
 
 
@@ -97,6 +100,10 @@ def read_latents(folder: Path) -> LatentSet:
     if folder.is_file():
         raise InputError(
             tr("{field}: {folder!r} is a file; give the folder that fashion-ml encode wrote", field=_FIELD, folder=str(folder))
+        )
+    if not folder.is_dir() and folder.parts[:1] == ("embedded",):
+        raise InputError(
+            tr("{field}: {folder!r} is not known; the embedded latents are embedded", field=_FIELD, folder=str(folder))
         )
     if not folder.is_dir():
         raise InputError(
@@ -305,10 +312,12 @@ def _file_domains(folder: Path) -> list[Domain]:
 def read_latent(path: Path) -> torch.Tensor:
     """One unscaled latent (C, h, w), float32, from `.pt` (a tensor, or a dict with `latent`) or `.npy`. ValueError, saying what is wrong."""
     try:
+        content = BytesIO(read_whole(path, _LATENT_BYTES))
         if path.suffix == ".npy":
-            value: Any = torch.from_numpy(np.load(path, allow_pickle=False))
+            value: Any = torch.from_numpy(np.load(content, allow_pickle=False))
         else:
-            value = torch.load(path, map_location="cpu", weights_only=True)
+            check_not_packed(content)
+            value = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             tr("cannot be read ({first_line}); encode it again or remove it", first_line=first_line(error)[:160])

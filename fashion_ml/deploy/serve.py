@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.deploy import asked
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.input_file import check_regular
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.listening import listening
 from fashion_ml.runtime.redact import first_line
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _OF_TEXT, _OF_PICTURES = 1_000_000, 64_000_000
 """The most bytes of a body."""
+_NOTE_BYTES = 64 << 20
+"""Of a model's MLmodel, with its signature and the example's place in it."""
 _END_SECONDS = 2.5
 
 
@@ -66,10 +69,10 @@ def application(model: str, seconds: float) -> Any:
     if model.startswith(("models:", "runs:")) and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
         open_tracking(make=False)
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(seconds) + 5)  # ours comes first and says more
-    note = Path(model) / "MLmodel"
+    note = Path(re.sub("^file:(//(localhost)?(?=/))?", "", model)) / "MLmodel"
     try:
-        if note.exists():
-            check_regular(note)
+        if os.path.lexists(note):
+            read_whole(note, _NOTE_BYTES)
         loaded = mlflow.pyfunc.load_model(model)
     except Exception as error:  # a model's folder holds what it likes, and so do the errors of those that read it
         raise InputError(

@@ -54,6 +54,12 @@ def part_of(given: str | Path) -> str | None:
     return part if name == "embedded" and part in ("", *_PARTS) else None
 
 
+def other_names(given: Path) -> str:
+    """The names that there are, for a folder below `embedded` that is not there, as of a slip of the keyboard; empty for any other."""
+    names = ("embedded", *(f"embedded/{part}" for part in _PARTS))
+    return ", ".join(names) if given.parts[:1] == ("embedded",) else ""
+
+
 def is_collection(given: str | Path) -> bool:
     """Whether that is the embedded collection or a part of one that was written: `embedded`, `embedded/tuning`, or a folder of that kind.
 

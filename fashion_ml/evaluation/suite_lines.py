@@ -83,7 +83,7 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "one_seed": "不知道換一個訓練種子會怎樣：每個配方只訓練了一次",
         "shares": "單一數值的變異中，種子占 {seeds}、參考圖 {references}、配方 {recipes}、只適合某些配方的參考圖 {matches}、其餘 {rest}",
         "sees": "{seeds} 個種子 x {references} 張參考圖能看出 >= {sees} 的差異",
-        "settle": "要證實所見大小的差異需要 {seen}",
+        "settle": "要證實所見大小的差異，需要：{seen}",
         "seeds": "{n} 個種子（{recipes}）",
         "most": "超過 {n} 個種子（{recipes}）",
         "never": "更多參考圖，而不是種子（{recipes}）",

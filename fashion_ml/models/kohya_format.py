@@ -26,6 +26,7 @@ from fashion_ml.models.lora_sizes import Target
 from fashion_ml.models.lora_starts import difference
 from fashion_ml.models.lora_variants import LAYERS, METHODS, parts_of, put_parts
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import check_finite
 from fashion_ml.runtime.weight_files import is_safetensors, not_there, read_header, read_tensors
@@ -268,6 +269,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.whole_words import whole_word
@@ -261,6 +262,7 @@ def is_embedding_of(path: Path, word: NewWord) -> bool:
     from safetensors.torch import load_file
 
     try:
+        check_regular(path)
         found = load_file(path)
     except (OSError, SafetensorError):
         return False

@@ -12,6 +12,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.ema import Averaged
 from fashion_ml.models.stargan import Networks, NetworkSizes
 from fashion_ml.runtime.atomic_files import atomic_path
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 
@@ -37,6 +38,7 @@ def load_averages(path: Path, networks: Networks) -> Networks:
     from safetensors.torch import load_file
 
     try:
+        check_regular(path)
         tensors = load_file(path)
         for name, network in networks.named().items():
             prefix = f"ema.{name}." if name != "discriminator" else "discriminator."

@@ -9,11 +9,14 @@ from datetime import datetime
 from pathlib import Path
 
 from fashion_ml.runtime.atomic_files import write_text
+from fashion_ml.runtime.input_file import read_utf8
 from fashion_ml.runtime.language import marked, tr, translated
 
 HEADER = "step,epoch,total_loss,visual_loss,fashion_clip_loss,color_loss,learning_rate,timestamp"
 IMAGE_LOSSES = ("visual_loss", "fashion_clip_loss", "color_loss")
 NOT_MEASURED = "N/A"
+_MOST_BYTES = 1 << 30
+"""Of a log: ten million rows."""
 _EXPLANATION = marked(
     "# Losses of a LoRA training. total_loss: the training objective (noise prediction error) of this step's images.\n"
     "# visual_loss, fashion_clip_loss, color_loss: image metrics. Training makes no images, so they do not exist here: N/A.\n"
@@ -43,7 +46,7 @@ class LossLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         if after_step and path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _belongs(line, after_step)]
+            kept = [line for line in read_utf8(path, "utf-8", _MOST_BYTES).splitlines() if _belongs(line, after_step)]
             write_text(path, "\n".join(kept) + "\n")
         else:
             write_text(path, f"{translated(_EXPLANATION)}{HEADER}\n")
@@ -79,7 +82,7 @@ def read_loss_log(path: Path) -> list[LossRow]:
     """
     rows: list[LossRow] = []
     names: list[str] | None = None
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = read_utf8(path, "utf-8", _MOST_BYTES).splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):

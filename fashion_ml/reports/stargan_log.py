@@ -10,12 +10,15 @@ from typing import Any
 from fashion_ml.losses.stargan import DS_EVERY
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import GREY, INK, LINES, dress, level, name_below, new_figure, save_figure
+from fashion_ml.runtime.input_file import read_utf8
 from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.language import tr
 
 SERIES = ("d_loss", "g_loss", "g_adv", "sty", "ds", "cyc", "id", "r1", "lambda_ds")
 _NO_SKILL, _NEAR, _EPOCHS = 2.0, 0.1, 5
 _COLLAPSE, _SAME = 0.25, 0.02
+_MOST_BYTES = 1 << 30
+"""Of a log: two million epochs."""
 
 
 class EpochLog:
@@ -41,7 +44,7 @@ def _line(row: Mapping[str, float]) -> str:
 def read_epochs(path: Path) -> list[dict[str, float]]:
     """The epochs of a log, without what is null; a last line cut short by a crash is left out. ValueError for any other bad line."""
     rows = []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = read_utf8(path, "utf-8", _MOST_BYTES).splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         try:
             tree = parsed_mapping(line)

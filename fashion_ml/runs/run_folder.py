@@ -40,10 +40,15 @@ class RunFolder:
     one already, which a kill has kept from beginning."""
 
 
+def has_note(folder: Path) -> bool:
+    """Whether something is where a run's note would be, also what is no file, or a link to nowhere: reading it says so."""
+    return os.path.lexists(folder / NOTE)
+
+
 def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "start over with --new") -> RunFolder | None:
     """What is in a folder that stands in `field`; None when no run has begun there. InputError with a `fix` when its note is damaged."""
     note = path / NOTE
-    if not note.is_file():
+    if not has_note(path):
         return None
     try:
         content = parsed_mapping(read_whole(note))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.ending import Ended, come_to_end, folders_in_store, lacks_end, place_of
-from fashion_ml.runs.run_folder import NOTE, read_run_folder
+from fashion_ml.runs.run_folder import NOTE, has_note, read_run_folder
 from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.spooled_client import FOLDER, is_written, waiting
 from fashion_ml.tracking.store import find_run, open_tracking, shown_uri, store_is_there, store_uri
@@ -25,7 +26,7 @@ class NotSynced:
 def unsent(below: Path) -> list[Path]:
     """The run folders below a folder that nobody writes to now and that hold something unsent, or a run that did not come to its end."""
     found = [path.parents[1] for path in sorted(below.rglob(f"{FOLDER}/operations.jsonl"))]
-    noted = [folder for folder in found if (folder / NOTE).is_file()]
+    noted = [folder for folder in found if has_note(folder)]
     return [folder for folder in noted if not is_written(folder) and (waiting(folder) or _unfinished(folder))]
 
 
@@ -39,13 +40,13 @@ def everywhere() -> list[Path]:
 
 def folders_of(given: Path) -> list[Path]:
     """The folder itself where it is a run's, else those below it that hold something unsent. InputError where there is no run."""
-    if (given / NOTE).is_file():
+    if has_note(given):
         return [given]
     if not given.exists():
         raise InputError(
             tr("RUN_DIR: {given!r} does not exist; give the folder of a run, or one that holds such folders", given=str(given))
         )
-    if given.is_file() or not any(given.rglob(NOTE)):
+    if given.is_file() or not any(NOTE in (*folders, *files) for _, folders, files in os.walk(given)):
         raise InputError(tr("RUN_DIR: {given!r} is no run's folder; give one that holds run.json", given=str(given)))
     return unsent(given)
 

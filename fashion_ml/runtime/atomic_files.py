@@ -22,6 +22,8 @@ _UMASK = os.umask(0o077)
 """What the process leaves out of a new file's permissions; asking is setting, so it is asked once."""
 os.umask(_UMASK)
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
 
 @contextmanager
 def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = True, private: bool = False) -> Iterator[Path]:
@@ -36,7 +38,9 @@ def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = Tr
     temporary = path.with_name(f".{path.name}.{_here()}-{os.getpid()}-{threading.get_ident():x}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))  # nobody else reads what is not whole
+        os.close(
+            os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | _NO_LINK, 0o600)
+        )  # nobody else reads what is not whole
         yield temporary
         if not private:
             temporary.chmod(0o666 & ~_UMASK)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import marked, tr, translated
+from fashion_ml.runtime.own_file import open_own
 
 LOCK = ".lock"
 """In the folder while a process works there; what a killed one has left holds nobody up."""
@@ -58,7 +60,7 @@ def is_locked(folder: Path) -> bool:
     if (threading.get_ident(), str(folder.absolute())) in _held:
         return False
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
+        descriptor = open_own(folder / LOCK, make=False)
     except OSError:
         return False
     try:
@@ -93,11 +95,11 @@ def _take(held: _Held, field: str, fix: str) -> None:
         held.made = list(itertools.takewhile(lambda one: not one.exists(), (held.folder, *held.folder.parents)))
         try:
             held.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = open_own(path)
         except FileNotFoundError:  # another process has removed what it had made
             continue
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
+            why = error.strerror or str(error)
             raise InputError(
                 tr(
                     "{field}: {folder!r} cannot be written ({why}); choose another folder",
@@ -159,7 +161,7 @@ def _is(descriptor: int, path: Path) -> bool:
 
 def _refusal(folder: Path, field: str, fix: str) -> str:
     try:
-        number = (folder / LOCK).read_text(encoding="utf-8", errors="replace").strip()
+        number = read_whole(folder / LOCK, 100).decode("utf-8", errors="replace").strip()
     except OSError:
         number = ""
     by = tr(" (process {number})", number=number) if number.isdecimal() else ""

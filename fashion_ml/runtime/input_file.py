@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from fashion_ml.runtime.language import tr
+
 PICTURE_BYTES = 512 << 20
 """The most bytes of a picture's file: 100 million pixels, the most that are decoded, have 300 million without compression."""
 _AT_MOST = 2 << 30
@@ -42,7 +44,7 @@ def read_noted(path: Path, most: int = _AT_MOST) -> tuple[bytes, os.stat_result]
     finally:
         os.close(number)
     if max(state.st_size, size) > most:
-        raise OSError(errno.EFBIG, f"Has more than the {most:,} bytes that are read", str(path))
+        raise OSError(errno.EFBIG, tr("Has more than the {most:,} bytes that are read", most=most), str(path))
     return parts[0] if len(parts) == 1 else b"".join(parts), state
 
 
@@ -56,7 +58,7 @@ def _regular(path: Path) -> tuple[int, os.stat_result]:
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISFIFO(state.st_mode) or not str(path).startswith(_OF_SHELLS):
-            raise OSError(errno.EINVAL, "Is a pipe or a device, and no file", str(path))
+            raise OSError(errno.EINVAL, tr("Is a pipe or a device, and no file"), str(path))
         os.set_blocking(number, True)
     except BaseException:
         os.close(number)

@@ -8,8 +8,10 @@ import struct
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 
@@ -119,6 +121,17 @@ def read_header(path: Path, field: str) -> Header:
     return Header(shapes, metadata)
 
 
+def check_not_packed(file: Path | BytesIO) -> None:
+    """ValueError for a pickled file whose parts are compressed, as PyTorch writes none: a few kilobytes may unpack to all memory."""
+    if is_zipfile(file):
+        with ZipFile(file) as archive:
+            packed = next((one.filename for one in archive.infolist() if one.compress_type != ZIP_STORED), None)
+        if packed is not None:
+            raise ValueError(tr("its part {packed!r} is compressed, as PyTorch writes none", packed=packed[:80]))
+    if isinstance(file, BytesIO):
+        file.seek(0)
+
+
 def read_tensors(path: Path, field: str, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
     """The tensors of a `.safetensors` or pickled file by name, all or those of `names`, on the CPU; InputError if it cannot be read.
 
@@ -131,6 +144,7 @@ def read_tensors(path: Path, field: str, names: Collection[str] | None = None) -
         if is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+        check_not_packed(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
         found = found.get("state_dict", found)
         return {

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.offline_client import root_of
 from fashion_ml.tracking.sender import made_run, run_of_key
-from fashion_ml.tracking.spool import Operation, note_position, read_position
+from fashion_ml.tracking.spool import Operation, locked, note_position, read_position
 from fashion_ml.tracking.spooled_client import FOLDER
 
 
@@ -35,15 +33,13 @@ def make_in_store(folder: Path, client: Any, experiment: str) -> str:
     """
     root = first_operation(folder)
     pending, place = str(root["run"]), folder / FOLDER
+    lock = locked(place)
     try:
-        with FileLock(place / "lock", timeout=0):
-            sent, names = read_position(place)
-            if pending not in names:
-                found = run_of_key(client, pending)
-                names[pending] = found.info.run_id if found else made_run(client, {**root, "experiment": experiment}, {})
-                note_position(place, sent, names)
-            return names[pending]
-    except Timeout:
-        raise InputError(
-            tr("RUN_DIR: {folder!r} is still being written by its training; wait for its end", folder=str(folder))
-        ) from None
+        sent, names = read_position(place)
+        if pending not in names:
+            found = run_of_key(client, pending)
+            names[pending] = found.info.run_id if found else made_run(client, {**root, "experiment": experiment}, {})
+            note_position(place, sent, names)
+        return names[pending]
+    finally:
+        lock.release()

@@ -13,11 +13,14 @@ from typing import Any
 
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.input_file import read_whole
+from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.operation_shape import is_operation
-from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater, set_aside
+from fashion_ml.tracking.set_aside import Aside
+from fashion_ml.tracking.spool import Operation, RetryLater
 
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
 """The id of a run that was made while the store was away."""
@@ -36,7 +39,7 @@ class Sender:
 
     def __init__(self, client: Any, folder: Path, root: str):
         self._client, self._folder, self._below = client, folder, folder.absolute().parent
-        self._failures, self._own = Counter[str](), {root}
+        self._failures, self._own, self._aside = Counter[str](), {root}, Aside(folder, say)
 
     def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
         """Send in order, metrics of one run together; RetryLater where the store does not answer.
@@ -44,12 +47,18 @@ class Sender:
         What the store refuses is kept in `refused.jsonl`, and the rest goes on: also what fails again and again while the store answers
         otherwise, such as a file for a full artifact store.
         """
-        fitting = [one for one in operations if is_operation(one) or self._set_aside(one, tr("it is no operation"))]
+        fitting = []
+        for one in operations:
+            if is_operation(one):
+                fitting.append(one)
+            else:
+                self._set_aside(one, tr("it is no operation"))
         for (do, _), group in groupby(fitting, key=lambda o: (o["do"], o["run"])):
             together = list(group)
             for operation in _joined(together) if do == "batch" else together:
                 for refused, error in self._attempt(operation, names):
                     self._keep(refused, error)
+        self._aside.sync()
 
     def again(self, names: dict[str, str]) -> bool:
         """Try once more what was refused; whether nothing is left of it. Tags and ends that came after it stay."""
@@ -72,7 +81,7 @@ class Sender:
             tr(
                 "The tracking store refuses {count} of what was logged (the first: {why}); it is kept in {note}",
                 count=len(left),
-                why=left[0]["why"],
+                why=left[0].get("why", ""),
                 note=note,
             )
         )
@@ -128,17 +137,14 @@ class Sender:
             self._own.update(way)
         return run_id in self._own
 
-    def _set_aside(self, operation: Any, why: str) -> bool:
-        if set_aside(self._folder, json.dumps(operation), why):
-            say(
-                tr(
-                    "A record of {folder} is left out, and the rest goes on: {why}; it is kept in {folder_2}",
-                    folder=self._folder,
-                    why=why,
-                    folder_2=self._folder / ASIDE,
-                )
-            )
-        return False
+    def _set_aside(self, operation: Any, why: str) -> None:
+        said = tr(
+            "A record of {folder} is left out, and the rest goes on: {why}; it is kept in {folder_2}",
+            folder=self._folder,
+            why=why,
+            folder_2=self._aside.path,
+        )
+        self._aside.keep(json.dumps(operation), why, said)
 
     def _still_new(self, operation: Operation, names: dict[str, str]) -> Operation:
         """An operation without what later ones have decided: a run that has ended, tags that it has by now."""
@@ -187,9 +193,10 @@ class Sender:
 def _entries(note: Path) -> list[dict[str, Any]]:
     """What is noted as refused; a line that a damaged disk has broken is left out."""
     found = []
-    for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_whole(note).splitlines():
         with suppress(ValueError):
-            found.append(json.loads(line))
+            entry = parsed_mapping(line)
+            found += [entry] if is_operation(entry.get("operation")) else []
     return found
 
 
@@ -250,10 +257,10 @@ def _is_there(path: Path, folder: Path) -> bool:
 
 
 def _stays_below(path: Path, folder: Path) -> bool:
-    """Whether a file, or all files of a folder, are below a folder, links followed."""
+    """Whether a file, or all files of a folder, are below a folder, links followed, and files: a pipe would be waited for."""
     whole = folder.resolve()
     there = [path, *(path.rglob("*") if path.is_dir() else ())]
-    return all(one.resolve().is_relative_to(whole) for one in there)
+    return all(one.resolve().is_relative_to(whole) and (one.is_file() or one.is_dir() or not one.exists()) for one in there)
 
 
 def _perform(client: Any, operation: Operation, names: dict[str, str], below: Path) -> None:

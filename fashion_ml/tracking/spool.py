@@ -19,6 +19,7 @@ for a name. An operation may be sent again after a crash between the sending and
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -34,7 +35,9 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.input_file import opened, read_whole
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.own_file import open_own
 from fashion_ml.tracking.operation_shape import is_operation
+from fashion_ml.tracking.set_aside import Aside
 
 Operation = dict[str, Any]
 Send = Callable[[Sequence[Operation], dict[str, str]], None]
@@ -43,8 +46,34 @@ _CHUNK, _SYNC_SECONDS, _IDLE_SECONDS = 1 << 18, 0.5, 0.1
 _SENT_AT_ONCE = 1 << 19
 """Bytes: some ten thousand metric points, ten of the largest requests that MLflow takes, a second of its work."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 15.0
-ASIDE = "set_aside.jsonl"
-"""Beside the operations: what is not performed, and why."""
+MOST_BYTES, _LONGEST, _KEPT_OF_LONG = 8 << 30, 256 << 20, 200
+"""Bytes of a spool's file and of one of its records (eighty million points, ten times the largest report), and those kept of a longer one."""
+
+
+def locked(folder: Path) -> FileLock:
+    """The lock of a spool's folder, taken. InputError while another process has it, and where it is none of this folder."""
+    lock = FileLock(folder / "lock", timeout=0, mode=0o600)
+    try:
+        if folder.is_symlink():
+            raise OSError(errno.EINVAL, tr("{name} is a link, a pipe or a device", name=folder.name))
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            tr("RUN_DIR: {parent!r} is still being written by its training; wait for its end", parent=str(folder.parent))
+        ) from None
+    except OSError as error:
+        raise _not_ours(error.strerror or str(error), folder) from None
+    return lock
+
+
+def _not_ours(why: str, path: Path) -> InputError:
+    return InputError(
+        tr("RUN_DIR: {path!r} cannot be used ({why}); bring back a copy of it, or move it aside", path=str(path), why=why)
+    )
+
+
+def _too_long(size: int) -> str:
+    return tr("it has {size:.1f} GiB, and at most {most:.0f} are read", size=size / 2**30, most=MOST_BYTES / 2**30)
 
 
 class RetryLater(Exception):  # noqa: N818 (it is no error of anyone here)
@@ -62,17 +91,17 @@ class Spool:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         self.folder, self._send, self._say, self._where = folder, send, say, where
-        self._path = folder / "operations.jsonl"
-        if self._path.exists() and not self._path.is_file():
-            raise InputError(f"RUN_DIR: {str(self._path)!r} is no file; bring back a copy of it, or move it aside")
-        self._lock = FileLock(folder / "lock", timeout=0, mode=0o600)
+        self._path, self._aside = folder / "operations.jsonl", Aside(folder, say)
+        self._lock = locked(folder)
         try:
-            self._lock.acquire()
-        except Timeout:
-            raise InputError(
-                tr("RUN_DIR: {parent!r} is still being written by its training; wait for its end", parent=str(folder.parent))
-            ) from None
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = open_own(self._path, os.O_APPEND)
+        except OSError as error:
+            self._lock.release()
+            raise _not_ours(error.strerror or str(error), self._path) from None
+        if (size := os.fstat(self._file).st_size) > MOST_BYTES:
+            os.close(self._file)
+            self._lock.release()
+            raise _not_ours(_too_long(size), self._path)
         self._path.chmod(0o600)
         self._written, cut = _cut_to_whole_lines(self._file)
         if cut:
@@ -179,36 +208,51 @@ class Spool:
         content = os.pread(self._file, _SENT_AT_ONCE, self._sent)
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:  # a line longer than a chunk
-            whole = os.pread(self._file, self.waiting, self._sent)
-            whole = whole[: whole.index(b"\n") + 1]
+            whole = self._long_line()
         os.fsync(self._file)  # else the disk may know that they were sent, and not what
         found, place = [], self._sent
         for line in whole.splitlines(keepends=True):
             operation = _whole(line)
             if operation is not None:
                 found.append(operation)
-            elif set_aside(self.folder, line.decode("utf-8", errors="replace").rstrip("\n"), tr("it cannot be read")):
-                self._say(
+            else:
+                self._aside.keep(
+                    line.decode("utf-8", errors="replace").rstrip("\n"),
+                    tr("it cannot be read"),
                     tr(
                         "{path}: the record at byte {place} is damaged, which is no fault of {where}; it is kept in "
                         "{folder}, and the rest goes on",
                         path=self._path,
                         place=place,
                         where=self._where,
-                        folder=self.folder / ASIDE,
-                    )
+                        folder=self._aside.path,
+                    ),
                 )
             place += len(line)
+        self._aside.sync()
         self._send(found, self.names)
         self._sent += len(whole)
         self.remember()
         self._progress = time.monotonic()
 
+    def _long_line(self) -> bytes:
+        """The first line that is not sent; of one that is longer than any record only the end, which says that it is none."""
+        end = self._sent
+        while (found := os.pread(self._file, _SENT_AT_ONCE, end).find(b"\n")) < 0:
+            end += _SENT_AT_ONCE
+        end += found + 1
+        if end - self._sent <= _LONGEST:
+            return os.pread(self._file, end - self._sent, self._sent)
+        self._sent = end - _KEPT_OF_LONG
+        return os.pread(self._file, _KEPT_OF_LONG, self._sent)
+
 
 def read_operations(path: Path) -> Iterator[Operation]:
     """What a spool's file holds, sent or not; records that are damaged, or no operations, are left out."""
     with opened(path) as file:
-        for line in file:
+        if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+            raise _not_ours(_too_long(size), path)
+        while line := file.readline(_LONGEST):
             operation = _whole(line)
             if is_operation(operation):
                 assert operation is not None
@@ -228,17 +272,6 @@ def last_operations(path: Path) -> Iterator[Operation]:
         if is_operation(operation):
             assert operation is not None
             yield operation
-
-
-def set_aside(folder: Path, record: str, why: str) -> bool:
-    """Keep a record of a spool that is not performed, with the reason, in `set_aside.jsonl` beside it; whether it was not there already."""
-    path = folder / ASIDE
-    entry = json.dumps({"why": why, "record": record}) + "\n"
-    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if entry in before:
-        return False  # sent again after a crash
-    write_text(path, before + entry, private=True)
-    return True
 
 
 def _whole(line: bytes) -> Operation | None:
@@ -269,7 +302,7 @@ def _cut_to_whole_lines(file: int) -> tuple[int, int]:
     size = os.fstat(file).st_size
     end = _behind_line(file, size)
     last = _behind_line(file, end - 1) if end else 0
-    if end and _whole(os.pread(file, end - last, last)) is None:
+    if end and (end - last > _LONGEST or _whole(os.pread(file, end - last, last)) is None):
         end = last
     if end < size:
         os.ftruncate(file, end)

@@ -1,4 +1,5 @@
-"""What an input is given to: a process of its own that may take 20 s and 4 GB, start no process, and write below one folder alone."""
+"""What an input is given to: a process of its own that may take 20 s of a processor, a minute on the wall, which waits where many tests run
+at once, and 4 GB, start no process, and write below one folder alone."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def _in_child(act: Callable[[], object], folder: Path, writing: int) -> NoReturn
     kind, text = "crash", ""
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
+        signal.alarm(3 * SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
         os.chdir(folder)
         os.environ.update(TMPDIR=str(folder), HOME=str(folder), XDG_CACHE_HOME=str(folder))
         tempfile.tempdir = None

@@ -20,6 +20,7 @@ from fashion_ml.runtime.process_id import own_process
 from fashion_ml.tracking.offline_client import pending_id
 from fashion_ml.tracking.run import open_offline_run, open_run
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
+from tests.fuzz.by_hand import ODD
 from tests.runs.command import fashion_ml
 
 
@@ -125,6 +126,17 @@ def test_a_folder_that_cannot_be_sent_is_said_last_and_the_others_are_sent(workd
     for part in ("none' does not exist", "b' is in sqlite:////elsewhere/mlflow.db; set MLFLOW", "run.json' is damaged"):
         assert part in said
     assert sync(workdir / "runs", code=2).count("error: ") == 2  # found below a folder
+
+
+@pytest.mark.parametrize("odd", ["folder", "pipe", "endless", "loop", "empty", "zeros"])
+@pytest.mark.parametrize("below", [False, True])
+def test_a_note_that_is_no_file_is_one_line(workdir: Path, odd: str, below: bool):
+    folder = offline(workdir / "runs" / "a")
+    (folder / "run.json").unlink()
+    ODD[odd](folder / "run.json")
+    said = sync(workdir / "runs" if below else folder, code=2)
+    assert said.count("error: ") == 1
+    assert f"RUN_DIR: '{folder / 'run.json'}' is damaged" in said
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,11 @@ from fashion_ml.config.kohya.networks import network_settings, optimizer_setting
 from fashion_ml.config.kohya.options import DEFAULTS, NEUTRAL, NO_EQUAL, NOT_NEEDED, NULLABLE, SAME
 from fashion_ml.config.kohya.values import is_nothing, is_true, side_of, whole
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr, translated
+
+_PROMPT_BYTES = 1 << 20
+"""At most of a file of sample prompts."""
 
 _BUCKETS = {"min_bucket_reso": 256, "max_bucket_reso": 1024, "bucket_reso_steps": 64}
 """sd-scripts' own; this project's follow the resolution."""
@@ -192,7 +196,11 @@ def _samples(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         if path.suffix.lower() != ".txt" or not path.is_file():
             result.note("sample_prompts", value, tr("no text file is there; give training.sample_prompts"))
             return
-        value = path.read_text(encoding="utf-8-sig", errors="replace")
+        try:
+            value = read_whole(path, _PROMPT_BYTES).decode("utf-8-sig", errors="replace")
+        except OSError as error:
+            result.note("sample_prompts", value, tr("it cannot be read ({why})", why=error.strerror or error))
+            return
     lines = [line.strip() for line in value.splitlines() if line.strip() and not line.strip().startswith("#")]
     prompts = [line.partition(" --")[0].strip() for line in lines]
     if any(" --" in line for line in lines):

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
 import torch
 
-from fashion_ml.data.latents import held_out, pack, read_latents
+from fashion_ml.data.latents import held_out, pack, read_latent, read_latents
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.weight_files import read_tensors
+from tests.fuzz.by_hand import ODD
 
 
 def write(folder: Path, domain: str, name: str, value: object) -> Path:
@@ -121,6 +124,27 @@ def test_a_file_that_would_run_code_is_refused(folder: Path):
         read_latents(folder)
     assert [problem.split("'")[1].rpartition("/")[2] for problem in caught.value.problems] == ["evil.pt", "cut.pt"]
     assert all("cannot be read" in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["odd.pt", "odd.npy"])
+@pytest.mark.parametrize("odd", ["pipe", "endless", "sparse", "folder", "empty"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, odd: str):
+    ODD[odd](tmp_path / name)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_latent(tmp_path / name)
+
+
+def test_a_latent_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path: Path):
+    plain, packed = tmp_path / "a.pt", tmp_path / "b.pt"
+    torch.save(torch.zeros(4, 64, 64), plain)
+    with ZipFile(plain) as archive, ZipFile(packed, "w", ZIP_DEFLATED) as other:
+        for one in archive.infolist():
+            other.writestr(one.filename, archive.read(one))
+    assert read_latent(plain).shape == (4, 64, 64)
+    with pytest.raises(ValueError, match="is compressed, as PyTorch writes none"):
+        read_latent(packed)
+    with pytest.raises(InputError, match="is compressed, as PyTorch writes none"):
+        read_tensors(packed, "model.base")
 
 
 def test_one_domain_odd_sides_and_no_folder_are_refused(tmp_path: Path):

@@ -22,6 +22,8 @@ from fashion_ml.deploy import asked
 from fashion_ml.deploy.asked import Asked
 from fashion_ml.deploy.serve import application
 from fashion_ml.deploy.stargan_model import StarganModel
+from fashion_ml.errors import InputError
+from tests.fuzz.by_hand import ODD
 from tests.fuzz.requests import GOOD, Asking, as_body, hostile
 from tests.unit.deploy.small_model import small_model
 
@@ -159,6 +161,16 @@ def test_whoever_waits_for_a_turn_learns_that_time_is_over():
     done.set()
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize("odd", ["empty", "pipe", "zeros", "folder", "endless", "loop", "socket", "utf-16", "sparse"])
+@pytest.mark.parametrize("scheme", ["", "file:", "file://"])
+def test_a_model_whose_note_is_none_is_one_line(tmp_path: Path, odd: str, scheme: str):
+    ODD[odd](tmp_path / "MLmodel")
+    with pytest.raises(InputError, match="cannot be loaded") as caught:
+        application(f"{scheme}{tmp_path}", 30)
+    assert len(caught.value.problems) == 1
+    assert "\n" not in caught.value.problems[0]
 
 
 def test_a_picture_that_is_none_is_refused_by_its_field(tmp_path: Path):

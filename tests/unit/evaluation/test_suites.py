@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_seeds_to_settle_are_more_for_half_of_the_difference():
     assert one.to_settle is not None
     assert one.to_settle > 3
     assert one.to_settle_half is None or one.to_settle_half > one.to_settle
+
+
+@pytest.mark.parametrize(
+    ("to_settle", "hidden", "says"),
+    [
+        (12, (False, False), "要證實所見大小的差異，需要：12 個種子（twice）"),
+        (None, (True, True), "要證實所見大小的差異，需要：更多參考圖，而不是種子（twice）"),
+        (None, (False, True), "要證實所見大小的差異，需要：超過 "),
+    ],
+)
+def test_no_blank_is_left_between_chinese_words(to_settle: int | None, hidden: tuple[bool, bool], says: str):
+    found = planted()
+    one = found.differences["twice"][TOTAL]
+    found.differences["twice"][TOTAL] = replace(one, to_settle=to_settle, hidden=hidden)
+    third = found.sentences("zh-TW").splitlines()[2]
+    assert says in third
+    assert not re.search(r"[\u3000-\u9fff] [\u3000-\u9fff]", third)
 
 
 def test_a_suite_that_adds_seeds_looks_by_bounds_and_says_who_is_undecided():

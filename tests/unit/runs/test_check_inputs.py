@@ -45,6 +45,22 @@ def test_what_is_wrong_with_each_different_lora_is_said_by_recipe(workdir: Path,
     ("kind", "settings", "says"),
     [
         ("lora", {"evaluation__references": "/nowhere"}, "evaluation.references: '/nowhere' does not exist"),
+        (
+            "lora",
+            {"evaluation__references": "embedded/tunin"},
+            "evaluation.references: 'embedded/tunin' is not known; the embedded pictures are embedded, embedded/train, "
+            "embedded/tuning, embedded/references",
+        ),
+        (
+            "lora",
+            {"data__train_data_dir": "embedded/trian"},
+            "data.train_data_dir: 'embedded/trian' is not known; the embedded pictures are embedded, embedded/train",
+        ),
+        (
+            "stargan",
+            {"data__latents_dir": "embedded/latents"},
+            "data.latents_dir: 'embedded/latents' is not known; the embedded latents are embedded",
+        ),
         ("lora", {"model__base": "/nowhere.safetensors"}, "model.base: '/nowhere.safetensors'"),
         ("stargan", {"data__latents_dir": "/nowhere"}, "data.latents_dir: '/nowhere' does not exist"),
         ("stargan", {"model__vae": "/nowhere"}, "model.vae: '/nowhere'"),

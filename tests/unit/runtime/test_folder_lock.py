@@ -13,6 +13,7 @@ import pytest
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.folder_lock import LOCK, folder_lock, is_locked, lock_again, refuse_locked
+from tests.fuzz.by_hand import ODD
 
 HOLD = "import sys, time; from pathlib import Path; from fashion_ml.runtime.folder_lock import folder_lock\n" + (
     "with folder_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(120)\n"
@@ -138,3 +139,20 @@ def test_a_file_in_its_place_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"), folder_lock(tmp_path / "file" / "x"):
         pass
+
+
+@pytest.mark.parametrize("odd", ["link", "link to nothing", "folder", "pipe", "endless", "loop"])
+def test_a_lock_that_is_none_is_refused_and_what_a_link_leads_to_is_left_alone(tmp_path: Path, odd: str):
+    """A folder may come from anywhere; the number of a process was written over the file that a link led to."""
+    folder, theirs = tmp_path / "out", tmp_path / "theirs"
+    folder.mkdir()
+    if odd.startswith("link"):
+        (folder / LOCK).symlink_to(theirs)
+        if odd == "link":
+            theirs.write_text("theirs")
+    else:
+        ODD[odd](folder / LOCK)
+    assert not is_locked(folder)
+    with pytest.raises(InputError, match="cannot be written"), folder_lock(folder):
+        pass
+    assert theirs.read_text() == "theirs" if odd == "link" else not theirs.exists()

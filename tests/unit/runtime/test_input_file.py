@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fashion_ml.runtime.input_file import check_regular, opened, read_noted, read_utf8, read_whole
+from fashion_ml.runtime.language import VARIABLE
 from tests.fuzz.by_hand import ODD
 
 
@@ -50,3 +51,13 @@ def test_what_a_shell_pipes_in_is_read(tmp_path: Path):
     with subprocess.Popen(["sh", "-c", "sleep 0.3; echo late"], stdout=subprocess.PIPE) as late:
         done = subprocess.run([sys.executable, "-c", code], stdin=late.stdout, capture_output=True, text=True, check=True)
     assert done.stdout == "b'late\\n'\n"
+
+
+def test_why_not_is_said_in_the_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, "zh-TW")
+    (tmp_path / "long").write_bytes(bytes(8))
+    ODD["pipe"](tmp_path / "pipe")
+    with pytest.raises(OSError, match="超過可讀取的 7 個位元組"):
+        read_whole(tmp_path / "long", 7)
+    with pytest.raises(OSError, match="是管線或裝置，不是檔案"):
+        read_whole(tmp_path / "pipe")

@@ -11,7 +11,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from fashion_ml.tracking.sender import REFUSED, Sender
-from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater
+from fashion_ml.tracking.set_aside import FILE
+from fashion_ml.tracking.spool import Operation, RetryLater
 
 
 class Store:
@@ -221,7 +222,7 @@ def test_a_thousand_metrics_go_in_one_request_and_the_next_one_in_another(tmp_pa
 
 def aside(folder: Path) -> list[str]:
     """Why records were set aside."""
-    path = folder / "spool" / ASIDE
+    path = folder / "spool" / FILE
     return [json.loads(line)["why"] for line in path.read_text().splitlines()] if path.exists() else []
 
 

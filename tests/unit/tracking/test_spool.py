@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fashion_ml.errors import InputError
-from fashion_ml.tracking.spool import ASIDE, Operation, RetryLater, Spool
+from fashion_ml.tracking.set_aside import FILE
+from fashion_ml.tracking.spool import Operation, RetryLater, Spool
 from tests.fuzz.by_hand import ODD
 
 
@@ -231,13 +232,13 @@ def test_a_record_that_cannot_be_read_goes_aside_and_the_rest_is_sent(tmp_path: 
     (tmp_path / "operations.jsonl").write_bytes(b"\n".join([*lines, b""]))
     assert Spool(tmp_path, receiver, said.append, "The store").close(10)
     assert receiver.got == [0, 2]
-    kept = [json.loads(line) for line in (tmp_path / ASIDE).read_text().splitlines()]
+    kept = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
     assert [entry["record"] for entry in kept] == ['{"n":1', "\ufffd\ufffd\x00", "[1]"]
     assert len(said) == 3
     assert "the record at byte 8 is damaged, which is no fault of The store; it is kept in" in said[0]
     (tmp_path / "position.json").unlink()  # a crash: all is sent again, and nothing is set aside twice
     assert Spool(tmp_path, receiver, said.append, "The store").close(10)
-    assert len((tmp_path / ASIDE).read_text().splitlines()) == len(said) == 3
+    assert len((tmp_path / FILE).read_text().splitlines()) == len(said) == 3
 
 
 def test_a_spool_is_its_owners_alone(tmp_path: Path):
@@ -250,8 +251,60 @@ def test_a_spool_is_its_owners_alone(tmp_path: Path):
     assert {"operations.jsonl", "position.json"} <= modes.keys()
 
 
-@pytest.mark.parametrize("odd", ["folder", "pipe", "endless", "socket"])
-def test_what_is_no_file_in_its_place_is_refused_in_a_line(tmp_path: Path, odd: str):
-    ODD[odd](tmp_path / "operations.jsonl")
-    with pytest.raises(InputError, match="is no file; bring back a copy of it"):
+@pytest.mark.parametrize("name", ["operations.jsonl", "lock"])
+@pytest.mark.parametrize("odd", ["folder", "pipe", "endless", "loop", "socket", "sparse"])
+def test_what_is_no_file_in_its_place_is_refused_in_a_line(tmp_path: Path, odd: str, name: str):
+    if name == "lock" and odd in ("pipe", "sparse"):
+        pytest.skip("it can be locked as a file is")
+    ODD[odd](tmp_path / name)
+    with pytest.raises(InputError, match=r"cannot be used .*; bring back a copy of it, or move it aside"):
         Spool(tmp_path, None, quiet, "it")
+
+
+@pytest.mark.parametrize(
+    "name", ["spool", "spool/operations.jsonl", "spool/lock", "spool/set_aside.jsonl", "spool/position.json"]
+)
+def test_no_file_that_a_link_leads_to_is_changed(tmp_path: Path, name: str):
+    """The folder of a run may come from anywhere."""
+    place, outside = tmp_path / "spool", tmp_path / "outside"
+    if name == "spool":
+        outside.mkdir()
+        theirs = outside / "operations.jsonl"
+    else:
+        place.mkdir()
+        theirs = outside
+    theirs.write_text("theirs, without end")
+    (tmp_path / name).symlink_to(outside)
+    if not name.endswith(("spool", "operations.jsonl")):
+        (place / "operations.jsonl").write_text('damaged\n{"n": 1}\n')
+    try:
+        spool = Spool(place, Receiver(), quiet, "it")
+        spool.write({"n": 2})
+        spool.close(5)
+    except InputError:
+        pass
+    assert theirs.read_text() == "theirs, without end"
+    assert [path.name for path in outside.iterdir()] == ["operations.jsonl"] if outside.is_dir() else True
+
+
+def test_many_damaged_records_are_kept_and_few_are_said(tmp_path: Path):
+    count, said = 20_000, list[str]()
+    (tmp_path / "operations.jsonl").write_text("".join(f"damaged {number}\n" for number in range(count)) + '{"n": 1}\n')
+    began, receiver = time.monotonic(), Receiver()
+    Spool(tmp_path, receiver, said.append, "it").close(20)
+    assert time.monotonic() - began < 10
+    assert receiver.got == [1]
+    kept = [json.loads(line)["record"] for line in (tmp_path / FILE).read_text().splitlines()]
+    assert kept == [f"damaged {number}" for number in range(count)]
+    assert len(said) == 21
+    assert said[-1].startswith("More records are left out; see ")
+
+
+def test_a_record_longer_than_any_goes_aside_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fashion_ml.tracking.spool._LONGEST", 1 << 20)
+    (tmp_path / "operations.jsonl").write_text('{"n": 1}\n{"n": "' + "x" * (3 << 20) + '"}\n{"n": 2}\n')
+    receiver = Receiver()
+    Spool(tmp_path, receiver, quiet, "it").close(20)
+    assert receiver.got == [1, 2]
+    (kept,) = (tmp_path / FILE).read_text().splitlines()
+    assert len(kept) < 1000
