@@ -148,6 +148,22 @@ class StepInputs:
             for images, batch in (*parts, *prior_parts)
         ]
 
+    @property
+    def holds(self) -> bool:
+        """Whether batches of images have the base's output beside them, which doubles their rows."""
+        return self._settings.output_preservation_prompt is not None
+
+    @property
+    def prior_sizes(self) -> Sequence[tuple[int, int]]:
+        """Width and height of each prior image, pixels."""
+        return self.prior.sizes if self.prior else ()
+
+    def kinds(self, step: int) -> list[tuple[int, int, bool]]:
+        """Height and width of each of these batches, in latent cells, and whether its rows are doubled, which a prior's are not."""
+        parts, prior_parts = self._parts(step)
+        kinds = [(images, batch, self.holds) for images, batch in parts] + [(*one, False) for one in prior_parts]
+        return [(*images.latent_shape(batch[0])[1:], holds) for images, batch, holds in kinds]
+
     def _parts(self, step: int) -> tuple[list[_Part], list[_Part]]:
         """The indices of each forward pass of all processes: the images', then those of the prior."""
         parts = [(self.images, batch) for batch in self.plan.batches(step)]

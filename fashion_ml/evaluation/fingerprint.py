@@ -15,6 +15,7 @@ from fashion_ml.metrics.attributes import Attributes
 from fashion_ml.metrics.bootstrap import METHOD
 from fashion_ml.metrics.fashion_clip import FashionClip
 from fashion_ml.metrics.metric import Metric
+from fashion_ml.models.samplers import timesteps_in
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.provenance import installed_versions
 
@@ -33,6 +34,7 @@ _ONCE_ONLY: Mapping[str, Any] = {
     "negative_prompt": "",
     "vae_sha256": None,
     "precision": "no",
+    "timesteps": None,
     "free_prompts": None,
     "fashion_clip_score": "cosine",
     "dino": None,
@@ -115,6 +117,7 @@ def evaluation_facts(
         "negative_prompt": settings.negative_prompt,
         "vae_sha256": vae_sha256,
         "precision": "no" if settings.precision == "auto" else settings.precision,  # a plan has settled what auto is on a GPU
+        "timesteps": timesteps_in(settings.sampler, settings.precision),
         "sampler": sampler,
         "scheduler": scheduler_facts(scheduler),
         "num_inference_steps": settings.num_inference_steps,

@@ -22,7 +22,7 @@ from fashion_ml.data.pictures import PictureError, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.evaluation.read_prompts import Prompts
 from fashion_ml.models.finite import refuse_nan
-from fashion_ml.models.samplers import sampled_by
+from fashion_ml.models.samplers import sampled_by, timesteps_in
 from fashion_ml.models.text_encoding import USUAL, TextSettings
 from fashion_ml.runtime.atomic_files import atomic_path, write_text
 from fashion_ml.runtime.beside import beside
@@ -160,6 +160,7 @@ def generation_key(
         **(
             {"precision": settings.precision} if settings.precision not in ("auto", "no") else {}
         ),  # auto: a plan has settled it
+        **({"timesteps": timesteps} if (timesteps := timesteps_in(settings.sampler, settings.precision)) else {}),
         **({"device": device} if device != "cpu" else {}),
         "model": model,
         "jobs": [asdict(job) for job in jobs],

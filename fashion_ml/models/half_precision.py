@@ -19,6 +19,8 @@ from fashion_ml.runtime.language import tr
 
 _LOWERED = "_computes_in_half"
 _ALONE = "_decodes_alone"
+_TIMESTEP = (1, "timestep")
+"""Where the UNets of all families take it."""
 
 
 def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype) -> None:
@@ -43,12 +45,13 @@ def lower_pipeline(pipeline: Any, device: torch.device | str, dtype: torch.dtype
 
 
 def _lowered(unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What the UNet is given, in its precision."""
+    """What the UNet is given, in its precision, but for the timestep: bf16 makes 999 of some samplers 1000."""
 
-    def lower(one: Any) -> Any:
-        return one.to(unet.dtype) if isinstance(one, torch.Tensor) and one.is_floating_point() else one
+    def lower(place: int | str, one: Any) -> Any:
+        floating = isinstance(one, torch.Tensor) and one.is_floating_point()
+        return one.to(unet.dtype) if floating and place not in _TIMESTEP else one
 
-    return tuple(map(lower, args)), {name: lower(one) for name, one in kwargs.items()}
+    return tuple(lower(*one) for one in enumerate(args)), {name: lower(name, one) for name, one in kwargs.items()}
 
 
 def _raised(unet: Any, args: tuple[Any, ...], output: Any) -> Any:

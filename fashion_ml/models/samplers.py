@@ -24,10 +24,18 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++_2m_sde_karras": ("DPMSolverMultistepScheduler", _LINEAR | _SDE | _KARRAS),
     "unipc": ("UniPCMultistepScheduler", _LINEAR),
 }
+FLOATING_TIMESTEPS = ("euler", "euler_a", "heun")
+"""Those whose timesteps lie between the whole numbers, which half precision would round."""
 _NOT_FROM_PURE_NOISE = ("heun",)
 """Samplers whose classes in diffusers have no `rescale_betas_zero_snr`."""
 """Each sampler's class in diffusers and what it is made with beside the base's own settings: DDIM (Song et al. 2020, arXiv:2010.02502), Euler
 and Heun (Karras et al. 2022, arXiv:2206.00364), DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095), UniPC (Zhao et al. 2023, arXiv:2302.04867)."""
+
+
+def timesteps_in(sampler: str, precision: str) -> str | None:
+    """`float32` where a sampler's timesteps reach a UNet of half precision unrounded and could have been rounded; None where there is no such
+    difference."""
+    return "float32" if sampler in FLOATING_TIMESTEPS and precision in ("fp16", "bf16") else None
 
 
 def scheduler_of(own: Any, sampler: str) -> Any:

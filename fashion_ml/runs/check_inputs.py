@@ -175,7 +175,7 @@ def _check_stargan(config: StarganExperiment, bases: dict[str, Any], *, written:
     cpu = torch.device("cpu")
     check_hub(config)
     config = with_settled_precision(config, tell=False)
-    check_precision(config.training.mixed_precision, _device().type)
+    check_precision(config.training.mixed_precision, _device().type, tf32=config.training.tf32)
     if (
         config.data.latents_dir == EMBEDDED and not written and not embedded_latents_are_there()
     ):  # made in a minute, and known to be good

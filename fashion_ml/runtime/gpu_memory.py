@@ -35,13 +35,17 @@ def fits_into_memory(phase: str, setting: str, value: Any, fix: str) -> Iterator
         ) from error
 
 
+_FULL_GPU = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What a full GPU says where it is not PyTorch's allocator that asks: contexts, pinned memory, handles, graphs."""
+
+
 def full_memory(error: BaseException) -> str | None:
     """Whose memory an allocation did not fit into; None for an error that is something else."""
     import torch
 
-    if isinstance(error, torch.OutOfMemoryError):
-        return tr("the GPU's memory")
     text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and any(one in text for one in _FULL_GPU)):
+        return tr("the GPU's memory")
     no_room = "DefaultCPUAllocator" in text or "not enough memory: you tried to allocate" in text or "std::bad_alloc" in text
     return (
         tr("this machine's memory") if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and no_room) else None

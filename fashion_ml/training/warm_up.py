@@ -53,12 +53,13 @@ def warm_up_lora(lora: Any, inputs: StepInputs, state: TrainState) -> None:
 
 
 def _first_batches(inputs: StepInputs, done: int, last: int) -> dict[str, tuple[int, int]]:
-    """Of each size, in latent cells, the first step to come that has a batch of it, and the batch's number in the step."""
-    most = len({*inputs.images.sizes, *(inputs.prior.sizes if inputs.prior else ())})
+    """Of each kind of batch, by its size in latent cells, the first step to come that has one, and the batch's number in the step."""
+    most = len({(size, inputs.holds) for size in inputs.images.sizes} | {(size, False) for size in inputs.prior_sizes})
     found: dict[str, tuple[int, int]] = {}
     for step in range(done + 1, min(last, done + 2 * inputs.plan.steps_per_epoch) + 1):  # one epoch whole, wherever this one is
-        for number, (*_, height, width) in enumerate(inputs.shapes(step)):
-            found.setdefault(f"latents of {height} x {width}", (step, number))
+        for number, (height, width, holds) in enumerate(inputs.kinds(step)):
+            beside = ", with the output that is held on to" if holds else ""
+            found.setdefault(f"latents of {height} x {width}{beside}", (step, number))
         if len(found) == most:
             break
     return found

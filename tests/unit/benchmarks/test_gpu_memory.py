@@ -47,5 +47,5 @@ def test_a_grid_of_a_stargan_takes_less_than_a_gib_however_many_pictures_it_has(
 
 
 def test_a_stargan_step_is_counted_within_a_quarter_of_what_a_gpu_measured():
-    """At batch 64 on latents of 512 px, steps with R1 among them, 21.4 GiB in bf16, cuDNN's workspaces included."""
-    assert 0.75 * 21.4 < stargan_step(512, 64, "bf16") < 21.4
+    """At batch 64 on latents of 512 px, steps with R1 among them, 20.0 GiB in bf16, cuDNN's workspaces included."""
+    assert 0.8 * 20.0 < stargan_step(512, 64, "bf16") < 20.0

@@ -18,6 +18,7 @@ from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.generate import Job, generate, generation_key
 from fashion_ml.metrics.ssim import ssim
 from fashion_ml.models.half_precision import lower_pipeline, lower_vae
+from fashion_ml.models.samplers import FLOATING_TIMESTEPS, SAMPLERS, timesteps_in
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.vae import decode_latents, keep_decoder, load_vae
 from fashion_ml.runtime.float32 import exact_float32
@@ -55,6 +56,22 @@ def test_in_bf16_the_unet_and_the_vae_compute_in_it_from_the_same_noise_and_the_
     first.remove()
     assert set(seen) == {(torch.bfloat16, torch.bfloat16)}
     assert all(ssim(a, b) > 0.97 for a, b in zip(before, after, strict=True))  # 8 bits of mantissa, the same initial noise
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_half_precision_rounds_no_timestep(sampler: str):
+    """1000 is the nearest that bf16 has to 999; only samplers that are called floating have timesteps of that kind."""
+    pipeline, told, wanted = load_pipeline("embedded"), list[float](), list[torch.Tensor]()
+    lower_pipeline(pipeline, "cpu", torch.bfloat16)
+
+    def note(_: Any, args: tuple[torch.Tensor]) -> None:
+        told.append(float(args[0].flatten()[0]))
+        wanted.append(pipeline.scheduler.timesteps)
+
+    pipeline.unet.time_proj.register_forward_pre_hook(note)
+    list(generate(pipeline, JOBS, SETTINGS.model_copy(update={"sampler": sampler})))
+    assert wanted[0].is_floating_point() == (sampler in FLOATING_TIMESTEPS)
+    assert told == wanted[0].tolist()
 
 
 def test_a_vae_that_overflows_in_bf16_decodes_in_float32_from_there_and_says_so(caplog: pytest.LogCaptureFixture):
@@ -125,6 +142,13 @@ def test_precision_is_in_key_and_fingerprint_where_it_is_not_float32():
     keys = {name: generation_key(JOBS, Evaluation(precision=name), "base") for name in ("auto", "no", "fp16", "bf16")}
     assert len(set(keys.values())) == 3
     assert keys["auto"] == keys["no"]
+
+
+def test_images_whose_timesteps_were_rounded_are_not_taken_for_those_whose_are_not():
+    assert timesteps_in("euler", "bf16") == timesteps_in("heun", "fp16") == "float32"
+    assert timesteps_in("euler", "no") is timesteps_in("ddim", "bf16") is None
+    assert fingerprint({"precision": "bf16", "timesteps": None}) == fingerprint({"precision": "bf16"})
+    assert fingerprint({"precision": "bf16", "timesteps": "float32"}) != fingerprint({"precision": "bf16"})
 
 
 def test_what_is_called_float32_is_computed_without_tf32_and_the_switch_comes_back():

@@ -23,6 +23,8 @@ def test_an_allocation_that_fails_names_the_phase_the_setting_and_the_fix(take):
 
 def test_a_gpus_memory_is_a_gpus_and_other_errors_are_none():
     assert full_memory(torch.OutOfMemoryError("CUDA out of memory")) == "the GPU's memory"
+    for text in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"):
+        assert full_memory(RuntimeError(text)) == full_memory(torch.AcceleratorError(text)) == "the GPU's memory"
     assert full_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
     with pytest.raises(RuntimeError, match="shapes"), fits_into_memory("encoding", "data.resolution", 8192, "use less"):
         raise RuntimeError("shapes")

@@ -85,6 +85,21 @@ def test_each_size_of_a_batch_is_warmed_up_by_its_first_step(tmp_path: Path, mon
     assert len(warm_up._first_batches(inputs, 2, 9)) == 3  # an epoch goes on in the next one
 
 
+def test_with_the_bases_output_held_on_to_images_and_prior_images_are_warmed_up_each(tmp_path: Path):
+    """Only images have it beside them: their rows are doubled, so one size is two graphs."""
+    for name, seed in (("images", 5), ("prior", 6)):
+        place = tmp_path / name / "1_x"
+        place.mkdir(parents=True)
+        for number, garment in enumerate(sample_garments(2, seed=seed)):
+            render(garment).save(place / f"{number}.png")
+            (place / f"{number}.txt").write_text(garment.caption(), encoding="utf-8")
+    settings = {"loss": {"output_preservation_prompt": "a garment"}, "training": {"train_batch_size": 2, "max_train_steps": 1}}
+    data = {"resolution": 64, "reg_data_dir": str(tmp_path / "prior")}
+    inputs = train(experiment(tmp_path / "images", data=data, **settings), tmp_path / "out").inputs
+    found = warm_up._first_batches(inputs, 0, 1)
+    assert found == {"latents of 16 x 16, with the output that is held on to": (1, 0), "latents of 16 x 16": (1, 1)}
+
+
 def test_a_compiled_lora_has_its_graph_before_the_first_step_and_the_numbers_of_one_that_was_not_warmed_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_dynamo: Any
 ):
