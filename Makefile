@@ -5,7 +5,7 @@
 # make test-readers KOHYA=… LYCORIS=… FORGE=…: other programs' own code on our files, from checkouts of sd-scripts, LyCORIS and Forge (docs/readers.md).
 # make pictures FROM=…: the docs' pictures of the UI, from a folder in which fashion-ml demo was run with two seeds or more (needs Chromium).
 # make fuzz: damaged inputs of every kind, ten minutes at most.   make audit: known faults of the pinned dependencies (needs a network; SECURITY.md).
-# make test-full: also Stable Diffusion 1.5 at its real size, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 12 GiB).
+# make test-full: also Stable Diffusion 1.5 and XL at their real sizes, a sweep on a cluster of Ray, and processes that are killed in many ways (minutes, 22 GiB).
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST = .venv-lowest
