@@ -74,17 +74,26 @@ def check_encoder_reads(
     noise = float((embedded @ noises.T).mean(0).max())
     flat = float((embedded * _embeddings(flats)).sum(1).mean())
     found = _found(references, embedded, alike, suite) if len(set(alike)) > 1 else None
-    line = _line(real, noise, flat, found, known)
+    line = _line(real, noise, flat, found, known, len(references))
     return EncoderCheck(not line, line, real, "nearest" if known else "mean", noise, flat, found)
 
 
-def _line(real: float | None, noise: float, flat: float, found: float | None, known: bool | None) -> str:
-    """That the encoder cannot read the pictures, and why; empty where it can."""
+def _line(real: float | None, noise: float, flat: float, found: float | None, known: bool | None, count: int) -> str:
+    """That the encoder cannot read the pictures and why, or that they are too few for one that knows such; empty where it can."""
     why = []
+    if known and real is not None and real <= max(noise, flat):
+        return tr(
+            "{count} references are too few for the encoder to tell them from {what} (cosine {value:.3f}, the nearest other real "
+            "picture {real:.3f})",
+            count=count,
+            what=tr("noise") if noise >= flat else tr("a flat colour"),
+            value=max(noise, flat),
+            real=real,
+        )
     if known is False:
         why.append(tr("it is the embedded one, which knows drawings of 64 pixels"))
     if real is not None and real <= max(noise, flat):
-        what, value = ("noise", noise) if noise >= flat else (tr("a flat colour"), flat)
+        what, value = (tr("noise"), noise) if noise >= flat else (tr("a flat colour"), flat)
         why.append(
             tr(
                 "{what} is nearer to the references (cosine {value:.3f}) than other real pictures are ({real:.3f})",

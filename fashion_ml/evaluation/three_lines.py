@@ -20,6 +20,8 @@ from fashion_ml.metrics.power import Power
 from fashion_ml.runtime.language import Language
 
 _NAMED = 5
+_DIGITS = 3
+"""Of numbers, where no more are needed."""
 _BY_CHANCE = 0.05
 """The share of pictures above the 95th percentile where nothing is repeated."""
 
@@ -124,8 +126,8 @@ class _Teller:
             told = self._say("whole", clause=clauses)
             return self._line([self.forms["semicolon"].join([told, self._say("no_total", metric=PRIMARY)])])
         whole = found.gains[PRIMARY]
-        form, verdict = ("judged", self.forms[whole.verdict]) if whole.verdict else ("whole", "")
-        said = [self._say(form, clause=self._clause(PRIMARY), verdict=verdict)]
+        form = f"whole_{whole.verdict}" if whole.verdict else "whole_none" if self._no_verdict() else "whole"
+        said = [self._say(form, clause=self._clause(PRIMARY))]
         for word, sign in (("nearer", 1), ("farther", -1)):
             those = [self._part(name) for name in parts if (1 if _signed(found.gains[name].own.mean)[0] == "+" else -1) == sign]
             said += [self._say(word, parts=self.forms["comma"].join(those))] if those else []
@@ -138,7 +140,7 @@ class _Teller:
             return self._line([self._accuracy(found.gan)])
         said = [self._prompts(), self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {})]
         if found.leak is not None:
-            form = "leak_same" if self._unread else _by_ends(found.leak, "leak", "leak_less", "leak_same")
+            form = "leak_unread" if self._unread else _by_ends(found.leak, "leak", "leak_less", "leak_same")
             said.append(self._say(form, value=_signed_ends(found.leak)))
         if found.editability is not None:
             said.append(self._numbers("new", {"editability": found.editability}))
@@ -191,9 +193,10 @@ class _Teller:
         if whole.others is None or whole.specific is None:
             return []
         share = whole.others.mean / whole.own.mean if whole.own.mean else -1.0
-        percent = f" ({share:.0%})" if 0 <= share <= 1 else ""
         others, specific = _signed(whole.others.mean), _signed_ends(whole.specific)
-        return [self._say("share", others=others, share=percent, specific=specific)]
+        if not 0 <= share <= 1:  # a part is no larger than its whole
+            return [self._say("no_share", others=others, specific=specific)]
+        return [self._say("share", others=others, share=f" ({share:.0%})", specific=specific)]
 
     def _prompts(self) -> str:
         found = self.found.obedience
@@ -210,10 +213,11 @@ class _Teller:
         return self._say(form, numbers=self.forms["comma"].join(self._beside(name, one) for name, one in found.items()))
 
     def _beside(self, name: str, one: Beside) -> str:
-        said = [self._say("value", name=name, value=f"{one.value:.3f}")]
+        digits = _digits(one)
+        said = [self._say("value", name=name, value=f"{one.value:.{digits}f}")]
         for form, value in (("base", one.base), ("references", one.references), ("chance", one.chance)):
-            said += [self._say(form, value=f"{value:.3f}")] if value is not None else []
-        said += [self._say("gain", value=_signed_ends(one.gain))] if one.gain is not None else []
+            said += [self._say(form, value=f"{value:.{digits}f}")] if value is not None else []
+        said += [self._say("gain", value=_signed_ends(one.gain, digits))] if one.gain is not None else []
         return self.forms["comma"].join(said)
 
     def _accuracy(self, gan: Gan) -> str:
@@ -230,10 +234,8 @@ class _Teller:
         form: Literal["no_verdict", "no_interval"] = "no_verdict" if found.gains else "no_interval"
         said = [self._say(form, why=self._few())] if found.n < FEWEST else []
         if self._unread and found.encoder is not None and found.unread:
-            why = self._say("unreadable", why=self._unreadable(found.encoder))
-            if PRIMARY in found.gains:
-                return [*said, self._say("no_verdict", why=why)]
-            said.append(self._say("nothing", metrics=self.forms["comma"].join(found.unread), why=why))
+            form_on = "no_verdict_on" if PRIMARY in found.gains else "nothing"
+            said.append(self._say(form_on, metrics=self.forms["comma"].join(found.unread), why=self._unreadable(found.encoder)))
         return said
 
     def _few(self) -> str:
@@ -241,17 +243,22 @@ class _Teller:
         return self._say(f"one_{what}" if self.found.n == 1 else f"few_{what}", n=self.found.n, fewest=FEWEST)
 
     def _unreadable(self, check: EncoderCheck) -> str:
+        """That the encoder cannot read the pictures and why, or that they are too few for one that knows such."""
+        nearest, what = max(check.noise, check.flat), "noise" if check.noise >= check.flat else "flat"
+        hidden = check.real is not None and check.real <= nearest
+        numbers = {"value": f"{nearest:.3f}", "real": f"{check.real:.3f}" if check.real is not None else ""}
+        if hidden and check.by == "nearest" and self.found.references:
+            return self._say("unreadable_few", n=self.found.references, what=self.forms[what], **numbers)
         why = [self.forms["unreadable_toy"]] if self.found.toy else []
-        nearest = max(check.noise, check.flat)
-        if check.real is not None and check.real <= nearest:
-            form = "unreadable_noise" if check.noise >= check.flat else "unreadable_flat"
-            why.append(self._say(form, value=f"{nearest:.3f}", real=f"{check.real:.3f}"))
+        if hidden:
+            why.append(self._say(f"unreadable_{what}", **numbers))
         elif check.found is not None and check.found < FOUND:
             why.append(self._say("unreadable_found", found=f"{check.found:.0%}"))
-        return self.forms["and"].join(why)
+        return self._say("unreadable", why=self.forms["and"].join(why))
 
     def _power(self, metric: str, power: Power) -> str:
-        text = self._say("power", metric=metric, sees=f"{power.sees:.4f}", half=power.for_half, seeds=power.seeds)
+        text = self._say("power", metric=metric, sees=f"{power.sees:.4f}", half=power.for_half)
+        text += self._say("power_seeds", seeds=power.seeds) if power.seeds > 1 else ""
         if power.for_half_more_seeds is None:
             return text
         half, seeds = power.for_half_more_seeds
@@ -277,14 +284,23 @@ def _by_ends(interval: Interval, above: str, below: str, neither: str) -> str:
     return above if low > 0 else below if high < 0 else neither
 
 
-def _signed(value: float) -> str:
+def _digits(one: Beside) -> int:
+    """How many digits make the gain what value and base differ by, as they are written: 3, else 4 or 5; 3 where none do."""
+    if one.base is None or one.gain is None:
+        return _DIGITS
+    value, base, gain = one.value, one.base, one.gain.mean
+    agree = [n for n in (_DIGITS, 4, 5) if abs(round(value, n) - round(base, n) - round(gain, n)) < 10.0 ** -(n + 1)]
+    return agree[0] if agree else _DIGITS
+
+
+def _signed(value: float, digits: int = _DIGITS) -> str:
     """With its own sign, also where it rounds to zero, so that table and sentence agree; a plus where it is 0."""
-    return f"{value + 0.0:+.3f}"
+    return f"{value + 0.0:+.{digits}f}"
 
 
-def _signed_ends(interval: Interval) -> str:
-    ends = f" [{_signed(interval.ends[0])}, {_signed(interval.ends[1])}]" if interval.ends else ""
-    return f"{_signed(interval.mean)}{ends}"
+def _signed_ends(interval: Interval, digits: int = _DIGITS) -> str:
+    ends = f" [{_signed(interval.ends[0], digits)}, {_signed(interval.ends[1], digits)}]" if interval.ends else ""
+    return f"{_signed(interval.mean, digits)}{ends}"
 
 
 def _with_ends(interval: Interval) -> str:

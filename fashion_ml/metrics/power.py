@@ -41,11 +41,16 @@ class Power:
     """References and seeds, four times as many seeds as now, that would see half of it too; None where seeds cannot be told from references."""
 
     def sentence(self) -> str:
-        """`can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8`; of one image a reference nothing of seeds."""
-        text = tr("can see >= {sees:.4f}; half of that takes {for_half} references", sees=self.sees, for_half=self.for_half)
-        text += tr(" x {seeds} seeds", seeds=self.seeds) if self.seeds > 1 else ""
+        """`a difference below 0.0210 is easily missed; to find half of it takes 92 references with 2 seeds each, or 61 with 8 seeds
+        each`; of one image a reference nothing of seeds."""
+        text = tr(
+            "a difference below {sees:.4f} is easily missed; to find half of it takes {for_half} references",
+            sees=self.sees,
+            for_half=self.for_half,
+        )
+        text += tr(" with {seeds} seeds each", seeds=self.seeds) if self.seeds > 1 else ""
         if self.for_half_more_seeds is not None:
-            text += tr(", or {} x {}").format(*self.for_half_more_seeds)
+            text += tr(", or {} with {} seeds each").format(*self.for_half_more_seeds)
         return text
 
 

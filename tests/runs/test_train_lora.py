@@ -203,7 +203,7 @@ def test_the_last_lines_are_the_table_with_intervals_where_the_report_is_and_wha
     assert [line.split()[0] for line in rows] == ["visual_loss", "fashion_clip_loss", "color_loss", "weighted_total_loss"]
     assert all(line.count("[") == 3 for line in rows)
     assert (head.split()[:2], empty) == (["2", "references"], "")
-    assert first.startswith("This LoRA ")
+    assert first.startswith("No verdict (line 3 says why): this LoRA ")
     assert third.startswith("No verdict: 2 references are fewer than 6")
     assert "fashion-ml ui" in finished.stdout
     assert "Traceback" not in finished.stderr

@@ -10,8 +10,8 @@ from fashion_ml.evaluation.three_lines import Findings, three_lines
 from tests.unit.evaluation.test_three_lines import CASES
 
 MEANINGS = {
-    r"\bbetter\b": "較好",
-    r"\bworse\b": "較差",
+    r"\b(?:(?<!Neither )better|Better:)": "較好",
+    r"\b(?:(?<!nor )worse|Worse:)": "較差",
     r"\(not shown\b": r"\(未能證實",
     r"\blowers\b": "降低",
     r"\braises\b": "升高",
@@ -28,6 +28,10 @@ MEANINGS = {
     r"\bnear-duplicates:": "近似重複：",
     r"\bwere the training images\b": "就是訓練圖片",
     r"\bNo verdict\b": "沒有結論",
+    r"\bNeither better nor worse\b": "好壞均未能證實",
+    r"\btoo few for the encoder\b": "太少，編碼器無法",
+    r"\bis not known\b": "不得而知",
+    r"\bno leak\b": "未能證實外觀會滲入",
     r"\bNo interval\b": "沒有區間",
 }
 """What is said in English, and in Chinese where and only where it is."""
@@ -56,7 +60,10 @@ def test_every_meaning_is_in_a_case():
         ("trained on many", "24 張參考圖中有 7 張曾用於訓練"),
         ("a StarGAN", "依參考圖 90%、依潛在碼 80%（未轉換的內容圖 10%、真實圖片 100%）"),
         ("a StarGAN", "3 個領域中 8 張保留內容圖"),
-        ("everything", "能看出 >= 0.0210 的差異；要看出一半的差異，需要 92 張參考圖 x 2 個種子，或 61 x 8"),
+        (
+            "everything",
+            "小於 0.0210 的差異很容易看不出來；要看出一半大小的差異，需要 92 張參考圖、每張 2 個種子，或 61 張、每張 8 個種子",
+        ),
     ],
 )
 def test_each_number_stands_where_its_meaning_is(case: str, expected: str):

@@ -47,6 +47,7 @@ LORA = Findings(
     references=24,
 )
 UNREADABLE = EncoderCheck(False, "", 0.3, "mean", 0.355, 0.2, 0.5)
+FEW = replace(UNREADABLE, by="nearest")
 PAIRS = Leakage((("a.png", "1_x/b.png"),), True, False, (), 1)
 CASES = {
     "everything": LORA,
@@ -67,6 +68,13 @@ CASES = {
         LORA, encoder=replace(UNREADABLE, flat=0.4), unread=["weighted_total_loss"], toy=True
     ),
     "changed ones are not found": replace(LORA, encoder=replace(UNREADABLE, real=0.9), unread=["weighted_total_loss"]),
+    "too few to tell from noise": replace(LORA, encoder=FEW, unread=["fashion_clip_loss", "weighted_total_loss"]),
+    "too few to tell from a flat colour": replace(LORA, encoder=replace(FEW, flat=0.4), unread=["weighted_total_loss"]),
+    "worse on the whole": replace(LORA, gains={"weighted_total_loss": replace(TOTAL, verdict="worse")}),
+    "more on other references": replace(
+        LORA, gains={"weighted_total_loss": replace(TOTAL, verdict="not shown", others=Interval(0.06, 0.03, 0.09, 24))}
+    ),
+    "one image a reference": replace(LORA, gains={"weighted_total_loss": replace(TOTAL, power=Power(0.021, 24, 1, 92))}),
     "trained on one": replace(LORA, leakage=PAIRS, memorised=0.25),
     "trained on many": replace(LORA, leakage=replace(PAIRS, pairs=PAIRS.pairs * 7, copies=2)),
     "trained on all": replace(LORA, leakage=replace(PAIRS, all_by_setting=True)),
@@ -126,8 +134,8 @@ def test_every_form_is_used_by_a_case_here(monkeypatch: pytest.MonkeyPatch):
 def test_the_first_line_tells_what_got_nearer_what_farther_and_what_is_only_the_common_look():
     first = three_lines(LORA, "en").split("\n")[0]
     assert first == (
-        "This LoRA lowers weighted_total_loss by 0.051 [0.030, 0.072] against the base model: better. "
-        "Nearer by part: visual_loss +0.080 (better, common look +0.070). "
+        "Better: this LoRA lowers weighted_total_loss by 0.051 [0.030, 0.072] against the base model. "
+        "Nearer by part: visual_loss +0.080 (better, on other references +0.070). "
         "Farther by part: fashion_clip_loss -0.020 (not shown), color_loss -0.040 (worse). "
         "Of this gain +0.047 (92%) is only the look that all references share, +0.003 [-0.015, +0.022] is specific to each picture."
     )
@@ -149,9 +157,9 @@ def test_the_second_line_tells_obedience_variety_leak_and_editability():
     [
         (
             Interval(0.026, -0.028, 0.058, 8),
-            "that the look leaks into prompts without the trigger is not shown: +0.026 [-0.028, +0.058]",
+            "no leak of the look into prompts without the trigger is shown: +0.026 [-0.028, +0.058]",
         ),
-        (Interval(0.026, None, None, 5), "that the look leaks into prompts without the trigger is not shown: +0.026;"),
+        (Interval(0.026, None, None, 5), "no leak of the look into prompts without the trigger is shown: +0.026;"),
         (Interval(-0.02, -0.03, -0.01, 8), "prompts without the trigger get farther from the look: -0.020 [-0.030, -0.010]"),
     ],
 )
@@ -164,8 +172,10 @@ def test_a_leak_is_only_claimed_where_its_interval_shows_one(leak: Interval, sai
 def test_no_verdict_leakage_and_one_training_are_in_the_third_line():
     third = three_lines(replace(CASES["noise is nearer"], leakage=PAIRS), "en").split("\n")[2]
     assert third == (
-        "No verdict: the encoder cannot read these pictures: noise is nearer to the references (cosine 0.355) than other real pictures are "
-        "(0.300). weighted_total_loss: can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8. "
+        "No verdict on fashion_clip_loss, weighted_total_loss: the encoder cannot read these pictures: "
+        "noise is nearer to the references (cosine 0.355) than other real pictures are "
+        "(0.300). A difference in weighted_total_loss below 0.0210 is easily missed; "
+        "to find half of it takes 92 references with 2 seeds each, or 61 with 8 seeds each. "
         "1 of 24 references was trained on (copies: a.png = 1_x/b.png), so this is optimistic. "
         "One training says nothing of its recipe."
     )
@@ -207,7 +217,8 @@ def test_nothing_is_claimed_by_an_encoder_that_cannot_read_the_pictures():
     _, second, third = three_lines(replace(CASES["noise is nearer"], memorised=0.25), "en").split("\n")
     assert "obeyed" not in second
     assert "prompt_similarity 0.310, base 0.300" in second
-    assert "that the look leaks into prompts without the trigger is not shown: +0.020" in second
+    assert "is not known, for the encoder cannot read these pictures: +0.020" in second
+    assert "shown" not in second
     assert "nearer to a training image" not in third
 
 
@@ -228,3 +239,43 @@ def test_a_share_of_memorised_images_that_chance_gives_is_no_sign():
     few, many = (three_lines(replace(LORA, memorised=share), "en") for share in (0.05, 0.06))
     assert "nearer to a training image" not in few
     assert "6% of the images are nearer to a training image" in many
+
+
+def test_pictures_that_the_encoder_knows_are_too_few_and_not_said_to_be_unreadable():
+    """The tutorial's twelve drawings were told "the embedded one, which knows drawings of 64 pixels", which they are."""
+    third = three_lines(replace(CASES["too few to tell from noise"], references=12), "en").split("\n")[2]
+    assert third.startswith(
+        "No verdict on fashion_clip_loss, weighted_total_loss: 12 references are too few for the encoder to tell them from noise "
+        "(cosine 0.355, the nearest other real picture 0.300). "
+    )
+    assert "cannot read" not in third
+
+
+def test_what_is_the_same_on_other_references_is_no_part_of_a_smaller_gain():
+    first = three_lines(CASES["more on other references"], "en").split("\n")[0]
+    assert first.startswith("Neither better nor worse is shown: this LoRA lowers weighted_total_loss by 0.051 ")
+    assert "Of this gain" not in first
+    assert "On other references the gain is +0.060: that is the look" in first
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "gain", "told"),
+    [
+        (0.0184, 0.0156, 0.0028, "diversity_seeds 0.0184, base 0.0156, gain +0.0028"),  # 0.018 - 0.016 = +0.003
+        (0.12, 0.15, -0.03, "diversity_seeds 0.120, base 0.150, gain -0.030"),
+        (0.5, 0.4, 0.3, "diversity_seeds 0.500, base 0.400, gain +0.300"),  # not of the same references
+    ],
+)
+def test_a_gain_is_what_its_two_numbers_differ_by_as_they_are_written(value: float, base: float, gain: float, told: str):
+    found = replace(LORA, variety=Beside(value, base, Interval(gain, None, None, 24)))
+    assert f"variety between seeds: {told};" in three_lines(found, "en")
+
+
+def test_no_difference_in_obedience_is_told_without_a_double_negative():
+    second = three_lines(CASES["no difference of prompts"], "en").split("\n")[1]
+    assert second.startswith("Prompts are obeyed as by the base, as far as can be seen (prompt_similarity 0.300, base 0.300, ")
+    assert " not " not in second.split(";")[0]
+
+
+def test_a_reference_of_one_image_has_no_seeds_to_speak_of():
+    assert "takes 92 references. " in three_lines(CASES["one image a reference"], "en")

@@ -59,7 +59,9 @@ def test_more_seeds_save_references_only_as_far_as_seeds_are_what_scatters():
 
 def test_the_sentence_holds_every_number():
     text = Power(0.021, 24, 2, 92, (61, 8)).sentence()
-    assert text == "can see >= 0.0210; half of that takes 92 references x 2 seeds, or 61 x 8"
+    assert text == (
+        "a difference below 0.0210 is easily missed; to find half of it takes 92 references with 2 seeds each, or 61 with 8 seeds each"
+    )
     assert Power(0.021, 24, 1, 92).sentence().endswith("takes 92 references")  # no seeds to tell from references
 
 
