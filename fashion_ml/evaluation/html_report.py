@@ -37,6 +37,7 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
         verdict=verdict,
         tr=tr,
         word=word,
+        first=_first,
         language=html_language(),
         about=_about(verdict),
         readers=verdict.about.get(READERS, ""),
@@ -47,6 +48,11 @@ def write_html(path: Path, verdict: ReportContent, pictures: Mapping[str, Path],
         images=cells,
     )
     write_text(path, page)
+
+
+def _first(head: str) -> str:
+    """The class of a column that stands beside the metric where a screen is narrow."""
+    return f" {head}" if head in ("gain", "verdict") else ""
 
 
 def _about(verdict: ReportContent) -> dict[str, str]:

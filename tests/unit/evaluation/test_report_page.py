@@ -80,3 +80,22 @@ def test_grids_call_the_first_picture_and_the_sides_what_they_are():
     assert pairs.named("LoRA", "base") == ["content", "by reference", "base"]
     assert _best_and_worst(pairs).tobytes() != _best_and_worst(_pairs()).tobytes()
     assert _best_and_worst(pairs).size == _best_and_worst(_pairs()).size
+
+
+def test_gain_and_verdict_stand_beside_the_metric_on_a_narrow_screen_and_the_rest_is_said_to_be_at_the_right(tmp_path: Path):
+    """Their cells carry the classes that the style puts into the second and third column; rows with fewer cells too."""
+    heads, cells = ("base", "LoRA", "gain", "verdict"), ["0.6", "0.4", "+0.2 [+0.1, +0.3]", "better"]
+    picture = Image.new("RGB", (16, 16), "red")
+    save_picture(tmp_path / "a.png", picture)
+    rows = [("visual_loss", "lower", cells), ("kid", "lower", cells[:2])]
+    content = ReportContent("Evaluation", LINES, "f" * 64, {}, rows, heads, {})
+    write_html(tmp_path / "report.html", content, {"a": tmp_path / "a.png"}, pd.DataFrame({"a": [1]}))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('<td class="number gain">') == page.count('<td class="number verdict">') == 2
+    assert '<td class="number gain">+0.2 [+0.1,\u00a0+0.3]</td><td class="number verdict">better</td>' in page
+    assert '<th class="number gain">gain</th>' in page
+    assert '<td class="word">lower</td>' in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert ".scores .gain { grid-column: 2;" in style
+    assert ".scores .verdict { grid-column: 3; }" in style
+    assert page.index("scroll the table sideways") < page.index('<table class="scores"')
