@@ -33,7 +33,7 @@ def doctor(
     for finding in findings:
         mark = {"ok": tr("ok   "), "note": tr("note "), "wrong": tr("WRONG")}[finding.state]
         name = translated(finding.name)
-        say(f"{mark} {name}{' ' * (16 - cell_len(name))} {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
+        say(f"{mark} {name}{' ' * (16 - cell_len(name))} {finding.found}" + (tr("; ") + finding.fix if finding.fix else ""))
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 

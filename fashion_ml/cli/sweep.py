@@ -215,7 +215,7 @@ def _range(dimension: Any) -> str:
         shown = tr("{low:g} to {high:g}", low=dimension.low, high=dimension.high) + (
             tr(", logarithmic") if dimension.log else ""
         )
-    when = "; ".join(
+    when = tr("; ").join(
         tr("{name} in {names}", name=name, names=", ".join(map(str, values))) for name, values in dimension.when.items()
     )
     return tr("{shown} (where {when})", shown=shown, when=when) if when else shown

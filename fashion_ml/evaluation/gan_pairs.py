@@ -116,7 +116,7 @@ def missing(instruments: GanInstruments) -> str:
         (LPIPS_DIVERSITY, instruments.lpips, tr("pip install 'fashion-ml[lpips]' and torchvision's AlexNet in TORCH_HOME")),
         (STRUCTURE, instruments.dino, tr("evaluation.dino FOLDER")),
     )
-    return "; ".join(f"{name} ({how})" for name, there, how in wants if there is None)
+    return tr("; ").join(f"{name} ({how})" for name, there, how in wants if there is None)
 
 
 def _numbers(held: Sequence[Sequence[int]], settings: GanEvaluation) -> dict[tuple[int, int], int]:

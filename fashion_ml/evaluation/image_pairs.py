@@ -331,7 +331,7 @@ def _images(folder: Path, option: str, notices: list[Notice]) -> dict[str, Path]
     listing = list_folder(folder, f"{printable(folder.name)}/", read_below=True)  # folders inside are named as such
     left_out = [*listing.notices, *other_endings(listing.others, f"{printable(folder.name)}/")]
     if not listing.images:
-        instead = "; ".join(line_of(kind, some) for kind, some in by_kind(left_out).items())
+        instead = tr("; ").join(line_of(kind, some) for kind, some in by_kind(left_out).items())
         raise InputError(
             tr(
                 "{option}: {folder!r} holds no images{part}",

@@ -90,7 +90,11 @@ def _tracking() -> Finding:
 
     if not store_is_there():
         check_uri(store_uri())
-        return Finding("tracking store", "ok", f"{shown_uri(store_uri())} is not there yet; the first training makes it")
+        return Finding(
+            marked("tracking store"),
+            "ok",
+            tr("{shown_uri} is not there yet; the first training makes it", shown_uri=shown_uri(store_uri())),
+        )
     found = count_runs([experiment_id for experiment_id, _ in experiments()])
     return Finding(
         marked("tracking store"), "ok", tr("{shown_uri}, {found} runs", shown_uri=shown_uri(store_uri()), found=found)
@@ -103,7 +107,7 @@ def _runs() -> Finding:
     try:
         dead, others = running()
     except InputError:
-        return Finding("runs", "note", tr("not looked at, for the tracking store cannot be used"))
+        return Finding(marked("runs"), "note", tr("not looked at, for the tracking store cannot be used"))
     found = tr("{count} running", count=len(others)) if others else tr("none running")
     if dead:
         fix = tr(
@@ -111,9 +115,12 @@ def _runs() -> Finding:
             "resumed all the same)"
         )
         return Finding(
-            "runs", "wrong", tr("{found}; {count} marked as running whose process has ended", found=found, count=len(dead)), fix
+            marked("runs"),
+            "wrong",
+            tr("{found}; {count} marked as running whose process has ended", found=found, count=len(dead)),
+            fix,
         )
-    return Finding("runs", "ok", found)
+    return Finding(marked("runs"), "ok", found)
 
 
 def _models() -> Finding:
@@ -153,6 +160,6 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "memory": _memory,
     "packages": _packages,
     marked("tracking store"): _tracking,
-    "runs": _runs,
+    marked("runs"): _runs,
     marked("model files"): _models,
 }

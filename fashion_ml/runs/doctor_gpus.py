@@ -88,7 +88,7 @@ def without_gpu(cuda: str | None, driver: str, visible: str | None) -> Finding:
 def of_cards(cards: list[Card], beside: str, built_for: list[str]) -> Finding:
     """What was found of the cards; `built_for` are the architectures of this torch, such as sm_90."""
     lines = [f"{number}: {card.line()}" if len(cards) > 1 else card.line() for number, card in enumerate(cards)]
-    found = "; ".join(lines) + beside
+    found = tr("; ").join(lines) + beside
     broken = [card for card in cards if card.error]
     if not broken:
         return Finding("gpu", "ok", found)

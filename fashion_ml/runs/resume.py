@@ -116,7 +116,7 @@ def _folder_of_run(given: str) -> Path | None:
         if run and run.run_id.startswith(given):
             found[run.run_id] = note.parent
     if len(found) > 1:
-        listed = "; ".join(f"{run_id} ({folder})" for run_id, folder in list(found.items())[:_MOST_LISTED])
+        listed = tr("; ").join(f"{run_id} ({folder})" for run_id, folder in list(found.items())[:_MOST_LISTED])
         more = tr("; {count} more", count=len(found) - _MOST_LISTED) if len(found) > _MOST_LISTED else ""
         raise InputError(
             tr(

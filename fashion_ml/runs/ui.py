@@ -150,5 +150,5 @@ def _say_links(url: str, say: Callable[[str], None]) -> bool:
     for experiment_id, name in found:
         say(tr("{name} in MLflow: {url}/go/{experiment_id}", name=name, url=url, experiment_id=experiment_id))
         for view in kept_views(experiment_id):
-            say(f"  {view.title}: {url}/go/{experiment_id}/{short_name(view)}")
+            say(f"  {view.said}: {url}/go/{experiment_id}/{short_name(view)}")
     return bool(found)

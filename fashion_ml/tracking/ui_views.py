@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fashion_ml.metrics.registry import SIMILARITY_OF, TOTAL, better
+from fashion_ml.runtime.language import marked, speaking, tr, translated
 from fashion_ml.tracking.mlflow_private import (
     IMAGES_TAG,
     LEFT_OVER,
@@ -54,6 +55,12 @@ class View:
     """Of these pictures as they are shown first."""
 
     @property
+    def said(self) -> str:
+        """Its title as people read it: what it shows, and by which measurement it is ordered."""
+        title = translated(self.title)
+        return tr("{title}, measured as {short}", title=title, short=self.fingerprint[:DIGITS]) if self.fingerprint else title
+
+    @property
     def charts(self) -> bool:
         """Whether it is a page of charts."""
         return self.page != "table"
@@ -68,7 +75,7 @@ VERDICT, NO_VERDICT = "verdict", "none"
 VIEWS = (
     View(
         "fashion-ml-lora",
-        "LoRA trainings",
+        marked("LoRA trainings"),
         "train_lora",
         f"metrics.`eval/gain_{TOTAL}`",
         False,
@@ -79,7 +86,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-lora-charts",
-        "LoRA trainings compared",
+        marked("LoRA trainings compared"),
         "train_lora",
         f"metrics.`eval/gain_{TOTAL}`",
         False,
@@ -91,7 +98,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-lora-pictures",
-        "LoRA sample images",
+        marked("LoRA sample images"),
         "train_lora",
         "attributes.start_time",
         False,
@@ -102,7 +109,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-stargan",
-        "StarGAN trainings",
+        marked("StarGAN trainings"),
         "train_stargan",
         "metrics.`eval/domain_accuracy`",
         better("domain_accuracy") == "lower",
@@ -119,7 +126,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-stargan-charts",
-        "StarGAN trainings compared",
+        marked("StarGAN trainings compared"),
         "train_stargan",
         "metrics.`eval/domain_accuracy`",
         better("domain_accuracy") == "lower",
@@ -131,7 +138,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-stargan-pictures",
-        "StarGAN grids",
+        marked("StarGAN grids"),
         "train_stargan",
         "attributes.start_time",
         False,
@@ -142,7 +149,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-evaluations",
-        "evaluations",
+        marked("evaluations"),
         "evaluation",
         f"metrics.`gain_{TOTAL}`",
         False,
@@ -153,7 +160,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-sweeps",
-        "sweeps",
+        marked("sweeps"),
         "sweep",
         "attributes.start_time",
         False,
@@ -162,7 +169,7 @@ VIEWS = (
     ),
     View(
         "fashion-ml-suites",
-        "suites",
+        marked("suites"),
         "suite",
         "attributes.start_time",
         False,
@@ -176,7 +183,7 @@ def of_fingerprint(view: View, fingerprint: str, *, newest: bool) -> View:
     """The view of the runs that have a fingerprint; the newest has the plain key, so that links to it stay."""
     short = fingerprint[:DIGITS]
     key = view.key if newest else f"{view.key}-{short}"
-    return replace(view, key=key, title=f"{view.title}, measured as {short}", fingerprint=fingerprint)
+    return replace(view, key=key, fingerprint=fingerprint)
 
 
 def tag_of(view: View) -> str:
@@ -202,12 +209,14 @@ def runs_of(view: View) -> str:
 def _sections(view: View) -> list[dict[str, Any]]:
     """What a page of charts shows, from the top; everything else that the runs have logged is below, folded."""
     losses = [*(line_chart(name) for name in view.curves), *(bar_chart(name) for name in view.metrics)]
+    with speaking("en"):  # the store is read by others too
+        title = view.said
     shown = [section(f"{view.key}-losses", "Loss and score", losses, columns=len(losses), height=280)]
     if view.page == "pictures":
         tall = 60 + 330 * max(len(view.images), 1)
         table = image_table(view.images, view.step)
-        shown.insert(0, section(f"{view.key}-pictures", view.title, [table], columns=1, height=tall))
+        shown.insert(0, section(f"{view.key}-pictures", title, [table], columns=1, height=tall))
     else:
         lines = parallel_chart(view.params, (*view.curves, *view.metrics))
-        shown.append(section(f"{view.key}-lines", view.title, [lines], columns=1, height=440))
+        shown.append(section(f"{view.key}-lines", title, [lines], columns=1, height=440))
     return [*shown, *(section(f"{view.key}-{number}", name, [], folded=True) for number, name in enumerate(LEFT_OVER))]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fashion_ml.runs.doctor_gpus import Card, gpus, of_cards, without_gpu
+from fashion_ml.runtime.language import VARIABLE
 
 GIB = 2**30
 H100 = Card("NVIDIA H100", 70 * GIB, 80 * GIB, (9, 0), "")
@@ -49,3 +52,8 @@ def test_why_there_is_no_gpu():
 
 def test_this_machine_is_looked_at_without_an_error():
     assert gpus().state in ("ok", "note", "wrong")
+
+
+def test_in_chinese_cards_are_told_apart_by_a_mark_of_full_width(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, "zh-TW")
+    assert "; " not in of_cards([H100, T4], "", ["sm_75", "sm_90"]).found

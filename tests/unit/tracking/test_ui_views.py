@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from fashion_ml.runtime.language import VARIABLE
 from fashion_ml.tracking.queries import kept_views
 from fashion_ml.tracking.ui_views import SHORT, VIEWS, of_fingerprint, tag_of
 
@@ -29,6 +30,15 @@ def test_rankings_are_by_gain_and_show_the_first_digits_of_one_fingerprint():
         assert view.charts or f"tags.`{SHORT}`" in found["selectedColumns"]
 
 
+def test_titles_are_said_in_the_language_and_what_the_store_keeps_is_english(monkeypatch: pytest.MonkeyPatch):
+    views = [of_fingerprint(view, "0123456789abcdef", newest=True) for view in VIEWS]
+    kept = [tag_of(view) for view in views]
+    monkeypatch.setenv(VARIABLE, "zh-TW")
+    assert views[0].said == "LoRA 訓練，量測方式 01234567"
+    assert not [view.said for view in views if "measured" in view.said or "trainings" in view.said]
+    assert [tag_of(view) for view in views] == kept
+
+
 def test_each_fingerprint_of_an_experiment_has_a_view_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -37,7 +47,7 @@ def test_each_fingerprint_of_an_experiment_has_a_view_of_its_own(tmp_path: Path,
         client.create_run("0", tags={"kind": "train_lora", "eval.fingerprint": fingerprint})
     client.create_run("0", tags={"kind": "train_lora"})
     found = [view for view in kept_views("0") if not view.charts]
-    assert [view.title for view in found] == ["LoRA trainings, measured as bbbbbbbb", "LoRA trainings, measured as aaaaaaaa"]
+    assert [view.said for view in found] == ["LoRA trainings, measured as bbbbbbbb", "LoRA trainings, measured as aaaaaaaa"]
     assert [view.key for view in found] == ["fashion-ml-lora", "fashion-ml-lora-aaaaaaaa"]
 
 
