@@ -16,7 +16,7 @@ from fashion_ml.evaluation.toy import TOY
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.control_rows import OTHERS, SPECIFIC
-from fashion_ml.metrics.registry import DIVERSITY_SEEDS, LOSSES, MEMORISED, PROMPT_RETRIEVAL, PROMPT_SIMILARITY
+from fashion_ml.metrics.registry import ATTRIBUTE, DIVERSITY_SEEDS, LOSSES, MEMORISED, PROMPT_RETRIEVAL, PROMPT_SIMILARITY
 
 _OBEDIENCE = (PROMPT_SIMILARITY, PROMPT_RETRIEVAL)
 
@@ -39,6 +39,9 @@ def of_lora(
         n=gains[judged].own.n or 0,
         gains=gains,
         obedience=told,
+        garments={
+            name: one for name in scores if name.startswith(ATTRIBUTE) and (one := _beside(scores, held, name)) is not None
+        },
         variety=_beside(scores, held, DIVERSITY_SEEDS),
         leak=free.leak if free else None,
         editability=_editability(free),

@@ -78,6 +78,8 @@ class Findings:
     gan: Gan | None = None
     obedience: Mapping[str, Beside] = field(default_factory=dict)
     """prompt_similarity, prompt_retrieval."""
+    garments: Mapping[str, Beside] = field(default_factory=dict)
+    """Shares of images in which the encoder reads what their captions ask for, by `attribute_CATEGORY`; against a base."""
     variety: Beside | None = None
     leak: Interval | None = None
     editability: Beside | None = None
@@ -138,7 +140,8 @@ class _Teller:
         found = self.found
         if found.gan is not None:
             return self._line([self._accuracy(found.gan)])
-        said = [self._prompts(), self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {})]
+        said = [self._prompts(), *self._garments()]
+        said.append(self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {}))
         if found.leak is not None:
             form = "leak_unread" if self._unread else _by_ends(found.leak, "leak", "leak_less", "leak_same")
             said.append(self._say(form, value=_signed_ends(found.leak)))
@@ -206,6 +209,21 @@ class _Teller:
         if gain is None or self._unread:
             return self._numbers("prompts_alone", found)
         return self._numbers(_by_ends(gain, "prompts_more", "prompts_less", "prompts_same"), found)
+
+    def _garments(self) -> list[str]:
+        """Whether garments stay what captions ask for; nothing where that was not measured, or the encoder cannot read the pictures."""
+        found = self.found.garments
+        if not found or self._unread:
+            return []
+        forms = [_by_ends(one.gain, "kept_more", "kept_less", "kept_same") for one in found.values() if one.gain is not None]
+        form = next((one for one in ("kept_less", "kept_more") if one in forms), "kept_same")
+        told = [
+            self._say("as_base", name=name, value=f"{one.value:.{_DIGITS}f}")
+            if one.value == one.base
+            else self._beside(name, one)
+            for name, one in found.items()
+        ]
+        return [self._say(form, numbers=self.forms["comma"].join(told))]
 
     def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:
         if not found:

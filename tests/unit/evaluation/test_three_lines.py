@@ -41,6 +41,10 @@ LORA = Findings(
         "prompt_similarity": Beside(0.31, 0.3, Interval(0.01, 0.002, 0.02, 24), 0.33),
         "prompt_retrieval": Beside(0.62, 0.6, Interval(0.02, -0.1, 0.1, 24), 0.9, 0.042),
     },
+    garments={
+        "attribute_kind": Beside(1.0, 1.0, Interval(0.0, 0.0, 0.0, 24)),
+        "attribute_colour": Beside(0.75, 1.0, Interval(-0.25, -0.4, -0.1, 24)),
+    },
     variety=Beside(0.12, 0.15, Interval(-0.03, -0.05, -0.01, 24), 0.3),
     leak=Interval(0.02, 0.01, 0.03, 8),
     editability=Beside(0.7, 0.8, Interval(-0.1, -0.3, 0.1, 8), None, 0.125),
@@ -57,6 +61,10 @@ CASES = {
     "no difference of prompts": replace(
         LORA, obedience={"prompt_similarity": Beside(0.3, 0.3, Interval(0.0, -0.02, 0.02, 24))}
     ),
+    "garments are read as well": replace(
+        LORA, garments={"attribute_pattern": Beside(0.979, 1.0, Interval(-0.021, -0.064, 0.022, 24))}
+    ),
+    "garments are read better": replace(LORA, garments={"attribute_kind": Beside(1.0, 0.9, Interval(0.1, 0.05, 0.15, 24))}),
     "no leak is shown": replace(LORA, leak=Interval(0.026, -0.028, 0.058, 8)),
     "the opposite of a leak": replace(LORA, leak=Interval(-0.02, -0.03, -0.01, 8)),
     "nothing of prompts": replace(LORA, obedience={}, variety=None, leak=None, editability=None),
@@ -146,6 +154,8 @@ def test_the_second_line_tells_obedience_variety_leak_and_editability():
     assert second == (
         "Prompts are obeyed more than by the base (prompt_similarity 0.310, base 0.300, references 0.330, gain +0.010 [+0.002, +0.020], "
         "prompt_retrieval 0.620, base 0.600, references 0.900, chance 0.042, gain +0.020 [-0.100, +0.100]); "
+        "garments are read as asked less often than the base's: "
+        "attribute_kind 1.000 as the base, attribute_colour 0.750, base 1.000, gain -0.250 [-0.400, -0.100]; "
         "variety between seeds: diversity_seeds 0.120, base 0.150, references 0.300, gain -0.030 [-0.050, -0.010]; "
         "the look leaks into prompts without the trigger: +0.020 [+0.010, +0.030]; "
         "new things beside the trigger: editability 0.700, base 0.800, chance 0.125, gain -0.100 [-0.300, +0.100]."
@@ -269,6 +279,18 @@ def test_what_is_the_same_on_other_references_is_no_part_of_a_smaller_gain():
 def test_a_gain_is_what_its_two_numbers_differ_by_as_they_are_written(value: float, base: float, gain: float, told: str):
     found = replace(LORA, variety=Beside(value, base, Interval(gain, None, None, 24)))
     assert f"variety between seeds: {told};" in three_lines(found, "en")
+
+
+def test_garments_that_do_not_stay_are_told_with_the_categories_that_changed():
+    second = three_lines(LORA, "en").splitlines()[1]
+    assert (
+        "garments are read as asked less often than the base's: attribute_kind 1.000 as the base, attribute_colour 0.750"
+        in second
+    )
+    same = three_lines(CASES["garments are read as well"], "en").splitlines()[1]
+    assert "as often as the base's, as far as can be seen: attribute_pattern 0.979, base 1.000, gain -0.021" in same
+    assert "garments" not in three_lines(replace(LORA, encoder=UNREADABLE), "en").splitlines()[1]
+    assert "garments" not in three_lines(replace(LORA, garments={}), "en")
 
 
 def test_no_difference_in_obedience_is_told_without_a_double_negative():
