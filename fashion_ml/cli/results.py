@@ -21,16 +21,18 @@ _DIGITS = 3
 
 def report_lora(outcome: LoraOutcome) -> None:
     """What a LoRA training left, and what its evaluation found."""
+    from fashion_ml.reports.loss_log import recent_mean
     from fashion_ml.runtime.duration import duration
 
-    series, trained = outcome.trained.total_loss, outcome.trained
-    steps, last = series.steps[-1], series.values[-1]
+    trained, steps = outcome.trained, outcome.trained.total_loss.steps[-1]
+    mean, count = recent_mean(trained.total_loss.values)
     say(
         tr(
-            "Trained   {steps} steps in {duration}: total_loss {last:.4f} at the last step",
+            "Trained   {steps} steps in {duration}: total_loss {mean:.4f} (mean of the last {count})",
             steps=steps,
             duration=duration(trained.seconds),
-            last=last,
+            mean=mean,
+            count=count,
         )
     )
     say(f"LoRA      {near(trained.path)}")

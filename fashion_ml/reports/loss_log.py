@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from fashion_ml.runtime.language import marked, tr, translated
 HEADER = "step,epoch,total_loss,visual_loss,fashion_clip_loss,color_loss,learning_rate,timestamp"
 IMAGE_LOSSES = ("visual_loss", "fashion_clip_loss", "color_loss")
 NOT_MEASURED = "N/A"
+_FEWEST = 20
+"""Steps that a mean of the last ones is over, where there are so many: a step's loss is that of one batch and of one draw of noise."""
 _MOST_BYTES = 1 << 30
 """Of a log: ten million rows."""
 _EXPLANATION = marked(
@@ -36,6 +39,12 @@ class LossRow:
     color_loss: float | None = None
     learning_rate: float | None = None
     timestamp: str | None = None
+
+
+def recent_mean(values: Sequence[float]) -> tuple[float, int]:
+    """The mean of the last tenth of a series of steps, of 20 at least where there are so many, and how many that were; not of an empty one."""
+    last = values[-max(len(values) // 10, _FEWEST) :]
+    return math.fsum(last) / len(last), len(last)
 
 
 class LossLog:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fashion_ml.reports.loss_log import recent_mean
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.figure_style import BLUE, INK, ORANGE, SKY, SOFT, dress, level, name_below, new_figure, save_figure
 from fashion_ml.runtime.input_file import read_whole
@@ -112,8 +113,8 @@ def _step(value: object) -> int:
     return value
 
 
-def reading_help(total_loss: float, steps: int) -> list[str]:
-    """What the figures usually mean, indicative only; thresholds as users of the earlier recipe know them."""
+def reading_help(total_loss: float, over: int, steps: int) -> list[str]:
+    """What the figures usually mean, indicative only, of a mean over so many last steps; bounds as users of the earlier recipe know them."""
     bands = [
         (0.5, tr("just begun")),
         (0.2, tr("learning basic features")),
@@ -132,7 +133,7 @@ def reading_help(total_loss: float, steps: int) -> list[str]:
     )
     return [
         tr("Indicative only; the measured gains of an evaluation come first."),
-        tr("total_loss {total_loss:.4f}: {loss}.", total_loss=total_loss, loss=loss),
+        tr("total_loss {total_loss:.4f} (mean of the last {over} steps): {loss}.", total_loss=total_loss, over=over, loss=loss),
         f"{length[0].upper()}{length[1:]}.",
     ]
 
@@ -142,7 +143,7 @@ def _report(series: Mapping[str, Series], total_steps: int, description: str, no
     info |= {f"final_{name}": data.values[-1] if data.values else None for name, data in series.items()}
     info["description"] = description
     if series["total_loss"].values:
-        info["reading_help"] = reading_help(series["total_loss"].values[-1], total_steps)
+        info["reading_help"] = reading_help(*recent_mean(series["total_loss"].values), total_steps)
     losses: dict[str, Any] = {}
     for name, data in series.items():
         losses[name] = {
@@ -184,8 +185,10 @@ def _draw(path: Path, series: Mapping[str, Series], total_steps: int) -> None:
 
 
 def _draw_loss(axes: Any, name: str, data: Series, total_steps: int) -> None:
-    low = min(range(len(data.values)), key=lambda index: data.values[index])
-    if name == "total_loss":
+    by_batch = name == "total_loss"  # whose lowest value is of an easy batch, and says nothing of the weights
+    if by_batch:
+        mean, count = recent_mean(data.values)
+        text = tr("{name}: mean of the last {count} steps {mean:.4f}", name=name, count=count, mean=mean)
         window = max(len(data.values) // 20, 1)
         axes.plot(data.steps, data.values, color=SKY, linewidth=0.8 if window > 1 else 1.8, label=tr("each step"))
         if window > 1:
@@ -197,19 +200,20 @@ def _draw_loss(axes: Any, name: str, data: Series, total_steps: int) -> None:
                 label=tr("mean of {window} steps", window=window),
             )
     else:
+        low = min(range(len(data.values)), key=lambda index: data.values[index])
         axes.plot(data.steps, data.values, "o-", color=BLUE, linewidth=1.8, markersize=6, label=tr("images of these weights"))
-    if len(data.values) > 1:
-        axes.plot(data.steps[low], data.values[low], "D", color=ORANGE, markersize=6, label=tr("lowest"))
+        if len(data.values) > 1:
+            axes.plot(data.steps[low], data.values[low], "D", color=ORANGE, markersize=6, label=tr("lowest"))
+        text = tr(
+            "{name}: final {values:.4f}, minimum {values_2:.4f} at step {steps}",
+            name=name,
+            values=data.values[-1],
+            values_2=data.values[low],
+            steps=data.steps[low],
+        )
     if data.base is not None:
         level(axes, data.base, tr("base without LoRA {base:.4f}", base=data.base))
-    text = tr(
-        "{name}: final {values:.4f}, minimum {values_2:.4f} at step {steps}",
-        name=name,
-        values=data.values[-1],
-        values_2=data.values[low],
-        steps=data.steps[low],
-    )
-    unit = tr("error of the predicted noise, squared") if name == "total_loss" else tr("loss, 0 equal to 1 unlike")
+    unit = tr("error of the predicted noise, squared") if by_batch else tr("loss, 0 equal to 1 unlike")
     dress(axes, title=text, x=tr("step"), y=unit, whole_x=True)
     tallest = max(max(data.values), data.base or 0)
     axes.set(

@@ -22,7 +22,6 @@ def _parts() -> dict[str, str]:
     """What the head says of a training, by its names in `--json`."""
     return {
         "steps": tr("steps"),
-        "final_total_loss": tr("total_loss at the last step"),
         "best_step": tr("best step"),
         "training_seconds": tr("seconds"),
     }
@@ -47,6 +46,8 @@ def write_run_report(
         with atomic_path(folder / GRID) as temporary:
             shutil.copyfile(folder / _EVALUATION / GRID, temporary)
     about = {"run": run.run_id} if run else {}
+    if (recent := trained.get("recent_total_loss")) is not None:
+        about[tr("total_loss, mean of the last {steps} steps", steps=recent["steps"])] = _number(recent["mean"])
     about |= {name: _number(trained[key]) for key, name in _parts().items() if trained.get(key) is not None}
     lines = said.splitlines() or [_not_measured(config, run)]
     links = {tr("the evaluation's report"): f"{_EVALUATION}/{REPORT}"} if said else {}

@@ -24,6 +24,7 @@ from fashion_ml.models.lora import add_lora
 from fashion_ml.models.lora_dropout import lora_layers, scale_to_norm
 from fashion_ml.models.new_words import as_begun, as_metadata, word_vectors, words_of, write_embedding
 from fashion_ml.models.text_encoding import Text, Tokens, in_precision
+from fashion_ml.reports.loss_log import recent_mean
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.language import tr
@@ -79,10 +80,12 @@ class TrainedLora:
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`; not measured is null."""
+        mean, count = recent_mean(self.total_loss.values)
         return {
             "lora": str(self.path),
             "steps": self.total_loss.steps[-1],
             "final_total_loss": self.total_loss.values[-1],
+            "recent_total_loss": {"mean": mean, "steps": count},
             "best_step": self.best_step,
             "val_loss": self.val_loss,
             "training_seconds": self.seconds,

@@ -30,7 +30,7 @@ def outcome(**given: Any) -> Any:
 def test_a_lora_that_was_not_measured_ends_with_the_command_that_measures_it(capsys: pytest.CaptureFixture[str]):
     report_lora(outcome(best_step=300))
     assert capsys.readouterr().out.splitlines() == [
-        "Trained   500 steps in 2 h 57 min: total_loss 0.0300 at the last step",
+        "Trained   500 steps in 2 h 57 min: total_loss 0.1150 (mean of the last 2)",
         f"LoRA      {Path('outputs/lora.safetensors')}",
         f"Run       dress r8 ({RUN})",
         f"Best step 300 of 500 by val_loss: {Path('outputs/best.safetensors')}",

@@ -17,7 +17,13 @@ from fashion_ml.runs.newer_evaluation import tell_on_page
 from fashion_ml.runs.run_report import write_run_report
 
 LORA = LoraExperiment.model_validate({"data": {"train_data_dir": "embedded"}})
-TRAINED = {"steps": 40, "final_total_loss": 0.0731, "best_step": None, "training_seconds": 12.5}
+TRAINED = {
+    "steps": 40,
+    "final_total_loss": 0.5,
+    "recent_total_loss": {"mean": 0.0731, "steps": 20},
+    "best_step": None,
+    "training_seconds": 12.5,
+}
 
 
 def picture(path: Path, colour: str = "teal", size: tuple[int, int] = (8, 8)) -> None:
@@ -45,9 +51,15 @@ def test_a_lora_shows_its_samples_its_curves_and_what_the_evaluation_found(tmp_p
     head = page[: page.index("<h2>")]
     assert "<h1>紅色 &lt;r8&gt;</h1>" in head
     assert "<p>Found this.</p><p>And &lt;that&gt;.</p>" in head
-    for told in ("run <b>0123abcd</b>", "steps <b>40</b>", "total_loss at the last step <b>0.0731</b>", "seconds <b>12.5</b>"):
+    for told in (
+        "run <b>0123abcd</b>",
+        "steps <b>40</b>",
+        "total_loss, mean of the last 20 steps <b>0.0731</b>",
+        "seconds <b>12.5</b>",
+    ):
         assert told in head
     assert "best step" not in head
+    assert "0.5" not in head  # of one batch
     assert [line[4:-5] for line in page.splitlines() if line.startswith("<h2>")] == [
         *("What it drew on the way", "Curves", "Evaluation", "More")
     ]
