@@ -192,8 +192,13 @@ class Sender:
 
 def _entries(note: Path) -> list[dict[str, Any]]:
     """What is noted as refused; a line that a damaged disk has broken is left out."""
-    found = []
-    for line in read_whole(note).splitlines():
+    found, content = [], b""
+    try:
+        content = read_whole(note)
+    except OSError as error:  # none of ours, and larger than any
+        aside = note.replace(note.with_name(f"{note.name}.unreadable"))
+        say(tr("{path} cannot be read ({why}) and is left out", path=aside, why=error.strerror or error))
+    for line in content.splitlines():
         with suppress(ValueError):
             entry = parsed_mapping(line)
             found += [entry] if is_operation(entry.get("operation")) else []

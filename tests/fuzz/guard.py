@@ -39,7 +39,8 @@ class Outcome:
     """What became of an input."""
 
     kind: str
-    """`taken`, `refused` (one line), or a fault: `traceback`, `hang`, `memory`, `crash`, `process`, `network`, `outside`, `long`."""
+    """`taken`, also where a command says by exit code 1 that not all is well, `refused` (one line), or a fault:
+    `traceback`, `hang`, `memory`, `crash`, `process`, `network`, `outside`, `long`."""
     text: str
 
     @property
@@ -100,7 +101,7 @@ def _done(act: Callable[[], object], broken: list[tuple[str, str]]) -> tuple[str
             kind, text = "refused", "\n".join(error.problems)
         except SystemExit as ended:
             text = err.getvalue()
-            kind = {0: "taken", None: "taken", 2: "refused"}.get(ended.code, "traceback")  # type: ignore[arg-type]
+            kind = {0: "taken", None: "taken", 1: "taken", 2: "refused"}.get(ended.code, "traceback")  # type: ignore[arg-type]
         except MemoryError:
             kind, text = "memory", traceback.format_exc()
         except BaseException:

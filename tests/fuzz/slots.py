@@ -134,3 +134,11 @@ SLOTS: dict[str, tuple[str, str, Callable[[], dict[str, bytes]]]] = {
     "cached index": ("cache/images.json", "data data --cache_dir cache", _images),
 }
 """Name: where the odd file lies, the command, and what lies beside it."""
+OUTBOX = {name: f"out/{name}" for name in (".lock", "spool", *(f"spool/{file}" for file in (
+    "lock", "operations.jsonl", "position.json", "refused.jsonl", "set_aside.jsonl")))}  # fmt: skip
+"""What lies in a run's folder while its outbox is sent by `sync out`."""
+
+
+def outbox_without(name: str) -> dict[str, bytes]:
+    """A run's folder without what is at a path, or below it."""
+    return {key: content for key, content in _run_files().items() if not f"{key}/".startswith(f"{name}/")}

@@ -20,7 +20,7 @@ from tests.fuzz.claims import (
     zip_bomb,
 )
 from tests.fuzz.guard import guarded
-from tests.fuzz.slots import SLOTS, with_images
+from tests.fuzz.slots import OUTBOX, SLOTS, outbox_without, with_images
 from tests.fuzz.subjects import command
 
 CASES = list(zip(SLOTS, cycle(["pipe", *ODD]), strict=False))
@@ -41,6 +41,18 @@ def test_it_is_refused_in_a_line_or_passed_over(tmp_path: Path, monkeypatch: pyt
     ODD[odd](tmp_path / where)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     outcome = guarded(command(*line.split()), tmp_path)
+    assert not outcome.is_fault, f"{outcome.kind}: {outcome.text}"
+
+
+@pytest.mark.parametrize("odd", ["pipe", "endless", "sparse", "folder", "zeros"])
+@pytest.mark.parametrize("name", OUTBOX)
+def test_an_outbox_is_sent_or_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, odd: str):
+    for path, content in outbox_without(OUTBOX[name]).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    ODD[odd](tmp_path / OUTBOX[name])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    outcome = guarded(command("sync", "out"), tmp_path)
     assert not outcome.is_fault, f"{outcome.kind}: {outcome.text}"
 
 

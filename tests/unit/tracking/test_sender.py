@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -207,6 +208,15 @@ def test_what_is_logged_to_a_pending_run_goes_to_the_real_one_and_a_childs_paren
     Sender(store, tmp_path / "spool", parent)([create(1), values, create(2, **{"mlflow.parentRunId": parent})], names)
     assert logged == ["real0"]
     assert store.made[1].tags["mlflow.parentRunId"] == "real0"
+
+
+def test_a_pipe_among_the_files_is_left_out_and_not_waited_for(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    os.mkfifo(tmp_path / "images" / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    store, given = Store(), {"do": "file", "run": "r", "path": "b.png", "folder": None}
+    Sender(store, tmp_path / "spool", "r")([given, {**given, "do": "folder", "path": "images"}], {})
+    assert len(aside(tmp_path)) == 2
 
 
 def test_a_thousand_metrics_go_in_one_request_and_the_next_one_in_another(tmp_path: Path):
