@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fashion_ml.cli.options import Json, check_json, option, say, table, whole, write_json
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import language, tr
 from fashion_ml.runtime.printable import near
 
 
@@ -56,4 +56,6 @@ def show(
         say(tr("Not opened: there is no desktop here; the files are where it says"))
     if found.said:
         say("")
+        if found.language and found.language != language():
+            say(tr("English, as it was written:") if found.language == "en" else tr("Traditional Chinese, as it was written:"))
         say("\n".join(line for line in found.said.splitlines() if line))

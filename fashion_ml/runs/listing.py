@@ -42,7 +42,7 @@ class Listing:
                 row.run_id[:ID_DIGITS],
                 row.name,
                 _number(row),
-                word(verdict_of(row)),
+                _verdict(row),
                 duration(_seconds(row)),
                 _status(row),
             ]
@@ -71,6 +71,12 @@ def _seconds(row: RunRow) -> float:
     """How long a run took; so far, of one that runs."""
     ended = row.ended if row.ended and row.status != "RUNNING" else time.time() * 1000
     return max(ended - row.started, 0) / 1000
+
+
+def _verdict(row: RunRow) -> str:
+    """In a word; `no verdict` where a gain was measured and none was given, empty where nothing was to be judged."""
+    value = headline(row)
+    return word(verdict_of(row)) or (tr("no verdict") if value is not None and "gain" in value.metric else "")
 
 
 def _number(row: RunRow) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import read_run_folder
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import Language, tr
 from fashion_ml.tracking.offline_client import is_pending
 
 _KINDS = ("train_lora", "train_stargan", "suite", "sweep")
@@ -31,6 +31,13 @@ class Shown:
     """What each is (Report, Grid, Curves), and where."""
     said: str
     """The lines that its evaluation ends with; empty without one."""
+
+    @property
+    def language(self) -> Language | None:
+        """That the lines were written in, which is the one of that time; None without lines."""
+        if not self.said:
+            return None
+        return "zh-TW" if any(mark in self.said for mark in "。，；：（") else "en"  # which English never has
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""

@@ -217,9 +217,9 @@ class TrackedRun:
         self.set_tags({_WHAT: what, _NOTE: what})
 
     def conclude(self, verdict: str) -> None:
-        """Put what came out below what the run is."""
+        """Put what came out above what the run is: MLflow shows the beginning alone where there is little room."""
         what = self._what if self.spooled and not self.offline else self.client.get_run(self.run_id).data.tags.get(_WHAT, "")
-        self.note(f"{what}\n\n{verdict}" if what else verdict)
+        self.note(f"{verdict}\n\n{what}" if what else verdict)
 
     def note(self, text: str) -> None:
         """Let the UI show a text as the run's description, in place of what it showed; its lines as paragraphs, for Markdown joins lines."""

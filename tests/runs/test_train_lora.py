@@ -68,7 +68,7 @@ def test_the_training_run_holds_only_what_training_measured_and_the_roll_up(clie
 
 
 def test_the_description_says_what_was_trained_and_how_it_came_out(client: MlflowClient, training: Any):
-    what, verdict = training.data.tags["mlflow.note.content"].split("\n\n", 1)
+    verdict, what = training.data.tags["mlflow.note.content"].rsplit("\n\n", 1)
     assert what.startswith("LoRA of embedded: rank 4, alpha 2, 6 steps of batch")
     (evaluation,) = children(client, training)
     assert verdict == evaluation.data.tags["mlflow.note.content"]

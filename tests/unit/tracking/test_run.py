@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -67,3 +69,11 @@ def test_the_error_that_ended_a_run_is_shown_when_the_store_is_gone_too(workdir:
 
     with pytest.raises(ValueError, match="its own error"):
         train()
+
+
+def test_the_description_begins_with_what_came_out():
+    """MLflow shows its beginning alone where there is little room."""
+    said: list[str] = []
+    run: Any = SimpleNamespace(spooled=True, offline=False, _what="LoRA of dresses", note=said.append)
+    TrackedRun.conclude(run, "Better: ...\nPrompts ...\nOne training ...")
+    assert said == ["Better: ...\nPrompts ...\nOne training ...\n\nLoRA of dresses"]
