@@ -16,7 +16,7 @@ _METHODS = {"lora": "", "loha": "LoHa", "lokr": "LoKr", "oft": "OFT", "ia3": "IA
 
 
 def lora_name(config: LoraExperiment, classes: Sequence[str], folder: Path) -> str:
-    """What a LoRA is called: its classes (else the folder of its images), method, rank, alpha where it is another, rate, steps, seed but 0.
+    """What a LoRA is called: its classes (else the folder of its images), method, rank, alpha where it is another, rate, seed but 0, steps.
 
     >>> from fashion_ml.config import load_config
     >>> config = load_config({"train_data_dir": "x", "rank": 8, "lr": 5e-4, "steps": 800})
@@ -30,7 +30,7 @@ def lora_name(config: LoraExperiment, classes: Sequence[str], folder: Path) -> s
 
 
 def stargan_name(config: StarganExperiment, domains: Sequence[str], folder: Path) -> str:
-    """What a StarGAN is called: its domains (else the folder of their latents), w_ds, rate, epochs, seed but 0.
+    """What a StarGAN is called: its domains (else the folder of their latents), w_ds, rate, seed but 0, epochs.
 
     >>> from fashion_ml.config import load_config
     >>> config = load_config({}, {"epochs": 40, "lr": 1e-4}, kind="stargan")
@@ -67,7 +67,7 @@ def told_with(run_name: str, described: str, params: Mapping[str, str]) -> str:
 
 
 def _joined(parts: Sequence[str], length: str, seed: int) -> str:
-    return " ".join([*(part for part in parts if part), length, *([f"seed {seed}"] if seed else [])])
+    return " ".join([*(part for part in parts if part), *([f"seed {seed}"] if seed else []), length])
 
 
 def _subject(words: Sequence[str], folder: Path) -> str:

@@ -43,8 +43,8 @@ def test_the_tree_is_training_evaluation_and_three_metric_runs(client: MlflowCli
     metrics = children(client, evaluation)
     assert [run.data.tags["kind"] for run in (training, evaluation)] == ["train_lora", "evaluation"]
     assert sorted(run.info.run_name for run in metrics) == ["color", "fashion_clip", "ssim"]
-    assert training.info.run_name == "zarya r4 a2 lr1e-3 6st seed 7"
-    assert evaluation.info.run_name == "evaluation of zarya r4 a2 lr1e-3 6st seed 7, step 6"
+    assert training.info.run_name == "zarya r4 a2 lr1e-3 seed 7 6st"
+    assert evaluation.info.run_name == "evaluation of zarya r4 a2 lr1e-3 seed 7 6st, step 6"
     what = f"color of every image of the {evaluation.info.run_name}."
     assert what in {run.data.tags["mlflow.note.content"] for run in metrics}
     assert {run.data.tags["kind"] for run in metrics} == {"metric"}

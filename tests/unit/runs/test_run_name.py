@@ -23,7 +23,7 @@ def named(settings: dict[str, Any], *classes: str, folder: str = "my_photos") ->
         ({}, "dress r8 lr5e-4 800st"),
         ({"alpha": 8}, "dress r8 lr5e-4 800st"),
         ({"alpha": 4}, "dress r8 a4 lr5e-4 800st"),
-        ({"use_dora": True, "seed": 3}, "dress DoRA r8 lr5e-4 800st seed 3"),
+        ({"use_dora": True, "seed": 3}, "dress DoRA r8 lr5e-4 seed 3 800st"),
         ({"algo": "lokr", "lr": 1.5e-5}, "dress LoKr r8 lr1.5e-5 800st"),
         ({"algo": "ia3"}, "dress IA3 lr5e-4 800st"),
         ({"algo": "oft"}, "dress OFT r8 lr5e-4 800st"),
@@ -58,7 +58,7 @@ def test_subsets_are_called_by_their_classes_or_folders():
 
 def test_a_stargan_is_called_by_its_domains():
     config = load_config({}, {"epochs": 40, "lr": 1e-4, "w_ds": 0.5, "seed": 2}, kind="stargan")
-    assert stargan_name(config, ["coat", "dress"], Path("latents")) == "coat+dress w_ds0.5 lr1e-4 40ep seed 2"
+    assert stargan_name(config, ["coat", "dress"], Path("latents")) == "coat+dress w_ds0.5 lr1e-4 seed 2 40ep"
     assert stargan_name(config, [f"a long domain {i}" for i in range(9)], Path("latents_512")).startswith("latents 512 w_ds")
 
 
