@@ -78,7 +78,7 @@ def save_histogram(path: Path, metric: str, values: Mapping[str, pd.Series]) -> 
         dress(
             axes,
             title=tr("{name}: {count} images, mean {mean:.3f} (line)", name=word(name), count=side.count(), mean=side.mean()),
-            y=tr("images"),
+            y=tr("number of images"),
             whole_y=True,
         )
     row = metric_of(metric)

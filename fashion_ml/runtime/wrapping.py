@@ -7,9 +7,10 @@ import re
 from rich.cells import cell_len
 
 _WIDE = "\u1100-\u115f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
-_CLOSING = "，。；：、）」』！？"
-_PIECE = rf"\[[^\[\]]*\][^\s{_WIDE}]*[{_CLOSING}]*|[{_WIDE}][{_CLOSING}]*|[^\s{_WIDE}]+[{_CLOSING}]*|\s+"
-"""An interval with what follows it, a wide character, a word, each with the marks that close it, or a space. Compiled when the first line is
+_CLOSING = "，。；：、）」』！？］｝】》〉"
+_OPENING = "（「『［｛【《〈"
+_PIECE = rf"[{_OPENING}]*(?:\[[^\[\]]*\][^\s{_WIDE}]*|[{_WIDE}]|[^\s{_WIDE}]+)[{_CLOSING}]*|\s+"
+"""An interval with what follows it, a wide character, a word, each with the marks that open and close it, or a space. Compiled when the first line is
 too long, not while a command starts."""
 _LABEL = re.compile(r"\S+(?: \S+)*? {2,}(?=\S)")
 

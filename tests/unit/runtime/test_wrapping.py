@@ -25,6 +25,15 @@ def test_no_line_is_too_wide_and_nothing_is_lost_or_broken(text: str, width: int
     assert any("[0.028, 0.055]" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", range(12, 40))
+def test_no_line_ends_in_a_mark_that_opens_or_begins_with_one_that_closes(width: int):
+    text = "指標［視覺損失］（較好、「未能證實」），見《評估》與【報告】：weighted_loss（0.041）、［[0.1, 0.2]］。" * 2
+    lines = wrapped(text, width).splitlines()
+    assert len(lines) > 1
+    assert not [line for line in lines if line[-1] in "（「『［｛【《〈" or line[0] in "，。；：、）」』！？］｝】》〉"]
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
 def test_what_fits_stays_as_it_is():
     assert wrapped(SENTENCE, 400) == SENTENCE
 
