@@ -107,13 +107,13 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {names[name]}" for name, number in counts.items() if number or name == "complete")
 
 
-def say(text: str) -> None:
-    """One line of the result, on stdout; on a terminal it breaks between words."""
+def say(text: str, label: int | None = None) -> None:
+    """One line of the result, on stdout; on a terminal it breaks between words, below a label of `label` columns."""
     from fashion_ml.runtime.wrapping import wrapped
 
     width = _width()
     for line in printable(text).split("\n"):
-        typer.echo(line if width is None else wrapped(line, width))
+        typer.echo(line if width is None else wrapped(line, width, label))
 
 
 def table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:

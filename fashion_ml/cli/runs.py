@@ -33,7 +33,8 @@ def doctor(
     for finding in findings:
         mark = {"ok": tr("ok   "), "note": tr("note "), "wrong": tr("WRONG")}[finding.state]
         name = translated(finding.name)
-        say(f"{mark} {name}{' ' * (16 - cell_len(name))} {finding.found}" + (tr("; ") + finding.fix if finding.fix else ""))
+        head = f"{mark} {name}{' ' * (16 - cell_len(name))} "
+        say(head + finding.found + (tr("; ") + finding.fix if finding.fix else ""), label=cell_len(head))
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 

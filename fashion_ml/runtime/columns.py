@@ -7,9 +7,14 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from fashion_ml.runtime.wrapping import CLOSING, OPENING, WIDE
+
 _GAP = 2
-_PART = re.compile(r"\[[^\]]*\]|\S+")
-"""What a cell does not break inside of: an interval in brackets, a word, a number."""
+_WHOLE = r"\[[^\]]*\]|\([^()]{1,16}\)|\S*（[^（）]{1,16}）"
+_PART = re.compile(rf"(\s*)({_WHOLE}|\S+)")
+"""What a cell does not break inside of, and the space before it: an interval in brackets, some words in them, a word, a number."""
+_PART_OF_TEXT = re.compile(rf"(\s*)({_WHOLE}|[{OPENING}]*(?:[{WIDE}]|[^\s{WIDE}]+)[{CLOSING}]*)")
+"""The same of a text at the left, which breaks between wide characters too: names may be of these alone."""
 _LEAST = 16
 """Columns of a terminal that a text at the left keeps, where it has as many."""
 
@@ -40,14 +45,15 @@ def _widest(cells: Sequence[str]) -> int:
     return max(map(cell_len, cells), default=0)
 
 
-def _narrowest(cells: Sequence[str]) -> int:
+def _narrowest(cells: Sequence[str], *, left: bool) -> int:
     """The widest part of any cell."""
-    return max((cell_len(part) for cell in cells for part in _PART.findall(cell)), default=0)
+    pattern = _PART_OF_TEXT if left else _PART
+    return max((cell_len(part) for cell in cells for _, part in pattern.findall(cell)), default=0)
 
 
 def _floor(cells: Sequence[str], *, left: bool) -> int:
     """The fewest columns of a terminal that cells are given."""
-    return max(_narrowest(cells), min(_LEAST, _widest(cells)) if left else 0)
+    return max(_narrowest(cells, left=left), min(_LEAST, _widest(cells)) if left else 0)
 
 
 def _groups(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int) -> list[list[int]]:
@@ -76,7 +82,7 @@ def _fitted(columns: Sequence[Sequence[str]], width: int, left: int) -> list[int
 def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], left: int) -> list[str]:
     lines = []
     for row in (heads, *rows):
-        cells = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
+        cells = [_broken(cell, width, left=place < left) for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
         for number in range(max(map(len, cells))):
             parts = [cell[number] if number < len(cell) else "" for cell in cells]
             placed = [_placed(part, widths[place], left=place < left) for place, part in enumerate(parts)]
@@ -89,14 +95,15 @@ def _placed(text: str, width: int, *, left: bool) -> str:
     return set_cell_size(text, width) if left else " " * (width - cell_len(text)) + text
 
 
-def _broken(cell: str, width: int) -> list[str]:
+def _broken(cell: str, width: int, *, left: bool) -> list[str]:
     """A cell's lines; whole where it fits, and without what separates them where it breaks."""
     if cell_len(cell) <= width:
         return [cell]
     lines: list[str] = []
-    for part in _PART.findall(cell):
-        if lines and cell_len(lines[-1]) + 1 + cell_len(part) <= width:
-            lines[-1] += f" {part}"
+    for space, part in (_PART_OF_TEXT if left else _PART).findall(cell):
+        apart = " " if space else ""
+        if lines and cell_len(lines[-1]) + len(apart) + cell_len(part) <= width:
+            lines[-1] += apart + part
         else:
             lines.append(part)
     return lines or [""]

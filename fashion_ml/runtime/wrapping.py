@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
-_WIDE = "\u1100-\u115f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
-_CLOSING = "，。；：、）」』！？］｝】》〉"
-_OPENING = "（「『［｛【《〈"
-_PIECE = rf"[{_OPENING}]*(?:\[[^\[\]]*\][^\s{_WIDE}]*|[{_WIDE}]|[^\s{_WIDE}]+)[{_CLOSING}]*|\s+"
-"""An interval with what follows it, a wide character, a word, each with the marks that open and close it, or a space. Compiled when the first line is
-too long, not while a command starts."""
+WIDE = "\u1100-\u115f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
+CLOSING = "，。；：、）」』！？］｝】》〉"
+OPENING = "（「『［｛【《〈"
+_PIECE = rf"[{OPENING}]*(?:\[[^\[\]]*\][^\s{WIDE}]*|[{WIDE}]|[^\s{WIDE}]+)[{CLOSING}]*|\s+"
+"""An interval with what follows it, a wide character, a word, each with the marks that open and close it, or a space. Compiled when the first
+line is too long, not while a command starts."""
 _LABEL = re.compile(r"\S+(?: \S+)*? {2,}(?=\S)")
 
 
-def wrapped(text: str, width: int) -> str:
-    """A line as lines of at most `width` columns of a terminal, below a label of ten columns indented by as many, below an indented
-    one by two more; longer words stay whole.
+def wrapped(text: str, width: int, label: int | None = None) -> str:
+    """A line as lines of at most `width` columns of a terminal, below a label of ten columns (or of `label`) indented by as many, below an
+    indented one by two more; longer words stay whole.
 
     >>> print(wrapped("Report    gain 0.041 [0.028, 0.055] of 24", 30))
     Report    gain 0.041
@@ -25,8 +25,10 @@ def wrapped(text: str, width: int) -> str:
     """
     if cell_len(text) <= width:
         return text
-    label, margin = _LABEL.match(text), len(text) - len(text.lstrip())
-    first = text[: label.end() if label and cell_len(label[0]) == 10 else margin]
+    found, margin = _LABEL.match(text), len(text) - len(text.lstrip())
+    first = text[: found.end() if found and cell_len(found[0]) == 10 else margin]
+    if label is not None:
+        first = set_cell_size(text, label)
     indent = " " * (margin + 2 if margin else cell_len(first))
     lines, begun = [first], False
     for piece in re.findall(_PIECE, text[len(first) :]):

@@ -66,3 +66,21 @@ def test_chinese_counts_two_columns_a_character():
 
 def test_what_is_wider_than_all_stays_whole():
     assert "x" * 30 in "\n".join(column_lines(["a", "b"], [["x" * 30, "1"]], 20))
+
+
+def test_a_name_of_wide_characters_alone_breaks_between_them_and_the_table_stays_one():
+    name, row = "紅色格紋羊毛大衣與白襯衫的連續三十天街拍風格訓練集第二次重新標註後的版本", "+0.031 [+0.010, +0.054]"
+    lines = column_lines(["run", "name", "gain (95 % interval)", "verdict"], [["01234567", name, row, "未能證實"]], 80, left=2)
+    assert max(map(cell_len, lines)) <= 80
+    assert "" not in lines
+    assert name in "".join(re.findall(r"[\u4e00-\u9fff]+", "".join(lines).replace("未能證實", "")))
+    assert "未能證實" in "\n".join(lines)
+
+
+def test_words_in_brackets_are_not_torn_apart():
+    for head in ("gain (95 % interval)", "增益（95 % 區間）"):
+        bracket = head[head.index("(") :] if "(" in head else head
+        for width in range(24, 60):
+            assert bracket in "\n".join(column_lines(["run", head, "n"], [["a long name of a run", "+0.031", "1"]], width)), (
+                width
+            )

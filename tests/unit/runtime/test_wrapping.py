@@ -57,3 +57,11 @@ def test_what_is_indented_goes_on_two_columns_further_in():
         "    caption that others",
         "    have",
     ]
+
+
+def test_lines_stand_below_a_label_of_any_width_that_is_said():
+    head = f"ok    {'gpu':<16} "
+    first, *others = wrapped(head + "no CUDA GPU is visible; the embedded default runs on the CPU", 50, label=23).splitlines()
+    assert first.startswith(head + "no CUDA")
+    assert others
+    assert all(line.startswith(" " * 23) and line[23] != " " for line in others)
