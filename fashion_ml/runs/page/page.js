@@ -166,11 +166,10 @@ function group(data, one, experiment) {
   const words = data.words;
   const made = make(one.part_of.length ? "details" : "section", "group");
   const head = make(one.part_of.length ? "summary" : "h3", "", words[one.algorithm] + " ");
-  const mark = make("span", "mark", `${words.measured_as} ${one.fingerprint}`);
-  mark.title = words.measured_as_help;
-  head.append(mark);
+  head.append(make("span", "mark", `${words.measured_as} ${one.fingerprint}`));
   if (one.part_of.length) head.append(` ${one.count}: ${one.part_of.join(", ")}`);
   made.append(head);
+  made.append(make("p", "small", words.measured_as_help));
   if (one.said) {
     const best = one.runs[0].verdict;
     const said = make("div", "said " + (best === "better" ? "" : best === "worse" ? "worse" : "unsure"));
