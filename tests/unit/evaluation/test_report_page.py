@@ -99,3 +99,11 @@ def test_gain_and_verdict_stand_beside_the_metric_on_a_narrow_screen_and_the_res
     assert ".scores .gain { grid-column: 2;" in style
     assert ".scores .verdict { grid-column: 3; }" in style
     assert page.index("scroll the table sideways") < page.index('<table class="scores"')
+
+
+@pytest.mark.parametrize("cell", ["1.0000 [N/A]", "1.0000 [0.9000, 1.0000]"])
+def test_what_has_no_interval_is_explained_where_it_stands(tmp_path: Path, cell: str):
+    save_picture(tmp_path / "a.png", Image.new("RGB", (16, 16), "red"))
+    content = ReportContent("Evaluation", LINES, "f" * 64, {}, [("kid", "lower", [cell])], ("LoRA",), {})
+    write_html(tmp_path / "report.html", content, {"a": tmp_path / "a.png"}, pd.DataFrame({"a": [1]}))
+    assert ("all equal or fewer than six" in (tmp_path / "report.html").read_text(encoding="utf-8")) == ("N/A" in cell)
