@@ -57,11 +57,21 @@ def log_evaluation(run: TrackedRun, result: Result, folder: Path) -> Result:
     return result
 
 
+def title_of(run_name: str) -> str:
+    """The title of a report by its run's name, which says what was trained and at which step; empty without a name.
+
+    >>> title_of("evaluation of dress r8 lr5e-4 800st, step 800")
+    'Evaluation of dress r8 lr5e-4 800st, step 800'
+    """
+    training = run_name.removeprefix("evaluation of ")
+    return tr("Evaluation of {name}", name=training) if training else ""
+
+
 def log_lora(run: TrackedRun, result: EvaluationResult, folder: Path) -> EvaluationResult:
     """As log_evaluation, with the curve over LoRA strengths (`strength/<metric>`, step = 100 x strength) and all generated images."""
     for strength, means in result.curve.items():
         run.log_metrics({f"strength/{metric}": mean for metric, mean in means.items()}, step=round(100 * strength))
-    result = log_evaluation(run, result, folder)
+    result = log_evaluation(run, replace(result, title=title_of(run.name) or result.title), folder)
     run.set_tags({VERDICT: result.verdict or NO_VERDICT})
     odd = [name for name in dict.fromkeys(result.pairs.references) if storable(name) != name]
     if odd:

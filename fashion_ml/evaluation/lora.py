@@ -351,8 +351,9 @@ def _made(kept: ImageFolder, job: Job) -> Image.Image:
 
 
 def _about(plan: Plan) -> dict[str, str]:
-    """What a LoRA file says of its training, by kohya's names, and who reads it as it was measured, where that is not every program."""
+    """The base, what a LoRA file says of its training, by kohya's names, and who reads it as it was measured, where not every program does."""
     said = read_metadata(plan.lora) if plan.lora.suffix == ".safetensors" else {}
     names = {"rank": "ss_network_dim", "rate": "ss_learning_rate", "steps": "ss_steps"}
     readers = {READERS: " ".join(lines)} if (lines := readers_of(plan.applied.methods)) else {}
-    return {name: said[key] for name, key in names.items() if said.get(key, "None") != "None"} | readers
+    told = {name: said[key] for name, key in names.items() if said.get(key, "None") != "None"}
+    return {"base": plan.config.model.base, **told, **readers}

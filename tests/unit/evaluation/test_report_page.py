@@ -13,6 +13,8 @@ from PIL import Image
 from fashion_ml.evaluation.artifacts import Pairs, ReportContent, _best_and_worst, _heading
 from fashion_ml.evaluation.figures import save_picture
 from fashion_ml.evaluation.html_report import write_html
+from fashion_ml.evaluation.log_evaluation import title_of
+from fashion_ml.runs.run_name import evaluation_name
 from fashion_ml.runtime.language import VARIABLE
 
 LINES = "The first line.\nThe second <line>.\nThe third line."
@@ -107,3 +109,12 @@ def test_what_has_no_interval_is_explained_where_it_stands(tmp_path: Path, cell:
     content = ReportContent("Evaluation", LINES, "f" * 64, {}, [("kid", "lower", [cell])], ("LoRA",), {})
     write_html(tmp_path / "report.html", content, {"a": tmp_path / "a.png"}, pd.DataFrame({"a": [1]}))
     assert ("all equal or fewer than six" in (tmp_path / "report.html").read_text(encoding="utf-8")) == ("N/A" in cell)
+
+
+def test_the_title_is_of_the_run_and_in_the_language(monkeypatch: pytest.MonkeyPatch):
+    name = evaluation_name("dress r8 lr5e-4 800st", "step 800")
+    assert title_of(name) == "Evaluation of dress r8 lr5e-4 800st, step 800"
+    assert title_of("own name") == "Evaluation of own name"
+    assert title_of("") == ""
+    monkeypatch.setenv(VARIABLE, "zh-TW")
+    assert title_of(name) == "dress r8 lr5e-4 800st, step 800 的評估"
