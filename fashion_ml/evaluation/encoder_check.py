@@ -91,7 +91,7 @@ def _line(real: float | None, noise: float, flat: float, found: float | None, kn
             real=real,
         )
     if known is False:
-        why.append(tr("it is the embedded one, which knows drawings of 64 pixels"))
+        why.append(tr("it is the embedded one, made for the drawings of the embedded collection alone"))
     if real is not None and real <= max(noise, flat):
         what, value = (tr("noise"), noise) if noise >= flat else (tr("a flat colour"), flat)
         why.append(

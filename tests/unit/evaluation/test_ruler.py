@@ -162,7 +162,7 @@ def test_the_embedded_encoder_reads_its_own_drawings_and_no_photographs(suite: M
     assert check is not None
     assert not check.readable
     assert check.line.startswith(
-        "the encoder cannot read these pictures: it is the embedded one, which knows drawings of 64 pixels"
+        "the encoder cannot read these pictures: it is the embedded one, made for the drawings of the embedded collection alone"
     )
     assert "\n" not in check.line
 

@@ -259,6 +259,7 @@ def test_pictures_that_the_encoder_knows_are_too_few_and_not_said_to_be_unreadab
         "(cosine 0.355, the nearest other real picture 0.300). "
     )
     assert "cannot read" not in third
+    assert "made for the drawings of the embedded collection" in three_lines(CASES["a flat colour is nearer, a toy"], "en")
 
 
 def test_what_is_the_same_on_other_references_is_no_part_of_a_smaller_gain():
