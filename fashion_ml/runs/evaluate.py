@@ -167,6 +167,7 @@ def roll_up(
     new fingerprint. `step` None means the last step there is.
     """
     from fashion_ml.metrics.headline import headline
+    from fashion_ml.tracking.queries import without_what_is_there
     from fashion_ml.tracking.ui_views import DIGITS, NO_VERDICT, SHORT, VERDICT
 
     there, last = training.latest_points("eval/")
@@ -182,7 +183,7 @@ def roll_up(
         )
         say(tr("The numbers stay on evaluation {run_id} and are not copied to the training run: {why}", run_id=run_id, why=why))
         return
-    training.log_metrics(values, step=at)
+    training.log_metrics(without_what_is_there(training, values, at), step=at)
     identity = {"eval.run_id": run_id, "eval.fingerprint": fingerprint, SHORT: fingerprint[:DIGITS]}
     training.set_tags({**identity, f"eval.{VERDICT}": verdict or NO_VERDICT})
     training.conclude(sentence)

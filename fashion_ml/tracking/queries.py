@@ -203,3 +203,12 @@ def experiments() -> Sequence[tuple[str, str]]:
     client = open_tracking()
     found = client.search_experiments(order_by=["last_update_time DESC"])
     return [(e.experiment_id, e.name) for e in found if client.search_runs([e.experiment_id], max_results=1)]
+
+
+def without_what_is_there(run: TrackedRun, values: Mapping[str, float], step: int) -> dict[str, float]:
+    """Those of these values that are not their metric's latest point already, at this step: an evaluation that was killed behind its last point
+    copies them again. A run that logs through a spool leaves them out by itself (`TrackedRun.skip_what_is_there`)."""
+    if run.spooled and not run.offline:
+        return dict(values)
+    latest = {one.key: (one.step, one.value) for one in run.client.get_run(run.run_id).data.to_proto().metrics}
+    return {key: value for key, value in values.items() if latest.get(key) != (step, value)}

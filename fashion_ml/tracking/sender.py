@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Sender:
     def again(self, names: dict[str, str]) -> bool:
         """Try once more what was refused; whether nothing is left of it. Tags and ends that came after it stay."""
         note = self._folder / REFUSED
-        if not note.is_file():
+        if not os.path.lexists(note):
             return True
         entries = _entries(note)
         left = []
@@ -74,7 +75,7 @@ class Sender:
                 left += [{**entry, "why": str(error)}, *entries[number + 1 :]]
                 break
         if not left:
-            note.unlink()
+            note.unlink(missing_ok=True)
             return True
         write_text(note, "".join(json.dumps(entry) + "\n" for entry in left), private=True)
         say(
@@ -174,7 +175,7 @@ class Sender:
 
     def _keep(self, operation: Operation, error: Exception) -> None:
         note = self._folder / REFUSED
-        before = _entries(note) if note.is_file() else []
+        before = _entries(note) if os.path.lexists(note) else []
         if any(entry["operation"] == operation for entry in before):
             return  # sent again after a later one failed
         write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]), private=True)

@@ -51,6 +51,17 @@ def test_the_headline_alone_is_rolled_up_and_what_an_older_run_has_beside_it_goe
     assert found == {f"eval/{name}": value for name, value in expected.items()}
 
 
+def test_an_evaluation_that_ends_once_more_adds_no_point_and_another_value_does(workdir: Path):
+    with open_run("training", {"kind": "train_lora"}, experiment="e") as run:
+        for numbers in (MEANS, MEANS, {**MEANS, "weighted_total_loss": 0.2}):
+            roll_up(run, "final", "g", numbers, 6, "said")
+        points = {
+            name: [point.value for point in run.client.get_metric_history(run.run_id, f"eval/weighted_total_loss{name}")]
+            for name in ("", "_low")
+        }
+    assert points == {"": [0.4, 0.2], "_low": [0.3]}
+
+
 def test_a_check_makes_no_free_prompts_and_is_compared_with_the_final_evaluation_all_the_same(workdir: Path):
     prompts = {"without_trigger": ["a blue hat", "a red dress"], "with_trigger": ["a yellow hat, {}", "a green dress, {}"]}
     (workdir / "free.yaml").write_text(json.dumps(prompts), encoding="utf-8")
