@@ -33,6 +33,7 @@ def _is_english(line: str) -> bool:
 def shown(page: str) -> str:
     """What a page says above its list of settings and images, but for the sentences in the other language."""
     page = re.sub(r"<style>.*?</style>|<script>.*?</script>|<div class=\"sentence other\".*?</div>", "", page, flags=re.DOTALL)
+    page = page.replace("<wbr>", "")  # within a name
     page = re.sub(r"<details>.*?</details>|<table class=\"facts\">.*?</table>", "", page, flags=re.DOTALL)
     told = re.findall(r"<title>(.*?)</title>|alt=\"(.*?)\"", page)
     return html.unescape("\n".join([*("".join(one) for one in told), *re.sub(r"<[^>]+>", "\n", page).splitlines()]))

@@ -28,7 +28,7 @@ def seconds_given(run: Callable[[], Any]) -> float:
     return float(given[0] - 1000.0)
 
 
-def heartbeat_of(study: Any) -> tuple[int, int]:
-    """Of a study's storage: seconds between heartbeats, and until a trial counts as dead."""
+def heartbeat_of(study: Any) -> int:
+    """Of a study's storage: seconds between heartbeats."""
     backend = getattr(study._storage, "_backend", study._storage)
-    return backend.heartbeat_interval, backend.grace_period
+    return int(backend.heartbeat_interval)
