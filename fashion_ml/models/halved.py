@@ -14,11 +14,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 def halved(x: torch.Tensor) -> torch.Tensor:
     """(B, C, h, w) -> (B, C, h // 2, w // 2), as `avg_pool2d(x, 2)`: the same numbers, with the same gradients of every order."""
     even = x.shape[-1] % 2 == 0 and x.shape[-2] % 2 == 0
-    if (
-        not (x.is_cuda and even) or torch.compiler.is_compiling()
-    ):  # compiled, the gradient is written out anyway; a CPU's is as fast
-        return avg_pool2d(x, 2)
-    return MeansOfFour.apply(x)
+    if x.is_cuda and even and not torch.compiler.is_compiling():
+        return MeansOfFour.apply(x)
+    return avg_pool2d(x, 2)  # a CPU's gradient is as fast, and what is compiled writes its own
 
 
 class MeansOfFour(torch.autograd.Function):
