@@ -12,6 +12,7 @@ from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.runs.caption import Drafts
+    from fashion_ml.runs.split_references import Split
 
 _SHOWN, _MOST_SIDE = 20, 4096
 
@@ -86,6 +87,7 @@ def split(
     The result has a folder to train on and one of references; with --move DIR is the former. Nothing is overwritten.
     """
     check_json(json)
+    from fashion_ml.embedded.collection import is_collection
     from fashion_ml.errors import InputError
     from fashion_ml.runs.split_references import carry_out, plan_split, to_dict
 
@@ -121,10 +123,25 @@ def split(
     if not dry_run:
         carry_out(planned, move=move, extension=extension)
     write_json(json, to_dict(planned))
-    train, held = (shlex.quote(str(path)) for path in (planned.train, planned.references))
-    say(tr("Next: fashion-ml train lora --train-data-dir {train} --references {held}", train=train, held=held))
+    _say_next(planned, drawings=is_collection(directory))
     if dry_run:
         say(tr("Nothing was written (--dry-run)"))
+
+
+def _say_next(planned: "Split", *, drawings: bool) -> None:
+    """The command that trains what a split left, with a recipe for such images."""
+    train, held = (shlex.quote(str(path)) for path in (planned.train, planned.references))
+    recipe = "embedded.yaml" if drawings else "sd15_fashion.yaml --base CHECKPOINT"
+    say(
+        tr(
+            "Next: fashion-ml train lora --config experiments/lora/{recipe} --train-data-dir {train} --references {held}",
+            recipe=recipe,
+            train=train,
+            held=held,
+        )
+    )
+    if not drawings:
+        say(tr("(CHECKPOINT: your Stable Diffusion 1.5, a diffusers folder or a .safetensors file)"))
 
 
 def prior(

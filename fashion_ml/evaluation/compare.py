@@ -14,6 +14,8 @@ from fashion_ml.evaluation.aggregate import judged_gains, means_by_reference, me
 from fashion_ml.evaluation.artifacts import FACTS, FREE, PER_IMAGE, REPORT, Measured
 from fashion_ml.evaluation.compare_free import free_differences
 from fashion_ml.evaluation.fingerprint import difference, noted_difference
+from fashion_ml.evaluation.power_sentence import power_sentence
+from fashion_ml.evaluation.sentence_forms import FORMS
 from fashion_ml.evaluation.toy import TOY
 from fashion_ml.evaluation.trigger import PROMPTS_OF_BASE
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Claim, Verdict
@@ -24,7 +26,7 @@ from fashion_ml.metrics.registry import metric_of
 from fashion_ml.runtime.csv_cells import read_csv
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed_mapping
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import language, tr
 from fashion_ml.runtime.redact import first_line
 
 if TYPE_CHECKING:
@@ -249,7 +251,8 @@ def sentence(found: Sequence[Difference], subject: str, than: str = "the first")
         shown=shown(entry.gain, "+"),
         label=word(entry.label),
     )
-    limits = [f"{entry.metric}: {entry.power.sentence()}."] if entry.power else []
+    forms = FORMS[language()]
+    limits = [power_sentence(entry.metric, entry.power, forms) + forms["end"]] if entry.power else []
     if subject != "This recipe":
         limits.append(tr("Of recipes this says nothing: that takes 3 trainings of each with other seeds."))
     return "\n".join([text, " ".join(limits)] if limits else [text])

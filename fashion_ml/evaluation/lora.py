@@ -40,7 +40,7 @@ from fashion_ml.evaluation.obedience import Asked, held_to_dict, measure_obedien
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import OF_SETS, measure_sets
 from fashion_ml.evaluation.strengths import draw_strengths, means_of
-from fashion_ml.evaluation.three_lines import three_lines
+from fashion_ml.evaluation.three_lines import over_the_grid, three_lines
 from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import Interval
@@ -78,6 +78,8 @@ class EvaluationResult:
     """Generated images of the LoRA; the base made as many."""
     generated: Mapping[str, ImageFolder]
     """The images, by side: `LoRA` and `base`."""
+    seen: str = ""
+    """What the grid shows, in words; empty where there is no verdict."""
     free: FreePrompts | None = None
     """Of prompts that no reference is for; None where there were none (`evaluation.prompts`)."""
     held_against: Mapping[str, Interval] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class EvaluationResult:
             told,
             self.about,
             tables,
+            self.seen,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -258,6 +261,7 @@ def _measured(plan: Plan, arms: _Arms) -> EvaluationResult:
         scores=scores,
         sets=_sets(plan, arms, embedded),
         sentence=three_lines(told, language()),
+        seen=over_the_grid(told, language()),
         references=len(arms.targets),
         images=len(jobs),
         ruler=ruler,

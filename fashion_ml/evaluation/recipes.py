@@ -83,8 +83,8 @@ class RecipeComparison:
             )
             lines.append(
                 tr(
-                    "{metric}: {seeds} can see >= {sees:.4f}; the training seed alone moves it by {seed_sd:.4f} "
-                    "(standard deviation).",
+                    "With {seeds} a difference in {metric} below {sees:.4f} is easily missed; the training seed alone moves it by "
+                    "{seed_sd:.4f} (standard deviation).",
                     metric=entry.metric,
                     seeds=seeds,
                     sees=one.sees,

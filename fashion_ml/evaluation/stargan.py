@@ -66,6 +66,8 @@ class GanResult:
     contents: int
     images: int
     figures: Sequence[Figure] = ()
+    title: str = ""
+    """Of the report; empty before a run has a name."""
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
     folder: Path | None = None
@@ -110,7 +112,7 @@ class GanResult:
         rows += [(name, "higher", [f"{value:.3f}"]) for name, value in self.by_target.items()]
         rows += [(name, better(name.removeprefix("latent_")), [f"{value:.4f}"]) for name, value in self.by_pair.items()]
         tables = {"by_pair.csv": self.pair_table} if len(self.pair_table) else {}
-        title, heads = tr("Evaluation of a StarGAN"), ("mean",)
+        title, heads = self.title or tr("Evaluation of a StarGAN"), ("mean",)
         found = first_sentence(self.sentence.splitlines()[1])
         report = self.to_dict()
         told = (title, self.sentence, self.fingerprint, self.facts, rows, heads, report)

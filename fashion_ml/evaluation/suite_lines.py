@@ -43,7 +43,7 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "one_seed": "What another training seed does is not known: each recipe has one training",
         "shares": "Of what single values scatter, seeds are {seeds}, references {references}, recipes {recipes}, "
         "what suits some recipes {matches}, the rest {rest}",
-        "sees": "{seeds} seeds x {references} references can see >= {sees}",
+        "sees": "With {seeds} seeds x {references} references a difference below {sees} is easily missed",
         "settle": "To show a difference as large as the one found takes {seen}",
         "seeds": "{n} seeds ({recipes})",
         "most": "more than {n} seeds ({recipes})",
@@ -82,7 +82,7 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "spread": "換一個訓練種子會使 {metric} 變動 {seed}（標準差）；各配方的平均值相差 {apart}，相同的配方單憑種子也會相差 {chance}",
         "one_seed": "不知道換一個訓練種子會怎樣：每個配方只訓練了一次",
         "shares": "單一數值的變異中，種子占 {seeds}、參考圖 {references}、配方 {recipes}、只適合某些配方的參考圖 {matches}、其餘 {rest}",
-        "sees": "{seeds} 個種子 x {references} 張參考圖能看出 >= {sees} 的差異",
+        "sees": "以 {seeds} 個種子 x {references} 張參考圖，小於 {sees} 的差異很容易看不出來",
         "settle": "要證實所見大小的差異，需要：{seen}",
         "seeds": "{n} 個種子（{recipes}）",
         "most": "超過 {n} 個種子（{recipes}）",

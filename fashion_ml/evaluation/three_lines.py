@@ -13,6 +13,7 @@ from typing import Literal
 from fashion_ml.evaluation.encoder_check import FOUND, EncoderCheck
 from fashion_ml.evaluation.leakage import Leakage
 from fashion_ml.evaluation.one_domain import Winner
+from fashion_ml.evaluation.power_sentence import power_sentence
 from fashion_ml.evaluation.sentence_forms import FORMS
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import FEWEST, Interval
@@ -105,6 +106,12 @@ def three_lines(found: Findings, language: Language) -> str:
     return "\n".join([told.first(), told.second(), told.third()])
 
 
+def over_the_grid(found: Findings, language: Language) -> str:
+    """What stands over the pictures, in words: whether the LoRA's are nearer to the references, and whether garments stayed; empty where there
+    is no verdict on the whole."""
+    return _Teller(FORMS[language], found).seen()
+
+
 class _Teller:
     """Puts findings into the forms of a language."""
 
@@ -135,6 +142,15 @@ class _Teller:
             said += [self._say(word, parts=self.forms["comma"].join(those))] if those else []
         return self._line([*said, *self._share(whole)])
 
+    def seen(self) -> str:
+        """What the pictures show, for someone who knows none of the metrics."""
+        whole = self.found.gains.get(PRIMARY)
+        if whole is None or not whole.verdict:
+            return ""
+        told = [self._say(f"seen_{whole.verdict}", clause=self._clause(PRIMARY, "clause_"))]
+        told += [kept] if (kept := self._kept()) else []
+        return self._line([self.forms["semicolon"].join(told)])
+
     def second(self) -> str:
         """Whether it obeys prompts and keeps variety."""
         found = self.found
@@ -154,7 +170,7 @@ class _Teller:
         found = self.found
         said, judged = self._no_verdict(), next((name for name in (PRIMARY, *PARTS) if name in found.gains), "")
         if judged and (power := found.gains[judged].power) is not None:
-            said.append(self._power(judged, power))
+            said.append(power_sentence(judged, power, self.forms))
         said += self._leaks()
         if (found.memorised or 0) > _BY_CHANCE and not self._unread:
             said.append(self._say("memorised", share=f"{found.memorised:.0%}"))
@@ -175,22 +191,23 @@ class _Teller:
     def _line(self, sentences: Sequence[str]) -> str:
         return self.forms["stop"].join(sentences) + self.forms["end"]
 
-    def _clause(self, metric: str) -> str:
+    def _clause(self, metric: str, form: str = "") -> str:
         gain = self.found.gains[metric].own
-        verb = "lowers" if gain.mean >= 0 else "raises"
+        verb = form + ("lowers" if gain.mean >= 0 else "raises")
         ends = None if gain.ends is None else gain.ends if gain.mean >= 0 else (-gain.ends[1], -gain.ends[0])
         by = f"{abs(gain.mean):.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
         return self._say(verb, metric=metric, by=by)
 
     def _verdict(self, metric: str) -> str:
         verdict = self.found.gains[metric].verdict
-        return f" ({self.forms[verdict]})" if verdict else ""
+        return self._say("brackets", inside=self.forms[verdict]) if verdict else ""
 
     def _part(self, metric: str) -> str:
         gain = self.found.gains[metric]
         notes = [self.forms[gain.verdict]] if gain.verdict else []
         notes += [self._say("common", others=_signed(gain.others.mean))] if gain.others is not None else []
-        return f"{metric} {_signed(gain.own.mean)}" + (f" ({self.forms['comma'].join(notes)})" if notes else "")
+        noted = self._say("brackets", inside=self.forms["comma"].join(notes)) if notes else ""
+        return f"{metric} {_signed(gain.own.mean)}{noted}"
 
     def _share(self, whole: Gain) -> list[str]:
         if whole.others is None or whole.specific is None:
@@ -199,7 +216,7 @@ class _Teller:
         others, specific = _signed(whole.others.mean), _signed_ends(whole.specific)
         if not 0 <= share <= 1:  # a part is no larger than its whole
             return [self._say("no_share", others=others, specific=specific)]
-        return [self._say("share", others=others, share=f" ({share:.0%})", specific=specific)]
+        return [self._say("share", others=others, share=self._say("brackets", inside=f"{share:.0%}"), specific=specific)]
 
     def _prompts(self) -> str:
         found = self.found.obedience
@@ -210,20 +227,26 @@ class _Teller:
             return self._numbers("prompts_alone", found)
         return self._numbers(_by_ends(gain, "prompts_more", "prompts_less", "prompts_same"), found)
 
-    def _garments(self) -> list[str]:
-        """Whether garments stay what captions ask for; nothing where that was not measured, or the encoder cannot read the pictures."""
+    def _kept(self) -> str:
+        """Whether garments stay what captions ask for; empty where that was not measured, or the encoder cannot read the pictures."""
         found = self.found.garments
         if not found or self._unread:
-            return []
+            return ""
         forms = [_by_ends(one.gain, "kept_more", "kept_less", "kept_same") for one in found.values() if one.gain is not None]
-        form = next((one for one in ("kept_less", "kept_more") if one in forms), "kept_same")
+        return self.forms[next((one for one in ("kept_less", "kept_more") if one in forms), "kept_same")]
+
+    def _garments(self) -> list[str]:
+        """The same with its numbers."""
+        kept, found = self._kept(), self.found.garments
+        if not kept:
+            return []
         told = [
             self._say("as_base", name=name, value=f"{one.value:.{_DIGITS}f}")
             if one.value == one.base
             else self._beside(name, one)
             for name, one in found.items()
         ]
-        return [self._say(form, numbers=self.forms["comma"].join(told))]
+        return [self._say("counted", what=kept, numbers=self.forms["comma"].join(told))]
 
     def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:
         if not found:
@@ -273,14 +296,6 @@ class _Teller:
         elif check.found is not None and check.found < FOUND:
             why.append(self._say("unreadable_found", found=f"{check.found:.0%}"))
         return self._say("unreadable", why=self.forms["and"].join(why))
-
-    def _power(self, metric: str, power: Power) -> str:
-        text = self._say("power", metric=metric, sees=f"{power.sees:.4f}", half=power.for_half)
-        text += self._say("power_seeds", seeds=power.seeds) if power.seeds > 1 else ""
-        if power.for_half_more_seeds is None:
-            return text
-        half, seeds = power.for_half_more_seeds
-        return text + self._say("power_more", half=half, seeds=seeds)
 
     def _leaks(self) -> list[str]:
         leakage = self.found.leakage

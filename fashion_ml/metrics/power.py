@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fashion_ml.runtime.language import tr
-
 _MOST = 100_000
 """References beyond which nobody goes."""
 
@@ -39,19 +37,6 @@ class Power:
     """References of as many seeds that would see half of `sees`."""
     for_half_more_seeds: tuple[int, int] | None = None
     """References and seeds, four times as many seeds as now, that would see half of it too; None where seeds cannot be told from references."""
-
-    def sentence(self) -> str:
-        """`a difference below 0.0210 is easily missed; to find half of it takes 92 references with 2 seeds each, or 61 with 8 seeds
-        each`; of one image a reference nothing of seeds."""
-        text = tr(
-            "a difference below {sees:.4f} is easily missed; to find half of it takes {for_half} references",
-            sees=self.sees,
-            for_half=self.for_half,
-        )
-        text += tr(" with {seeds} seeds each", seeds=self.seeds) if self.seeds > 1 else ""
-        if self.for_half_more_seeds is not None:
-            text += tr(", or {} with {} seeds each").format(*self.for_half_more_seeds)
-        return text
 
 
 def detectable(sd: float, n: int) -> float:

@@ -337,7 +337,7 @@ def _evaluate(
         result = measure()
         write_evaluation(result, folder)
         return replace(result, folder=folder)
-    from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts
+    from fashion_ml.evaluation.log_evaluation import log_evaluation, log_facts, title_of
     from fashion_ml.tracking.queries import delete_children
     from fashion_ml.tracking.run import open_run
 
@@ -361,7 +361,7 @@ def _evaluate(
         run.log_params(flat(config))
         result = measure()
         log_facts(run, result.facts)
-        result = log_evaluation(run, result, folder)
+        result = log_evaluation(run, replace(result, title=title_of(run.name)), folder)
     numbers = {**result.headline(), **result.ends()}
     roll_up(training, run.run_id, result.fingerprint, numbers, epoch, result.sentence)
     note.write(run.run_id, finished=True)

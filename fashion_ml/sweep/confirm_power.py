@@ -51,24 +51,28 @@ class ConfirmPower:
     """What confirms: references, of a StarGAN contents."""
 
     def sentence(self) -> str:
-        """`The confirmation with 3 seeds x 12 references can see >= 0.0210 of weighted_total_loss (…)`."""
-        size = f"{self.seeds} seed{'s' if self.seeds != 1 else ''} x {self.references} {self.what}"
+        """`In the confirmation with 3 seeds x 12 references a difference in weighted_total_loss below 0.0210 is easily missed (…)`."""
+        seeds = tr("1 seed") if self.seeds == 1 else tr("{seeds} seeds", seeds=self.seeds)
+        what = tr("contents") if self.what == "contents" else tr("references")
+        size = f"{seeds} x {self.references} {what}"
         if self.sees is None:
-            return tr("What the confirmation with {size} can see is not known before: {why}", size=size, why=self.why)
+            return tr(
+                "How small a difference the confirmation with {size} finds is not known before: {why}", size=size, why=self.why
+            )
         source = (
             tr("between seeds of one trial")
             if self.own_seeds
             else tr("between the better half of the trials, for that between seeds")
         )
         text = tr(
-            "The confirmation with {size} can see >= {shown} of {metric} (from the search's spread, {trials} "
-            "trials: {shown_2} between {what}, {shown_3} {source})",
+            "In the confirmation with {size} a difference in {metric} below {shown} is easily missed (from the search's spread, "
+            "{trials} trials: {shown_2} between {what}, {shown_3} {source})",
             size=size,
             shown=_shown(self.sees),
             metric=self.metric,
             trials=self.trials,
             shown_2=_shown(self.reference_sd),
-            what=self.what,
+            what=what,
             shown_3=_shown(self.seed_sd),
             source=source,
         )

@@ -93,7 +93,7 @@ def test_the_best_of_rates_that_hardly_differ_is_not_shown_and_a_quick_look_is_m
     assert client.get_run(run_id).data.tags["confirmation"] == "quick: one seed, not a confirmation"
 
     swept = sweep_in(workdir, uri)
-    assert "The confirmation with 3 seeds x 12 references can see >= 0." in swept.stderr
+    assert "In the confirmation with 3 seeds x 12 references a difference in " in swept.stderr
     assert ": not shown: by what the search has not seen, the default may be as good" in swept.stdout
     assert client.get_run(run_id).data.tags["confirmation"] == "not shown"
     beside = json.loads((folder / "report" / "best.json").read_text(encoding="utf-8"))

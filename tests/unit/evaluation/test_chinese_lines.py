@@ -12,7 +12,7 @@ from tests.unit.evaluation.test_three_lines import CASES
 MEANINGS = {
     r"\b(?:(?<!Neither )better|Better:)": "較好",
     r"\b(?:(?<!nor )worse|Worse:)": "較差",
-    r"\(not shown\b": r"\(未能證實",
+    r"\(not shown\b": "（未能證實",
     r"\blowers\b": "降低",
     r"\braises\b": "升高",
     r"\bNearer by part\b": "各項中更接近",
@@ -53,7 +53,7 @@ def test_every_meaning_is_in_a_case():
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        ("everything", "這項增益中 +0.047 (92%) 只是所有參考圖共有的外觀，+0.003 [-0.015, +0.022] 才是各張圖特有的"),
+        ("everything", "這項增益中 +0.047（92%）只是所有參考圖共有的外觀，+0.003 [-0.015, +0.022] 才是各張圖特有的"),
         ("everything", "prompt_retrieval 0.620、基底 0.600、參考圖 0.900、隨機 0.042、增益 +0.020 [-0.100, +0.100]"),
         ("noise is nearer", "雜訊與參考圖的距離（餘弦 0.355）比其他真實圖片（0.300）更近"),
         ("a flat colour is nearer, a toy", "單一色塊與參考圖的距離（餘弦 0.400）比其他真實圖片（0.300）更近"),

@@ -48,7 +48,7 @@ def test_a_recipe_that_is_better_over_its_seeds_is_called_so():
     first, last = found.sentence.split("\n")
     assert first.startswith("This recipe has weighted_total_loss 0.")
     assert first.endswith(": better.")
-    assert "3 and 3 training seeds x 12 references can see >= " in last
+    assert "With 3 and 3 training seeds x 12 references a difference in weighted_total_loss below 0." in last
     assert found.settings == {"network.rank": ("4", "8")}
     row = found.table.set_index("metric").loc["weighted_total_loss"]
     assert (row["verdict"], row["n"]) == ("better", 12)

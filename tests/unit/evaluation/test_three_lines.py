@@ -16,7 +16,8 @@ from fashion_ml.evaluation.encoder_check import EncoderCheck
 from fashion_ml.evaluation.leakage import Leakage
 from fashion_ml.evaluation.one_domain import Winner
 from fashion_ml.evaluation.sentence_forms import FORMS
-from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan, three_lines
+from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan, over_the_grid, three_lines
+from fashion_ml.evaluation.verdicts import Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
 from fashion_ml.runtime.language import VARIABLE, language, language_of, set_language
@@ -78,7 +79,9 @@ CASES = {
     "changed ones are not found": replace(LORA, encoder=replace(UNREADABLE, real=0.9), unread=["weighted_total_loss"]),
     "too few to tell from noise": replace(LORA, encoder=FEW, unread=["fashion_clip_loss", "weighted_total_loss"]),
     "too few to tell from a flat colour": replace(LORA, encoder=replace(FEW, flat=0.4), unread=["weighted_total_loss"]),
-    "worse on the whole": replace(LORA, gains={"weighted_total_loss": replace(TOTAL, verdict="worse")}),
+    "worse on the whole": replace(
+        LORA, gains={"weighted_total_loss": replace(TOTAL, own=Interval(-0.051, -0.072, -0.03, 24), verdict="worse")}
+    ),
     "more on other references": replace(
         LORA, gains={"weighted_total_loss": replace(TOTAL, verdict="not shown", others=Interval(0.06, 0.03, 0.09, 24))}
     ),
@@ -136,6 +139,7 @@ def test_every_form_is_used_by_a_case_here(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(cast("dict[str, object]", FORMS), "en", Read(FORMS["en"]))
     for found in CASES.values():
         three_lines(found, "en")
+        over_the_grid(found, "en")
     assert set(FORMS["en"]) - Read.asked == set()
 
 
@@ -292,6 +296,37 @@ def test_garments_that_do_not_stay_are_told_with_the_categories_that_changed():
     assert "as often as the base's, as far as can be seen: attribute_pattern 0.979, base 1.000, gain -0.021" in same
     assert "garments" not in three_lines(replace(LORA, encoder=UNREADABLE), "en").splitlines()[1]
     assert "garments" not in three_lines(replace(LORA, garments={}), "en")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (
+            "better",
+            "Nearer to the references with this LoRA than without it: weighted_total_loss lower by 0.051 [0.030, 0.072]; garments ",
+        ),
+        ("worse", "Farther from the references with this LoRA than without it: weighted_total_loss lower by 0.051"),
+        (
+            "not shown",
+            "Not shown to be nearer to the references, nor farther, with this LoRA: weighted_total_loss lower by 0.051",
+        ),
+    ],
+)
+def test_over_the_grid_words_say_what_the_pictures_show(verdict: Verdict, told: str):
+    found = replace(LORA, gains={"weighted_total_loss": replace(TOTAL, verdict=verdict)})
+    assert over_the_grid(found, "en").startswith(told)
+    assert over_the_grid(found, "en").endswith("garments are read as asked less often than the base's.")
+    assert NUMBER.findall(over_the_grid(found, "en")) == NUMBER.findall(over_the_grid(found, "zh-TW"))
+
+
+def test_over_the_grid_nothing_is_said_in_words_without_a_verdict():
+    assert over_the_grid(replace(LORA, gains={"weighted_total_loss": replace(TOTAL, verdict="")}), "en") == ""
+    assert over_the_grid(Findings(24), "zh-TW") == ""
+
+
+def test_chinese_lines_have_brackets_of_full_width():
+    told = "".join(three_lines(found, "zh-TW") + over_the_grid(found, "zh-TW") for found in CASES.values())
+    assert re.findall(r".{8}[()].{8}", told) == []
 
 
 def test_no_difference_in_obedience_is_told_without_a_double_negative():

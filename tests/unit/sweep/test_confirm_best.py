@@ -172,7 +172,7 @@ def test_what_the_confirmation_can_see_is_said_and_written_before_it_begins(
 
     monkeypatch.setattr(confirm_module, "_trained", look_first)
     _, _, run = confirmed(tmp_path, monkeypatch, fresh=0.4, default=0.5)
-    said = "The confirmation with 3 seeds x 16 references can see >= 0."
+    said = "In the confirmation with 3 seeds x 16 references a difference in weighted_total_loss below 0."
     assert said in before["said"]
     assert before["file"]["confirmed"] == []
     power = before["file"]["power"]

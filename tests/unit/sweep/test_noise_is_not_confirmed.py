@@ -157,7 +157,7 @@ def test_where_the_power_is_not_known_before_it_is_said_why(tmp_path: Path, refe
     power = confirm_power(spec, [SimpleNamespace(values=[0.5])] * trials, measured, references)  # type: ignore[list-item]
     assert power.sees is None
     assert power.sentence().startswith(
-        f"What the confirmation with 3 seeds x {references} references can see is not known before: "
+        f"How small a difference the confirmation with 3 seeds x {references} references finds is not known before: "
     )
     assert why in power.sentence()
 
