@@ -19,11 +19,11 @@ from benchmarks.gpu_profile import kernels, profiled
 from fashion_ml.config import validate
 from fashion_ml.data.images import read_training_folder
 from fashion_ml.models.families.family import Family
-from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.training.lora_inputs import prepare_inputs
 from fashion_ml.training.lora_loop import Hooks, train_lora
+from fashion_ml.training.lora_models import fuse
 
 Tree = Mapping[str, Any]
 
@@ -146,7 +146,7 @@ def bare_steps(bench: Bench, batch: int, *, autocast: bool, graph: bool = False,
     unet.train()
     if channels_last:
         unet.to(memory_format=torch.channels_last)
-    use_fused_linears(unet)
+    fuse(unet, "no")
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True, capturable=graph)
     cells, low = bench.side // 8, torch.float32 if autocast else torch.bfloat16
     x = torch.randn(batch, 4, cells, cells, device=bench.device, dtype=low)

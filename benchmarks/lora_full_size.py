@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.lora_step import random_sd15, write_photos
 from benchmarks.peers import Task, Trained, add_options, at_least, example, given, kohya, ours
 from benchmarks.results import Row, report
+from fashion_ml.runtime.console import say
 
 RANK, FIRST = 32, 2
 
@@ -51,15 +52,21 @@ def main() -> None:
             for number, (side, run) in enumerate(sides.items()):
                 at = place / f"{turn}-{number}"
                 at.mkdir()
-                trained = run(at)
+                try:
+                    trained = run(at)
+                except SystemExit as error:  # the others are measured all the same
+                    say(f"{side}: {error}")
+                    continue
                 times = trained.times
                 seconds[side] += [after - before for before, after in zip(times[FIRST - 1 :], times[FIRST:], strict=False)]
                 peaks[side] = max(peaks[side], trained.peak)
-    median = {side: statistics.median(values) for side, values in seconds.items()}
+    median = {side: statistics.median(values) for side, values in seconds.items() if values}
     precision = "float32" if arguments.precision == "no" else arguments.precision
     what = f"SD 1.5's size, {arguments.resolution} px, batch {arguments.batch}, rank {RANK}, {precision}"
     rows = []
     for mine, peer in (("ours, attention", "diffusers' example"), ("ours, 192 modules", "kohya")):
+        if mine not in median:
+            continue
         targets, there = mine.removeprefix("ours, "), peer in median
         beside = f"{peer} {median[peer]:.3f} s a step" if there else ""
         rows.append(

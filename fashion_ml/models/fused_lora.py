@@ -36,9 +36,9 @@ class LoraLinear(torch.autograd.Function):
         """The layer's output."""
         flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
         a, b = down.to(weight.dtype), up.to(weight.dtype)
-        hidden = flat @ a.T
+        hidden = scaled(flat @ a.T, scale)
         y = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
-        y.addmm_(hidden, b.T, alpha=scale)
+        y.addmm_(hidden, b.T)
         ctx.save_for_backward(flat, hidden, weight, a, b)
         ctx.scale, ctx.x_type, ctx.lora_type = scale, x.dtype, down.dtype
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -49,13 +49,18 @@ class LoraLinear(torch.autograd.Function):
         flat, hidden, weight, a, b = ctx.saved_tensors
         (dy,) = grads
         d = dy.reshape(-1, dy.shape[-1])
-        inner = d @ b
+        inner = scaled(d @ b, ctx.scale)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = (d @ weight).addmm_(inner, a, alpha=ctx.scale).view(*dy.shape[:-1], flat.shape[-1]).to(ctx.x_type)
-        da = (inner.T @ flat).mul_(ctx.scale).to(ctx.lora_type) if ctx.needs_input_grad[3] else None
-        db = (d.T @ hidden).mul_(ctx.scale).to(ctx.lora_type) if ctx.needs_input_grad[4] else None
+            dx = (d @ weight).addmm_(inner, a).view(*dy.shape[:-1], flat.shape[-1]).to(ctx.x_type)
+        da = (inner.T @ flat).to(ctx.lora_type) if ctx.needs_input_grad[3] else None
+        db = (d.T @ hidden).to(ctx.lora_type) if ctx.needs_input_grad[4] else None
         return dx, None, None, da, db, None
+
+
+def scaled(product: torch.Tensor, scale: float) -> torch.Tensor:
+    """A small product, s times, in place: the output and both gradients take it from there."""
+    return product if scale == 1.0 else product.mul_(scale)
 
 
 def use_fused_linears(model: torch.nn.Module, adapter: str = "default") -> int:
@@ -84,15 +89,22 @@ def all_fused(model: torch.nn.Module, adapter: str = "default") -> bool:
     return bool(layers) and all(getattr(layer, "_fused_adapter", None) == adapter for layer in layers)
 
 
-def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    adapter, base = self._fused_adapter, self.base_layer
+def is_on(layer: Any, x: torch.Tensor) -> bool:
+    """Whether a fused layer's LoRA is the one that counts, alone, and x comes in the precision of its base."""
     autocast = torch.is_autocast_enabled(x.device.type)
-    same = base.weight.dtype == (torch.get_autocast_dtype(x.device.type) if autocast else x.dtype)
-    if self.disable_adapters or self.merged or self.active_adapters != [adapter] or args or kwargs or not same:
+    same = layer.base_layer.weight.dtype == (torch.get_autocast_dtype(x.device.type) if autocast else x.dtype)
+    return same and not (layer.disable_adapters or layer.merged) and layer.active_adapters == [layer._fused_adapter]
+
+
+def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    if args or kwargs or not is_on(self, x):
         return type(self).forward(self, x, *args, **kwargs)
+    adapter, base = self._fused_adapter, self.base_layer
     down, up, scale = self.lora_A[adapter].weight, self.lora_B[adapter].weight, self.scaling[adapter]
-    plain = x.device.type == "cpu" and x.dtype == down.dtype == torch.float32 and not autocast
+    plain = x.device.type == "cpu" and x.dtype == down.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if plain and x.numel() * base.out_features <= MOST_MERGED:
         return functional.linear(x, torch.addmm(base.weight, up, down, alpha=scale), base.bias)
+    cast = getattr(self, "_cast", None)
+    down, up = (cast and cast[0].of(cast[1])) or (down, up)
     with torch.autocast(x.device.type, enabled=False):
         return LoraLinear.apply(x, base.weight, base.bias, down, up, scale)

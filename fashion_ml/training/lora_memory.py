@@ -13,14 +13,13 @@ from torch.nn import functional
 from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.families.known import family_of
-from fashion_ml.models.fused_lora import use_fused_linears
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.new_words import WithNewWords
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.models.text_encoding import Text, Tokens, in_precision
 from fashion_ml.runtime.tensor_tree import mapped
 from fashion_ml.training.lora_inputs import encoders_by
-from fashion_ml.training.lora_models import lora_spec, without_autocast
+from fashion_ml.training.lora_models import fuse, lora_spec, without_autocast
 from fashion_ml.training.memory_estimate import MemoryEstimate, checkpointed, peak_of_steps
 from fashion_ml.training.optimizers import state_bytes
 from fashion_ml.training.precision import DTYPES
@@ -46,7 +45,7 @@ def lora_memory(
     models = [unet, *encoders] if config.text_trains else [unet]
     shapes = [tuple(one.shape) for model in models for one in model.parameters() if one.requires_grad]
     for model in models:
-        use_fused_linears(model)
+        fuse(model, training.compile)
     half = without_autocast(config, unet, "cuda", 1)
     mixed = dtype != torch.float32 and not half
     for model in models:

@@ -11,6 +11,7 @@ import torch
 
 from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.families.known import family_of
+from fashion_ml.models.fused_attention import use_fused_attention
 from fashion_ml.models.fused_lora import all_fused, use_fused_linears
 from fashion_ml.models.kohya_format import load_lora, mixed_ranks, read_lora
 from fashion_ml.models.lora import LoraSpec
@@ -20,6 +21,9 @@ from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.training.precision import DTYPES, compiled
 from fashion_ml.training.torch_private import sdpa_backend
+
+COMPILED = ("default", "max-autotune")
+"""Words of training.compile that let torch write kernels."""
 
 
 def lora_spec(config: LoraExperiment) -> LoraSpec:
@@ -70,14 +74,21 @@ def prepared_models(
     if config.training.channels_last:
         pipeline.unet.to(memory_format=torch.channels_last)
     for model in models:
-        use_fused_linears(model)
+        fuse(model, config.training.compile)
     use_small_convolutions(pipeline.unet)
     half = without_autocast(config, pipeline.unet, accelerator.device.type, accelerator.num_processes)
-    if config.training.compile in ("default", "max-autotune"):
+    if config.training.compile in COMPILED:
         models[0] = compiled(models[0], config.training.compile)
     if half:  # what accelerate prepares for a precision computes under autocast
         return True, tuple(models)
     return False, tuple(accelerator.prepare(model) for model in models)
+
+
+def fuse(model: torch.nn.Module, mode: str) -> None:
+    """Let a model with its LoRA compute in few operations; where torch writes kernels for it (`mode`), it joins more itself."""
+    use_fused_linears(model)
+    if mode not in COMPILED:
+        use_fused_attention(model)
 
 
 def without_autocast(config: LoraExperiment, unet: Any, device: str, processes: int) -> bool:

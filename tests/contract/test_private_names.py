@@ -18,8 +18,8 @@ ADAPTERS = (
     "training/torch_private.py",
 )
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
-PUBLIC = {"torch._foreach_lerp_", "os._exit"}
-"""Documented in spite of their names."""
+PUBLIC = {"torch._foreach_copy_", "torch._foreach_lerp_", "os._exit"}
+"""Documented, or what libraries that build on torch use alike, in spite of their names."""
 UNDOCUMENTED = ("mlflow.tracking.", "mlflow.utils", "mlflow.store", "mlflow.protos", "mlflow.server")
 FORMATS = ("mlflow.sharedViewState", "viewStateShareKey", "mlflow.loggedImages", "mlflow.loggedArtifacts", "fixed_params")
 
