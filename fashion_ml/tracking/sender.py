@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.input_file import read_whole
-from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.dividing import Divider
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.operation_shape import is_operation
+from fashion_ml.tracking.refused import Entry, Refused
 from fashion_ml.tracking.set_aside import Aside
 from fashion_ml.tracking.spool import Operation, RetryLater
 
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
 """The id of a run that was made while the store was away."""
 KEY_TAG = "spool.key"
-REFUSED = "refused.jsonl"
-"""Beside the spool: what the store answered to with an error that does not go away, to be tried again by a later sync."""
 _METRICS_AT_ONCE = 1000
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _TRIES = 6
 """So often an operation that fails while the store answers other questions is tried before those behind it go first."""
+
+
+class _NotTaken(Exception):  # noqa: N818 (it is the store's answer)
+    """Some metrics are refused."""
 
 
 class Sender:
@@ -41,6 +41,8 @@ class Sender:
     def __init__(self, client: Any, folder: Path, root: str):
         self._client, self._folder, self._below = client, folder, folder.absolute().parent
         self._failures, self._own, self._aside = Counter[str](), {root}, Aside(folder, say)
+        self._refused, self._divider = Refused(folder, say), Divider()
+        self._without = dict[str, str]()
 
     def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
         """Send in order, metrics of one run together; RetryLater where the store does not answer.
@@ -49,6 +51,7 @@ class Sender:
         otherwise, such as a file for a full artifact store.
         """
         fitting = []
+        self._without.clear()
         for one in operations:
             if is_operation(one):
                 fitting.append(one)
@@ -57,44 +60,46 @@ class Sender:
         for (do, _), group in groupby(fitting, key=lambda o: (o["do"], o["run"])):
             together = list(group)
             for operation in _joined(together) if do == "batch" else together:
-                for refused, error in self._attempt(operation, names):
-                    self._keep(refused, error)
+                for entry in self._attempt(operation, names):
+                    self._refused.keep(entry)
+        self._refused.sync()
         self._aside.sync()
 
     def again(self, names: dict[str, str]) -> bool:
         """Try once more what was refused; whether nothing is left of it. Tags and ends that came after it stay."""
-        note = self._folder / REFUSED
-        if not os.path.lexists(note):
+        if not (entries := self._refused.entries()):
+            self._refused.replace(())
             return True
-        entries = _entries(note)
-        left = []
+        left = list[Entry]()
+        self._without.clear()
+        entries.sort(key=lambda entry: entry.divided)  # what was not looked through is first, for asking has an end
         for number, entry in enumerate(entries):
             try:
-                left += [_entry(*pair) for pair in self._attempt(self._still_new(entry["operation"], names), names)]
+                left += self._attempt(self._still_new(entry.operation, names), names)
             except RetryLater as error:
-                left += [{**entry, "why": str(error)}, *entries[number + 1 :]]
+                left += [replace(entry, why=str(error)), *entries[number + 1 :]]
                 break
-        if not left:
-            note.unlink(missing_ok=True)
-            return True
-        write_text(note, "".join(json.dumps(entry) + "\n" for entry in left), private=True)
-        say(
-            tr(
-                "The tracking store refuses {count} of what was logged (the first: {why}); it is kept in {note}",
-                count=len(left),
-                why=left[0].get("why", ""),
-                note=note,
+        self._refused.replace(left)
+        if left:
+            say(
+                tr(
+                    "The tracking store refuses {count} of what was logged (the first: {why}); it is kept in {note}",
+                    count=len(left),
+                    why=left[0].why,
+                    note=self._refused.path,
+                )
             )
-        )
-        return False
+        return not left
 
-    def _attempt(self, operation: Operation, names: dict[str, str]) -> list[tuple[Operation, Exception]]:
+    def _attempt(self, operation: Operation, names: dict[str, str]) -> list[Entry]:
         """Perform an operation; what of it the store refuses, which of several metrics are only those that it does not take."""
         real = operation
         if names and operation["do"] != "create":
             real = json.loads(PENDING.sub(lambda match: names.get(match[0], match[0]), json.dumps(operation)))
             real |= {"path": operation["path"]} if "path" in operation else {}  # files keep their names
         try:
+            if real["run"] in self._without:
+                return [Entry(operation, self._without[real["run"]])]
             if why := self._why_not(real, names):
                 self._set_aside(operation, why)
                 return []
@@ -106,12 +111,40 @@ class Sender:
             if temporary and not self._is_stuck(operation, real["run"], error):
                 raise RetryLater(_reason(error)) from error
             metrics = operation.get("metrics", ())
-            if temporary or len(metrics) < 2:
-                return [(operation, error)]
-            half = len(metrics) // 2
-            halves = [{**operation, "metrics": part} for part in (metrics[:half], metrics[half:])]
-            return [pair for part in halves for pair in self._attempt(part, names)]
+            if temporary or real["do"] == "create" or self._lacks(real["run"], error) or len(metrics) < 2:
+                return [Entry(operation, _reason(error))]
+            return self._apart(operation, real, _reason(error))
         return []
+
+    def _apart(self, operation: Operation, real: Operation, why: str) -> list[Entry]:
+        """Send the metrics of a refused operation in parts; what of it the store does not take."""
+        stuck = list[Entry]()
+
+        def send(metrics: list[Any]) -> None:
+            part = {**operation, "metrics": metrics}
+            try:
+                _perform(self._client, {**real, "metrics": metrics}, {}, self._below)
+            except Exception as error:
+                if not is_temporary(error):
+                    raise _NotTaken from error
+                if not self._is_stuck(part, real["run"], error):
+                    raise RetryLater(_reason(error)) from error
+                stuck.append(Entry(part, _reason(error)))
+
+        left, unknown = self._divider.left(operation["metrics"], send, _NotTaken)
+        found = [Entry({**operation, "metrics": unknown}, why), Entry({**operation, "metrics": left}, why, divided=True)]
+        return [*(entry for entry in found if entry.operation["metrics"]), *stuck]
+
+    def _lacks(self, run_id: str, error: Exception) -> bool:
+        """Whether the store, which refused something, has no such run that can be written to: then nothing more of it is asked for."""
+        try:
+            if self._client.get_run(run_id).info.lifecycle_stage == "active":
+                return False
+        except Exception as why:
+            if is_temporary(why):
+                raise RetryLater(_reason(why)) from why
+        self._without[run_id] = _reason(error)
+        return True
 
     def _why_not(self, operation: Operation, names: dict[str, str]) -> str:
         """Why an operation is none of this folder's; empty where it is."""
@@ -172,42 +205,6 @@ class Sender:
         text = json.dumps(operation)
         self._failures[text] += 1
         return self._failures[text] >= _TRIES
-
-    def _keep(self, operation: Operation, error: Exception) -> None:
-        note = self._folder / REFUSED
-        before = _entries(note) if os.path.lexists(note) else []
-        if any(entry["operation"] == operation for entry in before):
-            return  # sent again after a later one failed
-        write_text(note, "".join(json.dumps(entry) + "\n" for entry in [*before, _entry(operation, error)]), private=True)
-        say(
-            tr(
-                "The tracking store refused {do} of run {run} ({reason}); it is kept in {note} and fashion-ml sync "
-                "tries it again",
-                do=operation["do"],
-                run=operation["run"],
-                reason=_reason(error),
-                note=note,
-            )
-        )
-
-
-def _entries(note: Path) -> list[dict[str, Any]]:
-    """What is noted as refused; a line that a damaged disk has broken is left out."""
-    found, content = [], b""
-    try:
-        content = read_whole(note)
-    except OSError as error:  # none of ours, and larger than any
-        aside = note.replace(note.with_name(f"{note.name}.unreadable"))
-        say(tr("{path} cannot be read ({why}) and is left out", path=aside, why=error.strerror or error))
-    for line in content.splitlines():
-        with suppress(ValueError):
-            entry = parsed_mapping(line)
-            found += [entry] if is_operation(entry.get("operation")) else []
-    return found
-
-
-def _entry(operation: Operation, error: Exception) -> dict[str, Any]:
-    return {"operation": operation, "why": _reason(error)}
 
 
 def is_temporary(error: Exception) -> bool:

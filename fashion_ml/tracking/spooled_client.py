@@ -16,7 +16,8 @@ from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.mlflow_private import IMAGES_TAG, image_files
-from fashion_ml.tracking.sender import KEY_TAG, PENDING, REFUSED, Sender, is_temporary
+from fashion_ml.tracking.refused import FILE as REFUSED
+from fashion_ml.tracking.sender import KEY_TAG, PENDING, Sender, is_temporary
 from fashion_ml.tracking.spool import Operation, Spool, read_position
 
 FOLDER = "spool"
