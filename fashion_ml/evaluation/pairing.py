@@ -20,8 +20,9 @@ from fashion_ml.runtime.printable import composed, printable
 
 PairBy = Literal["stem", "csv", "order", "prompt"]
 Wanted = list[tuple[Path, Path]]
-_CSV_BYTES = 256 << 20
-"""The most bytes of a CSV file: some million pairs."""
+_CSV_BYTES, _TOLD = 256 << 20, 20
+"""The most bytes of a CSV file, some million pairs, and how many of its lines that are wrong are told."""
+_COLUMNS = ("generated", "reference")
 
 
 @dataclass(frozen=True)
@@ -162,25 +163,46 @@ def _text_of(path: Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def _rows(text: str) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """Numbered rows by the names of the columns, and these names; parted by what the first line is parted by: comma, semicolon or tab."""
+def _rows(text: str) -> list[tuple[int, dict[str, str]]]:
+    """Numbered rows by the names of the columns that are read; parted by what the first line is parted by: comma, semicolon or tab. ValueError
+    for a table that lacks such a column or has it twice, and for a row of more cells than the first."""
     first, _, rest = text.partition("\n")
     skipped = 0
     if first.strip().lower().startswith("sep="):  # Excel's own line
         text, skipped = rest, 1
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    fields = [name.strip().lower() for name in reader.fieldnames or ()]
-    reader.fieldnames = fields
-    rows = [(reader.line_num + skipped, {name: (row.get(name) or "").strip() for name in fields}) for row in reader]
-    return rows, fields
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names = [name.strip().lower() for name in next(reader, [])]
+    if missing := [name for name in _COLUMNS if name not in names]:
+        raise ValueError(tr("its first line names no column {name}", name=missing[0]))
+    if doubled := [name for name in _COLUMNS if names.count(name) > 1]:
+        raise ValueError(
+            tr("its first line names the column {name} {count} times", name=doubled[0], count=names.count(doubled[0]))
+        )
+    places, rows = [names.index(name) for name in _COLUMNS], []
+    for cells in reader:
+        number = reader.line_num + skipped
+        if any(cell.strip() for cell in cells[len(names) :]):
+            raise ValueError(
+                tr(
+                    "line {number} has {cells} cells, and its first line {names}; put names that hold a {mark!r} in quotes",
+                    number=number,
+                    cells=len(cells),
+                    names=len(names),
+                    mark=delimiter,
+                )
+            )
+        row = [cells[place].strip() if place < len(cells) else "" for place in places]
+        if any(row):
+            rows.append((number, dict(zip(_COLUMNS, row, strict=True))))
+    return rows
 
 
 def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: Names) -> Wanted:
     try:
-        rows, fields = _rows(_text_of(path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = _rows(_text_of(path))
+    except (OSError, ValueError, csv.Error) as error:  # a UnicodeDecodeError is a ValueError
         raise InputError(
             tr(
                 "{pairs}: {path!r} cannot be read ({error}); give a CSV file with generated,reference, in UTF-8 or UTF-16",
@@ -189,45 +211,31 @@ def _from_csv(path: Path, left: dict[str, Path], right: dict[str, Path], names: 
                 error=error,
             )
         ) from None
-    if not {"generated", "reference"} <= set(fields):
-        raise InputError(
-            tr(
-                "{pairs}: {path!r} has no columns generated and reference; its first line must name them",
-                pairs=names.pairs,
-                path=str(path),
-            )
-        )
-    rows = [(number, row) for number, row in rows if row["generated"] or row["reference"]]
     return _listed(rows, path, left, right, names)
 
 
 def _listed(
     rows: Sequence[tuple[int, dict[str, str]]], path: Path, left: dict[str, Path], right: dict[str, Path], names: Names
 ) -> Wanted:
-    pairs, problems = Wanted(), list[str]()
+    pairs, problems = dict[tuple[Path, Path], None](), list[str]()
     for number, row in rows:
-        a, b = (composed(row[side]) for side in ("generated", "reference"))
+        a, b = (composed(row[side]) for side in _COLUMNS)
         sides = ((a, "generated", left), (b, "reference", right))
-        missing = [
+        said = [
             tr("{name!r} is not in the {side} folder", name=name, side=side) for name, side, known in sides if name not in known
         ]
+        if not said and (left[a], right[b]) in pairs:
+            said = [tr("{a!r} with {b!r} stands there already; remove one of the lines", a=a, b=b)]
         problems += [
-            tr("{pairs}: line {number} of {path!r}: {said}", pairs=names.pairs, number=number, path=str(path), said=said)
-            for said in missing
+            tr("{pairs}: line {number} of {path!r}: {said}", pairs=names.pairs, number=number, path=str(path), said=one)
+            for one in said
         ]
-        if not missing and (left[a], right[b]) in pairs:
-            problems.append(
-                tr(
-                    "{pairs}: line {number} of {path!r}: {a!r} with {b!r} stands there already; remove one of the lines",
-                    pairs=names.pairs,
-                    number=number,
-                    path=str(path),
-                    a=a,
-                    b=b,
-                )
-            )
-        elif not missing:
-            pairs.append((left[a], right[b]))
+        if not said:
+            pairs[left[a], right[b]] = None
+    if more := problems[_TOLD:]:
+        problems[_TOLD:] = [
+            tr("{pairs}: {path!r}: {count} more like these", pairs=names.pairs, path=str(path), count=len(more))
+        ]
     if problems:
         raise InputError(problems)
-    return pairs
+    return list(pairs)

@@ -99,6 +99,10 @@ def read_loss_log(path: Path) -> list[LossRow]:
         cells = [cell.strip() for cell in text.split(",")]
         if cells[0] == "step":
             names = ["total_loss" if name == "loss" else name for name in cells]
+            if doubled := [name for name in names if names.count(name) > 1]:
+                raise ValueError(
+                    tr("line {number} of {path}: it names the column {name} twice", number=number, path=path, name=doubled[0])
+                )
             continue
         try:
             rows.append(_row(dict(zip(names or ["step", "total_loss"], cells, strict=True))))

@@ -6,11 +6,14 @@ Such a text is written with an apostrophe before it (OWASP, "CSV injection"); on
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.runtime.input_file import check_regular
+from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +29,43 @@ def to_csv(table: pd.DataFrame, na_rep: str = "") -> str:
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """A table that `to_csv` wrote, or others. ValueError for what is none, OSError."""
+    """A table that `to_csv` wrote, or others. ValueError for what is none, with two columns of a name or a row of more or fewer cells than
+    the first; OSError."""
     import pandas as pd
 
     check_regular(path)
+    _check_shape(path)
     table = pd.read_csv(path, float_precision="round_trip", **options).map(plain)
     table.columns = [plain(name) for name in table.columns]
     return table
+
+
+def _check_shape(path: Path) -> None:
+    """ValueError where pandas would rename a column, move cells to an index, or fill what is not there."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            names = next(reader, [])
+            doubled = [name for name, count in Counter(names).items() if count > 1]
+            if doubled:
+                raise ValueError(
+                    tr("{name}: the first line names the column {column!r} twice", name=path.name, column=doubled[0])
+                )
+            for cells in reader:
+                if cells and len(cells) != len(names):
+                    raise ValueError(
+                        tr(
+                            "{name}: line {number} has {cells} cells, and the first line {names}",
+                            name=path.name,
+                            number=reader.line_num,
+                            cells=len(cells),
+                            names=len(names),
+                        )
+                    )
+        except csv.Error as error:
+            raise ValueError(
+                tr("{name}: line {number}: {error}", name=path.name, number=reader.line_num, error=error)
+            ) from None
 
 
 def plain(cell: Any) -> Any:

@@ -71,6 +71,38 @@ def test_a_pair_that_stands_in_a_csv_twice_is_told_by_its_line_and_one_reference
         find_pairs(*folders, tmp_path / "pairs.csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("generated,reference,Generated\n00001-77.png,ref_1.png,00002-77.png\n", "names the column generated 2 times"),
+        ("reference,reference;generated\nref_1.png,ref_1.png\n", "names no column generated"),
+        ("generated,reference\n00001-77.png,ref_1.png,1,2\n", "line 2 has 4 cells, and its first line 2"),
+        ("sep=;\ngenerated;reference\n\n00001-77.png;ref_1.png;;x\n", "line 4 has 4 cells, and its first line 2"),
+        ('generated,reference\n"00001-77.png,ref_1.png\n', "unexpected end of data"),
+        ("", "names no column generated"),
+    ],
+)
+def test_a_csv_that_can_be_read_in_two_ways_is_read_in_none(text: str, said: str, folders: tuple[Path, Path], tmp_path: Path):
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said) as told:
+        find_pairs(*folders, tmp_path / "pairs.csv")
+    assert len(told.value.problems) == 1
+
+
+def test_empty_cells_behind_a_row_are_a_spreadsheets_and_other_columns_may_have_one_name(
+    folders: tuple[Path, Path], tmp_path: Path
+):
+    (tmp_path / "pairs.csv").write_text("generated,note,note,reference\n00001-77.png,a,b,ref_1.png,,\n,,,\n", encoding="utf-8")
+    assert names(find_pairs(*folders, tmp_path / "pairs.csv")) == [("00001-77.png", "ref_1.png")]
+
+
+def test_of_a_csv_of_wrong_lines_twenty_are_told_and_the_others_counted(folders: tuple[Path, Path], tmp_path: Path):
+    (tmp_path / "pairs.csv").write_text("generated,reference\n" + "00001-77.png,none.png\n" * 1000, encoding="utf-8")
+    with pytest.raises(InputError, match="980 more like these") as told:
+        find_pairs(*folders, tmp_path / "pairs.csv")
+    assert len(told.value.problems) == 21
+
+
 def test_order_is_that_of_numbers_and_what_is_more_is_left_over(folders: tuple[Path, Path]):
     picture(folders[0] / "00011-77.png")
     found = find_pairs(*folders, pair_by="order")

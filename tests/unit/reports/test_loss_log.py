@@ -77,3 +77,10 @@ def test_the_image_losses_of_a_row_stand_under_their_names(tmp_path: Path):
     assert (row.visual_loss, row.fashion_clip_loss, row.color_loss, row.epoch) == (0.1, 0.2, 0.3, 2)
     assert row.timestamp is not None
     assert row.timestamp.startswith(("1970", "1969"))
+
+
+@pytest.mark.parametrize("head", ["step,loss,loss", "step,total_loss,loss", "step,step,loss"])
+def test_a_header_that_names_a_column_twice_is_refused_by_its_line(tmp_path: Path, head: str):
+    (tmp_path / "log.txt").write_text(f"# a log\n{head}\n1,0.5,0.6\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2 of .*log\.txt: it names the column \w+ twice"):
+        read_loss_log(tmp_path / "log.txt")

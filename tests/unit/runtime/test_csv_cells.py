@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from fashion_ml.runtime.csv_cells import read_csv, to_csv
 
@@ -27,3 +28,28 @@ def test_what_is_read_is_what_was_written(tmp_path: Path):
     found = read_csv(tmp_path / "a.csv", keep_default_na=False)
     assert list(found["=caption"]) == TEXTS
     assert list(found["gain"]) == [-0.5] * len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b,a\n1,2,3\n", "names the column 'a' twice"),
+        ("a,b\n1,2,3\n4,5,6\n", "line 2 has 3 cells, and the first line 2"),  # pandas makes the first column an index
+        ("a,b\n1,2\n1\n", "line 3 has 1 cells, and the first line 2"),
+        ('a,b\n1,"2\n', "unexpected end of data"),
+    ],
+)
+def test_a_table_of_another_shape_is_none(tmp_path: Path, text: str, said: str):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=said):
+        read_csv(tmp_path / "a.csv")
+
+
+def test_a_table_with_lines_within_a_cell_and_of_one_empty_column_is_read(tmp_path: Path):
+    for table in (
+        pd.DataFrame({"a": ["x\ny", "z"], "b": [1, 2]}),
+        pd.DataFrame({"a": ["", "x"]}),
+        pd.DataFrame({"a": [1]})[:0],
+    ):
+        (tmp_path / "a.csv").write_text(to_csv(table), encoding="utf-8")
+        assert read_csv(tmp_path / "a.csv", keep_default_na=False).to_dict("list") == table.to_dict("list")
