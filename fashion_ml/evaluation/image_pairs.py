@@ -31,14 +31,14 @@ from fashion_ml.evaluation.pair_controls import MeasuredPairs, Sample, measure_p
 from fashion_ml.evaluation.pairing import Names, PairBy, pair_by_of, paired
 from fashion_ml.evaluation.ruler import Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import measure_sets
-from fashion_ml.evaluation.three_lines import three_lines
+from fashion_ml.evaluation.three_lines import in_every_language
 from fashion_ml.evaluation.toy import check_encoder, known_to_read, own_references, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.picture import Picture
 from fashion_ml.metrics.registry import NEAREST, better
 from fashion_ml.metrics.ssim import WINDOW
 from fashion_ml.runtime.console import say, warn
-from fashion_ml.runtime.language import language, tr
+from fashion_ml.runtime.language import Language, language, tr
 from fashion_ml.runtime.printable import composed, printable
 
 MAIN = "generated"
@@ -78,13 +78,19 @@ class ImagesResult:
     memorisation: Memorisation | None
     """What nearness to training images is measured by; None where it was not measured."""
     found: FoundPairs
-    sentence: str
+    lines: Mapping[Language, str]
+    """What came out, in three lines, by language."""
     run_id: str = ""
     """The MLflow run that it was logged to; empty when it was not."""
     folder: Path | None = None
     """Where its files are; None before they are written."""
     held_against: Mapping[str, Interval] = field(default_factory=dict)
     """What real pictures and chance get, by name in MLflow: `reference_prompt_similarity`, `prompt_retrieval_chance`, …"""
+
+    @property
+    def sentence(self) -> str:
+        """The lines in the language of this run."""
+        return self.lines[language()]
 
     @property
     def fingerprint(self) -> str:
@@ -128,6 +134,7 @@ class ImagesResult:
         return {
             **({"run_id": self.run_id} if self.run_id else {}),
             "sentence": self.sentence,
+            "lines": dict(self.lines),
             "pairs": rows,
             "aggregates": aggregates,
             "held_against": held_to_dict(self.held_against),
@@ -312,8 +319,8 @@ def measure_images(
     captions = [caption or name for caption, name in zip(prompts.captions, unique, strict=True)]
     sets = measure_sets(suite, {MAIN: stacked(measured.made)}, stacked(references), made_of, captions, settings.resamples)
     told = of_images(aggregates, held, facts, pairs=len(found.pairs), ruler=ruler, leakage=leakage, references=len(items))
-    text = three_lines(told, language())
-    return ImagesResult(facts, pairs, aggregates, sets, ruler, leakage, memorisation, found, text, held_against=held)
+    lines = in_every_language(told)
+    return ImagesResult(facts, pairs, aggregates, sets, ruler, leakage, memorisation, found, lines, held_against=held)
 
 
 def _numbers(found: FoundPairs) -> list[int]:

@@ -40,7 +40,7 @@ from fashion_ml.evaluation.obedience import Asked, held_to_dict, measure_obedien
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, stacked, with_sides
 from fashion_ml.evaluation.sets import OF_SETS, measure_sets
 from fashion_ml.evaluation.strengths import draw_strengths, means_of
-from fashion_ml.evaluation.three_lines import over_the_grid, three_lines
+from fashion_ml.evaluation.three_lines import in_every_language, over_the_grid
 from fashion_ml.evaluation.toy import known_to_read
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import Interval
@@ -50,7 +50,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.lora_forms import readers_of
 from fashion_ml.runtime.console import Bar, bar
 from fashion_ml.runtime.gpu_memory import fits_into_memory, free_memory
-from fashion_ml.runtime.language import language, tr
+from fashion_ml.runtime.language import Language, language, tr
 
 _OBEYS = (PROMPT_SIMILARITY, PROMPT_RETRIEVAL, DIVERSITY_SEEDS)
 
@@ -72,7 +72,8 @@ class EvaluationResult:
     """Which references were trained on."""
     memorisation: Memorisation | None
     """What nearness to training images is measured by; None where it was not measured."""
-    sentence: str
+    lines: Mapping[Language, str]
+    """What came out, in three lines, by language."""
     references: int
     images: int
     """Generated images of the LoRA; the base made as many."""
@@ -93,6 +94,11 @@ class EvaluationResult:
     """The MLflow run that it was logged to; empty when it was not."""
     folder: Path | None = None
     """Where its files are; None before they are written."""
+
+    @property
+    def sentence(self) -> str:
+        """The lines in the language of this run."""
+        return self.lines[language()]
 
     @property
     def fingerprint(self) -> str:
@@ -167,6 +173,7 @@ class EvaluationResult:
             **({"run_id": self.run_id} if self.run_id else {}),
             "fingerprint": self.fingerprint,
             "sentence": self.sentence,
+            "lines": dict(self.lines),
             "references": self.references,
             "images": self.images,
             "references_seen_in_training": self.leakage.seen,
@@ -260,7 +267,7 @@ def _measured(plan: Plan, arms: _Arms) -> EvaluationResult:
         ),
         scores=scores,
         sets=_sets(plan, arms, embedded),
-        sentence=three_lines(told, language()),
+        lines=in_every_language(told),
         seen=over_the_grid(told, language()),
         references=len(arms.targets),
         images=len(jobs),

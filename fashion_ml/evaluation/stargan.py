@@ -18,8 +18,9 @@ from fashion_ml.data.stargan_batches import GanInputs
 from fashion_ml.evaluation.aggregate import ends, shown, summarise, table_names
 from fashion_ml.evaluation.artifacts import Figure, Pairs, ReportContent
 from fashion_ml.evaluation.findings import of_stargan
-from fashion_ml.evaluation.fingerprint import fingerprint, measuring_facts
+from fashion_ml.evaluation.fingerprint import fingerprint
 from fashion_ml.evaluation.gan_controls import with_controls
+from fashion_ml.evaluation.gan_facts import facts_of_stargan
 from fashion_ml.evaluation.gan_grids import LATENT, REFERENCE, Row, every_target, grid_figures
 from fashion_ml.evaluation.gan_instruments import GanInstruments
 from fashion_ml.evaluation.gan_pairs import measure_by_pair
@@ -27,7 +28,7 @@ from fashion_ml.evaluation.gan_styles import noise_of, references_of
 from fashion_ml.evaluation.measure import MetricSuite
 from fashion_ml.evaluation.one_domain import Winner, winner
 from fashion_ml.evaluation.ruler import RealPictures, Ruler, lay_ruler, with_sides
-from fashion_ml.evaluation.three_lines import first_sentence, three_lines
+from fashion_ml.evaluation.three_lines import first_sentence, in_every_language
 from fashion_ml.evaluation.toy import known_to_read, toy_facts
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.control_rows import OTHERS
@@ -38,7 +39,7 @@ from fashion_ml.models.stargan import Networks
 from fashion_ml.models.vae import decode_latents
 from fashion_ml.runtime.console import bar, say
 from fashion_ml.runtime.float32 import exact_float32
-from fashion_ml.runtime.language import language, tr
+from fashion_ml.runtime.language import Language, language, tr
 
 _METRIC_NAME = re.compile(r"[^\w.\- ]")
 """What a metric's name may not hold."""
@@ -62,7 +63,8 @@ class GanResult:
     """A row for each pair of domains; empty without `evaluation.by_pair`."""
     ruler: Ruler
     """Under the losses against references, what other real pictures, a flat colour and noise get, and whether the encoder can read."""
-    sentence: str
+    lines: Mapping[Language, str]
+    """What came out, in three lines, by language."""
     contents: int
     images: int
     figures: Sequence[Figure] = ()
@@ -72,6 +74,11 @@ class GanResult:
     """The MLflow run that it was logged to; empty when it was not."""
     folder: Path | None = None
     """Where its files are; None before they are written."""
+
+    @property
+    def sentence(self) -> str:
+        """The lines in the language of this run."""
+        return self.lines[language()]
 
     @property
     def fingerprint(self) -> str:
@@ -124,6 +131,7 @@ class GanResult:
             **({"run_id": self.run_id} if self.run_id else {}),
             "fingerprint": self.fingerprint,
             "sentence": self.sentence,
+            "lines": dict(self.lines),
             "contents": self.contents,
             "images": self.images,
             "metrics": {name: vars(interval) for name, interval in self.scores.items()},
@@ -193,9 +201,9 @@ def measure_stargan(
         guide_of=lambda index: pictures["target"][measured[index]],
         shown=every_target(made.rows, measured, len(domains)),
     )
-    facts = _facts(settings, inputs, held, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
+    facts = facts_of_stargan(settings, inputs, held, instruments, scale, vae_sha256) | toy_facts(settings, own or {})
     ruler = _ruler(pictures["target"], made, instruments, settings, scores, known=known_to_read(settings, facts))
-    sentence = three_lines(of_stargan(scores, by_target, len(set(names)), len(domains), facts, ruler, won), language())
+    lines = in_every_language(of_stargan(scores, by_target, len(set(names)), len(domains), facts, ruler, won))
     return GanResult(
         facts=facts,
         pairs=pairs,
@@ -204,10 +212,10 @@ def measure_stargan(
         by_pair=found.means(),
         pair_table=found.table(tables, rows, domains) if settings.by_pair else pd.DataFrame(),
         ruler=ruler,
-        sentence=sentence,
+        lines=lines,
         contents=len(set(names)),
         images=2 * len(names),
-        figures=grid_figures(pictures, made.rows, domains, title=first_sentence(sentence.splitlines()[1])),
+        figures=grid_figures(pictures, made.rows, domains, title=first_sentence(lines[language()].splitlines()[1])),
     )
 
 
@@ -363,38 +371,3 @@ def _read_as(embeddings: torch.Tensor, encoder: FashionClip, settings: GanEvalua
     """The domain of each image whose text is nearest."""
     texts = encoder.embed_texts([settings.domain_prompt.replace("{}", name) for name in domains])
     return [int(one) for one in (embeddings @ texts.T).argmax(1).tolist()]
-
-
-def _facts(
-    settings: GanEvaluation,
-    inputs: GanInputs,
-    held: Sequence[Sequence[int]],
-    instruments: GanInstruments,
-    scale: float,
-    vae_sha256: str,
-) -> dict[str, Any]:
-    encoder, reader = instruments.encoder, instruments.reader
-    return {
-        **measuring_facts(
-            instruments.metrics("stargan", "latent"),
-            encoder,
-            reader.attributes if reader else None,
-            weights=settings.weights.model_dump(),
-            resamples=settings.resamples,
-            libraries=("torch", "diffusers", "open_clip"),
-        ),
-        **instruments.facts(),
-        "ssim": "against the content",
-        "latents_sha256": inputs.latents.digest(),
-        "held_out": [inputs.latents.domains[y].files[i] for y, some in enumerate(held) for i in some],
-        "contents_per_domain": settings.contents_per_domain,
-        "targets": "domains other than the content's own",
-        "domains": [domain.name for domain in inputs.latents.domains],
-        "domain_prompt": settings.domain_prompt if encoder else None,
-        "seed": settings.seed,
-        "styles": settings.styles,
-        "rotations": settings.rotations,
-        "latent_scale": scale,
-        "vae_sha256": vae_sha256,
-        "precision": "no" if settings.precision == "auto" else settings.precision,  # settled before on a GPU
-    }

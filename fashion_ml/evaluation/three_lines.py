@@ -106,6 +106,11 @@ def three_lines(found: Findings, language: Language) -> str:
     return "\n".join([told.first(), told.second(), told.third()])
 
 
+def in_every_language(found: Findings) -> dict[Language, str]:
+    """The lines by language, so that who reads them later may choose."""
+    return {language: three_lines(found, language) for language in FORMS}
+
+
 def over_the_grid(found: Findings, language: Language) -> str:
     """What stands over the pictures, in words: whether the LoRA's are nearer to the references, and whether garments stayed; empty where there
     is no verdict on the whole."""

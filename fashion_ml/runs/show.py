@@ -10,7 +10,9 @@ from urllib.parse import unquote, urlparse
 
 from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import read_run_folder
-from fashion_ml.runtime.language import Language, tr
+from fashion_ml.runtime.input_file import read_whole
+from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.language import Language, language, tr
 from fashion_ml.tracking.offline_client import is_pending
 
 _KINDS = ("train_lora", "train_stargan", "suite", "sweep")
@@ -61,6 +63,8 @@ def shown_of(given: str) -> Shown:
 
 
 def _of_folder(folder: Path, given: str) -> Shown:
+    from fashion_ml.evaluation.artifacts import REPORT
+
     note = read_run_folder(folder, "run_id", tr("bring back a copy of it, or give the run's id"))
     if note is not None and note.run_id and not is_pending(note.run_id) and not (folder / "evaluation").is_dir():
         return _of_store(note.run_id)  # evaluated since, maybe, with files elsewhere
@@ -71,10 +75,12 @@ def _of_folder(folder: Path, given: str) -> Shown:
         raise InputError(
             tr("run_id: the folder {given!r} holds no report, grid or curves; give the folder of a run, or its id", given=given)
         )
-    return Shown(note.run_id if note else "", folder.name, files, "")
+    reports = [place / REPORT for place in places if (place / REPORT).is_file()]
+    return Shown(note.run_id if note else "", folder.name, files, lines_in(reports[0]) if reports else "")
 
 
 def _of_store(given: str) -> Shown:
+    from fashion_ml.evaluation.artifacts import REPORT
     from fashion_ml.tracking.run import note_of
     from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import find_run, open_tracking
@@ -97,7 +103,17 @@ def _of_store(given: str) -> Shown:
         raise InputError(
             tr("run_id: {what} has no report, grid or curves; choose one that has ended, such as latest", what=what)
         )
-    return Shown(run.info.run_id, run.info.run_name or "", files, note_of(sources[-1]))
+    told, known = there[-1]
+    lines = lines_in(_bring(client, told, REPORT)) if REPORT in known else ""
+    return Shown(run.info.run_id, run.info.run_name or "", files, lines or note_of(told))
+
+
+def lines_in(report: Path) -> str:
+    """The lines of an evaluation's report in the language of this command; empty where it does not have them."""
+    try:
+        return str(parsed(read_whole(report))["lines"][language()])
+    except (OSError, ValueError, LookupError, TypeError):  # of an earlier version, or damaged
+        return ""
 
 
 def _names(client: Any, run_id: str) -> set[str]:
