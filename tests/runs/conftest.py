@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ from mlflow import MlflowClient
 
 from fashion_ml import cli
 from tests.runs.command import FEW, SHORT, Command, Finished, copied, in_own_process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_studies() -> Iterator[None]:
+    """What sweeps and suites of these tests begin is forked from one process that has imported everything."""
+    from tests.runs.forked import fork_studies
+
+    with pytest.MonkeyPatch.context() as patch:
+        fork_studies(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope="session")

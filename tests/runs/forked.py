@@ -6,48 +6,39 @@ import contextlib
 import faulthandler
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import alembic.command  # noqa: F401
-import diffusers  # noqa: F401 (what follows is imported once, by the process that the others are copies of)
-import ftfy  # noqa: F401
-import matplotlib.pyplot as plt  # noqa: F401
-import mlflow.store.tracking.sqlalchemy_store
-import mlflow.tracking  # noqa: F401
-import open_clip  # noqa: F401
-import optuna  # noqa: F401
-import pandas as pd  # noqa: F401
 import psutil
-import rich.syntax  # noqa: F401
-import torch
-from accelerate import Accelerator  # noqa: F401
-from diffusers import StableDiffusionPipeline  # noqa: F401
 
-import fashion_ml.evaluation.log_evaluation
-import fashion_ml.runs.lora
-import fashion_ml.runs.stargan
-import fashion_ml.training.lora_loop
-import fashion_ml.training.stargan_loop  # noqa: F401
-from fashion_ml import cli
 from fashion_ml.runtime.parent_process import PARENT
 
+_PROJECT, _PYTHON = Path(__file__).parents[2], sys.executable
 _HANGS_SECONDS = 100
 
 
 @lru_cache(maxsize=1)
 def processes() -> Any:
     """Where these processes come from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.runs.forked"])
+    context, before = multiprocessing.get_context("forkserver"), os.environ.copy()
+    context.set_forkserver_preload(["tests.runs.preloaded"])
+    os.environ["PYTHONPATH"] = str(_PROJECT)  # it imports by this alone, wherever it starts, and says nothing when it cannot
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     return context
 
 
@@ -56,7 +47,10 @@ class Forked:
 
     def __init__(self, *arguments: str, cwd: Path, uri: str, name: str = "forked", before: Callable[[], object] | None = None):
         self.out, self.err = cwd / f"{name}.out", cwd / f"{name}.err"
-        self._process = processes().Process(target=_main, args=(arguments, cwd, uri, self.out, self.err, before))
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+        self._process = processes().Process(
+            target=_main, args=("fashion_ml", arguments, cwd, environment, self.out, self.err, before)
+        )
         self._process.start()
 
     @property
@@ -103,15 +97,28 @@ def forked(
 
 
 class ForkedPopen:
-    """What workers and trainings of studies need of `subprocess.Popen`, for commands of this package, which it forks likewise."""
+    """What this package and its tests need of `subprocess.Popen`, for `python -m MODULE …`, which it forks likewise."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], stdout: Any, **_: Any):
-        assert list(command[1:3]) == ["-m", "fashion_ml"]
-        own = {key: value for key, value in env.items() if key != PARENT}  # its parent is the process that it is a copy of
-        log = Path(stdout.name)
-        before = partial(_as_child, own, os.getpid())
-        uri = env["MLFLOW_TRACKING_URI"]
-        self._process = processes().Process(target=_main, args=(tuple(command[3:]), Path.cwd(), uri, log, log, before))
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdout: Any = subprocess.DEVNULL,
+        stderr: Any = None,
+        **_: Any,
+    ):
+        assert is_forked(command)
+        own = {
+            key: value for key, value in (env or os.environ).items() if key != PARENT
+        }  # its parent is the process that it is a copy of
+        out = _path(stdout)
+        err = out if stderr in (None, subprocess.STDOUT) else _path(stderr)
+        arguments, before = tuple(map(str, command[3:])), partial(_as_child, os.getpid())
+        self._process = processes().Process(
+            target=_main, args=(command[2], arguments, cwd or Path.cwd(), own, out, err, before)
+        )
         self._process.start()
         self.pid = self._process.pid
 
@@ -131,22 +138,46 @@ class ForkedPopen:
         """As Popen has it."""
         self._process.terminate()
 
+    def send_signal(self, number: int) -> None:
+        """As Popen has it."""
+        os.kill(self.pid, number)
 
-def fork_studies() -> None:
-    """From now on workers and trainings of this process's studies are forked: what a `Forked` calls first."""
+
+def is_forked(command: Sequence[str]) -> bool:
+    """Whether a command is one of those that `ForkedPopen` can begin."""
+    return list(command[:2]) == [_PYTHON, "-m"] and command[2].startswith("fashion_ml")
+
+
+def forked_run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    """What this package needs of `subprocess.run`, likewise, with what it has said; any other command is begun as ever."""
+    if not is_forked(command):
+        return subprocess.run(command, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("out", "err")]
+        with said[0].open("wb") as out, said[1].open("wb") as err:
+            code = ForkedPopen(command, env=options.get("env"), cwd=options.get("cwd"), stdout=out, stderr=err).wait()
+        return subprocess.CompletedProcess(command, code, *(path.read_text(encoding="utf-8") for path in said))
+
+
+def fork_studies(patch: Callable[[object, str, object], None] = setattr) -> None:
+    """From now on what this process's studies begin is forked: the look at their inputs, workers, trainings. What a `Forked` calls first."""
+    import fashion_ml.runs.check_inputs
     import fashion_ml.sweep.local_workers
     import fashion_ml.sweep.trial
 
-    for module in (fashion_ml.sweep.local_workers, fashion_ml.sweep.trial):
-        module.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
-            Popen=ForkedPopen, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
-        )
+    begun = SimpleNamespace(
+        Popen=ForkedPopen, run=forked_run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
+    )
+    for module in (fashion_ml.runs.check_inputs, fashion_ml.sweep.local_workers, fashion_ml.sweep.trial):
+        patch(module, "subprocess", begun)
 
 
-def _as_child(environment: Mapping[str, str], parent: int) -> None:
-    """In a process of a study: its environment and session, and an end with its parent."""
-    os.environ.clear()
-    os.environ.update(environment)
+def _path(stream: Any) -> Path:
+    return Path(os.devnull if stream == subprocess.DEVNULL else stream.name)
+
+
+def _as_child(parent: int) -> None:
+    """In a process that another one begins: a session of its own, and an end with its parent."""
     os.setsid()
     fork_studies()
 
@@ -158,23 +189,38 @@ def _as_child(environment: Mapping[str, str], parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _main(arguments: tuple[str, ...], cwd: Path, uri: str, out: Path, err: Path, before: Callable[[], object] | None) -> None:
-    torch.set_num_threads(1)
+def _main(
+    module: str,
+    arguments: tuple[str, ...],
+    cwd: Path,
+    environment: Mapping[str, str],
+    out: Path,
+    err: Path,
+    before: Callable[[], object] | None,
+) -> None:
+    from fashion_ml import cli
+
+    os.environ.clear()
+    os.environ.update(environment)
     os.chdir(cwd)
-    os.environ["MLFLOW_TRACKING_URI"] = uri
     for path, number in ((out, 1), (err, 2)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if out == err else os.O_TRUNC), 0o600)
         os.dup2(file, number)
         os.close(file)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    sys.argv = ["fashion-ml", *arguments]
+    sys.argv = [module, *arguments]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code: Any = 1
     faulthandler.dump_traceback_later(_HANGS_SECONDS)  # to stderr, which `said` shows
     try:
         if before:
             before()
-        cli.main()
+        if module == "fashion_ml":
+            sys.argv[0] = "fashion-ml"
+            cli.main()
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
     with contextlib.suppress(OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fashion_ml.reports.loss_log import read_loss_log
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
 from tests.runs.command import fashion_ml, once
+from tests.runs.forked import ForkedPopen
 
 SETTINGS = [
     *("--steps", "24", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2"),
@@ -44,7 +44,7 @@ def killed_at(workdir: Path, step: int, *arguments: str) -> None:
     """Start or go on with the training in `workdir/out`, and kill it as soon as the loss log has a row of `step`."""
     command = [sys.executable, "-m", "fashion_ml", "train", "lora", *SETTINGS, "--output-dir", "out", *arguments]
     with (workdir / "stderr.txt").open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, cwd=workdir, stdout=subprocess.DEVNULL, stderr=errors)
+        process = ForkedPopen(command, cwd=workdir, stderr=errors)
     deadline = time.monotonic() + 200
     while not reached(workdir, step):
         assert process.poll() is None, (workdir / "stderr.txt").read_text(encoding="utf-8")

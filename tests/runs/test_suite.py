@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from fashion_ml.sweep.study import open_planned, queue
 from fashion_ml.sweep.suite_study import plan_of_suite
 from fashion_ml.sweep.trial import TrialError, own_slot
 from tests.runs.command import Command, Finished, fashion_ml
+from tests.runs.forked import ForkedPopen
 from tests.runs.small_studies import EMBEDDED, SMALL, children
 
 SPEC: dict[str, Any] = {
@@ -67,7 +67,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collec
     command = [sys.executable, "-m", "fashion_ml", "suite", "suite.yaml", "--workers", "1"]
     with (folder / "log.txt").open("wb") as log:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-        first = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        first = ForkedPopen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     while not any(trial.state.name == "COMPLETE" for trial in trials(folder)):
         assert first.poll() is None, (folder / "log.txt").read_text(encoding="utf-8")
         time.sleep(0.5)

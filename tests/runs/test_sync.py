@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from fashion_ml.tracking.run import open_offline_run, open_run
 from fashion_ml.tracking.store import open_tracking, shown_uri, store_uri
 from tests.fuzz.by_hand import ODD
 from tests.runs.command import fashion_ml
+from tests.runs.forked import ForkedPopen
 
 
 def begun(workdir: Path, process: str) -> tuple[Path, str]:
@@ -96,7 +96,7 @@ def test_a_sync_that_is_killed_in_the_middle_goes_on_with_every_point_once(workd
     folder, points = offline(workdir / "out", 7000), 7000
     command = [sys.executable, "-m", "fashion_ml", "sync", str(folder)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store_uri()}
-    process = subprocess.Popen(command, env=environment, cwd=workdir, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = ForkedPopen(command, env=environment, cwd=workdir)
     size, sent, limit = (folder / "spool" / "operations.jsonl").stat().st_size, 0, time.monotonic() + 120
     while not sent and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)

@@ -24,6 +24,7 @@ from fashion_ml.reports.stargan_log import read_epochs
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
 from tests.runs.chinese import english, shown
 from tests.runs.command import Command, Finished, fashion_ml
+from tests.runs.forked import ForkedPopen
 
 TINY = [
     *("--base_dim", "8", "--n_res_blocks", "2", "--d_layers", "1", "--mapping_hidden_dim", "16", "--batch_size", "4"),
@@ -269,9 +270,7 @@ def check_killed_and_resumed(folder: Path, epochs: int, kills: list[int]) -> Non
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
     for number, epoch in enumerate(kills):
         more = ["--resume"] if number else []
-        process = subprocess.Popen(
-            [*command, *more], cwd=folder, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        process = ForkedPopen([*command, *more], cwd=folder, env=environment)
         log, deadline = folder / "parts" / "training_logs" / "training_log.jsonl", time.monotonic() + 200
         while not (log.exists() and len(read_epochs(log)) >= epoch):
             assert process.poll() is None

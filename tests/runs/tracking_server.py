@@ -15,6 +15,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tests.runs.command import SHORT, free_port, wait_until_healthy
+from tests.runs.forked import ForkedPopen
 
 PASSWORD = "open-sesame"
 LONG = [*SHORT, "--steps", "150", "--log_every", "1"]
@@ -57,11 +58,11 @@ class Server:
         self._process.wait()
 
 
-def begin(folder: Path, uri: str, *more: str) -> subprocess.Popen[bytes]:
+def begin(folder: Path, uri: str, *more: str) -> ForkedPopen:
     command = [sys.executable, "-m", "fashion_ml", "train", "lora", *LONG, "--output-dir", "out", "--json", "facts.json", *more]
     with (folder / "log.txt").open("wb") as log:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        return ForkedPopen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
 def spooled(folder: Path) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def steps_spooled(folder: Path) -> int:
     return sum("metrics" in operation for operation in spooled(folder))
 
 
-def wait_for_steps(folder: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_steps(folder: Path, count: int, process: ForkedPopen) -> None:
     deadline = time.monotonic() + 200
     while steps_spooled(folder) < count:
         assert process.poll() is None, (folder / "log.txt").read_text(encoding="utf-8")

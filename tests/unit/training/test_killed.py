@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -16,6 +15,7 @@ from fashion_ml.config import LoraExperiment, validate
 from fashion_ml.evaluation.lora_plan import put_on
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.text_encoding import USUAL, tokenize
+from tests.runs.forked import processes
 from tests.unit.training.setup import experiment, train, write_images
 
 Sections = dict[str, dict[str, Any]]
@@ -128,14 +128,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    """Processes that begin as copies of one that has imported what a training needs: a second each instead of ten."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.unit.training.test_killed"])
-    return context
-
-
 def said(pipeline: Any) -> torch.Tensor:
     """What UNet and text encoder make of fixed inputs, in one row."""
     draws = torch.Generator().manual_seed(3)
@@ -150,12 +142,10 @@ def said(pipeline: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_killed_goes_on_bit_for_bit_and_its_file_is_what_was_trained(
-    images: Path, tmp_path: Path, processes: Any, kind: str
-):
+def test_what_is_killed_goes_on_bit_for_bit_and_its_file_is_what_was_trained(images: Path, tmp_path: Path, kind: str):
     config = of(images, kind)
     whole = train(config, tmp_path / "whole")
-    child = processes.Process(target=train_until_killed, args=(config.model_dump(mode="json"), tmp_path / "cut"))
+    child = processes().Process(target=train_until_killed, args=(config.model_dump(mode="json"), tmp_path / "cut"))
     child.start()
     child.join(120)
     assert child.exitcode == -signal.SIGKILL
