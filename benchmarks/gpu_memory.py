@@ -65,25 +65,36 @@ def lora_step(side: int, batch: int, precision: str, family: Family = SD1, **sec
     return lora_memory(config, parts(family), (batch, 4, cells, cells), text, needed).peak / GIB
 
 
-def encoder_of_images(pictures: int) -> int:
-    """Bytes of a ViT-B/32 that measures so many pictures at once, FashionCLIP's size: its weights are float32, its texts are read before."""
+ENCODERS = {"FashionCLIP": "ViT-B-32", "Marqo-FashionSigLIP": "ViT-B-16-SigLIP"}
+"""Encoders that measure, and the architecture of open_clip that each has."""
+
+
+def encoder_of_images(pictures: int, architecture: str = ENCODERS["FashionCLIP"]) -> int:
+    """Bytes of an encoder's image tower, which alone is there while pictures are made and measured, for so many at once; in float32."""
     import open_clip
 
+    given = open_clip.get_model_config(architecture)
+    given["vision_cfg"]["timm_model_pretrained"] = False
     with torch.device("meta"):
-        model = open_clip.model.CLIP(**open_clip.get_model_config("ViT-B-32"))
+        made = (open_clip.CustomTextCLIP if "timm_model_name" in given["vision_cfg"] else open_clip.CLIP)(
+            **{name: value for name, value in given.items() if name != "custom_text"}
+        )
+    side = given["vision_cfg"]["image_size"]
 
     def embed(_: dict[int, Any]) -> Callable[[], None]:
-        pixels = torch.empty(pictures, 3, 224, 224)
-        return torch.no_grad()(lambda: model.encode_image(pixels))
+        pixels = torch.empty(pictures, 3, side, side)
+        return torch.no_grad()(lambda: made.visual(pixels))
 
-    return peak_of_steps(_frozen([model]), embed, autocast=False).peak
+    return peak_of_steps(_frozen([made.visual]), embed, autocast=False).peak
 
 
-def evaluation(side: int, batch: int, dtype: torch.dtype, family: Family = SD1) -> float:
-    """GiB of an evaluation with FashionCLIP: reading prompts, generating with guidance, decoding one by one.
+def evaluation(
+    side: int, batch: int, dtype: torch.dtype, family: Family = SD1, architecture: str = ENCODERS["FashionCLIP"]
+) -> float:
+    """GiB of an evaluation with an encoder: reading prompts, generating with guidance, decoding one by one.
 
-    UNet, half a VAE and FashionCLIP are on the GPU; the text encoder is there while prompts are read, not while the UNet computes
-    (`evaluation/read_prompts.py`). It stays float32, and so does a VAE beside float16, which decodes while FashionCLIP is elsewhere
+    UNet, half a VAE and the encoder's image tower are on the GPU; the text encoder is there while prompts are read, not while the UNet computes
+    (`evaluation/read_prompts.py`). It stays float32, and so does a VAE beside float16, which decodes while the encoder is elsewhere
     (`models/half_precision.py`).
     """
     pipe, cells = parts(family), side // 8
@@ -93,7 +104,7 @@ def evaluation(side: int, batch: int, dtype: torch.dtype, family: Family = SD1) 
         texts = [one.float() for one in family.encoders(pipe)]
         models = [pipe.unet.to(dtype), pipe.vae.to(of_vae), *texts]
 
-    x, encoder = (2 * batch, 4, cells, cells), encoder_of_images(batch)
+    x, encoder = (2 * batch, 4, cells, cells), encoder_of_images(batch, architecture)
 
     def read(_: dict[int, Any]) -> Callable[[], None]:
         tokens = captions(family, batch)[0]

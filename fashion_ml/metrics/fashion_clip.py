@@ -54,6 +54,11 @@ class FashionClip:
             leave(self.model)
 
     @property
+    def _visual(self) -> Any:
+        """All that reads pictures: open_clip's image tower, projection included."""
+        return self.model.visual
+
+    @property
     def precision(self) -> str:
         """What decides the last digits: float32 on the CPU, float16 autocast on a GPU."""
         return "float16 autocast" if self.device.type == "cuda" else "float32"
@@ -77,16 +82,19 @@ class FashionClip:
         parts = []
         for first in range(0, len(pictures), batch_size):
             batch = torch.stack([self.preprocess(p.convert("RGB")) for p in pictures[first : first + batch_size]])
-            with visiting(self.model, self.gpu), self._autocast():
+            with visiting(self._visual, self.gpu), self._autocast():
                 parts.append(self.model.encode_image(batch.to(self.device)).float().cpu())
         return torch.nn.functional.normalize(torch.cat(parts), dim=1)
 
     @torch.no_grad()
     @exact_float32()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """L2-normalised embeddings (N, D), float32, on the CPU."""
+        """L2-normalised embeddings (N, D), float32, on the CPU. What only texts need leaves the GPU behind it: pictures are many, texts few."""
         with visiting(self.model, self.gpu), self._autocast():
             found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
+            for part in self.model.children() if self.gpu else ():
+                if part is not self._visual:
+                    part.to("cpu")
         return torch.nn.functional.normalize(found, dim=1)
 
     def cut(self, texts: Sequence[str]) -> list[bool]:

@@ -31,13 +31,12 @@ class Gpu:
         plain = torch.nn.Module.to
 
         def to(module: Any, *args: Any, **kwargs: Any) -> Any:
-            places, name = (
-                [one for one in (*args, *kwargs.values()) if isinstance(one, (str, torch.device))],
-                self._names.get(id(module)),
-            )
-            for place in places if name else ():
+            places = [one for one in (*args, *kwargs.values()) if isinstance(one, (str, torch.device))]
+            names = {self._names[id(part)] for part in module.modules() if id(part) in self._names}
+            for place in places:
                 # where the UNet says that it is, on the CPU, stands for the GPU
-                self.there.discard(name) if place == "cpu" and isinstance(place, str) else self.there.add(name)
+                leaves = place == "cpu" and isinstance(place, str)
+                self.there = self.there - names if leaves else self.there | names
             others = [one for one in args if isinstance(one, torch.dtype)]
             return plain(module, *others) if others else module
 
@@ -78,7 +77,8 @@ def test_the_text_encoder_is_there_to_read_and_the_encoder_is_not_while_a_float3
         ("text", pipeline.text_encoder, "forward"),
         ("unet", pipeline.unet, "forward"),
         ("vae", pipeline.vae, "decode"),
-        ("encoder", encoder.model, "encode_image"),
+        ("encoder", encoder.model.visual, "forward"),
+        ("reader", encoder.model.transformer, "forward"),
     ):
         gpu.watch(name, model, call)
     lower_pipeline(pipeline, "cuda", dtype)
@@ -96,7 +96,10 @@ def test_the_text_encoder_is_there_to_read_and_the_encoder_is_not_while_a_float3
     assert {frozenset(one - {"encoder"}) for one in gpu.seen["text"]} == {frozenset({"text", "unet", "vae"})}
     assert {frozenset(one - {"encoder"}) for one in gpu.seen["unet"]} == {frozenset({"unet", "vae"})}
     assert {frozenset(one - beside_decoding) for one in gpu.seen["vae"]} == {frozenset({"unet", "vae"})}
-    assert all("encoder" in one for one in gpu.seen["encoder"])
+    assert all("encoder" in one and "reader" not in one for one in gpu.seen["encoder"])
+    encoder.embed_texts(["a red dress"])
+    assert all("reader" in one for one in gpu.seen["reader"])
+    assert "reader" not in gpu.there
     suite.leave_gpu()
     assert "encoder" not in gpu.there
 
