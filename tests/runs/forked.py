@@ -30,7 +30,10 @@ _HANGS_SECONDS = 100
 
 @lru_cache(maxsize=1)
 def processes() -> Any:
-    """Where these processes come from."""
+    """Where these processes come from: for those that they begin in their turn too, which would else each make a server of their own."""
+    if multiprocessing.parent_process() is not None:
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+        return multiprocessing.get_context("forkserver")
     context, before = multiprocessing.get_context("forkserver"), os.environ.copy()
     context.set_forkserver_preload(["tests.runs.preloaded"])
     os.environ["PYTHONPATH"] = str(_PROJECT)  # it imports by this alone, wherever it starts, and says nothing when it cannot

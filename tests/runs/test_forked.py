@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,21 @@ def test_everything_is_imported_before_a_process_begins(tmp_path: Path, monkeypa
     """A server of processes that cannot import what it is told to says nothing of it, and each process then imports it for itself."""
     monkeypatch.chdir(tmp_path)
     one = processes().Process(target=exec, args=(ASKED,))
+    one.start()
+    one.join(100)
+    assert one.exitcode == 7
+
+
+def ask_another() -> None:
+    """In a process of its own: that of one which it begins."""
+    one = processes().Process(target=exec, args=("import os; os._exit(os.getppid() % 251)",))
+    one.start()
+    one.join(100)
+    os._exit(7 if one.exitcode == os.getppid() % 251 else 1)
+
+
+def test_what_a_process_begins_comes_from_the_same_server():
+    one = processes().Process(target=ask_another)
     one.start()
     one.join(100)
     assert one.exitcode == 7

@@ -21,6 +21,7 @@ from fashion_ml.sweep.plan import storage_url
 from fashion_ml.sweep.study import open_planned, queue
 from fashion_ml.sweep.suite_study import plan_of_suite
 from fashion_ml.sweep.trial import TrialError, own_slot
+from tests.full.kill_scenarios import pictures
 from tests.runs.command import Command, Finished, fashion_ml
 from tests.runs.forked import ForkedPopen
 from tests.runs.small_studies import EMBEDDED, SMALL, children
@@ -63,7 +64,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collec
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     shutil.copy(empty_store, folder / "mlflow.db")
     shutil.copytree(collection, folder / "outputs" / collection.name)
-    written(folder)
+    pictures(folder)
+    written(folder, settings={**SPEC["settings"], "data.train_data_dir": "train"})
     command = [sys.executable, "-m", "fashion_ml", "suite", "suite.yaml", "--workers", "1"]
     with (folder / "log.txt").open("wb") as log:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tests.full.kill_scenarios import pictures
 from tests.runs.command import Command, Finished, fashion_ml
 from tests.runs.small_studies import EMBEDDED, SMALL, children
 
@@ -40,7 +41,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collectio
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
     shutil.copytree(collection, folder / "outputs" / collection.name)
-    written(folder)
+    pictures(folder)
+    written(folder, settings={**SPEC["settings"], "data.train_data_dir": "train", "evaluation.references": "held"})
     return sweep_in(folder, uri)
 
 
