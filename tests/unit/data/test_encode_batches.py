@@ -18,6 +18,7 @@ from fashion_ml.data.encode_batches import encode_pictures, kind_of_device
 from fashion_ml.data.encoded_images import EncodedCaptions, EncodedImages
 from fashion_ml.data.images import read_training_folder
 from fashion_ml.data.tensor_cache import TensorCache
+from fashion_ml.embedded import domains
 from fashion_ml.embedded.domains import write_domains
 from fashion_ml.errors import InputError
 from fashion_ml.models.stable_diffusion import load_pipeline
@@ -159,6 +160,7 @@ def test_device_and_precision_are_in_the_key_but_of_float32_on_a_cpu():
 
 def test_a_folder_of_latents_holds_those_of_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One from before the device was noted goes on, and stays unnoted."""
+    monkeypatch.setattr(domains, "PICTURES", 4)
     images, out = write_domains(tmp_path / "images"), tmp_path / "out"
     given = {"size": 64, "flips": False, "packed": False, "device": "cpu"}
     encode_latents.encode_folder(images, out, "embedded", **given)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ import pytest
 from fashion_ml.config import EXPERIMENTS, load_experiment
 from fashion_ml.errors import InputError
 from fashion_ml.runs.check_inputs import check_inputs
+from tests.runs.forked import fork_studies
 
 PROJECT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def forked_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that looks is forked from one that has imported everything."""
+    fork_studies(monkeypatch.setattr)
 
 
 def experiment(kind: str, **settings: Any) -> Any:
@@ -67,7 +75,8 @@ def test_what_is_wrong_with_each_different_lora_is_said_by_recipe(workdir: Path,
         ("stargan", {"evaluation__encoder": "/nowhere"}, "evaluation.encoder: '/nowhere'"),
     ],
 )
-def test_what_all_recipes_lack_is_said_once(kind: str, settings: dict[str, str], says: str, workdir: Path):
+def test_what_all_recipes_lack_is_said_once(kind: str, settings: dict[str, str], says: str, workdir: Path, collection: Path):
+    shutil.copytree(collection, workdir / "outputs" / collection.name)  # else drawn anew by each
     other = {"loss__noise_offset": "0.05"} if kind == "lora" else {"loss__w_ds": "2"}
     with pytest.raises(InputError) as caught:
         check_inputs({"a": experiment(kind, **settings), "b": experiment(kind, **settings, **other)}, written=False)
