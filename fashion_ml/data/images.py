@@ -31,8 +31,8 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.seeding import derive_seed
 
-_MANY = 1000
-"""Images that take so long to check that it is shown."""
+_MANY, _AT_ONCE = 1000, 16
+"""Images that take so long to check that it is shown, and those that a thread looks at before it hands over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +297,15 @@ def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: Kno
             results[index] = _as_found(item, found)
     unknown = [index for index, result in enumerate(results) if result is None]
     shown = bar(tr("check images"), len(unknown)) if len(unknown) >= _MANY else nullcontext()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, shown as progress:
-        for index, result in zip(unknown, pool.map(look, [items[index] for index in unknown]), strict=True):
-            results[index] = result
+    workers = min(8, os.cpu_count() or 1)
+    at_once = min(_AT_ONCE, -(-len(unknown) // (4 * workers))) or 1
+    tasks = [unknown[start : start + at_once] for start in range(0, len(unknown), at_once)]
+    with ThreadPoolExecutor(workers) as pool, shown as progress:
+        for task, found_of in zip(tasks, pool.map(lambda some: [look(items[index]) for index in some], tasks), strict=True):
+            for index, result in zip(task, found_of, strict=True):
+                results[index] = result
             if progress is not None:
-                progress.advance()
+                progress.advance(len(task))
     if known is not None:
         known.save()
     return [result for result in results if result is not None]

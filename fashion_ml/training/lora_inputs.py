@@ -27,7 +27,7 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.processes import main_process_first
 from fashion_ml.runtime.weights_hash import weights_sha256
 from fashion_ml.training.first_lines import step_plan
-from fashion_ml.training.subset_images import as_prompts, caption_settings
+from fashion_ml.training.subset_images import as_prompts, caption_settings, settings_of_each
 from fashion_ml.training.validation import Validation
 
 _BESIDE_FOLDER = 64 << 20
@@ -186,7 +186,7 @@ def needed_encoders(config: LoraExperiment, items: Sequence[CaptionedImage]) -> 
 
     `items` are the images and prior images. Captions that are drawn anew each time are too many to keep, and seldom come again.
     """
-    drawn = any((item.captions or caption_settings(config.data)).is_drawn for item in items)
+    drawn = any(one.is_drawn for one in settings_of_each(items, config.data))
     by_name = {"vae": not config.data.cache_latents, "text_encoder": config.text_trains or drawn}
     return frozenset(name for name, wanted in by_name.items() if wanted)
 
@@ -212,7 +212,7 @@ def _text_of(
     kept = EncodedCaptions(pipeline, TensorCache(folder, _BESIDE_FOLDER if folder else None), sha256, settings)
     if not ahead:
         return kept.embeddings, False
-    seen_as = [item.captions or caption_settings(config.data) for item in items]
+    seen_as = settings_of_each(items, config.data)
     captions = {plain_caption(item.caption, one) for item, one in zip(items, seen_as, strict=True)}
     captions |= {""} if any(one.may_be_empty for one in seen_as) else set()
     captions |= {one for one in (config.loss.output_preservation_prompt,) if one is not None}

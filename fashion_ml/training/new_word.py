@@ -17,7 +17,7 @@ from fashion_ml.models.text_encoding import token_counter
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.whole_words import whole_word
-from fashion_ml.training.subset_images import caption_settings
+from fashion_ml.training.subset_images import settings_of_each
 
 
 def put_word(config: LoraExperiment, pipeline: Any) -> None:
@@ -126,7 +126,7 @@ def check_captions(config: LoraExperiment, items: Sequence[CaptionedImage]) -> N
     token = config.embedding.token
     if token is None:
         return
-    seen = [item.captions or caption_settings(config.data) for item in items]
+    seen = settings_of_each(items, config.data)
     around_own = [f"{one.caption_prefix or ''} {one.caption_suffix or ''}" for one in seen]
     captions = [
         f"{item.caption} {own}" for item, own in zip(items, around_own, strict=True)

@@ -57,11 +57,16 @@ def with_lines(items: Sequence[CaptionedImage], data: Data) -> list[CaptionedIma
 
 def as_prompts(items: Sequence[CaptionedImage], data: Data) -> list[CaptionedImage]:
     """The images with captions in which nothing is left to be drawn, as evaluation and validation see them."""
-    settings = [item.captions or caption_settings(data) for item in items]
     return [
         replace(item, caption=plain_caption(item.caption, one), captions=CaptionSettings())
-        for item, one in zip(items, settings, strict=True)
+        for item, one in zip(items, settings_of_each(items, data), strict=True)
     ]
+
+
+def settings_of_each(items: Sequence[CaptionedImage], data: Data) -> list[CaptionSettings]:
+    """How the caption of each image is seen: by its own settings where it has some, else by those of all data."""
+    of_all = caption_settings(data)
+    return [item.captions or of_all for item in items]
 
 
 def caption_settings(data: Data, subset: Subset | None = None) -> CaptionSettings:

@@ -172,3 +172,16 @@ def test_five_hundred_mixed_images_with_two_bad_ones_name_both_or_leave_both_out
     assert (len(items), len(skipped)) == (500, 2)
     turned = next(item for item in items if item.path.name == "004.png")  # orientation 5 is a quarter turn
     assert turned.size == Image.open(turned.path).size[::-1]
+
+
+def test_images_that_are_looked_at_by_many_threads_keep_their_order_and_the_broken_their_place(tmp_path: Path):
+    for number in range(70):
+        picture(tmp_path / "1_dress" / f"{number:03d}.png", size=(20 + number, 30))
+    (tmp_path / "1_dress" / "033.png").write_bytes(b"no picture")
+    skipped: list[str] = []
+    items = read_training_folder(tmp_path, skipped=skipped)
+    assert [(item.path.name, item.size) for item in items] == [
+        (f"{number:03d}.png", (20 + number, 30)) for number in range(70) if number != 33
+    ]
+    assert len(skipped) == 1
+    assert "033.png" in skipped[0]

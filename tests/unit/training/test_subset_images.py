@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,16 @@ def test_there_must_be_images_to_train_on_and_a_misspelt_key_has_its_place(data:
     with pytest.raises(InputError) as caught:
         load_config({"data": data})
     assert any(one.startswith(problem) for one in caught.value.problems)
+
+
+def test_the_settings_of_all_data_are_looked_up_once_for_thousands_of_images(monkeypatch: pytest.MonkeyPatch):
+    from fashion_ml.data.images import CaptionedImage
+    from fashion_ml.training import subset_images
+
+    asked, own = list[Any](), CaptionSettings(caption_prefix="a photo of")
+    looked_up = subset_images.caption_settings
+    monkeypatch.setattr(subset_images, "caption_settings", lambda *given: asked.append(given) or looked_up(*given))
+    item = CaptionedImage(Path("a.png"), "red", "a.png", 1)
+    items = [*[item] * 5000, replace(item, captions=own)]
+    found = subset_images.settings_of_each(items, experiment({"image_dir": "one"}).data)
+    assert (found[-1], len(found), len(asked)) == (own, 5001, 1)
