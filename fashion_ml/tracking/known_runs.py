@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fashion_ml.tracking.spool import Operation
 
 PARENT_TAG = "mlflow.parentRunId"
+
+
+class Points:
+    """The points of one metric in 24 bytes each, for a training may log millions."""
+
+    def __init__(self) -> None:
+        self._steps, self._times, self._values, self._last = array("q"), array("q"), array("d"), -1
+
+    def add(self, step: int, value: float, time: int) -> None:
+        """Add a point. OverflowError for numbers of more than 64 bits, which no store takes: nothing is added then."""
+        new = array("q", (step, time)), array("d", (value,))
+        self._steps.append(new[0][0])
+        self._times.append(new[0][1])
+        self._values.append(new[1][0])
+        if self._last < 0 or step >= self._steps[self._last]:
+            self._last = len(self._steps) - 1
+
+    @property
+    def last(self) -> tuple[float, int, int]:
+        """Value, time in milliseconds and step of the point of the last step, the later one where there are two."""
+        return self._values[self._last], self._times[self._last], self._steps[self._last]
+
+    def by_step(self) -> dict[int, tuple[float, int]]:
+        """Value and time in milliseconds of each step; the later ones where there are two."""
+        return dict(zip(self._steps, zip(self._values, self._times, strict=True), strict=True))
 
 
 @dataclass
@@ -25,8 +52,8 @@ class KnownRun:
     deleted: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, dict[int, tuple[float, int]]] = field(default_factory=dict)
-    """By key and step: value, and time in milliseconds."""
+    metrics: dict[str, Points] = field(default_factory=dict)
+    """By key."""
     pictures: list[str] = field(default_factory=list)
     """File names below `images/`."""
 
@@ -36,11 +63,10 @@ class KnownRun:
 
         stage = "deleted" if self.deleted else "active"
         info = RunInfo(self.run_id, "", "", self.status, self.start, self.end, stage, run_name=self.name)
-        last = [(key, max(steps)) for key, steps in self.metrics.items()]
         return Run(
             info,
             RunData(
-                [Metric(key, *self.metrics[key][step], step) for key, step in last],
+                [Metric(key, *points.last) for key, points in self.metrics.items()],
                 [Param(*pair) for pair in self.params.items()],
                 [RunTag(*pair) for pair in self.tags.items()],
             ),
@@ -82,7 +108,10 @@ class KnownRuns:
                 run.tags |= dict(operation.get("tags", ()))
                 run.params |= dict(operation.get("params", ()))
                 for key, value, time, step in operation.get("metrics", ()):
-                    run.metrics.setdefault(key, {})[step] = value, time
+                    points = run.metrics.get(key) or Points()
+                    with suppress(OverflowError):
+                        points.add(step, value, time)
+                        run.metrics[key] = points
             case "file" if operation["folder"] == "images":
                 run.pictures.append(operation["path"].rpartition("/")[2])
             case "folder" if operation["folder"] == "images":

@@ -11,7 +11,7 @@ from time import time as clock
 from typing import Any
 
 from fashion_ml.runtime.console import say
-from fashion_ml.tracking.known_runs import PARENT_TAG, KnownRuns
+from fashion_ml.tracking.known_runs import PARENT_TAG, KnownRuns, Points
 from fashion_ml.tracking.sender import KEY_TAG, PENDING
 from fashion_ml.tracking.spool import Operation, Spool, last_operations, read_operations, read_position
 from fashion_ml.tracking.spooled_client import FOLDER, SpooledClient
@@ -98,7 +98,8 @@ class OfflineClient(SpooledClient):
         """As `MlflowClient.get_metric_history`."""
         from mlflow.entities import Metric
 
-        return [Metric(key, value, time, step) for step, (value, time) in self.known[run_id].metrics.get(key, {}).items()]
+        points = self.known[run_id].metrics.get(key, Points()).by_step()
+        return [Metric(key, value, time, step) for step, (value, time) in points.items()]
 
     def list_artifacts(self, run_id: str, path: str) -> list[Any]:
         """As `MlflowClient.list_artifacts`, of the folder `images`."""
