@@ -71,8 +71,9 @@ class Batch:
     """As `text`, the prompt for which the base's output is held on to; None where it is for none."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there."""
-        return mapped(lambda one: moved(one, device), self)
+        """The same on the device. To a GPU it goes by pinned memory, so that the host does not wait until it is there; batches are made on
+        the CPU."""
+        return self if device.type == "cpu" else mapped(lambda one: moved(one, device), self)
 
     def padded(self, rows: int) -> Batch:
         """The same with so many rows at least: its first one again, whose loss counts for nothing there. Shapes are then alike."""
@@ -191,9 +192,9 @@ class StepInputs:
         latents, seen = drawn[rows], [(batch[row], mirrored[row]) for row in own]
         for one, sample in zip(seen, latents, strict=True):
             moments = images.moments(*one)
-            sample.mul_(moments["std"]).add_(moments["mean"]).mul_(self._scaling)
+            sample.mul_(moments["std"]).add_(moments["mean"])
         return Batch(
-            latents=latents,
+            latents=latents.mul_(self._scaling),
             noise=noise[rows],
             timesteps=timesteps[rows],
             text=images.with_sizes(self._text_of([captions[row] for row in own]), seen),

@@ -98,23 +98,24 @@ class Cast:
         return low[0][start : start + ups[place].shape[1]], ups[place]
 
 
-def cast_together(model: torch.nn.Module, groups: Sequence[Sequence[Any]] = (), adapter: str = "default") -> None:
+def cast_together(model: torch.nn.Module, groups: Sequence[Sequence[Any]] = (), adapter: str = "default") -> bool:
     """Let a model whose linear layers are fused cast their LoRA weights at once whenever it is called; those of a group lie together.
 
-    Not for one that is compiled: there casts are part of the kernels that read what is cast.
+    Nothing, and False, where all are of one precision. Not for a model that is compiled: there casts are part of the kernels that read what
+    is cast.
     """
     grouped = {id(layer) for group in groups for layer in group}
-    layers = [module for module in model.modules() if getattr(module, "_fused_adapter", None) == adapter]
+    layers: list[Any] = [module for module in model.modules() if getattr(module, "_fused_adapter", None) == adapter]
+    if all(layer.base_layer.weight.dtype == layer.lora_A[adapter].weight.dtype for layer in layers):
+        return False
     casts = [Cast(group, adapter) for group in (*groups, *([one] for one in layers if id(one) not in grouped))]
-    if casts:
-        model.register_forward_pre_hook(partial(_cast, casts))
-        model.register_forward_hook(partial(_called, casts), always_call=True)
+    model.register_forward_pre_hook(partial(_cast, casts))
+    model.register_forward_hook(partial(_called, casts), always_call=True)
+    return True
 
 
 def _cast(casts: Sequence[Cast], model: torch.nn.Module, inputs: Any) -> None:
     weights = [cast.weights() for cast in casts]
-    if casts[0].dtype == weights[0][0].dtype:
-        return
     counts = [count for one in weights for count in (len(one) // 2, *[1] * (len(one) // 2))]
     done = partial(_let_go, casts)
     low = iter(Lowered.apply(casts[0].dtype, counts, done, *(weight for one in weights for weight in one)))

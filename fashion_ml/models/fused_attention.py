@@ -66,15 +66,17 @@ def use_fused_attention(model: torch.nn.Module) -> int:
     """
     from diffusers.models.attention_processor import Attention
 
-    groups = []
+    groups: list[tuple[Any, list[Any]]] = []
     for module in model.modules():
         if isinstance(module, Attention) and _plain(module):
             readers = [module.to_k, module.to_v] if module.is_cross_attention else [module.to_q, module.to_k, module.to_v]
             fused = all(hasattr(one, "_fused_adapter") and one.base_layer.bias is None for one in readers)
             if fused and len({one.scaling[one._fused_adapter] for one in readers}) == 1:
-                groups.append(readers)
-                module.forward = MethodType(_forward, module)
-    cast_together(model, groups)
+                groups.append((module, readers))
+    if not cast_together(model, [readers for _, readers in groups]):
+        return 0
+    for module, _ in groups:
+        module.forward = MethodType(_forward, module)
     return len(groups)
 
 

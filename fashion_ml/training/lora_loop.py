@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -228,6 +228,8 @@ class _Lora:
         self.half, self.models = prepared_models(config, pipeline, self._called, accelerator)
         """Whether the UNet computes in half precision without autocast; the models in training mode as the loop calls them: compiled,
         distributed."""
+        # asking accelerate for none takes longer than having none
+        self._autocast = nullcontext if config.training.mixed_precision == "no" else accelerator.autocast
         self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
         self._kind = pipeline.scheduler.config.prediction_type
         points = config.loss.timestep_weights
@@ -249,7 +251,7 @@ class _Lora:
         unet, *encoders = self._called if plain else self.models
         if self.half and not isinstance(text, Tokens):  # which has no text encoder that trains
             return self._family.predict(unet, noisy.to(unet.dtype), timesteps, in_precision(text, unet.dtype)).float()
-        with self.accelerator.autocast():
+        with self._autocast():
             if isinstance(text, Tokens):
                 text = self._family.encode(encoders, text, self.config.model.clip_skip)
             return self._family.predict(unet, noisy, timesteps, text)
@@ -278,7 +280,10 @@ class _Lora:
             return self._graphs.backward(batch)
         part = self.loss_of(batch)
         processes = self.accelerator.num_processes
-        self.accelerator.backward(part * processes if processes > 1 else part)
+        if processes == 1 and self.accelerator.scaler is None:
+            part.backward()  # accelerate divides by its own count of batches, which is 1
+        else:
+            self.accelerator.backward(part * processes)
         return part.detach()
 
     def clip_and_step(self) -> torch.Tensor:
