@@ -77,30 +77,34 @@ def _decode_alone(vae: Any) -> None:
 
 
 def lower_vae(vae: Any, dtype: torch.dtype) -> None:
-    """Let a VAE decode in bfloat16; it takes and gives float32. Pictures that are not finite are decoded again in float32, and so are all
-    behind them, which is said. Nothing for other precisions, and once is enough."""
+    """Let a VAE decode in bfloat16; it takes and gives float32. Pictures that are not finite are decoded again in float32, each by itself, so
+    that none depends on which came before it; that is said once. Nothing for other precisions, and once is enough."""
     if dtype != torch.bfloat16 or hasattr(vae, _LOWERED):
         return
     with quiet_libraries():
         vae.to(dtype)
-    plain = vae.decode
+    plain, said = vae.decode, list[int]()
 
     def decode(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        found = plain(z.to(vae.dtype), *args, **kwargs)
-        sample = found[0] if isinstance(found, tuple) else found.sample
-        if vae.dtype != torch.float32 and not bool(sample.isfinite().all()):
-            warn(
-                tr(
-                    "evaluation.precision: the VAE overflows in bf16 and decodes in float32 from here, as with "
-                    "evaluation.precision no"
+        found = plain(z.to(dtype), *args, **kwargs)
+        sample = (found[0] if isinstance(found, tuple) else found.sample).float()
+        for row in (~sample.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
+            if not said:
+                said.append(row)
+                warn(
+                    tr(
+                        "evaluation.precision: the VAE overflows in bf16; what does is decoded again in float32, as with "
+                        "evaluation.precision no"
+                    )
                 )
-            )
             vae.float()
-            found = plain(z.float(), *args, **kwargs)
-            sample = found[0] if isinstance(found, tuple) else found.sample
+            again = plain(z[row : row + 1].float(), *args, **kwargs)
+            sample[row] = (again[0] if isinstance(again, tuple) else again.sample)[0]
+            with quiet_libraries():
+                vae.to(dtype)
         if isinstance(found, tuple):
-            return (sample.float(), *found[1:])
-        found.sample = sample.float()
+            return (sample, *found[1:])
+        found.sample = sample
         return found
 
     vae.decode = decode

@@ -74,30 +74,37 @@ def test_half_precision_rounds_no_timestep(sampler: str):
     assert told == wanted[0].tolist()
 
 
-def test_a_vae_that_overflows_in_bf16_decodes_in_float32_from_there_and_says_so(caplog: pytest.LogCaptureFixture):
-    vae, latents = load_vae("embedded"), torch.randn(2, 4, 8, 8)
-    expected = [one.tobytes() for one in decode_latents(vae, latents)]
-    lowered = copy.deepcopy(vae)
+def test_what_overflows_in_bf16_is_decoded_again_in_float32_whatever_came_before_it(caplog: pytest.LogCaptureFixture):
+    """The second picture overflows: the others are those of bf16, and it is that of float32, from the same rounded weights."""
+    vae, latents = load_vae("embedded"), torch.randn(3, 4, 8, 8)
+    latents[1, 0, 0, 0] = 9.0
+    lowered, usual = copy.deepcopy(vae), copy.deepcopy(vae)
+    lower_vae(usual, torch.bfloat16)
+    in_half = [decode_latents(usual, one[None])[0].tobytes() for one in latents]
     plain = lowered.decode
 
     def overflowing(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         found = plain(z, *args, **kwargs)
         if z.dtype == torch.bfloat16:
-            found.sample[..., 0] = torch.inf
+            found.sample[z[:, 0].flatten(1).amax(1) > 8] = torch.inf
         return found
 
     lowered.decode = overflowing
     lower_vae(lowered, torch.bfloat16)
-    assert lowered.dtype == torch.bfloat16
     with caplog.at_level(logging.WARNING, "fashion_ml"):
-        found = [one.tobytes() for one in decode_latents(lowered, latents)]
-        decode_latents(lowered, latents)
-    # bf16 weights, so near and not equal
-    assert [len(one) for one in found] == [len(one) for one in expected]
-    assert lowered.dtype == torch.float32
+        found = [decode_latents(lowered, one[None])[0].tobytes() for one in (*latents, *latents)]
+    assert found[:3] == found[3:]
+    assert [found[0], found[2]] == [in_half[0], in_half[2]]
+    in_float32 = decode_latents(copy.deepcopy(vae).bfloat16().float(), latents[1:2])[0].tobytes()
+    assert (
+        max(abs(one - other) for one, other in zip(found[1], in_float32, strict=True)) <= 2
+    )  # of 255: the latents are rounded
+    assert lowered.dtype == torch.bfloat16
     assert [record.message for record in caplog.records] == [
-        "evaluation.precision: the VAE overflows in bf16 and decodes in float32 from here, as with evaluation.precision no"
+        "evaluation.precision: the VAE overflows in bf16; what does is decoded again in float32, as with evaluation.precision no"
     ]
+    together = decode_latents(lowered, latents)
+    assert all(one.getextrema() != ((0, 0),) * 3 for one in together)
 
 
 def test_a_vae_is_never_lowered_to_fp16():
