@@ -214,7 +214,7 @@ def train_embedded(
 def embedded(bench: Bench) -> dict[str, Any]:
     """The same training in each precision: does it learn, does anything overflow, do the base's weights stay."""
     found: dict[str, Any] = {}
-    steps = 2 if bench.tiny else 60
+    steps = 2 if bench.tiny else 24
     for precision in ("no", "fp16", "bf16"):
         trained, rows, tensors, same, accelerator = train_embedded(bench, f"in_{precision}", precision, steps)
         losses = [row["total_loss"] for row in rows]
@@ -307,7 +307,7 @@ LORA: dict[str, tuple[float, Section]] = {
     "lora_bf16_b8_channels_last": (12, partial(lora_steps, batch=8, precision="bf16", training={"channels_last": True})),
     "lora_fp16_b1": (12, partial(lora_steps, batch=1, precision="fp16")),
     "lora_no_b1": (12, partial(lora_steps, batch=1, precision="no")),
-    "embedded": (30, embedded),
+    "embedded": (18, embedded),
     "resuming": (15, resuming),
     "options": (15, options),
 }
