@@ -89,7 +89,9 @@ def whole(text: str, name: str) -> int:
 
 def check_json(path: str) -> None:
     """InputError, before any work, when --json cannot be written."""
-    if path and (not Path(path).absolute().parent.is_dir() or Path(path).is_dir()):
+    from fashion_ml.runtime.atomic_files import is_device
+
+    if path and (not Path(path).absolute().parent.is_dir() or Path(path).is_dir() or is_device(Path(path))):
         raise InputError(tr("--json: {path!r} cannot be written; give a file in an existing folder", path=path))
 
 

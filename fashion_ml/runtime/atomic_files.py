@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,8 +34,16 @@ def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = Tr
     A `private` file stays its owner's alone. Without `sync` a machine that stops may leave an empty file, which is for what can be made again.
 
     On an error the temporary file is removed and what was at `path` is untouched. InputError, naming the setting `field`, when
-    the disk is full or the folder cannot be written.
+    the disk is full, the folder cannot be written, or `path` is a device or a pipe.
     """
+    if is_device(path):
+        raise InputError(
+            tr(
+                "{field}: {path!r} is a device or a pipe, whose place a file would take; give a file",
+                field=field,
+                path=str(path),
+            )
+        )
     temporary = path.with_name(f".{path.name}.{_here()}-{os.getpid()}-{threading.get_ident():x}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +66,16 @@ def atomic_path(path: Path, field: str = "output.output_dir", *, sync: bool = Tr
         if problem:
             raise InputError(problem) from error
         raise
+
+
+def is_device(path: Path) -> bool:
+    """Whether a file that is renamed onto `path` would take the place of a device, a pipe or a socket, or of a name for one (`/dev/stdout`)."""
+    try:
+        kinds = [path.lstat().st_mode, path.stat().st_mode]
+    except OSError:  # nothing is there, or a link to nothing
+        return False
+    named = stat.S_ISLNK(kinds[0]) and path.absolute().parent == Path("/dev")
+    return named or not (stat.S_ISREG(kinds[1]) or stat.S_ISDIR(kinds[1]))
 
 
 def remove_leftovers(*folders: Path | None) -> int:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fashion_ml.cli.options import check_json
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.atomic_files import atomic_path, remove_leftovers, write_text
+from fashion_ml.runtime.atomic_files import atomic_path, is_device, remove_leftovers, write_text
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path):
@@ -132,3 +133,31 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
     with atomic_path(tmp_path / "x", sync=sync) as temporary:
         temporary.write_text("good", encoding="utf-8")
     assert synced == expected
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["itself", "by a link"])
+def test_a_pipe_is_refused_and_stays_one(link: bool, tmp_path: Path):
+    pipe = path = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if link:
+        path = tmp_path / "link"
+        path.symlink_to(pipe)
+    with pytest.raises(InputError, match=r"is a device or a pipe, whose place a file would take; give a file"):
+        write_text(path, "{}")
+    with pytest.raises(InputError, match=r"--json: .* cannot be written"):
+        check_json(str(path))
+    assert pipe.is_fifo()
+    assert path.is_symlink() == link
+    assert {one.name for one in tmp_path.iterdir()} == {pipe.name, path.name}
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout"])
+def test_devices_are_known_by_any_name(name: str):
+    assert is_device(Path(name))
+
+
+def test_files_folders_and_what_is_not_there_are_no_devices(tmp_path: Path):
+    (tmp_path / "a.json").touch()
+    (tmp_path / "b.json").symlink_to(tmp_path / "a.json")
+    (tmp_path / "c.json").symlink_to(tmp_path / "none")
+    assert [is_device(tmp_path / name) for name in (".", "a.json", "b.json", "c.json", "d.json")] == [False] * 5
