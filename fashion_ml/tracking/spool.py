@@ -114,6 +114,8 @@ class Spool:
             )
         sent, self.names = read_position(folder)
         self._sent = min(sent, self._written)  # less than that is there when the machine stopped before the disk had it
+        if self._sent and os.pread(self._file, 1, self._sent - 1) != b"\n":
+            self._sent = 0  # within a record, which no sender notes
         self._write_lock, self._note_lock = threading.Lock(), threading.Lock()
         self._dirty, self._torn, self._closing = False, False, threading.Event()
         self.away = False
@@ -292,9 +294,12 @@ def read_position(folder: Path) -> tuple[int, dict[str, str]]:
     """Bytes of a spool that were sent, and the receiver's names; from the start without a whole note: operations are idempotent."""
     try:
         known = json.loads(read_whole(folder / "position.json"))
-        return int(known["sent"]), dict(known["names"])
+        sent, names = int(known["sent"]), dict(known["names"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, {}
+    if sent < 0 or not all(isinstance(one, str) for pair in names.items() for one in pair):
+        return 0, {}
+    return sent, names
 
 
 def _cut_to_whole_lines(file: int) -> tuple[int, int]:

@@ -29,7 +29,7 @@ def facts(work: Path, outputs: Sequence[str]) -> Facts:
     for name in outputs:
         folder = work / name
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-        found[f"files of {name}"] = sorted({_without_times(file) for file in files if not file.startswith("spool/")})
+        found[f"files of {name}"] = sorted({_without_times(file) for file in files if "spool" not in Path(file).parts[:-1]})
         for path in sorted((*folder.rglob("*.safetensors"), *folder.rglob("*.pt"))):
             found[f"bits of {name}/{_without_times(str(path.relative_to(folder)))}"] = _bits(path)
         for path in folder.glob("training_logs/training_loss_log.txt"):

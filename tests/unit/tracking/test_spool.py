@@ -313,3 +313,15 @@ def test_a_record_longer_than_any_goes_aside_and_the_rest_goes_on(tmp_path: Path
     assert receiver.got == [1, 2]
     (kept,) = (tmp_path / FILE).read_text().splitlines()
     assert len(kept) < 1000
+
+
+@pytest.mark.parametrize(
+    "note", ['{"sent": -5, "names": {}}', '{"sent": 3, "names": {}}', '{"sent": 1, "names": {"a": 5}}', "[]", '{"sent": 1e400}']
+)
+def test_a_note_of_no_place_between_records_is_none_and_all_is_sent(tmp_path: Path, note: str):
+    """A position before the file, or within a record, was asked of the disk again and again for a minute."""
+    (tmp_path / "operations.jsonl").write_text('{"n":1}\n{"n":2}\n', encoding="utf-8")
+    (tmp_path / "position.json").write_text(note, encoding="utf-8")
+    receiver, said = Receiver(), list[str]()
+    assert Spool(tmp_path, receiver, said.append, "it").close(10)
+    assert (receiver.got, said) == ([1, 2], [])
