@@ -86,6 +86,24 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """What runs of this process draw stays white: curves take two thirds of a small run. Tests of figures, and other processes, draw them."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from fashion_ml.runtime import figure_style
+
+    def savefig(figure: Figure, path: Path, *, format: str, dpi: float | None = None) -> None:
+        width, height = figure.get_size_inches() * (dpi or figure.dpi)
+        Image.new("L", (round(width), round(height)), 255).save(path, format)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure_style, "fit_text", lambda figure: None)
+        patch.setattr(Figure, "savefig", savefig)
+        yield
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with a tracking store in it."""

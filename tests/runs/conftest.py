@@ -18,7 +18,7 @@ from tests.runs.command import FEW, SHORT, Command, Finished, copied, in_own_pro
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forked_studies() -> Iterator[None]:
+def forked_studies(blank_figures: None) -> Iterator[None]:
     """What sweeps and suites of these tests begin is forked from one process that has imported everything."""
     from tests.runs.forked import fork_studies
 

@@ -26,16 +26,17 @@ from fashion_ml.runtime.parent_process import PARENT
 
 _PROJECT, _PYTHON = Path(__file__).parents[2], sys.executable
 _HANGS_SECONDS = 100
+_PRELOADED = "tests.runs.preloaded"
 
 
 @lru_cache(maxsize=1)
 def processes() -> Any:
     """Where these processes come from: for those that they begin in their turn too, which would else each make a server of their own."""
-    if multiprocessing.parent_process() is not None:
+    if _PRELOADED in sys.modules:  # this is one of those
         forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
         return multiprocessing.get_context("forkserver")
     context, before = multiprocessing.get_context("forkserver"), os.environ.copy()
-    context.set_forkserver_preload(["tests.runs.preloaded"])
+    context.set_forkserver_preload([_PRELOADED])
     os.environ["PYTHONPATH"] = str(_PROJECT)  # it imports by this alone, wherever it starts, and says nothing when it cannot
     try:
         forkserver.ensure_running()

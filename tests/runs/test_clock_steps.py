@@ -1,4 +1,4 @@
-"""The clock on the wall is set by an hour, forwards or back, in the middle of a training."""
+"""The clock on the wall is set by an hour, forwards or back, in the middle of a training; tests/full sets each trainer's the other way too."""
 
 from __future__ import annotations
 
@@ -41,9 +41,13 @@ CASES = {
 """What is run, what is there before it, a metric and its steps."""
 
 
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
-@pytest.mark.parametrize("trainer", CASES)
+@pytest.mark.parametrize(("trainer", "seconds"), [("lora", HOUR), ("stargan", -HOUR)])
 def test_points_and_durations_stay_as_they_are(workdir: Path, trainer: str, seconds: int):
+    check_clock(workdir, trainer, seconds)
+
+
+def check_clock(workdir: Path, trainer: str, seconds: int) -> None:
+    """A training under which the clock is set, and a sync behind it."""
     command, prepare, metric, steps = CASES[trainer]
     uri = f"sqlite:///{workdir / 'mlflow.db'}"
     prepare(workdir)

@@ -1,11 +1,17 @@
-"""Stable Diffusion XL through the command line: training with samples, checks and validation, its evaluation, choose, register and export."""
+"""Stable Diffusion XL through the command line: trained with samples, checks, validation; evaluated, chosen, registered, served, exported."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import os
 import shutil
+import signal
+import time
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,7 +24,8 @@ from PIL import Image
 
 from fashion_ml.models import single_file
 from fashion_ml.models.stable_diffusion import load_pipeline
-from tests.runs.command import FEW, SHORT, Finished, fashion_ml
+from tests.runs.command import FEW, SHORT, Finished, fashion_ml, free_port
+from tests.runs.forked import Forked
 from tests.unit.models.test_sdxl_lora_files import close, said
 
 PROMPT = "a red dress with dots"
@@ -98,20 +105,63 @@ def with_lora(trained: Finished, sdxl: Path) -> StableDiffusionXLPipeline:
     return pipeline
 
 
-def test_registered_it_draws_what_diffusers_draws(trained: Finished, sdxl: Path, monkeypatch: pytest.MonkeyPatch):
-    registered = fashion_ml("register", trained.facts["run_id"], "--name", "xl", cwd=trained.folder, uri=trained.uri)
-    assert registered.returncode == 0, registered.stderr
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.uri)
-    model, pipeline = mlflow.pyfunc.load_model("models:/xl/1"), with_lora(trained, sdxl)
+@pytest.fixture(scope="module")
+def registered(trained: Finished) -> Finished:
+    """It is version 1 of `xl`."""
+    result = fashion_ml("register", trained.facts["run_id"], "--name", "xl", cwd=trained.folder, uri=trained.uri)
+    assert result.returncode == 0, result.stderr
+    return trained
+
+
+SAMPLER = {"num_inference_steps": 3, "guidance_scale": 4.0}
+
+
+def is_diffusers(picture: bytes, pipeline: StableDiffusionXLPipeline, negative: str) -> None:
+    """A picture of PROMPT with seed 11 is, but for rounding, what diffusers draws."""
+    noise = torch.Generator().manual_seed(11)
     pipeline.set_progress_bar_config(disable=True)
-    sampler = {"num_inference_steps": 3, "guidance_scale": 4.0}
+    (expected,) = pipeline(PROMPT, negative_prompt=negative or None, generator=noise, width=64, height=64, **SAMPLER).images
+    difference = np.asarray(Image.open(io.BytesIO(picture))).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 1
+
+
+def test_registered_it_draws_what_diffusers_draws(registered: Finished, sdxl: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registered.uri)
+    model, pipeline = mlflow.pyfunc.load_model("models:/xl/1"), with_lora(registered, sdxl)
     for negative in ("", "a hat"):
-        params = {**sampler, "seed": 11, "negative_prompt": negative}
+        params = {**SAMPLER, "seed": 11, "negative_prompt": negative}
         (picture,) = model.predict(pd.DataFrame({"prompt": [PROMPT]}), params=params)
-        noise = torch.Generator().manual_seed(11)
-        (expected,) = pipeline(PROMPT, negative_prompt=negative or None, generator=noise, width=64, height=64, **sampler).images
-        difference = np.asarray(Image.open(io.BytesIO(picture))).astype(int) - np.asarray(expected)
-        assert np.abs(difference).max() <= 1
+        is_diffusers(picture, pipeline, negative)
+
+
+def test_served_it_draws_the_same_over_http_and_a_request_out_of_bounds_is_refused(registered: Finished, sdxl: Path):
+    port = free_port()
+    served = Forked("serve", "models:/xl/1", "--port", str(port), cwd=registered.folder, uri=registered.uri, name="served")
+
+    def ask(**params: Any) -> tuple[int, Any]:
+        body = json.dumps({"dataframe_records": [{"prompt": PROMPT}], "params": {**SAMPLER, "seed": 11, **params}})
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        try:
+            connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    try:
+        end = time.monotonic() + 60
+        while not any(path.exists() and "Answers at" in path.read_text(encoding="utf-8") for path in (served.out, served.err)):
+            assert not served.ends_within(0.1), served.said()
+            assert time.monotonic() < end, served.said()
+        status, answer = ask(negative_prompt="a hat")
+        assert status == 200, answer
+        is_diffusers(base64.b64decode(answer["predictions"][0]), with_lora(registered, sdxl), "a hat")
+        status, answer = ask(width=65)
+        assert status == 400, answer
+        assert "width: " in answer["message"]
+    finally:
+        os.kill(served.pid, signal.SIGTERM)
+    assert served.wait(30) == 0
 
 
 @pytest.mark.parametrize("target", ["whole", "whole.safetensors"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -13,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,32 +209,24 @@ def test_a_port_that_is_taken_is_one_line(page: Page, store: Path):
     assert result.stderr == f"error: --port: {page.port} is in use; give another one, such as --port {page.port + 1}\n"
 
 
-def test_it_ends_with_its_terminal_its_parent_and_each_signal_and_frees_the_port(store: Path, page: Page, remote: Page):
-    """The terminal's end is SIGHUP. The two that are there already have answered; those that begin here have less to import, but for two."""
-    leader, terminal = pty.openpty()
-    pages = {"parent": begin(store, "parent", f"http://127.0.0.1:{page.port}"), "SIGINT": begin(store, "SIGINT")}
-    pages["terminal"] = begin(store, "terminal", stdin=terminal, start_new_session=True, preexec_fn=_take_terminal)
-    os.close(terminal)
-    for one in pages.values():
-        one.says("The page answers")
-    pages |= {"SIGHUP": remote, "SIGTERM": page}
+def test_it_ends_with_its_parent_and_by_signals_and_frees_the_port(store: Path, page: Page, remote: Page):
+    """tests/full ends it with its terminal and by Ctrl-C."""
+    parent = begin(store, "parent", f"http://127.0.0.1:{page.port}")
+    parent.says("The page answers")
+    check_ends({"parent": parent, "SIGHUP": remote, "SIGTERM": page}, lambda: None)
+
+
+def check_ends(pages: dict[str, Page], close_terminal: Callable[[], None]) -> None:
+    """Each ends by what it is called, at once, with its port free and without a traceback."""
     begun = time.monotonic()
     for name, one in pages.items():
         if name == "terminal":
-            os.close(leader)
+            close_terminal()
         else:
             one.process.send_signal(signal.SIGKILL if name == "parent" else getattr(signal, name))
     codes = {name: one.process.wait(60) for name, one in pages.items()}
     while not all(one.is_free() for one in pages.values()):
         assert time.monotonic() - begun < 30, {name: one.is_free() for name, one in pages.items()}
         time.sleep(0.1)
-    assert codes == {"SIGTERM": 0, "SIGINT": 0, "SIGHUP": 0, "parent": -signal.SIGKILL, "terminal": 0}
+    assert codes == {name: -signal.SIGKILL if name == "parent" else 0 for name in pages}
     assert not any("Traceback" in one.log.read_text(encoding="utf-8") for one in pages.values())
-
-
-def _take_terminal() -> None:
-    """Makes standard input the terminal that this new session ends with."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

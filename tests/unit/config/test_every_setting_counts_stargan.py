@@ -261,7 +261,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Runs]:
+def runs(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, blank_figures: None) -> Iterator[Runs]:
     place = tmp_path_factory.mktemp("whole")
     shutil.copy(empty_store, place / "mlflow.db")
     torch.set_num_threads(1)

@@ -18,6 +18,8 @@ from fashion_ml.evaluation.suites import compare_suite
 from fashion_ml.runs.compare import evaluated
 from tests.unit.deploy.test_champion import STEPS, Store
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 Trainings = dict[str, list[str]]
 
 

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 
 from fashion_ml.evaluation.lora_file import evaluate_lora
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUERY = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 FEW = {"num_inference_steps": 1, "max_references": 2, "images_per_reference": 1, "extra_metrics": [], "resamples": 20}
 

@@ -18,6 +18,8 @@ from fashion_ml.evaluation.lora_file import FilePlan, evaluate_lora, plan_file
 from fashion_ml.evaluation.measure import MetricSuite, make_metric_suite
 from fashion_ml.metrics.fashion_clip import FashionClip
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUERY = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
 FEW = {"num_inference_steps": 1, "images_per_reference": 1, "resamples": 20, "rotations": 0, "resolution": 64}
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import fashion_ml as fm
 from fashion_ml.config import flat, load_config
 from fashion_ml.runs.evaluate import roll_up
 from fashion_ml.runs.lora import _known_performance
 from fashion_ml.tracking.run import open_run
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
 
 MEANS = {
     "weighted_total_loss": 0.4,

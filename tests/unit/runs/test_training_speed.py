@@ -16,6 +16,8 @@ from fashion_ml.training.lora_models import attention_of
 from fashion_ml.training.torch_private import sdpa_backend
 from tests.unit.training.setup import experiment, write_images
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 GPU = torch.device("cuda", 0)
 
 

@@ -24,6 +24,8 @@ from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, by_slot, hidden, open_study, queue_again, set_run, trials_of
 from fashion_ml.sweep.trial import TrialError, TrialRunner, _watch, own_folder, run_training
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 PROJECT = Path(__file__).parents[3]
 SPEC: dict[str, Any] = {
     "name": "test",
