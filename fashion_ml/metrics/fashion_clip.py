@@ -91,10 +91,12 @@ class FashionClip:
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """L2-normalised embeddings (N, D), float32, on the CPU. What only texts need leaves the GPU behind it: pictures are many, texts few."""
         with visiting(self.model, self.gpu), self._autocast():
-            found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
-            for part in self.model.children() if self.gpu else ():
-                if part is not self._visual:
-                    part.to("cpu")
+            try:
+                found = self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float().cpu()
+            finally:
+                for part in self.model.children() if self.gpu else ():
+                    if part is not self._visual:
+                        part.to("cpu")
         return torch.nn.functional.normalize(found, dim=1)
 
     def cut(self, texts: Sequence[str]) -> list[bool]:

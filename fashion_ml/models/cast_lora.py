@@ -68,6 +68,11 @@ class Cast:
         """What the layers compute in."""
         return self._layers[0].base_layer.weight.dtype
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the layers still have their LoRA."""
+        return self._adapter in self._layers[0].lora_A
+
     def weights(self) -> list[torch.Tensor]:
         """Each layer's lora_down, then each one's lora_up, in their own precision."""
         return [
@@ -104,31 +109,53 @@ def cast_together(model: torch.nn.Module, groups: Sequence[Sequence[Any]] = (), 
     Nothing, and False, where all are of one precision. Not for a model that is compiled: there casts are part of the kernels that read what
     is cast.
     """
+    for hook in model.__dict__.pop(_HOOKS, ()):  # of a LoRA that was here before
+        hook.remove()
     grouped = {id(layer) for group in groups for layer in group}
     layers: list[Any] = [module for module in model.modules() if getattr(module, "_fused_adapter", None) == adapter]
     if all(layer.base_layer.weight.dtype == layer.lora_A[adapter].weight.dtype for layer in layers):
         return False
-    casts = [Cast(group, adapter) for group in (*groups, *([one] for one in layers if id(one) not in grouped))]
-    model.register_forward_pre_hook(partial(_cast, casts))
-    model.register_forward_hook(partial(_called, casts), always_call=True)
+    casts = _Casts(
+        [Cast(group, adapter) for group in (*groups, *([one] for one in layers if id(one) not in grouped))],
+        [module for module in model.modules() if hasattr(module, "gradient_checkpointing")],
+    )
+    model.__dict__[_HOOKS] = (
+        model.register_forward_pre_hook(casts.before),
+        model.register_forward_hook(casts.after, always_call=True),
+    )
     return True
 
 
-def _cast(casts: Sequence[Cast], model: torch.nn.Module, inputs: Any) -> None:
-    weights = [cast.weights() for cast in casts]
-    counts = [count for one in weights for count in (len(one) // 2, *[1] * (len(one) // 2))]
-    done = partial(_let_go, casts)
-    low = iter(Lowered.apply(casts[0].dtype, counts, done, *(weight for one in weights for weight in one)))
-    for cast, own in zip(casts, weights, strict=True):
-        cast.keep(tuple(next(low) for _ in range(1 + len(own) // 2)))
+_HOOKS = "_hooks_of_cast_loras"
 
 
-def _called(casts: Sequence[Cast], model: Any, inputs: Any, output: Any) -> None:
-    """What computed keeps what its gradients need; parts that are computed again for them ask again."""
-    if not (torch.is_grad_enabled() and getattr(model, "is_gradient_checkpointing", False)):
-        _let_go(casts)
+class _Casts:
+    """All of a model's, before and after each call of it."""
 
+    def __init__(self, casts: list[Cast], blocks: list[Any]):
+        self._casts, self._blocks, self._turn = casts, blocks, 0
 
-def _let_go(casts: Sequence[Cast]) -> None:
-    for cast in casts:
-        cast.keep(())
+    def before(self, model: Any, inputs: Any) -> None:
+        """Cast the weights as they are now; nothing once the LoRA is gone."""
+        if not self._casts[0].is_there:
+            return
+        self._turn += 1
+        weights = [cast.weights() for cast in self._casts]
+        counts = [count for one in weights for count in (len(one) // 2, *[1] * (len(one) // 2))]
+        done = partial(self._done, self._turn)
+        low = iter(Lowered.apply(self._casts[0].dtype, counts, done, *(weight for one in weights for weight in one)))
+        for cast, own in zip(self._casts, weights, strict=True):
+            cast.keep(tuple(next(low) for _ in range(1 + len(own) // 2)))
+
+    def after(self, model: Any, inputs: Any, output: Any) -> None:
+        """What computed keeps what its gradients need; parts that are computed again for them ask again."""
+        if not (torch.is_grad_enabled() and any(block.gradient_checkpointing for block in self._blocks)):
+            self._let_go()
+
+    def _done(self, turn: int) -> None:
+        if turn == self._turn:  # the last call's: earlier ones may be waiting for their gradients
+            self._let_go()
+
+    def _let_go(self) -> None:
+        for cast in self._casts:
+            cast.keep(())

@@ -98,7 +98,8 @@ def _forward(
 
     readers = (self.to_k, self.to_v) if self.is_cross_attention else (self.to_q, self.to_k, self.to_v)
     text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-    low = readers[0]._cast[0].all()
+    cast = getattr(readers[0], "_cast", None)  # None where the LoRA was taken off again
+    low = cast[0].all() if cast else ()
     usual = low and attention_mask is None and not others and type(self.processor) is AttnProcessor2_0
     usual = usual and hidden_states.dim() == 3 and self.is_cross_attention == (encoder_hidden_states is not None)
     if not usual or not all(is_on(one, text) for one in readers):

@@ -77,8 +77,11 @@ def _decode_alone(vae: Any) -> None:
 
 
 def lower_vae(vae: Any, dtype: torch.dtype) -> None:
-    """Let a VAE decode in bfloat16; it takes and gives float32. Pictures that are not finite are decoded again in float32, each by itself, so
-    that none depends on which came before it; that is said once. Nothing for other precisions, and once is enough."""
+    """Let a VAE decode in bfloat16; it takes and gives float32.
+
+    Pictures that are not finite are decoded again in float32, each by itself with the weights that bf16 has, so that none depends on which
+    came before it; that is said once. Nothing for other precisions, and once is enough.
+    """
     if dtype != torch.bfloat16 or hasattr(vae, _LOWERED):
         return
     with quiet_libraries():
@@ -91,17 +94,14 @@ def lower_vae(vae: Any, dtype: torch.dtype) -> None:
         for row in (~sample.flatten(1).isfinite().all(1)).nonzero().flatten().tolist():
             if not said:
                 said.append(row)
-                warn(
-                    tr(
-                        "evaluation.precision: the VAE overflows in bf16; what does is decoded again in float32, as with "
-                        "evaluation.precision no"
-                    )
-                )
-            vae.float()
-            again = plain(z[row : row + 1].float(), *args, **kwargs)
+                warn(tr("evaluation.precision: the VAE overflows in bf16; what does is decoded again in float32"))
+            try:
+                vae.float()
+                again = plain(z[row : row + 1].float(), *args, **kwargs)
+            finally:  # also where that does not fit, and a smaller batch is tried
+                with quiet_libraries():
+                    vae.to(dtype)
             sample[row] = (again[0] if isinstance(again, tuple) else again.sample)[0]
-            with quiet_libraries():
-                vae.to(dtype)
         if isinstance(found, tuple):
             return (sample, *found[1:])
         found.sample = sample

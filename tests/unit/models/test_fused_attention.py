@@ -120,6 +120,36 @@ def test_gradients_through_checkpoints_are_the_same_and_those_of_two_batches_add
         torch.testing.assert_close(one, 2 * other, atol=0, rtol=0)
 
 
+def test_two_calls_may_wait_for_their_gradients_at_once():
+    plain = gradients(*model(attention=True))
+    for checkpointing in (False, True):
+        unet, parameters = model(attention=True)
+        if checkpointing:
+            unet.enable_gradient_checkpointing()
+        first, second = (predicted(unet).float().square().mean() for _ in range(2))
+        first.backward()
+        second.backward()
+        for parameter, other in zip(parameters.all, plain, strict=True):
+            torch.testing.assert_close(parameter.grad, 2 * other, atol=0, rtol=0)
+
+
+def test_a_lora_that_is_taken_off_leaves_the_base_and_another_one_is_cast_alone():
+    pipeline = load_pipeline("embedded", unet_dtype=torch.bfloat16)
+    unet = pipeline.unet
+    with torch.no_grad():
+        base = predicted(unet)
+        for _ in range(2):
+            add_lora(unet, None, LoraSpec(4, 4.0), seed=0)
+            use_fused_linears(unet)
+            assert use_fused_attention(unet) > 5
+            predicted(unet)
+            assert len(unet._forward_pre_hooks) == 1
+            unet.delete_adapters("default")
+            torch.testing.assert_close(predicted(unet), base, atol=0, rtol=0)
+            pipeline.unload_lora_weights()
+            torch.testing.assert_close(predicted(unet), base, atol=0, rtol=0)
+
+
 def test_a_copy_computes_with_its_own_weights():
     unet, _ = model(attention=True)
     with torch.no_grad():
