@@ -62,6 +62,8 @@ def differences(whole: Facts, now: Facts) -> Iterator[tuple[str, str]]:
         elif isinstance(first, list) and isinstance(second, list):
             before, after = (Counter(map(repr, some)) for some in (first, second))
             lost, more = list(before - after), list(after - before)
+            if not lost and not more:
+                continue  # NaN, which is no more equal to itself
             kind = "unequal" if lost and more else "lost" if lost else "doubled"
             yield kind, f"{key}: lost {lost}, more {more}"[:400]
         else:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _NAME = r"[A-Za-z_]\w*"
+_LONGEST_VALUE = 10_000
+"""Characters of a variable; a longer one is as one that is not known: sixty lines that double each other's have more than any memory."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def lines_of(script: str, ending: str = "") -> Iterator[Line]:
         if assigned:
             name = _key(assigned["name"], shell)
             variables.pop(name, None)  # a list, or what a command gives, is not known
-            variables |= {name: value} if value is not None else {}
+            variables |= {name: value} if value is not None and len(value) <= _LONGEST_VALUE else {}
         else:
             yield words_of(line, shell, variables)
 

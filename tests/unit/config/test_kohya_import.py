@@ -364,3 +364,14 @@ def test_a_script_or_a_form_that_says_which_model_it_trains_is_believed(tmp_path
 
 def toml_of(options: dict[str, Any]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
+
+
+def test_variables_that_double_one_another_are_not_known_before_they_fill_the_memory():
+    from fashion_ml.config.kohya.shell import lines_of
+
+    script = "A0=xxxxxxxxxx\n" + "".join(f"A{number}=$A{number - 1}$A{number - 1}\n" for number in range(1, 60))
+    (line,) = lines_of(script + "accelerate launch train_network.py --output_name $A59\n")
+    assert line.unknown
+    assert sum(map(len, line.words)) < 100
+    (line,) = lines_of(script + "accelerate launch train_network.py --output_name $A3\n")
+    assert line.words[-1] == "x" * 80
