@@ -131,8 +131,12 @@ def _log_numbers(found: SuiteComparison, run: TrackedRun) -> None:
         return
     best = max(primary, key=lambda name: _rank(primary[name].difference))
     entry = primary[best].difference
-    ends = dict(zip(("gain_low", "gain_high"), entry.gain.ends or (math.nan, math.nan), strict=True))  # not an earlier report's
-    run.log_metrics({"gain": entry.gain.mean, **ends})
+    names, earlier = ("gain_low", "gain_high"), dict[str, float]()
+    with suppress(Exception):  # a store that cannot be asked
+        earlier = run.client.get_run(run.run_id).data.metrics
+    ends = dict(zip(names, entry.gain.ends, strict=True)) if entry.gain.ends else {}
+    taken_back = {name: math.nan for name in names if name in earlier and not ends}  # an earlier report's is not this one's
+    run.log_metrics({"gain": entry.gain.mean, **ends, **taken_back})
     run.set_tags({"verdict": entry.verdict, "best_recipe": best, "metric": found.metric, "winners": ", ".join(found.winners())})
     run.log_table(found.difference_table.astype(object).where(found.difference_table.notna(), None), "differences_table.json")
 

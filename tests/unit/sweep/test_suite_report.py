@@ -153,6 +153,9 @@ def test_a_later_report_without_an_interval_leaves_no_earlier_ones_on_the_run(
     run = client.get_run(run_id)
     assert [math.isnan(run.data.metrics[name]) for name in ("gain_low", "gain_high")] == [True, True]
     assert run.data.tags["verdict"] == ""
+    with open_run("few", {"kind": "suite", "suite": "few"}, experiment="e") as first:
+        write_suite_report(checked(SPEC, SuiteSpec), compare_suite(short, "whole"), [], folder.parent / "few", first)
+    assert set(client.get_run(first.run_id).data.metrics) == {"gain"}  # what was not measured is absent
 
 
 def test_gains_are_drawn_with_the_confidence_that_their_p_asks_for():
