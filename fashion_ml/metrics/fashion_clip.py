@@ -56,7 +56,7 @@ class FashionClip:
     @property
     def _visual(self) -> Any:
         """All that reads pictures: open_clip's image tower, projection included."""
-        return self.model.visual
+        return getattr(self.model, "visual", self.model)
 
     @property
     def precision(self) -> str:

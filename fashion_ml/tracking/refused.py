@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -123,6 +124,10 @@ class Refused:
             raise OSError(tr("{name} is a link, a pipe or a device", name=self.path.name))
         with opened(self.path) as file:
             while line := file.readline(_LONGEST):
+                if len(line) == _LONGEST and not line.endswith(
+                    b"\n"
+                ):  # no record of ours; what follows may be as long as the disk
+                    raise OSError(errno.EFBIG, tr("Has more than the {most:,} bytes that are read", most=_LONGEST))
                 with suppress(ValueError):
                     found = parsed_mapping(line)
                     if is_operation(found.get("operation")):
