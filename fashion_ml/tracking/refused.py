@@ -124,9 +124,8 @@ class Refused:
             raise OSError(tr("{name} is a link, a pipe or a device", name=self.path.name))
         with opened(self.path) as file:
             while line := file.readline(_LONGEST):
-                if len(line) == _LONGEST and not line.endswith(
-                    b"\n"
-                ):  # no record of ours; what follows may be as long as the disk
+                whole = len(line) < _LONGEST or line.endswith(b"\n")
+                if not whole:  # no record of ours, and what follows may be as long as the disk
                     raise OSError(errno.EFBIG, tr("Has more than the {most:,} bytes that are read", most=_LONGEST))
                 with suppress(ValueError):
                     found = parsed_mapping(line)
