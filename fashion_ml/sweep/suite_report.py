@@ -131,8 +131,9 @@ def _log_numbers(found: SuiteComparison, run: TrackedRun) -> None:
         return
     best = max(primary, key=lambda name: _rank(primary[name].difference))
     entry = primary[best].difference
-    names, earlier = ("gain_low", "gain_high"), dict[str, float]()
-    with suppress(Exception):  # a store that cannot be asked
+    names = ("gain_low", "gain_high")
+    earlier = dict.fromkeys(names, math.nan)  # where the store cannot be asked they may be there
+    with suppress(Exception):
         earlier = run.client.get_run(run.run_id).data.metrics
     ends = dict(zip(names, entry.gain.ends, strict=True)) if entry.gain.ends else {}
     taken_back = {name: math.nan for name in names if name in earlier and not ends}  # an earlier report's is not this one's

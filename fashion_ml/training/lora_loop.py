@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -225,11 +225,9 @@ class _Lora:
         self.trained = [pipeline.unet, *(self.encoders if config.network.train_text_encoder else ())]
         """The models that have a LoRA."""
         self._called = [pipeline.unet, *(self.encoders if config.text_trains else ())]
-        self.half, self.models = prepared_models(config, pipeline, self._called, accelerator)
-        """Whether the UNet computes in half precision without autocast; the models in training mode as the loop calls them: compiled,
-        distributed."""
-        # asking accelerate for none takes longer than having none
-        self._autocast = nullcontext if config.training.mixed_precision == "no" else accelerator.autocast
+        self.half, self._autocast, self.models = prepared_models(config, pipeline, self._called, accelerator)
+        """Whether the UNet computes in half precision without autocast; what the models are called under; they, in training mode as the loop
+        calls them: compiled, distributed."""
         self._abar = pipeline.scheduler.alphas_cumprod.to(accelerator.device)
         self._kind = pipeline.scheduler.config.prediction_type
         points = config.loss.timestep_weights

@@ -64,8 +64,9 @@ def optimizer_settings(config: LoraExperiment) -> Optimizer:
 
 def prepared_models(
     config: LoraExperiment, pipeline: Any, trained: Sequence[Any], accelerator: Any
-) -> tuple[bool, tuple[Any, ...]]:
-    """Whether the UNet goes without autocast, and the trained models in training mode as the loop calls them."""
+) -> tuple[bool, Callable[[], AbstractContextManager[Any]], tuple[Any, ...]]:
+    """Whether the UNet goes without autocast in half precision, what models are called under, and the trained ones in training mode as the
+    loop calls them."""
     models = list(trained)
     for model in models:
         model.train()
@@ -77,11 +78,12 @@ def prepared_models(
         fuse(model, config.training.compile)
     use_small_convolutions(pipeline.unet)
     half = without_autocast(config, pipeline.unet, accelerator.device.type, accelerator.num_processes)
+    under = autocast_of(config, pipeline.unet, accelerator)
     if config.training.compile in COMPILED:
         models[0] = compiled(models[0], config.training.compile)
     if half:  # what accelerate prepares for a precision computes under autocast
-        return True, tuple(models)
-    return False, tuple(accelerator.prepare(model) for model in models)
+        return True, under, tuple(models)
+    return False, under, tuple(accelerator.prepare(model) for model in models)
 
 
 def fuse(model: torch.nn.Module, mode: str) -> None:
@@ -110,8 +112,11 @@ def attention_of(config: LoraExperiment, unet: Any, latents: Sequence[int], devi
 
 
 def autocast_of(config: LoraExperiment, unet: Any, accelerator: Any) -> Callable[[], AbstractContextManager[Any]]:
-    """What the UNet is called under, in a training step and for images alike: nothing where it is in half precision as it is."""
-    as_it_is = without_autocast(config, unet, accelerator.device.type, accelerator.num_processes)
+    """What the UNet is called under, in a training step and for images alike: nothing where it computes as it is, in half precision or float32,
+    for which accelerate's own context would ask each time."""
+    as_it_is = config.training.mixed_precision == "no" or without_autocast(
+        config, unet, accelerator.device.type, accelerator.num_processes
+    )
     return nullcontext if as_it_is else accelerator.autocast
 
 

@@ -188,7 +188,7 @@ def test_a_training_has_it_unless_torch_writes_the_kernels(mode: str, joined: bo
     tree = {"data": {"train_data_dir": "x"}, "training": {"mixed_precision": "bf16", "compile": mode}}
     config = validate(tree)
     add_lora(pipeline.unet, None, LoraSpec(4, 4.0), seed=0)
-    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=1, prepare=lambda one: one)
+    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=1, prepare=lambda one: one, autocast=None)
     prepared_models(config, pipeline, [pipeline.unet], accelerator)
     with_lora = [module for module in pipeline.unet.modules() if hasattr(module, "_fused_adapter")]
     assert len(with_lora) > 50
