@@ -48,6 +48,7 @@ COMMANDS: dict[str, list[str]] = {
     "long_stargan": ["scaling", "--part", "stargan"],
     "large_data_set": ["scaling", "--part", "images"],
     "load_images": ["load", "--part", "images"],
+    "load_kept": ["load", "--part", "kept"],
     "load_points": ["load", "--part", "points"],
     "load_together": ["load", "--part", "together"],
 }

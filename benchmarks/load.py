@@ -1,12 +1,15 @@
 """Large amounts through the real commands: `python -m benchmarks.load [--part PART] [--images N] [--points N] [--trainings N] [--steps N]`.
 
-Three parts. `images`: a LoRA training on the embedded base with so many images of different sizes in four `N_class` folders, each with
-a caption of its own, from the command to its first logged step: latents encoded at every step, and kept in data.cache_dir, which an
-earlier start has filled. `points`: so many metric points written to an outbox, ten a step as a training writes them, and then sent to
+Four parts. `images`: a LoRA training on the embedded base with so many images of different sizes in four `N_class` folders, each with
+a caption of its own, from the command to its first logged step: latents encoded at every step. Before it, what importing the libraries alone
+takes, of which a training uses something before that step. `kept`: the same with latents in data.cache_dir, which an earlier start has
+filled: minutes. `points`: so many metric points written to an outbox, ten a step as a training writes them, and then sent to
 a new sqlite store by `fashion-ml sync`. `together`: six trainings at once on one sqlite store. Points are counted by run, metric and step:
 what is lost and what is there twice are two figures.
 
-Each command is a process of its own. Beside the wall time stands its processor time, which other work on the machine changes less.
+Each command is a process of its own. Beside the wall time stands its processor time, which other work on the machine changes less. Both and the
+memory are those of the command with the processes that it starts; of the memory, pages of files that are mapped, the libraries' own, are
+named apart: the system takes them back where it needs room.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +39,22 @@ from benchmarks.results import Row, report
 _MIB = 2**20
 _METRICS = 10
 _CLASSES = ("2_dress", "1_shirt", "3_coat", "1_skirt")
+_STEP = "torch,torch._dynamo"
+_LIBRARIES = {
+    "torch with what the first step of any of its optimisers imports": _STEP,
+    "that, peft, diffusers' UNet and VAE, transformers' CLIP, accelerate, and MLflow with its sqlite store": ",".join(
+        (
+            _STEP,
+            "peft",
+            "accelerate",
+            "transformers.models.clip.modeling_clip",
+            "diffusers.models.unets.unet_2d_condition",
+            "diffusers.models.autoencoders.autoencoder_kl",
+            "mlflow.store.tracking.sqlalchemy_store",
+        )
+    ),
+}
+"""What a training uses before its first step, whatever its code does, and the modules."""
 _PROJECT = Path(__file__).parents[1]
 _CONFIG = _PROJECT / "experiments" / "lora" / "embedded.yaml"
 
@@ -46,13 +66,16 @@ class Used:
     wall: float
     """Seconds."""
     processor: float
-    """Seconds, of all its threads, user and system."""
+    """Seconds, of all its threads and of its processes, user and system."""
     peak: float
-    """Resident at its most, MiB."""
+    """Resident at its most, its processes too, MiB."""
+    mapped: float = 0.0
+    """Of that, pages of files, MiB."""
 
     def shown(self) -> str:
         """For a row."""
-        return f"{self.wall:.1f} s ({self.processor:.1f} s of processor time), {self.peak:.0f} MiB at its most"
+        of_files = f", of which {self.mapped:.0f} are mapped files" if self.mapped else ""
+        return f"{self.wall:.1f} s ({self.processor:.1f} s of processor time), {self.peak:.0f} MiB at its most{of_files}"
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -73,12 +96,11 @@ def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None 
     start, log = time.perf_counter(), folder / "log.txt"
     with log.open("ab") as file:
         process = psutil.Popen([sys.executable, "-m", *command], cwd=folder, env=environment, stdout=file, stderr=file)
-    peak, processor, met = 0.0, 0.0, False
+    (peak, mapped), processor, met = (0.0, 0.0), 0.0, False
     while process.poll() is None and not met:
         with suppress(psutil.Error):
-            times = process.cpu_times()
-            processor = times.user + times.system
-            peak = max(peak, process.memory_info().rss / _MIB)
+            processor = sum(process.cpu_times()[:4])  # of those that have ended, too
+            peak, mapped = max((peak, mapped), _memory([process, *process.children(recursive=True)]))
         met = until is not None and until()
         time.sleep(0.02)
     wall = time.perf_counter() - start
@@ -88,7 +110,17 @@ def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None 
         process.wait()
     elif process.returncode or until is not None:
         raise SystemExit(f"{' '.join(command)}: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
-    return Used(wall, processor, peak)
+    return Used(wall, processor, peak, mapped)
+
+
+def _memory(processes: Sequence[psutil.Process]) -> tuple[float, float]:
+    """What processes have resident together, and what of it are pages of files, MiB."""
+    found = [0, 0]
+    for one in processes:
+        with suppress(psutil.Error):  # it has just ended
+            memory = one.memory_info()
+            found = [found[0] + memory.rss, found[1] + memory.shared]
+    return found[0] / _MIB, found[1] / _MIB
 
 
 def _store(folder: Path) -> str:
@@ -109,18 +141,46 @@ def start(folder: Path, *options: str) -> Used:
 
 
 def over_images(count: int) -> list[Row]:
-    """Starts with few images and with so many."""
+    """The libraries alone, and starts with few images and with so many."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for what, modules in _LIBRARIES.items():
+            rows.append(Row(f"importing {what} alone", used(["benchmarks.load", "--import", modules], Path(name)).shown()))
+    for some in (100, count):
+        with tempfile.TemporaryDirectory() as name:
+            folder = _with_images(Path(name), some)
+            rows.append(Row(f"{_start_with(some)}, latents not kept", start(folder, "--cache_latents", "false").shown()))
+    return rows
+
+
+def over_kept_images(count: int) -> list[Row]:
+    """Starts with few images and with so many whose latents are kept."""
     rows = []
     for some in (100, count):
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            write_images(folder / "images", some)
-            start(folder, "--steps", "1")  # makes the store, and brings the files into memory
-            what = f"LoRA training with {some} images, each with a caption of its own, to its first step"
-            rows.append(Row(f"{what}, latents not kept", start(folder, "--cache_latents", "false").shown()))
+            folder = _with_images(Path(name), some)
             start(folder, "--cache_dir", "cache")
-            rows.append(Row(f"{what}, latents in data.cache_dir", start(folder, "--cache_dir", "cache").shown()))
+            rows.append(Row(f"{_start_with(some)}, latents in data.cache_dir", start(folder, "--cache_dir", "cache").shown()))
     return rows
+
+
+def _start_with(images: int) -> str:
+    return f"LoRA training with {images} images, each with a caption of its own, to its first step"
+
+
+def _with_images(folder: Path, count: int) -> Path:
+    """A folder with so many images, a store, and the programs' files in memory."""
+    write_images(folder / "few", len(_CLASSES))
+    start(folder, "--steps", "1", "--train-data-dir", "few")
+    write_images(folder / "images", count)
+    return folder
+
+
+def import_all(modules: str) -> None:
+    """Import modules, named between commas, and stay for so long that somebody sees what they take."""
+    for name in modules.split(","):
+        import_module(name)
+    time.sleep(0.2)
 
 
 def over_points(count: int) -> list[Row]:
@@ -222,19 +282,24 @@ def together(trainings: int, steps: int) -> list[Row]:
 def main() -> None:
     """Report what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("images", "points", "together")
+    parts = ("images", "kept", "points", "together")
     parser.add_argument("--part", action="append", choices=parts, help="what to measure; all by default")
     parser.add_argument("--images", type=at_least(4), default=20_000)
     parser.add_argument("--points", type=at_least(_METRICS), default=1_000_000)
     parser.add_argument("--trainings", type=at_least(1), default=6)
     parser.add_argument("--steps", type=at_least(1), default=40, help="of each of the trainings at once")
     parser.add_argument("--write", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--import", dest="modules", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.modules:
+        import_all(arguments.modules)
+        return
     if arguments.write:
         write_points(arguments.write)
         return
     measured = {
         "images": lambda: over_images(arguments.images),
+        "kept": lambda: over_kept_images(arguments.images),
         "points": lambda: over_points(arguments.points),
         "together": lambda: together(arguments.trainings, arguments.steps),
     }

@@ -21,7 +21,7 @@ def write_contact_sheet(path: Path, items: Sequence[CaptionedImage], title: str)
     """Draw at most 100 of the images, evenly over all of them, under the names of their folders; PNG. Files that are gone are left white."""
     sheet = draw_contact_sheet(items, title)
     with atomic_path(path, field="--contact-sheet") as temporary:
-        sheet.save(temporary, "PNG")
+        sheet.save(temporary, "PNG", compress_level=1)  # a fifth larger than by default, in a quarter of the time
     return path
 
 

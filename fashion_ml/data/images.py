@@ -20,13 +20,12 @@ from fashion_ml.data.captions import CaptionSettings
 from fashion_ml.data.class_folders import CLASS_FOLDER, wrong_repeats
 from fashion_ml.data.folder_faults import check_folder, too_small_image, unreadable_image, without_class_folders, without_images
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
-from fashion_ml.data.image_index import Known, KnownImages
-from fashion_ml.data.near_duplicates import difference_hashes
+from fashion_ml.data.image_index import Known, KnownImages, looked_at
 from fashion_ml.data.notices import REFERENCES, TRAINING, Kind, Notice, by_kind, line_of
-from fashion_ml.data.pictures import PictureError, is_image, load_picture, open_picture
+from fashion_ml.data.pictures import PictureError, is_image, load_picture
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import bar, warn
-from fashion_ml.runtime.input_file import PICTURE_BYTES, read_noted, read_whole
+from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import printable
 from fashion_ml.runtime.seeding import derive_seed
@@ -277,15 +276,13 @@ def _look_at(items: Sequence[CaptionedImage], field: str, least: int, known: Kno
 
     def look(item: CaptionedImage) -> Looked | _Unusable:
         try:
-            content, state = read_noted(item.path, PICTURE_BYTES)
-            picture, several = open_picture(io.BytesIO(content))
+            found, state = looked_at(item.path)
         except (PictureError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return _Unusable(unreadable_image(item.path, field, reason), reason)
-        if min(picture.size) < least:
-            size = tr("{width} x {height} pixels", width=picture.width, height=picture.height)
+        if min(found.size) < least:
+            size = tr("{width} x {height} pixels", width=found.size[0], height=found.size[1])
             return _Unusable(too_small_image(item.path, field, size, least), size)
-        found = Known(picture.size, hashlib.sha256(content).hexdigest(), difference_hashes(picture), several)
         if known is not None:
             known.put(item.path, state, found)
         return _as_found(item, found)

@@ -38,6 +38,7 @@ from fashion_ml.training.lora_inputs import small_cache
 from fashion_ml.training.subset_images import as_meant, as_prompts, scan_subsets, subsets_folder, with_lines
 
 if TYPE_CHECKING:
+    from fashion_ml.data.look_ahead import LookAhead
     from fashion_ml.data.summary import FolderSummary
     from fashion_ml.evaluation.measure import MetricSuite
 
@@ -98,18 +99,20 @@ def all_references(config: LoraExperiment) -> list[CaptionedImage]:
     return spread(items, settings.max_references)
 
 
-def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: bool = True) -> Sources:
+def read_sources(
+    config: LoraExperiment, *, training_images: bool = True, tell: bool = True, ahead: LookAhead | None = None
+) -> Sources:
     """Read and check every folder and the encoder. InputError with all problems at once.
 
     Without `training_images` the prior images are not read, and it is no error when the training images are not there. Without `tell`
-    whoever calls says what is left out.
+    whoever calls says what is left out. What was looked at `ahead` is not looked at again.
     """
     from fashion_ml.models.kohya_format import read_lora
     from fashion_ml.models.stable_diffusion import find_base
 
     settings, data = config.evaluation, config.data
     extension, problems, looks = data.caption_extension, list[str](), small_cache(config)
-    skip, known, readings = data.on_bad_image == "skip", known_images(config), dict[str, Reading]()
+    skip, known, readings = data.on_bad_image == "skip", known_images(config, ahead), dict[str, Reading]()
 
     def attempt(work: Callable[[], Any], default: Any) -> Any:
         try:
@@ -138,11 +141,9 @@ def read_sources(config: LoraExperiment, *, training_images: bool = True, tell: 
     references: list[CaptionedImage] = []
     measured = settings.enabled or config.training.performance_check_interval is not None
     if measured:
-        folder = references_folder(config)
+        folder, most = references_folder(config), settings.max_references
         references = (
-            read("references", lambda: scan_references(folder, extension, settings.max_references, skip=skip))
-            if folder is not None
-            else spread(items, settings.max_references)
+            read(REFERENCES, lambda: scan_references(folder, extension, most, skip=skip)) if folder else spread(items, most)
         )
         _say_drawn(references, count_images(folder) if folder is not None and references else len(items), settings)
         references = as_prompts(attempt(partial(part_of, references, settings.references_part, looks), references), data)
@@ -224,9 +225,10 @@ def _asks_the_network(encoder: str) -> bool:
     return encoder.startswith("hf-hub:") or (encoder.count("/") == 1 and not Path(encoder).expanduser().exists())
 
 
-def known_images(config: LoraExperiment) -> KnownImages | None:
-    """What is known of image files already; None without data.cache_dir."""
-    return KnownImages(Path(config.data.cache_dir).expanduser()) if config.data.cache_dir else None
+def known_images(config: LoraExperiment, ahead: LookAhead | None = None) -> KnownImages | None:
+    """What is known of image files already, from data.cache_dir and what was looked at `ahead`; None without both."""
+    folder = Path(config.data.cache_dir).expanduser() if config.data.cache_dir else None
+    return KnownImages(folder, ahead.found if ahead else None) if folder or ahead else None
 
 
 def _if_there(config: LoraExperiment) -> list[CaptionedImage]:

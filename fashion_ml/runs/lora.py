@@ -16,6 +16,7 @@ from fashion_ml.evaluation.trigger import classes_of_folders
 from fashion_ml.runs.beginning import begun
 from fashion_ml.runs.data_summary import keep_summary, summed_up
 from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained, roll_up
+from fashion_ml.runs.images_ahead import images_ahead
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.lora_samples import sampler
 from fashion_ml.runs.run_folder import long_waits, shared_folder
@@ -30,6 +31,7 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import report
 
 if TYPE_CHECKING:
+    from fashion_ml.data.look_ahead import LookAhead
     from fashion_ml.evaluation.lora import EvaluationResult
     from fashion_ml.runs.run_folder import RunFolder
     from fashion_ml.tracking.run import TrackedRun
@@ -59,13 +61,14 @@ def run_lora(
     told anything. `chosen` are the paths of settings that were given to the command itself: `name` and `tracking.experiment` among them come
     before what MLflow's environment says.
     """
-    with begun(config, resume=resume, new=new) as earlier:
-        return _run_lora(config, earlier, new=new, expected_digest=expected_digest, track=track, chosen=chosen)
+    with begun(config, resume=resume, new=new) as earlier, images_ahead(config) as ahead:
+        return _run_lora(config, earlier, ahead, new=new, expected_digest=expected_digest, track=track, chosen=chosen)
 
 
 def _run_lora(
     config: LoraExperiment,
     earlier: RunFolder | None,
+    ahead: LookAhead | None,
     *,
     new: bool,
     expected_digest: str,
@@ -78,10 +81,11 @@ def _run_lora(
     config = with_settled_precision(config, earlier)
     check_mixed_precision(config)
     config = in_experiment(config, chosen, earlier) if track else config
-    if track and earlier is None:
-        _make_ahead(config)
+    drawing = track and earlier is None and _make_ahead(config)
+    if drawing or ahead:
+        from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while other processes work)
     accelerator = accelerator_for(config.training.mixed_precision)
-    inputs = read_sources(config, tell=False)
+    inputs = read_sources(config, tell=False, ahead=ahead)
     check_captions(config, inputs.items)
     pipeline = [checked_pipeline(config, accelerator)]
     config = with_steps(config, pipeline[0], inputs.items, accelerator.num_processes, inputs.looks)
@@ -138,15 +142,13 @@ def check_mixed_precision(config: LoraExperiment) -> None:
         check_precision(config.training.mixed_precision, device_of_evaluation(), tf32=config.training.tf32)
 
 
-def _make_ahead(config: LoraExperiment) -> None:
-    """Start what a first training needs in a process of its own, and import what takes longest while it works."""
+def _make_ahead(config: LoraExperiment) -> bool:
+    """Start what a first training needs in a process of its own; returns whether that draws the collection, which takes seconds."""
     folder = config.data.train_data_dir
     embedded = folder == "embedded"
     known = (config.model.base == "embedded" or is_there(config.model.base)) and (embedded or not folder or is_there(folder))
-    if known and make_ahead(
-        collection=embedded, store=not config.tracking.offline
-    ):  # what is not known may be an error, which needs no store
-        from diffusers import StableDiffusionPipeline  # noqa: F401 (the slowest import, while the collection is drawn)
+    # what is not known may be an error, which needs no store
+    return known and make_ahead(collection=embedded, store=not config.tracking.offline)
 
 
 def checked_pipeline(config: LoraExperiment, accelerator: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fashion_ml.data import images
+from fashion_ml.data import image_index, images
 from fashion_ml.data.image_index import KnownImages
 from fashion_ml.data.images import read_training_folder
 
@@ -31,8 +31,8 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count = list[int]()
-    plain = images.open_picture
-    monkeypatch.setattr(images, "open_picture", lambda source: count.append(1) or plain(source))
+    plain = image_index.open_picture
+    monkeypatch.setattr(image_index, "open_picture", lambda source: count.append(1) or plain(source))
     return count
 
 
