@@ -88,19 +88,11 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def blank_figures() -> Iterator[None]:
-    """What runs of this process draw stays white: curves take two thirds of a small run. Tests of figures, and other processes, draw them."""
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    from fashion_ml.runtime import figure_style
-
-    def savefig(figure: Figure, path: Path, *, format: str, dpi: float | None = None) -> None:
-        width, height = figure.get_size_inches() * (dpi or figure.dpi)
-        Image.new("L", (round(width), round(height)), 255).save(path, format)
+    """What runs of this process draw stays white. Tests of figures, and processes that are not forked from this one, draw them."""
+    from tests.runs.blank_figures import draw_nothing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figure_style, "fit_text", lambda figure: None)
-        patch.setattr(Figure, "savefig", savefig)
+        draw_nothing(patch.setattr)
         yield
 
 

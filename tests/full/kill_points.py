@@ -1,17 +1,19 @@
 """Kill a command at its operations on files, begin it again, and hold what is there then against a command that was never stopped.
 
-`python -m tests.full.kill_points COMMAND... [--all | --only FIRST [LAST [STEP]]] [--real] [--full] [--moments N] [--json FILE]`: each COMMAND
-is one of `kill_scenarios`. By default the first and the last operation of each kind are kill points (one kind is what the same lines of the
-package do); with --all, or with numbers, every one. The command runs once, and stops at each operation, so that what a kill there leaves
-can be kept; moments at which the same lies in the folder are one. With --real it runs anew for each point, and is killed. With --full it
-runs anew too, and the disk is full from there on: the command must say so in a line, and go on when there is space again. With --moments
-it is killed by SIGKILL from outside at N random moments. Prints a line for each fault, and how many points there are and were tried.
+`python -m tests.full.kill_points COMMAND... [--all | --only FIRST [LAST [STEP]]] [--minutes N] [--real] [--full] [--moments N] [--json FILE]`:
+each COMMAND is one of `kill_scenarios`. By default the first and the last operation of each kind are kill points (one kind is what the same
+lines of the package do); with --all, or with numbers, every one; with --minutes only as many of them as fit, evenly over the whole command.
+The command runs once, and stops at each operation, so that what a kill there leaves can be kept; moments at which the same lies in the
+folder are one. With --real it runs anew for each point, and is killed. With --full it runs anew too, and the disk is full from there on: the
+command must say so in a line, and go on when there is space again. With --moments it is killed by SIGKILL from outside at N random moments.
+Prints a line for each fault, and how many points there are and were tried.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -30,7 +32,7 @@ from tests.full.kill_facts import STORE, differences, facts, has_open_runs, left
 from tests.full.kill_scenarios import SCENARIOS
 from tests.full.kill_states import Point, States, walk
 from tests.runs.faults import DIED, TAKES_SPACE, faults
-from tests.runs.forked import Forked, fork_studies, forked
+from tests.runs.forked import Forked, forked, quick_studies
 
 RESUME = ("--resume",)
 SECONDS = 1800
@@ -123,7 +125,7 @@ class Harness:
         draw = random.Random(0)
         for number in range(1, count + 1):
             self._states.put_back(self._before)
-            process = Forked(*self._scenario.command, cwd=self._work, uri=self._uri, before=fork_studies)
+            process = Forked(*self._scenario.command, cwd=self._work, uri=self._uri, before=quick_studies)
             after = draw.uniform(0, seconds)
             process.ends_within(after)
             process.kill_all()
@@ -160,7 +162,7 @@ class Harness:
         return code, said
 
     def _run(self, command: Sequence[str], before: Callable[[], object] | None = None) -> tuple[int, str]:
-        return forked(*command, cwd=self._work, uri=self._uri, before=before or fork_studies, seconds=SECONDS)
+        return forked(*command, cwd=self._work, uri=self._uri, before=before or quick_studies, seconds=SECONDS)
 
 
 def _said(point: Point) -> str:
@@ -175,6 +177,7 @@ def main() -> None:
     for name in ("all", "real", "full"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--moments", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     found = []
@@ -213,21 +216,29 @@ def _points(command: str, harness: Harness, given: argparse.Namespace, sums: Sum
         tried = wanted if given.all else harness.of_each_kind(wanted)
     anew = given.full or given.real
     tried = tried if anew else harness.distinct(tried)
-    covered = len(tried) if anew else len([point for point in wanted if point.state in {one.state for one in tried}])
-    _tell(
-        f"{command}: {there} points of {kinds} kinds, {states} states of the folder; {len(tried)} are run, for {covered} points"
-    )
+    _tell(f"{command}: {there} points of {kinds} kinds, {states} states of the folder; {len(tried)} are to be run")
     how = harness.full if given.full else harness.killed if given.real else harness.point
-    for number, point in enumerate(tried, 1):
+    until, done = time.monotonic() + 60 * given.minutes, list[Point]()
+    for number, point in enumerate(tried if given.minutes == math.inf else spread(tried), 1):
+        if time.monotonic() > until:
+            break
         before = set(sums.faults())
         how(point, sums)
+        done.append(point)
         for line in sums.faults():
             if line not in before:
                 _tell(line)
         if number % 20 == 0:
             _tell(f"{command}: {number} of {len(tried)}: {sums.counts()}")
+    covered = len(done) if anew else len([point for point in wanted if point.state in {one.state for one in done}])
     kind = "full disk" if given.full else "killed" if given.real else "left by a kill"
     return {"how": kind, "points": there, "kinds": kinds, "states": states, "covered": covered}
+
+
+def spread(points: Sequence[Point]) -> list[Point]:
+    """The same in an order in which those up to any place lie evenly over the whole (van der Corput's)."""
+    bits = len(points).bit_length()
+    return [points[at] for at in (int(f"{number:0{bits}b}"[::-1], 2) for number in range(1 << bits)) if at < len(points)]
 
 
 def _tell(line: str) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from tests.runs.forked import forked
+from tests.runs.forked import forked, quick_studies
 from tests.runs.small_studies import EMBEDDED, SMALL
 
 OWN = ("--base", "embedded", "--encoder", "embedded", "--train_data_dir", "train", "--references", "held")
 """Pictures of one's own on the embedded base."""
 LORA = (
     *("train", "lora", *OWN, "--steps", "3", "--rank", "2", "--seed", "3"),
-    *("--output-dir", "out", "--set", "training.log_every=1", "--set", "training.save_every_n_steps=2"),
+    *("--resolution", "32", "--output-dir", "out", "--set", "training.log_every=1", "--set", "training.save_every_n_steps=2"),
     *("--set", "evaluation.num_inference_steps=1", "--set", "evaluation.images_per_reference=1"),
     *("--set", "evaluation.resamples=10", "--set", "evaluation.prompts=none", "--set", "evaluation.extra_metrics=[]"),
 )
@@ -61,7 +61,7 @@ def pictures(folder: Path) -> None:
 def encoded(folder: Path) -> None:
     """Pictures, and their latents."""
     pictures(folder)
-    _must("encode", "images", "latents", folder=folder)
+    _must("encode", "images", "latents", "--size", "32", folder=folder)
 
 
 def trained(folder: Path) -> None:
@@ -88,6 +88,8 @@ _STUDY: dict[str, Any] = {
     "experiment": EMBEDDED,
     "settings": {
         **SMALL,
+        "training.max_train_steps": 1,
+        "data.resolution": 32,
         "data.train_data_dir": "train",
         "evaluation.references": "held",
         "evaluation.resamples": 10,
@@ -119,7 +121,7 @@ SCENARIOS = {
     "lora": Scenario(LORA, pictures, resumes=True),
     "lora-offline": Scenario((*LORA, "--offline"), pictures, resumes=True),
     "stargan": Scenario(STARGAN, encoded, resumes=True),
-    "encode": Scenario(("encode", "images", "latents"), pictures, outputs=("latents",)),
+    "encode": Scenario(("encode", "images", "latents", "--size", "32"), pictures, outputs=("latents",)),
     "evaluate-stargan": Scenario(
         ("evaluate", "run", "latest", "--output-dir", "evaluated"), trained_stargan, outputs=("evaluated",)
     ),
@@ -131,5 +133,5 @@ SCENARIOS = {
 
 
 def _must(*command: str, folder: Path) -> None:
-    code, said = forked(*command, cwd=folder, uri=f"sqlite:///{folder / 'mlflow.db'}", seconds=1800)
+    code, said = forked(*command, cwd=folder, uri=f"sqlite:///{folder / 'mlflow.db'}", seconds=1800, before=quick_studies)
     assert code == 0, said

@@ -23,7 +23,8 @@ import psutil
 from tests.runs.faults import faults
 from tests.runs.forked import Forked
 
-_TEMPORARY = re.compile(r"[0-9a-f]{6}-\d+-[0-9a-f]+\.tmp$")
+_TEMPORARY = re.compile(r"[0-9a-f]{6}-\d+-[0-9a-f]+\.tmp$|\.artifact\.uploading\.\w+$")
+"""Files that are written beside the one they become: ours, and those of MLflow's artifact store."""
 _OURS = "forked."
 """What the harness itself writes: the command's output."""
 
@@ -62,7 +63,9 @@ class States:
     def take(self) -> str:
         """Keep what lies in the folder now; the digest by which it is put back."""
         content = dict(self._files())
-        told = [f"{_plain(name)} {'' if name.endswith('.tmp') else digest}" for name, (_, _, digest) in sorted(content.items())]
+        told = [
+            f"{_plain(name)} {'' if _TEMPORARY.search(name) else digest}" for name, (_, _, digest) in sorted(content.items())
+        ]
         state = hashlib.sha256("\n".join(told).encode()).hexdigest()
         self._known.setdefault(state, content)
         return state
@@ -70,7 +73,9 @@ class States:
     def files(self, state: str) -> dict[str, str]:
         """The files of a state: by path, digest of what is in them; temporary files, under a name without numbers, and locks without it."""
         found = {name: digest for name, (mode, _, digest) in self._known[state].items() if not stat.S_ISDIR(mode)}
-        return {_plain(name): "" if name.endswith((".tmp", ".lock")) else digest for name, digest in found.items()}
+        return {
+            _plain(name): "" if _TEMPORARY.search(name) or name.endswith(".lock") else digest for name, digest in found.items()
+        }
 
     def put_back(self, state: str) -> None:
         """Let the folder be as it was."""

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.runs.forked import fork_studies
+from tests.runs.forked import quick_studies
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NAMED = {
@@ -132,5 +132,5 @@ def _led_here() -> str:
 
 def faults(below: Path, note: Path, at: int, how: str) -> None:
     """Install them: what a `Forked` calls first. Processes of a study that it starts are forked too, and have none of their own."""
-    fork_studies()
+    quick_studies()
     Faults(below, note, at, how).install()

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from fashion_ml.runtime.parent_process import PARENT
+from tests.runs import blank_figures
 
 _PROJECT, _PYTHON = Path(__file__).parents[2], sys.executable
 _HANGS_SECONDS = 100
@@ -119,7 +120,7 @@ class ForkedPopen:
         }  # its parent is the process that it is a copy of
         out = _path(stdout)
         err = out if stderr in (None, subprocess.STDOUT) else _path(stderr)
-        arguments, before = tuple(map(str, command[3:])), partial(_as_child, os.getpid())
+        arguments, before = tuple(map(str, command[3:])), partial(_as_child, os.getpid(), blank_figures.blank)
         self._process = processes().Process(
             target=_main, args=(command[2], arguments, cwd or Path.cwd(), own, out, err, before)
         )
@@ -180,10 +181,16 @@ def _path(stream: Any) -> Path:
     return Path(os.devnull if stream == subprocess.DEVNULL else stream.name)
 
 
-def _as_child(parent: int) -> None:
-    """In a process that another one begins: a session of its own, and an end with its parent."""
-    os.setsid()
+def quick_studies() -> None:
+    """`fork_studies`, and nothing is drawn. What a `Forked` calls first."""
     fork_studies()
+    blank_figures.draw_nothing()
+
+
+def _as_child(parent: int, blank: bool) -> None:
+    """In a process that another one begins: a session of its own, and an end with its parent; it draws nothing where that one does not."""
+    os.setsid()
+    (quick_studies if blank else fork_studies)()
 
     def watch() -> None:
         while psutil.pid_exists(parent) and psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
