@@ -20,7 +20,7 @@ from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import VARIABLE, language, language_of, set_language, tr
-from fashion_ml.runtime.printable import is_printable, printable
+from fashion_ml.runtime.printable import is_printable, shown
 from fashion_ml.runtime.redact import without_credentials
 
 app = typer.Typer(help="Fine-tune image models for fashion, and know whether it worked.", **KEYS)
@@ -208,7 +208,7 @@ def main() -> None:
     except InputError as error:
         for problem in error.problems:
             typer.echo(
-                tr("error: {shortened}", shortened=_shortened(printable(without_credentials(" ".join(problem.split()))))),
+                tr("error: {shortened}", shortened=_shortened(shown(without_credentials(" ".join(problem.split()))))),
                 err=True,
             )
         code = 2
@@ -218,7 +218,7 @@ def main() -> None:
     except Exception as error:
         storage = _storage_problem(error) or _store_problem(error) or _memory_problem(error)
         if storage:
-            typer.echo(tr("error: {storage}", storage=storage), err=True)
+            typer.echo(tr("error: {storage}", storage=shown(storage)), err=True)
             sys.exit(2)
         if not hasattr(error, "format_message"):  # not a usage error of the command line
             typer.echo(without_credentials("".join(traceback.format_exception(error))), err=True)
@@ -231,6 +231,6 @@ def main() -> None:
             from fashion_ml.cli.help_language import usage_problem
 
             said = usage_problem(said)
-        typer.echo(tr("error: {shortened} (--help shows what there is)", shortened=_shortened(said)), err=True)
+        typer.echo(tr("error: {shortened} (--help shows what there is)", shortened=_shortened(shown(said))), err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

@@ -14,7 +14,7 @@ import typer
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
-from fashion_ml.runtime.printable import printable
+from fashion_ml.runtime.printable import shown
 
 _NARROWEST = 40
 """Columns that a table takes at least; a terminal with fewer cuts or wraps it."""
@@ -114,7 +114,7 @@ def say(text: str, label: int | None = None) -> None:
     from fashion_ml.runtime.wrapping import wrapped
 
     width = _width()
-    for line in printable(text).split("\n"):
+    for line in shown(text).split("\n"):
         typer.echo(line if width is None else wrapped(line, width, label))
 
 
@@ -122,7 +122,7 @@ def table(heads: list[str], rows: list[list[str]], left: int = 1) -> None:
     """Columns side by side, the first `left` to the left; on a terminal, or where COLUMNS says how wide it is, no wider than that."""
     from fashion_ml.runtime.columns import column_lines
 
-    for line in column_lines(heads, [[printable(cell) for cell in row] for row in rows], _width(), left):
+    for line in column_lines(heads, [[shown(cell) for cell in row] for row in rows], _width(), left):
         typer.echo(line)
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fashion_ml.config.base import OLD_PATHS, Evaluation, Section
 from fashion_ml.config.lora import LoraExperiment
-from fashion_ml.config.messages import problem, too_large
+from fashion_ml.config.messages import problems, shortened, too_large
 from fashion_ml.config.settings import Setting, evaluation_settings, settings_of, short_names
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
@@ -59,7 +59,7 @@ def load_config(
     Both mappings may be nested as in the file, `{"network": {"rank": 8}}`, or name settings by path, `{"network.rank": 8}`, or by short or
     kohya's name, `{"rank": 8}`. Values are Python's, or text as on the command line; empty text is not given, None is null.
 
-    Raises InputError with every problem at once: `path.in.yaml: value; fix`.
+    Raises InputError with the problems at once, the first 20 and how many more: `path.in.yaml: value; fix`.
     """
     if kind not in ("lora", "stargan"):
         raise InputError(tr("kind: {kind!r} is not known; give lora or stargan", kind=kind))
@@ -139,12 +139,12 @@ def validate(tree: Mapping[str, Any]) -> LoraExperiment:
 
 def checked(tree: Mapping[str, Any], kind: type[Experiment]) -> Experiment:
     """The checked experiment of a plain nested mapping; InputError with every problem at once, folders that are missing among them."""
-    if problems := too_large(tree):
-        raise InputError(problems)
+    if large := too_large(tree):
+        raise InputError(shortened(large, len(large)))
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise InputError([*(problem(item, kind) for item in error.errors()), *_missing_folders(tree)]) from None
+        raise InputError([*problems(error.errors(), kind), *_missing_folders(tree)]) from None
 
 
 def _missing_folders(tree: Mapping[str, Any]) -> list[str]:
@@ -232,7 +232,7 @@ def validate_evaluation(tree: Mapping[str, Any]) -> Evaluation:
     try:
         return Evaluation.model_validate(tree)
     except ValidationError as error:
-        raise InputError([f"evaluation.{problem(item, Evaluation)}" for item in error.errors()]) from None
+        raise InputError(problems(error.errors(), Evaluation, "evaluation.")) from None
 
 
 def to_yaml(config: Section) -> str:

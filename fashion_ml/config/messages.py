@@ -11,6 +11,22 @@ from fashion_ml.config.settings import Setting, setting_at, settings_of
 from fashion_ml.runtime.language import tr
 
 _SIDE, _LARGEST = 400, 10**100
+_MOST = 20
+"""Lines that are said of one file: finding what was meant by each of 20,000 unknown keys takes long, and nobody reads them."""
+
+
+def problems(items: Sequence[Any], root: type[Section], before: str = "") -> list[str]:
+    """A line for each of pydantic's errors about a `root`, with `before` in front: of the first 20, and how many more there are."""
+    return shortened([f"{before}{problem(item, root)}" for item in items[:_MOST]], len(items))
+
+
+def shortened(lines: Sequence[str], count: int) -> list[str]:
+    """The first 20 of the lines on `count` settings that are wrong, and one that says how many more there are."""
+    more = count - _MOST
+    return [
+        *lines[:_MOST],
+        *([tr("config: {count} more settings are wrong; mend these first", count=more)] if more > 0 else []),
+    ]
 
 
 def problem(item: Any, root: type[Section]) -> str:
@@ -25,6 +41,9 @@ def problem(item: Any, root: type[Section]) -> str:
             location=location,
             value=near or tr("known here: {names}", names=", ".join(known)),
         )
+    if item["type"] == "invalid_key":
+        above = ".".join(str(part) for part in item["loc"][:-1]) or "config"
+        return tr("{location}: the key {key} is no text; give the name of a setting", location=above, key=_shown(item["input"]))
     if item["type"] == "missing":
         return tr("{location}: is not given; add it to the YAML file or pass --set {location}=VALUE", location=location)
     message = item["msg"].removeprefix("Value error, ")

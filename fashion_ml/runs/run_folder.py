@@ -87,10 +87,20 @@ def check_output_folder(config: Experiment, new: bool) -> None:
     folder = given_folder(config)
     if folder is None:
         return
-    if folder.exists() and not folder.is_dir():
+    try:
+        is_there = folder.exists()
+    except OSError as error:  # a name that is too long, say
+        raise InputError(
+            tr(
+                "output.output_dir: {folder!r} cannot be used ({strerror}); give another path",
+                folder=str(folder),
+                strerror=error.strerror,
+            )
+        ) from error
+    if is_there and not folder.is_dir():
         raise InputError(tr("output.output_dir: {folder!r} is a file; give the path of a folder", folder=str(folder)))
     above = next(one for one in folder.absolute().parents if one.exists())
-    if not folder.exists() and not (above.is_dir() and os.access(above, os.W_OK)):
+    if not is_there and not (above.is_dir() and os.access(above, os.W_OK)):
         why = "read-only" if above.is_dir() else "a file"
         raise InputError(
             tr(

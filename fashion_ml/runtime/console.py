@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.language import tr
-from fashion_ml.runtime.printable import printable
+from fashion_ml.runtime.printable import shown
 from fashion_ml.runtime.wrapping import wrapped
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Bar]:
 
 def say(text: str) -> None:
     """One line about what is happening, at level INFO."""
-    _logger.info("%s", printable(text))
+    _logger.info("%s", shown(text))
 
 
 def warn(text: str) -> None:
     """One line about what will not be as asked for, at level WARNING."""
-    _logger.warning("%s", printable(text))
+    _logger.warning("%s", shown(text))
 
 
 class _Lines(logging.Handler):

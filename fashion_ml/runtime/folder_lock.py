@@ -90,24 +90,20 @@ def refuse_locked(folder: Path, field: str = "output.output_dir") -> None:
 
 
 def _take(held: _Held, field: str, fix: str) -> None:
-    path = held.folder / LOCK
+    path, missing = held.folder / LOCK, None
     for _ in range(_TRIES):
         held.made = list(itertools.takewhile(lambda one: not one.exists(), (held.folder, *held.folder.parents)))
         try:
             held.folder.mkdir(parents=True, exist_ok=True)
             descriptor = open_own(path)
-        except FileNotFoundError:  # another process has removed what it had made
+        except (
+            FileNotFoundError
+        ) as error:  # another process has removed what it had made; or no folder can be there, as in /proc
+            missing = error
             continue
         except OSError as error:
-            why = error.strerror or str(error)
-            raise InputError(
-                tr(
-                    "{field}: {folder!r} cannot be written ({why}); choose another folder",
-                    field=field,
-                    folder=str(held.folder),
-                    why=why,
-                )
-            ) from error
+            raise InputError(_unwritable(held.folder, field, error)) from error
+        missing = None
         if _locked_by_us(descriptor) and _is(descriptor, path):
             held.descriptor = descriptor
             with suppress(OSError):  # a full disk: it is only for the message
@@ -116,7 +112,14 @@ def _take(held: _Held, field: str, fix: str) -> None:
             return
         os.close(descriptor)  # another one's, or removed by it in between
         time.sleep(_BETWEEN_SECONDS)
+    if missing is not None:
+        raise InputError(_unwritable(held.folder, field, missing)) from missing
     raise InputError(_refusal(held.folder, field, fix))
+
+
+def _unwritable(folder: Path, field: str, error: OSError) -> str:
+    why = error.strerror or str(error)
+    return tr("{field}: {folder!r} cannot be written ({why}); choose another folder", field=field, folder=str(folder), why=why)
 
 
 def _let_go(held: _Held) -> None:

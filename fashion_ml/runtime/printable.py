@@ -7,6 +7,8 @@ import unicodedata
 from pathlib import Path
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: colours, the cursor, the window's title, the direction of letters. Not line feeds and tabs."""
 _LOST = re.compile(r"[%#?\\]|(?<![^/]) ")
 
 
@@ -16,6 +18,11 @@ def printable(name: str) -> str:
     A tilde, for MLflow finds no artifact whose name has a per cent sign.
     """
     return name if name.isascii() else _SURROGATE.sub(_escaped, name)
+
+
+def shown(text: str) -> str:
+    r"""What is said, with names of others' files in it, for a terminal: `printable`, and with `\x1b` for a character that it would obey."""
+    return _MOVES.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(text))
 
 
 def storable(name: str) -> str:

@@ -3,6 +3,7 @@ at once, and 4 GB, start no process, and write below one folder alone."""
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import resource
@@ -124,17 +125,31 @@ def _watched(folder: Path) -> list[tuple[str, str]]:
         if isinstance(path, int) or path is None:
             return False
         whole = os.path.realpath(os.fsdecode(path))
-        return not (whole == home or whole.startswith((f"{home}/", "/dev/", "/proc/self/")))
+        return not (whole == home or whole.startswith((f"{home}/", "/dev/shm/", "/proc/self/")))
+
+    def device(path: Any) -> bool:
+        """One that is written to stays what it is; a file that is renamed onto it would take its place."""
+        return not isinstance(path, int) and Path(os.fsdecode(path)).exists() and not Path(os.fsdecode(path)).is_file()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _STARTS:
             broken.append(("process", f"{event} {arguments!r}"))
         elif event == "socket.connect":
             broken.append(("network", repr(arguments[1:])))
-        elif event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES and outside(arguments[0]):
+        elif (
+            event == "open"
+            and isinstance(arguments[2], int)
+            and arguments[2] & _WRITES
+            and outside(arguments[0])
+            and not device(arguments[0])
+        ):
             broken.append(("outside", repr(arguments)))
+            raise PermissionError(errno.EPERM, "the guard keeps what lies outside", os.fsdecode(arguments[0]))
+        elif event == "os.mkdir" and Path(os.fsdecode(arguments[0])).is_dir():
+            return
         elif event in _CHANGES and any(outside(path) for path in arguments[: _CHANGES[event]]):
             broken.append(("outside", f"{event} {arguments!r}"))
+            raise PermissionError(errno.EPERM, "the guard keeps what lies outside", os.fsdecode(arguments[0]))
 
     sys.addaudithook(hook)
     return broken

@@ -58,6 +58,12 @@ def test_the_guard_sees_every_kind_of_fault(tmp_path: Path, monkeypatch: pytest.
     assert kind(lambda: bytearray(5 << 30)) == "memory"
     assert kind(lambda: subprocess.run(["true"], check=False)) == "process"
     assert kind(lambda: outside.write_text("x", encoding="utf-8")) == "outside"
+    assert not outside.exists()  # the guard keeps what lies outside
+    assert kind(lambda: Path("/dev/null").write_text("x", encoding="utf-8")) == "taken"
+    inside = home / "inside"
+    assert kind(lambda: (inside.write_text("x", encoding="utf-8"), inside.replace("/dev/nothing"))) == "outside"
+    assert inside.exists()
+    assert not Path("/dev/nothing").exists()
     assert kind(lambda: os.kill(os.getpid(), 11)) == "crash"
     assert kind(lambda: socket.create_connection(("127.0.0.1", 9), 1)) == "network"
     assert kind(lambda: Path("inside").write_text("x", encoding="utf-8")) == "taken"

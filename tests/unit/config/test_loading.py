@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from fashion_ml.config import (
     Evaluation,
     LoraExperiment,
     StarganExperiment,
+    checked,
     evaluated_again,
     flat,
     load_config,
@@ -197,6 +199,24 @@ def test_all_problems_come_at_once_with_path_value_and_fix(minimal: Path):
     assert any(p.startswith("network.rank: '0' is not accepted; ") and "greater than or equal to 1" in p for p in problems)
     assert any(p.startswith("optimizer.learning_rate: 'fast' is not accepted; ") for p in problems)
     assert any(p.startswith("nonsense: unknown key; known here: name, model") for p in problems)
+
+
+def test_of_many_problems_the_first_are_told_and_how_many_more_there_are(minimal: Path):
+    began = time.process_time()
+    for value in (1, 10**200):
+        tree = {"data": {"train_data_dir": "embedded"}, **{f"k{number}": value for number in range(20_000)}}
+        with pytest.raises(InputError) as caught:
+            checked(tree, LoraExperiment)
+        assert len(caught.value.problems) == 21
+        assert caught.value.problems[-1] == "config: 19980 more settings are wrong; mend these first"
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(("text", "line"), [("~: 1\n", "config: the key None"), ("network:\n  1: 2\n", "network: the key 1")])
+def test_a_key_that_is_no_text_is_told_with_what_it_stands_in(tmp_path: Path, text: str, line: str):
+    (tmp_path / "keys.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=f"(?m)^{line} is no text; give the name of a setting"):
+        load_config(tmp_path / "keys.yaml")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "0", "-1e-4"])

@@ -45,10 +45,10 @@ def test_the_command_line_shows_each_line_once_and_marks_warnings(clean: None, c
         say("one [line]")
     finally:
         logging.getLogger().removeHandler(root)
-    warn("the disk is nearly full")
+    warn("the disk of \x1b[31ma is nearly full")
     with bar("work", 2) as progress:
         progress.advance(2, note="done")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["one [line]", "WARNING: the disk is nearly full"]
+    assert lines[:2] == ["one [line]", "WARNING: the disk of \\x1b[31ma is nearly full"]
     assert len(lines) == 3
     assert lines[2].startswith("work: 2/2 done ")

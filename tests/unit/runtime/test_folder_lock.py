@@ -156,3 +156,12 @@ def test_a_lock_that_is_none_is_refused_and_what_a_link_leads_to_is_left_alone(t
     with pytest.raises(InputError, match="cannot be written"), folder_lock(folder):
         pass
     assert theirs.read_text() == "theirs" if odd == "link" else not theirs.exists()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that takes no folders")
+def test_a_place_where_no_folder_can_be_made_is_not_called_busy():
+    with (
+        pytest.raises(InputError, match=r"'/proc/none' cannot be written \(.*\); choose another folder"),
+        folder_lock(Path("/proc/none")),
+    ):
+        pass

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fashion_ml.runtime.printable import composed, is_printable, printable, storable
+from fashion_ml.runtime.printable import composed, is_printable, printable, shown, storable
 
 
 @pytest.mark.parametrize(
-    ("raw", "shown"),
+    ("raw", "text"),
     [
         (b"look_01.png", "look_01.png"),
         ("洋裝.png".encode(), "洋裝.png"),
@@ -18,11 +18,16 @@ from fashion_ml.runtime.printable import composed, is_printable, printable, stor
         (b"100%~.png", "100%~.png"),
     ],
 )
-def test_only_bytes_that_are_not_utf8_are_written_as_numbers(raw: bytes, shown: str):
+def test_only_bytes_that_are_not_utf8_are_written_as_numbers(raw: bytes, text: str):
     name = os.fsdecode(raw)
-    assert printable(name) == shown
-    assert is_printable(name) == (name == shown)
+    assert printable(name) == text
+    assert is_printable(name) == (name == text)
     printable(name).encode()
+
+
+def test_a_terminal_obeys_nothing_that_is_in_a_name():
+    said = shown("2_a\x1b[31mb\x1b]0;title\x07\r\x9b2J\u202egnp.exe\x7f: 24 images\n\tclass 洋裝")
+    assert said == "2_a\\x1b[31mb\\x1b]0;title\\x07\\r\\x9b2J\\u202egnp.exe\\x7f: 24 images\n\tclass 洋裝"
 
 
 def test_names_come_back_from_mlflows_store(tmp_path: Path):
