@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import shutil
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.made_once import made_once
+
 if TYPE_CHECKING:
     from tests.runs.tracking_server import Server
 
@@ -22,24 +25,27 @@ settings.load_profile("here")
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # two test processes, each on a core of its own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
+sys.dont_write_bytecode = False  # and each run of the tests would rewrite their assertions anew
 os.environ["FASHION_ML_LANG"] = "en"  # whatever the developer's LANG
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be made to fit
 for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 
 PROJECT = Path(__file__).parents[1]
+gc.set_threshold(10_000)  # models are made of thousands of objects, and few of them in circles
 _MANY = 50
 _frozen = 0
 """How many modules were there when what they hold was set apart."""
 
 
 @pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
+def heard(request: pytest.FixtureRequest) -> Iterator[None]:
     """What is said reaches caplog, also after a test that drove the command line, which prints it instead.
 
     It is said in English: a test that spoke another language leaves none to the fixtures of the next, which are made before this one.
     """
     _set_modules_apart()
+    made_once(request.path)
     logging.getLogger("fashion_ml").propagate = True
     os.environ["FASHION_ML_LANG"] = "en"
     yield
@@ -65,6 +71,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh MLflow database, made once: making one takes seconds."""
     from mlflow import MlflowClient
 
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    made_once()
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -75,6 +83,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded collection, drawn once, in a folder that is named as one below outputs/: drawing it takes seconds."""
     from fashion_ml.embedded.collection import collection_folder, write_collection
 
+    made_once()
     return write_collection(tmp_path_factory.mktemp("drawn") / collection_folder().name)
 
 

@@ -35,7 +35,7 @@ def load_all() -> None:
     import importlib
 
     for name in (
-        "mlflow", "matplotlib.font_manager", "pandas",
+        "mlflow", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "matplotlib.font_manager", "pandas",
         "transformers", "diffusers", "peft", "optuna", "open_clip", "safetensors.torch", "PIL.Image",
         "fashion_ml.cli", "fashion_ml.config", "fashion_ml.sweep.suite_study", "fashion_ml.data.masks", "fashion_ml.runs.resume",
         "fashion_ml.training.train_state", "fashion_ml.reports.training_report", "fashion_ml.evaluation.compare",

@@ -27,7 +27,8 @@ CASES = list(zip(SLOTS, cycle(["pipe", *ODD]), strict=False))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded() -> None:
+def loaded(empty_store: Path, collection: Path) -> None:
+    """Imported, and made once, before anything is forked."""
     run.load_all()
 
 

@@ -25,6 +25,16 @@ def encoder() -> FashionClip:
     return load_fashion_clip("embedded", embedded_source(EMBEDDED_DIR), "cpu")
 
 
+@pytest.fixture(scope="module")
+def shown() -> list[Image.Image]:
+    return [render(garment) for garment in LOOK]
+
+
+@pytest.fixture(scope="module")
+def studio() -> list[Image.Image]:
+    return [render(with_finish(garment, "studio")) for garment in LOOK]
+
+
 def test_the_measured_quality_meets_its_aims():
     quality = json.loads((EMBEDDED_DIR / "quality.json").read_text(encoding="utf-8"))
     assert quality["vae_ssim"] >= 0.93
@@ -35,27 +45,28 @@ def test_the_measured_quality_meets_its_aims():
     assert sum(path.stat().st_size for path in EMBEDDED_DIR.rglob("*") if path.is_file()) <= 24e6
 
 
-def test_the_collections_garments_are_read_although_the_encoder_has_never_seen_its_look():
-    pixels = torch.from_numpy(np.stack([np.asarray(render(garment)) for garment in LOOK])).permute(0, 3, 1, 2)
+def test_the_collections_garments_are_read_although_the_encoder_has_never_seen_its_look(shown: list[Image.Image]):
+    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in shown])).permute(0, 3, 1, 2)
     truth = torch.tensor([attribute_indices(garment) for garment in LOOK])
     accuracy = zero_shot_accuracy(EMBEDDED_DIR / "fashion_clip", to_images(pixels), truth)
     assert accuracy["kind"] >= 0.98
     assert min(accuracy["colour"], accuracy["pattern"]) >= 0.95
 
 
-def test_the_encoder_minds_the_look_and_reads_the_garment_first(encoder: FashionClip):
+def test_the_encoder_minds_the_look_and_reads_the_garment_first(
+    encoder: FashionClip, shown: list[Image.Image], studio: list[Image.Image]
+):
     """Blind to looks it could not say whether a LoRA of one has learnt it."""
-    shown, studio = ([render(with_finish(garment, finish)) for garment in LOOK] for finish in ("dip-dyed", "studio"))
     look, same = encoder.embed_images(shown), encoder.embed_images(studio)
     to_same, to_others = np.mean(cosine(look, same)), np.mean(cosine(look, torch.roll(look, 1, 0)))
     assert to_others + 0.3 < to_same < 0.92
 
 
-def test_a_flat_backdrop_is_far_from_every_garment_and_the_same_garment_in_another_look_is_near(encoder: FashionClip):
-    shown = [render(garment) for garment in LOOK]
+def test_a_flat_backdrop_is_far_from_every_garment_and_the_same_garment_in_another_look_is_near(
+    encoder: FashionClip, shown: list[Image.Image], studio: list[Image.Image]
+):
     edge = np.asarray(shown[0])[:3].reshape(-1, 3).mean(0).astype(int)
     flat = [Image.new("RGB", (64, 64), tuple(edge.tolist()))] * len(shown)
-    studio = [render(with_finish(garment, "studio")) for garment in LOOK]
     look, empty, same = (encoder.embed_images(pictures) for pictures in (shown, flat, studio))
     other = torch.roll(same, 1, 0)
     to_empty, to_same, to_other = (np.mean(cosine(look, others)) for others in (empty, same, other))
@@ -64,13 +75,14 @@ def test_a_flat_backdrop_is_far_from_every_garment_and_the_same_garment_in_anoth
     assert to_other < to_same - 0.3
 
 
-def test_an_empty_backdrop_has_a_worse_total_than_the_garment_without_the_look(encoder: FashionClip):
+def test_an_empty_backdrop_has_a_worse_total_than_the_garment_without_the_look(
+    encoder: FashionClip, shown: list[Image.Image], studio: list[Image.Image]
+):
     settings = Evaluation(extra_metrics=())
     suite = make_metric_suite(settings, encoder, "cpu")
-    shown = suite.look_at([render(garment) for garment in LOOK[:24]])
+    looks = suite.look_at(shown[:24])
     plum = Image.new("RGB", (64, 64), (127, 52, 95))
     totals = [
-        suite.measure(suite.look_at(pictures), shown)["weighted_total_loss"].mean()
-        for pictures in ([plum] * 24, [render(with_finish(garment, "studio")) for garment in LOOK[:24]])
+        suite.measure(suite.look_at(pictures), looks)["weighted_total_loss"].mean() for pictures in ([plum] * 24, studio[:24])
     ]
     assert totals[0] > totals[1] + 0.2

@@ -1,0 +1,97 @@
+"""What takes long to make and is the same each time is made once in a process: the tables of a new store, the embedded collection's pictures,
+the models of a base."""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REAL = {"test_store_file.py", "test_warm_start.py", "test_collection.py", "test_garments.py", "test_models.py"}
+"""Files whose tests are about the making itself."""
+_MODELS = 12
+"""How many are kept."""
+_active = True
+_seen: set[str] = set()
+
+
+def made_once(file: Path | None = None) -> None:
+    """From now on, in tests of this file, all three are copies of what this process has made before, as far as it has imported them."""
+    global _active
+    _active = file is None or file.name not in REAL
+    for name, attribute, of in (
+        ("mlflow.store.db.utils", "_initialize_tables", _tables),
+        ("fashion_ml.embedded.collection", "_write_part", _part),
+        ("fashion_ml.models.base_folder", "read_model", _model),
+    ):
+        if name in sys.modules and name not in _seen:
+            _seen.add(name)
+            real = getattr(sys.modules[name], attribute)
+            copied = of(real)
+            for one in list(sys.modules.values()):  # others have it under its name
+                if getattr(one, "__dict__", {}).get(attribute) is real:
+                    setattr(one, attribute, copied)
+
+
+def _tables(make: Callable[[Any], None]) -> Callable[[Any], None]:
+    """MLflow's seventy migrations, for an sqlite file that has no table yet."""
+    made = sqlite3.connect(":memory:", check_same_thread=False)
+    known: list[bool] = []
+
+    def initialize(engine: Any) -> None:
+        from sqlalchemy import inspect
+
+        new = engine.dialect.name == "sqlite" and not inspect(engine).get_table_names()
+        if not (_active and new and known):
+            make(engine)
+        if not (_active and new):
+            return
+        with engine.connect() as connection:
+            store = connection.connection.dbapi_connection
+            if known:
+                made.backup(store)
+            else:
+                store.backup(made)
+                known.append(True)
+
+    return initialize
+
+
+def _part(write: Callable[..., None]) -> Callable[..., None]:
+    """A part of the collection: name and content of its files."""
+    known: dict[tuple[int, int, int], dict[str, bytes]] = {}
+
+    def write_part(folder: Path, count: int, seed: int, size: int) -> None:
+        files = known.get((count, seed, size)) if _active else None
+        if files is None:
+            write(folder, count, seed, size)
+            known[count, seed, size] = {path.name: path.read_bytes() for path in folder.iterdir()}
+            return
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    return write_part
+
+
+def _model(read: Callable[..., Any]) -> Callable[..., Any]:
+    """The models of folders that have not changed since, as they were before anything was added to them: the last ones."""
+    known: dict[object, Any] = {}
+
+    def read_model(folder: Path, part: str, what: str) -> Any:
+        if not _active:
+            return read(folder, part, what)
+        files = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*"))]
+        key = (str(folder), part, what, *files)
+        if key in known:
+            model, found = known[key]
+        else:
+            model, found = known[key] = read(folder, part, what)
+            while len(known) > _MODELS:
+                del known[next(iter(known))]
+        return copy.deepcopy(model), found
+
+    return read_model
