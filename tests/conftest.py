@@ -25,7 +25,6 @@ settings.load_profile("here")
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # two test processes, each on a core of its own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
-sys.dont_write_bytecode = False  # and each run of the tests would rewrite their assertions anew
 os.environ["FASHION_ML_LANG"] = "en"  # whatever the developer's LANG
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be made to fit
 for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
