@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +37,8 @@ from benchmarks.results import Row, report
 
 _MIB = 2**20
 _METRICS = 10
+_CHILDREN_EVERY = 0.5
+"""Seconds between two looks at which processes a command has started."""
 _CLASSES = ("2_dress", "1_shirt", "3_coat", "1_skirt")
 _STEP = "torch,torch._dynamo"
 _LIBRARIES = {
@@ -97,10 +98,13 @@ def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None 
     with log.open("ab") as file:
         process = psutil.Popen([sys.executable, "-m", *command], cwd=folder, env=environment, stdout=file, stderr=file)
     (peak, mapped), processor, met = (0.0, 0.0), 0.0, False
+    children, looked = list[psutil.Process](), 0.0
     while process.poll() is None and not met:
         with suppress(psutil.Error):
             processor = sum(process.cpu_times()[:4])  # of those that have ended, too
-            peak, mapped = max((peak, mapped), _memory([process, *process.children(recursive=True)]))
+            if time.perf_counter() - looked > _CHILDREN_EVERY:  # which asks for every process of the machine
+                children, looked = process.children(recursive=True), time.perf_counter()
+            peak, mapped = max((peak, mapped), _memory([process, *children]))
         met = until is not None and until()
         time.sleep(0.02)
     wall = time.perf_counter() - start
@@ -145,7 +149,7 @@ def over_images(count: int) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for what, modules in _LIBRARIES.items():
-            rows.append(Row(f"importing {what} alone", used(["benchmarks.load", "--import", modules], Path(name)).shown()))
+            rows.append(Row(f"importing {what} alone", used(["benchmarks.importing", modules], Path(name)).shown()))
     for some in (100, count):
         with tempfile.TemporaryDirectory() as name:
             folder = _with_images(Path(name), some)
@@ -174,13 +178,6 @@ def _with_images(folder: Path, count: int) -> Path:
     start(folder, "--steps", "1", "--train-data-dir", "few")
     write_images(folder / "images", count)
     return folder
-
-
-def import_all(modules: str) -> None:
-    """Import modules, named between commas, and stay for so long that somebody sees what they take."""
-    for name in modules.split(","):
-        import_module(name)
-    time.sleep(0.2)
 
 
 def over_points(count: int) -> list[Row]:
@@ -289,11 +286,7 @@ def main() -> None:
     parser.add_argument("--trainings", type=at_least(1), default=6)
     parser.add_argument("--steps", type=at_least(1), default=40, help="of each of the trainings at once")
     parser.add_argument("--write", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--import", dest="modules", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.modules:
-        import_all(arguments.modules)
-        return
     if arguments.write:
         write_points(arguments.write)
         return
