@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 PROJECT = Path(__file__).parents[2]
 EMBEDDED = str(PROJECT / "experiments" / "lora" / "embedded.yaml")
 SMALL: dict[str, Any] = {
+    "data.resolution": 32,
     "training.max_train_steps": 3,
     "training.save_state_minutes": 0.001,
     "evaluation.images_per_reference": 1,

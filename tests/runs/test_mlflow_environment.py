@@ -17,7 +17,10 @@ from mlflow import MlflowClient
 from tests.runs.command import fashion_ml, free_port
 
 SECRET = "verysecret"
-TINY = ("--steps", "1", "--rank", "2", "--lr", "1e-3", "--no-evaluate", "--set", "training.save_state=false")
+TINY = (
+    *("--steps", "1", "--rank", "2", "--lr", "1e-3", "--resolution", "32"),
+    *("--no-evaluate", "--set", "training.save_state=false"),
+)
 DESCRIBED = "zarya r2 lr1e-3 1st"
 """What such a training is called by what it is."""
 COMMANDS: dict[str, tuple[str, ...]] = {

@@ -18,7 +18,19 @@ from tests.runs.command import fashion_ml
 from tests.runs.forked import Forked
 from tests.runs.test_train_stargan import draw
 
-TINY = ["--steps", "4", "--rank", "2", "--set", "training.log_every=1", "--no-evaluate", "--output-dir", "out"]
+TINY = [
+    "--steps",
+    "4",
+    "--rank",
+    "2",
+    "--resolution",
+    "32",
+    "--set",
+    "training.log_every=1",
+    "--no-evaluate",
+    "--output-dir",
+    "out",
+]
 SMALL = [*OWN, *TINY]
 
 
