@@ -1,6 +1,7 @@
 """The command line: parse, load, call, print. Heavy imports are inside the commands, so that --help answers at once."""
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -18,7 +19,6 @@ from fashion_ml.cli.suite import suite, suite_report, suite_worker
 from fashion_ml.cli.sweep import sweep, sweep_report, sweep_worker
 from fashion_ml.cli.train import demo, train_app
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.garbage import while_importing
 from fashion_ml.runtime.language import VARIABLE, language, language_of, set_language, tr
 from fashion_ml.runtime.printable import is_printable, shown
 from fashion_ml.runtime.redact import without_credentials
@@ -185,7 +185,8 @@ def _shortened(line: str) -> str:
 def main() -> None:
     """Run the command; a problem the user can mend is one line each and exit code 2, Ctrl-C is 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    while_importing()
+    # with Python's 700 the imports of torch and mlflow spend more than a second looking for garbage
+    gc.set_threshold(20_000, 10, 10)
     command = typer.main.get_command(app)
     arguments = _lang_first(_with_latest(sys.argv[1:]))
     from fashion_ml.runtime.console import show_lines

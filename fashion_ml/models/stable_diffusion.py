@@ -21,7 +21,6 @@ from fashion_ml.models.hub import download_pipeline
 from fashion_ml.models.single_file import checkpoint_kind, load_single_file
 from fashion_ml.models.text_encoding import USUAL, Text, TextSettings
 from fashion_ml.runtime.float32 import exact_float32
-from fashion_ml.runtime.garbage import while_working
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.loaded_weights import unwrapped
 from fashion_ml.runtime.redact import first_line
@@ -120,7 +119,6 @@ def load_pipeline(
     )
     _check_schedule(base, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    while_working()
     for part in family.models:
         getattr(pipeline, part).requires_grad_(False).eval()
     with quiet_libraries():

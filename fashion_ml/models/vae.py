@@ -17,7 +17,6 @@ from fashion_ml.models.hub import download_vae
 from fashion_ml.models.single_file import load_single_vae
 from fashion_ml.models.stable_diffusion import quiet_libraries
 from fashion_ml.runtime.float32 import exact_float32
-from fashion_ml.runtime.garbage import while_working
 from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there
@@ -42,7 +41,6 @@ def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.
                 forms=translated(FORMS),
             )
         ) from error
-    while_working()
     return vae.float().requires_grad_(False).eval().to(device)
 
 

@@ -30,7 +30,6 @@ from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.folder_lock import folder_lock, lock_again
-from fashion_ml.runtime.garbage import while_working
 from fashion_ml.runtime.gpu_memory import full_memory
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import near
@@ -323,7 +322,6 @@ def measurements(
 
     InputError `too_large` when memory, the GPU's or the machine's, is full.
     """
-    while_working()
     board = tensorboard(config.tracking.log_with, folder, after)
 
     def write(points: Iterable[Point]) -> None:
