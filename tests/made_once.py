@@ -1,5 +1,5 @@
 """What takes long to make and is the same each time is made once in a process: the tables of a new store, the embedded collection's pictures,
-the models of a base."""
+the embedded base's models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 
 REAL = {"test_store_file.py", "test_warm_start.py", "test_collection.py", "test_garments.py", "test_models.py"}
 """Files whose tests are about the making itself."""
-_MODELS = 12
-"""How many are kept."""
+_EMBEDDED = Path(__file__).parents[1] / "fashion_ml" / "embedded" / "models"
 _active = True
 _seen: set[str] = set()
 
@@ -78,20 +77,19 @@ def _part(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def _model(read: Callable[..., Any]) -> Callable[..., Any]:
-    """The models of folders that have not changed since, as they were before anything was added to them: the last ones."""
-    known: dict[object, Any] = {}
+    """A model of the embedded base, as it was before anything was added to it.
+
+    Its files are in half precision, so that weights in use are copies either way: those of another base may lie elsewhere in memory when
+    they are read than when they are copied, and then a sum's last bit is another.
+    """
+    known: dict[tuple[Path, str], Any] = {}
 
     def read_model(folder: Path, part: str, what: str) -> Any:
-        if not _active:
+        if not (_active and folder.is_relative_to(_EMBEDDED)):
             return read(folder, part, what)
-        files = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*"))]
-        key = (str(folder), part, what, *files)
-        if key in known:
-            model, found = known[key]
-        else:
-            model, found = known[key] = read(folder, part, what)
-            while len(known) > _MODELS:
-                del known[next(iter(known))]
-        return copy.deepcopy(model), found
+        if (folder, part) not in known:
+            known[folder, part] = read(folder, part, what)
+        model, files = known[folder, part]
+        return copy.deepcopy(model), files
 
     return read_model
