@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
-from types import SimpleNamespace
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,9 +93,12 @@ def estimate(
     optimizer: str = "adamw",
     word: int = 0,
     text: bool = False,
+    shape: Mapping[str, Any] = MappingProxyType({}),
     **training: Any,
 ) -> MemoryEstimate:
-    """For SD 1.5's structure at 512 px, rank 16 on attention, and on the text encoder with `text`; a new word of so many vectors."""
+    """For SD 1.5's structure at 512 px, rank 16 on attention, and on the text encoder with `text`; a new word of so many vectors.
+
+    `shape` changes the UNet's configuration."""
     config = load_config(
         {
             "data": {"train_data_dir": "embedded"},
@@ -107,8 +110,8 @@ def estimate(
         }
     )
     parts = {
-        part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")), "base")
-        for part in ("unet", "text_encoder", "vae")
+        part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")) | of_part, "base")
+        for part, of_part in (("unet", shape), ("text_encoder", {}), ("vae", {}))
     }
     reads = Tokens(torch.zeros(batch, 1, 77, dtype=torch.long)) if text or word else torch.zeros(batch, 77, 768)
     return lora_memory(config, SimpleNamespace(**parts), (batch, 4, 64, 64), reads, needed)
@@ -143,10 +146,11 @@ def test_what_stays_on_the_gpu_and_the_optimisers_own_states_are_counted():
 
 
 def test_a_words_vectors_are_counted_beside_the_text_encoders_lora():
-    """Two states of float32 for each of 3 x 768 numbers."""
-    one, other = (estimate(1, "bf16", word=word, text=True, gradient_checkpointing=True) for word in (0, 3))
+    """Two states of float32 for each of 3 x 768 numbers, whatever the UNet: here one of a layer a block."""
+    small = {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1}
+    one, other = (estimate(1, "bf16", word=word, text=True, shape=small) for word in (0, 3))
     assert 0 <= other.states - one.states - 2 * 4 * 3 * 768 <= 512  # and the counter of its steps, in a block of its own
-    alone = estimate(1, "bf16", word=3, gradient_checkpointing=True)
+    alone = estimate(1, "bf16", word=3, shape=small)
     assert alone.states < one.states
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from fashion_ml.models.stable_diffusion import encode_captions, load_pipeline
 from fashion_ml.models.text_encoding import Tokens
 from fashion_ml.training.output_preservation import HELD, OutputPreservation, joined
-from tests.unit.training.setup import experiment, train, write_images
+from tests.unit.training.setup import small as experiment
+from tests.unit.training.setup import train, write_images
 
 CLASS: dict[str, Any] = {"output_preservation_prompt": "a dress"}
 
@@ -68,7 +69,7 @@ def test_the_class_stays_nearer_to_the_base_with_it_than_without(images: Path, t
         "training": {"max_train_steps": 30, "train_batch_size": 2},
     }
     base, draws = load_pipeline("embedded"), torch.Generator().manual_seed(0)
-    noisy, steps = torch.randn(8, 4, 16, 16, generator=draws), torch.arange(50, 1000, 120)
+    noisy, steps = torch.randn(8, 4, 8, 8, generator=draws), torch.arange(50, 1000, 120)
     text = encode_captions(base, ["a dress"]).expand(8, -1, -1)
 
     def moved(pipeline: Any) -> float:
