@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ class Lora:
     checked: list[int] = field(default_factory=list)
     tf32: set[tuple[bool, bool]] = field(default_factory=set)
     """Whether a GPU would round the factors of products, and of convolutions, in a step."""
+    sizes: Any = None
+    checkpointing: bool = False
+    channels_last: bool = False
 
     @property
     def result(self) -> Trained:
@@ -132,6 +135,9 @@ class Trainings:
             patch.setattr(lora_loop._Lora, "loss_of", watched)
             try:
                 made.trained = train(config, folder, check=check, sample=made.sampled.append)
+                unet, made.sizes = made.trained.pipeline.unet, made.trained.inputs.images.sizes
+                made.checkpointing, made.channels_last = unet.is_gradient_checkpointing, is_channels_last(unet)
+                made.trained = replace(made.trained, inputs=None, pipeline=None)  # hundreds of which would fill the memory
             except InputError as error:
                 made.refused = str(error)
         return made
@@ -193,15 +199,15 @@ def cached(lora: Lora) -> Any:
 
 
 def sizes_seen(lora: Lora) -> Any:
-    return lora.result.inputs.images.sizes
+    return lora.sizes
 
 
 def dtypes(lora: Lora) -> Any:
     return {tensor.dtype for tensor in load_file(lora.file).values()}
 
 
-def is_channels_last(lora: Lora) -> Any:
-    large = [p for p in lora.result.pipeline.unet.parameters() if p.dim() == 4 and min(p.shape) > 1]
+def is_channels_last(unet: torch.nn.Module) -> bool:
+    large = [p for p in unet.parameters() if p.dim() == 4 and min(p.shape) > 1]
     return bool(large) and all(p.is_contiguous(memory_format=torch.channels_last) for p in large)
 
 
@@ -281,9 +287,9 @@ LORA: dict[str, Setting] = {
     "training.train_batch_size": Setting(20, weights),
     "training.gradient_accumulation_steps": Setting(18, weights),
     "training.ema_decay": Setting(0.98, files),
-    "training.gradient_checkpointing": Setting(True, lambda lora: lora.result.pipeline.unet.is_gradient_checkpointing),
+    "training.gradient_checkpointing": Setting(True, lambda lora: lora.checkpointing),
     "training.compile": Setting("default", lambda lora: lora.compiled),
-    "training.channels_last": Setting(True, is_channels_last),
+    "training.channels_last": Setting(True, lambda lora: lora.channels_last),
     "training.tf32": Setting(True, lambda lora: lora.tf32),
     "training.seed": Setting(101, weights),
     "training.save_every_n_epochs": Setting(4, files, LONG),
