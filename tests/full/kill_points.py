@@ -1,8 +1,10 @@
 """Kill a command at its operations on files, begin it again, and hold what is there then against a command that was never stopped.
 
-`python -m tests.full.kill_points COMMAND... [--all | --only FIRST [LAST [STEP]]] [--minutes N] [--real] [--full] [--moments N] [--json FILE]`:
-each COMMAND is one of `kill_scenarios`. By default the first and the last operation of each kind are kill points (one kind is what the same
-lines of the package do); with --all, or with numbers, every one; with --minutes only as many of them as fit, evenly over the whole command.
+`python -m tests.full.kill_points COMMAND... [--all | --only FIRST [LAST [STEP]]] [--minutes N] [--skip N] [--real] [--full] [--moments N]
+[--json FILE]`: each COMMAND is one of `kill_scenarios`. By default the first and the last operation of each kind are kill points (one kind is
+what the same lines of the package do); with --all, or with numbers, every one; with --minutes only as many of them as fit, evenly over the
+whole command, and --skip leaves out so many that such a call has tried before.
+
 The command runs once, and stops at each operation, so that what a kill there leaves can be kept; moments at which the same lies in the
 folder are one. With --real it runs anew for each point, and is killed. With --full it runs anew too, and the disk is full from there on: the
 command must say so in a line, and go on when there is space again. With --moments it is killed by SIGKILL from outside at N random moments.
@@ -115,15 +117,17 @@ class Harness:
             sums.stuck.append(f"{where}: a full disk is no line: {said[-600:]}")
         self._go_on(where, sums)
 
-    def moments(self, count: int, sums: Sums) -> None:
-        """Kill it, and what it has started, at so many random moments."""
+    def moments(self, count: int, sums: Sums, minutes: float = math.inf) -> None:
+        """Kill it, and what it has started, at so many random moments, as far as there is time."""
         self._states.put_back(self._before)
         begun = time.monotonic()
         code, said = self._run(self._scenario.command)
         seconds = time.monotonic() - begun
         assert code == 0, said
-        draw = random.Random(0)
+        draw, until = random.Random(0), time.monotonic() + 60 * minutes
         for number in range(1, count + 1):
+            if time.monotonic() > until:
+                return
             self._states.put_back(self._before)
             process = Forked(*self._scenario.command, cwd=self._work, uri=self._uri, before=quick_studies)
             after = draw.uniform(0, seconds)
@@ -178,6 +182,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--moments", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--skip", type=int, default=0, metavar="N")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     found = []
@@ -195,8 +200,8 @@ def _tried(command: str, folder: Path, given: argparse.Namespace) -> dict[str, A
     MlflowClient(f"sqlite:///{store}").search_experiments()
     harness, sums = Harness(command, folder, store), Sums()
     if given.moments:
-        harness.moments(given.moments, sums)
-        how: dict[str, Any] = {"how": "random moments", "points": given.moments, "covered": given.moments}
+        harness.moments(given.moments, sums, given.minutes)
+        how: dict[str, Any] = {"how": "random moments", "points": given.moments, "covered": sums.run}
     else:
         how = _points(command, harness, given, sums)
     found = {"command": command, **how, "run": sums.run, **sums.counts(), "seconds": round(time.monotonic() - begun)}
@@ -219,7 +224,8 @@ def _points(command: str, harness: Harness, given: argparse.Namespace, sums: Sum
     _tell(f"{command}: {there} points of {kinds} kinds, {states} states of the folder; {len(tried)} are to be run")
     how = harness.full if given.full else harness.killed if given.real else harness.point
     until, done = time.monotonic() + 60 * given.minutes, list[Point]()
-    for number, point in enumerate(tried if given.minutes == math.inf else spread(tried), 1):
+    in_turn = tried if given.minutes == math.inf and not given.skip else spread(tried)[given.skip :]
+    for number, point in enumerate(in_turn, 1):
         if time.monotonic() > until:
             break
         before = set(sums.faults())
@@ -229,7 +235,7 @@ def _points(command: str, harness: Harness, given: argparse.Namespace, sums: Sum
             if line not in before:
                 _tell(line)
         if number % 20 == 0:
-            _tell(f"{command}: {number} of {len(tried)}: {sums.counts()}")
+            _tell(f"{command}: {number} of {len(in_turn)}: {sums.counts()}")
     covered = len(done) if anew else len([point for point in wanted if point.state in {one.state for one in done}])
     kind = "full disk" if given.full else "killed" if given.real else "left by a kill"
     return {"how": kind, "points": there, "kinds": kinds, "states": states, "covered": covered}
