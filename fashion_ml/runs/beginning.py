@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fashion_ml.config import flat
@@ -14,7 +14,7 @@ from fashion_ml.runs.resume import FinishedRunError, RunEndedError, find_run_to_
 from fashion_ml.runs.run_folder import Experiment, RunFolder, check_output_folder, check_tensorboard, given_folder
 from fashion_ml.runs.warm_start import is_main
 from fashion_ml.runtime.atomic_files import remove_leftovers
-from fashion_ml.runtime.folder_lock import folder_lock, refuse_locked
+from fashion_ml.runtime.folder_lock import LOCK, folder_lock, refuse_locked
 from fashion_ml.runtime.language import tr
 
 
@@ -46,7 +46,10 @@ def _come_to_end(finished: FinishedRunError, *, offline: bool) -> None:
     """RunEndedError where the run to resume had done everything and its end was missing, which is mended now."""
     from fashion_ml.runs.ending import come_to_end, end_offline, lacks_end
 
-    if not is_main() or not lacks_end(finished.note):
+    if not is_main():
+        return
+    if not lacks_end(finished.note):
+        _tidy(finished.note.path)
         return
     if offline:
         end_offline(finished.note)
@@ -60,6 +63,13 @@ def _come_to_end(finished: FinishedRunError, *, offline: bool) -> None:
             )
         )
     raise RunEndedError(finished.note.path)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a process that was killed behind the end of its run has left: its lock, and temporary files."""
+    if (folder / LOCK).exists():
+        with suppress(InputError), folder_lock(folder, "resume"):  # whoever works there now removes it at its own end
+            remove_leftovers(folder)
 
 
 def begin(config: Experiment, *, resume: str, new: bool) -> RunFolder | None:

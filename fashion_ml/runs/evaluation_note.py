@@ -13,6 +13,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
+from fashion_ml.runtime.weight_files import read_header
 
 if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
@@ -79,6 +80,14 @@ def abandoned(training: TrackedRun, tags: Mapping[str, str]) -> str:
 
 
 def key_of(weights: Path, *told: str) -> str:
-    """A key, 64 hex digits, of a file of weights and of everything else that decides what an evaluation measures."""
-    parts = [hashlib.sha256(weights.read_bytes()).hexdigest(), *told]
+    """A key, 64 hex digits, of a .safetensors file of weights and of everything else that decides what an evaluation measures.
+
+    safetensors writes what the file says of itself in an order of its own each time: written again by a training that goes on, the file has
+    other bytes.
+    """
+    from fashion_ml.models.kohya_format import model_hash
+
+    header = read_header(weights, "checkpoint")
+    own = json.dumps([header.shapes, header.metadata], sort_keys=True)
+    parts = [model_hash(weights.read_bytes()), own, *told]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

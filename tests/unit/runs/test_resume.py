@@ -10,8 +10,10 @@ import pytest
 
 from fashion_ml.config import load_config, to_yaml
 from fashion_ml.errors import InputError
+from fashion_ml.runs.beginning import begun
 from fashion_ml.runs.resume import find_run_to_resume
 from fashion_ml.runs.run_folder import CONFIG, NOTE, Experiment, RunFolder, write_run_folder
+from fashion_ml.runtime.folder_lock import LOCK
 
 
 def asked(**settings: Any) -> Experiment:
@@ -33,6 +35,14 @@ def test_a_finished_run_is_not_gone_on_with_for_as_many_steps_or_fewer(tmp_path:
     left(tmp_path / "run", finished=True)
     with pytest.raises(InputError, match=r"is finished; give more max_train_steps than 20, or leave --resume out"):
         find_run_to_resume(str(tmp_path / "run"), asked(training__max_train_steps=steps))
+
+
+def test_the_lock_of_a_process_that_was_killed_behind_its_end_is_removed(tmp_path: Path):
+    run = left(tmp_path / "run", finished=True)
+    (run.path / LOCK).write_text("999999999", encoding="utf-8")
+    with pytest.raises(InputError, match="is finished; give more"), begun(asked(), resume=str(run.path), new=False):
+        pass
+    assert sorted(path.name for path in run.path.iterdir()) == [CONFIG, NOTE]
 
 
 def test_a_finished_run_is_lengthened_by_one_step(tmp_path: Path):
