@@ -41,7 +41,6 @@ _KILLED_AT_MOST = 5
 _LOOK_EVERY_SECONDS, _STILL_OURS_SECONDS, _COUNT_SECONDS, _STOP_SECONDS = 0.2, 5.0, 15.0, 60.0
 _WATCHED = {"median": "val_loss", "hyperband": "val_loss", "wilcoxon": "image"}
 
-
 EVALUATIONS = "evaluations"
 """User attribute: the runs of a trial's evaluations."""
 PROCESS_SECONDS = "process_seconds"
@@ -266,7 +265,8 @@ def run_training(
                 return _noted(facts)
             if _is_finished(target):  # cut off between its end and the report of it
                 finish_rest(target)
-                return _noted(target / FACTS)
+                write_text(facts, (target / FACTS).read_text(encoding="utf-8"))
+                return _noted(facts)
             if (target / "run.json").is_file():
                 again = ["--resume", str(target)]
             else:

@@ -89,7 +89,6 @@ _STUDY: dict[str, Any] = {
     "settings": {
         **SMALL,
         "training.max_train_steps": 1,
-        "data.resolution": 32,
         "data.train_data_dir": "train",
         "evaluation.references": "held",
         "evaluation.resamples": 10,

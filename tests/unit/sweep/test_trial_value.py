@@ -105,3 +105,15 @@ def test_a_training_that_is_killed_goes_on_and_one_that_fails_does_not(tmp_path:
     assert ["--resume" in command for command in commands] == [False, True, True]
     assert "data.cache_dir=" + str(tmp_path / "cache") in commands[0]
     assert "a=1" in commands[0]
+
+
+def test_a_training_that_is_killed_between_its_end_and_the_report_of_it_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fashion_ml.sweep.trial.finish_rest", lambda target: None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"finished": true}', encoding="utf-8")
+    (tmp_path / "run" / "facts.json").write_text('{"training_seconds": 3}\n', encoding="utf-8")
+    found = run_training("lora", tmp_path / "base.yaml", {}, tmp_path, "r", "0", lambda process: 1)
+    assert found == {"training_seconds": 3}
+    assert (tmp_path / "facts.json").read_text(encoding="utf-8") == '{"training_seconds": 3}\n'
