@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sysconfig
 import zipfile
 from email.message import Message
 from email.parser import Parser
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(sources)], check=True)
+    (name,) = re.findall(
+        r'^requires = \["(setuptools\S*)"\]$', (sources / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    wanted = Requirement(name)
+    there = {one.version for one in distributions(name=wanted.name)}
+    own = ["--no-build-isolation"] if any(wanted.specifier.filter(there)) else []  # else pip fetches one
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *own, "-w", str(folder), str(sources)], check=True
+    )
     (built,) = folder.glob("*.whl")
     return built
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,50 +21,60 @@ KILLS = 5
 OLD = "867495a8f9d4"
 """A revision of MLflow 2: registered models are known, logged models are not."""
 KILLED = """
-import os, signal, sys, time
+import os, shutil, signal, sys, time
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _initialize_tables
 from fashion_ml.tracking.store import open_tracking
-{prepare}
 
-def opened(number, work):
-    place = os.path.join(sys.argv[1], str(number))
+def opened(kind, number):
+    place = os.path.join(sys.argv[1], kind, str(number))
     os.makedirs(place)
     os.chdir(place)
     os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///" + os.path.join(place, "mlflow.db")
-    before(place)
+    if kind == "old":
+        shutil.copy(os.path.join(sys.argv[1], "old.db"), "mlflow.db")
     child = os.fork()
     if child == 0:
-        work()
+        open_tracking()
         os._exit(0)
     return child
 
-began = time.monotonic()
-os.waitpid(opened("whole", open_tracking), 0)
-whole = time.monotonic() - began
-for number in range({kills}):
-    child = opened(number, open_tracking)
-    time.sleep(whole * (number + 0.5) / {kills})
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+for kind in ("new", "old"):
+    began = time.monotonic()
+    os.waitpid(opened(kind, "whole"), 0)
+    whole = time.monotonic() - began
+    for number in range({kills}):
+        child = opened(kind, number)
+        time.sleep(whole * (number + 0.5) / {kills})
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 """
 
 
-def killed(folder: Path, prepare: str) -> None:
-    """The first use of a store, killed at several points of it, each in a folder of its own that `before` has prepared."""
-    script = KILLED.format(prepare=prepare, kills=KILLS)
+@pytest.fixture(scope="module")
+def killed(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first use of a store, a new one and one of an older MLflow, killed at several points of it, each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("killed")
+    shutil.copy(old, folder / "old.db")
     done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)], env=os.environ, capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILLED.replace("{kills}", str(KILLS)), str(folder)],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+    return folder
 
 
-def old_store(file: Path) -> None:
-    """A store of an older MLflow, with an experiment and a run."""
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of an older MLflow, with an experiment and a run: to be copied."""
     from alembic import command
     from mlflow.store.tracking.dbmodels.initial_models import Base
     from sqlalchemy import create_engine
 
+    file = tmp_path_factory.mktemp("old") / "mlflow.db"
     engine = create_engine(f"sqlite:///{file}")
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
@@ -78,30 +89,28 @@ def old_store(file: Path) -> None:
             "VALUES ('a1', 'first', 'me', 'FINISHED', 5, 1, 'active', '/a')"
         )
         store.commit()
+    return file
 
 
-def test_a_new_store_that_is_killed_while_it_is_made_is_made_by_the_next_command(tmp_path: Path):
-    killed(tmp_path, "before = lambda place: None")
+def test_a_new_store_that_is_killed_while_it_is_made_is_made_by_the_next_command(killed: Path):
     for number in range(KILLS):
-        file = tmp_path / str(number) / "mlflow.db"
+        file = killed / "new" / str(number) / "mlflow.db"
         make_whole(file)
         client = MlflowClient(f"sqlite:///{file}")
         assert client.get_run(client.create_run("0").info.run_id).info.status == "RUNNING"
         assert [path.name for path in file.parent.iterdir() if path.name.startswith("mlflow.db.new")] == []
 
 
-def test_a_store_of_an_older_mlflow_that_is_killed_while_it_is_brought_up_to_date_keeps_its_runs(tmp_path: Path):
-    old_store(tmp_path / "old.db")
-    killed(tmp_path, f"import shutil\nbefore = lambda place: shutil.copy({str(tmp_path / 'old.db')!r}, place + '/mlflow.db')")
+def test_a_store_of_an_older_mlflow_that_is_killed_while_it_is_brought_up_to_date_keeps_its_runs(killed: Path):
     for number in range(KILLS):
-        file = tmp_path / str(number) / "mlflow.db"
+        file = killed / "old" / str(number) / "mlflow.db"
         make_whole(file)
         assert MlflowClient(f"sqlite:///{file}").get_run("a1").info.run_name == "first"
 
 
-def test_a_store_that_mlflow_itself_left_half_made_is_made_anew(tmp_path: Path):
+def test_a_store_that_mlflow_itself_left_half_made_is_made_anew(old: Path, tmp_path: Path):
     file = tmp_path / "mlflow.db"
-    old_store(file)
+    shutil.copy(old, file)
     with closing(sqlite3.connect(file)) as store:
         store.executescript(
             "DELETE FROM runs; DELETE FROM experiments; ALTER TABLE trace_info ADD COLUMN experiment_id_2 INTEGER;"
@@ -112,9 +121,9 @@ def test_a_store_that_mlflow_itself_left_half_made_is_made_anew(tmp_path: Path):
     assert MlflowClient(f"sqlite:///{file}").create_run("0").info.status == "RUNNING"
 
 
-def test_a_half_made_store_that_holds_runs_is_left_as_it_is(tmp_path: Path):
+def test_a_half_made_store_that_holds_runs_is_left_as_it_is(old: Path, tmp_path: Path):
     file = tmp_path / "mlflow.db"
-    old_store(file)
+    shutil.copy(old, file)
     with closing(sqlite3.connect(file)) as store:
         store.execute("CREATE TABLE logged_models (model_id VARCHAR(36))")
         store.commit()
@@ -142,9 +151,9 @@ def test_what_is_no_store_is_left_as_it_is(content: bytes | None, tmp_path: Path
         assert file.read_bytes() == before
 
 
-def test_what_others_write_while_the_tables_are_made_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_others_write_while_the_tables_are_made_is_not_lost(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "mlflow.db"
-    old_store(file)
+    shutil.copy(old, file)
     writes, make = ["UPDATE runs SET name = 'second'"], store_file.make_tables
 
     def made(copy: Path) -> None:
