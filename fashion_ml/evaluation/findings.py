@@ -16,7 +16,15 @@ from fashion_ml.evaluation.toy import TOY
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.control_rows import OTHERS, SPECIFIC
-from fashion_ml.metrics.registry import ATTRIBUTE, DIVERSITY_SEEDS, LOSSES, MEMORISED, PROMPT_RETRIEVAL, PROMPT_SIMILARITY
+from fashion_ml.metrics.registry import (
+    ATTRIBUTE,
+    ATTRIBUTE_SIMILARITY,
+    DIVERSITY_SEEDS,
+    LOSSES,
+    MEMORISED,
+    PROMPT_RETRIEVAL,
+    PROMPT_SIMILARITY,
+)
 
 _OBEDIENCE = (PROMPT_SIMILARITY, PROMPT_RETRIEVAL)
 
@@ -42,6 +50,7 @@ def of_lora(
         garments={
             name: one for name in scores if name.startswith(ATTRIBUTE) and (one := _beside(scores, held, name)) is not None
         },
+        likeness=_beside(scores, held, ATTRIBUTE_SIMILARITY),
         variety=_beside(scores, held, DIVERSITY_SEEDS),
         leak=free.leak if free else None,
         editability=_editability(free),

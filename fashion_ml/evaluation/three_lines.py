@@ -18,6 +18,7 @@ from fashion_ml.evaluation.sentence_forms import FORMS
 from fashion_ml.evaluation.verdicts import PARTS, PRIMARY, Verdict
 from fashion_ml.metrics.bootstrap import FEWEST, Interval
 from fashion_ml.metrics.power import Power
+from fashion_ml.metrics.registry import ATTRIBUTE_SIMILARITY
 from fashion_ml.runtime.language import Language
 
 _NAMED = 5
@@ -81,6 +82,8 @@ class Findings:
     """prompt_similarity, prompt_retrieval."""
     garments: Mapping[str, Beside] = field(default_factory=dict)
     """Shares of images in which the encoder reads what their captions ask for, by `attribute_CATEGORY`; against a base."""
+    likeness: Beside | None = None
+    """fashion_attribute_similarity: how far what is read of the images, and how surely, is what is read of the references."""
     variety: Beside | None = None
     leak: Interval | None = None
     editability: Beside | None = None
@@ -238,7 +241,13 @@ class _Teller:
         if not found or self._unread:
             return ""
         forms = [_by_ends(one.gain, "kept_more", "kept_less", "kept_same") for one in found.values() if one.gain is not None]
-        return self.forms[next((one for one in ("kept_less", "kept_more") if one in forms), "kept_same")]
+        chosen = next((one for one in ("kept_less", "kept_more") if one in forms), "kept_same")
+        return self.forms["kept_unsure" if chosen == "kept_same" and self._unsure() else chosen]
+
+    def _unsure(self) -> bool:
+        """Whether what is read of garments is less like what is read of the references'."""
+        like = self.found.likeness
+        return like is not None and like.gain is not None and _by_ends(like.gain, "", "less", "") == "less"
 
     def _garments(self) -> list[str]:
         """The same with its numbers."""
@@ -251,6 +260,7 @@ class _Teller:
             else self._beside(name, one)
             for name, one in found.items()
         ]
+        told += [self._beside(ATTRIBUTE_SIMILARITY, like)] if (like := self.found.likeness) and self._unsure() else []
         return [self._say("counted", what=kept, numbers=self.forms["comma"].join(told))]
 
     def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:

@@ -29,6 +29,8 @@ SCORES = {
     "prompt_similarity": against(0.30, 0.31, 0.011),
     "prompt_retrieval": against(0.20, 0.25, 0.05),
     "diversity_seeds": against(0.45, 0.35, -0.101),
+    "attribute_colour": against(1.0, 0.94, -0.06),
+    "fashion_attribute_similarity": against(0.99, 0.95, -0.04),
     "memorised": Comparison(alone(0.06), alone(0.75), None),
 }
 HELD = {
@@ -47,6 +49,8 @@ def test_of_a_lora_its_own_numbers_stand_first_and_then_the_bases_the_references
         "prompt_retrieval": Beside(0.25, 0.20, alone(0.05), 0.9, 0.125),
     }
     assert found.variety == Beside(0.35, 0.45, alone(-0.101), 0.65)
+    assert found.garments == {"attribute_colour": Beside(0.94, 1.0, alone(-0.06))}
+    assert found.likeness == Beside(0.95, 0.99, alone(-0.04))
     assert (found.leak, found.editability) == (alone(0.021), Beside(0.71, 0.81, alone(-0.102), None, 0.16))
     assert (found.memorised, found.n, found.references) == (0.75, 8, 8)
     gain = found.gains["weighted_total_loss"]
