@@ -103,7 +103,7 @@ def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None 
         with suppress(psutil.Error):
             processor = sum(process.cpu_times()[:4])  # of those that have ended, too
             if time.perf_counter() - looked > _CHILDREN_EVERY:  # which asks for every process of the machine
-                children, looked = process.children(recursive=True), time.perf_counter()
+                children, looked = _started_by(process), time.perf_counter()
             peak, mapped = max((peak, mapped), _memory([process, *children]))
         met = until is not None and until()
         time.sleep(0.02)
@@ -115,6 +115,15 @@ def used(command: Sequence[str], folder: Path, until: Callable[[], bool] | None 
     elif process.returncode or until is not None:
         raise SystemExit(f"{' '.join(command)}: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
     return Used(wall, processor, peak, mapped)
+
+
+def _started_by(process: psutil.Process) -> list[psutil.Process]:
+    """Its processes, without those that have not begun to be another program: until then they are the same memory once more."""
+    found, own = list[psutil.Process](), process.cmdline()
+    for one in process.children(recursive=True):
+        with suppress(psutil.Error):
+            found += [one] if one.cmdline() != own else []
+    return found
 
 
 def _memory(processes: Sequence[psutil.Process]) -> tuple[float, float]:
@@ -147,9 +156,10 @@ def start(folder: Path, *options: str) -> Used:
 def over_images(count: int) -> list[Row]:
     """The libraries alone, and starts with few images and with so many."""
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        for what, modules in _LIBRARIES.items():
-            rows.append(Row(f"importing {what} alone", used(["benchmarks.importing", modules], Path(name)).shown()))
+    for what, modules in _LIBRARIES.items():
+        with tempfile.TemporaryDirectory() as name:
+            taken = used(["benchmarks.importing", modules], Path(name), (Path(name) / "done").exists)
+            rows.append(Row(f"importing {what} alone", taken.shown()))
     for some in (100, count):
         with tempfile.TemporaryDirectory() as name:
             folder = _with_images(Path(name), some)
