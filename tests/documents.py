@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-PROGRAMS = ("fashion-ml", "make", "mlflow", "python", "pip", "sbatch", "mkdocs")
+PROGRAMS = ("fashion-ml", "make", "mlflow", "python", "pip", "sbatch", "mkdocs", "docker", "kubectl")
+BEFORE = re.compile(r"""(\w+=("[^"]*"|'[^']*'|\S*) +|nohup +|uv run +|(\S*/)?bin/(?=\S))*""")
+"""What may stand before a program without being it: settings of the environment, what starts it, the folder that it is in."""
 DOCUMENTS = sorted([*PROJECT.glob("README*.md"), *(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("s*/README.md")])
 
 
@@ -27,15 +29,14 @@ class Shown:
 
 def shown(document: Path) -> list[Shown]:
     """The commands of fenced and indented blocks, and those in running text between back-ticks, in the order of their lines."""
-    found = list(_of_blocks(document))
-    return [command for command in found if command.words and command.words[0] in PROGRAMS]
+    return [command for command in _of_blocks(document) if command.words]
 
 
 def _of_blocks(document: Path) -> Iterator[Shown]:
-    fenced, waiting, begun = False, "", 0
+    fenced, waiting, begun = "", "", 0
     for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), start=1):
         if line.lstrip().startswith("```"):
-            fenced = not fenced
+            fenced = "" if fenced else line.strip().strip("`") or "text"
             continue
         where = f"{document.relative_to(PROJECT)}:{begun or number}"
         if waiting or fenced or line.startswith("    "):
@@ -44,12 +45,15 @@ def _of_blocks(document: Path) -> Iterator[Shown]:
             if waiting.endswith("\\"):
                 waiting = waiting.removesuffix("\\")
                 continue
-            if re.match(rf"(\w+=\S* )*({'|'.join(PROGRAMS)}) ", waiting):
+            begins = waiting[BEFORE.match(waiting).end() :]  # type: ignore[union-attr]
+            if fenced == "bash" or re.match(rf"({'|'.join(PROGRAMS)}) ", begins):
                 yield from (Shown(where, words, whole=True) for words in split(waiting))
             waiting, begun = "", 0
         else:
             for text in re.findall(r"`([^`]+)`", line):
-                if text.startswith(("fashion-ml ", "make ", "mlflow ", "python -m ", "pip install ", "sbatch ")):
+                program, _, rest = text[BEFORE.match(text).end() :].partition(" ")  # type: ignore[union-attr]
+                begins = {"python": "-m ", "pip": "install "}.get(program, "")
+                if program in PROGRAMS and rest and rest.startswith(begins):
                     yield from (Shown(where, words, whole=False) for words in split(text))
 
 
@@ -66,4 +70,12 @@ def split(line: str) -> list[list[str]]:
             next(words, "")
         elif not (commands[-1] == [] and re.fullmatch(r"\w+=.*", word)):
             commands[-1].append(word)
-    return [command for command in commands if command]
+    return [command[_wrapped(command) :] for command in commands if command]
+
+
+def _wrapped(words: list[str]) -> int:
+    """How many words only start the program; the folder that it is in is left out, in place."""
+    count = 1 if words[0] == "nohup" else 2 if words[:2] == ["uv", "run"] else 0
+    if count < len(words):
+        words[count] = re.sub(r"^\S*/?bin/", "", words[count])
+    return count

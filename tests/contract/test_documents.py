@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import typer
 import yaml
 
 from fashion_ml.cli import _lang_first, _with_latest, app
-from fashion_ml.config import load_config
+from fashion_ml.config import LoraExperiment, StarganExperiment, load_config
+from fashion_ml.config.settings import settings_of
 from tests.documents import DOCUMENTS, PROJECT, shown, split
 
 SHIPPED = re.compile(r"(?:experiments|suites|sweeps|docs|examples)/.+\.\w+")
@@ -92,15 +94,37 @@ def parsed_pip(words: list[str]) -> None:
         assert asked is None or set(asked[1].split(",")) <= extras, word
 
 
+def parsed_other(words: list[str]) -> None:
+    """Other people's programs: the few calls that are meant."""
+    text = " ".join(words)
+    assert re.fullmatch(r"docker compose (up -d|down|logs|pull)|kubectl apply -f \S+", text), text
+
+
+def known_settings(words: list[str]) -> None:
+    """`--set a.b=c` of a setting that some experiment has."""
+    paths = {setting.path for kind in (LoraExperiment, StarganExperiment) for setting in settings_of(kind)}
+    given = [after.partition("=")[0] for word, after in pairwise(words) if word == "--set"]
+    assert [one for one in given if one not in paths and "…" not in one] == []
+
+
 def check(words: list[str], whole: bool) -> None:
     """Raises where the command is none, or names a file of this project that is not there."""
     program = words[0]
     if program == "fashion-ml":
         parsed_fashion_ml(words, whole)
+        known_settings(words)
     elif program == "mlflow":
         parsed_mlflow(words, whole)
     else:
-        {"make": parsed_make, "python": parsed_python, "pip": parsed_pip}.get(program, lambda _: None)(words)
+        readers = {
+            "make": parsed_make,
+            "python": parsed_python,
+            "pip": parsed_pip,
+            "docker": parsed_other,
+            "kubectl": parsed_other,
+        }
+        assert program in readers or program in ("sbatch", "mkdocs", "export", "cd", "cp"), f"what is {program}?"
+        readers.get(program, lambda _: None)(words)
     missing = [word for word in words if SHIPPED.fullmatch(word) and "…" not in word and not (PROJECT / word).is_file()]
     assert missing == []
 
@@ -131,6 +155,12 @@ def test_the_documents_show_commands_at_all():
         "fashion-ml evaluate lora",  # without its file
         "fashion-ml split DIR --referencs 8",
         "fashion-ml suite suites/no_such.yaml",
+        "fashion-ml evaluate run latest --set evaluation.no_such=1",
+        'A="b c" nohup .venv/bin/fashion-ml trian',
+        "uv run fashion-ml trian",
+        "docker compose upp",
+        "kubectl apply -f docs/cluster/no_such_job.yaml",
+        "tensorboard --logdr outputs",
         "mlflow run . -e train_lroa",
         "mlflow run . -e train_lora -P rnak=8",
         "make demoo",
