@@ -21,7 +21,8 @@ from fashion_ml.models.stable_diffusion import encode_captions, encode_latents, 
 from fashion_ml.runtime.seeding import generator
 from fashion_ml.training import lora_loop as loop
 from fashion_ml.training.lora_inputs import prepare_inputs
-from tests.unit.training.setup import Trained, experiment, train, write_images
+from tests.unit.training.setup import Trained, train, write_images
+from tests.unit.training.setup import small as experiment
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,19 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def plain(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """With the default of every switch."""
+    return train(experiment(images), tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def base_loss(images: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """What the base has on the images that are held out, measured in a training of a plain LoRA."""
+    config = experiment(images, data={"validation_split": 0.4}, training={"max_train_steps": 1})
+    return train(config, tmp_path_factory.mktemp("base")).rows[-1]["val_loss_base"]
+
+
 def same(first: Path, second: Path, tolerance: float = 0.0) -> bool:
     a, b = load_file(first), load_file(second)
     assert a.keys() == b.keys()
@@ -46,7 +60,8 @@ def same(first: Path, second: Path, tolerance: float = 0.0) -> bool:
 
 def test_the_first_loss_is_that_of_the_base_on_latents_noise_and_timesteps_of_seed_and_step(images: Path, tmp_path: Path):
     """B = 0 at the first step, so the value can be worked out with the plain UNet and diffusers' own add_noise."""
-    trained = train(experiment(images, training={"train_batch_size": 6, "max_train_steps": 1, "seed": 9}), tmp_path)
+    config = experiment(images, data={"resolution": 64}, training={"train_batch_size": 6, "max_train_steps": 1, "seed": 9})
+    trained = train(config, tmp_path)
     pipeline, items = load_pipeline("embedded"), trained.inputs.images.items
     chosen = [i for i in (0, 1, 2) for _ in range(2)]
     order = torch.randperm(6, generator=generator(9, "order", 1)).tolist()
@@ -165,12 +180,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_switch_trains_and_says_something_else_than_the_default(images: Path, tmp_path: Path, name: str):
+def test_every_switch_trains_and_says_something_else_than_the_default(images: Path, plain: Trained, tmp_path: Path, name: str):
     sections = {key: dict(value) for key, value in VARIANTS[name].items()}
     if name == "prior":
         write_images(tmp_path / "prior", count=2, repeats=1, seed=8)
         sections["data"] = {"reg_data_dir": str(tmp_path / "prior")}
-    trained, plain = train(experiment(images, **sections), tmp_path / "a"), train(experiment(images), tmp_path / "b")
+    trained = train(experiment(images, **sections), tmp_path)
     losses = [row["total_loss"] for row in trained.rows]
     assert len(losses) == 4
     if name != "checkpointing":
@@ -283,7 +298,7 @@ def test_a_text_encoder_that_learns_long_weighted_captions_behind_clip_skip_goes
 
 
 @pytest.mark.parametrize("algo", ["loha", "lokr", "oft", "ia3"])
-def test_every_network_goes_on_bit_for_bit(images: Path, tmp_path: Path, algo: str):
+def test_every_network_goes_on_bit_for_bit(images: Path, base_loss: float, tmp_path: Path, algo: str):
     """Cut behind the second of four steps; what is measured without the network is the base."""
     sections: dict[str, Any] = {
         "data": {"validation_split": 0.4},
@@ -295,8 +310,7 @@ def test_every_network_goes_on_bit_for_bit(images: Path, tmp_path: Path, algo: s
     again = train(experiment(images, **sections), tmp_path / "parts", resume=True)
     assert same(whole.result.path, again.result.path)
     assert whole.result.total_loss == again.result.total_loss
-    base = train(experiment(images, data={"validation_split": 0.4}, training={"max_train_steps": 1}), tmp_path / "base")
-    assert whole.rows[-1]["val_loss_base"] == base.rows[-1]["val_loss_base"] != whole.rows[-1]["val_loss"]
+    assert whole.rows[-1]["val_loss_base"] == base_loss != whole.rows[-1]["val_loss"]
     metadata = read_metadata(whole.result.path)
     assert metadata["ss_network_module"] == "lycoris.kohya"
     assert json.loads(metadata["ss_network_args"])["algo"] == {"oft": "diag-oft"}.get(algo, algo)
@@ -307,7 +321,9 @@ def nothing(layer: Any, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["pissa", "olora"])
-def test_a_start_in_the_base_goes_on_bit_for_bit_from_the_start_that_was(images: Path, tmp_path: Path, kind: str):
+def test_a_start_in_the_base_goes_on_bit_for_bit_from_the_start_that_was(
+    images: Path, base_loss: float, tmp_path: Path, kind: str
+):
     """Where a decomposition may come out otherwise, as on another machine: here the part that goes on has none at all."""
     sections: dict[str, Any] = {"network": {"init": kind, "convolutions": True}, "data": {"validation_split": 0.4}}
     whole = train(experiment(images, **sections), tmp_path / "whole")
@@ -316,8 +332,7 @@ def test_a_start_in_the_base_goes_on_bit_for_bit_from_the_start_that_was(images:
         patch.setattr(lora_starts, "_start", nothing)
         again = train(experiment(images, **sections), tmp_path / "parts", resume=True)
     assert same(whole.result.path, again.result.path)
-    base = train(experiment(images, data={"validation_split": 0.4}, training={"max_train_steps": 1}), tmp_path / "base")
-    assert whole.rows[-1]["val_loss_base"] == base.rows[-1]["val_loss_base"]
+    assert whole.rows[-1]["val_loss_base"] == base_loss
 
 
 @pytest.mark.parametrize("kind", ["lion", "came", "adamwschedulefree", "prodigy", "torch.optim.RAdam"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -19,6 +18,7 @@ from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.text_encoding import Embedded
 from fashion_ml.runs.lora import check_on_base
+from tests.runs.forked import processes
 from tests.unit.training.setup import experiment, train, write_images
 
 
@@ -156,9 +156,7 @@ def test_what_is_killed_goes_on_bit_for_bit(images: Path, sdxl: Path, tmp_path: 
         training={"max_train_steps": 4, "save_every_n_steps": 1, "save_last_n": 1, "train_batch_size": 2},
     )
     whole = train(config, tmp_path / "whole")
-    child = multiprocessing.get_context("spawn").Process(
-        target=train_until_killed, args=(config.model_dump(mode="json"), tmp_path / "cut")
-    )
+    child = processes().Process(target=train_until_killed, args=(config.model_dump(mode="json"), tmp_path / "cut"))
     child.start()
     child.join(240)
     assert child.exitcode == -signal.SIGKILL
