@@ -77,7 +77,11 @@ def photograph(shot: Shot, path: Path) -> None:
         page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
         page.open(shot.address)
         time.sleep(_QUIET_SECONDS)
-        _close_assistant(page)
+        _make_room(page)
+        if shot.name.startswith("ui_compare"):
+            _compare_by(page, "eval/weighted_total_loss")
+        if shot.name == "run_page_narrow":
+            page.run("document.querySelector('[aria-label=\"Edit description\"]')?.scrollIntoView({block: 'start'})")
         end, before, since = time.monotonic() + _SECONDS, b"", time.monotonic()
         while time.monotonic() < end and time.monotonic() - since < _QUIET_SECONDS:
             page.photograph(path)
@@ -86,12 +90,23 @@ def photograph(shot: Shot, path: Path) -> None:
             time.sleep(0.5)
 
 
-def _close_assistant(page: Page) -> None:
-    """MLflow's pane at the right, where it is open."""
+def _make_room(page: Page) -> None:
+    """Close MLflow's pane at the right, where it is open, and on a phone the one at the left."""
     page.run(
-        "(() => {const b = [...document.querySelectorAll('button')].find(e => (e.getAttribute('aria-label') || '').toLowerCase()"
-        ".includes('close') && e.getBoundingClientRect().x > 1200); if (b) b.click(); return !!b})()"
+        "(() => {const all = [...document.querySelectorAll('button')], label = e => (e.getAttribute('aria-label') || '');"
+        "all.find(e => label(e).toLowerCase().includes('close') && e.getBoundingClientRect().x > innerWidth / 2)?.click();"
+        "if (innerWidth < 600) all.find(e => label(e) === 'Toggle sidebar')?.click()})()"
     )
+    time.sleep(1)
+
+
+def _compare_by(page: Page, metric: str) -> None:
+    """Choose what the lines of a compare page end at."""
+    page.run("document.querySelectorAll('.du-bois-light-select-selection-item-remove')[1]?.click()")
+    page.click("input[type=search]:not(#dubois-select-1)")
+    time.sleep(0.5)
+    page.choose(metric)
+    page.run("document.activeElement.blur()")
 
 
 def main(folder: Path, target: Path) -> None:
