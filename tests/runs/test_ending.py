@@ -140,7 +140,7 @@ def test_the_end_may_be_brought_about_as_often_as_one_likes(workdir: Path):
 
 @pytest.mark.parametrize("there", ["run.json", "config.yaml"])
 def test_a_training_that_was_killed_between_its_first_two_files_begins_by_resume(workdir: Path, there: str):
-    tiny = ["--steps", "2", "--rank", "2", "--no-evaluate", "--output-dir", "out"]
+    tiny = ["--steps", "2", "--rank", "2", "--resolution", "32", "--no-evaluate", "--output-dir", "out"]
     uri = os.environ["MLFLOW_TRACKING_URI"]
     (workdir / "out").mkdir()
     if there == "run.json":
@@ -191,8 +191,8 @@ def test_a_run_that_was_killed_before_its_first_file_is_removed(workdir: Path, b
 
 def test_a_training_removes_what_an_earlier_start_of_it_has_left_in_the_store(workdir: Path):
     left = made("train_lora", str((workdir / "out").absolute()))
-    tiny = ("--steps", "1", "--rank", "2", "--no-evaluate", "--set", "tracking.experiment=Default", "--output-dir", "out")
-    result = fashion_ml("train", "lora", *tiny, cwd=workdir, uri=store_uri())
+    tiny = ("--steps", "1", "--rank", "2", "--resolution", "32", "--no-evaluate", "--set", "tracking.experiment=Default")
+    result = fashion_ml("train", "lora", *tiny, "--output-dir", "out", cwd=workdir, uri=store_uri())
     assert result.returncode == 0, result.stderr
     assert f"nothing was in them: {left}" in " ".join(result.stderr.split()) + " ".join(result.stdout.split())
     (run,) = MlflowClient(store_uri()).search_runs(["0"])

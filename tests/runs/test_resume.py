@@ -20,7 +20,7 @@ from tests.runs.command import fashion_ml, once
 from tests.runs.forked import ForkedPopen
 
 SETTINGS = [
-    *("--steps", "24", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2"),
+    *("--steps", "24", "--rank", "4", "--seed", "3", "--no-evaluate", "--log_every", "2", "--resolution", "32"),
     *("--save_every_n_steps", "5", "--validation_split", "0.1", "--validate_every_n_steps", "8", "--save_last_n", "2"),
 ]
 
