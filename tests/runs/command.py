@@ -1,4 +1,4 @@
-"""The real command line, in this process or in one of its own."""
+"""The real command line, in this process."""
 
 from __future__ import annotations
 
@@ -65,19 +65,6 @@ def copied(run: Finished, folder: Path) -> Finished:
     _artifact_repos_cache.clear()
     facts = json.loads(json.dumps(run.facts).replace(before, after))
     return Finished(folder, facts, run.stdout, run.stderr, f"sqlite:///{folder / 'mlflow.db'}")
-
-
-def in_own_process(*arguments: str, cwd: Path, uri: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, as a person starts it; importing torch and MLflow takes it seconds."""
-    return subprocess.run(
-        [sys.executable, "-m", "fashion_ml", *arguments],
-        cwd=cwd,
-        env={**os.environ, "MLFLOW_TRACKING_URI": uri, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
 
 
 def fashion_ml(*arguments: str, cwd: Path, uri: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from fashion_ml import cli
-from tests.runs.command import FEW, SHORT, Command, Finished, copied, in_own_process
+from tests.runs.command import FEW, SHORT, Command, Finished, copied
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,10 +29,12 @@ def forked_studies(blank_figures: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collection: Path) -> Finished:
-    """`fashion-ml train lora`, a few steps on the embedded default, with a small evaluation, in a process of its own.
+    """`fashion-ml train lora`, a few steps on the embedded default, with a small evaluation, in a forked process.
 
     All test processes share one such training, which stays as it is.
     """
+    from tests.runs.forked import forked_run
+
     base = tmp_path_factory.getbasetemp()
     made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     with FileLock(f"{made}.lock"):
@@ -41,7 +43,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, collect
             shutil.copy(empty_store, made / "mlflow.db")
             shutil.copytree(collection, made / "outputs" / collection.name)
             uri = f"sqlite:///{made / 'mlflow.db'}"
-            result = in_own_process("train", "lora", *SHORT, *FEW, "--json", "facts.json", cwd=made, uri=uri)
+            command = [sys.executable, "-m", "fashion_ml", "train", "lora", *SHORT, *FEW, "--json", "facts.json"]
+            result = forked_run(command, cwd=made, env={**os.environ, "MLFLOW_TRACKING_URI": uri})
             assert result.returncode == 0, result.stderr
             for name, said in (("stdout.txt", result.stdout), ("stderr.txt", result.stderr)):
                 (made / name).write_text(said, encoding="utf-8")

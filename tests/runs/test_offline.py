@@ -24,7 +24,10 @@ from tests.runs.test_sweep import SPEC
 
 NOWHERE = "http://127.0.0.1:9"
 """A store that answers nobody: whoever asks it fails."""
-TINY = ["--steps", "4", "--rank", "2", "--lr", "1e-3", "--set", "training.log_every=1", "--offline", "--output-dir", "out"]
+TINY = [
+    *("--steps", "4", "--rank", "2", "--lr", "1e-3", "--resolution", "32"),
+    *("--set", "training.log_every=1", "--offline", "--output-dir", "out"),
+]
 
 
 def train(workdir: Path, *arguments: str, trainer: str = "lora") -> str:
