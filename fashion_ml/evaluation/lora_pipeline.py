@@ -39,7 +39,10 @@ def trained_with(lora: Path) -> dict[str, Any]:
         found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}
     if told.get("ss_max_token_length", "") in ("150", "225"):
         found["data.max_token_length"] = int(told["ss_max_token_length"])
-    if told.get("ss_clip_skip", "").isdecimal():
+    of_xl = told.get("ss_base_model_version", "").startswith(
+        "sdxl"
+    )  # where sd-scripts writes 1 and reads the second to last layer
+    if told.get("ss_clip_skip", "").isdecimal() and not (of_xl and told["ss_clip_skip"] == "1"):
         found["model.clip_skip"] = int(told["ss_clip_skip"])
     if told.get("ss_weighted_captions") == "True":
         found["data.weighted_captions"] = True

@@ -90,8 +90,9 @@ def load_single_file(path: Path, prediction_type: str | None = None) -> Any:
     return family.made({**parts, "scheduler": scheduler}, facts)
 
 
-def load_single_vae(path: Path, what: str) -> Any:
+def load_single_vae(path: Path, what: str, scale: float | None = None) -> Any:
     """The VAE of a `.safetensors` file: of a whole checkpoint, or alone, in the original or in diffusers' layout. `what` begins the messages.
+    Alone it does not say its scale, which is `scale`, or else that of SD 1.x and 2.x, which is then said.
 
     InputError when it holds none, or not every weight of it.
     """
@@ -105,7 +106,19 @@ def load_single_vae(path: Path, what: str) -> Any:
         raise InputError(
             tr("{what} holds no VAE; give a VAE, or a complete checkpoint of Stable Diffusion 1.x, 2.x or XL", what=what)
         )
-    return _read_part(path, "vae", FAMILIES[0], shapes, what, alone=True)
+    vae = _read_part(path, "vae", FAMILIES[0], shapes, what, alone=True)
+    if scale is None:
+        say(
+            tr(
+                "{name} does not say its scaling_factor, taken as {scale}, that of Stable Diffusion 1.x and 2.x; for one of "
+                "XL give a folder with its config.json",
+                name=path.name,
+                scale=vae.config.scaling_factor,
+            )
+        )
+    else:
+        vae.register_to_config(scaling_factor=scale)
+    return vae
 
 
 def _read_part(path: Path, part: str, family: Family, shapes: Mapping[str, Any], what: str, *, alone: bool = False) -> Any:

@@ -24,11 +24,12 @@ from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there
 FORMS = marked("use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file")
 
 
-def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.vae") -> Any:
-    """A frozen float32 `AutoencoderKL` in evaluation mode, every weight from its file. InputError, naming the setting, if it cannot be had."""
+def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.vae", scale: float | None = None) -> Any:
+    """A frozen float32 `AutoencoderKL` in evaluation mode, every weight from its file. InputError, naming the setting, if it cannot be had.
+    `scale` is the scaling_factor where a file does not say it."""
     try:
         with quiet_libraries():
-            vae = _load(name, field)
+            vae = _load(name, field, scale)
     except InputError:
         raise
     except Exception as error:
@@ -44,7 +45,7 @@ def load_vae(name: str, device: torch.device | str = "cpu", field: str = "model.
     return vae.float().requires_grad_(False).eval().to(device)
 
 
-def _load(name: str, field: str) -> Any:
+def _load(name: str, field: str, scale: float | None) -> Any:
     path = EMBEDDED_DIR / "stable_diffusion" if name == "embedded" else Path(name).expanduser()
     if path.is_file():
         if not is_safetensors(path):
@@ -55,7 +56,7 @@ def _load(name: str, field: str) -> Any:
                     name=name,
                 )
             )
-        return load_single_vae(path, f"{field}: {name!r}")
+        return load_single_vae(path, f"{field}: {name!r}", scale)
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
     elif is_path(name):
@@ -77,14 +78,26 @@ def vae_factor_of(vae: Any) -> int:
 
 
 def load_other_vae(name: str, own: Any, device: torch.device | str = "cpu") -> Any:
-    """The VAE of `evaluation.vae`, which decodes what another, `own`, was trained with. InputError when its latents are of another form."""
-    other = load_vae(name, device, "evaluation.vae")
+    """The VAE of `evaluation.vae`, which decodes what another, `own`, was trained with. InputError when its latents are of another form or
+    scale: those of Stable Diffusion 1.x and of XL are not alike."""
+    other = load_vae(name, device, "evaluation.vae", own.config.scaling_factor)
     forms = [(one.config.latent_channels, vae_factor_of(one)) for one in (own, other)]
     if forms[0] != forms[1]:
         raise InputError(
             tr(
                 "evaluation.vae: {!r} has {} channels and factor {}, the model's own has {} and {}; give one of the same form"
             ).format(name, *forms[1], *forms[0])
+        )
+    scales = [one.config.scaling_factor for one in (own, other)]
+    if scales[0] != scales[1]:
+        raise InputError(
+            tr(
+                "evaluation.vae: {name!r} has scaling_factor {other}, the model's own {own}: it is of another family, whose "
+                "latents mean something else; give one of the same",
+                name=name,
+                other=scales[1],
+                own=scales[0],
+            )
         )
     return other
 

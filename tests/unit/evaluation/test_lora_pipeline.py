@@ -17,6 +17,9 @@ from fashion_ml.evaluation.lora_pipeline import trained_with
         ({}, {}),
         ({"ss_clip_skip": "None", "ss_max_token_length": "None"}, {}),
         ({"ss_clip_skip": "2", "ss_max_token_length": "225"}, {"model.clip_skip": 2, "data.max_token_length": 225}),
+        ({"ss_clip_skip": "1", "ss_base_model_version": "sdxl_base_v1-0"}, {}),
+        ({"ss_clip_skip": "3", "ss_base_model_version": "sdxl_base_v1-0"}, {"model.clip_skip": 3}),
+        ({"ss_clip_skip": "1", "ss_base_model_version": "sd_v1"}, {"model.clip_skip": 1}),
         ({"ss_clip_skip": "two", "ss_max_token_length": "1e9"}, {}),
         (
             {"ss_weighted_captions": "True", "ss_resolution": "(512, 512)"},

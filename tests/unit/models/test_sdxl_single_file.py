@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fashion_ml.models.open_clip_names import from_open_clip, to_open_clip
 from fashion_ml.models.original_checkpoint import original_tensors
 from fashion_ml.models.single_file import CONFIGS, load_single_file, load_single_vae
 from fashion_ml.models.stable_diffusion import load_pipeline
+from fashion_ml.models.vae import load_other_vae, load_vae
 from tests.tiny_sdxl import tiny_sdxl, write_tiny_sdxl
 from tests.unit.models.test_sdxl_lora_files import LOCON, said, trained
 
@@ -141,6 +143,37 @@ def test_its_vae_alone_is_read_with_its_own_scale(tmp_path: Path):
     assert found.config.scaling_factor == 0.13025
     expected = tiny_sdxl().vae.state_dict()
     assert all(torch.equal(one, expected[name]) for name, one in found.state_dict().items())
+
+
+@pytest.fixture
+def vae_alone(folder: Path, tmp_path: Path) -> Path:
+    """A file with nothing but weights, as the fp16-fix VAE is passed around; the tiny base has the form that SD 1.x's is read in."""
+    there = folder.parent / "sd1" / "vae"
+    if not there.exists():
+        shutil.copytree(folder / "vae", there)
+        facts = json.loads((there / "config.json").read_text("utf-8"))
+        (there / "config.json").write_text(json.dumps({**facts, "scaling_factor": 0.18215}), "utf-8")
+    save_file(tiny_sdxl().vae.state_dict(), tmp_path / "alone.safetensors")
+    return tmp_path / "alone.safetensors"
+
+
+def test_a_vae_alone_decodes_with_the_scale_of_the_base_that_it_decodes_for(vae_alone: Path):
+    assert load_other_vae(str(vae_alone), tiny_sdxl().vae).config.scaling_factor == 0.13025
+
+
+def test_a_vae_alone_for_nothing_else_is_said_to_have_the_scale_of_the_first_family(
+    vae_alone: Path, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level("INFO"):
+        assert load_vae(str(vae_alone)).config.scaling_factor == 0.18215
+    assert "alone.safetensors does not say its scaling_factor, taken as 0.18215" in caplog.text
+
+
+def test_a_vae_of_another_familys_scale_is_refused(vae_alone: Path, tmp_path: Path):
+    other = shutil.copytree(single_file.CONFIGS / "sd1" / "vae", tmp_path / "other")
+    vae_alone.rename(other / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(InputError, match=r"evaluation\.vae: .* has scaling_factor 0\.18215, the model's own 0\.13025"):
+        load_other_vae(str(other), tiny_sdxl().vae)
 
 
 def test_a_merged_lora_comes_back_from_one_file_and_from_a_folder(folder: Path, tmp_path: Path):
