@@ -30,7 +30,16 @@ Positive = Annotated[int, Field(ge=1), AfterValidator(_not_huge)]
 Seed = Annotated[int, Field(ge=0), AfterValidator(_seed)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+def _without_nul(value: str) -> str:
+    """ValueError for a text that no file can be called by."""
+    if "\0" in value:
+        raise ValueError(tr("a NUL character is in it; leave it out"))
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_without_nul)]
 
 
 def _steps_or_share(value: object) -> object:

@@ -1,7 +1,8 @@
 """Image files looked at by other processes while this one imports torch and the base's libraries: seconds that take one core alone.
 
-`python -m fashion_ml.data.look_ahead` is such a process: paths from stdin, each ended by a NUL, and for each a line of JSON to stdout, the
-file as the note of `image_index` has it, or null. Nothing depends on it: a file of which nothing came is looked at by whoever reads it.
+`python -m fashion_ml.data.look_ahead PARENT` is such a process: paths from stdin, each ended by a NUL, and for each a line of JSON to
+stdout, the file as the note of `image_index` has it, or null. Nothing depends on it: a file of which nothing came is looked at by whoever
+reads it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from typing import IO
 from fashion_ml.data.image_index import looked_at, noted
 from fashion_ml.data.pictures import PictureError
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.cores import cores
 from fashion_ml.runtime.language import tr
 
-_MOST, _LINES, _EVERY = 8, 64, 0.05
-"""Processes, lines that one hands over at once, and seconds between two looks at them."""
+_MOST, _LINES, _EVERY, _PATIENCE = 8, 64, 0.05, 60.0
+"""Processes, lines that one hands over at once, seconds between two looks at them, and seconds after which nothing more is expected of any."""
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -58,7 +63,7 @@ class LookAhead:
     def __init__(self, paths: Sequence[Path]):
         """Start them. OSError where that cannot be."""
         self._parts, self._total = list[_Part](), len(paths)
-        count = min(_MOST, (os.cpu_count() or 1) - 1)
+        count = min(_MOST, cores() - 1)
         try:
             for number in range(count):
                 self._start(paths[number::count])
@@ -71,17 +76,22 @@ class LookAhead:
         with TemporaryFile() as given:
             given.write(b"".join(os.fsencode(path.absolute()) + b"\0" for path in share))
             given.seek(0)
-            command = [sys.executable, "-m", "fashion_ml.data.look_ahead"]
-            process = subprocess.Popen(command, stdin=given, stdout=found, stderr=subprocess.DEVNULL)
+            command = [sys.executable, "-m", "fashion_ml.data.look_ahead", str(os.getpid())]
+            # in the folder that this package lies in: the working folder may have modules of the same names as others
+            process = subprocess.Popen(command, stdin=given, stdout=found, stderr=subprocess.DEVNULL, cwd=_PACKAGE.parent)
         self._parts.append(_Part(share, process, found))
 
     def found(self) -> dict[str, list[object]]:
-        """Wait for the processes, and return what they found as `noted`, by absolute paths."""
-        done = self._come()
+        """Wait for the processes, and return what they found as `noted`, by absolute paths; of those that stopped nothing more."""
+        done, heard = self._come(), time.monotonic()
         with bar(tr("check images"), self._total, done) if self._are_at_work() else nullcontext() as shown:
             while self._are_at_work():
                 time.sleep(_EVERY)
-                if shown is not None and (new := self._come()):
+                new, now = self._come(), time.monotonic()
+                heard = now if new else heard
+                if now - heard > _PATIENCE:
+                    break
+                if shown is not None and new:
                     shown.advance(new)
         self._come()
         notes = {path: note for part in self._parts for path, note in part.notes()}
@@ -111,15 +121,17 @@ def _look(path: Path) -> list[object] | None:
     return noted(state, found)
 
 
-def _main() -> None:
-    parent, paths = os.getppid(), sys.stdin.buffer.read().split(b"\0")[:-1]
-    for first in range(0, len(paths), _LINES):
+def _main(parent: int) -> None:
+    paths, lines = sys.stdin.buffer.read().split(b"\0")[:-1], list[str]()
+    for number, path in enumerate(paths, start=1):
         if os.getppid() != parent:  # which was killed
             return
-        lines = [json.dumps(_look(Path(os.fsdecode(path)))) + "\n" for path in paths[first : first + _LINES]]
-        sys.stdout.write("".join(lines))
-        sys.stdout.flush()
+        lines.append(json.dumps(_look(Path(os.fsdecode(path)))) + "\n")
+        if number % _LINES == 0 or number == len(paths):
+            sys.stdout.write("".join(lines))
+            sys.stdout.flush()
+            lines.clear()
 
 
 if __name__ == "__main__":
-    _main()
+    _main(int(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from fashion_ml.data.class_folders import CLASS_FOLDER
 from fashion_ml.data.folder_listing import list_folder
 from fashion_ml.data.look_ahead import LookAhead
 from fashion_ml.runs.warm_start import is_main
+from fashion_ml.runtime.cores import cores
 
 _MANY = 2000
 """Images from which on starting other processes costs less than it saves."""
@@ -30,9 +30,9 @@ def images_ahead(config: LoraExperiment) -> Iterator[LookAhead | None]:
 
 
 def _started(config: LoraExperiment) -> LookAhead | None:
-    with suppress(OSError, RuntimeError):  # a name that is too long, an unknown ~user
+    with suppress(OSError, RuntimeError, ValueError):  # a name that is too long, an unknown ~user, one that no file can have
         cache = config.data.cache_dir
-        if os.cpu_count() == 1 or (cache and (Path(cache).expanduser() / "images.json").exists()):
+        if cores() == 1 or (cache and (Path(cache).expanduser() / "images.json").exists()):
             return None
         paths = [path for folder in _folders(config) for path in list_folder(folder).images]
         return LookAhead(paths) if len(paths) >= _MANY else None

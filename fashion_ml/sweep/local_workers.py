@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fashion_ml.runs.check_inputs import CHECKED
 from fashion_ml.runtime.console import say
+from fashion_ml.runtime.cores import cores
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.runtime.problem_line import errors_among
@@ -57,7 +58,7 @@ class LocalWorkers:
         if self._gpus:
             own["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
         if not os.environ.get(_THREADS):  # else each takes all cores, and threads that wait for each other spin
-            own[_THREADS] = str(max(_cores() // self.size, 1))
+            own[_THREADS] = str(max(cores() // self.size, 1))
         with self._log(number).open("ab") as log:
             self._logged[number] = log.tell()  # what is before it was said by an earlier one
             self._processes[number] = subprocess.Popen(
@@ -94,11 +95,6 @@ class LocalWorkers:
 
     def _log(self, number: int) -> Path:
         return self._folder / f"worker_{number}.log"
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_command(kind: str, spec_path: Path, number: int, deadline: float | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 
 from fashion_ml.config.lora import Training
 from fashion_ml.data.lora_batches import Batch, StepInputs
+from fashion_ml.runtime.cores import cores
 
 Made = TypeVar("Made")
 
@@ -59,8 +59,7 @@ def prepared_ahead(
 
 def _core_is_free(device: torch.device) -> bool:
     """Whether this process may use more cores than compute; beside a GPU one starts its kernels."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores > (1 if device.type == "cuda" else torch.get_num_threads())
+    return cores() > (1 if device.type == "cuda" else torch.get_num_threads())
 
 
 def _use(device: torch.device) -> None:

@@ -335,3 +335,9 @@ def test_a_setting_that_the_evaluation_does_not_have_is_refused_by_a_line_that_n
     ]
     with pytest.raises(InputError, match=r"evaluation\.guidance_scale: is not among these settings; compare takes resamples"):
         of_evaluation({"evaluation": {"guidance_scale": 5}}, Evaluation, "compare takes", Evaluation.of_comparison)
+
+
+@pytest.mark.parametrize("field", ["data.train_data_dir", "data.cache_dir", "output.output_dir", "model.base"])
+def test_a_text_that_no_file_can_be_called_by_is_refused_by_its_field(field: str):
+    with pytest.raises(InputError, match=rf"{field}.*NUL"):
+        load_config({"data.train_data_dir": "x", field: "a\0b"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from fashion_ml.data.look_ahead import LookAhead
 
 @pytest.fixture(autouse=True)
 def _three_cores(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(look_ahead.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(look_ahead, "cores", lambda: 3)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_what_none_can_read_or_has_just_changed_is_left_to_the_reader(folder: Pa
 
 
 def test_of_processes_that_are_killed_what_they_have_said_counts(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(look_ahead.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(look_ahead, "cores", lambda: 2)
     ahead = LookAhead(images_of(folder))
     (part,) = ahead._parts
     part.process.wait()
@@ -91,7 +93,29 @@ def test_where_nothing_can_be_started_it_is_an_os_error(folder: Path, monkeypatc
 
 
 def test_a_machine_of_one_core_starts_none(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(look_ahead.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(look_ahead, "cores", lambda: 1)
     ahead = LookAhead(images_of(folder))
     assert ahead._parts == []
     assert ahead.found() == {}
+
+
+def test_modules_of_the_working_folder_are_not_taken_for_others(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "json.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert len(LookAhead(images_of(folder)).found()) == 6
+
+
+def test_a_process_that_has_stopped_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(look_ahead, "_PATIENCE", 0.3)
+    ahead = LookAhead(images_of(folder) * 1000)
+    processes = [part.process for part in ahead._parts]
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    ahead.found()
+    assert all(process.returncode is not None for process in processes)
+
+
+def test_processes_whose_parent_was_killed_end_before_the_next_image(folder: Path):
+    given = b"".join(os.fsencode(path) + b"\0" for path in images_of(folder))
+    command = [sys.executable, "-m", "fashion_ml.data.look_ahead", "1"]  # of another parent than this one
+    assert subprocess.run(command, input=given, capture_output=True, check=True, timeout=60).stdout == b""

@@ -32,7 +32,7 @@ class Fake:
 def _ahead(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(images_ahead, "LookAhead", Fake)
     monkeypatch.setattr(images_ahead, "_MANY", 3)
-    monkeypatch.setattr(images_ahead.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(images_ahead, "cores", lambda: 2)
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -74,7 +74,7 @@ def test_few_none_and_those_that_a_cache_knows_are_not(tmp_path: Path, monkeypat
     assert looked(experiment(train_data_dir=folder, cache_dir=str(cache))) is None
     assert looked(experiment(train_data_dir="embedded")) is None
     assert looked(experiment(train_data_dir=str(tmp_path / "missing"))) is None
-    monkeypatch.setattr(images_ahead.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(images_ahead, "cores", lambda: 1)
     assert looked(experiment(train_data_dir=folder)) is None
 
 

@@ -18,7 +18,7 @@ def test_workers_share_the_cores_unless_the_user_says_how_many_threads(
     """Seven cores and two workers."""
     command = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
     monkeypatch.setenv("OMP_NUM_THREADS", given)
-    monkeypatch.setattr(local_workers, "_cores", lambda: 7)
+    monkeypatch.setattr(local_workers, "cores", lambda: 7)
     monkeypatch.setattr(local_workers, "worker_command", lambda *_: command)
     team = local_workers.LocalWorkers("sweep", tmp_path / "x.yaml", "sqlite://", tmp_path, 2, None)
     team.start(1)
