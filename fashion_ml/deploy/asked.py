@@ -14,14 +14,14 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from fashion_ml.deploy.mlflow_answers import answer
+from fashion_ml.deploy.turns import Share, Turns
 from fashion_ml.errors import InputError
 
 MOST_ROWS, MOST_LETTERS, MOST_STEPS, MOST_GUIDANCE = 16, 2000, 200, 100.0
 MOST_PIXELS, LEAST_SIDE, MOST_SIDE = 2048 * 2048, 8, 4096
 _AT_ONCE = 4
 """Images that are made at the same time; others wait for their turn."""
-_LOOK_SECONDS = 0.2
-_turns = threading.BoundedSemaphore(_AT_ONCE)
+_turns = Turns(_AT_ONCE)
 ending = threading.Event()
 """Set once the server ends: nothing more is made."""
 
@@ -40,7 +40,7 @@ class Asked:
     def __init__(self, seconds: float):
         self.gone = threading.Event()
         """Set once its client has left."""
-        self._seconds, self._until = seconds, time.monotonic() + seconds
+        self._seconds, self._until, self._share = seconds, time.monotonic() + seconds, Share()
 
     def check(self) -> None:
         """Raise MLflow's error where there is nobody to answer, or no time left: call it between steps."""
@@ -55,21 +55,22 @@ class Asked:
             )
 
     def on_step(self, pipeline: Any, step: int, timestep: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`callback_on_step_end` of a pipeline of diffusers."""
+        """`callback_on_step_end` of a pipeline of diffusers: others that have had less of the machine come first."""
         del pipeline, step, timestep
         self.check()
+        _turns.step_aside(self._share, self.check)
         return tensors
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait until fewer than four others compute; errors as `check`."""
-        while not _turns.acquire(timeout=_LOOK_SECONDS):
-            self.check()
+        self.check()
+        _turns.take(self._share, self.check)
         try:
             self.check()
             yield
         finally:
-            _turns.release()
+            _turns.give(self._share)
 
 
 current: ContextVar[Asked | None] = ContextVar("asked", default=None)

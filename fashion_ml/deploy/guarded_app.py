@@ -14,8 +14,9 @@ from fashion_ml.runtime.json_file import parsed_mapping
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-_BODY_SECONDS, _THREADS, _AT_ONCE = 20.0, 64, 48
-"""How long a body may take to come, and how many requests are answered, or wait, at the same time."""
+_BODY_SECONDS, _THREADS, _AT_ONCE, _COMING = 20.0, 64, 48, 256
+"""How long a body may take to come, how many requests are answered, or wait, at the same time, and how many more may still be coming: behind
+that the one that has been coming longest is given up."""
 _JSON = "application/json"
 
 
@@ -26,6 +27,7 @@ class Guarded:
         """`seconds` is the most that a request takes, `most_bytes` that a body has."""
         self._app, self._seconds, self._most, self._open = app, seconds, most_bytes, 0
         self._threads = False
+        self._coming = dict[asyncio.Future[bytes | None], None]()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer, or pass on to MLflow."""
@@ -35,30 +37,49 @@ class Guarded:
         if not self._threads:  # MLflow computes in the loop's own threads, of which there are few
             asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="asked"))
             self._threads = True
-        if self._open >= _AT_ONCE:
-            await _refuse(send, 503, f"{_AT_ONCE} requests are being answered; ask again in a moment")
-            return
-        self._open += 1
         try:
-            await self._answer(scope, receive, send)
-        finally:
-            self._open -= 1
-
-    async def _answer(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        try:
-            body = await asyncio.wait_for(self._body(scope, receive), _BODY_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-            await _refuse(send, 408, f"body: it did not come within {_BODY_SECONDS:g} seconds")
+            body = await self._in_time(scope, receive)
+        except TimeoutError:
+            await _refuse(
+                send, 408, f"body: it did not come within {_BODY_SECONDS:g} seconds, or {_COMING} others came after it"
+            )
             return
         except ValueError as error:
             await _refuse(send, 413, str(error))
             return
         if body is None:
             return
+        if self._open >= _AT_ONCE:
+            await _refuse(send, 503, f"{_AT_ONCE} requests are being answered; ask again in a moment")
+            return
+        self._open += 1
+        try:
+            await self._answer(scope, body, receive, send)
+        finally:
+            self._open -= 1
+
+    async def _answer(self, scope: Mapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST" and (wrong := await asyncio.to_thread(_wrong, scope, body)):
             await _refuse(send, *wrong)
             return
         await self._pass_on(scope, body, receive, send)
+
+    async def _in_time(self, scope: Mapping[str, Any], receive: Receive) -> bytes | None:
+        """As `_body`. TimeoutError for one that does not come, or takes longer than many others."""
+        coming = asyncio.ensure_future(self._body(scope, receive))
+        if len(self._coming) >= _COMING:
+            longest = next(iter(self._coming))
+            del self._coming[longest]
+            longest.cancel()
+        self._coming[coming] = None
+        try:
+            await asyncio.wait({coming}, timeout=_BODY_SECONDS)
+            if not coming.done() or coming.cancelled():
+                raise TimeoutError
+            return coming.result()
+        finally:
+            self._coming.pop(coming, None)
+            coming.cancel()
 
     async def _body(self, scope: Mapping[str, Any], receive: Receive) -> bytes | None:
         """All of it; None where the client has left. ValueError for one that is too large."""

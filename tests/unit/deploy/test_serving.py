@@ -18,7 +18,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from fashion_ml.deploy import asked
+from fashion_ml.deploy import asked, guarded_app
 from fashion_ml.deploy.asked import Asked
 from fashion_ml.deploy.serve import application
 from fashion_ml.deploy.stargan_model import StarganModel
@@ -46,8 +46,8 @@ class Answer:
             self.body += message.get("body", b"")
 
 
-async def ask(app: Any, asking: Asking, leave: asyncio.Event | None = None) -> Answer:
-    answer, messages = Answer(), [{"type": "http.request", "body": asking.body, "more_body": False}]
+async def ask(app: Any, asking: Asking, leave: asyncio.Event | None = None, *, stalls: bool = False) -> Answer:
+    answer, messages = Answer(), [{"type": "http.request", "body": asking.body, "more_body": False}] * (not stalls)
     headers = [(name.lower().encode(), value.encode()) for name, value in asking.headers.items() if value]
 
     async def receive() -> dict[str, Any]:
@@ -128,11 +128,47 @@ def test_a_request_ends_where_its_client_leaves(app: Any):
         asyncio.get_running_loop().call_later(1, left.set)
         await ask(app, Asking(as_body(slow)), left)
         began = time.monotonic()
-        while asked._turns._value < 4:  # its step ends
+        while asked._turns.free < 4:  # its step ends
             await asyncio.sleep(0.05)
         return time.monotonic() - began
 
     assert run(leave_soon) < 5
+
+
+def test_a_good_request_is_answered_beside_more_slow_ones_than_there_are_turns(app: Any):
+    slow = Asking(as_body({**GOOD, "params": {**GOOD["params"], "num_inference_steps": 200, "width": 256, "height": 256}}))
+
+    async def beside() -> tuple[Answer, int]:
+        app._threads = False
+        left = asyncio.Event()
+        others = [asyncio.create_task(ask(app, slow, left)) for _ in range(6)]
+        await asyncio.sleep(1)
+        good = await asyncio.wait_for(ask(app, Asking(as_body(GOOD))), 10)
+        waiting = sum(not one.done() for one in others)
+        left.set()
+        await asyncio.gather(*others)
+        return good, waiting
+
+    good, waiting = run(beside)
+    assert (good.status, waiting) == (200, 6)
+
+
+def test_bodies_that_do_not_come_keep_nobody_waiting(app: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guarded_app, "_COMING", 60)
+
+    async def beside() -> tuple[Answer, list[Answer]]:
+        app._threads = False
+        never = [asyncio.create_task(ask(app, Asking(b""), asyncio.Event(), stalls=True)) for _ in range(70)]
+        await asyncio.sleep(0.2)
+        good = await ask(app, Asking(as_body(GOOD)))
+        over = [one.result() for one in never if one.done()]
+        for one in never:
+            one.cancel()
+        return good, over
+
+    good, over = run(beside)
+    assert good.status == 200
+    assert [one.status for one in over] == [408] * 11  # the good one, while it came, was the seventy-first
 
 
 def test_a_request_that_takes_too_long_is_told_so(app: Any, monkeypatch: pytest.MonkeyPatch):
