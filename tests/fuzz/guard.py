@@ -121,10 +121,12 @@ def _watched(folder: Path) -> list[tuple[str, str]]:
     broken: list[tuple[str, str]] = []
     home = os.path.realpath(folder)
 
-    def outside(path: Any) -> bool:
+    def outside(path: Any, *, link: bool = False) -> bool:
+        """Whether a path lies outside, or, where a `link` is what is changed, the link itself."""
         if isinstance(path, int) or path is None:
             return False
-        whole = os.path.realpath(os.fsdecode(path))
+        given = Path(os.fsdecode(path)).absolute()
+        whole = str(Path(os.path.realpath(given.parent), given.name)) if link else os.path.realpath(given)
         return not (whole == home or whole.startswith((f"{home}/", "/dev/shm/", "/proc/self/")))
 
     def device(path: Any) -> bool:
@@ -147,7 +149,7 @@ def _watched(folder: Path) -> list[tuple[str, str]]:
             raise PermissionError(errno.EPERM, "the guard keeps what lies outside", os.fsdecode(arguments[0]))
         elif event == "os.mkdir" and Path(os.fsdecode(arguments[0])).is_dir():
             return
-        elif event in _CHANGES and any(outside(path) for path in arguments[: _CHANGES[event]]):
+        elif event in _CHANGES and any(outside(path, link=event != "os.truncate") for path in arguments[: _CHANGES[event]]):
             broken.append(("outside", f"{event} {arguments!r}"))
             raise PermissionError(errno.EPERM, "the guard keeps what lies outside", os.fsdecode(arguments[0]))
 

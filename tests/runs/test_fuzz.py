@@ -64,6 +64,8 @@ def test_the_guard_sees_every_kind_of_fault(tmp_path: Path, monkeypatch: pytest.
     assert kind(lambda: (inside.write_text("x", encoding="utf-8"), inside.replace("/dev/nothing"))) == "outside"
     assert inside.exists()
     assert not Path("/dev/nothing").exists()
+    (home / "link").symlink_to("/dev/zero")
+    assert kind(lambda: Path("link").replace("moved")) == "taken"
     assert kind(lambda: os.kill(os.getpid(), 11)) == "crash"
     assert kind(lambda: socket.create_connection(("127.0.0.1", 9), 1)) == "network"
     assert kind(lambda: Path("inside").write_text("x", encoding="utf-8")) == "taken"
