@@ -39,9 +39,8 @@ def trained_with(lora: Path) -> dict[str, Any]:
         found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}
     if told.get("ss_max_token_length", "") in ("150", "225"):
         found["data.max_token_length"] = int(told["ss_max_token_length"])
-    of_xl = told.get("ss_base_model_version", "").startswith(
-        "sdxl"
-    )  # where sd-scripts writes 1 and reads the second to last layer
+    # of XL sd-scripts writes 1 and reads the second to last layer whatever it is
+    of_xl = told.get("ss_base_model_version", "").startswith("sdxl")
     if told.get("ss_clip_skip", "").isdecimal() and not (of_xl and told["ss_clip_skip"] == "1"):
         found["model.clip_skip"] = int(told["ss_clip_skip"])
     if told.get("ss_weighted_captions") == "True":

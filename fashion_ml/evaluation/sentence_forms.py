@@ -45,7 +45,8 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "kept_more": "garments are read as asked more often than the base's",
         "kept_less": "garments are read as asked less often than the base's",
         "kept_same": "garments are read as asked as often as the base's, as far as can be seen",
-        "kept_unsure": "that garments are read as asked less often than the base's is not shown, but they are read less surely",
+        "kept_unlike": "that garments are read as asked less often than the base's is not shown, but what is read of them is less like "
+        "the references'",
         "counted": "{what}: {numbers}",
         "as_base": "{name} {value} as the base",
         "value": "{name} {value}",
@@ -134,7 +135,7 @@ FORMS: Mapping[Language, Mapping[str, str]] = {
         "kept_more": "服裝比基底模型的更常讀得如所要求",
         "kept_less": "服裝不如基底模型的常讀得如所要求",
         "kept_same": "就所能看出的，服裝與基底模型的同樣常讀得如所要求",
-        "kept_unsure": "未能證實服裝不如基底模型的常讀得如所要求，但讀得較不確定",
+        "kept_unlike": "未能證實服裝不如基底模型的常讀得如所要求，但讀得的結果較不像參考圖的",
         "counted": "{what}：{numbers}",
         "as_base": "{name} {value} 與基底相同",
         "value": "{name} {value}",

@@ -242,9 +242,9 @@ class _Teller:
             return ""
         forms = [_by_ends(one.gain, "kept_more", "kept_less", "kept_same") for one in found.values() if one.gain is not None]
         chosen = next((one for one in ("kept_less", "kept_more") if one in forms), "kept_same")
-        return self.forms["kept_unsure" if chosen == "kept_same" and self._unsure() else chosen]
+        return self.forms["kept_unlike" if chosen == "kept_same" and self._is_unlike() else chosen]
 
-    def _unsure(self) -> bool:
+    def _is_unlike(self) -> bool:
         """Whether what is read of garments is less like what is read of the references'."""
         like = self.found.likeness
         return like is not None and like.gain is not None and _by_ends(like.gain, "", "less", "") == "less"
@@ -260,7 +260,7 @@ class _Teller:
             else self._beside(name, one)
             for name, one in found.items()
         ]
-        told += [self._beside(ATTRIBUTE_SIMILARITY, like)] if (like := self.found.likeness) and self._unsure() else []
+        told += [self._beside(ATTRIBUTE_SIMILARITY, like)] if (like := self.found.likeness) and self._is_unlike() else []
         return [self._say("counted", what=kept, numbers=self.forms["comma"].join(told))]
 
     def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:

@@ -96,9 +96,7 @@ def _take(held: _Held, field: str, fix: str) -> None:
         try:
             held.folder.mkdir(parents=True, exist_ok=True)
             descriptor = open_own(path)
-        except (
-            FileNotFoundError
-        ) as error:  # another process has removed what it had made; or no folder can be there, as in /proc
+        except FileNotFoundError as error:  # another process removed what it had made, or no folder can be, as in /proc
             missing = error
             continue
         except OSError as error:
