@@ -21,7 +21,7 @@ from fashion_ml.metrics.power import Power
 from fashion_ml.metrics.registry import ATTRIBUTE_SIMILARITY
 from fashion_ml.runtime.language import Language
 
-_NAMED = 5
+_NAMED = 2
 _DIGITS = 3
 """Of numbers, where no more are needed."""
 _BY_CHANCE = 0.05
@@ -127,7 +127,7 @@ class _Teller:
         self.forms, self.found = forms, found
 
     def first(self) -> str:
-        """What got nearer to the references and what got farther, on the whole and by part."""
+        """What got nearer to the references and what got farther, on the whole, with what is only the common look, and by part."""
         found = self.found
         if found.gan is not None and found.alone is not None:
             value = _with_ends(found.alone[1])
@@ -144,11 +144,11 @@ class _Teller:
             return self._line([self.forms["semicolon"].join([told, self._say("no_total", metric=PRIMARY)])])
         whole = found.gains[PRIMARY]
         form = f"whole_{whole.verdict}" if whole.verdict else "whole_none" if self._no_verdict() else "whole"
-        said = [self._say(form, clause=self._clause(PRIMARY))]
+        said = [self._say(form, clause=self._clause(PRIMARY)), *self._share(whole)]
         for word, sign in (("nearer", 1), ("farther", -1)):
-            those = [self._part(name) for name in parts if (1 if _signed(found.gains[name].own.mean)[0] == "+" else -1) == sign]
-            said += [self._say(word, parts=self.forms["comma"].join(those))] if those else []
-        return self._line([*said, *self._share(whole)])
+            those = [name for name in parts if (1 if _signed(found.gains[name].own.mean)[0] == "+" else -1) == sign]
+            said += [self._say(word, parts=self._parts(those))] if those else []
+        return self._line(said)
 
     def seen(self) -> str:
         """What the pictures show, for someone who knows none of the metrics."""
@@ -160,29 +160,35 @@ class _Teller:
         return self._line([self.forms["semicolon"].join(told)])
 
     def second(self) -> str:
-        """Whether it obeys prompts and keeps variety."""
+        """In what it obeys prompts and keeps variety more than the base, less and as it; the report has the numbers of what is as the base."""
         found = self.found
         if found.gan is not None:
             return self._line([self._accuracy(found.gan)])
-        said = [self._prompts(), *self._garments()]
-        said.append(self._numbers("variety", {"diversity_seeds": found.variety} if found.variety else {}))
+        if not found.gains:
+            alone = [("prompts_alone", "obeying", found.obedience)]
+            alone += [("variety", "varying", {"diversity_seeds": found.variety} if found.variety else {})]
+            told = [self._numbers(form, numbers) for form, _, numbers in alone if numbers]
+            return self._line([*told, *self._unmeasured([what for _, what, numbers in alone if not numbers])])
+        if self._unread:
+            return self._line([self.forms["unread"]])
+        groups = self._beside_base()
+        said = [self._say(side, what=self.forms["comma"].join(those)) for side, those in groups.items() if those]
         if found.leak is not None:
-            form = "leak_unread" if self._unread else _by_ends(found.leak, "leak", "leak_less", "leak_same")
-            said.append(self._say(form, value=_signed_ends(found.leak)))
-        if found.editability is not None:
-            said.append(self._numbers("new", {"editability": found.editability}))
-        return self._line([self.forms["semicolon"].join(said)])
+            said.append(self._say(_by_ends(found.leak, "leak", "leak_less", "leak_same"), value=_signed_ends(found.leak)))
+        missing = [name for name, one in (("obeying", found.obedience), ("varying", found.variety)) if not one]
+        return self._line([*said, *self._unmeasured(missing)])
 
     def third(self) -> str:
-        """What cannot be said: no verdict and why, what would be seen, what leaked, one training."""
+        """What cannot be said: no verdict and why, what would be seen where nothing is, what leaked, one training."""
         found = self.found
         said, judged = self._no_verdict(), next((name for name in (PRIMARY, *PARTS) if name in found.gains), "")
-        if judged and (power := found.gains[judged].power) is not None:
+        power = found.gains[judged].power if judged else None
+        if power is not None and found.gains[judged].verdict not in ("better", "worse"):
             said.append(power_sentence(judged, power, self.forms))
         said += self._leaks()
         if (found.memorised or 0) > _BY_CHANCE and not self._unread:
             said.append(self._say("memorised", share=f"{found.memorised:.0%}"))
-        if found.toy:
+        if found.toy and not any(self.forms["unreadable_toy"] in one for one in said):
             said.append(self.forms["toy"])
         if found.gains or found.gan:
             said.append(self.forms["training"])
@@ -210,30 +216,43 @@ class _Teller:
         verdict = self.found.gains[metric].verdict
         return self._say("brackets", inside=self.forms[verdict]) if verdict else ""
 
-    def _part(self, metric: str) -> str:
-        gain = self.found.gains[metric]
-        notes = [self.forms[gain.verdict]] if gain.verdict else []
-        notes += [self._say("common", others=_signed(gain.others.mean))] if gain.others is not None else []
-        noted = self._say("brackets", inside=self.forms["comma"].join(notes)) if notes else ""
-        return f"{metric} {_signed(gain.own.mean)}{noted}"
+    def _parts(self, names: Sequence[str]) -> str:
+        """What parts gained, and their verdicts: one word where all have the same."""
+        verdicts = {self.found.gains[name].verdict for name in names}
+        alike = len(names) > 1 and verdicts in ({"better"}, {"worse"})
+        told = [f"{name} {_signed(self.found.gains[name].own.mean)}{'' if alike else self._verdict(name)}" for name in names]
+        noted = self._say("brackets", inside=self._say("all", verdict=self.forms[verdicts.pop()])) if alike else ""
+        return self.forms["comma"].join(told) + noted
 
     def _share(self, whole: Gain) -> list[str]:
         if whole.others is None or whole.specific is None:
             return []
         share = whole.others.mean / whole.own.mean if whole.own.mean else -1.0
-        others, specific = _signed(whole.others.mean), _signed_ends(whole.specific)
+        specific = _signed_ends(whole.specific)
         if not 0 <= share <= 1:  # a part is no larger than its whole
-            return [self._say("no_share", others=others, specific=specific)]
-        return [self._say("share", others=others, share=self._say("brackets", inside=f"{share:.0%}"), specific=specific)]
+            return [self._say("no_share", others=_signed(whole.others.mean), specific=specific)]
+        return [self._say("share", share=f"{share:.0%}", specific=specific)]
 
-    def _prompts(self) -> str:
-        found = self.found.obedience
-        if not found:
-            return self.forms["no_prompts"]
-        gain = next((one.gain for one in found.values() if one.gain is not None), None)
-        if gain is None or self._unread:
-            return self._numbers("prompts_alone", found)
-        return self._numbers(_by_ends(gain, "prompts_more", "prompts_less", "prompts_same"), found)
+    def _beside_base(self) -> dict[str, list[str]]:
+        """What is more than of the base, less, and not shown to differ, with the gain of what differs."""
+        found = self.found
+        measured = [("obeying", dict(list(found.obedience.items())[:1])), ("garments", found.garments)]
+        measured += [("likeness", {ATTRIBUTE_SIMILARITY: found.likeness} if found.likeness and self._is_unlike() else {})]
+        measured += [("varying", {"diversity_seeds": found.variety} if found.variety else {})]
+        measured += [("novelty", {"editability": found.editability} if found.editability else {})]
+        groups: dict[str, list[str]] = {"above": [], "below": [], "same": []}
+        for what, numbers in measured:
+            gains = {name: one.gain for name, one in numbers.items() if one.gain is not None}
+            sides = {name: _by_ends(gain, "above", "below", "same") for name, gain in gains.items()}
+            for side in ("above", "below"):
+                those = [f"{name} {_signed_ends(gains[name])}" for name in gains if sides[name] == side]
+                told = self._say("named", what=self.forms[what], numbers=self.forms["comma"].join(those))
+                groups[side] += [told] if those else []
+            groups["same"] += [self.forms[what]] if gains and set(sides.values()) == {"same"} else []
+        return groups
+
+    def _unmeasured(self, names: Sequence[str]) -> list[str]:
+        return [self._say("unmeasured", what=self.forms["comma"].join(self.forms[name] for name in names))] if names else []
 
     def _kept(self) -> str:
         """Whether garments stay what captions ask for; empty where that was not measured, or the encoder cannot read the pictures."""
@@ -249,31 +268,13 @@ class _Teller:
         like = self.found.likeness
         return like is not None and like.gain is not None and _by_ends(like.gain, "", "less", "") == "less"
 
-    def _garments(self) -> list[str]:
-        """The same with its numbers."""
-        kept, found = self._kept(), self.found.garments
-        if not kept:
-            return []
-        told = [
-            self._say("as_base", name=name, value=f"{one.value:.{_DIGITS}f}")
-            if one.value == one.base
-            else self._beside(name, one)
-            for name, one in found.items()
-        ]
-        told += [self._beside(ATTRIBUTE_SIMILARITY, like)] if (like := self.found.likeness) and self._is_unlike() else []
-        return [self._say("counted", what=kept, numbers=self.forms["comma"].join(told))]
-
     def _numbers(self, form: str, found: Mapping[str, Beside]) -> str:
-        if not found:
-            return self.forms[f"no_{form}"]
         return self._say(form, numbers=self.forms["comma"].join(self._beside(name, one) for name, one in found.items()))
 
     def _beside(self, name: str, one: Beside) -> str:
-        digits = _digits(one)
-        said = [self._say("value", name=name, value=f"{one.value:.{digits}f}")]
-        for form, value in (("base", one.base), ("references", one.references), ("chance", one.chance)):
-            said += [self._say(form, value=f"{value:.{digits}f}")] if value is not None else []
-        said += [self._say("gain", value=_signed_ends(one.gain, digits))] if one.gain is not None else []
+        said = [self._say("value", name=name, value=f"{one.value:.{_DIGITS}f}")]
+        for form, value in (("references", one.references), ("chance", one.chance)):
+            said += [self._say(form, value=f"{value:.{_DIGITS}f}")] if value is not None else []
         return self.forms["comma"].join(said)
 
     def _accuracy(self, gan: Gan) -> str:
@@ -330,15 +331,6 @@ def _by_ends(interval: Interval, above: str, below: str, neither: str) -> str:
     """Which of three forms an interval allows: that of above 0, of below 0, or, where it holds 0 or there is none, of neither."""
     low, high = interval.ends if interval.ends is not None else (0.0, 0.0)
     return above if low > 0 else below if high < 0 else neither
-
-
-def _digits(one: Beside) -> int:
-    """How many digits make the gain what value and base differ by, as they are written: 3, else 4 or 5; 3 where none do."""
-    if one.base is None or one.gain is None:
-        return _DIGITS
-    value, base, gain = one.value, one.base, one.gain.mean
-    agree = [n for n in (_DIGITS, 4, 5) if abs(round(value, n) - round(base, n) - round(gain, n)) < 10.0 ** -(n + 1)]
-    return agree[0] if agree else _DIGITS
 
 
 def _signed(value: float, digits: int = _DIGITS) -> str:

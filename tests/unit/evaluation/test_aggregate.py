@@ -77,9 +77,10 @@ def test_the_sentence_names_this_lora_its_verdict_and_what_it_cannot_say():
     )
     assert "visual_loss +0.000 (not shown" in first
     assert "color_loss -0.100 (worse" in first
+    assert last.endswith("One training says nothing of its recipe.")
+    _, _, last = sentence(compare(*eight(weighted_total_loss=[x - 0.09 for x in STEPS]), EIGHT, resamples=500)).split("\n")
     assert last.startswith("A difference in weighted_total_loss below 0.0")
     assert "references with 2 seeds each" in last
-    assert last.endswith("One training says nothing of its recipe.")
 
 
 def test_the_sentence_and_the_table_have_one_sign():
@@ -130,7 +131,8 @@ def test_what_cannot_be_read_has_no_verdict_whatever_its_numbers():
     why = {"weighted_total_loss": "the encoder cannot read these pictures"}
     scores = compare(*eight(weighted_total_loss=STEPS, visual_loss=STEPS), EIGHT, resamples=500, no_verdict=why)
     assert (scores["weighted_total_loss"].verdict, scores["visual_loss"].verdict) == ("", "better")
-    assert "against the base model. Nearer by part" in sentence(scores)
+    assert sentence(scores).startswith("This LoRA lowers weighted_total_loss by 0.100 ")
+    assert "Nearer: visual_loss +0.100 (better), fashion_clip_loss +0.000 (not shown)" in sentence(scores)
 
 
 def test_headline_and_intervals_name_every_metric_three_ways():

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from string import Formatter
 from typing import ClassVar, cast
+from unicodedata import east_asian_width
 
 import pytest
 
@@ -20,7 +21,7 @@ from fashion_ml.evaluation.three_lines import Beside, Findings, Gain, Gan, over_
 from fashion_ml.evaluation.verdicts import Verdict
 from fashion_ml.metrics.bootstrap import Interval
 from fashion_ml.metrics.power import Power
-from fashion_ml.runtime.language import VARIABLE, language, language_of, set_language
+from fashion_ml.runtime.language import VARIABLE, Language, language, language_of, set_language
 
 TOTAL = Gain(
     Interval(0.051, 0.03, 0.072, 24),
@@ -54,8 +55,22 @@ LORA = Findings(
 UNREADABLE = EncoderCheck(False, "", 0.3, "mean", 0.355, 0.2, 0.5)
 FEW = replace(UNREADABLE, by="nearest")
 PAIRS = Leakage((("a.png", "1_x/b.png"),), True, False, (), 1)
+DEMO = replace(
+    LORA,
+    gains={
+        "weighted_total_loss": replace(TOTAL, own=Interval(0.167, 0.142, 0.202, 24), others=Interval(0.144, 0.1, 0.2, 24)),
+        **{name: Gain(Interval(0.2, 0.1, 0.3, 24), "better") for name in ("visual_loss", "fashion_clip_loss", "color_loss")},
+    },
+    obedience={"prompt_similarity": Beside(0.627, 0.626, Interval(0.001, -0.012, 0.01, 24))},
+    garments={"attribute_pattern": Beside(0.958, 1.0, Interval(-0.042, -0.128, 0.045, 24))},
+    variety=Beside(0.021, 0.016, Interval(0.006, -0.004, 0.013, 24)),
+    memorised=0.06,
+)
+"""As `make demo` ends."""
 CASES = {
     "everything": LORA,
+    "the demo": DEMO,
+    "a toy": replace(LORA, toy=True),
     "prompts are obeyed less": replace(
         LORA, obedience={"prompt_similarity": Beside(0.3, 0.31, Interval(-0.01, -0.02, -0.001, 24))}
     ),
@@ -98,7 +113,7 @@ CASES = {
         8,
         alone=("weighted_total_loss", Interval(0.3, 0.2, 0.4, 8)),
         pairs=16,
-        obedience={"prompt_similarity": Beside(0.3)},
+        obedience={"prompt_similarity": Beside(0.3, references=0.33), "prompt_retrieval": Beside(0.5, chance=0.125)},
         encoder=UNREADABLE,
         unread=["weighted_total_loss"],
     ),
@@ -148,26 +163,50 @@ def test_every_form_is_used_by_a_case_here(monkeypatch: pytest.MonkeyPatch):
     assert set(FORMS["en"]) - Read.asked == set()
 
 
-def test_the_first_line_tells_what_got_nearer_what_farther_and_what_is_only_the_common_look():
+def rows(text: str, width: int = 80) -> int:
+    """Lines of a terminal that a text fills where it is broken at the edge; Chinese letters are two columns wide."""
+    columns = [sum(2 if east_asian_width(one) in "WF" else 1 for one in line) for line in text.split("\n")]
+    return sum(-(-one // width) for one in columns)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-TW"])
+def test_the_demo_ends_in_nine_rows_of_a_terminal_and_nothing_in_more_than_twelve(language: Language):
+    assert rows(three_lines(DEMO, language)) <= 9
+    assert {name: count for name, found in CASES.items() if (count := rows(three_lines(found, language))) > 12} == {}
+
+
+def test_parts_with_one_verdict_say_it_once():
+    first = three_lines(DEMO, "en").split("\n")[0]
+    assert first.endswith("Nearer: visual_loss +0.200, fashion_clip_loss +0.200, color_loss +0.200 (all better).")
+
+
+def test_what_is_easily_missed_is_told_where_no_difference_was_found():
+    assert "is easily missed" not in three_lines(LORA, "en")
+    assert "below 0.0210 is easily missed" in three_lines(CASES["more on other references"], "en").split("\n")[2]
+
+
+def test_the_first_line_tells_what_is_only_the_common_look_and_what_got_nearer_and_farther():
     first = three_lines(LORA, "en").split("\n")[0]
     assert first == (
         "Better: this LoRA lowers weighted_total_loss by 0.051 [0.030, 0.072] against the base model. "
-        "Nearer by part: visual_loss +0.080 (better, on other references +0.070). "
-        "Farther by part: fashion_clip_loss -0.020 (not shown), color_loss -0.040 (worse). "
-        "Of this gain +0.047 (92%) is only the look that all references share, +0.003 [-0.015, +0.022] is specific to each picture."
+        "Of this 92% is only the look that all references share, +0.003 [-0.015, +0.022] is each picture's own. "
+        "Nearer: visual_loss +0.080 (better). Farther: fashion_clip_loss -0.020 (not shown), color_loss -0.040 (worse)."
     )
 
 
-def test_the_second_line_tells_obedience_variety_leak_and_editability():
+def test_the_second_line_tells_in_what_it_is_more_than_the_base_less_and_as_it():
     second = three_lines(LORA, "en").split("\n")[1]
     assert second == (
-        "Prompts are obeyed more than by the base (prompt_similarity 0.310, base 0.300, references 0.330, gain +0.010 [+0.002, +0.020], "
-        "prompt_retrieval 0.620, base 0.600, references 0.900, chance 0.042, gain +0.020 [-0.100, +0.100]); "
-        "garments are read as asked less often than the base's: "
-        "attribute_kind 1.000 as the base, attribute_colour 0.750, base 1.000, gain -0.250 [-0.400, -0.100]; "
-        "variety between seeds: diversity_seeds 0.120, base 0.150, references 0.300, gain -0.030 [-0.050, -0.010]; "
-        "the look leaks into prompts without the trigger: +0.020 [+0.010, +0.030]; "
-        "new things beside the trigger: editability 0.700, base 0.800, chance 0.125, gain -0.100 [-0.300, +0.100]."
+        "More than the base: obeying prompts (prompt_similarity +0.010 [+0.002, +0.020]). "
+        "Less than the base: garments read as asked (attribute_colour -0.250 [-0.400, -0.100]), "
+        "variety between seeds (diversity_seeds -0.030 [-0.050, -0.010]). "
+        "As the base, as far as can be seen: new things beside the trigger. "
+        "The look leaks into prompts without the trigger: +0.020 [+0.010, +0.030]."
+    )
+    assert (
+        three_lines(DEMO, "en")
+        .split("\n")[1]
+        .startswith("As the base, as far as can be seen: obeying prompts, garments read as asked, variety between seeds, ")
     )
 
 
@@ -176,16 +215,16 @@ def test_the_second_line_tells_obedience_variety_leak_and_editability():
     [
         (
             Interval(0.026, -0.028, 0.058, 8),
-            "no leak of the look into prompts without the trigger is shown: +0.026 [-0.028, +0.058]",
+            "No leak of the look into prompts without the trigger is shown: +0.026 [-0.028, +0.058]",
         ),
-        (Interval(0.026, None, None, 5), "no leak of the look into prompts without the trigger is shown: +0.026;"),
-        (Interval(-0.02, -0.03, -0.01, 8), "prompts without the trigger get farther from the look: -0.020 [-0.030, -0.010]"),
+        (Interval(0.026, None, None, 5), "No leak of the look into prompts without the trigger is shown: +0.026."),
+        (Interval(-0.02, -0.03, -0.01, 8), "Prompts without the trigger get farther from the look: -0.020 [-0.030, -0.010]"),
     ],
 )
 def test_a_leak_is_only_claimed_where_its_interval_shows_one(leak: Interval, said: str):
     second = three_lines(replace(LORA, leak=leak), "en").split("\n")[1]
     assert said in second
-    assert "the look leaks into prompts without the trigger:" not in second
+    assert "The look leaks" not in second
 
 
 def test_no_verdict_leakage_and_one_training_are_in_the_third_line():
@@ -193,9 +232,7 @@ def test_no_verdict_leakage_and_one_training_are_in_the_third_line():
     assert third == (
         "No verdict on fashion_clip_loss, weighted_total_loss: the encoder cannot read these pictures: "
         "noise is nearer to the references (cosine 0.355) than other real pictures are "
-        "(0.300). A difference in weighted_total_loss below 0.0210 is easily missed; "
-        "to find half of it takes 92 references with 2 seeds each, or 61 with 8 seeds each. "
-        "1 of 24 references was trained on (copies: a.png = 1_x/b.png), so this is optimistic. "
+        "(0.300). 1 of 24 references was trained on (copies: a.png = 1_x/b.png), so this is optimistic. "
         "One training says nothing of its recipe."
     )
 
@@ -234,10 +271,9 @@ def test_a_language_that_there_is_not_is_refused(monkeypatch):
 def test_nothing_is_claimed_by_an_encoder_that_cannot_read_the_pictures():
     """No verdict on anything that uses it: not on prompts, not on a leak, not on memorised images."""
     _, second, third = three_lines(replace(CASES["noise is nearer"], memorised=0.25), "en").split("\n")
-    assert "obeyed" not in second
-    assert "prompt_similarity 0.310, base 0.300" in second
-    assert "is not known, for the encoder cannot read these pictures: +0.020" in second
-    assert "shown" not in second
+    assert second == (
+        "Whether prompts are obeyed, variety stays or the look leaks is not known, for the encoder cannot read these pictures."
+    )
     assert "nearer to a training image" not in third
 
 
@@ -246,10 +282,7 @@ def test_what_rounds_to_zero_is_on_the_side_of_its_sign_as_in_the_table():
     losses = {"visual_loss": (-0.0003, "worse"), "color_loss": (0.0, ""), "fashion_clip_loss": (0.0002, "better")}
     gains = {name: Gain(Interval(mean, mean - 0.0001, mean + 0.0001, 24), verdict) for name, (mean, verdict) in losses.items()}
     first = three_lines(replace(LORA, gains={"weighted_total_loss": TOTAL, **gains}), "en").split("\n")[0]
-    assert (
-        "Nearer by part: fashion_clip_loss +0.000 (better), color_loss +0.000. Farther by part: visual_loss -0.000 (worse)."
-        in first
-    )
+    assert "Nearer: fashion_clip_loss +0.000 (better), color_loss +0.000. Farther: visual_loss -0.000 (worse)." in first
     assert shown(gains["visual_loss"].own, "+").startswith("-0.0003 [")
     assert shown(Interval(-0.0, None, None), "+") == "+0.0000 [N/A]"
 
@@ -274,37 +307,15 @@ def test_pictures_that_the_encoder_knows_are_too_few_and_not_said_to_be_unreadab
 def test_what_is_the_same_on_other_references_is_no_part_of_a_smaller_gain():
     first = three_lines(CASES["more on other references"], "en").split("\n")[0]
     assert first.startswith("Neither better nor worse is shown: this LoRA lowers weighted_total_loss by 0.051 ")
-    assert "Of this gain" not in first
-    assert "On other references the gain is +0.060: that is the look" in first
-
-
-@pytest.mark.parametrize(
-    ("value", "base", "gain", "told"),
-    [
-        (0.0184, 0.0156, 0.0028, "diversity_seeds 0.0184, base 0.0156, gain +0.0028"),  # 0.018 - 0.016 = +0.003
-        (0.12, 0.15, -0.03, "diversity_seeds 0.120, base 0.150, gain -0.030"),
-        (0.5, 0.4, 0.3, "diversity_seeds 0.500, base 0.400, gain +0.300"),  # not of the same references
-    ],
-)
-def test_a_gain_is_what_its_two_numbers_differ_by_as_they_are_written(value: float, base: float, gain: float, told: str):
-    found = replace(LORA, variety=Beside(value, base, Interval(gain, None, None, 24)))
-    assert f"variety between seeds: {told};" in three_lines(found, "en")
+    assert "Of this" not in first
+    assert "On other references the gain is +0.060, the look" in first
 
 
 def test_garments_that_do_not_stay_are_told_with_the_categories_that_changed():
-    second = three_lines(LORA, "en").splitlines()[1]
-    assert (
-        "garments are read as asked less often than the base's: attribute_kind 1.000 as the base, attribute_colour 0.750"
-        in second
-    )
-    same = three_lines(CASES["garments are read as well"], "en").splitlines()[1]
-    assert "as often as the base's, as far as can be seen: attribute_pattern 0.979, base 1.000, gain -0.021" in same
+    assert "attribute_kind" not in three_lines(LORA, "en")
     unlike = three_lines(CASES["garments are read as well and less like the references'"], "en").splitlines()[1]
-    assert (
-        "less often than the base's is not shown, but what is read of them is less like the references': attribute_pattern 0.958"
-        in unlike
-    )
-    assert "fashion_attribute_similarity 0.982, base 1.000, gain -0.018 [-0.198, -0.001]" in unlike
+    assert "to the references' (fashion_attribute_similarity -0.018 [-0.198, -0.001])" in unlike
+    assert "as far as can be seen: garments read as asked, new" in unlike
     assert "garments" not in three_lines(replace(LORA, encoder=UNREADABLE), "en").splitlines()[1]
     assert "garments" not in three_lines(replace(LORA, garments={}), "en")
 
@@ -340,11 +351,6 @@ def test_chinese_lines_have_brackets_of_full_width():
     assert re.findall(r".{8}[()].{8}", told) == []
 
 
-def test_no_difference_in_obedience_is_told_without_a_double_negative():
-    second = three_lines(CASES["no difference of prompts"], "en").split("\n")[1]
-    assert second.startswith("Prompts are obeyed as by the base, as far as can be seen (prompt_similarity 0.300, base 0.300, ")
-    assert " not " not in second.split(";")[0]
-
-
 def test_a_reference_of_one_image_has_no_seeds_to_speak_of():
-    assert "takes 92 references. " in three_lines(CASES["one image a reference"], "en")
+    one = replace(TOTAL, verdict="not shown", power=Power(0.021, 24, 1, 92))
+    assert "takes 92 references. " in three_lines(replace(LORA, gains={"weighted_total_loss": one}), "en")
