@@ -38,13 +38,16 @@ def suite(
         raise InputError(tr("--launcher: {launcher!r} is not known; give local or ray", launcher=launcher))
     count = whole(workers, "--workers") if workers else None
     _warn_of_searches(loaded.trainer, experiments)
+    from fashion_ml.sweep.launch import study_lock
+
     if dry_run:
         from fashion_ml.runs.check_inputs import check_inputs
 
+        with study_lock(loaded):  # says whether its folder can be written
+            pass
         _say_plan(loaded, experiments, url)
         check_inputs(experiments, written=False)
         return
-    from fashion_ml.sweep.launch import study_lock
     from fashion_ml.sweep.suite import run_suite
     from fashion_ml.sweep.suite_study import trainings_of
 

@@ -51,10 +51,13 @@ def sweep(
     if launcher not in ("local", "ray"):
         raise InputError(tr("--launcher: {launcher!r} is not known; give local or ray", launcher=launcher))
     count = whole(workers, "--workers") if workers else None
+    from fashion_ml.sweep.launch import run_sweep, study_lock
+
     if dry_run:
+        with study_lock(loaded):  # says whether its folder can be written
+            pass
         _say_plan(loaded, base, url)
         return
-    from fashion_ml.sweep.launch import run_sweep, study_lock
     from fashion_ml.sweep.ranked import best_trials
 
     with study_lock(loaded):

@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from fashion_ml.data.captions import CaptionSettings
-from fashion_ml.data.class_folders import CLASS_FOLDER, wrong_repeats
+from fashion_ml.data.class_folders import CLASS_FOLDER, wrong_name
 from fashion_ml.data.folder_faults import check_folder, too_small_image, unreadable_image, without_class_folders, without_images
 from fashion_ml.data.folder_listing import Problem, count_of, images_below, list_folder, read_captions
 from fashion_ml.data.image_index import Known, KnownImages, looked_at
@@ -127,7 +127,7 @@ def scan_training_folder(
     found: list[CaptionedImage] = []
     for match, path in classes:
         prefix = f"{printable(path.name)}/"
-        if wrong := wrong_repeats(match):
+        if wrong := wrong_name(match):
             problems.append(f"{field}: {str(path)!r} {wrong}")
             continue
         repeats = int(match[1])

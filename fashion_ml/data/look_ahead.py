@@ -24,12 +24,10 @@ from fashion_ml.data.pictures import PictureError
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.cores import cores
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.module_command import module_command
 
 _MOST, _LINES, _EVERY, _PATIENCE = 8, 64, 0.05, 60.0
 """Processes, lines that one hands over at once, seconds between two looks at them, and seconds after which nothing more is expected of any."""
-
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -76,9 +74,8 @@ class LookAhead:
         with TemporaryFile() as given:
             given.write(b"".join(os.fsencode(path.absolute()) + b"\0" for path in share))
             given.seek(0)
-            command = [sys.executable, "-m", "fashion_ml.data.look_ahead", str(os.getpid())]
-            # in the folder that this package lies in: the working folder may have modules of the same names as others
-            process = subprocess.Popen(command, stdin=given, stdout=found, stderr=subprocess.DEVNULL, cwd=_PACKAGE.parent)
+            command = module_command("fashion_ml.data.look_ahead", str(os.getpid()))
+            process = subprocess.Popen(command, stdin=given, stdout=found, stderr=subprocess.DEVNULL)
         self._parts.append(_Part(share, process, found))
 
     def found(self) -> dict[str, list[object]]:

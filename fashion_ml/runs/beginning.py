@@ -42,6 +42,17 @@ def begun(config: Experiment, *, resume: str, new: bool) -> Iterator[RunFolder |
         yield begin(config, resume=str(earlier.path) if earlier else "", new=new)  # another one may have ended in between
 
 
+def check_beginning(config: Experiment, *, new: bool) -> None:
+    """As `begun`, of a training that is not begun: its folder is locked, which says whether it can be written, and nothing of that stays."""
+    folder = given_folder(config)
+    if folder is not None and is_main():
+        refuse_locked(folder)
+    begin(config, resume="", new=new)
+    if is_main():
+        with folder_lock(folder or Path("outputs") / config.output.output_name):
+            pass
+
+
 def _come_to_end(finished: FinishedRunError, *, offline: bool) -> None:
     """RunEndedError where the run to resume had done everything and its end was missing, which is mended now."""
     from fashion_ml.runs.ending import come_to_end, end_offline, lacks_end

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.data.caption_files import CaptionFiles
+from fashion_ml.data.class_folders import CLASS_FOLDER
 from fashion_ml.data.folder_listing import images_below, list_folder
 from fashion_ml.data.pictures import PictureError, load_picture
 from fashion_ml.embedded.collection import is_collection
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 MARGIN = 0.3
 """On the embedded collection's 72 pictures it leaves 3 % of the colours out, and 91 % of the others are right."""
 CATEGORIES = (*NOUNS, "colour", "pattern")
-_CLASS_FOLDER = re.compile(r"\d+_.+")
 _AT_ONCE = 16
 
 
@@ -143,7 +143,7 @@ def _check_toy(folder: Path, encoder: str) -> None:
 def _without_caption(folder: Path, extension: str, result: Drafts) -> Iterator[tuple[Path, str]]:
     """The images without a caption, with their names; counts and notes the others."""
     top = list_folder(folder)
-    places = [path for path in top.folders if _CLASS_FOLDER.fullmatch(path.name)]
+    places = [path for path in top.folders if CLASS_FOLDER.fullmatch(path.name)]
     if places and top.images:
         result.left.append(
             tr("{count} images beside the N_class folders are not looked at; call this on them alone", count=len(top.images))

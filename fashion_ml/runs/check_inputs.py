@@ -24,6 +24,7 @@ from fashion_ml.runtime.console import say, warn
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.module_command import module_command
 from fashion_ml.runtime.redact import first_line
 
 CHECKED = "FASHION_ML_INPUTS_CHECKED"
@@ -78,7 +79,7 @@ def _in_own_process(experiments: Mapping[str, Any], *, written: bool) -> dict[st
             kind = next(kind for kind, own in EXPERIMENTS.items() if isinstance(one, own))
             names[f"{kind}_{number}"] = name
             (folder / f"{kind}_{number}.yaml").write_text(to_yaml(one), encoding="utf-8")
-        command = [sys.executable, "-m", "fashion_ml.runs.check_inputs", str(folder), *([] if written else [_NOTHING_WRITTEN])]
+        command = module_command("fashion_ml.runs.check_inputs", str(folder), *([] if written else [_NOTHING_WRITTEN]))
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         try:
             found = parsed(read_whole(folder / _PROBLEMS))

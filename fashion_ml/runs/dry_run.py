@@ -1,7 +1,7 @@
 """A training that is not begun: all that a real one checks is checked, and what it would do, keep, measure and need is said.
 
-No run is opened and no file is written: images and captions are encoded in memory, and what is embedded and not drawn yet is drawn into a
-folder that goes away.
+No run is opened and no file is kept: the output folder is tried, images and captions are encoded in memory, and what is embedded and
+not drawn yet is drawn into a folder that goes away.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment
 from fashion_ml.embedded.collection import collection_folder, part_of, write_collection
-from fashion_ml.runs.beginning import begin
+from fashion_ml.runs.beginning import check_beginning
 from fashion_ml.runs.dry_run_plan import (
     kept_files,
     kept_line,
@@ -62,7 +62,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
     from fashion_ml.training.new_word import check_captions
 
     with without_files(given) as config:
-        begin(config, resume="", new=new)
+        check_beginning(config, new=new)
         config = with_settled_precision(config)
         check_mixed_precision(config)
         in_experiment(config, chosen, make=False)
@@ -193,7 +193,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
     from fashion_ml.training.precision import check_precision
     from fashion_ml.training.stargan_loop import stargan_memory, timed_gan_steps
 
-    begin(config, resume="", new=new)
+    check_beginning(config, new=new)
     config = with_settled_precision(config)
     in_experiment(config, chosen, make=False)
     accelerator = Accelerator()

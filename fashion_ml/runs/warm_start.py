@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from fashion_ml.embedded.collection import collection_folder, embedded_collection
+from fashion_ml.runtime.module_command import module_command
 
 
 def make_ahead(*, collection: bool, store: bool = True) -> bool:
@@ -28,7 +29,7 @@ def make_ahead(*, collection: bool, store: bool = True) -> bool:
     if wanted:
         with suppress(OSError):
             subprocess.Popen(
-                [sys.executable, "-m", "fashion_ml.runs.warm_start", *wanted],
+                module_command("fashion_ml.runs.warm_start", *wanted),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

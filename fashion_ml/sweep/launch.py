@@ -141,6 +141,7 @@ def team_for(spec: Spec, base: Any, spec_path: Path, url: str, workers: int | No
 def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedRun]:
     """The run of a study, begun or gone on with, around what is done with it; when that is stopped no run of a dead process stays open."""
     from fashion_ml.runs.ending import close_dead_runs, remove_empty
+    from fashion_ml.tracking.mlflow_private import remove_half_uploads
     from fashion_ml.tracking.queries import was_removed_empty
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import shown_uri, store_uri
@@ -152,6 +153,7 @@ def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedR
     with open_run(spec.name, tags, experiment=experiment, resume=resume) as run:
         set_run(study, run.run_id)
         remove_empty([run.experiment_id])
+        remove_half_uploads(run.client.get_run(run.run_id).info.artifact_uri)
         study.set_user_attr("tracking_uri", shown_uri(store_uri()))
         shown = spec.model_copy(update={"storage": None})  # a URL may hold a password
         # a recipe's name may hold what no param's may; its own run has its settings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from itertools import takewhile
@@ -15,6 +14,7 @@ from fashion_ml.runs.check_inputs import CHECKED
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.cores import cores
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.module_command import module_command
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.runtime.problem_line import errors_among
 from fashion_ml.sweep.plan import STORAGE
@@ -100,7 +100,7 @@ class LocalWorkers:
 def worker_command(kind: str, spec_path: Path, number: int, deadline: float | None) -> list[str]:
     """The command of a worker of a sweep or suite, its `kind`; the storage is in its environment."""
     left = [] if deadline is None else ["--seconds", f"{max(deadline - time.monotonic(), 0):.0f}"]
-    return [sys.executable, "-m", "fashion_ml", f"{kind}-worker", str(spec_path), "--worker", str(number), *left]
+    return module_command("fashion_ml", f"{kind}-worker", str(spec_path), "--worker", str(number), *left)
 
 
 def visible_gpus() -> list[str]:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.json_file import read_mapping
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.module_command import module_command
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.runtime.problem_line import errors_among
 from fashion_ml.sweep.space import suggest
@@ -255,7 +255,7 @@ def run_training(
     if trainer == "lora":  # encoded images and captions, and the base's images, once for all trainings of the sweep
         cache = str(base_yaml.parent / "cache")
         settings = {"data.cache_dir": cache, "evaluation.cache_dir": cache, **settings}
-    command = [sys.executable, "-m", "fashion_ml", "train", trainer, "--config", str(base_yaml)]
+    command = module_command("fashion_ml", "train", trainer, "--config", str(base_yaml))
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command += ["--output-dir", str(target), "--json", str(facts)]
     with FileLock(folder / "training.lock"):

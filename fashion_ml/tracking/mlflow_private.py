@@ -13,9 +13,11 @@ import re
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 IMAGES_TAG = "mlflow.loggedImages"
 """Tag of a run with pictures under `images/`: the UI then looks for their names."""
@@ -26,6 +28,8 @@ BOOKKEEPING_TABLES = frozenset({"alembic_version", "workspaces"})
 LEFT_OVER = ("eval", "Model metrics", "System metrics")
 """Sections that the page of charts makes for what no chart shows: of metrics with a `/` by what is before it."""
 _PATIENT = "PRAGMA busy_timeout = 90000;"
+_UPLOADING = ".artifact.uploading."
+"""Begins the names of files beside artifacts of a folder, each of which becomes one when it is whole."""
 _THUMBNAIL = 256
 """Longest side of the small picture that the UI loads first, pixels."""
 
@@ -78,6 +82,17 @@ def wait_longer_for_sqlite() -> None:
         return (_PATIENT if statement.startswith("PRAGMA busy_timeout") else statement), parameters
 
     event.listen(Engine, "before_cursor_execute", executed, retval=True)
+
+
+def remove_half_uploads(artifact_uri: str) -> None:
+    """Remove from the artifacts of a run, where they are files of this machine, what killed processes had begun to upload: MLflow hides such
+    files, and nothing else removes them. Whoever calls this is the only one that uploads to the run."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    if urlparse(artifact_uri).scheme in ("", "file") and artifact_uri:
+        for path in Path(local_file_uri_to_path(artifact_uri)).rglob(f"{_UPLOADING}*"):
+            with suppress(OSError):
+                path.unlink()
 
 
 def is_generated_name(name: str) -> bool:

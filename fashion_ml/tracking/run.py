@@ -81,7 +81,7 @@ class TrackedRun:
         """Wait until everything has reached the store, or it has been away for half a minute; then say how to send the rest later."""
         if self._spool_folder is None:
             return
-        spooled, folder, sent = self.client, self._spool_folder, False
+        spooled, folder, sent, when = self.client, self._spool_folder, False, tr("it answers")
         if self.offline:
             spooled.close(0)
             self._spool_folder = None
@@ -90,17 +90,18 @@ class TrackedRun:
             sent = spooled.close(AWAY_SECONDS)
         except (OSError, InputError) as error:  # a full disk, say: what was logged is in the spool all the same
             warn(first_line(error))
+            when = tr("that is mended")
         finally:
             self.client, self._spool_folder = spooled.direct, None
             if not sent:
-                warn(
-                    tr(
-                        "the tracking store {shown_uri} does not have all of it yet; nothing is lost. When it answers: "
-                        "fashion-ml sync {folder}",
-                        shown_uri=shown_uri(store_uri()),
-                        folder=folder,
-                    )
+                said = tr(
+                    "the tracking store {shown_uri} does not have all of it yet; nothing is lost. When {it_answers}: "
+                    "fashion-ml sync {folder}",
+                    shown_uri=shown_uri(store_uri()),
+                    it_answers=when,
+                    folder=folder,
                 )
+                warn(said)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters once; keys are dotted, so they never meet those that `mlflow run` logs itself.

@@ -16,6 +16,7 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.dividing import Divider
 from fashion_ml.tracking.known_runs import PARENT_TAG
+from fashion_ml.tracking.mlflow_private import remove_half_uploads
 from fashion_ml.tracking.operation_shape import is_operation
 from fashion_ml.tracking.refused import Entry, Refused
 from fashion_ml.tracking.set_aside import Aside
@@ -24,7 +25,7 @@ from fashion_ml.tracking.spool import Operation, RetryLater
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
 """The id of a run that was made while the store was away."""
 KEY_TAG = "spool.key"
-_METRICS_AT_ONCE = 1000
+_METRICS_AT_ONCE, _FILES = 1000, ("file", "folder", "text")
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _TRIES = 6
 """So often an operation that fails while the store answers other questions is tried before those behind it go first."""
@@ -42,7 +43,7 @@ class Sender:
         self._client, self._folder, self._below = client, folder, folder.absolute().parent
         self._failures, self._own, self._aside = Counter[str](), {root}, Aside(folder, say)
         self._refused, self._divider = Refused(folder, say), Divider()
-        self._without = dict[str, str]()
+        self._without, self._tidied = dict[str, str](), set[str]()
 
     def __call__(self, operations: Sequence[Operation], names: dict[str, str]) -> None:
         """Send in order, metrics of one run together; RetryLater where the store does not answer.
@@ -103,6 +104,7 @@ class Sender:
             if why := self._why_not(real, names):
                 self._set_aside(operation, why)
                 return []
+            self._tidy(real)
             _perform(self._client, real, names, self._below)
             if real["do"] == "create":
                 self._own.add(names[real["run"]])
@@ -170,6 +172,12 @@ class Sender:
         if run_id in self._own:
             self._own.update(way)
         return run_id in self._own
+
+    def _tidy(self, operation: Operation) -> None:
+        """Before the first file of a run: remove what a process that was killed while it sent one has left beside it."""
+        if operation["do"] in _FILES and operation["run"] not in self._tidied:
+            remove_half_uploads(self._client.get_run(operation["run"]).info.artifact_uri)
+            self._tidied.add(operation["run"])
 
     def _set_aside(self, operation: Any, why: str) -> None:
         said = tr(

@@ -36,6 +36,7 @@ from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.input_file import opened, read_whole
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.own_file import open_own
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.operation_shape import is_operation
 from fashion_ml.tracking.set_aside import Aside
 
@@ -120,7 +121,9 @@ class Spool:
         self._dirty, self._torn, self._closing = False, False, threading.Event()
         self.away = False
         """Whether the receiver did not answer last time."""
-        self._progress = time.monotonic()
+        self.fault = ""
+        """Why this folder did not take last time what belongs into it, which is no fault of the receiver; empty where it did."""
+        self._progress, self._again = time.monotonic(), 0.0
         self._thread = threading.Thread(target=self._run, daemon=True, name="spool")
         self._thread.start()
 
@@ -160,9 +163,11 @@ class Spool:
             note_position(self.folder, self._sent, self.names)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until everything is sent, or until the receiver has not taken anything for so many seconds; whether everything was."""
+        """Wait until everything is sent, until the receiver has not taken anything for so many seconds, or until this folder has a `fault`;
+        whether everything was."""
         self._progress = time.monotonic()
-        while self.waiting and self._thread.is_alive() and time.monotonic() - self._progress < seconds:
+        self.fault, self._again = "", 0.0  # tried at once
+        while self.waiting and self._thread.is_alive() and not self.fault and time.monotonic() - self._progress < seconds:
             time.sleep(_IDLE_SECONDS / 5)
         return not self.waiting
 
@@ -179,20 +184,34 @@ class Spool:
         return done
 
     def _run(self) -> None:
-        wait, synced, again = _BACKOFF_SECONDS, 0.0, 0.0
+        wait, synced, told = _BACKOFF_SECONDS, 0.0, ""
         while not self._closing.is_set():
             if self._dirty and time.monotonic() - synced > _SYNC_SECONDS:
                 self._dirty, synced = False, time.monotonic()
                 with suppress(OSError):  # a full disk: the next time, or whoever writes says it
                     os.fsync(self._file)
-            if self._send is None or not self.waiting or time.monotonic() < again:
+            if self._send is None or not self.waiting or time.monotonic() < self._again:
                 self._closing.wait(_IDLE_SECONDS if self.waiting or not self._dirty else _IDLE_SECONDS / 2)
                 continue
             try:
                 self._send_some()
                 if self.away:
                     self._say(tr("{where} answers again", where=self._where))
-                self.away, wait = False, _BACKOFF_SECONDS
+                self.away, self.fault, wait, told = False, "", _BACKOFF_SECONDS, ""
+            except (OSError, InputError) as error:  # of a file here: what the receiver does not do is RetryLater
+                self._again, wait = time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
+                self.fault = own_fault(error)
+                if self.fault != told:
+                    told = self.fault
+                    self._say(
+                        tr(
+                            "{folder} cannot be written ({why}), which is no fault of {where}; going on, what is logged waits "
+                            "there until it can",
+                            folder=self.folder,
+                            why=told,
+                            where=self._where,
+                        )
+                    )
             except Exception as error:  # nothing that goes wrong here may end the sending
                 if not self.away:
                     self._say(
@@ -203,7 +222,7 @@ class Spool:
                             folder=self.folder,
                         )
                     )
-                self.away, again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
+                self.away, self._again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
 
     def _send_some(self) -> None:
         assert self._send is not None
@@ -247,6 +266,16 @@ class Spool:
             return os.pread(self._file, end - self._sent, self._sent)
         self._sent = end - _KEPT_OF_LONG
         return os.pread(self._file, _KEPT_OF_LONG, self._sent)
+
+
+def own_fault(error: OSError | InputError) -> str:
+    """Why a file of a spool's folder could not be written, moved or removed, and which."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if not isinstance(cause, OSError):
+        return first_line(error)
+    named = [Path(str(one)).name for one in (cause.filename, cause.filename2) if isinstance(one, str | Path)]
+    file = next((name for name in named if not name.endswith(".tmp")), "")
+    return ": ".join(part for part in (file, cause.strerror or first_line(cause)) if part)
 
 
 def read_operations(path: Path) -> Iterator[Operation]:

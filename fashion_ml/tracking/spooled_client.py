@@ -18,7 +18,7 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.mlflow_private import IMAGES_TAG, image_files
 from fashion_ml.tracking.refused import FILE as REFUSED
 from fashion_ml.tracking.sender import KEY_TAG, PENDING, Sender, is_temporary
-from fashion_ml.tracking.spool import Operation, Spool, read_position
+from fashion_ml.tracking.spool import Operation, Spool, own_fault, read_position
 
 FOLDER = "spool"
 """In the run's folder."""
@@ -38,15 +38,32 @@ class SpooledClient:
         self.spool.write(operation)
 
     def close(self, seconds: float) -> bool:
-        """Send what waits and once more what was refused, and end; whether the store has all of it."""
+        """Send what waits and once more what was refused, and end; whether the store has all of it. InputError, which says so, where the
+        folder does not take what belongs into it: that is no fault of the store."""
         try:
             done = self.spool.flush(seconds)
+            fault = self.spool.fault
             if done:
                 done = self.sender.again(self.spool.names)
                 self.spool.remember()
-            return done
+        except (OSError, InputError) as error:
+            done, fault = False, own_fault(error)
         finally:
             self.spool.close(0)
+        if fault and not done:
+            raise self._not_taken(fault)
+        return done
+
+    def _not_taken(self, why: str) -> InputError:
+        folder = self.spool.folder
+        return InputError(
+            tr(
+                "RUN_DIR: {folder!r} cannot be written ({why}), which is no fault of the tracking store; mend that, and it is sent "
+                "next time",
+                folder=str(folder),
+                why=why,
+            )
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.direct, name)

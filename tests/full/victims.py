@@ -6,12 +6,14 @@ from pathlib import Path
 
 import psutil
 
+from fashion_ml.runtime.module_command import module_command
+
 
 def role(process: psutil.Process) -> str:
     """`parent`, `worker` or `training` of a sweep or suite, or nothing."""
-    words = process.cmdline()
+    words, begun = process.cmdline(), (["-m", "fashion_ml"], module_command("fashion_ml")[1:])
     kinds = {"sweep": "parent", "sweep-worker": "worker", "suite": "parent", "suite-worker": "worker", "train": "training"}
-    return kinds.get(words[3], "") if words[1:3] == ["-m", "fashion_ml"] and len(words) > 3 else ""
+    return kinds.get(words[3], "") if words[1:3] in begun and len(words) > 3 else ""
 
 
 def victims(folder: Path) -> dict[str, list[psutil.Process]]:

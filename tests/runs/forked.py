@@ -22,12 +22,16 @@ from typing import Any
 
 import psutil
 
+from fashion_ml.runtime.module_command import module_command
 from fashion_ml.runtime.parent_process import PARENT
 from tests.runs import blank_figures
 
 _PROJECT, _PYTHON = Path(__file__).parents[2], sys.executable
 _HANGS_SECONDS = 100
 _PRELOADED = "tests.runs.preloaded"
+
+in_children: Callable[[], object] | None = None
+"""What is called first in each process that a `Forked` begins in its turn, and in theirs."""
 
 
 @lru_cache(maxsize=1)
@@ -69,12 +73,7 @@ class Forked:
 
     def kill_all(self) -> None:
         """SIGKILL of it and of all others that were forked from the same one, and wait for their end."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            both = psutil.Process(self.pid).parent()
-            victims = both.children() if both else []
-            for one in victims:
-                one.kill()
-            psutil.wait_procs(victims, timeout=30)
+        kill_running()
         self._process.join()
 
     def ends_within(self, seconds: float) -> bool:
@@ -102,7 +101,7 @@ def forked(
 
 
 class ForkedPopen:
-    """What this package and its tests need of `subprocess.Popen`, for `python -m MODULE …`, which it forks likewise."""
+    """What this package and its tests need of `subprocess.Popen`, for `python -m MODULE …` and a `module_command`, which it forks likewise."""
 
     def __init__(
         self,
@@ -120,7 +119,7 @@ class ForkedPopen:
         }  # its parent is the process that it is a copy of
         out = _path(stdout)
         err = out if stderr in (None, subprocess.STDOUT) else _path(stderr)
-        arguments, before = tuple(map(str, command[3:])), partial(_as_child, os.getpid(), blank_figures.blank)
+        arguments, before = tuple(map(str, command[3:])), partial(_as_child, os.getpid(), blank_figures.blank, in_children)
         self._process = processes().Process(
             target=_main, args=(command[2], arguments, cwd or Path.cwd(), own, out, err, before)
         )
@@ -150,7 +149,7 @@ class ForkedPopen:
 
 def is_forked(command: Sequence[str]) -> bool:
     """Whether a command is one of those that `ForkedPopen` can begin."""
-    return list(command[:2]) == [_PYTHON, "-m"] and command[2].startswith("fashion_ml")
+    return command[0] == _PYTHON and command[1] in ("-m", module_command("")[1]) and command[2].startswith("fashion_ml")
 
 
 def forked_run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -187,10 +186,30 @@ def quick_studies() -> None:
     blank_figures.draw_nothing()
 
 
-def _as_child(parent: int, blank: bool) -> None:
+def still_running() -> list[int]:
+    """The forked processes of this one, and those that they have begun, that have not ended."""
+    server, found = forkserver._forkserver._forkserver_pid, list[int]()  # type: ignore[attr-defined]
+    for one in psutil.Process(server).children() if server else ():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [one.pid] if one.status() != psutil.STATUS_ZOMBIE else []
+    return found
+
+
+def kill_running() -> None:
+    """SIGKILL of them, and wait for their end."""
+    while running := still_running():
+        for one in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _as_child(parent: int, blank: bool, more: Callable[[], object] | None) -> None:
     """In a process that another one begins: a session of its own, and an end with its parent; it draws nothing where that one does not."""
     os.setsid()
     (quick_studies if blank else fork_studies)()
+    if more is not None:
+        more()
 
     def watch() -> None:
         while psutil.pid_exists(parent) and psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
@@ -213,6 +232,7 @@ def _main(
 
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # that of the process it is a copy of
     os.chdir(cwd)
     for path, number in ((out, 1), (err, 2)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if out == err else os.O_TRUNC), 0o600)

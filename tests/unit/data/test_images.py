@@ -40,6 +40,10 @@ def test_folders_side_by_side_with_repeats_captions_and_class_tokens(tmp_path: P
         (lambda folder: picture(folder / "dress" / "a.png"), "holds no folder named N_class"),
         (lambda folder: (folder / "10_dress").mkdir(parents=True), "holds no images"),
         (lambda folder: picture(folder / "0_dress" / "a.png"), "asks for 0 repeats"),
+        (
+            lambda folder: picture(folder / "1_red\ndress" / "a.png"),
+            "has a line break in its name",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path, make, said: str):  # type: ignore[no-untyped-def]

@@ -367,8 +367,7 @@ def test_the_time_is_that_of_what_is_left_at_the_pace_so_far(tmp_path: Path):
 
 
 def test_the_workers_of_a_suite_are_its_own():
-    assert worker_command("suite", Path("x.yaml"), 3, None)[1:] == [
-        "-m",
+    assert worker_command("suite", Path("x.yaml"), 3, None)[2:] == [
         "fashion_ml",
         "suite-worker",
         "x.yaml",

@@ -18,6 +18,7 @@ class Store:
 
     def __init__(self) -> None:
         self.away = self.full = False
+        self.artifacts = "s3://elsewhere"
         self.metrics: list[str] = []
         self.texts: list[str] = []
 
@@ -28,7 +29,8 @@ class Store:
     def get_run(self, run_id: str) -> Any:
         self._answer()
         tags = {"mlflow.parentRunId": "r"} if run_id in "ab" else {}
-        return SimpleNamespace(info=SimpleNamespace(run_id=run_id, lifecycle_stage="active"), data=SimpleNamespace(tags=tags))
+        info = SimpleNamespace(run_id=run_id, lifecycle_stage="active", artifact_uri=self.artifacts)
+        return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags))
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
         self._answer()

@@ -104,3 +104,27 @@ def test_a_runs_data_say_the_step_of_each_metrics_last_point(client: MlflowClien
 def test_a_view_fits_into_an_experiments_tag(client: MlflowClient, view):
     client.set_experiment_tag("0", private.view_tag(view.key), tag_of(view))
     assert client.get_experiment("0").tags[private.view_tag(view.key)] == tag_of(view)
+
+
+def test_what_a_killed_process_had_begun_to_upload_goes_and_artifacts_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """MLflow's own name of such a file, as its store of files says it."""
+    from mlflow.store.artifact import local_artifact_repo
+
+    store, kept = local_artifact_repo.LocalArtifactRepository(str(tmp_path)), tmp_path / "below" / "given.txt"
+    (tmp_path / "given.txt").write_text("whole")
+    monkeypatch.setattr(store, "_cleanup_staged_artifact", lambda path: None)  # a killed process does no such thing
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_artifact_repo.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.log_artifact(str(tmp_path / "given.txt"), "below")
+    monkeypatch.undo()
+    store.log_artifact(str(tmp_path / "given.txt"), "below")
+    assert len(list(kept.parent.iterdir())) == 2, moved("one name for what is being uploaded")
+    for uri in ("s3://bucket/below", "mlflow-artifacts:/1/below", ""):
+        private.remove_half_uploads(uri)
+    private.remove_half_uploads(tmp_path.as_uri())
+    assert list(kept.parent.iterdir()) == [kept]
+    assert (tmp_path / "given.txt").exists()
