@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from fashion_ml.config import Setting
     from fashion_ml.runs.dry_run import DryRun as DryRunResult
 
+_DEMO_SAMPLES: Mapping[str, object] = {
+    "training.sample_every": 500,
+    "training.sample_prompts": ["a red striped dress, zarya style", "a navy t-shirt, zarya style"],
+}
+"""Six sample images of the demo, the first before training: for some seconds in all MLflow shows how the look comes."""
 train_app = typer.Typer(help="Train a model; evaluation follows.", **KEYS)
 
 
@@ -117,9 +122,8 @@ def demo(
     """See the whole thing work: train a LoRA on the embedded default, measure it, show the run tree."""
     from fashion_ml.config.shipped_files import default_experiment
 
-    _train_lora(
-        str(default_experiment("experiments/lora/embedded.yaml")), {"seed": seed, "name": name, **assignments(set_)}, json
-    )
+    given = {**_DEMO_SAMPLES, "seed": seed, "name": name, **assignments(set_)}
+    _train_lora(str(default_experiment("experiments/lora/embedded.yaml")), given, json)
 
 
 def _check_dry_run(dry_run: bool, resume: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr
 from fashion_ml.runtime.printable import storable
 
 _BILLION = 10**9
@@ -193,7 +193,7 @@ OLD_PATHS = {"evaluation.signs": "evaluation.extra_metrics"}
 class Evaluation(Section):
     """Generating with the LoRA and without it, and measuring both against references."""
 
-    whose: ClassVar[str] = "a LoRA's evaluation"
+    whose: ClassVar[str] = marked("a LoRA's evaluation")
     of_images: ClassVar[tuple[str, ...]] = (
         "encoder",
         "without",

@@ -17,7 +17,7 @@ from fashion_ml.config.settings import Setting, evaluation_settings, settings_of
 from fashion_ml.config.shipped_files import given_or_shipped
 from fashion_ml.config.stargan import GanEvaluation, StarganExperiment
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import tr, translated
 from fashion_ml.runtime.yaml_file import parsed, read_bytes, what_is_wrong
 
 _FOLDERS = (
@@ -184,7 +184,7 @@ def evaluated_again(
     assert evaluation in (Evaluation, GanEvaluation)
     settings, beside = _beside_evaluation(settings, kind)
     tree = laid_over(tree, beside, kind)
-    given = of_evaluation(settings, evaluation, f"{evaluation.whose} has")
+    given = of_evaluation(settings, evaluation, translated(evaluation.whose))
     earlier = checked(tree, kind).evaluation
     own = earlier.model_dump(mode="json")
     if "encoder" in given and "without" not in given:
@@ -210,7 +210,7 @@ def of_evaluation(
 ) -> dict[str, Any]:
     """Settings of an evaluation as in its section of the file, from names or paths; what is not given is left out.
 
-    InputError for others and for those that are not among `only`: a line that says `what` there is, such as `compare takes`.
+    InputError for others and for those that are not among `only`: a line that says of `what` they are no settings, such as `compare`.
     """
     there = evaluation_settings(kind, only)
     known = {name: one.key for one in there for name in (*one.names, one.path)}
@@ -220,7 +220,7 @@ def of_evaluation(
         takes = ", ".join(one.key for one in there)
         raise InputError(
             [
-                tr("evaluation.{name}: is not among these settings; {what} {takes}", name=name, what=what, takes=takes)
+                tr("evaluation.{name}: is not among these settings; {what} takes {takes}", name=name, what=what, takes=takes)
                 for name in others
             ]
         )

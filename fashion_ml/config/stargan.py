@@ -25,7 +25,7 @@ from fashion_ml.config.base import (
     Weights,
 )
 from fashion_ml.config.settings import short_names
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr
 
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -173,7 +173,7 @@ class GanTraining(Section):
 class GanEvaluation(Section):
     """Translating held-out contents to every domain and measuring what is kept and what is taken."""
 
-    whose: ClassVar[str] = "a StarGAN's evaluation"
+    whose: ClassVar[str] = marked("a StarGAN's evaluation")
 
     enabled: Annotated[bool, Names("evaluate", own=False)] = True
     """Evaluate after training."""

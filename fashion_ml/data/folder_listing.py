@@ -147,7 +147,7 @@ def _read(path: Path) -> tuple[str, list[Kind], str]:
         return "", [], tr("is not UTF-8 ({value}); save it as UTF-8", value=encoding or tr("byte {start}", start=error.start))
     except OSError as error:
         if error.errno == errno.EFBIG:
-            return "", [], f"has more than {MOST_BYTES:,} bytes; a caption is a few words: shorten it"
+            return "", [], tr("has more than {most:,} bytes; a caption is a few words: shorten it", most=MOST_BYTES)
         return "", [], tr("cannot be read ({value}); make it a text file", value=error.strerror or error)
 
 

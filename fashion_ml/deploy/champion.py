@@ -17,10 +17,13 @@ from fashion_ml.evaluation.recipes import compare_recipes
 from fashion_ml.evaluation.verdicts import LEVEL, PRIMARY
 from fashion_ml.metrics.crossed import FEWEST_SEEDS
 from fashion_ml.metrics.sequential import levels
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import marked, tr, translated
 
 _BASE = "base_"
-_SEEN = {"true": " The references were the training images.", "some": " Some of the references were trained on."}
+_SEEN = {
+    "true": marked(" The references were the training images."),
+    "some": marked(" Some of the references were trained on."),
+}
 """What is said of an evaluation by its tag references_seen_in_training."""
 
 
@@ -63,7 +66,8 @@ def judge_champion(client: Any, name: str, alias: str, run_id: str, step: int, e
         return Judgement(False, "", why)
     if own is not None and own.verdict != "better":
         return Judgement(False, "", tr("No champion: {of_base}.", of_base=of_base(own)))
-    seen = _SEEN.get(tags.get("references_seen_in_training", ""), "")
+    told = _SEEN.get(tags.get("references_seen_in_training", ""))
+    seen = translated(told) if told else ""
     text = (
         tr("This LoRA: {of_base}.{seen}", of_base=of_base(own), seen=seen) if own else tr("It has no base to be better than.")
     )

@@ -167,7 +167,7 @@ def evaluate_images(
     `resamples=500`). What cannot be used is left out and told by the logger `fashion_ml`. InputError with every problem
     at once.
     """
-    checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images takes", Evaluation.of_images))
+    checked = validate_evaluation(of_evaluation(settings, Evaluation, "evaluate_images", Evaluation.of_images))
     place = Path(folder).expanduser() if folder else None
     if place and place.exists() and not place.is_dir():
         raise InputError(

@@ -6,7 +6,7 @@ from fashion_ml.metrics.metric import Metric
 from fashion_ml.runtime.language import marked
 
 PAIR_KID, PAIR_FID, LPIPS_DIVERSITY, STRUCTURE = "pair_kid", "pair_fid", "lpips_diversity", "structure_distance"
-OF_SETS = "it is of a whole set of images, and of some dozens its noise is larger than what settings change"
+OF_SETS = marked("it is of a whole set of images, and of some dozens its noise is larger than what settings change")
 
 PAIR_ROWS: tuple[Metric, ...] = (
     Metric(

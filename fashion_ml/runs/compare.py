@@ -62,7 +62,7 @@ def run_comparison(run_ids: Sequence[str], experiment: str = "", settings: Mappi
     from fashion_ml.tracking.run import open_run
     from fashion_ml.tracking.store import open_tracking
 
-    given = validate_evaluation(of_evaluation(settings or {}, Evaluation, "compare takes", Evaluation.of_comparison))
+    given = validate_evaluation(of_evaluation(settings or {}, Evaluation, "compare", Evaluation.of_comparison))
     client = open_tracking(make=False)
     if len(run_ids) < 2:
         raise InputError(tr("compare: give at least two run ids"))
@@ -110,7 +110,7 @@ def run_images(
     from fashion_ml.tracking.run_ids import find_meant
     from fashion_ml.tracking.store import open_tracking
 
-    settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images takes", Evaluation.of_images))
+    settings = validate_evaluation(of_evaluation(overrides, Evaluation, "evaluate images", Evaluation.of_images))
     found = find_pairs(generated, folder_of(reference, "references"), pairs, pair_by=pair_by)
     check_encoder(settings, own_references(str(reference)), refuse=True)
     if not run_id:

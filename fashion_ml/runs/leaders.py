@@ -41,6 +41,8 @@ _MARKS = {"domain_accuracy": {"unchanged": "domain_accuracy_unchanged", "real": 
 _ENDS = ("", "_low", "_high")
 _GAINS_OF_ANSWERS = ("gain", "confirmed_gain")
 _SEARCHED = "best_"
+_DIGITS_OF_ID = 8
+"""Of a run's id, which every command takes."""
 _VERDICTS = {"sweep": "confirmation"}
 """The tag of a kind's verdict, where it has another name."""
 
@@ -249,6 +251,7 @@ def _said(rows: Sequence[RunRow], values: Mapping[str, Value], sign: float, algo
     if count == 1:
         return said
     low = value.of(sign)[0]
-    near = sum(1 for row in rows[1:] if row.run_id in values and values[row.run_id].of(sign)[1] >= low)
-    form = "apart" if near == 0 else "no_ends" if value.low is None else "near_one" if near == 1 else "near"
-    return said + words["stop"] + words[form].format(near=near)
+    near = [row.run_id for row in rows[1:] if row.run_id in values and values[row.run_id].of(sign)[1] >= low]
+    form = "apart" if not near else "no_ends" if value.low is None else "near_one" if len(near) == 1 else "near"
+    command = " ".join(["fashion-ml compare", *(run_id[:_DIGITS_OF_ID] for run_id in (first.run_id, *near[:1]))])
+    return said + words["stop"] + words[form].format(near=len(near), compare=command)

@@ -45,7 +45,7 @@ def has_note(folder: Path) -> bool:
     return os.path.lexists(folder / NOTE)
 
 
-def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "start over with --new") -> RunFolder | None:
+def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "") -> RunFolder | None:
     """What is in a folder that stands in `field`; None when no run has begun there. InputError with a `fix` when its note is damaged."""
     note = path / NOTE
     if not has_note(path):
@@ -56,7 +56,13 @@ def read_run_folder(path: Path, field: str = "output.output_dir", fix: str = "st
         return RunFolder(path, **known, length=int(content.get("length", 0)))
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
-            tr("{field}: {note!r} is damaged ({error}); {fix}", field=field, note=str(note), error=error, fix=fix)
+            tr(
+                "{field}: {note!r} is damaged ({error}); {fix}",
+                field=field,
+                note=str(note),
+                error=error,
+                fix=fix or tr("start over with --new"),
+            )
         ) from None
 
 

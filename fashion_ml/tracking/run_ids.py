@@ -75,7 +75,7 @@ def _search(client: Any, query: str, most: int = 100) -> list[Any]:
 
 
 def _told(run: Any) -> str:
-    return f"{run.info.run_id} ({run.info.run_name}, {run.data.tags.get('kind', 'of no kind')})"
+    return f"{run.info.run_id} ({run.info.run_name}, {run.data.tags.get('kind') or tr('of no kind')})"
 
 
 def _said(given: str, run: Any) -> Any:

@@ -190,10 +190,10 @@ def _warm_up(config: StarganExperiment, inputs: GanInputs, gan: _Gan, state: Tra
         return
     weights, epochs = loss_weights(config), range(inputs.epoch(first), config.training.epochs + 1)
     fading = {lambda_ds(epoch, config.loss.w_ds, config.loss.ds_decay_epochs) for epoch in epochs}
-    kinds = {"with the diversity loss": max(fading)} if max(fading) > 0 else {}
-    kinds |= {"without the diversity loss": 0.0} if min(fading) == 0 else {}
+    kinds = {tr("with the diversity loss"): max(fading)} if max(fading) > 0 else {}
+    kinds |= {tr("without the diversity loss"): 0.0} if min(fading) == 0 else {}
     work = {name: partial(gan.try_step, inputs.batch(first), weights, lambda_ds=one) for name, one in kinds.items()}
-    warm_up("compile", work, state, gan.device)
+    warm_up(tr("compile"), work, state, gan.device)
 
 
 def _loop(

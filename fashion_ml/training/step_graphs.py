@@ -31,19 +31,21 @@ def check_graphs(config: LoraExperiment, device: str, processes: int) -> None:
     if training.compile != "cudagraphs":
         return
     reasons = {
-        "there is no CUDA GPU": device != "cuda",
-        f"there are {processes} processes": processes > 1,
-        f"optimizer.optimizer_type is {config.optimizer.optimizer_type}, not adamw": config.optimizer.optimizer_type != "adamw",
-        "training.mixed_precision is fp16, whose scale a host looks at; use bf16": training.mixed_precision == "fp16",
-        "network.algo is oft, whose equations a host looks at": config.network.algo == "oft",
-        "network.train_text_encoder is true": config.network.train_text_encoder,
-        "embedding.token trains a word of the text encoder": config.embedding.token is not None,
-        "network.dropout, rank_dropout or module_dropout draws anew at each step": max(
+        tr("there is no CUDA GPU"): device != "cuda",
+        tr("there are {processes} processes", processes=processes): processes > 1,
+        tr(
+            "optimizer.optimizer_type is {given}, not adamw", given=config.optimizer.optimizer_type
+        ): config.optimizer.optimizer_type != "adamw",
+        tr("training.mixed_precision is fp16, whose scale a host looks at; use bf16"): training.mixed_precision == "fp16",
+        tr("network.algo is oft, whose equations a host looks at"): config.network.algo == "oft",
+        tr("network.train_text_encoder is true"): config.network.train_text_encoder,
+        tr("embedding.token trains a word of the text encoder"): config.embedding.token is not None,
+        tr("network.dropout, rank_dropout or module_dropout draws anew at each step"): max(
             config.network.dropout, config.network.rank_dropout, config.network.module_dropout
         )
         > 0,
-        "loss.output_preservation_prompt is given": config.loss.output_preservation_prompt is not None,
-        "training.gradient_checkpointing is true": training.gradient_checkpointing,
+        tr("loss.output_preservation_prompt is given"): config.loss.output_preservation_prompt is not None,
+        tr("training.gradient_checkpointing is true"): training.gradient_checkpointing,
     }
     for reason, holds in reasons.items():
         if holds:

@@ -11,6 +11,7 @@ import torch
 
 from fashion_ml.data.lora_batches import StepInputs
 from fashion_ml.runtime.console import bar
+from fashion_ml.runtime.language import tr
 from fashion_ml.training.next_batch import batches_of
 from fashion_ml.training.torch_private import room_for_graphs
 from fashion_ml.training.train_state import TrainState
@@ -49,7 +50,7 @@ def warm_up_lora(lora: Any, inputs: StepInputs, state: TrainState) -> None:
     sizes = {
         size: partial(once, *place) for size, place in _first_batches(inputs, state.step, training.max_train_steps).items()
     }
-    warm_up("record steps" if training.compile == "cudagraphs" else "compile", sizes, state, device)
+    warm_up(tr("record steps") if training.compile == "cudagraphs" else tr("compile"), sizes, state, device)
 
 
 def _first_batches(inputs: StepInputs, done: int, last: int) -> dict[str, tuple[int, int]]:
@@ -58,8 +59,10 @@ def _first_batches(inputs: StepInputs, done: int, last: int) -> dict[str, tuple[
     found: dict[str, tuple[int, int]] = {}
     for step in range(done + 1, min(last, done + 2 * inputs.plan.steps_per_epoch) + 1):  # one epoch whole, wherever this one is
         for number, (height, width, holds) in enumerate(inputs.kinds(step)):
-            beside = ", with the output that is held on to" if holds else ""
-            found.setdefault(f"latents of {height} x {width}{beside}", (step, number))
+            beside = tr(", with the output that is held on to") if holds else ""
+            found.setdefault(
+                tr("latents of {height} x {width}{beside}", height=height, width=width, beside=beside), (step, number)
+            )
         if len(found) == most:
             break
     return found

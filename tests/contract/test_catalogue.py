@@ -6,6 +6,7 @@ import ast
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -108,13 +109,18 @@ def _package() -> list[Path]:
     return found
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def test_what_a_person_is_told_is_marked():
     """Whatever is said on a terminal, as an error or by the doctor."""
     found = []
     for path in _package():
         if "making" in path.parts or path.name in _ANSWERS:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Call) and _called(node) in _SAYING:
                 said = (text for part in [*node.args, *(word.value for word in node.keywords)] for text in _literals(part))
                 head = _called(node) == "table"  # a single word is English there
@@ -147,7 +153,7 @@ def test_no_word_of_english_is_put_into_a_translated_message():
     """Such as the s of a plural: a message for one and a message for several say it in each language."""
     found = []
     for path in _package():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Call) and _called(node) == "tr":
                 for word in node.keywords:
                     choices = [word.value.body, word.value.orelse] if isinstance(word.value, ast.IfExp) else []
@@ -157,3 +163,113 @@ def test_no_word_of_english_is_put_into_a_translated_message():
 
 
 _SETTINGS = {"betas", "optimizer_args", "optimizer_type", "config"}
+
+
+_PHRASE = re.compile(r"(?:[A-Za-z][a-z']+[,:;]? ){2}[a-z]{2,}")
+"""Three words of English on end."""
+_FOR_NO_PERSON_OF_ANOTHER_LANGUAGE = {
+    *("sentence_forms.py", "suite_lines.py", "leader_words.py"),  # have both languages beside each other
+    *("asked.py", "guarded_app.py", "stargan_model.py"),  # answers of a server to programs
+    *("hub_folder.py", "settings_table.py", "po_file.py"),  # a card for a hub, the docs' table of settings, a head of a file
+    *(
+        "help_language.py",
+        "catalogue.py",
+        "plot_pages.py",
+    ),  # typer's own words as they are looked for, a developer's tool, a script
+    "training_report.py",  # a file for programs
+    *(
+        "dino.py",
+        "kid.py",
+        "pair_kid.py",
+        "prompt.py",
+        "registry.py",
+        "structure.py",
+    ),  # how a metric is measured, which is a fact too
+    *("gan_facts.py", "fingerprint.py", "toy.py", "lora_plan.py", "encoded_images.py"),  # facts, the same in every language
+}
+_NOT_SAID = {
+    *("search_space, for each setting", "true or false", "bold not yellow", "dim not yellow"),
+    *("second text encoder", "lora of the text encoder", "lora of the second text encoder", "CUDA error: out of memory"),
+    *("LoCon with lora_mid", "OFT of another kind", "LyCORIS in kohya's trainer", "DoRA along the inputs"),  # names of methods
+    *(
+        "evaluation of images in 0",
+        "ranks by block",
+        "Loss and score",
+        "# not in git: 0\n",
+        "measured at step",
+    ),  # kept in the store
+    *("its process ended without ending the run", "Goes on with run 0."),
+    "its files are on another machine; the training goes on in another run",
+    *("What is kept", "Variety of styles", "seeds to settle"),  # keys of words that are marked beside them
+    "a red striped dress, size 38",
+}
+
+
+def _phrases(node: ast.AST) -> Iterator[str]:
+    """English in an expression that is no docstring, no mark, no help, no description of a metric and no error of the code's own."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return
+    if isinstance(node, ast.Compare | ast.Subscript | ast.Assert | ast.Raise):  # what is raised is looked at by what it says
+        return
+    if isinstance(node, ast.Call) and _called(node) in ("tr", "marked", "translated", "Metric", "Typer", "search_runs"):
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    else:
+        for part in ast.iter_child_nodes(node):
+            yield from _phrases(part)
+
+
+def test_english_that_is_returned_or_kept_to_be_said_is_marked():
+    """What reaches a person by way of a variable, such as the reason inside of an error."""
+    found = []
+    for path in _package():
+        if "making" in path.parts or path.name in _FOR_NO_PERSON_OF_ANOTHER_LANGUAGE:
+            continue
+        found += [f"{path.name}: {text}" for text in _phrases(_tree(path)) if _PHRASE.search(text) and text not in _NOT_SAID]
+    assert [
+        line for line in found if not re.search(r"fashion-ml |tags\.|\.py|xformers|zarya style", line.split(": ", 1)[1])
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["evaluation/report.html.jinja", "sweep/suite_report.html.jinja", "reports/run_page.html.jinja"]
+)
+def test_a_page_says_nothing_but_what_is_marked(name: str):
+    assert _unmarked((Path(fashion_ml.__file__).parent / name).read_text(encoding="utf-8")) == []
+    assert name in {path.relative_to(Path(fashion_ml.__file__).parent).as_posix() for path in _pages()}
+
+
+def test_words_of_a_page_that_are_not_marked_are_noticed():
+    assert _unmarked('<h1>{{ tr("Scores") }}</h1><p title="a red hat">{{ "no image" }} Every image</p>') == [
+        "a red hat",
+        "Every image",
+        "no image",
+    ]
+
+
+def _pages() -> list[Path]:
+    return sorted(Path(fashion_ml.__file__).parent.rglob("*.jinja"))
+
+
+def _unmarked(page: str) -> list[str]:
+    """English that a template says by itself: text, what pictures and parts are called, and texts inside of braces that are in no `tr`."""
+    page = re.sub(r"<style>.*?</style>|<!doctype html>", "", page, flags=re.DOTALL)
+    inside = re.findall(r"\{[{%](.*?)[%}]\}", page, flags=re.DOTALL)
+    rest = re.sub(r"\{[{%].*?[%}]\}", "", page, flags=re.DOTALL)
+    said = re.findall(r'(?:alt|title)="([^"]*)"', rest) + re.sub(r"<[^>]*>", "\n", rest).split("\n")
+    said += [
+        text
+        for part in inside
+        for text in re.findall(r'"([^"]*)"', re.sub(r'\btr\(\s*"[^"]*"', "", part))
+        if " " in text.strip()
+    ]
+    return [
+        text.strip() for text in said if re.search(r"[A-Za-z]{3}", text) and text.strip() not in _SAME and "class=" not in text
+    ]
+
+
+_SAME = {"run", "can see ≥", "seeds to settle", "for half"}
+"""The same in both, or keys of words that are marked."""

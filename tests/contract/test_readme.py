@@ -52,6 +52,15 @@ def test_a_page_says_the_same_in_both_languages(english: str, chinese: str):
     ]
 
 
+@pytest.mark.parametrize("chinese", [chinese for _, chinese in BOTH])
+def test_a_chinese_page_leads_to_chinese_pages_where_there_are_such(chinese: str):
+    """But to the English of its own page."""
+    own = dict(BOTH)
+    found = [(PROJECT / chinese).parent.joinpath(target).resolve() for target in re.findall(r"\]\(([^)#:]+)", text(chinese))]
+    led = {path.relative_to(PROJECT).as_posix() for path in found if path.is_relative_to(PROJECT)}
+    assert {page for page in led if page in own and own[page] != chinese} == set()
+
+
 def test_the_metrics_and_all_commands_are_there_in_both_languages():
     assert len(metrics(text("docs/metrics.md"))) > 20
     assert len(commands("docs/commands.md")) > 25

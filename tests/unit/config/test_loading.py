@@ -330,11 +330,11 @@ def test_a_setting_that_the_evaluation_does_not_have_is_refused_by_a_line_that_n
         "weights.visual_loss, weights.fashion_clip_loss, "
     )
     assert caught.value.problems == [
-        f"evaluation.{name}: is not among these settings; a StarGAN's evaluation has {there}weights.color_loss, resamples"
+        f"evaluation.{name}: is not among these settings; a StarGAN's evaluation takes {there}weights.color_loss, resamples"
         for name in ("strengths", "rank")
     ]
     with pytest.raises(InputError, match=r"evaluation\.guidance_scale: is not among these settings; compare takes resamples"):
-        of_evaluation({"evaluation": {"guidance_scale": 5}}, Evaluation, "compare takes", Evaluation.of_comparison)
+        of_evaluation({"evaluation": {"guidance_scale": 5}}, Evaluation, "compare", Evaluation.of_comparison)
 
 
 @pytest.mark.parametrize("field", ["data.train_data_dir", "data.cache_dir", "output.output_dir", "model.base"])

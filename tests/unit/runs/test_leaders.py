@@ -94,7 +94,8 @@ def test_the_headline_says_no_more_than_the_verdict_of_the_first(verdict: str, s
 def test_which_file_is_best_is_not_shown_while_intervals_reach_into_one_another():
     near = lora("near", 0.04, 0.01, 0.07, "better")
     found = group(lora("first", 0.05, 0.02, 0.08, "better"), near, lora("far", -0.05, -0.06, -0.04, "worse"))
-    assert found["said"].endswith(WORDS["en"]["near_one"])
+    first, second = (run["id"] for run in found["runs"][:2])
+    assert found["said"].endswith(WORDS["en"]["near_one"].format(compare=f"fashion-ml compare {first[:8]} {second[:8]}"))
     found = group(lora("first", 0.05, 0.02, 0.08, "better"), lora("far", -0.05, -0.06, -0.04, "worse"))
     assert found["said"].endswith(WORDS["en"]["apart"])
     assert "looks better than it is" in WORDS["en"]["apart"]
