@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from fashion_ml.data.image_index import looked_at, noted
-from fashion_ml.data.pictures import PictureError
+from fashion_ml.data.pictures import PictureError, is_image
 from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.cores import cores
 from fashion_ml.runtime.language import tr
@@ -111,6 +111,8 @@ class LookAhead:
 
 
 def _look(path: Path) -> list[object] | None:
+    if not is_image(path.name):  # asked here too, for with that Pillow knows formats of plugins, such as HEIC
+        return None
     try:
         found, state = looked_at(path)
     except (PictureError, OSError):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fashion_ml.data import image_index, look_ahead
-from fashion_ml.data.image_index import KnownImages
+from fashion_ml.data import image_index, look_ahead, pictures
+from fashion_ml.data.image_index import KnownImages, looked_at
 from fashion_ml.data.images import read_training_folder
 from fashion_ml.data.look_ahead import LookAhead
 
@@ -58,6 +58,16 @@ def test_what_none_can_read_or_has_just_changed_is_left_to_the_reader(folder: Pa
     known = images_of(folder)[0]
     ahead = LookAhead([tmp_path / "missing.png", tmp_path / "broken.png", tmp_path / "new.png", known])
     assert list(ahead.found()) == [str(known)]
+
+
+def test_a_process_knows_the_formats_of_plugins(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A .heic of a phone is a format that Pillow has from another package: it is read where that is asked for and there."""
+    known = list[str]()
+    monkeypatch.setattr(pictures, "_has_plugin", lambda module: known.append(module) or True)
+    monkeypatch.setattr(look_ahead, "looked_at", lambda path: looked_at(images_of(folder)[0]))
+    assert look_ahead._look(tmp_path / "a.HEIC") is not None
+    assert look_ahead._look(tmp_path / "a.jxl") is not None
+    assert known == ["pillow_heif", "pillow_jxl"]
 
 
 def test_of_processes_that_are_killed_what_they_have_said_counts(folder: Path, monkeypatch: pytest.MonkeyPatch):
