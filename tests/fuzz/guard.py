@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 
 SECONDS, MEMORY = 20, 4 << 30
 GOOD = ("taken", "refused")
+_SAY_ONE = ("doctor", "reproduce", "suite", "sweep", "sync")
+"""Commands that say by exit code 1 that they have done their work and that not all is well; any other one has no such answer."""
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn")
 _CHANGES = {
     "os.remove": 1,
@@ -40,8 +42,8 @@ class Outcome:
     """What became of an input."""
 
     kind: str
-    """`taken`, also where a command says by exit code 1 that not all is well, `refused` (one line), or a fault:
-    `traceback`, `hang`, `memory`, `crash`, `process`, `network`, `outside`, `long`."""
+    """`taken`, also where a command that has such an answer says by exit code 1 that not all is well, `refused` (one line), or a fault:
+    `traceback`, `code` (of an exit that means nothing), `hang`, `memory`, `crash`, `process`, `network`, `outside`, `long`."""
     text: str
 
     @property
@@ -102,7 +104,11 @@ def _done(act: Callable[[], object], broken: list[tuple[str, str]]) -> tuple[str
             kind, text = "refused", "\n".join(error.problems)
         except SystemExit as ended:
             text = err.getvalue()
-            kind = {0: "taken", None: "taken", 1: "taken", 2: "refused"}.get(ended.code, "traceback")  # type: ignore[arg-type]
+            good = {0: "taken", None: "taken", 2: "refused"} | (
+                {1: "taken"} if sys.argv[1:2] in [[one] for one in _SAY_ONE] else {}
+            )
+            kind = good.get(ended.code, "code")  # type: ignore[arg-type]
+            text = text if kind in GOOD else f"{text}\nit ended with {ended.code!r}"
         except MemoryError:
             kind, text = "memory", traceback.format_exc()
         except BaseException:

@@ -3,6 +3,7 @@
 `python -m tests.fuzz.run [--seed N] [--cases N] [--minutes N] [--only NAME]` says other numbers.
 
 Each input is given to a process of its own (tests/fuzz/guard.py). A fault is kept with its files below `fuzz_faults/`, and the exit code is 1.
+So it is where there was no time for 2,000 inputs, or for all of them where fewer are asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.fuzz.guard import Outcome, guarded
 from tests.fuzz.subjects import Subject, subjects
 
 FAULTS = Path("fuzz_faults")
-_WORKERS = 2
+_WORKERS, _LEAST = 2, 2000
 
 
 def load_all() -> None:
@@ -79,7 +80,7 @@ def _share(found: list[tuple[Subject, int]], worker: int, until: float, place: P
         yield subject, number, tried(subject, number, place)
 
 
-def _work(found: list[tuple[Subject, int]], worker: int, until: float) -> int:
+def _work(found: list[tuple[Subject, int]], worker: int, until: float, told: int) -> int:
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as temporary:
         for subject, number, outcome in _share(found, worker, until, Path(temporary)):
@@ -98,6 +99,7 @@ def _work(found: list[tuple[Subject, int]], worker: int, until: float) -> int:
         sys.stdout.write(f"{count:6d}  {kind:10s}{name}\n")
     sys.stdout.write(f"worker {worker}: {total} inputs, {faults} faults\n")
     sys.stdout.flush()
+    os.write(told, f"{total}\n".encode())
     return 1 if faults else 0
 
 
@@ -111,13 +113,13 @@ def main() -> int:
     given = parser.parse_args()
     load_all()
     until, found = time.monotonic() + 60 * given.minutes, plan(given.cases, given.seed, given.only)
-    children = []
+    children, (read, told) = [], os.pipe()
     for worker in range(_WORKERS):
         child = os.fork()
         if child == 0:
             code = 3
             try:
-                code = _work(found, worker, until)
+                code = _work(found, worker, until, told)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -125,7 +127,19 @@ def main() -> int:
                 sys.stderr.flush()
                 os._exit(code)
         children.append(child)
-    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+    os.close(told)
+    with os.fdopen(read) as counts:
+        done = sum(map(int, counts))
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return int(any(codes) or not _are_enough(done, len(found)))
+
+
+def _are_enough(done: int, planned: int) -> bool:
+    """Whether so many inputs were tried that the run says anything; said where they were not."""
+    least = min(_LEAST, planned)
+    if done < least:
+        sys.stdout.write(f"TOO FEW: {done} of {planned} inputs were tried, {least} are the least; give --minutes more\n")
+    return done >= least
 
 
 if __name__ == "__main__":

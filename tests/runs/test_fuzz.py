@@ -41,6 +41,7 @@ def test_the_guard_sees_every_kind_of_fault(tmp_path: Path, monkeypatch: pytest.
     import os
     import socket
     import subprocess
+    import sys
     import time
 
     monkeypatch.setattr("tests.fuzz.guard.SECONDS", 1)
@@ -54,6 +55,11 @@ def test_the_guard_sees_every_kind_of_fault(tmp_path: Path, monkeypatch: pytest.
 
     assert kind(lambda: None) == "taken"
     assert kind(lambda: {}["a"]) == "traceback"
+    assert kind(lambda: sys.exit(3)) == "code"
+    monkeypatch.setattr("sys.argv", ["fashion-ml", "inspect", "a"])
+    assert kind(lambda: sys.exit(1)) == "code"
+    monkeypatch.setattr("sys.argv", ["fashion-ml", "sync", "a"])
+    assert kind(lambda: sys.exit(1)) == "taken"
     assert kind(lambda: time.sleep(5)) == "hang"
     assert kind(lambda: bytearray(5 << 30)) == "memory"
     assert kind(lambda: subprocess.run(["true"], check=False)) == "process"
@@ -69,3 +75,12 @@ def test_the_guard_sees_every_kind_of_fault(tmp_path: Path, monkeypatch: pytest.
     assert kind(lambda: os.kill(os.getpid(), 11)) == "crash"
     assert kind(lambda: socket.create_connection(("127.0.0.1", 9), 1)) == "network"
     assert kind(lambda: Path("inside").write_text("x", encoding="utf-8")) == "taken"
+
+
+def test_a_run_that_tried_too_few_inputs_has_failed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(run, "load_all", lambda: None)
+    for minutes, code in (("0", 1), ("1", 0)):
+        monkeypatch.setattr("sys.argv", ["run", "--only", "pairs.csv", "--cases", "2", "--minutes", minutes])
+        assert run.main() == code
+    said = capfd.readouterr().out
+    assert said.count("TOO FEW: 0 of 2 inputs were tried, 2 are the least; give --minutes more") == 1
