@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,14 +20,20 @@ from tests.fuzz.requests import GOOD, Asking, as_body, hostile
 from tests.runs.command import free_port
 from tests.unit.deploy.small_model import small_model
 
-CLIENTS = 20
+CLIENTS, MOST_SECONDS = 20, 60
+"""And what the server gives to one request before it says 504."""
+CORES = len(os.sched_getaffinity(0))
+SHARED_SECONDS = 0.0 if CORES >= 4 else 0.25
+"""What a good request may take longer on a machine of two cores: the twenty clients and whoever measures are on the server's own."""
+MOST_BYTES = 1_000_000
+"""Of a body that the server reads to its end; it hangs up on whoever sends more, who may still be sending."""
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     model = small_model(tmp_path)
     port = free_port()
-    command = [sys.executable, "-m", "fashion_ml", "serve", str(model), "--port", str(port), "--seconds", "60"]
+    command = [sys.executable, "-m", "fashion_ml", "serve", str(model), "--port", str(port), "--seconds", str(MOST_SECONDS)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
@@ -62,10 +68,22 @@ def seconds_of_a_good_one(port: int) -> float:
     return time.monotonic() - began
 
 
+def middle_of(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def may_be_unanswered(asking: Asking, error: Exception) -> bool:
+    """Whether that is an answer to such a request: one that this client cannot even write, or one whose body the server does not read."""
+    if isinstance(error, ValueError):  # of http.client, which sends no control characters
+        return not asking.path.isprintable() or not all(value.isprintable() for value in asking.headers.values())
+    hung_up = isinstance(error, (ConnectionError, http.client.BadStatusLine))
+    return hung_up and (len(asking.body) > MOST_BYTES or "Transfer-Encoding" in asking.headers)
+
+
 def test_good_requests_are_answered_beside_hostile_ones_and_sigterm_ends_it(served: tuple[subprocess.Popen[bytes], int]):
     process, port = served
-    alone = sorted(seconds_of_a_good_one(port) for _ in range(7))[3]
-    waiting, statuses, lock = hostile(200), list[int](), threading.Lock()
+    alone = middle_of([seconds_of_a_good_one(port) for _ in range(15)])
+    waiting, statuses, unanswered, lock = hostile(200), list[int](), list[tuple[Asking, Exception]](), threading.Lock()
 
     def client() -> None:
         while True:
@@ -74,9 +92,11 @@ def test_good_requests_are_answered_beside_hostile_ones_and_sigterm_ends_it(serv
                     return
                 asking = waiting.pop()
             try:
-                status = status_of(port, asking)
-            except (OSError, ValueError, http.client.HTTPException):  # it was hung up on, or could not even be sent
-                status = 400
+                status = status_of(port, asking, 2 * MOST_SECONDS)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                with lock:
+                    unanswered.append((asking, error))
+                continue
             with lock:
                 statuses.append(status)
 
@@ -91,12 +111,23 @@ def test_good_requests_are_answered_beside_hostile_ones_and_sigterm_ends_it(serv
         beside.append(seconds_of_a_good_one(port))
     for thread in threads:
         thread.join()
-    middle = sorted(beside)[len(beside) // 2]
-    sys.stdout.write(f"alone {alone:.2f} s, beside {middle:.2f} s (median of {len(beside)}), {sorted(set(statuses))}\n")
-    assert len(statuses) == 200
+    middle, most = middle_of(beside), sorted(beside)[int(0.9 * len(beside))]
+    again = middle_of([seconds_of_a_good_one(port) for _ in range(15)])
+    sys.stdout.write(
+        f"alone {alone:.3f} s, beside {middle:.3f} s (median of {len(beside)}; nine of ten within {most:.3f}), afterwards {again:.3f}; "
+        f"{sorted(set(statuses))}, {len(unanswered)} without an answer, {CORES} cores\n"
+    )
+    wrong = [
+        (asking.path[:40], len(asking.body), repr(error))
+        for asking, error in unanswered
+        if not may_be_unanswered(asking, error)
+    ]
+    assert wrong == []
+    assert len(statuses) + len(unanswered) == 200
     assert {status for status in statuses if status >= 500} <= {503, 504}
-    assert sorted(seconds_of_a_good_one(port) for _ in range(7))[3] < 2 * alone + 0.2
-    assert middle < 2 * alone + 0.5
+    assert len(beside) >= 10
+    assert middle <= most < 2 * alone + SHARED_SECONDS
+    assert again < 2 * alone
     slow = {**GOOD, "params": {**GOOD["params"], "num_inference_steps": 200, "width": 512, "height": 512}}
     threading.Thread(target=_quietly, args=(port, slow), daemon=True).start()
     time.sleep(1)
