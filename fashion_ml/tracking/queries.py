@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import is_gone
-from fashion_ml.tracking.mlflow_private import key_and_step, runs_page, view_tag
+from fashion_ml.tracking.mlflow_private import key_and_step, remove_half_uploads, runs_page, view_tag
 from fashion_ml.tracking.sender import is_temporary
 from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, runs_of, tag_of
 
@@ -77,9 +77,13 @@ def log_changed(run: TrackedRun, metrics: Mapping[str, float], step: int = 0) ->
 
 
 def delete_children(parent: TrackedRun) -> None:
-    """Delete the runs below a run: what goes on makes them again."""
-    for run in runs_below(parent):
+    """Delete the runs below a run that goes on, which makes them again, and what a killed process had begun to upload to any of them."""
+    below = runs_below(parent)
+    for run in below:
         parent.client.delete_run(run.info.run_id)
+    if not parent.spooled:  # else whoever sends does so
+        for run in (parent.client.get_run(parent.run_id), *below):
+            remove_half_uploads(run.info.artifact_uri)
 
 
 def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:

@@ -25,10 +25,12 @@ from fashion_ml.tracking.spool import Operation, RetryLater
 PENDING = re.compile(r"pending-[0-9a-f]{32}")
 """The id of a run that was made while the store was away."""
 KEY_TAG = "spool.key"
-_METRICS_AT_ONCE, _FILES = 1000, ("file", "folder", "text")
+_METRICS_AT_ONCE = 1000
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _TRIES = 6
 """So often an operation that fails while the store answers other questions is tried before those behind it go first."""
+_FILES = ("file", "folder", "text")
+"""Operations that upload something."""
 
 
 class _NotTaken(Exception):  # noqa: N818 (it is the store's answer)

@@ -18,9 +18,11 @@ from typing import Any
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save
 
+from tests.runs.forked import still_running
 from tests.runs.run_tree import PARENT, leaves, tree
 
-STORE = "mlflow.db"
+STORE, UPLOADING = "mlflow.db", ".artifact.uploading.*"
+_END_SECONDS = 5
 Facts = dict[str, Any]
 
 
@@ -47,9 +49,17 @@ def has_open_runs(work: Path) -> bool:
         return bool(store.execute("select 1 from runs where status = 'RUNNING' and lifecycle_stage = 'active'").fetchone())
 
 
-def left_over(work: Path) -> list[str]:
-    """Temporary files and locks that nobody holds."""
-    return [str(path.relative_to(work)) for name in (".*.tmp", ".lock") for path in sorted(work.rglob(name))]
+def left_over(work: Path, temporary: Path) -> list[str]:
+    """Temporary files, ours and those that MLflow begins to upload, locks that nobody holds, what lies in the `temporary` folder, and
+    processes that have not ended within a few seconds."""
+    found = [str(path.relative_to(work)) for name in (".*.tmp", ".lock", UPLOADING) for path in sorted(work.rglob(name))]
+    found += [f"{path.name} in the temporary folder" for path in sorted(temporary.iterdir())]
+    until = time.monotonic() + _END_SECONDS
+    while running := still_running():
+        if time.monotonic() > until:
+            return [*found, f"processes {running}"]
+        time.sleep(0.05)
+    return found
 
 
 def differences(whole: Facts, now: Facts) -> Iterator[tuple[str, str]]:

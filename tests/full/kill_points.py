@@ -1,13 +1,19 @@
 """Kill a command at its operations on files, begin it again, and hold what is there then against a command that was never stopped.
 
 `python -m tests.full.kill_points COMMAND... [--all | --only FIRST [LAST [STEP]]] [--minutes N] [--skip N] [--real] [--full] [--moments N]
-[--json FILE]`: each COMMAND is one of `kill_scenarios`. By default the first and the last operation of each kind are kill points (one kind is
-what the same lines of the package do); with --all, or with numbers, every one; with --minutes only as many of them as fit, evenly over the
-whole command, and --skip leaves out so many that such a call has tried before.
+[--twice [N]] [--json FILE]`: each COMMAND is one of `kill_scenarios`. By default the first and the last operation of each kind are kill points
+(one kind is what the same lines of the package do); with --all, or with numbers, every one; with --minutes only as many of them as fit, evenly
+over the whole command, and --skip leaves out so many that such a call has tried before.
 
 The command runs once, and stops at each operation, so that what a kill there leaves can be kept; moments at which the same lies in the
-folder are one. With --real it runs anew for each point, and is killed. With --full it runs anew too, and the disk is full from there on: the
-command must say so in a line, and go on when there is space again. With --moments it is killed by SIGKILL from outside at N random moments.
+folder are one. Operations of the workers and trainings of a sweep or suite are points as well: all of them are stopped, and killed, together.
+With --real it runs anew for each point, and the process whose operation it is is killed. With --full it runs anew too, and the disk is full
+from there on: the command must say so in a line, and go on when there is space again. With --moments it is killed by SIGKILL from outside, and
+all that it has begun, at N random moments. With --twice the command that goes on is killed as well, at its operation N or at one that is drawn
+for each point, before it goes on to the end: where it has fewer operations it has come to its end, which the line of a fault says.
+
+What SQLite writes into its own files is no point, a commit is two: see `tests/runs/faults.py`. A killed process leaves its folders in the
+system's temporary folder, which the system clears; what the command that goes on to the end leaves there counts as left over.
 Prints a line for each fault, and how many points there are and were tried.
 """
 
@@ -32,11 +38,13 @@ from mlflow import MlflowClient
 
 from tests.full.kill_facts import STORE, differences, facts, has_open_runs, left_over
 from tests.full.kill_scenarios import SCENARIOS
-from tests.full.kill_states import Point, States, walk
+from tests.full.kill_states import Point, States, in_turn, walk
 from tests.runs.faults import DIED, TAKES_SPACE, faults
-from tests.runs.forked import Forked, forked, quick_studies
+from tests.runs.forked import Forked, forked, kill_running, quick_studies
 
 RESUME = ("--resume",)
+_FEW = 40
+"""Operations that a command that goes on has at least."""
 SECONDS = 1800
 """After which a command hangs: the machine may be slow."""
 _NOT_BEGUN, _FINISHED = "no run has begun in", "is finished; give more"
@@ -53,7 +61,7 @@ class Sums:
     stuck: list[str] = field(default_factory=list)
     """Not brought to an end by beginning it again."""
     left_over: list[str] = field(default_factory=list)
-    """Temporary files, and locks that nobody holds."""
+    """Temporary files and folders, locks that nobody holds, and processes."""
 
     def faults(self) -> list[str]:
         """All of them, each with its kind."""
@@ -70,15 +78,20 @@ class Sums:
 class Harness:
     """One scenario in a folder of its own."""
 
-    def __init__(self, name: str, folder: Path, store: Path):
-        self._scenario, self._work = SCENARIOS[name], folder / "work"
+    def __init__(self, name: str, folder: Path, store: Path, twice: int | None = None):
+        """`twice` is the operation of the command that goes on at which it is killed as well; 0 draws one for each point."""
+        self._scenario, self._work, self._twice = SCENARIOS[name], folder / "work", twice
         self._work.mkdir()
+        self._temporary, self._note = folder / "temporary", folder / "note.txt"
+        self._temporary.mkdir()
         self._uri = f"sqlite:///{self._work / STORE}"
         shutil.copy(store, self._work / STORE)
         self._scenario.prepare(self._work)
         self._states = States(self._work, folder / "kept")
         self._before = self._states.take()
-        self.points, code, said = walk(self._scenario.command, self._work, self._uri, self._states)
+        self.points, code, said = walk(
+            self._scenario.command, self._work, self._uri, self._states, partial(_begins, self._temporary)
+        )
         assert code == 0, said
         self._whole = facts(self._work, self._scenario.outputs)
 
@@ -97,7 +110,7 @@ class Harness:
     def point(self, point: Point, sums: Sums) -> None:
         """Begin again with what a kill at an operation leaves."""
         self._states.put_back(point.state)
-        self._go_on(_said(point), sums)
+        self._go_on(_said(point), sums, len(self.points) - point.number)
 
     def killed(self, point: Point, sums: Sums) -> None:
         """Run the command anew, kill it at an operation, and begin it again."""
@@ -129,7 +142,8 @@ class Harness:
             if time.monotonic() > until:
                 return
             self._states.put_back(self._before)
-            process = Forked(*self._scenario.command, cwd=self._work, uri=self._uri, before=quick_studies)
+            first = partial(_begins, self._temporary)
+            process = Forked(*self._scenario.command, cwd=self._work, uri=self._uri, before=first)
             after = draw.uniform(0, seconds)
             process.ends_within(after)
             process.kill_all()
@@ -138,35 +152,59 @@ class Harness:
     def until(self, point: Point, how: str) -> tuple[int, str, str]:
         """Run the command anew until a fault of the kind `how` at a point; its exit code, what it said, and where that was."""
         self._states.put_back(self._before)
-        note = self._work.parent / "note.txt"
-        note.write_text("")
-        code, said = self._run(self._scenario.command, partial(faults, self._work, note, point.number, how))
-        return code, said, note.read_text().strip() or f"{point.number} not reached"
+        code, said = self._run(self._scenario.command, self._fault(point.number, how))
+        return code, said, self._noted(point.number)
 
-    def _go_on(self, where: str, sums: Sums) -> None:
+    def _fault(self, number: int, how: str) -> Callable[[], object]:
+        self._note.write_text("")
+        return partial(faults, self._work, self._note, number, how)
+
+    def _noted(self, number: int) -> str:
+        return self._note.read_text().strip() or f"{number} not reached"
+
+    def _go_on(self, where: str, sums: Sums, left: int = 0) -> None:
         sums.run += 1
+        if self._twice is not None:
+            number = self._twice or random.Random(sums.run).randint(1, max(left or len(self.points), _FEW))
+            code, said = self._again(self._fault(number, "kill"))
+            where = f"{where}, again at {self._noted(number)}"
+            if code not in (0, DIED):
+                sums.stuck.append(f"{where}: ended by itself: {code}: {said[-600:]}")
+        shutil.rmtree(self._temporary)  # what killed ones have left there, the system clears
+        self._temporary.mkdir()
         code, said = self._again()
         if code != 0:
             sums.stuck.append(f"{where}: {code}: {said[-600:]}")
             return
         for kind, line in differences(self._whole, facts(self._work, self._scenario.outputs)):
             getattr(sums, kind).append(f"{where}: {line}")
-        sums.left_over += [f"{where}: {path}" for path in left_over(self._work)]
+        sums.left_over += [f"{where}: {what}" for what in left_over(self._work, self._temporary)]
 
-    def _again(self) -> tuple[int, str]:
-        """As its user would: go on, or begin where nothing has begun; then close what is left open."""
+    def _again(self, before: Callable[[], object] | None = None) -> tuple[int, str]:
+        """As its user would: go on, or begin where nothing has begun; `before` is called in the command first. Of a command that nothing begins
+        again its user closes the run that is left open."""
         command = self._scenario.command
-        code, said = self._run((*command, *RESUME) if self._scenario.resumes else command)
+        code, said = self._run((*command, *RESUME) if self._scenario.resumes else command, before)
         if self._scenario.resumes and code == 2 and _NOT_BEGUN in said:
-            code, said = self._run(command)
+            code, said = self._run(command, before)
         elif self._scenario.resumes and code == 2 and _FINISHED in said:
             code = 0
-        if code == 0 and "--offline" not in command and has_open_runs(self._work):
-            self._run(("doctor", "--close-runs"))
+        if code == 0 and before is None and self._scenario.closes and has_open_runs(self._work):
+            return self._run(("doctor", "--close-runs"))
         return code, said
 
     def _run(self, command: Sequence[str], before: Callable[[], object] | None = None) -> tuple[int, str]:
-        return forked(*command, cwd=self._work, uri=self._uri, before=before or quick_studies, seconds=SECONDS)
+        first = partial(in_turn, partial(_begins, self._temporary), *([before] if before else []))
+        ended = forked(*command, cwd=self._work, uri=self._uri, before=first, seconds=SECONDS)
+        if before is not None:  # it may have been killed, and what it has begun ends a moment later
+            kill_running()
+        return ended
+
+
+def _begins(temporary: Path) -> None:
+    """What a command calls first: it draws nothing, and its temporary files lie in a folder."""
+    os.environ["TMPDIR"] = str(temporary)
+    quick_studies()
 
 
 def _said(point: Point) -> str:
@@ -183,6 +221,7 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--skip", type=int, default=0, metavar="N")
+    parser.add_argument("--twice", type=int, nargs="?", const=0, metavar="N")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     found = []
@@ -198,12 +237,14 @@ def _tried(command: str, folder: Path, given: argparse.Namespace) -> dict[str, A
     """Figures and faults of one command."""
     store, begun = folder / STORE, time.monotonic()
     MlflowClient(f"sqlite:///{store}").search_experiments()
-    harness, sums = Harness(command, folder, store), Sums()
+    harness, sums = Harness(command, folder, store, given.twice), Sums()
     if given.moments:
         harness.moments(given.moments, sums, given.minutes)
         how: dict[str, Any] = {"how": "random moments", "points": given.moments, "covered": sums.run}
     else:
         how = _points(command, harness, given, sums)
+    if given.twice is not None:
+        how["how"] += ", twice"
     found = {"command": command, **how, "run": sums.run, **sums.counts(), "seconds": round(time.monotonic() - begun)}
     for line in sums.faults() if given.moments else ():
         _tell(line)

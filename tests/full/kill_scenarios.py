@@ -38,6 +38,8 @@ class Scenario:
     """Whether it is begun again with --resume; else as it is."""
     outputs: tuple[str, ...] = ("out",)
     """Folders whose files are compared."""
+    closes: bool = False
+    """Whether its user has to end a killed run by `doctor --close-runs`: nothing else does."""
 
 
 def pictures(folder: Path) -> None:

@@ -1,6 +1,7 @@
-"""What lies in a folder at each operation of a command that works there: one run of it, stopped at every operation and let go on again.
+"""What lies in a folder at each operation of a command that works there: one run of it and of the processes that it begins, all stopped at
+every operation of any of them and let go on again.
 
-A stopped process's files are those that a SIGKILL at that moment leaves, so that only what comes after the kill has to be run for each.
+Stopped processes' files are those that a SIGKILL at that moment leaves, so that only what comes after the kill has to be run for each.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import psutil
-
-from tests.runs.faults import faults
-from tests.runs.forked import Forked
+from tests.runs.faults import faults, permission
+from tests.runs.forked import Forked, still_running
 
 _TEMPORARY = re.compile(r"[0-9a-f]{6}-\d+-[0-9a-f]+\.tmp$|\.artifact\.uploading\.\w+$")
 """Files that are written beside the one they become: ours, and those of MLflow's artifact store."""
@@ -135,35 +134,50 @@ class States:
         return digest
 
 
-def walk(command: Sequence[str], folder: Path, uri: str, states: States, seconds: float = 3600) -> tuple[list[Point], int, str]:
-    """Run a command in a folder and keep what lies there before each of its operations; with its exit code and what it said."""
+def walk(
+    command: Sequence[str], folder: Path, uri: str, states: States, first: Callable[[], object], seconds: float = 3600
+) -> tuple[list[Point], int, str]:
+    """Run a command in a folder, `first` before it, and keep what lies there before each of its operations; with its exit code and what it
+    said."""
     pipe, points = folder.parent / "operations.pipe", list[Point]()
     os.mkfifo(pipe)
-    process = Forked(*command, cwd=folder, uri=uri, before=partial(faults, folder, pipe, 0, "stop"))
+    process = Forked(*command, cwd=folder, uri=uri, before=partial(in_turn, first, partial(faults, folder, pipe, 0, "stop")))
     with pipe.open(encoding="utf-8") as told:
         for line in told:
-            number, what, file, led_here = line.rstrip("\n").split("\t")
-            others = _stopped(process.pid)
-            points.append(
-                Point(int(number), what, str(Path(file).relative_to(os.path.realpath(folder))), led_here, states.take())
-            )
-            for pid in (*others, process.pid):
+            waits, what, file, led_here = line.rstrip("\n").split("\t")
+            stopped = _stopped()
+            name = str(Path(file).relative_to(os.path.realpath(folder)))
+            points.append(Point(len(points) + 1, what, name, led_here, states.take()))
+            for pid in stopped:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+            _let_go_on(permission(pipe, int(waits)))
     pipe.unlink()
     return points, process.wait(seconds), process.said()
 
 
-def _stopped(pid: int) -> list[int]:
-    """Wait until all threads of a process are stopped, and stop those beside it, which it has started: as it ends, they would."""
-    _wait_stopped(pid)
-    others = [one.pid for one in psutil.Process(psutil.Process(pid).ppid()).children() if one.pid != pid]
-    for one in others:
+def in_turn(*calls: Callable[[], object]) -> None:
+    """Call some: what a `Forked` calls first is one."""
+    for call in calls:
+        call()
+
+
+def _let_go_on(pipe: Path) -> None:
+    with suppress(OSError):  # it has been killed by the one that began it
+        file = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(file, b"1")
+        os.close(file)
+
+
+def _stopped() -> list[int]:
+    """Stop the command and all that it has begun, and wait until all threads of them are."""
+    found = still_running()
+    for one in found:
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGSTOP)
-    for one in others:
+    for one in found:
         _wait_stopped(one)
-    return others
+    return found
 
 
 def _wait_stopped(pid: int) -> None:

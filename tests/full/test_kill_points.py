@@ -40,7 +40,7 @@ def test_a_full_disk_loses_doubles_and_leaves_nothing(tmp_path: Path, empty_stor
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("name", [name for name in NAMES if name in ("lora", "stargan", "evaluate", "sweep")])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_kill_at_a_random_moment_loses_doubles_and_leaves_nothing(tmp_path: Path, empty_store: Path, name: str):
     harness, sums = Harness(name, tmp_path, empty_store), Sums()
     harness.moments(MOMENTS, sums)

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.full.kill_facts import left_over
 from tests.full.kill_points import Harness, Sums, spread
 from tests.full.kill_states import Point, States
-from tests.runs.faults import DIED
+from tests.runs.faults import DIED, faults
+from tests.runs.forked import ForkedPopen, processes
 
 
-@pytest.mark.parametrize(("name", "parts"), [("lora", (0.02, 0.5, 0.93)), ("sync", (0.3, 0.8))])
-def test_what_is_killed_goes_on_as_if_never_stopped(tmp_path: Path, empty_store: Path, name: str, parts: tuple[float, ...]):
-    harness, sums = Harness(name, tmp_path, empty_store), Sums()
-    for part in parts:
-        harness.point(harness.points[int(len(harness.points) * part)], sums)
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Harness:
+    return Harness("lora", tmp_path_factory.mktemp("lora"), empty_store)
+
+
+def test_what_is_killed_goes_on_as_if_never_stopped(lora: Harness):
+    sums = Sums()
+    for part in (0.02, 0.5, 0.93):
+        lora.point(lora.points[int(len(lora.points) * part)], sums)
     assert sums.faults() == []
-    assert sums.run == len(parts)
+    assert sums.run == 3
+    assert {"commit", "committed"} <= {point.what for point in lora.points}
+
+
+def test_what_goes_on_may_be_killed_again(tmp_path: Path, empty_store: Path):
+    harness, sums = Harness("sync", tmp_path, empty_store, twice=30), Sums()
+    harness.point(harness.points[int(len(harness.points) * 0.4)], sums)
+    assert sums.faults() == []
+    assert (tmp_path / "note.txt").read_text().startswith("30 ")
 
 
 def test_a_stopped_process_has_in_its_folder_what_a_killed_one_leaves(tmp_path: Path, empty_store: Path):
@@ -31,9 +47,9 @@ def test_a_stopped_process_has_in_its_folder_what_a_killed_one_leaves(tmp_path: 
     assert sums.faults() == []
 
 
-def test_a_full_disk_is_a_line_and_the_training_goes_on_when_there_is_space(tmp_path: Path, empty_store: Path):
-    harness, sums = Harness("lora", tmp_path, empty_store), Sums()
-    harness.full(harness.points[len(harness.points) // 2], sums)
+def test_a_full_disk_is_a_line_and_the_training_goes_on_when_there_is_space(lora: Harness):
+    sums = Sums()
+    lora.full(lora.points[len(lora.points) // 2], sums)
     assert sums.faults() == []
 
 
@@ -53,6 +69,40 @@ def test_states_that_differ_in_what_nobody_reads_are_one(tmp_path: Path):
         (folder / "artifacts" / name).unlink()
     assert len(found) == 2  # MLflow's beside an artifact, and ours beside a file
     assert states.take() not in found
+
+
+def begin_another(folder: Path, note: Path, at: int) -> None:
+    """In a process of its own: one that makes a store, killed at an operation."""
+    faults(folder, note, at, "kill")
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    os._exit(ForkedPopen([sys.executable, "-m", "fashion_ml.runs.warm_start", "store"], env=environment, cwd=folder).wait())
+
+
+def test_processes_that_a_command_begins_are_killed_at_their_operations_too(tmp_path: Path):
+    folder, note = tmp_path / "work", tmp_path / "note.txt"
+    folder.mkdir()
+    one = processes().Process(target=begin_another, args=(folder, note, 2))
+    one.start()
+    one.join(100)
+    assert one.exitcode == DIED
+    assert note.read_text().startswith("2 ")
+
+
+def test_what_is_left_over_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    (work / "below").mkdir(parents=True)
+    (temporary / "tmp1").mkdir(parents=True)
+    for name in (".run.json.15bc72-1-7f.tmp", ".lock", "run.json", "below/.artifact.uploading.ab1"):
+        (work / name).write_text("")
+    monkeypatch.setattr("tests.full.kill_facts._END_SECONDS", 0.1)
+    monkeypatch.setattr("tests.full.kill_facts.still_running", lambda: [7])
+    assert sorted(left_over(work, temporary)) == [
+        ".lock",
+        ".run.json.15bc72-1-7f.tmp",
+        "below/.artifact.uploading.ab1",
+        "processes [7]",
+        "tmp1 in the temporary folder",
+    ]
 
 
 def test_the_first_of_many_points_lie_evenly_over_the_whole():
