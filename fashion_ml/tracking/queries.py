@@ -86,6 +86,13 @@ def delete_children(parent: TrackedRun) -> None:
             remove_half_uploads(run.info.artifact_uri)
 
 
+def tidy_ended(run: TrackedRun) -> None:
+    """Remove what a killed process had begun to upload to a run that has ended: before more is logged to it."""
+    info = run.client.get_run(run.run_id).info
+    if not run.spooled and info.status != "RUNNING":
+        remove_half_uploads(info.artifact_uri)
+
+
 def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
     """The runs that are marked RUNNING in some experiments (all by default): those whose process has ended, and the others. None without a
     store, which is not made."""

@@ -7,12 +7,15 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fashion_ml.errors import InputError
+from fashion_ml.tracking.queries import tidy_ended
 from fashion_ml.tracking.refused import FILE
+from fashion_ml.tracking.run import TrackedRun
 from fashion_ml.tracking.sender import Sender
 from fashion_ml.tracking.spool import Spool
 from fashion_ml.tracking.spooled_client import SpooledClient
@@ -94,3 +97,13 @@ def test_what_was_half_sent_when_a_process_was_killed_goes_before_the_first_file
     send([TEXT], {})
     assert half.exists()
     assert len(store.texts) == 2
+
+
+@pytest.mark.parametrize(("status", "stays"), [("FINISHED", False), ("KILLED", False), ("RUNNING", True)])
+def test_half_uploads_to_a_run_go_where_nobody_uploads_to_it_any_more(tmp_path: Path, status: str, stays: bool):
+    half = tmp_path / ".artifact.uploading.ab1"
+    half.write_text("")
+    info = SimpleNamespace(status=status, artifact_uri=tmp_path.as_uri())
+    client = SimpleNamespace(get_run=lambda run_id: SimpleNamespace(info=info))
+    tidy_ended(TrackedRun(client, "r", "0"))
+    assert half.exists() is stays
