@@ -245,7 +245,8 @@ class _Teller:
             gains = {name: one.gain for name, one in numbers.items() if one.gain is not None}
             sides = {name: _by_ends(gain, "above", "below", "same") for name, gain in gains.items()}
             for side in ("above", "below"):
-                those = [f"{name} {_signed_ends(gains[name])}" for name in gains if sides[name] == side]
+                named = "{name} {gain}" if what == "garments" else "{gain}"  # the others are of one metric
+                those = [named.format(name=name, gain=_signed_ends(gains[name])) for name in gains if sides[name] == side]
                 told = self._say("named", what=self.forms[what], numbers=self.forms["comma"].join(those))
                 groups[side] += [told] if those else []
             groups["same"] += [self.forms[what]] if gains and set(sides.values()) == {"same"} else []

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from string import Formatter
+from textwrap import wrap
 from typing import ClassVar, cast
 from unicodedata import east_asian_width
 
@@ -63,6 +64,7 @@ DEMO = replace(
     },
     obedience={"prompt_similarity": Beside(0.627, 0.626, Interval(0.001, -0.012, 0.01, 24))},
     garments={"attribute_pattern": Beside(0.958, 1.0, Interval(-0.042, -0.128, 0.045, 24))},
+    likeness=Beside(0.982, 1.0, Interval(-0.018, -0.198, -0.001, 24)),
     variety=Beside(0.021, 0.016, Interval(0.006, -0.004, 0.013, 24)),
     memorised=0.06,
 )
@@ -164,7 +166,9 @@ def test_every_form_is_used_by_a_case_here(monkeypatch: pytest.MonkeyPatch):
 
 
 def rows(text: str, width: int = 80) -> int:
-    """Lines of a terminal that a text fills where it is broken at the edge; Chinese letters are two columns wide."""
+    """Lines of a terminal that a text fills: English broken at blanks, Chinese, whose letters are two columns wide, at the edge."""
+    if text.isascii():
+        return sum(len(wrap(line, width)) for line in text.split("\n"))
     columns = [sum(2 if east_asian_width(one) in "WF" else 1 for one in line) for line in text.split("\n")]
     return sum(-(-one // width) for one in columns)
 
@@ -197,16 +201,15 @@ def test_the_first_line_tells_what_is_only_the_common_look_and_what_got_nearer_a
 def test_the_second_line_tells_in_what_it_is_more_than_the_base_less_and_as_it():
     second = three_lines(LORA, "en").split("\n")[1]
     assert second == (
-        "More than the base: obeying prompts (prompt_similarity +0.010 [+0.002, +0.020]). "
-        "Less than the base: garments read as asked (attribute_colour -0.250 [-0.400, -0.100]), "
-        "variety between seeds (diversity_seeds -0.030 [-0.050, -0.010]). "
-        "As the base, as far as can be seen: new things beside the trigger. "
-        "The look leaks into prompts without the trigger: +0.020 [+0.010, +0.030]."
+        "More than the base: prompts obeyed (+0.010 [+0.002, +0.020]). "
+        "Less than the base: garments as asked (attribute_colour -0.250 [-0.400, -0.100]), "
+        "variety (-0.030 [-0.050, -0.010]). "
+        "As the base, as far as seen: new things. "
+        "The look leaks without the trigger: +0.020 [+0.010, +0.030]."
     )
     assert (
-        three_lines(DEMO, "en")
-        .split("\n")[1]
-        .startswith("As the base, as far as can be seen: obeying prompts, garments read as asked, variety between seeds, ")
+        "As the base, as far as seen: prompts obeyed, garments as asked, variety, new things. "
+        in three_lines(DEMO, "en").split("\n")[1]
     )
 
 
@@ -215,10 +218,10 @@ def test_the_second_line_tells_in_what_it_is_more_than_the_base_less_and_as_it()
     [
         (
             Interval(0.026, -0.028, 0.058, 8),
-            "No leak of the look into prompts without the trigger is shown: +0.026 [-0.028, +0.058]",
+            "No leak without the trigger is shown: +0.026 [-0.028, +0.058]",
         ),
-        (Interval(0.026, None, None, 5), "No leak of the look into prompts without the trigger is shown: +0.026."),
-        (Interval(-0.02, -0.03, -0.01, 8), "Prompts without the trigger get farther from the look: -0.020 [-0.030, -0.010]"),
+        (Interval(0.026, None, None, 5), "No leak without the trigger is shown: +0.026."),
+        (Interval(-0.02, -0.03, -0.01, 8), "Without the trigger images get farther from the look: -0.020 [-0.030, -0.010]"),
     ],
 )
 def test_a_leak_is_only_claimed_where_its_interval_shows_one(leak: Interval, said: str):
@@ -290,7 +293,7 @@ def test_what_rounds_to_zero_is_on_the_side_of_its_sign_as_in_the_table():
 def test_a_share_of_memorised_images_that_chance_gives_is_no_sign():
     few, many = (three_lines(replace(LORA, memorised=share), "en") for share in (0.05, 0.06))
     assert "nearer to a training image" not in few
-    assert "6% of the images are nearer to a training image" in many
+    assert "6% of images are nearer to a training image" in many
 
 
 def test_pictures_that_the_encoder_knows_are_too_few_and_not_said_to_be_unreadable():
@@ -314,8 +317,8 @@ def test_what_is_the_same_on_other_references_is_no_part_of_a_smaller_gain():
 def test_garments_that_do_not_stay_are_told_with_the_categories_that_changed():
     assert "attribute_kind" not in three_lines(LORA, "en")
     unlike = three_lines(CASES["garments are read as well and less like the references'"], "en").splitlines()[1]
-    assert "to the references' (fashion_attribute_similarity -0.018 [-0.198, -0.001])" in unlike
-    assert "as far as can be seen: garments read as asked, new" in unlike
+    assert "Less than the base: garments like the references' (-0.018 [-0.198, -0.001])" in unlike
+    assert "as far as seen: garments as asked, new" in unlike
     assert "garments" not in three_lines(replace(LORA, encoder=UNREADABLE), "en").splitlines()[1]
     assert "garments" not in three_lines(replace(LORA, garments={}), "en")
 
