@@ -119,10 +119,10 @@ def test_a_later_evaluation_is_told_on_the_page_in_the_store_and_without_one_not
     def bring(run_id: str, name: str, folder: str) -> str:
         return shutil.copy(tmp_path / name, folder)
 
-    client = SimpleNamespace(download_artifacts=bring)
-    training: Any = SimpleNamespace(
-        client=client, run_id="a", log_file=lambda path: logged.append(path.read_text(encoding="utf-8"))
-    )
+    run = SimpleNamespace(info=SimpleNamespace(status="FINISHED", artifact_uri=""))
+    client = SimpleNamespace(download_artifacts=bring, get_run=lambda run_id: run)
+    log_file = lambda path: logged.append(path.read_text(encoding="utf-8"))  # noqa: E731
+    training: Any = SimpleNamespace(client=client, run_id="a", spooled=False, log_file=log_file)
     tell_on_page(training, "b", "After.")
     assert ["After." in one and "Before." not in one for one in logged] == [True]
     kept.unlink()
