@@ -14,7 +14,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
 
 PARENT = "mlflow.parentRunId"
-OWN = ("process", "folder", "spool.key", PARENT, "eval.run_id", "training_seconds", "mlflow.runName", "source.changed")
+OWN = (
+    *("process", "folder", "spool.key", PARENT, "eval.run_id", "training_seconds", "mlflow.runName", "source.changed"),
+    "mlflow.source.git.commit",  # a checkout may go on while a harness of an hour runs
+)
 """Tags that differ between two runs of the same settings."""
 
 
