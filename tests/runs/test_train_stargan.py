@@ -216,7 +216,7 @@ def test_evaluate_run_measures_a_stargan_again_with_the_same_numbers(trained: Fi
     refused = run(trained.folder, "evaluate", "run", trained.facts["run_id"], "--strengths", "0,1")
     assert refused.returncode == 2
     assert (
-        "evaluation.strengths: is not among these settings; a StarGAN's evaluation takes contents_per_domain, contents_part, vae, precision, seed"
+        "evaluation.strengths: is not among these settings; a StarGAN's evaluation takes contents_per_domain, contents_part, vae, precision"
         in refused.stderr
     )
 
