@@ -1,7 +1,7 @@
 """Options of kohya's sd-scripts on this command line, and `fashion-ml import`."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,21 +38,67 @@ class KohyaOptions:
 
         return known_options()
 
-    def settled(self) -> tuple[dict[str, Any], list[str]]:
-        """The settings by path, and a line for each option without an equal; what is not needed is said."""
+    def settled(self, given: Mapping[str, Any], config: str) -> tuple[dict[str, Any], list[str]]:
+        """The settings by path, and a line for each option without an equal; what is not needed is said, and so is for which kind of base
+        numbers of blocks were read."""
         if not self._given:
             return {}, []
         from fashion_ml.config.kohya.convert import equal_of
+        from fashion_ml.config.kohya.sdxl import kind_of
         from fashion_ml.runtime.console import say as tell
 
         try:
-            equal = equal_of(self._given, defaults=False)
+            kind = kind_of(self._given, None, base_looked_into(given, config)) if "network_args" in self._given else None
+            equal = equal_of({**self._given, "sdxl": kind is not None and kind.sdxl}, defaults=False)
+            if kind is not None and "optimizer.block_lr" in equal.settings:
+                tell(f"--network_args: {kind.line()}")
         except InputError as error:
             return {}, [f"--{problem}" for problem in error.problems]
         say_not_needed(equal.not_needed, dashes="--")
         for note in equal.nearly:
             tell(f"--{note}")
         return equal.settings, [tr("--{note}; leave it out", note=note) for note in equal.notes]
+
+
+def base_looked_into(given: Mapping[str, Any], config: str | Path | None) -> Callable[[str], tuple[str, bool] | None]:
+    """What looks into the base of a training, by its files, for whether sd-scripts' SDXL program trains it: that of settings that were `given`,
+    else that which sd-scripts' options name, else that of the experiment `config`. None of one that is not on disk, or cannot be read."""
+
+    def look(named: str) -> tuple[str, bool] | None:
+        from fashion_ml.runs.warm_start import is_there
+
+        base = _base_given(given) or named or _base_in(config)
+        if base == "" or not (base == "embedded" or is_there(base)):
+            return None
+        from fashion_ml.models.stable_diffusion import family_on_disk
+
+        try:
+            return base, family_on_disk(base).kohya_script.startswith("sdxl")
+        except InputError:  # which loading it says
+            return None
+
+    return look
+
+
+def _base_given(given: Mapping[str, Any]) -> str:
+    """Empty where no setting, by path or short name, is a base."""
+    from fashion_ml.config import SHORT_NAMES
+
+    names = {SHORT_NAMES.get(name.replace("-", "_"), name): value for name, value in given.items()}
+    return str(names.get("model.base") or "")
+
+
+def _base_in(config: str | Path | None) -> str:
+    """Empty where an experiment's file names none."""
+    from fashion_ml.config.shipped_files import shipped
+    from fashion_ml.runtime.yaml_file import read_mapping
+
+    try:
+        path = Path(config).expanduser() if config else None
+        model = read_mapping(path if path.exists() else shipped(path) or path, "config", "").get("model") if path else None
+    except (InputError, OSError, RuntimeError):  # which loading it says
+        return ""
+    return str(model.get("base") or "") if isinstance(model, dict) else ""
 
 
 def say_not_needed(options: Mapping[str, str], dashes: str = "") -> None:
@@ -75,8 +121,11 @@ def kohya_experiment(config: Path | None, dataset_config: str, config_file: str,
     from fashion_ml.runtime.console import say as tell
     from fashion_ml.runtime.console import warn
 
-    equal = imported([], dataset_config=dataset_config, config_file=config_file, defaults=config is None)
+    look = base_looked_into(given, config)
+    equal = imported([], dataset_config=dataset_config, config_file=config_file, defaults=config is None, of_base=look)
     settings = dict(equal.settings)
+    if equal.kind and config_file:
+        tell(f"{config_file}: {equal.kind}")
     for note in equal.notes:
         warn(tr("has no equal here: {note}", note=note))
     for note in equal.nearly:
@@ -111,6 +160,12 @@ def import_(
         ),
     ],
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Write the YAML there and not to stdout.")] = "",
+    sdxl: Annotated[
+        bool | None,
+        typer.Option(
+            "--sdxl/--no-sdxl", help="Whether it is of sdxl_train_network.py; by script, options and base when not given."
+        ),
+    ] = None,
 ) -> None:
     """Write the experiment YAML that is equal to a training of kohya's sd-scripts, and say what has no equal here and why.
 
@@ -121,8 +176,10 @@ def import_(
     from fashion_ml.runtime.console import say as tell
     from fashion_ml.runtime.console import warn
 
-    equal = checked_equal(imported(sources))
+    equal = checked_equal(imported(sources, sdxl=sdxl, of_base=base_looked_into({}, None)))
     text = as_yaml(equal, sources)
+    if equal.kind:
+        tell(equal.kind)
     for note in equal.notes:
         warn(tr("has no equal here: {note}", note=note))
     for note in equal.nearly:

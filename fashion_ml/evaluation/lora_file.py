@@ -23,6 +23,7 @@ from fashion_ml.models.kohya_format import model_hash, read_metadata
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.printable import storable
+from fashion_ml.training.base_lines import base_lines
 from fashion_ml.training.subset_images import as_prompts, with_lines
 
 _SIDE_OF_EMBEDDED = 64
@@ -96,6 +97,8 @@ def plan_file(
         )
     check_encoder(config.evaluation, own_of_lora(config), refuse=base != EMBEDDED)
     plan = _plan(config, lora, training)
+    for line in base_lines(plan.config, plan.pipeline):
+        say(line)
     applied = plan.applied
     methods = ", ".join(f"{count} {method}" for method, count in sorted(applied.methods.items()))
     say(tr("{name}: {methods} modules, in the names of {form}", name=lora.name, methods=methods, form=applied.form))

@@ -18,9 +18,10 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.families.known import family_of, other_names, part_of
+from fashion_ml.models.kohya_faults import check_family
 from fashion_ml.models.kohya_format import read_lora, read_metadata
 from fashion_ml.models.lora_delta import FULL, LORA, NORM, ROTATION, SCALING, alpha_in, delta, method_of, rank_of
-from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, other_base, read_lora_file
+from fashion_ml.models.lora_file import LoraFile, note_of_zero_alphas, read_lora_file
 from fashion_ml.runtime.console import say
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
@@ -114,15 +115,7 @@ def fit_lora(pipeline: Any, path: Path) -> FittedLora:
     what = f"lora: {str(path)!r}"
     tensors = read_lora(path, "lora")
     metadata = read_metadata(path) if is_safetensors(path) else {}
-    foreign = other_base(tensors, metadata, pipeline.unet.config.cross_attention_dim, family_of(pipeline).short)
-    if foreign:
-        raise InputError(
-            tr(
-                "{what} is a LoRA of {foreign}; use a LoRA that was trained on this base, or give its own (--base)",
-                what=what,
-                foreign=foreign,
-            )
-        )
+    check_family(what, tensors, metadata, pipeline.unet)
     targets = _targets(pipeline)
     file = read_lora_file(tensors, targets, what, other_names(pipeline.unet))
     methods = {module: _method(file, module, targets[module], what) for module in file.modules}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from fashion_ml.errors import InputError
-from fashion_ml.models.lora_file import parts_by_module
+from fashion_ml.models.families.known import family_of_unet
+from fashion_ml.models.lora_file import other_base, parts_by_module
 from fashion_ml.models.lora_forms import recognise
 from fashion_ml.models.lora_keys import setting_of
 from fashion_ml.runtime.language import tr
@@ -51,6 +53,22 @@ def check_whole(tensors: Mapping[str, torch.Tensor], what: str) -> None:
                         module=module,
                     )
                 )
+
+
+def check_family(what: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], unet: Any) -> None:
+    """InputError, beginning with `what`, where a LoRA was trained on another kind of base than this UNet's."""
+    family = family_of_unet(unet)
+    foreign = other_base(tensors, metadata, unet.config.cross_attention_dim, family.short)
+    if foreign:
+        raise InputError(
+            tr(
+                "{what} is a LoRA of {foreign}, and this base is {short}; use a LoRA that was trained on this base, or give "
+                "model.base (--base) that of the LoRA",
+                what=what,
+                foreign=foreign,
+                short=family.short,
+            )
+        )
 
 
 _FACTORS = (

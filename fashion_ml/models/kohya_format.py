@@ -16,7 +16,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.base_folder import empty_model
 from fashion_ml.models.families.family import each
 from fashion_ml.models.families.known import family_of_unet
-from fashion_ml.models.kohya_faults import check_targets, check_whole, other_form
+from fashion_ml.models.kohya_faults import check_family, check_targets, check_whole, other_form
 from fashion_ml.models.lora import LoraSpec, add_lora, sized_targets
 from fashion_ml.models.lora_delta import alpha_in, method_of
 from fashion_ml.models.lora_file import parts_by_module
@@ -106,10 +106,11 @@ def read_lora(path: Path, field: str) -> dict[str, torch.Tensor]:
 
 
 def check_lora(path: Path, unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
-    """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is none in kohya's layout, or its
-    rank, targets, shapes or magnitudes differ, or it holds NaN or Inf. The models may or may not have their LoRA yet."""
+    """InputError, naming the setting to change, when a LoRA file cannot be continued from by `spec`: it is of another kind of base, none in
+    kohya's layout, or its rank, targets, shapes or magnitudes differ, or it holds NaN or Inf. The models may or may not have their LoRA yet."""
     name = tr("network.network_weights: {path!r}", path=str(path))
     tensors = read_lora(path, "network.network_weights")
+    check_family(name, tensors, read_metadata(path), unet)
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if spec.algo != "lora":
         _check_variant_file(name, tensors, unet, text_encoder, spec)

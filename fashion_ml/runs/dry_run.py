@@ -57,6 +57,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
     from fashion_ml.runs.data_summary import facts_of, summed_up
     from fashion_ml.runs.inputs import read_sources
     from fashion_ml.runs.lora import accelerator_for, check_mixed_precision, checked_pipeline
+    from fashion_ml.training.base_lines import base_lines
     from fashion_ml.training.first_lines import lora_lines, step_plan
     from fashion_ml.training.lora_inputs import split_items, with_steps
     from fashion_ml.training.new_word import check_captions
@@ -78,7 +79,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
         per_epoch = step_plan(config, [sources.items[index] for index in kept], factor, processes).steps_per_epoch
         files = kept_files(config, steps, per_epoch, len(held))
         measured = measured_lora(config, len(sources.references), len(held), per_epoch)
-        begins = lora_lines(config, sources.items, factor, processes)
+        begins = [*lora_lines(config, sources.items, factor, processes), *base_lines(config, pipeline)]
         timing, memory, largest = _steps_and_memory(
             config, pipeline, sources, [sources.items[index] for index in kept], accelerator
         )

@@ -126,10 +126,12 @@ def _about(config: LoraExperiment, inputs: Sources, digest: str) -> About:
 
 def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, accelerator: Any) -> None:
     from fashion_ml.models.stable_diffusion import vae_factor
+    from fashion_ml.training.base_lines import base_lines
     from fashion_ml.training.first_lines import lora_lines
 
     check_base(config)
-    for line in lora_lines(config, inputs.items, vae_factor(pipeline), accelerator.num_processes):
+    lines = lora_lines(config, inputs.items, vae_factor(pipeline), accelerator.num_processes)
+    for line in [*lines, *base_lines(config, pipeline)]:
         say(line)
 
 
@@ -183,7 +185,10 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
     texts = family.encoders(pipeline)
     family.check_clip_skip(config.model.clip_skip, pipeline)
     check_objective(config.loss, pipeline.scheduler.config.prediction_type)
-    check_network(pipeline.unet, texts, lora_spec(config))
+    spec = lora_spec(config)
+    if config.network.network_weights:  # what the file is comes before what would train of it
+        check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, texts, spec)
+    check_network(pipeline.unet, texts, spec)
     if config.optimizer.text_encoder_2_lr is not None and len(texts) == 1:
         raise InputError(tr("optimizer.text_encoder_2_lr: {title} has one text encoder; leave it out", title=family.title))
     check_optimizer(
@@ -194,8 +199,6 @@ def check_on_base(config: LoraExperiment, pipeline: Any, device: Any, processes:
         word=config.embedding.token is not None,
     )
     check_graphs(config, device.type, processes)
-    if config.network.network_weights:
-        check_lora(Path(config.network.network_weights).expanduser(), pipeline.unet, texts, lora_spec(config))
 
 
 def accelerator_for(precision: str) -> Any:

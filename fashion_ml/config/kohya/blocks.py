@@ -20,6 +20,8 @@ NAMES = (*_LISTS, *_WEIGHTS, "block_lr_zero_threshold")
 """What is read here."""
 _BLOCKS = {False: {"down": 12, "mid": 1, "up": 12}, True: {"down": 9, "mid": 3, "up": 9}}
 """Of Stable Diffusion 1.x and 2.x, and of SDXL, which has one more before them and behind them that no weight is given for."""
+_ALL = {25: False, 23: True}
+"""How many blocks one has whose ranks or alphas are given."""
 _SHAPES: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: math.sin(math.pi * (1 - x) / 2),
     "sine": lambda x: math.sin(math.pi * x / 2),
@@ -28,6 +30,17 @@ _SHAPES: dict[str, Callable[[float], float]] = {
     "zeros": lambda x: 0.0,
 }
 """Of the place of a block, 0 to 1; `sine+0.25` adds 0.25."""
+
+
+def sdxl_by_blocks(args: Mapping[str, str]) -> tuple[bool, str] | None:
+    """Whether as many numbers are given as SDXL has blocks, or as the others have, and which they are; None where they are of neither."""
+    for name in (*_LISTS, *_WEIGHTS):
+        count = len(args.get(name, "").split(","))
+        part = name.partition("_")[0]
+        of_part = {counts[part]: sdxl for sdxl, counts in _BLOCKS.items()} if name in _WEIGHTS else _ALL
+        if count > 1 and count in of_part:
+            return of_part[count], f"network_args {name} of {count}"
+    return None
 
 
 def block_settings(args: Mapping[str, str], *, sdxl: bool = False) -> dict[str, Any]:

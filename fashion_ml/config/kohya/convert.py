@@ -34,6 +34,8 @@ class Equal:
     """The same for options that are done here in part."""
     not_needed: dict[str, str] = field(default_factory=dict)
     """Options that change nothing that is learnt, and what is so instead."""
+    kind: str = ""
+    """Which kind of base the options were read for, and why, where no script and no form says it."""
 
     @property
     def all_notes(self) -> list[str]:

@@ -24,7 +24,7 @@ from fashion_ml.config.kohya.files import (
 )
 from fashion_ml.config.kohya.forms import is_form, options_of_form
 from fashion_ml.config.kohya.options import DEFAULTS, known_options
-from fashion_ml.config.kohya.sdxl import drop_what_sdxl_has_not, tells_another, tells_sdxl
+from fashion_ml.config.kohya.sdxl import OfBase, drop_what_sdxl_has_not, kind_of, tells_another
 from fashion_ml.config.kohya.values import is_nothing
 from fashion_ml.config.loading import load_experiment
 from fashion_ml.config.lora import LoraExperiment
@@ -49,8 +49,18 @@ class Read:
     """Files that name the one that is read, from the outermost."""
 
 
-def imported(sources: Sequence[str], *, dataset_config: str = "", config_file: str = "", defaults: bool = True) -> Equal:
+def imported(
+    sources: Sequence[str],
+    *,
+    dataset_config: str = "",
+    config_file: str = "",
+    defaults: bool = True,
+    sdxl: bool | None = None,
+    of_base: OfBase | None = None,
+) -> Equal:
     """The settings equal to files (TOML, JSON, a saved form of the GUI, a shell script) and command lines.
+
+    `sdxl` says whether the base is one of SDXL, whatever they say; `of_base` looks into the base.
 
     InputError, with every problem at once, for what cannot be read and for options of a command line that sd-scripts does not have.
     """
@@ -67,10 +77,12 @@ def imported(sources: Sequence[str], *, dataset_config: str = "", config_file: s
                 read.notes.append(
                     tr("{name} {given}: the data set file counts instead, as in sd-scripts", name=name, given=given)
                 )
-    if tells_sdxl(options) if read.sdxl is None else read.sdxl:
+    kind = kind_of(options, read.sdxl if sdxl is None else sdxl, of_base)
+    if kind.sdxl:
         drop_what_sdxl_has_not(options, read.notes)
         options["sdxl"] = True
     equal = equal_of(options, defaults=defaults)
+    equal.kind = kind.line()
     if read.subsets:
         equal.settings["data.subsets"] = read.subsets
     equal.notes[:0] = read.notes
@@ -104,8 +116,9 @@ def _read_file(path: Path, read: Read) -> None:
         _read_data_set(path, read)
         return
     options = options_of_form(tree) if is_form(tree) else flat_options(tree)
-    if is_form(tree) and "sdxl" in tree:
+    if "sdxl" in tree:
         read.sdxl = not is_nothing(tree["sdxl"])
+        options.pop("sdxl", None)
     elif read.sdxl is None and tells_another(options):
         read.sdxl = False
     for name in sorted(options.keys() - known_options()):
@@ -208,6 +221,8 @@ def as_yaml(equal: Equal, sources: Sequence[str]) -> str:
         tr("# Nothing is measured in sd-scripts, so evaluation is off; turn it on with references and an encoder of your own.")
     )
     lines.append(f"# {as_not_told(equal)}.")
+    if equal.kind:
+        lines.append(f"# {equal.kind[0].upper()}{equal.kind[1:]}.")
     if equal.all_notes:
         lines += [tr("# Has no equal here, or one in part:"), *(f"# - {note}" for note in equal.all_notes)]
     if equal.not_needed:

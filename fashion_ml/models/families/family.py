@@ -66,6 +66,11 @@ class Family:
     """Whether a word of `embedding.token` can train on it."""
     experiment = "experiments/lora/sd15_fashion.yaml"
     """What a training takes that is given none."""
+    resolution = 512
+    """Of that experiment, the pixels a side that most bases of the family were made for."""
+
+    kohya_script = "train_network.py"
+    """Which of sd-scripts' programs trains a LoRA of it."""
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

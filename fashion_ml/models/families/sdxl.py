@@ -29,6 +29,8 @@ class StableDiffusionXL(Family):
     clip_skip = 2
     new_words = False
     experiment = "experiments/lora/sdxl_fashion.yaml"
+    resolution = 1024
+    kohya_script = "sdxl_train_network.py"
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

@@ -323,6 +323,13 @@ def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
         ({"pretrained_model_name_or_path": "models/sd_xl_base_1.0.safetensors"}, True),
         ({"pretrained_model_name_or_path": "stabilityai/stable-diffusion-xl-base-1.0"}, True),
         ({"pretrained_model_name_or_path": "illustrious.safetensors", "vae": "sdxl_vae.safetensors"}, True),
+        ({"pretrained_model_name_or_path": "models/ponyDiffusionV6XL_v6.safetensors"}, True),
+        ({"pretrained_model_name_or_path": "cagliostrolab/animagine-xl-3.1"}, True),
+        ({"pretrained_model_name_or_path": "pixlart.safetensors", "vae": "/XL/vae.safetensors"}, False),
+        ({"network_args": ["down_lr_weight=0,0.5", "mid_lr_weight=1,0.5,1"]}, True),
+        ({"network_args": ["down_lr_weight=0,0.5", f"block_dims={'4,' * 22}4"]}, True),
+        ({"network_args": ["down_lr_weight=0,0.5", f"block_dims={'4,' * 24}4"], "vae": "sdxl.safetensors"}, False),
+        ({"sdxl": True}, True),
         ({"pretrained_model_name_or_path": "v1-5.safetensors"}, False),
         ({"cache_text_encoder_outputs": True, "t5xxl": "t5xxl.safetensors", "ae": "ae.safetensors"}, False),
     ],
@@ -333,6 +340,25 @@ def test_a_file_without_its_scripts_name_is_sdxls_by_what_only_sdxl_has(tmp_path
     for equal in (imported([str(tmp_path / "run.toml")]), imported([f"--config_file {tmp_path / 'run.toml'}"])):
         assert len(equal.settings["optimizer.block_lr"]) == (23 if sdxl else 25)
         assert any(note.startswith("clip_skip 1: ") for note in equal.notes) == sdxl
+
+
+def test_it_is_said_for_which_kind_of_base_a_file_was_read_and_what_is_in_the_base_counts_before_names(tmp_path: Path):
+    tell = {
+        "read as a training of Stable Diffusion XL: mid_lr_weight": {"network_args": ["mid_lr_weight=1,0.5,1"]},
+        "read as a training of Stable Diffusion XL: sd_xl.safetensors is called so": {"vae": "a/sd_xl.safetensors"},
+        "read as a training of Stable Diffusion 1.x or 2.x: no script, option or base here says which; `import --sdxl`, ": {},
+    }
+    for line, options in tell.items():
+        (tmp_path / "run.toml").write_text(toml_of({"seed": 1, **options}), encoding="utf-8")
+        assert imported([str(tmp_path / "run.toml")]).kind.startswith(line.replace("mid_lr", "network_args mid_lr")), line
+    (tmp_path / "run.toml").write_text(toml_of({"vae": "sd_xl.safetensors", "clip_skip": 1}), encoding="utf-8")
+    given = [str(tmp_path / "run.toml")]
+    found = imported(given, of_base=lambda named: ("mine", False))
+    assert found.kind == "read as a training of Stable Diffusion 1.x or 2.x: its base mine is one"
+    assert found.settings["model.clip_skip"] == 1
+    told = imported(given, sdxl=True, of_base=lambda named: ("mine", False))
+    assert told.kind == ""
+    assert "model.clip_skip" not in told.settings
 
 
 @pytest.mark.parametrize(

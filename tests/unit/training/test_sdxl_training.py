@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fashion_ml.config import LoraExperiment, validate
 from fashion_ml.data.pictures import load_picture
@@ -19,6 +19,7 @@ from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.text_encoding import Embedded
 from fashion_ml.runs.lora import check_on_base
 from tests.runs.forked import processes
+from tests.tiny_sdxl import tiny_sdxl
 from tests.unit.training.setup import experiment, train, write_images
 
 
@@ -109,6 +110,35 @@ def test_a_rate_of_a_second_text_encoder_is_refused_where_there_is_none(images: 
         InputError, match=r"^optimizer\.text_encoder_2_lr: Stable Diffusion 1\.x has one text encoder; leave it out"
     ):
         check_on_base(config, load_pipeline("embedded"), "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "module", "width", "found"),
+    [
+        ("SD 1.x", "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 2048, r"SDXL \(cross-attention of 2048"),
+        ("SD 1.x", "lora_te2_text_model_encoder_layers_0_mlp_fc1", 1280, r"SDXL \(it holds lora_te2_"),
+        (
+            "SDXL",
+            "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k",
+            768,
+            r"SD 1.x \(cross-attention of 768",
+        ),
+        ("SDXL", "lora_te_text_model_encoder_layers_0_mlp_fc1", 768, r"SD 1.x \(its metadata says ss_base_model_version sd_v1"),
+    ],
+)
+@pytest.mark.parametrize("algo", ["lora", "loha"])
+def test_weights_of_another_family_to_go_on_with_are_refused_by_both_names(
+    algo: str, wanted: str, module: str, width: int, found: str, images: Path, tmp_path: Path
+):
+    parts = {"lora": ("lora_down.weight", "lora_up.weight"), "loha": ("hada_w1_b", "hada_w1_a", "hada_w2_b", "hada_w2_a")}[algo]
+    tensors = {f"{module}.{part}": torch.ones(*((2, width) if i % 2 == 0 else (width, 2))) for i, part in enumerate(parts)}
+    version = "sd_v1" if "lora_te_" in module or "_down_" in module else "sdxl_base_v1-0"
+    save_file(tensors, tmp_path / "x.safetensors", {"ss_base_model_version": version})
+    config = experiment(images, network={"network_weights": str(tmp_path / "x.safetensors"), "algo": algo})
+    pipeline = load_pipeline("embedded") if wanted == "SD 1.x" else tiny_sdxl()
+    fix = rf", and this base is {wanted}; use a LoRA that was trained on this base, or give model\.base \(--base\)"
+    with pytest.raises(InputError, match=rf"^network\.network_weights: '.*x\.safetensors' is a LoRA of {found}.*{fix}"):
+        check_on_base(config, pipeline, torch.device("cpu"), 1)
 
 
 def test_a_new_word_is_refused_in_a_line(images: Path, sdxl: Path, tmp_path: Path):
