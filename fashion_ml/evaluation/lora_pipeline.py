@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fashion_ml.models.families.known import called
 from fashion_ml.models.kohya_format import read_metadata
+from fashion_ml.models.lora_forms import base_of
 from fashion_ml.models.stable_diffusion import find_base
 from fashion_ml.runtime.weight_files import WEIGHTS
 
@@ -39,10 +41,10 @@ def trained_with(lora: Path) -> dict[str, Any]:
         found |= {"data.enable_bucket": True, "data.bucket_no_upscale": no_upscale, **sides}
     if told.get("ss_max_token_length", "") in ("150", "225"):
         found["data.max_token_length"] = int(told["ss_max_token_length"])
+    skip, family = told.get("ss_clip_skip", ""), called(base_of(told.get("ss_base_model_version", "")) or "")
     # of XL sd-scripts writes 1 and reads the second to last layer whatever it is
-    of_xl = told.get("ss_base_model_version", "").startswith("sdxl")
-    if told.get("ss_clip_skip", "").isdecimal() and not (of_xl and told["ss_clip_skip"] == "1"):
-        found["model.clip_skip"] = int(told["ss_clip_skip"])
+    if skip.isdecimal() and (family is None or int(skip) >= family.clip_skip):
+        found["model.clip_skip"] = int(skip)
     if told.get("ss_weighted_captions") == "True":
         found["data.weighted_captions"] = True
     return found

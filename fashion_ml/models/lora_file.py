@@ -14,7 +14,7 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora_delta import rank_of
-from fashion_ml.models.lora_forms import BASE_KEYS, SMALL_BASES, base_of, recognise
+from fashion_ml.models.lora_forms import BASE_KEYS, SMALL_BASES, WIDTHS, base_of, recognise
 from fashion_ml.runtime.language import marked, tr, translated
 
 _PARTS: tuple[tuple[str, str], ...] = (
@@ -41,8 +41,6 @@ _REFUSED = (
 )
 """What other methods call their tensors; it is refused by its name."""
 _LYCORIS_TEXT = re.compile(r"(?:te|text_encoder_?)([12])?_")
-_OF_WIDTH = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
-"""Numbers of a token that cross-attention reads."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def other_base(
     if form.width is not None and form.width != width:
         return tr(
             "{get} (cross-attention of {width} numbers, this base has {width_2})",
-            get=_OF_WIDTH.get(form.width, tr("another base")),
+            get=WIDTHS.get(form.width, tr("another base")),
             width=form.width,
             width_2=width,
         )

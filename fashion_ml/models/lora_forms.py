@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fashion_ml.models.families.known import FAMILIES
 from fashion_ml.runtime.language import marked, tr, translated
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -93,12 +94,13 @@ _BASES: tuple[tuple[str, str], ...] = (
     ),
 )
 """By names that the other families do not have; SD 1.x, 2.x and SDXL differ in what cross-attention reads too."""
-_WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
+WIDTHS = {family.width: family.short for family in FAMILIES}
+"""Numbers of a token that cross-attention reads, and whose they are."""
 BASE_KEYS = ("ss_base_model_version", "modelspec.architecture")
 """Metadata that name the base."""
 SMALL_BASES = ("SD 1.x", "SD 2.x")
 """Whose LoRAs have the same names."""
-BASES = (*SMALL_BASES, "SDXL")
+BASES = tuple(family.short for family in FAMILIES)
 """What is trained here."""
 _TOLD = (("sdxl", "SDXL"), ("stable-diffusion-xl", "SDXL"), ("flux", "Flux"), ("sd3", "SD 3"), ("stable-diffusion-3", "SD 3"))
 _TOLD_OURS = (("sd_v1", "SD 1.x"), ("stable-diffusion-v1", "SD 1.x"), ("sd_v2", "SD 2.x"), ("stable-diffusion-v2", "SD 2.x"))
@@ -225,7 +227,7 @@ def _base(shapes: Shapes, metadata: Mapping[str, str], width: int | None) -> tup
     )
     if original is not None and width is None and said is None:  # so kohya names SDXL's modules, and no other base's
         return "SDXL", original
-    return _WIDTHS.get(width or 0) or (said if width is None or said in BASES else None) or "unknown", None
+    return WIDTHS.get(width or 0) or (said if width is None or said in BASES else None) or "unknown", None
 
 
 def _without_blocks(name: str) -> str:

@@ -25,14 +25,8 @@ from fashion_ml.runtime.weight_files import read_header, read_tensors
 
 CONFIGS = Path(__file__).parent / "configs"
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
-_CROSS_ATTENTION_KEY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-_XL_KEY = "model.diffusion_model.label_emb.0.0.weight"
 _PART_TITLES = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
-_WIDTHS = {768: "sd1", 1024: "sd2"}
-_XL = re.compile(r"conditioner\.embedders\.|model\.diffusion_model\.label_emb\.0\.0\.weight$")
-_REFINER = "conditioner.embedders.0.model."
-"""Where SDXL's refiner has the second text encoder of the base, and no other one."""
-_FAMILIES = (
+_OTHERS = (
     (
         r"(model\.diffusion_model\.)?joint_blocks\.",
         marked("a Stable Diffusion 3 checkpoint; this trainer is for SD 1.x, 2.x and XL"),
@@ -99,8 +93,9 @@ def load_single_vae(path: Path, what: str, scale: float | None = None) -> Any:
     field = what.partition(":")[0]
     shapes = read_header(path, field).shapes
     names = [unwrapped(name) for name in shapes]
-    if any(name.startswith(_UNET) or _XL.match(name) for name in names):
-        kind = checkpoint_kind(path, dict(zip(names, shapes.values(), strict=True)), field)
+    whole = dict(zip(names, shapes.values(), strict=True))
+    if any(name.startswith(_UNET) for name in names) or any(family.in_file(whole) for family in FAMILIES):
+        kind = checkpoint_kind(path, whole, field)
         return _read_part(path, "vae", named(kind), shapes, what)
     if not any(spelled(name).startswith(("encoder.", "decoder.")) for name in names):
         raise InputError(
@@ -183,21 +178,27 @@ def _say_what_is_left(path: Path, shapes: Mapping[str, Any], family: Family) -> 
 def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], field: str = "model.base") -> str:
     """The name of its family; InputError that says what the file is, or what it lacks, otherwise."""
     name = f"{field}: {str(path)!r}"
-    kind = "sdxl" if any(_XL.match(key) for key in shapes) else "sd1"
-    if (_XL_KEY if kind == "sdxl" else _CROSS_ATTENTION_KEY) not in shapes:
-        for pattern, family in _FAMILIES:
+    family = next((one for one in FAMILIES if one.in_file(shapes)), None)
+    width = shapes.get(FAMILIES[0].file_key)
+    if width is None if family is None else family.file_key not in shapes:
+        for pattern, other in _OTHERS:
             if any(re.match(pattern, key) for key in shapes):
-                raise InputError(tr("{name} is {family}", name=name, family=translated(family)))
+                raise InputError(tr("{name} is {family}", name=name, family=translated(other)))
         raise InputError(
             tr("{name} holds no Stable Diffusion UNet in the original layout; give an SD 1.x, 2.x or XL checkpoint", name=name)
         )
     if shapes.get("model.diffusion_model.input_blocks.0.0.weight", (0, 4))[1] != 4:
         raise InputError(tr("{name} is an inpainting or image-conditioned model; choose a plain text-to-image one", name=name))
-    if kind == "sdxl" and any(key.startswith(_REFINER) for key in shapes):
-        raise InputError(tr("{name} is the refiner of Stable Diffusion XL, which begins no image; choose a base", name=name))
-    if kind != "sdxl":
-        kind = _kind_of_width(name, shapes[_CROSS_ATTENTION_KEY][1])
-    for part, prefix in _prefixes(named(kind)).items():
+    if family is None:
+        raise InputError(
+            tr(
+                "{name} has a text width of {width}, not 768 or 1024; choose an SD 1.x, 2.x or XL checkpoint",
+                name=name,
+                width=(width or (0, 0))[1],
+            )
+        )
+    family.check_file(name, shapes)
+    for part, prefix in _prefixes(family).items():
         if not any(key.startswith(prefix) for key in shapes):
             raise InputError(
                 tr(
@@ -207,20 +208,7 @@ def checkpoint_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], field: st
                     prefix=prefix,
                 )
             )
-    return kind
-
-
-def _kind_of_width(name: str, width: int) -> str:
-    kind = _WIDTHS.get(width)
-    if kind is None:
-        raise InputError(
-            tr(
-                "{name} has a text width of {width}, not 768 or 1024; choose an SD 1.x, 2.x or XL checkpoint",
-                name=name,
-                width=width,
-            )
-        )
-    return kind
+    return family.name
 
 
 def stated_prediction_type(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from fashion_ml.config import LoraExperiment, Optimizer
 from fashion_ml.models.base_folder import empty_model
+from fashion_ml.models.checkpointing import checkpoint_blocks
 from fashion_ml.models.families.known import family_of
 from fashion_ml.models.lora import add_lora
 from fashion_ml.models.new_words import WithNewWords
@@ -51,7 +51,7 @@ def lora_memory(
     for model in models:
         model.train()
         if training.gradient_checkpointing:
-            _checkpoint(model, checkpointed(mixed))
+            checkpoint_blocks(model, **checkpointed(mixed).keywords)
 
     def make(_: dict[int, Any]) -> Callable[[], None]:
         optimizer = torch.optim.AdamW([one for model in models for one in model.parameters() if one.requires_grad], fused=True)
@@ -107,10 +107,3 @@ def _encoding(vae: Any, cells: Sequence[int]) -> int:
 
     found = peak_of_steps([model], make, autocast=False)
     return found.peak - found.weights
-
-
-def _checkpoint(model: Any, function: partial[Any]) -> None:
-    if hasattr(model, "enable_gradient_checkpointing"):
-        model.enable_gradient_checkpointing(function)
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=function.keywords)

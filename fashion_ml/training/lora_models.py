@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fashion_ml.config import LoraExperiment, Optimizer
+from fashion_ml.models.checkpointing import checkpoint_blocks
 from fashion_ml.models.families.known import family_of
 from fashion_ml.models.fused_attention import use_fused_attention
 from fashion_ml.models.fused_lora import all_fused, use_fused_linears
@@ -71,7 +72,7 @@ def prepared_models(
     for model in models:
         model.train()
         if config.training.gradient_checkpointing:
-            (getattr(model, "enable_gradient_checkpointing", None) or model.gradient_checkpointing_enable)()
+            checkpoint_blocks(model)
     if config.training.channels_last:
         pipeline.unet.to(memory_format=torch.channels_last)
     for model in models:

@@ -45,7 +45,9 @@ def test_processes_share_gradients_once_a_step_and_stop_behind_the_same_one(work
 
 @pytest.mark.parametrize("base", ["embedded", "sdxl"])
 def test_two_processes_train_as_one_with_the_same_global_batch(base: str, workdir: Path, request: pytest.FixtureRequest):
-    """With all text encoders; of SDXL's first one the last layer is never read, so that its LoRA gets no gradient."""
+    """With all text encoders; of SDXL's first one the last layer is never read, so that its LoRA gets no gradient.
+
+    Not bit for bit: one sum over four images is two sums over two, added, and rounded otherwise."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
     where = base if base == "embedded" else str(request.getfixturevalue(base))
     given = ["train", "lora", *SETTINGS, "--config", "experiments/lora/embedded.yaml", "--base", where, "--train_text_encoder"]
@@ -66,7 +68,9 @@ def test_two_processes_train_as_one_with_the_same_global_batch(base: str, workdi
     first, second = (load_file(workdir / folder / "lora.safetensors") for folder in ("one", "two"))
     assert {name.partition("_text_model")[0] for name in first if name.startswith("lora_te")} == TEXTS[base]
     assert first.keys() == second.keys()
-    assert all((first[name] - second[name]).abs().max() <= 1e-4 for name in first)
+    apart = max((first[name] - second[name]).abs().max().item() for name in first)
+    assert apart <= 1e-6
+    assert max(one.abs().max().item() for name, one in first.items() if "lora_up" in name) > 1e-3
 
 
 GAN = [

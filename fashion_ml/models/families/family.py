@@ -17,6 +17,7 @@ from fashion_ml.models.text_encoding import Text, TextSettings, Tokens, encode_t
 from fashion_ml.models.unet_blocks import OriginalBlocks, UnetBlocks
 from fashion_ml.runtime.language import tr
 
+Shapes = Mapping[str, tuple[int, ...]]
 UNET = "lora_unet_"
 """What kohya's names of the UNet's modules begin with."""
 
@@ -69,12 +70,23 @@ class Family:
     resolution = 512
     """Of that experiment, the pixels a side that most bases of the family were made for."""
 
+    width = 768
+    """Numbers of a token that cross-attention reads of most of its bases."""
+    file_key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    """A weight of the UNet that every single file of the family has, and by which it is known."""
     kohya_script = "train_network.py"
     """Which of sd-scripts' programs trains a LoRA of it."""
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""
         return not unet.get("addition_embed_type") and unet["cross_attention_dim"] != 1024
+
+    def in_file(self, shapes: Shapes) -> bool:
+        """Whether a single file in the original layout with these names and shapes is one of the family's."""
+        return self.file_key in shapes and shapes[self.file_key][1] == self.width
+
+    def check_file(self, name: str, shapes: Shapes) -> None:
+        """InputError, beginning with `name`, where a single file of the family begins no image."""
 
     def fits(self, pipeline: Any) -> bool:
         """Whether a pipeline's parts are those of text to image in this family."""

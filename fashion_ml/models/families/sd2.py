@@ -16,6 +16,7 @@ class StableDiffusion2(Family):
     short = "SD 2.x"
     texts = (TextPart("text_encoder", "tokenizer", "lora_te_text_model_", open_clip=True),)
     single_file = False
+    width = 1024
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""

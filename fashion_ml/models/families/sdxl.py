@@ -3,16 +3,23 @@ arXiv:2307.01952, sections 2.1 and 2.2)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from fashion_ml.models.families.family import UNET, Family, Sizes, TextPart
+from fashion_ml.errors import InputError
+from fashion_ml.models.families.family import UNET, Family, Shapes, Sizes, TextPart
 from fashion_ml.models.original_names import OriginalNames
 from fashion_ml.models.text_encoding import Embedded, Text, TextSettings, Tokens, one_caption_each, tokenize
 from fashion_ml.models.unet_blocks import OriginalBlocks
+from fashion_ml.runtime.language import tr
+
+_OF_FILE = re.compile(r"conditioner\.embedders\.|model\.diffusion_model\.label_emb\.0\.0\.weight$")
+_OF_REFINER = "conditioner.embedders.0.model."
+"""Where SDXL's refiner has the second text encoder of the base, and no other one."""
 
 
 class StableDiffusionXL(Family):
@@ -30,11 +37,24 @@ class StableDiffusionXL(Family):
     new_words = False
     experiment = "experiments/lora/sdxl_fashion.yaml"
     resolution = 1024
+    width = 2048
+    file_key = "model.diffusion_model.label_emb.0.0.weight"
     kohya_script = "sdxl_train_network.py"
 
     def has(self, unet: Mapping[str, Any]) -> bool:
         """Whether a UNet of this configuration is one of the family's."""
         return unet.get("addition_embed_type") == "text_time"
+
+    def in_file(self, shapes: Shapes) -> bool:
+        """Whether a single file in the original layout with these names and shapes is one of the family's, the refiner among them."""
+        return any(_OF_FILE.match(name) for name in shapes)
+
+    def check_file(self, name: str, shapes: Shapes) -> None:
+        """InputError, beginning with `name`, where a single file is the refiner."""
+        if any(key.startswith(_OF_REFINER) for key in shapes):
+            raise InputError(
+                tr("{name} is the refiner of Stable Diffusion XL, which begins no image; choose a base", name=name)
+            )
 
     def fits(self, pipeline: Any) -> bool:
         """Whether a pipeline's parts are those of text to image in this family; the refiner's are not."""

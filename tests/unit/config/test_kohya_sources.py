@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from fashion_ml.cli import app
-from fashion_ml.cli.kohya_options import KohyaOptions, kohya_experiment
+from fashion_ml.cli.kohya_options import kohya_experiment
 from fashion_ml.config import load_config
 from fashion_ml.config.kohya.experiment import checked_equal, imported
 from fashion_ml.config.kohya.files import command_words, options_of
@@ -357,34 +357,3 @@ def test_of_two_names_of_a_setting_the_last_counts_and_is_said(caplog: pytest.Lo
     caplog.clear()
     assert parsed("--unet_lr", "1e-4", "--lr", "1e-4", "--rank", "4", "--rank", "8")["network.rank"] == "8"
     assert "counts" not in caplog.text
-
-
-def test_a_base_that_is_here_says_for_which_kind_of_base_options_are(
-    sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-):
-    """By its files, whatever it is called: of a TOML, of a base given over it, of an experiment under it, and of options alone."""
-    caplog.set_level("INFO")
-    base = (tmp_path / "illustrious").resolve()
-    base.symlink_to(sdxl)
-    (tmp_path / "mine.yaml").write_text(f"model: {{base: {base}}}\n", encoding="utf-8")
-    options = 'seed = 1\nclip_skip = 1\nnetwork_args = ["mid_lr_weight=0.5"]\n'
-    alone = written(tmp_path / "alone.toml", options)
-    named = written(tmp_path / "named.toml", f'{options}pretrained_model_name_or_path = "{base}"\n')
-    config = tmp_path / "mine.yaml"
-    for settings in (
-        kohya_experiment(None, "", named, {}),
-        kohya_experiment(None, "", alone, {"base": str(base)}),
-        kohya_experiment(config, "", alone, {}),
-    ):
-        assert len(settings["optimizer.block_lr"]) == 23
-        assert "model.clip_skip" not in settings
-    assert caplog.text.count(f"read as a training of Stable Diffusion XL: its base {base} is one") == 3
-    assert len(kohya_experiment(None, "", named, {"model.base": "embedded"})["optimizer.block_lr"]) == 25
-
-    command = KohyaOptions()
-    command.take("network_args", ["mid_lr_weight=0.5"])
-    assert len(command.settled({"model.base": str(base)}, "")[0]["optimizer.block_lr"]) == 23
-    assert len(command.settled({}, str(config))[0]["optimizer.block_lr"]) == 23
-    assert len(command.settled({}, "")[0]["optimizer.block_lr"]) == 25
-    typer.main.get_command(app).main(["import", named], standalone_mode=False)
-    assert f"# Read as a training of Stable Diffusion XL: its base {base} is one." in capsys.readouterr().out

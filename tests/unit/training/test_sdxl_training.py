@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from fashion_ml.config import LoraExperiment, validate
@@ -17,7 +18,9 @@ from fashion_ml.errors import InputError
 from fashion_ml.models.kohya_format import read_metadata
 from fashion_ml.models.stable_diffusion import load_pipeline
 from fashion_ml.models.text_encoding import Embedded
+from fashion_ml.runs.inputs import read_sources
 from fashion_ml.runs.lora import check_on_base
+from fashion_ml.training.lora_inputs import prepare_inputs
 from tests.runs.forked import processes
 from tests.tiny_sdxl import tiny_sdxl
 from tests.unit.training.setup import experiment, train, write_images
@@ -72,6 +75,25 @@ def test_a_batch_tells_each_pictures_size_and_prior_images_theirs(images: Path, 
     assert seen == {(40, 64), (64, 64)}
     padded = batch.padded(2)
     assert torch.equal(padded.text.sizes, batch.text.sizes.expand(2, -1))  # type: ignore[union-attr]
+
+
+def test_a_mirrored_picture_that_is_cut_has_the_margin_of_its_other_side(sdxl: Path, tmp_path: Path):
+    """38 x 64 pixels fitted into 32 x 32 are 19 columns, with 6 left of them and 7 right, as sd-scripts has it of a mirrored one."""
+    (item,) = write_images(tmp_path / "images", count=1, repeats=1)
+    load_picture(item.path).crop((5, 0, 43, 64)).save(item.path)
+    config = of(tmp_path / "images", sdxl, data={"flip_aug": True, "resolution": 32})
+    pipeline, sources = load_pipeline(str(sdxl)), read_sources(config)
+    inputs, _ = prepare_inputs(config, pipeline, sources.items, sources.prior, Accelerator(cpu=True))
+    means = [inputs.images.moments(0, mirrored)["mean"] * pipeline.vae.config.scaling_factor for mirrored in (False, True)]
+    assert not torch.equal(*means)
+    seen = dict[bool, Any]()
+    for step in range(1, 9):
+        (batch,) = inputs.batches(step)
+        assert isinstance(batch.text, Embedded)
+        assert batch.text.sizes is not None
+        plain, mirrored = ((batch.latents[0] - mean).norm() for mean in means)
+        seen[bool(mirrored < plain)] = batch.text.sizes[0].tolist()
+    assert seen == {False: [64, 38, 0, 6, 32, 32], True: [64, 38, 0, 7, 32, 32]}
 
 
 def test_held_out_images_are_measured_and_the_first_gain_is_nothing(images: Path, sdxl: Path, tmp_path: Path):
