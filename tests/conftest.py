@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests.made_once import made_once
+from tests.no_disk import wait_for_no_disk
 
 if TYPE_CHECKING:
     from tests.runs.tracking_server import Server
@@ -45,6 +46,7 @@ def heard(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     _set_modules_apart()
     made_once(request.path)
+    wait_for_no_disk()
     logging.getLogger("fashion_ml").propagate = True
     os.environ["FASHION_ML_LANG"] = "en"
     yield

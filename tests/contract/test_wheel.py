@@ -141,8 +141,8 @@ def test_every_requirement_has_a_lower_bound_which_the_tested_versions_meet(whee
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["sweep", "sweeps/lora_rank_lr.yaml", "--dry-run"], 0, "Sweep lora_rank_lr: 12 trials of train lora"),
-        (["suite", "suites/lora_rank.yaml", "--dry-run"], 0, "Suite lora_rank: 3 recipes x seeds 0, 1, 2: 9 trainings"),
+        (["sweep", "sweeps/lora_rank_lr.yaml", "--workers", "x"], 2, "--workers: 'x' is not accepted"),
+        (["suite", "suites/lora_rank.yaml", "--launcher", "x"], 2, "--launcher: 'x' is not known"),
         (["train", "lora", "--config", "experiments/lora/embedded.yaml", "--rank", "0"], 2, "network.rank: '0'"),
         (["train", "stargan", "--w-ds", "much"], 2, "loss.w_ds: 'much'"),
     ],

@@ -15,6 +15,7 @@ from benchmarks.gpu_memory import SDXL, lora_step
         ("fp16", {}, 2.95),
         ("bf16", {"network": {"use_dora": True}}, 3.3),  # under autocast: its layers are peft's own
         ("bf16", {"network": {"train_text_encoder": True}}, 3.7),
+        ("fp16", {"network": {"train_text_encoder": True}, "training": {"gradient_checkpointing": True}}, 2.7),
     ],
 )
 def test_a_lora_step_fits(precision: str, sections: dict[str, Any], most: float):

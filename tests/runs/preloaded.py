@@ -32,6 +32,7 @@ import fashion_ml.sweep.suite
 import fashion_ml.sweep.trial
 import fashion_ml.training.lora_loop
 import fashion_ml.training.stargan_loop
+import tests.no_disk
 import tests.runs.forked
 
 __all__ = [
@@ -58,5 +59,6 @@ __all__ = [
 ]
 
 torch.set_num_threads(1)
+tests.no_disk.wait_for_no_disk()
 Image.init()
 gc.freeze()  # else each `gc.collect()` of a copy looks at two million objects of modules, and makes pages of them its own

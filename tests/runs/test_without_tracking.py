@@ -18,15 +18,26 @@ import torch
 from fashion_ml.embedded.garments import render, sample_garments
 from tests.conftest import PROJECT
 
-NO_MLFLOW = 'import json, os, sys\n\nsys.modules["mlflow"] = None  # importing it raises\n'
-SMALL = "STEPS, REFERENCES, SAMPLER_STEPS = 3, 6, 1"
+NO_MLFLOW = """
+import json, os, sys
+sys.modules["mlflow"] = None  # importing it raises
+import gc
+import fashion_ml.models.stable_diffusion
+import fashion_ml.runs.lora
+from tests.made_once import made_once
+from tests.runs.blank_figures import draw_nothing
+draw_nothing()
+made_once()
+gc.freeze()
+"""
+SMALL = "STEPS, REFERENCES, SAMPLER_STEPS = 2, 6, 1"
 """Instead of the notebook's own numbers."""
 LORA = """
 os.chdir("../lora")
 from fashion_ml.config import load_config
 from fashion_ml.runs.lora import run_lora
-given = {"train_data_dir": "embedded", "resolution": 64, "rank": 2, "sample_every": 2, "output_dir": "out"}
-given |= {"max_references": 2, "images_per_reference": 1, "num_inference_steps": 1, "performance_check_interval": 2, "resamples": 10}
+given = {"train_data_dir": "embedded", "resolution": 32, "rank": 2, "sample_every": 2, "output_dir": "out"}
+given |= {"max_references": 2, "images_per_reference": 1, "num_inference_steps": 1, "performance_check_interval": 4, "resamples": 10}
 one = run_lora(load_config({}, {**given, "max_train_steps": 2}), track=False)
 two = run_lora(load_config({}, {**given, "max_train_steps": 4}), track=False, resume="latest")
 print(json.dumps([one.to_dict(), two.to_dict()]))
@@ -69,8 +80,14 @@ def done(tmp_path_factory: pytest.TempPathFactory, collection: Path) -> Done:
         "\n".join([NO_MLFLOW, *uses(), 'os.chdir("../notebook")', *cells(), LORA, STARGAN]), encoding="utf-8"
     )
     ended = subprocess.run(
-        [sys.executable, "../script.py"], cwd=place / "page", env=os.environ, capture_output=True, text=True, check=False, timeout=500
-    )  # fmt: skip
+        [sys.executable, "../script.py"],
+        cwd=place / "page",
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
     assert ended.returncode == 0, ended.stderr
     return Done(place, ended.stdout.splitlines())
 

@@ -19,7 +19,7 @@ from fashion_ml.models.text_encoding import TextSettings
 from fashion_ml.models.vae import keep_decoder
 
 JOBS = [Job(number, f"j{number}", f"a red dress {number}", 100 + number, (64, 64)) for number in range(5)]
-SETTINGS = Evaluation(num_inference_steps=2, batch_size=2, negative_prompt="blurred")
+SETTINGS = Evaluation(num_inference_steps=1, batch_size=2, negative_prompt="blurred")
 CPU = torch.device("cpu")
 
 

@@ -44,7 +44,9 @@ from fashion_ml.models.kohya_format import lora_tensors, save_lora
 from fashion_ml.models.lora import LoraSpec, add_lora
 from fashion_ml.models.stable_diffusion import load_pipeline
 import fashion_ml.evaluation.stargan
+from tests.runs.blank_figures import draw_nothing
 
+draw_nothing()
 few = {"num_inference_steps": 1, "resamples": 20, "max_references": 2, "images_per_reference": 1, "extra_metrics": ["kid", "memorisation"]}
 for name, seed in (("a", 1), ("b", 2)):
     base, spec = load_pipeline("embedded"), LoraSpec(rank=2, alpha=2)
@@ -100,7 +102,7 @@ def test_a_notebook_measures_and_compares_where_importing_mlflow_raises(place: P
     assert told["lora"]["references_seen_in_training"] is False
     assert "run_id" not in told["lora"]
     assert set(told["lora"]["kid"]) == {"kid", "base_kid", "gain_kid"}
-    assert all("The encoder was the embedded one, a toy" in told[one]["sentence"] for one in ("lora", "images"))
+    assert all("it is the embedded one, made for the drawings" in told[one]["sentence"] for one in ("lora", "images"))
     assert told["noted"][0].startswith("first: the embedded encoder is a toy that knows drawings of 64 pixels; data.train")
     assert told["pairs"] == ["look_0", "look_1", "look_2"]
     assert told["images"]["aggregates"]["ssim"]["mean"] > 0.5

@@ -33,6 +33,7 @@ CAPTIONS = {
     "more than three": "blue, " * 140,
 }
 LAYERS = 3
+tokenizer_of = cache(clip_tokenizer)
 
 
 @cache
@@ -54,7 +55,7 @@ def by_hand(kind: str, caption: str, length: int, clip_skip: int) -> torch.Tenso
 
     Clip skip k takes what a text encoder without the last k - 1 layers gives.
     """
-    tokenizer = clip_tokenizer(kind)
+    tokenizer = tokenizer_of(kind)
     pad = {"sd1": 49407, "sd2": 0}[kind]
     ids = tokenizer(caption).input_ids[1:-1][:length]
     found = []
@@ -71,7 +72,7 @@ def by_hand(kind: str, caption: str, length: int, clip_skip: int) -> torch.Tenso
 @pytest.mark.parametrize("clip_skip", [1, 2])
 def test_embeddings_are_those_of_kohyas_chunks(kind: str, length: int, clip_skip: int):
     settings = TextSettings(length, clip_skip)
-    tokens = tokenize(clip_tokenizer(kind), list(CAPTIONS.values()), settings)
+    tokens = tokenize(tokenizer_of(kind), list(CAPTIONS.values()), settings)
     ours = encode_tokens(encoder(), tokens, clip_skip)
     assert ours.shape == (len(CAPTIONS), length + 2, 32)
     for caption, embedding in zip(CAPTIONS.values(), ours, strict=True):
@@ -80,7 +81,7 @@ def test_embeddings_are_those_of_kohyas_chunks(kind: str, length: int, clip_skip
 
 def test_what_lies_behind_75_tokens_counts_only_where_more_are_asked_for():
     long, longer = CAPTIONS["75"], CAPTIONS["76"]
-    tokenizer = clip_tokenizer("sd1")
+    tokenizer = tokenizer_of("sd1")
     for length, same in ((75, True), (150, False)):
         first, second = tokenize(tokenizer, [long, longer], TextSettings(length)).ids
         assert torch.equal(first, second) == same
@@ -88,7 +89,7 @@ def test_what_lies_behind_75_tokens_counts_only_where_more_are_asked_for():
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
 def test_75_tokens_without_clip_skip_are_the_tokenizers_own(kind: str):
-    tokenizer = clip_tokenizer(kind)
+    tokenizer = tokenizer_of(kind)
     own = tokenizer(
         list(CAPTIONS.values()), padding="max_length", truncation=True, max_length=77, return_tensors="pt"
     ).input_ids
@@ -99,7 +100,7 @@ def test_75_tokens_without_clip_skip_are_the_tokenizers_own(kind: str):
 
 def test_an_exclamation_mark_at_the_edge_of_a_chunk_is_padding_to_sd2_as_it_is_to_kohya():
     """`!?` is two tokens of which the first is 0, the padding; as a caption's first it becomes EOS, as the 75th it leaves no EOS behind it."""
-    tokens = tokenize(clip_tokenizer("sd2"), ["!? " + "red " * 80, "red " * 74 + "!?"], TextSettings(150))
+    tokens = tokenize(tokenizer_of("sd2"), ["!? " + "red " * 80, "red " * 74 + "!?"], TextSettings(150))
     assert tokens.ids[:, 0, [1, 75, 76]].tolist() == [[49407, 736, 49407], [736, 0, 0]]
 
 
@@ -121,10 +122,10 @@ def test_the_negative_prompt_is_as_long_as_the_prompt():
 
 
 def test_tokens_are_counted_without_begin_and_end():
-    count = token_counter(clip_tokenizer("sd1"))
+    count = token_counter(tokenizer_of("sd1"))
     assert [count(CAPTIONS[name]) for name in ("none", "74", "76")] == [0, 74, 76]
     assert count("a (red:1.2) dress") == 3 + len(["(", ":", "1", ".", "2", ")"])
-    assert token_counter(clip_tokenizer("sd1"), weighted_captions=True)("a (red:1.2) dress") == 3
+    assert token_counter(tokenizer_of("sd1"), weighted_captions=True)("a (red:1.2) dress") == 3
 
 
 @pytest.mark.parametrize("clip_skip", [4, 13])
@@ -164,7 +165,7 @@ def test_brackets_are_read_as_the_webuis_read_them(caption: str, pieces: list[tu
 
 def test_weights_multiply_the_embeddings_of_their_tokens_and_keep_the_mean():
     """a, red, dress are tokens 1, 2, 3: the embedding of token 2 is multiplied, then all by mean before / mean after."""
-    tokenizer = clip_tokenizer("sd1")
+    tokenizer = tokenizer_of("sd1")
     plain = encode_tokens(encoder(), tokenize(tokenizer, ["a red dress"], TextSettings()), None)[0]
     settings = TextSettings(weighted_captions=True)
     tokens = tokenize(tokenizer, ["a (red:1.5) dress", "a blue dress"], settings)
@@ -181,14 +182,14 @@ def test_weights_multiply_the_embeddings_of_their_tokens_and_keep_the_mean():
 
 def test_a_weight_in_the_second_chunk_is_of_its_own_tokens():
     caption = "red " * 80 + "(hat:2)"
-    tokens = tokenize(clip_tokenizer("sd1"), [caption], TextSettings(150, weighted_captions=True))
+    tokens = tokenize(tokenizer_of("sd1"), [caption], TextSettings(150, weighted_captions=True))
     assert tokens.weights is not None
     assert tokens.weights[0].nonzero().shape[0] == 2 * 77  # none is 0
     assert (tokens.weights[0] == 2).nonzero().tolist() == [[1, 6]]
 
 
 def test_brackets_are_text_unless_weights_are_asked_for():
-    tokenizer = clip_tokenizer("sd1")
+    tokenizer = tokenizer_of("sd1")
     assert tokenize(tokenizer, ["a (red:1.2) dress"], TextSettings()).weights is None
     assert len(tokenizer("a (red:1.2) dress").input_ids) - 2 == 9
 
@@ -196,7 +197,7 @@ def test_brackets_are_text_unless_weights_are_asked_for():
 def test_gradients_reach_the_layers_that_clip_skip_leaves():
     """Three chunks; of three layers the last has no part in what comes out."""
     model = CLIPTextModel(encoder().config)
-    tokens = tokenize(clip_tokenizer("sd1"), [CAPTIONS["more than three"]], TextSettings(225))
+    tokens = tokenize(tokenizer_of("sd1"), [CAPTIONS["more than three"]], TextSettings(225))
     encode_tokens(model, tokens, 2).square().sum().backward()
     layers = getattr(model, "text_model", model).encoder.layers
     reached = [layer.mlp.fc1.weight.grad is not None and bool(layer.mlp.fc1.weight.grad.any()) for layer in layers]

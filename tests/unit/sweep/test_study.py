@@ -23,6 +23,7 @@ from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, by_slot, hidden, open_study, queue_again, set_run, trials_of
 from fashion_ml.sweep.trial import TrialError, TrialRunner, _watch, own_folder, run_training
+from tests.runs.forked import fork_studies
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -136,6 +137,7 @@ def test_a_storages_password_reaches_neither_the_run_nor_a_command_line(workdir:
     path = written(workdir, storage=url, confirm={"best": 0})
     spec, base = load_sweep(path, {})
     started: list[list[str]] = []
+    fork_studies(monkeypatch.setattr)
 
     class Started:
         def __init__(self, command: list[str], **_: Any):

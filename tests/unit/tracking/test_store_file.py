@@ -17,7 +17,7 @@ from mlflow.store.db.utils import _get_alembic_config
 from fashion_ml.tracking import store_file
 from fashion_ml.tracking.store_file import make_whole
 
-KILLS = 5
+KILLS = 3
 OLD = "867495a8f9d4"
 """A revision of MLflow 2: registered models are known, logged models are not."""
 KILLED = """

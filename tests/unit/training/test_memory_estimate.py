@@ -94,11 +94,12 @@ def estimate(
     word: int = 0,
     text: bool = False,
     shape: Mapping[str, Any] = MappingProxyType({}),
+    layers: int = 12,
     **training: Any,
 ) -> MemoryEstimate:
     """For SD 1.5's structure at 512 px, rank 16 on attention, and on the text encoder with `text`; a new word of so many vectors.
 
-    `shape` changes the UNet's configuration."""
+    `shape` changes the UNet's configuration, `layers` the text encoder's."""
     config = load_config(
         {
             "data": {"train_data_dir": "embedded"},
@@ -111,7 +112,7 @@ def estimate(
     )
     parts = {
         part: empty_model(part, json.loads((CONFIGS / "sd1" / part / "config.json").read_text("utf-8")) | of_part, "base")
-        for part, of_part in (("unet", shape), ("text_encoder", {}), ("vae", {}))
+        for part, of_part in (("unet", shape), ("text_encoder", {"num_hidden_layers": layers}), ("vae", {}))
     }
     reads = Tokens(torch.zeros(batch, 1, 77, dtype=torch.long)) if text or word else torch.zeros(batch, 77, 768)
     return lora_memory(config, SimpleNamespace(**parts), (batch, 4, 64, 64), reads, needed)
@@ -146,11 +147,12 @@ def test_what_stays_on_the_gpu_and_the_optimisers_own_states_are_counted():
 
 
 def test_a_words_vectors_are_counted_beside_the_text_encoders_lora():
-    """Two states of float32 for each of 3 x 768 numbers, whatever the UNet: here one of a layer a block."""
-    small = {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1}
-    one, other = (estimate(1, "bf16", word=word, text=True, shape=small) for word in (0, 3))
+    """Two states of float32 for each of 3 x 768 numbers, whatever the models: here with one block, and one layer in the text encoder."""
+    small = {"block_out_channels": [32], "layers_per_block": 1}
+    small |= {"down_block_types": ["CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D"]}
+    one, other = (estimate(1, "bf16", word=word, text=True, shape=small, layers=1) for word in (0, 3))
     assert 0 <= other.states - one.states - 2 * 4 * 3 * 768 <= 512  # and the counter of its steps, in a block of its own
-    alone = estimate(1, "bf16", word=3, shape=small)
+    alone = estimate(1, "bf16", word=3, shape=small, layers=1)
     assert alone.states < one.states
 
 

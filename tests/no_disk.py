@@ -1,0 +1,29 @@
+"""What tests write needs to outlive a killed process, not a machine that loses its power: nothing waits for the disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+_seen: list[bool] = []
+
+
+def wait_for_no_disk() -> None:
+    """From now on in this process and in those that are forked from it: files, and databases as soon as SQLAlchemy is imported."""
+    os.fsync = _nothing  # type: ignore[assignment]
+    if "sqlalchemy.event" in sys.modules and "sqlalchemy.engine" in sys.modules and not _seen:
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+
+        event.listen(Engine, "connect", _connected)
+        _seen.append(True)
+
+
+def _nothing(descriptor: int) -> None:
+    pass
+
+
+def _connected(connection: Any, record: Any) -> None:
+    if type(connection).__module__ == "sqlite3":
+        connection.execute("PRAGMA synchronous = OFF")
