@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import sys
 from typing import Any
 
@@ -26,4 +28,5 @@ def _nothing(descriptor: int) -> None:
 
 def _connected(connection: Any, record: Any) -> None:
     if type(connection).__module__ == "sqlite3":
-        connection.execute("PRAGMA synchronous = OFF")
+        with contextlib.suppress(sqlite3.DatabaseError):  # what is no database is told by who uses it
+            connection.execute("PRAGMA synchronous = OFF")

@@ -4,6 +4,7 @@ at once, and 4 GB, start no process, and write below one folder alone."""
 from __future__ import annotations
 
 import errno
+import faulthandler
 import os
 import pickle
 import resource
@@ -83,6 +84,7 @@ def _in_child(act: Callable[[], object], folder: Path, writing: int) -> NoReturn
         now = int(next(line for line in lines if line.startswith("VmSize:")).split()[1]) << 10
         resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.disable()  # how a process ended is told by its parent
         kind, text = _done(act, _watched(folder))
     except BaseException:
         kind, text = "crash", traceback.format_exc()
