@@ -48,7 +48,12 @@ class KohyaOptions:
         from fashion_ml.runtime.console import say as tell
 
         try:
-            kind = kind_of(self._given, None, base_looked_into(given, config)) if "network_args" in self._given else None
+            base = _base_given(given) or self._given.get("pretrained_model_name_or_path")
+            options = {
+                **self._given,
+                "pretrained_model_name_or_path": base,
+            }  # the one that is trained: by its name where it is not here
+            kind = kind_of(options, None, base_looked_into(given, config)) if "network_args" in self._given else None
             equal = equal_of({**self._given, "sdxl": kind is not None and kind.sdxl}, defaults=False)
             if kind is not None and "optimizer.block_lr" in equal.settings:
                 tell(f"--network_args: {kind.line()}")

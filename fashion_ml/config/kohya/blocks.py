@@ -39,7 +39,7 @@ def sdxl_by_blocks(args: Mapping[str, str]) -> tuple[bool, str] | None:
         part = name.partition("_")[0]
         of_part = {counts[part]: sdxl for sdxl, counts in _BLOCKS.items()} if name in _WEIGHTS else _ALL
         if count > 1 and count in of_part:
-            return of_part[count], f"network_args {name} of {count}"
+            return of_part[count], tr("network_args {name} of {count}", name=name, count=count)
     return None
 
 

@@ -16,8 +16,10 @@ _SWITCHES = ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk",
 """Of sdxl_train_network.py and not of train_network.py."""
 _OF_OTHERS = ("ae", "apply_t5_attn_mask", "clip_l", "clip_g", "t5xxl", "gemma2", "qwen3", "flux1_checkbox", "sd3_checkbox")
 """Of the scripts of Flux, SD 3 and later models, which have those switches too."""
-_NAME = re.compile(r"sd[-_ ]?xl|stable-diffusion-xl|XL(?![a-z])|(?<![a-zA-Z])xl(?![a-zA-Z])")
-"""Of a base or VAE that is called one of SDXL: `sd_xl_base`, `animagine-xl-3.1`, `ponyDiffusionV6XL`."""
+_PLACE = re.compile(r"sd[-_ ]?xl|stable-diffusion-xl", re.IGNORECASE)
+"""Anywhere in the path of a base or VAE of SDXL: `sd_xl_base`, `models/SDXL/illustrious.safetensors`."""
+_NAME = re.compile(r"XL(?![a-z])|(?<![a-zA-Z])xl(?![a-zA-Z])")
+"""Of a file or folder that is called one of SDXL: `animagine-xl-3.1`, `ponyDiffusionV6XL`."""
 OfBase = Callable[[str], tuple[str, bool] | None]
 """Of the base that options name (empty where they name none): the base that is trained, and whether it is one of SDXL by what is in it; None
 of one that is not here."""
@@ -67,8 +69,16 @@ def _witness(options: Mapping[str, Any]) -> Kind | None:
     if blocks is not None:
         return Kind(blocks[0], tr("{option} is for it alone", option=blocks[1]))
     names = (str(options.get(name) or "") for name in ("pretrained_model_name_or_path", "vae"))
-    called = next((PureWindowsPath(name).name for name in names if _NAME.search(PureWindowsPath(name).name)), None)
+    called = next(filter(None, map(_called, names)), None)
     return Kind(True, tr("{name} is called so", name=called)) if called is not None else None
+
+
+def _called(path: str) -> str | None:
+    """What of a base's or VAE's path is called one of SDXL: the file's name, else all of it."""
+    name = PureWindowsPath(path).name
+    if _PLACE.search(name) or _NAME.search(name):
+        return name
+    return path if _PLACE.search(path) else None
 
 
 def tells_another(options: Mapping[str, Any]) -> bool:

@@ -50,6 +50,8 @@ def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
         ({"pretrained_model_name_or_path": "illustrious.safetensors", "vae": "sdxl_vae.safetensors"}, True),
         ({"pretrained_model_name_or_path": "models/ponyDiffusionV6XL_v6.safetensors"}, True),
         ({"pretrained_model_name_or_path": "cagliostrolab/animagine-xl-3.1"}, True),
+        ({"pretrained_model_name_or_path": "models/SDxl/illustrious.safetensors"}, True),
+        ({"vae": "SDXLvae.safetensors"}, True),
         ({"pretrained_model_name_or_path": "pixlart.safetensors", "vae": "/XL/vae.safetensors"}, False),
         ({"network_args": ["down_lr_weight=0,0.5", "mid_lr_weight=1,0.5,1"]}, True),
         ({"network_args": ["down_lr_weight=0,0.5", f"block_dims={'4,' * 22}4"]}, True),
@@ -141,5 +143,7 @@ def test_a_base_that_is_here_says_for_which_kind_of_base_options_are(
     assert len(command.settled({"model.base": str(base)}, "")[0]["optimizer.block_lr"]) == 23
     assert len(command.settled({}, str(config))[0]["optimizer.block_lr"]) == 23
     assert len(command.settled({}, "")[0]["optimizer.block_lr"]) == 25
+    not_here = {"model.base": "stabilityai/stable-diffusion-xl-base-1.0"}
+    assert len(command.settled(not_here, "")[0]["optimizer.block_lr"]) == 23  # by its name
     typer.main.get_command(app).main(["import", named], standalone_mode=False)
     assert f"# Read as a training of Stable Diffusion XL: its base {base} is one." in capsys.readouterr().out

@@ -51,6 +51,16 @@ def test_pictures_of_another_size_than_the_bases_are_said(family: str, resolutio
     assert said(base(family), resolution=side) == []
 
 
+def test_of_a_single_file_only_the_usual_size_of_its_family_is_said(tmp_path: Path):
+    """A 2.1 base of 512 px has the configuration of 768 px that comes with the package."""
+    file = tmp_path / "v2-1_512.safetensors"
+    save_file({"x": torch.zeros(1)}, file)
+    (line,) = said(base("sd2"), base=str(file), resolution=512)
+    assert line == (
+        "data.resolution is 512 px; most bases of Stable Diffusion 2.x were made for 768 px, and a single file does not say for which"
+    )
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_familys_experiment_has_its_resolution(family: Any):
     tree = yaml.safe_load(default_experiment(family.experiment).read_text(encoding="utf-8"))

@@ -231,7 +231,7 @@ def stopping_at(step: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(("accumulation", "cached"), [(1, True), (3, False)])
-@settings(max_examples=1, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), stop=st.integers(2, 8), every=st.integers(1, 3))
 def test_resume_matches_the_uninterrupted_run_bit_for_bit(
     many: Path, tmp_path_factory: pytest.TempPathFactory, accumulation: int, cached: bool, seed: int, stop: int, every: int

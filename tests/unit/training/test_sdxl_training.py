@@ -94,8 +94,9 @@ def test_a_mirrored_picture_that_is_cut_has_the_margin_of_its_other_side(
         (batch,) = inputs.batches(step)
         assert isinstance(batch.text, Embedded)
         assert batch.text.sizes is not None
-        scaled = pipeline.vae.config.scaling_factor * means[True]
-        seen[torch.equal(batch.latents[0], scaled)] = batch.text.sizes[0].tolist()
+        plain, flipped = (torch.equal(batch.latents[0], pipeline.vae.config.scaling_factor * means[one]) for one in means)
+        assert plain != flipped
+        seen[flipped] = batch.text.sizes[0].tolist()
     assert seen == {False: [64, 38, 0, 6, 32, 32], True: [64, 38, 0, 7, 32, 32]}
 
 
