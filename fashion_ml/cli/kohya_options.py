@@ -38,7 +38,7 @@ class KohyaOptions:
 
         return known_options()
 
-    def settled(self, given: Mapping[str, Any], config: str) -> tuple[dict[str, Any], list[str]]:
+    def settled(self, given: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """The settings by path, and a line for each option without an equal; what is not needed is said, and so is for which kind of base
         numbers of blocks were read."""
         if not self._given:
@@ -48,12 +48,11 @@ class KohyaOptions:
         from fashion_ml.runtime.console import say as tell
 
         try:
-            base = _base_given(given) or self._given.get("pretrained_model_name_or_path")
-            options = {
-                **self._given,
-                "pretrained_model_name_or_path": base,
-            }  # the one that is trained: by its name where it is not here
-            kind = kind_of(options, None, base_looked_into(given, config)) if "network_args" in self._given else None
+            kind = None
+            if "network_args" in self._given:
+                # the base that is trained, which counts by its name where it is not here
+                named = {"pretrained_model_name_or_path": _base_given(given) or _base_in_options(own.get("config_file"))}
+                kind = kind_of({**self._given, **named}, None, base_looked_into(given, own.get("config")))
             equal = equal_of({**self._given, "sdxl": kind is not None and kind.sdxl}, defaults=False)
             if kind is not None and "optimizer.block_lr" in equal.settings:
                 tell(f"--network_args: {kind.line()}")
@@ -91,6 +90,16 @@ def _base_given(given: Mapping[str, Any]) -> str:
 
     names = {SHORT_NAMES.get(name.replace("-", "_"), name): value for name, value in given.items()}
     return str(names.get("model.base") or "")
+
+
+def _base_in_options(config_file: str | None) -> str:
+    """Empty where a file of sd-scripts' options names none."""
+    from fashion_ml.config.kohya.experiment import imported
+
+    try:
+        return str(imported([], config_file=config_file, defaults=False).settings.get("model.base", "")) if config_file else ""
+    except InputError:  # which reading it says
+        return ""
 
 
 def _base_in(config: str | Path | None) -> str:

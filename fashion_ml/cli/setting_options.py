@@ -44,9 +44,9 @@ class Foreign(Protocol):
     def names(self) -> Collection[str]:
         """All of them, for finding what was meant."""
 
-    def settled(self, given: Mapping[str, Any], config: str) -> tuple[dict[str, Any], list[str]]:
+    def settled(self, given: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """The settings by path that they are here, and a line for each that has no equal; says what is not needed. `given` are settings that
-        were given too, and `config` the experiment that all of it lies over."""
+        were given too, and `own` the command's own options, such as the experiment that all of it lies over."""
 
 
 def settings_command(read: Callable[[], Sequence[Offered]], foreign: Callable[[], Foreign] | None = None) -> type[TyperCommand]:
@@ -68,7 +68,7 @@ def settings_command(read: Callable[[], Sequence[Offered]], foreign: Callable[[]
             given, rest, problems = _taken(args, read(), self.get_params(ctx), others)
             rest = super().parse_args(ctx, rest)  # --help ends here
             if others is not None:
-                settings, without = others.settled(given, str(ctx.params.get("config") or ""))
+                settings, without = others.settled(given, ctx.params)
                 given, problems = {**settings, **given}, problems + without
             if problems:
                 raise InputError(problems)

@@ -24,7 +24,10 @@ def schedule_lines(base: str, scheduler: Any, prediction_type: str | None, zero_
         why = tr("its scheduler's configuration says so")
         if of_file is not None:
             why = of_file.get("v") or tr("its file says nothing of it, and most of its family do")
-        lines.append(tr("The base predicts v, not noise ({why}); model.prediction_type epsilon changes it", why=why))
+        also = tr(" with model.zero_terminal_snr false") if ends_in_noise else ""
+        lines.append(
+            tr("The base predicts v, not noise ({why}); model.prediction_type epsilon{also} changes it", why=why, also=also)
+        )
     if ends_in_noise and zero_terminal_snr is None:
         why = tr("its scheduler's configuration says so") if of_file is None else of_file.get("noise", "")
         lines.append(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from fashion_ml.models.families import known
+from fashion_ml.models.families.family import Family
 from fashion_ml.models.families.known import FAMILIES
 
 PACKAGE = Path(__file__).parents[2] / "fashion_ml"
@@ -30,6 +36,19 @@ def test_a_family_is_named_where_the_document_says_and_nowhere_else():
             name = path.relative_to(PACKAGE).as_posix()
             found.add(next((place for place in WHERE if name.startswith(place)), name))
     assert found == WHERE.keys()
+
+
+def test_a_family_that_is_added_last_is_asked_before_the_first_which_takes_all(monkeypatch: pytest.MonkeyPatch):
+    """As docs/new_base.md says it is written."""
+
+    class Mine(Family):
+        name = "mine"
+
+        def has(self, unet: Mapping[str, Any]) -> bool:
+            return bool(unet["cross_attention_dim"] == 4096)
+
+    monkeypatch.setattr(known, "FAMILIES", (*FAMILIES, Mine()))
+    assert [known.by_config({"cross_attention_dim": width}).name for width in (4096, 768, 1024)] == ["mine", "sd1", "sd2"]
 
 
 def test_no_two_families_claim_a_file_or_a_width():

@@ -50,7 +50,12 @@ def kind_of(options: Mapping[str, Any], told: bool | None, of_base: OfBase | Non
     witness = _witness(options)
     if witness is not None:
         return witness
-    return Kind(False, tr("no script, option or base here says which; `import --sdxl`, or sdxl = true in the file, does"))
+    return Kind(
+        False,
+        tr(
+            "no script, option or base here says which; `import --sdxl`, sdxl = true in the file, or --base with one that is here does"
+        ),
+    )
 
 
 def _witness(options: Mapping[str, Any]) -> Kind | None:

@@ -52,5 +52,5 @@ def other_names(unet: Any) -> dict[str, str]:
 
 
 def by_config(unet: Mapping[str, Any]) -> Family:
-    """Likewise of the configuration itself."""
-    return next((family for family in FAMILIES if family.has(unet)), FAMILIES[0])
+    """Likewise of the configuration itself. The first takes what no other one is, so it is asked last."""
+    return next((family for family in (*FAMILIES[1:], FAMILIES[0]) if family.has(unet)), FAMILIES[0])

@@ -140,10 +140,11 @@ def test_a_base_that_is_here_says_for_which_kind_of_base_options_are(
 
     command = KohyaOptions()
     command.take("network_args", ["mid_lr_weight=0.5"])
-    assert len(command.settled({"model.base": str(base)}, "")[0]["optimizer.block_lr"]) == 23
-    assert len(command.settled({}, str(config))[0]["optimizer.block_lr"]) == 23
-    assert len(command.settled({}, "")[0]["optimizer.block_lr"]) == 25
+    assert len(command.settled({"model.base": str(base)}, {})[0]["optimizer.block_lr"]) == 23
+    assert len(command.settled({}, {"config": str(config)})[0]["optimizer.block_lr"]) == 23
+    assert len(command.settled({}, {})[0]["optimizer.block_lr"]) == 25
+    assert len(command.settled({}, {"config_file": named})[0]["optimizer.block_lr"]) == 23
     not_here = {"model.base": "stabilityai/stable-diffusion-xl-base-1.0"}
-    assert len(command.settled(not_here, "")[0]["optimizer.block_lr"]) == 23  # by its name
+    assert len(command.settled(not_here, {})[0]["optimizer.block_lr"]) == 23  # by its name
     typer.main.get_command(app).main(["import", named], standalone_mode=False)
     assert f"# Read as a training of Stable Diffusion XL: its base {base} is one." in capsys.readouterr().out

@@ -82,7 +82,9 @@ def test_a_file_that_predicts_v_and_ends_in_pure_noise_is_said_with_what_says_so
     save_file({name: torch.zeros(1) for name in (*names, "x")}, file, metadata)
     pipeline = base("sdxl", prediction_type="v_prediction", rescale_betas_zero_snr=True)
     given = {"base": str(file), "resolution": 1024}
-    by_v = f"The base predicts v, not noise ({why}); model.prediction_type epsilon changes it"
+    by_v = (
+        f"The base predicts v, not noise ({why}); model.prediction_type epsilon with model.zero_terminal_snr false changes it"
+    )
     to_noise = (
         "The base's noise schedule ends in pure noise, zero terminal SNR (its file holds ztsnr); "
         "model.zero_terminal_snr false changes it"
