@@ -32,11 +32,13 @@ def suite(
 
     path, loaded, experiments = _read(spec)
     from fashion_ml.sweep.plan import storage_url
+    from fashion_ml.sweep.study import check_storage
 
     url, launcher = storage_url(loaded, storage), launcher or "local"
     if launcher not in ("local", "ray"):
         raise InputError(tr("--launcher: {launcher!r} is not known; give local or ray", launcher=launcher))
     count = whole(workers, "--workers") if workers else None
+    check_storage(url)
     _warn_of_searches(loaded.trainer, experiments)
     from fashion_ml.sweep.launch import study_lock
 

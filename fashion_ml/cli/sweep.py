@@ -43,6 +43,7 @@ def sweep(
     from fashion_ml.sweep.notes import check_base
     from fashion_ml.sweep.objectives import directions_of
     from fashion_ml.sweep.plan import storage_url
+    from fashion_ml.sweep.study import check_storage
 
     directions_of(loaded)  # refused before anything is made
     check_base(loaded, base)
@@ -51,6 +52,7 @@ def sweep(
     if launcher not in ("local", "ray"):
         raise InputError(tr("--launcher: {launcher!r} is not known; give local or ray", launcher=launcher))
     count = whole(workers, "--workers") if workers else None
+    check_storage(url)
     from fashion_ml.sweep.launch import run_sweep, study_lock
 
     if dry_run:

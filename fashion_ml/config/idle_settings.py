@@ -254,7 +254,14 @@ def _of_the_length(config: LoraExperiment, steps_per_epoch: int) -> Iterator[str
     training, steps = config.training, config.training.max_train_steps
     for key in ("save_every_n_steps", "sample_every", "validate_every_n_steps", "performance_check_interval"):
         every = getattr(training, key)
-        if every is not None and every > steps:
+        if every is not None and every > steps and key == "sample_every":
+            yield tr(
+                "training.sample_every: {every} is beyond the training's {steps} steps, so only the base's images are drawn, before the "
+                "first; use at most {steps}",
+                every=every,
+                steps=steps,
+            )
+        elif every is not None and every > steps:
             yield tr(
                 "training.{key}: {every} is beyond the training's {steps} steps, so it never comes; use at most {steps}",
                 key=key,

@@ -103,8 +103,7 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     except KeyError:
         raise InputError(missing) from None
     except Exception as error:
-        told = {"hidden": hidden(url), "first_line": first_line(error)[:200], "fix": _fix(url, error)}
-        raise InputError(tr("--storage: {hidden!r} cannot be used ({first_line}); {fix}", **told)) from error
+        raise _unusable(url, error) from error
     before = study.user_attrs.get(_SHARED)
     if before is None:
         study.set_user_attr(_SHARED, noted(plan))
@@ -130,6 +129,22 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
             )
         )
     return study
+
+
+def check_storage(url: str) -> None:
+    """InputError where a storage's URL is none, or of a kind that is not known; whether the storage answers shows when the study is opened."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url).get_dialect()
+    except ArgumentError as error:
+        raise _unusable(url, error) from None
+
+
+def _unusable(url: str, error: Exception) -> InputError:
+    told = {"hidden": hidden(url), "first_line": first_line(error)[:200], "fix": _fix(url, error)}
+    return InputError(tr("--storage: {hidden!r} cannot be used ({first_line}); {fix}", **told))
 
 
 def _fix(url: str, error: Exception) -> str:

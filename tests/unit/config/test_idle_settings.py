@@ -100,7 +100,7 @@ EPOCH = 50
         ),
         (
             {"sample_every": 201, "sample_prompts": "a"},
-            "training.sample_every: 201 is beyond the training's 200",
+            "training.sample_every: 201 is beyond the training's 200 steps, so only the base's images are drawn, before the first; ",
             {"steps": 201},
         ),
         ({"save_every_n_steps": 201}, "training.save_every_n_steps: 201 is beyond the training's 200 steps", {"steps": 201}),
