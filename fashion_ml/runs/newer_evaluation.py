@@ -19,10 +19,9 @@ _PAGE = "report.html"
 
 def tell_on_page(training: TrackedRun, evaluation: str, sentence: str) -> None:
     """Put the lines of an evaluation into the training's page in the store; nothing while it has none, as before its first end."""
-    from fashion_ml.tracking.queries import download, tidy_ended
+    from fashion_ml.tracking.queries import adding_to_ended, download
 
-    tidy_ended(training)
-    with tempfile.TemporaryDirectory() as temporary, suppress(InputError):
+    with adding_to_ended(training), tempfile.TemporaryDirectory() as temporary, suppress(InputError):
         path = download(training.client, training.run_id, _PAGE, Path(temporary))
         write_text(path, with_newer(path.read_text(encoding="utf-8"), sentence.splitlines(), evaluation))
         training.log_file(path)

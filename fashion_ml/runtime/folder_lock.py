@@ -89,6 +89,32 @@ def refuse_locked(folder: Path, field: str = "output.output_dir") -> None:
         raise InputError(_refusal(folder, field, _FIX))
 
 
+@contextmanager
+def in_turn(folder: Path, seconds: float = 20.0) -> Iterator[None]:
+    """Commands that change the same files of a folder do so one after the other, and nothing is left in it: the folder itself is locked.
+
+    One that waited so many seconds goes on, as where the folder is not there or knows no locks: the other one may be stopped.
+    """
+    descriptor = None
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(_BETWEEN_SECONDS)
+    except (ImportError, OSError):  # Windows, no folder of this machine, or one without locks
+        pass
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _take(held: _Held, field: str, fix: str) -> None:
     path, missing = held.folder / LOCK, None
     for _ in range(_TRIES):

@@ -87,12 +87,18 @@ def wait_longer_for_sqlite() -> None:
 def remove_half_uploads(artifact_uri: str) -> None:
     """Remove from the artifacts of a run, where they are files of this machine, what killed processes had begun to upload: MLflow hides such
     files, and nothing else removes them. Whoever calls this is the only one that uploads to the run."""
+    folder = artifacts_here(artifact_uri)
+    for path in folder.rglob(f"{_UPLOADING}*") if folder else ():
+        with suppress(OSError):
+            path.unlink()
+
+
+def artifacts_here(artifact_uri: str) -> Path | None:
+    """The folder of a run's artifacts where they are files of this machine."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    if urlparse(artifact_uri).scheme in ("", "file") and artifact_uri:
-        for path in Path(local_file_uri_to_path(artifact_uri)).rglob(f"{_UPLOADING}*"):
-            with suppress(OSError):
-                path.unlink()
+    here = artifact_uri and urlparse(artifact_uri).scheme in ("", "file")
+    return Path(local_file_uri_to_path(artifact_uri)) if here else None
 
 
 def is_generated_name(name: str) -> bool:

@@ -7,21 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.folder_lock import in_turn
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import is_gone
-from fashion_ml.tracking.mlflow_private import key_and_step, remove_half_uploads, runs_page, view_tag
-from fashion_ml.tracking.sender import is_temporary
-from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, runs_of, tag_of
-
-if TYPE_CHECKING:
-    pass
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.tracking.mlflow_private import artifacts_here, key_and_step, remove_half_uploads, runs_page, view_tag
 from fashion_ml.tracking.offline_client import OfflineClient
 from fashion_ml.tracking.run import PROCESS_TAG, TrackedRun, attach, runs_below
+from fashion_ml.tracking.sender import is_temporary
 from fashion_ml.tracking.store import open_tracking, store_is_there
+from fashion_ml.tracking.ui_views import VIEWS, View, of_fingerprint, runs_of, tag_of
 
 _RANKINGS = 4
 """Fingerprints of one kind of run that have a view of their own."""
@@ -86,11 +84,18 @@ def delete_children(parent: TrackedRun) -> None:
             remove_half_uploads(run.info.artifact_uri)
 
 
-def tidy_ended(run: TrackedRun) -> None:
-    """Remove what a killed process had begun to upload to a run that has ended: before more is logged to it."""
+@contextmanager
+def adding_to_ended(run: TrackedRun) -> Iterator[None]:
+    """For a block that logs more to a run that has ended: where its artifacts are files of this machine, such blocks of other commands wait
+    for their turn, and what a killed process had begun to upload goes first."""
     info = run.client.get_run(run.run_id).info
-    if not run.spooled and info.status != "RUNNING":
+    folder = artifacts_here(info.artifact_uri)
+    if run.spooled or info.status == "RUNNING" or folder is None:
+        yield
+        return
+    with in_turn(folder):
         remove_half_uploads(info.artifact_uri)
+        yield
 
 
 def running(experiment_ids: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from fashion_ml.errors import InputError
-from fashion_ml.tracking.queries import tidy_ended
+from fashion_ml.runtime.folder_lock import in_turn
+from fashion_ml.tracking.queries import adding_to_ended
 from fashion_ml.tracking.refused import FILE
 from fashion_ml.tracking.run import TrackedRun
 from fashion_ml.tracking.sender import Sender
@@ -105,5 +107,34 @@ def test_half_uploads_to_a_run_go_where_nobody_uploads_to_it_any_more(tmp_path: 
     half.write_text("")
     info = SimpleNamespace(status=status, artifact_uri=tmp_path.as_uri())
     client = SimpleNamespace(get_run=lambda run_id: SimpleNamespace(info=info))
-    tidy_ended(TrackedRun(client, "r", "0"))
+    with adding_to_ended(TrackedRun(client, "r", "0")):
+        pass
     assert half.exists() is stays
+
+
+def test_two_evaluations_of_one_training_add_to_it_one_after_the_other_and_neither_takes_the_others_upload(tmp_path: Path):
+    info = SimpleNamespace(status="FINISHED", artifact_uri=tmp_path.as_uri())
+    client = SimpleNamespace(get_run=lambda run_id: SimpleNamespace(info=info))
+    half, order = tmp_path / ".artifact.uploading.ab1", list[str]()
+
+    def second() -> None:
+        with adding_to_ended(TrackedRun(client, "r", "0")):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with adding_to_ended(TrackedRun(client, "r", "0")):
+        other.start()
+        half.write_text("")
+        time.sleep(0.1)
+        assert half.exists()
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    assert not half.exists()
+
+
+def test_who_stands_still_in_its_turn_holds_the_next_up_for_some_seconds_alone(tmp_path: Path):
+    with in_turn(tmp_path), in_turn(tmp_path, seconds=0.1):
+        assert not list(tmp_path.iterdir())
+    with in_turn(tmp_path / "not there"):
+        assert not list(tmp_path.iterdir())
