@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fashion_ml.config.kohya.values import is_nothing, number
 from fashion_ml.runtime.language import tr
@@ -32,14 +32,24 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 """Of the place of a block, 0 to 1; `sine+0.25` adds 0.25."""
 
 
-def sdxl_by_blocks(args: Mapping[str, str]) -> tuple[bool, str] | None:
-    """Whether as many numbers are given as SDXL has blocks, or as the others have, and which they are; None where they are of neither."""
+class Counted(NamedTuple):
+    """Which kind of base an option has as many numbers for as that has blocks."""
+
+    sdxl: bool
+    option: str
+    """In words."""
+    exact: bool
+    """Whether no other base takes so many: weights beyond the last block are cut."""
+
+
+def sdxl_by_blocks(args: Mapping[str, str]) -> Counted | None:
+    """Whether as many numbers are given as SDXL has blocks, or as the others have; None where they are of neither."""
     for name in (*_LISTS, *_WEIGHTS):
         count = len(args.get(name, "").split(","))
         part = name.partition("_")[0]
         of_part = {counts[part]: sdxl for sdxl, counts in _BLOCKS.items()} if name in _WEIGHTS else _ALL
         if count > 1 and count in of_part:
-            return of_part[count], tr("network_args {name} of {count}", name=name, count=count)
+            return Counted(of_part[count], tr("network_args {name} of {count}", name=name, count=count), name in _LISTS)
     return None
 
 

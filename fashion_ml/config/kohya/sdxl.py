@@ -71,10 +71,10 @@ def _witness(options: Mapping[str, Any]) -> Kind | None:
         blocks = sdxl_by_blocks(assignments_of("network_args", options.get("network_args", [])))
     except ValueError:  # which the settings of the network say
         blocks = None
-    if blocks is not None:
-        return Kind(blocks[0], tr("{option} is for it alone", option=blocks[1]))
     names = (str(options.get(name) or "") for name in ("pretrained_model_name_or_path", "vae"))
     called = next(filter(None, map(_called, names)), None)
+    if blocks is not None and (blocks.exact or called is None):
+        return Kind(blocks.sdxl, tr("{option} is for it alone", option=blocks.option))
     return Kind(True, tr("{name} is called so", name=called)) if called is not None else None
 
 

@@ -58,6 +58,11 @@ def test_a_command_of_sdxls_script_is_an_experiment_on_sdxl(tmp_path: Path):
         ({"network_args": ["down_lr_weight=0,0.5", f"block_dims={'4,' * 24}4"], "vae": "sdxl.safetensors"}, False),
         ({"sdxl": True}, True),
         ({"pretrained_model_name_or_path": "v1-5.safetensors"}, False),
+        (
+            {"pretrained_model_name_or_path": "sd_xl_base.safetensors", "network_args": [f"up_lr_weight={','.join('1' * 12)}"]},
+            True,
+        ),
+        ({"pretrained_model_name_or_path": "mine.safetensors", "network_args": [f"up_lr_weight={','.join('1' * 12)}"]}, False),
         ({"cache_text_encoder_outputs": True, "t5xxl": "t5xxl.safetensors", "ae": "ae.safetensors"}, False),
     ],
 )
