@@ -117,7 +117,7 @@ def _encoded(
         (out / f"{key}.pt").unlink(missing_ok=True)
     _note(out, facts, files)  # from now on the folder is known as one to go on with
     with (
-        bar("encode", len(wanted)) as progress,
+        bar(tr("encode"), len(wanted)) as progress,
         fits_into_memory(tr("encoding an image"), "--size", size, tr("use a smaller one")),
     ):
         by_key = {job[0]: job for job in jobs}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import SweepSpec, to_yaml
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.language import tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import ERROR, SLOT, SURPLUS, begun_run_of, open_study, queue_again
@@ -82,10 +82,13 @@ def _say_how_it_ended(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> N
     """Which trial, or of a suite which recipe and seed, its values, and why it failed."""
     had, values = trial.user_attrs, ", ".join(f"{value:.4f}" for value in trial.values or ())
     params = ", ".join(f"{name} {value}" for name, value in trial.params.items())
-    name = f"{had[RECIPE]}, seed {had[SEED]}" if RECIPE in had else f"trial {had.get(SLOT, trial.number)} ({params})"
+    if RECIPE in had:
+        name = tr("{recipe}, seed {seed}", recipe=had[RECIPE], seed=had[SEED])
+    else:
+        name = tr("trial {slot} ({params})", slot=had.get(SLOT, trial.number), params=params)
     if SURPLUS in had:
         say(tr("{name}: left to another worker", name=name))
     elif ERROR in had:
         say(tr("{name}: failed, {had}", name=name, had=had[ERROR]))
     else:
-        say(f"{name}: {trial.state.name.lower()} {values}".rstrip())
+        say(tr("{name}: {state} {values}", name=name, state=translated(trial.state.name.lower()), values=values).rstrip())

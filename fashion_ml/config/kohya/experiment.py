@@ -220,9 +220,9 @@ def as_yaml(equal: Equal, sources: Sequence[str]) -> str:
     lines.append(
         tr("# Nothing is measured in sd-scripts, so evaluation is off; turn it on with references and an encoder of your own.")
     )
-    lines.append(f"# {as_not_told(equal)}.")
+    lines.append(f"# {as_not_told(equal)}{tr('.')}")
     if equal.kind:
-        lines.append(f"# {equal.kind[0].upper()}{equal.kind[1:]}.")
+        lines.append(f"# {equal.kind[0].upper()}{equal.kind[1:]}{tr('.')}")
     if equal.all_notes:
         lines += [tr("# Has no equal here, or one in part:"), *(f"# - {note}" for note in equal.all_notes)]
     if equal.not_needed:
