@@ -93,6 +93,15 @@ def remove_half_uploads(artifact_uri: str) -> None:
             path.unlink()
 
 
+def bring_artifact(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
+    """Copy an artifact of a run to a local folder, with one look at the run for all of its artifacts: `download_artifacts` takes three for
+    each, and one for models whose name begins as that of the artifact. Whatever the store or the file system raises where it is not there."""
+    its_place = getattr(getattr(client, "_tracking_client", None), "_get_artifact_repo", None)
+    if its_place is None:
+        return Path(client.download_artifacts(run_id, artifact, str(folder)))
+    return Path(its_place(run_id).download_artifacts(artifact, str(folder)))
+
+
 def artifacts_here(artifact_uri: str) -> Path | None:
     """The folder of a run's artifacts where they are files of this machine."""
     from mlflow.utils.file_utils import local_file_uri_to_path

@@ -14,7 +14,14 @@ from fashion_ml.runtime.folder_lock import in_turn
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import is_gone
 from fashion_ml.runtime.redact import first_line
-from fashion_ml.tracking.mlflow_private import artifacts_here, key_and_step, remove_half_uploads, runs_page, view_tag
+from fashion_ml.tracking.mlflow_private import (
+    artifacts_here,
+    bring_artifact,
+    key_and_step,
+    remove_half_uploads,
+    runs_page,
+    view_tag,
+)
 from fashion_ml.tracking.offline_client import OfflineClient
 from fashion_ml.tracking.run import PROCESS_TAG, TrackedRun, attach, runs_below
 from fashion_ml.tracking.sender import is_temporary
@@ -30,7 +37,7 @@ _OURS = "fashion-ml-"
 def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
     """Bring an artifact of a run to a local folder; InputError when the run has none of that name."""
     try:
-        return Path(client.download_artifacts(run_id, artifact, str(folder)))
+        return bring_artifact(client, run_id, artifact, folder)
     except Exception as error:
         raise InputError(
             tr(

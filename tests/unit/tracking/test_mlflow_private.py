@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -128,3 +129,38 @@ def test_what_a_killed_process_had_begun_to_upload_goes_and_artifacts_stay(tmp_p
     private.remove_half_uploads(tmp_path.as_uri())
     assert list(kept.parent.iterdir()) == [kept]
     assert (tmp_path / "given.txt").exists()
+
+
+def test_an_artifact_is_brought_as_by_mlflow_and_the_run_is_looked_up_once(
+    tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+):
+    """`_get_artifact_repo`, which MLflow's own uploads take, holds what it has found in `_artifact_repos_cache`."""
+    from mlflow.tracking._tracking_service import utils
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
+    experiment = client.create_experiment("x", artifact_location=(tmp_path / "store").as_uri())
+    run_id, names = client.create_run(experiment).info.run_id, ("below/one 1.txt", "below/two.txt")
+    (tmp_path / "below").mkdir()
+    for name in names:
+        (tmp_path / name).write_text(name)
+        client.log_artifact(run_id, str(tmp_path / name), "below")
+    places = [tmp_path / "theirs", tmp_path / "ours"]
+    for place in places:
+        place.mkdir()
+    theirs = [Path(client.download_artifacts(run_id, name, str(places[0]))) for name in names]
+    utils._artifact_repos_cache.clear()
+    asked, get_run = list[str](), TrackingServiceClient.get_run
+
+    def counted(self: TrackingServiceClient, run_id: str) -> object:
+        asked.append(run_id)
+        return get_run(self, run_id)
+
+    monkeypatch.setattr(TrackingServiceClient, "get_run", counted)
+    ours = [private.bring_artifact(client, run_id, name, places[1]) for name in names]
+    assert asked == [run_id], moved("one look at a run for all that is brought")
+    assert [str(path.relative_to(places[1])) for path in ours] == list(names)
+    assert [path.read_bytes() for path in ours] == [path.read_bytes() for path in theirs]
+    with pytest.raises(OSError, match="three"):
+        private.bring_artifact(client, run_id, "below/three.txt", places[1])
+    other = SimpleNamespace(download_artifacts=lambda run_id, name, folder: f"{folder}/{name}")
+    assert private.bring_artifact(other, run_id, "x", tmp_path) == tmp_path / "x"
