@@ -57,6 +57,18 @@ class Page:
             return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def terminal() -> Iterator[None]:
+    """These processes hear what a terminal sends, also where the tests themselves were begun by nohup or in the background."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A training with an evaluation's picture, and a name that would be a script were it read as HTML."""
