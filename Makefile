@@ -1,4 +1,5 @@
-# make demo: see the whole thing work.   make test: everything but the few long tests of test-full.   make check: style, types, layers.
+# make demo: see the whole thing work.   make test: the tests, but those of test-slow and test-full.   make check: style, types, layers.
+# make test-slow: those that are marked slow: every setting, kills, clocks, processes without MLflow (some minutes; .ci/run runs them too).
 # make docs: docs/settings.md from the fields of the config, then the site of docs/ in site/ (installs the extra [docs]; no test needs it).
 # make mutants: put plausible faults into a copy of the code, one after the other: do the tests notice? (half an hour on two cores)
 # make test-lowest: unit and contract tests with the lowest versions that pyproject.toml allows, in a venv of their own.
@@ -20,7 +21,7 @@ WANTED = --constraint $(CONSTRAINTS) --editable '.[test]'
 
 SEED ?=
 
-.PHONY: demo install pictures test test-lowest test-full test-readers mutants fuzz audit check docs format clean
+.PHONY: demo install pictures test test-slow test-lowest test-full test-readers mutants fuzz audit check docs format clean
 
 install: $(STAMP)
 
@@ -35,12 +36,15 @@ demo: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/fashion-ml demo --seed "$(SEED)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 test-lowest: $(STAMP)
 	$(BIN)/python -m venv --clear $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
 	$(LOWEST)/bin/python -m pytest tests/unit tests/contract
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/runs tests/contract && $(BIN)/python -m pytest --numprocesses 0 tests/full

@@ -87,3 +87,9 @@ def test_every_cell_of_the_comparison_leads_to_where_it_can_be_checked(name: str
     assert used == set(addresses)
     states = [address for address in addresses.values() if "/blob/" in address or "/tree/" in address]
     assert all(re.search(r"/(?:blob|tree)/[0-9a-f]{40}/", address) for address in states)  # a commit, which does not change
+
+
+def test_what_make_test_leaves_out_runs_before_anything_lands():
+    rules = dict(re.findall(r"^(test(?:-slow)?): .*\n\t\S+ -m pytest (.*)$", text("Makefile"), re.MULTILINE))
+    assert rules == {"test": '-m "not slow"', "test-slow": "-m slow"}
+    assert text(".ci/run").splitlines()[-2:] == ["make test", "make test-slow"]

@@ -23,6 +23,8 @@ from tests.fuzz.guard import guarded
 from tests.fuzz.slots import OUTBOX, SLOTS, outbox_without, with_images
 from tests.fuzz.subjects import command
 
+pytestmark = pytest.mark.slow
+
 CASES = list(zip(SLOTS, cycle(["pipe", *ODD]), strict=False))
 
 

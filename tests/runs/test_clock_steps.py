@@ -15,6 +15,8 @@ from tests.full.kill_scenarios import LORA, STARGAN, encoded, pictures
 from tests.runs.forked import forked
 from tests.runs.run_tree import tree
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.runs.forked import forked_run, processes
 
+pytestmark = pytest.mark.slow
+
 ASKED = (
     "import os, sys; os._exit(7 * ({'tests.runs.preloaded', 'torch', 'mlflow.tracking', 'diffusers'} <= sys.modules.keys()))"
 )

@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 LATER = {
     *("matplotlib", "skimage", "sklearn", "open_clip", "timm", "lpips", "optuna", "plotly", "ray", "tensorboard"),
     *(

@@ -18,7 +18,7 @@ from fashion_ml.runtime.language import VARIABLE
 from tests.runs.chinese import english, shown
 from tests.runs.command import Finished, fashion_ml
 
-pytestmark = pytest.mark.filterwarnings("error:Glyph")  # a figure without a font for it
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error:Glyph")]  # a figure without a font for it
 
 COMMANDS = {
     "runs": "runs",

@@ -15,6 +15,8 @@ from tests.full.kill_states import Point, States
 from tests.runs.faults import DIED, faults
 from tests.runs.forked import ForkedPopen, processes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lora(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Harness:

@@ -16,6 +16,8 @@ from mlflow import MlflowClient
 
 from tests.runs.command import fashion_ml, free_port
 
+pytestmark = pytest.mark.slow
+
 SECRET = "verysecret"
 TINY = (
     *("--steps", "1", "--rank", "2", "--lr", "1e-3", "--resolution", "32"),

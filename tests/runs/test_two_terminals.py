@@ -18,6 +18,8 @@ from tests.runs.command import fashion_ml
 from tests.runs.forked import Forked
 from tests.runs.test_train_stargan import draw
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--steps",
     "4",

@@ -18,6 +18,8 @@ import torch
 from fashion_ml.embedded.garments import render, sample_garments
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 NO_MLFLOW = """
 import json, os, sys
 sys.modules["mlflow"] = None  # importing it raises

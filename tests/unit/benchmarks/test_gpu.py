@@ -14,6 +14,8 @@ import pytest
 from benchmarks.gpu import main, run, sections
 from benchmarks.gpu_parts import Bench
 
+pytestmark = pytest.mark.slow
+
 SOME = "environment,lora_no_b1,decoding"
 """The others take minutes, and go through in tests/full/test_gpu_sections.py."""
 

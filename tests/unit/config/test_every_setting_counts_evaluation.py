@@ -37,6 +37,8 @@ from tests.unit.config.decoders import decoder_of, hash_of
 from tests.unit.config.leaves import nested
 from tests.unit.metrics.small_dino import small_dino
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Call:

@@ -29,6 +29,8 @@ from tests.unit.config.leaves import Setting, leaves, nested, repeated
 from tests.unit.config.test_every_setting_counts_evaluation import WHOLE
 from tests.unit.training.setup import Trained, train
 
+pytestmark = pytest.mark.slow
+
 CHANGES_NOTHING: dict[str, str] = {}
 """Settings of a LoRA experiment that change nothing that could be looked at, each with its "because …"; none does."""
 SIZES = [(64, 64), (128, 64), (96, 80), (40, 48)]

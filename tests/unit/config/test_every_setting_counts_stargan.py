@@ -33,6 +33,8 @@ from tests.unit.config.latent_sets import APART, digest, in_halves, latents, oth
 from tests.unit.config.leaves import Setting, leaves, nested, repeated
 from tests.unit.metrics.small_dino import small_dino
 
+pytestmark = pytest.mark.slow
+
 CHANGES_NOTHING: dict[str, str] = {}
 """Settings of a StarGAN experiment that change nothing that could be looked at, each with its "because …"; none does."""
 OTHERS = "others_color_loss"

@@ -25,6 +25,8 @@ from fashion_ml.sweep.trial import TrialRunner, references_of_search
 from tests.unit.config.leaves import leaves, repeated
 from tests.unit.config.studies import heartbeat_of, seconds_given
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[3]
 RATE, RANK = "optimizer.learning_rate", "network.rank"
 CHANGES_NOTHING: dict[str, str] = {}

@@ -9,6 +9,8 @@ from fashion_ml.evaluation.suite_verdicts import SuiteDifference, judge_recipes
 from fashion_ml.metrics.sequential import levels
 from tests.unit.evaluation.suite_tables import matrix
 
+pytestmark = pytest.mark.slow
+
 TOTAL = "weighted_total_loss"
 
 

@@ -20,6 +20,8 @@ from fashion_ml.evaluation.compare import Evaluated, compare
 from fashion_ml.evaluation.image_pairs import evaluate_images
 from fashion_ml.evaluation.lora_file import evaluate_lora
 
+pytestmark = pytest.mark.slow
+
 NO_MLFLOW = """
 import sys
 from importlib.machinery import ModuleSpec

@@ -34,6 +34,8 @@ from fashion_ml.sweep.suite_study import SuiteTraining, slots_of, trainings_of
 from fashion_ml.sweep.trial import EVALUATIONS
 from tests.unit.evaluation.suite_tables import matrix, recipe
 
+pytestmark = pytest.mark.slow
+
 SPEC: dict[str, Any] = {"name": "s", "trainer": "lora", "experiment": "x.yaml", "recipes": {"a": {}, "b": {}}}
 
 

@@ -17,6 +17,8 @@ from mlflow.store.db.utils import _get_alembic_config
 from fashion_ml.tracking import store_file
 from fashion_ml.tracking.store_file import make_whole
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3
 OLD = "867495a8f9d4"
 """A revision of MLflow 2: registered models are known, logged models are not."""

@@ -13,6 +13,8 @@ from fashion_ml.data.lora_batches import Batch
 from fashion_ml.models.text_encoding import Tokens
 from tests.unit.training.setup import experiment, train, write_images
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_padded_batch_repeats_its_first_row_which_counts_for_nothing_there():
     tokens = Tokens(torch.arange(4).view(2, 1, 2), torch.ones(2, 1, 2))

@@ -12,6 +12,8 @@ from fashion_ml.config import StarganExperiment, checked
 from fashion_ml.errors import InputError
 from tests.unit.training.test_stargan_loop import experiment, folder, inputs_of, log_of, tensors, train
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["folder"]
 
 

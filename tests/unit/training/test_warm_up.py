@@ -19,6 +19,8 @@ from tests.unit.training import test_stargan_loop as gan
 from tests.unit.training.setup import experiment, train, write_images
 from tests.unit.training.test_lengthening import latents
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["latents"]
 CPU = torch.device("cpu")
 
