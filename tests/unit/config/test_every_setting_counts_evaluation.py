@@ -1,7 +1,6 @@
 """What of a LoRA experiment shows in a whole run only: evaluation, tracking, base model, precision, samples.
 
-Two runs with every such setting at a value of its own, and what each left is held against that value: a setting that is mixed up with
-another, or that is noted but not used, does not fit.
+Two runs with every such setting at a value of its own, which what each left is held against: one that is mixed up, or not used, does not fit.
 """
 
 from __future__ import annotations
