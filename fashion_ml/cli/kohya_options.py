@@ -19,17 +19,20 @@ class KohyaOptions:
         self._given: dict[str, Any] = {}
 
     def takes(self, name: str, following: str) -> bool:
-        """Whether it is one of them: no setting has its name, or its value is a file of prompts."""
+        """Whether it is one of them: no setting has its name, or what follows is no value of that setting: a file of prompts, or a rate for
+        each of two text encoders."""
         from fashion_ml.config import SHORT_NAMES
         from fashion_ml.config.kohya.options import known_options
 
         if name == "sample_prompts":
             return following.lower().endswith(".txt")
+        if name == "text_encoder_lr":
+            return len(following.split()) > 1
         return name in known_options() and name not in SHORT_NAMES
 
     def take(self, name: str, values: list[str]) -> None:
         """As argparse would: a flag alone is true."""
-        listed = name.endswith("_args")
+        listed = name.endswith("_args") or name == "text_encoder_lr"
         self._given[name] = values if listed else " ".join(values) if values else True
 
     def names(self) -> Collection[str]:
@@ -49,7 +52,7 @@ class KohyaOptions:
 
         try:
             kind = None
-            if "network_args" in self._given:
+            if self._given.keys() & {"network_args", "text_encoder_lr"}:
                 # the base that is trained, which counts by its name where it is not here
                 named = {"pretrained_model_name_or_path": _base_given(given) or _base_in_options(own.get("config_file"))}
                 kind = kind_of({**self._given, **named}, None, base_looked_into(given, own.get("config")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from typer.core import TyperCommand
@@ -112,7 +113,7 @@ def _taken(
             if not equals and not alone[name] and rest:
                 others.append(rest.pop(0))
             continue
-        if foreign and option.startswith("--") and foreign.takes(name, value if equals else "".join(rest[:1])):
+        if foreign and option.startswith("--") and foreign.takes(name, value if equals else " ".join(_following(rest))):
             foreign.take(name, [value] if equals else _values(rest))
             continue
         if not option.startswith("--"):
@@ -148,11 +149,15 @@ def _name(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
 
 
+def _following(rest: Sequence[str]) -> list[str]:
+    """The words up to the next option."""
+    return list(takewhile(lambda word: not word.startswith("--"), rest))
+
+
 def _values(rest: list[str]) -> list[str]:
-    """The words up to the next option, taken from the rest."""
-    values = []
-    while rest and not rest[0].startswith("--"):
-        values.append(rest.pop(0))
+    """The same, taken from the rest."""
+    values = _following(rest)
+    del rest[: len(values)]
     return values
 
 

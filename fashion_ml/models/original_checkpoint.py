@@ -25,7 +25,11 @@ def original_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
     family, unet, vae = family_of(pipeline), pipeline.unet, pipeline.vae
     known = json.loads((single_file.CONFIGS / family.name / "unet" / "config.json").read_bytes())
     if not family.single_file or any(_plain(unet.config.get(key)) != known[key] for key in _STRUCTURE if key in known):
-        raise ValueError(tr("only the architectures of Stable Diffusion 1.x and XL have a single-file form here"))
+        raise ValueError(
+            tr(
+                "only the architectures of Stable Diffusion 1.x and XL, block by block, have a single-file form here; a folder takes any"
+            )
+        )
     names, last = OriginalNames(unet.config), len(vae.config.block_out_channels) - 1
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in unet.state_dict().items():

@@ -53,7 +53,8 @@ def kind_of(options: Mapping[str, Any], told: bool | None, of_base: OfBase | Non
     return Kind(
         False,
         tr(
-            "no script, option or base here says which; `import --sdxl`, sdxl = true in the file, or `train lora --base` with one that is here does"
+            "no script, option or base here says which; `import --sdxl`, sdxl = true in the file, or `train lora --base` with one "
+            "that is here does"
         ),
     )
 

@@ -125,7 +125,8 @@ class Family:
         if clip_skip is not None and not self.clip_skip <= clip_skip <= layers:
             raise InputError(
                 tr(
-                    "model.clip_skip: {clip_skip} is not among the {layers} layers of this base's text encoder; use {least} to {layers}",
+                    "model.clip_skip: {clip_skip} is no layer that captions of this base are read from, counted from the last; "
+                    "use {least} to {layers}",
                     clip_skip=clip_skip,
                     layers=layers,
                     least=self.clip_skip,

@@ -11,6 +11,7 @@ import typer
 
 from fashion_ml.cli import app
 from fashion_ml.cli.kohya_options import KohyaOptions, kohya_experiment
+from fashion_ml.cli.setting_options import _taken
 from fashion_ml.config.kohya.experiment import imported
 from tests.unit.config.test_kohya_import import toml_of
 
@@ -153,3 +154,25 @@ def test_a_base_that_is_here_says_for_which_kind_of_base_options_are(
     assert len(command.settled(not_here, {})[0]["optimizer.block_lr"]) == 23  # by its name
     typer.main.get_command(app).main(["import", named], standalone_mode=False)
     assert f"# Read as a training of Stable Diffusion XL: its base {base} is one." in capsys.readouterr().out
+
+
+def test_a_rate_for_each_text_encoder_is_read_as_it_is_and_one_alone_is_the_setting(
+    sdxl: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    trainings: Any = typer.main.get_command(app)
+    offered = trainings.commands["train"].commands["lora"].offered()
+    given, others, problems = _taken(
+        ["--text_encoder_lr", "1e-3", "5e-4", "--lr", "1e-4"], offered, [], command := KohyaOptions()
+    )
+    assert (given, others, problems) == ({"optimizer.learning_rate": "1e-4"}, [], [])
+    settings, without = command.settled({"model.base": str(sdxl)}, {})
+    assert without == []
+    wanted = {"train_text_encoder": True, "text_encoder_lr": 1e-3, "text_encoder_2_lr": 5e-4}
+    assert {path.partition(".")[2]: value for path, value in settings.items()} == wanted
+    settings, without = command.settled({"model.base": "embedded"}, {})
+    assert without == []
+    assert "optimizer.text_encoder_2_lr" not in settings
+    assert "all text encoders train at one rate, the first of these" in caplog.text + capsys.readouterr().err
+    given, others, problems = _taken(["--text_encoder_lr", "1e-3"], offered, [], KohyaOptions())
+    assert (given, others, problems) == ({"optimizer.text_encoder_lr": "1e-3"}, [], [])

@@ -196,5 +196,7 @@ def test_a_merged_lora_comes_back_from_one_file_and_from_a_folder(folder: Path, 
 def test_another_structure_has_no_single_file():
     pipeline = tiny_sdxl()
     pipeline.unet.register_to_config(transformer_layers_per_block=(1, 2, 2))
-    with pytest.raises(ValueError, match=r"only the architectures of Stable Diffusion 1\.x and XL have a single-file form"):
+    with pytest.raises(
+        ValueError, match=r"only the architectures of Stable Diffusion 1\.x and XL, block by block, have a single-file form"
+    ):
         original_tensors(pipeline)

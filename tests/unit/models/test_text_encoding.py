@@ -132,7 +132,7 @@ def test_tokens_are_counted_without_begin_and_end():
 def test_more_clip_skip_than_layers_is_refused(clip_skip: int):
     family, pipeline = Family(), SimpleNamespace(text_encoder=encoder())
     family.check_clip_skip(LAYERS, pipeline)
-    with pytest.raises(InputError, match=rf"model\.clip_skip: {clip_skip} is not among the 3 layers .* use 1 to 3"):
+    with pytest.raises(InputError, match=rf"model\.clip_skip: {clip_skip} is no layer that captions of .* use 1 to 3"):
         family.check_clip_skip(clip_skip, pipeline)
 
 
