@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fashion_ml.config import LoraExperiment, validate
@@ -57,8 +58,13 @@ def test_cached_and_uncached_captions_and_a_cache_on_disk_give_the_same_weights(
     variants.append(variants[-1])
     paths = [train(of(images, sdxl, data=data), tmp_path / str(number)).result.path for number, data in enumerate(variants)]
     assert all(same(paths[0], path) for path in paths[1:])
-    kept = [load_file(path) for path in (tmp_path / "cache").rglob("*.safetensors")]
-    assert sum(one.keys() == {"text", "pooled"} for one in kept) == 3
+    kept = {path: load_file(path) for path in (tmp_path / "cache").rglob("*.safetensors")}
+    texts = {path: one for path, one in kept.items() if one.keys() == {"text", "pooled"}}
+    assert len(texts) == 3
+    for path, one in texts.items():  # it is what is in the cache that trains
+        with safe_open(path, framework="pt") as file:
+            save_file({**one, "pooled": one["pooled"] + 1}, path, metadata=file.metadata())
+    assert not same(paths[0], train(of(images, sdxl, data=variants[-1]), tmp_path / "other").result.path)
 
 
 def test_a_batch_tells_each_pictures_size_and_prior_images_theirs(images: Path, sdxl: Path, tmp_path: Path):
