@@ -92,7 +92,7 @@ def test_clip_skip_counts_layers_from_the_end_and_the_summary_stays(pipeline: An
     family = family_of(pipeline)
     family.check_clip_skip(2, pipeline)
     for clip_skip in (1, 4):
-        with pytest.raises(InputError, match=rf"model\.clip_skip: {clip_skip} is not among .* use 2 to 3"):
+        with pytest.raises(InputError, match=rf"model\.clip_skip: {clip_skip} is no layer that captions of .* use 2 to 3"):
             family.check_clip_skip(clip_skip, pipeline)
     assert TextSettings(clip_skip=2, usual_clip_skip=2).unusual() == {}
     assert USUAL.to_dict()["clip_skip"] == 2
