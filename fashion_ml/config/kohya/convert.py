@@ -43,8 +43,9 @@ class Equal:
         return [*self.notes, *self.nearly]
 
     def note(self, option: str, value: Any, reason: str, *, in_part: bool = False) -> None:
-        """What an option asked for, and why it is not so."""
-        shown = "" if value is True else f" {value}"
+        """What an option asked for, as on a command line, and why it is not so."""
+        words = value if isinstance(value, (list, tuple)) else () if value is True else (value,)
+        shown = "".join(f" {word}" for word in words)
         (self.nearly if in_part else self.notes).append(f"{option}{shown}: {reason}")
 
 

@@ -111,7 +111,7 @@ def _rates(given: Mapping[str, Any], result: Equal, defaults: bool) -> None:
         if any(rates) and not is_true(given.get("network_train_unet_only")):
             result.note("text_encoder_lr", text, tr("all text encoders train or none; none does, as the first of these says"))
         return
-    if len(rates) == 2 and is_true(given.get("sdxl")) and 0 < rates[1] != rates[0]:
+    if len(rates) == 2 and is_true(given.get("sdxl")) and rates[1] not in (0, rates[0]):
         settings["optimizer.text_encoder_2_lr"] = rates[1]
     elif len(set(rates)) > 1:
         result.note("text_encoder_lr", text, tr("all text encoders train at one rate, the first of these"), in_part=True)

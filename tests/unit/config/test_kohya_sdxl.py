@@ -12,7 +12,10 @@ import typer
 from fashion_ml.cli import app
 from fashion_ml.cli.kohya_options import KohyaOptions, kohya_experiment
 from fashion_ml.cli.setting_options import _taken
+from fashion_ml.config import validate
 from fashion_ml.config.kohya.experiment import imported
+from fashion_ml.errors import InputError
+from tests.unit.config.leaves import nested
 from tests.unit.config.test_kohya_import import toml_of
 
 
@@ -173,6 +176,10 @@ def test_a_rate_for_each_text_encoder_is_read_as_it_is_and_one_alone_is_the_sett
     settings, without = command.settled({"model.base": "embedded"}, {})
     assert without == []
     assert "optimizer.text_encoder_2_lr" not in settings
-    assert "all text encoders train at one rate, the first of these" in caplog.text + capsys.readouterr().err
+    said = caplog.text + capsys.readouterr().err
+    assert "--text_encoder_lr 1e-3 5e-4: all text encoders train at one rate, the first of these" in said
+    (below := KohyaOptions()).take("text_encoder_lr", ["1e-3", "-5e-4"])
+    with pytest.raises(InputError, match=r"text_encoder_2_lr: -0\.0005 is not accepted"):
+        validate(nested(below.settled({"model.base": str(sdxl)}, {})[0]))
     given, others, problems = _taken(["--text_encoder_lr", "1e-3"], offered, [], KohyaOptions())
     assert (given, others, problems) == ({"optimizer.text_encoder_lr": "1e-3"}, [], [])
