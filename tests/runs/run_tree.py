@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -53,13 +54,20 @@ def _sorted(key: str, history: list[tuple[int, float]]) -> list[Any]:
     return sorted((step, None if key in OF_THE_MACHINE else value) for step, value in history)
 
 
-def leaves(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """Every fact of a tree alone, with the run that it is of, so that a difference can be read."""
-    own = []
+def leaves(found: dict[str, Any], path: str = "") -> list[tuple[str, str, Any]]:
+    """Every fact of a tree alone, with the run that it is of, so that a difference can be read.
+
+    A run is known by its name and those above it; the second of one name below one run is `NAME (2)`, so that a doubled one is one more.
+    """
+    own, path, seen = [], path or found["name"], Counter[str]()
     for key, value in found.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
-        own += [(found["name"], f"{key} {part}", one) for part, one in sorted(parts) if key != "below"]
-    return [*own, *(leaf for below in found["below"] for leaf in leaves(below))]
+        own += [(path, f"{key} {part}", one) for part, one in sorted(parts) if key != "below"]
+    for below in found["below"]:
+        seen[below["name"]] += 1
+        number = seen[below["name"]]
+        own += leaves(below, f"{path}/{below['name']}" + (f" ({number})" if number > 1 else ""))
+    return own
 
 
 def artifacts(client: MlflowClient, run_id: str) -> list[str]:

@@ -6,14 +6,16 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.full.kill_facts import left_over
+from tests.full.kill_facts import differences, left_over
 from tests.full.kill_points import Harness, Sums, spread
 from tests.full.kill_states import Point, States
 from tests.runs.faults import DIED, faults
 from tests.runs.forked import ForkedPopen, processes
+from tests.runs.run_tree import leaves
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +90,22 @@ def test_processes_that_a_command_begins_are_killed_at_their_operations_too(tmp_
     one.join(100)
     assert one.exitcode == DIED
     assert note.read_text().startswith("2 ")
+
+
+def test_a_metric_run_that_is_there_twice_is_seen_and_one_of_each_evaluation_is_not_one_of_another():
+    def evaluation(number: int, *metrics: str) -> dict[str, Any]:
+        below = [{"name": name, "points": {"value": [(0, number)]}, "below": []} for name in metrics]
+        return {"name": f"evaluation {number}", "points": {}, "below": below}
+
+    def facts(*evaluations: dict[str, Any]) -> dict[str, Any]:
+        return {f"{run}, {key}": value for run, key, value in leaves({"name": "a", "points": {}, "below": list(evaluations)})}
+
+    whole = facts(evaluation(1, "ssim", "color"), evaluation(2, "ssim", "color"))
+    assert list(differences(whole, facts(evaluation(2, "color", "ssim"), evaluation(1, "ssim", "color")))) == []
+    doubled = list(differences(whole, facts(evaluation(1, "ssim", "color", "ssim"), evaluation(2, "ssim", "color"))))
+    assert {kind for kind, _ in doubled} == {"doubled"}
+    assert all(line.startswith("a/evaluation 1/ssim (2), ") for _, line in doubled)
+    assert {kind for kind, _ in differences(whole, facts(evaluation(1, "ssim", "color"), evaluation(2, "color")))} == {"lost"}
 
 
 def test_what_is_left_over_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
