@@ -1,4 +1,5 @@
-"""`refused.jsonl` beside a spool: what the store answered to with an error that does not go away, each with the reason, for a later sync."""
+"""`refused.jsonl` beside a spool: what the store answered to with an error that does not go away, or could not be read here, each with the
+reason, for a later sync."""
 
 from __future__ import annotations
 
@@ -31,6 +32,8 @@ class Entry:
     why: str
     divided: bool = False
     """Whether its metrics are known to be refused one by one; else some may be taken."""
+    unreadable: bool = False
+    """Whether it is a file here that cannot be read, which is no fault of the store."""
 
     def line(self) -> str:
         """Of the file."""
@@ -68,18 +71,25 @@ class Refused:
         self._known.add(mark)
         self._told += 1
         if self._told <= _SAID:
-            self._say(
-                tr(
-                    "The tracking store refused {do} of run {run} ({reason}); it is kept in {note} and fashion-ml sync "
-                    "tries it again",
-                    do=entry.operation["do"],
-                    run=entry.operation["run"],
-                    reason=entry.why,
-                    note=self.path,
-                )
-            )
+            self._say(self._told_of(entry))
         elif self._told == _SAID + 1:
             self._say(tr("The tracking store refused more; see {path}", path=self.path))
+
+    def _told_of(self, entry: Entry) -> str:
+        if entry.unreadable:
+            return tr(
+                "{reason}, which is no fault of the tracking store; that it is to be sent is kept in {note}, and fashion-ml sync "
+                "tries it again",
+                reason=entry.why,
+                note=self.path,
+            )
+        return tr(
+            "The tracking store refused {do} of run {run} ({reason}); it is kept in {note} and fashion-ml sync tries it again",
+            do=entry.operation["do"],
+            run=entry.operation["run"],
+            reason=entry.why,
+            note=self.path,
+        )
 
     def sync(self) -> None:
         """Bring what was kept to the disk, and close: before the position behind it is noted."""

@@ -37,6 +37,10 @@ class _NotTaken(Exception):  # noqa: N818 (it is the store's answer)
     """Some metrics are refused."""
 
 
+class _Unreadable(Exception):  # noqa: N818 (it is the disk's answer)
+    """A file that is to be sent cannot be read here."""
+
+
 class Sender:
     """Sends the operations of the spool in `folder` to a store: those of the run `root` and of runs below it, with files below the run's
     folder. What is none of that is set aside: a spool's file may come from anywhere."""
@@ -84,14 +88,13 @@ class Sender:
                 break
         self._refused.replace(left)
         if left:
-            say(
-                tr(
-                    "The tracking store refuses {count} of what was logged (the first: {why}); it is kept in {note}",
-                    count=len(left),
-                    why=left[0].why,
-                    note=self._refused.path,
+            told = {"count": len(left), "why": left[0].why, "note": self._refused.path}
+            if left[0].unreadable:
+                say(tr("{count} of what was logged cannot be sent (the first: {why}); it is kept in {note}", **told))
+            else:
+                say(
+                    tr("The tracking store refuses {count} of what was logged (the first: {why}); it is kept in {note}", **told)
                 )
-            )
         return not left
 
     def _attempt(self, operation: Operation, names: dict[str, str]) -> list[Entry]:
@@ -110,6 +113,8 @@ class Sender:
             _perform(self._client, real, names, self._below)
             if real["do"] == "create":
                 self._own.add(names[real["run"]])
+        except _Unreadable as error:
+            return [Entry(operation, str(error), unreadable=True)]
         except Exception as error:
             temporary = is_temporary(error)
             if temporary and not self._is_stuck(operation, real["run"], error):
@@ -269,6 +274,20 @@ def _is_there(path: Path, folder: Path) -> bool:
     return not gone
 
 
+def _must_be_read(*paths: Path) -> None:
+    """_Unreadable, naming the file, where the disk or its rights do not give it: MLflow's error would be taken for the store's."""
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except FileNotFoundError:  # gone a moment ago, which the sending says
+            continue
+        except OSError as error:
+            raise _Unreadable(
+                tr("{path} cannot be read ({value})", path=path, value=error.strerror or first_line(error))
+            ) from error
+
+
 def _stays_below(path: Path, folder: Path) -> bool:
     """Whether a file, or all files of a folder, are below a folder, links followed, and files: a pipe would be waited for."""
     whole = folder.resolve()
@@ -290,9 +309,11 @@ def _perform(client: Any, operation: Operation, names: dict[str, str], below: Pa
             )
         case "file":
             if _is_there(path := below / operation["path"], below):
+                _must_be_read(path)
                 client.log_artifact(run, str(path), operation["folder"])
         case "folder":
             if _is_there(path := below / operation["path"], below):
+                _must_be_read(*(one for one in sorted(path.rglob("*")) if not one.is_dir()))
                 client.log_artifacts(run, str(path), operation["folder"])
         case "text":
             client.log_text(run, operation["text"], operation["artifact"])

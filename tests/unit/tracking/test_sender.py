@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -47,6 +48,39 @@ def test_what_fails_for_ever_is_set_aside_and_sent_by_a_later_sync(tmp_path: Pat
     assert send.again({})
     assert store.texts == ["a report"]
     assert refused(tmp_path / "spool") == []
+
+
+@pytest.mark.parametrize("do", ["file", "folder"])
+def test_a_file_that_cannot_be_read_here_is_no_fault_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, do: str
+):
+    caplog.set_level("INFO", "fashion_ml")
+    sent, locked = list[str](), {"report.html"}
+    (tmp_path / "out").mkdir()
+    for name in ("report.html", "z.html"):
+        (tmp_path / "out" / name).write_text("a report")
+    opened = Path.open
+
+    def guarded(path: Path, *args: Any, **more: Any) -> Any:
+        if path.name in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    store = Store()
+    store.log_artifact = store.log_artifacts = lambda run, path, folder: sent.append(path)  # type: ignore[attr-defined]
+    operation = {"do": do, "run": "r", "path": "out/report.html" if do == "file" else "out", "folder": "a"}
+    send = Sender(store, tmp_path / "spool", "r")
+    send([operation, metric("after")], {})  # at once: nothing is asked of the store, and nothing waits
+    assert (sent, store.metrics, refused(tmp_path / "spool")) == ([], ["after"], [operation])
+    assert "report.html cannot be read (Permission denied), which is no fault of the tracking store" in caplog.text
+    caplog.clear()
+    assert not send.again({})
+    assert "1 of what was logged cannot be sent (the first:" in caplog.text
+    assert "refuse" not in caplog.text.replace("refused.jsonl", "")
+    locked.clear()
+    assert send.again({})
+    assert sent == [str(tmp_path / operation["path"])]
 
 
 def test_while_the_store_is_away_nothing_is_set_aside(tmp_path: Path):
