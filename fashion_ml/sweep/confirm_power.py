@@ -53,8 +53,11 @@ class ConfirmPower:
     def sentence(self) -> str:
         """`In the confirmation with 3 seeds x 12 references a difference in weighted_total_loss below 0.0210 is easily missed (…)`."""
         seeds = tr("1 seed") if self.seeds == 1 else tr("{seeds} seeds", seeds=self.seeds)
-        what = tr("contents") if self.what == "contents" else tr("references")
-        size = f"{seeds} x {self.references} {what}"
+        if self.what == "contents":
+            what, counted = tr("contents"), tr("{contents} contents", contents=self.references)
+        else:
+            what, counted = tr("references"), tr("{references} references", references=self.references)
+        size = f"{seeds} x {counted}"
         if self.sees is None:
             return tr(
                 "How small a difference the confirmation with {size} finds is not known before: {why}", size=size, why=self.why
