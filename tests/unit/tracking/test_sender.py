@@ -59,14 +59,14 @@ def test_a_file_that_cannot_be_read_here_is_no_fault_of_the_store(
     (tmp_path / "out").mkdir()
     for name in ("report.html", "z.html"):
         (tmp_path / "out" / name).write_text("a report")
-    opened = Path.open
+    open_file = os.open
 
-    def guarded(path: Path, *args: Any, **more: Any) -> Any:
-        if path.name in locked:
+    def guarded(path: Any, *args: Any, **more: Any) -> Any:
+        if Path(path).name in locked:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return opened(path, *args, **more)
+        return open_file(path, *args, **more)
 
-    monkeypatch.setattr(Path, "open", guarded)
+    monkeypatch.setattr(os, "open", guarded)
     store = Store()
     store.log_artifact = store.log_artifacts = lambda run, path, folder: sent.append(path)  # type: ignore[attr-defined]
     operation = {"do": do, "run": "r", "path": "out/report.html" if do == "file" else "out", "folder": "a"}
