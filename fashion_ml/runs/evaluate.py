@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import LoraExperiment, evaluated_again, flat
 from fashion_ml.data.images import data_digest
 from fashion_ml.errors import InputError
-from fashion_ml.runs.evaluation_note import EvaluationNote, abandoned
+from fashion_ml.runs.evaluation_note import Ends, EvaluationNote, abandoned
 from fashion_ml.runs.inputs import Sources, read_sources, references_folder, training_folder
 from fashion_ml.runs.newer_evaluation import tell_on_page
 from fashion_ml.runs.offline_hub import check_hub
@@ -47,6 +47,7 @@ def evaluate_trained(
     name: str = "",
     trained: Any = None,
     only: bool = False,
+    ends: Ends | None = None,
 ) -> EvaluationResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
@@ -54,6 +55,7 @@ def evaluate_trained(
     An evaluation of the same weights and settings that was killed in `folder` goes on: its run, and the images it had made.
     Without a training run there is none for the evaluation either: its files are in `folder`. `trained` is the pipeline of a training that goes
     on, as in `plan_evaluation`. With `only` there is one evaluation of these weights and settings: one that has ended is told again by its run.
+    What notes that it has ended is added to `ends`, where that is given, for whoever has more to do: killed before, it goes on.
 
     Where half precision gives NaN that run fails with what it says, and another measures in float32. InputError where that gives NaN too.
     """
@@ -71,6 +73,7 @@ def evaluate_trained(
         name=name,
         trained=trained,
         only=only,
+        ends=ends,
     )
     try:
         return measured(config, adopt=adopt)
@@ -96,6 +99,7 @@ def _evaluated(
     name: str,
     trained: Any,
     only: bool,
+    ends: Ends | None,
 ) -> EvaluationResult:
     from fashion_ml.evaluation.lora import measure_lora
 
@@ -132,7 +136,7 @@ def _evaluated(
         result = log_lora(run, measure_lora(plan, folder, base_folder), folder)
     numbers = {**result.headline(), **result.ends()}
     roll_up(training, run.run_id, result.fingerprint, numbers, step, result.sentence, result.verdict)
-    note.write(run.run_id, finished=True)
+    note.finish(run.run_id, ends)
     return result
 
 
@@ -218,6 +222,7 @@ def run_evaluation(
         files = checkpoints_of(training, config, checkpoints, place)
         inputs = read_sources(config, training_images=config.evaluation.references is None)
         results: dict[int, EvaluationResult] = {}
+        ends = Ends()
         for number, (step, path) in enumerate(files, 1):
             if len(files) > 1:
                 say(
@@ -239,12 +244,15 @@ def run_evaluation(
                 base_folder=root / ".base_images",
                 adopt=len(files) == 1,
                 name=f"{name}, step {step}" if name and len(files) > 1 else name,
+                ends=ends,
             )
         if checkpoints == "all":
             _tag_best(run, files, results)
         logs = _report_folder(training, place)
         if logs is not None:
             complete_training_report(run, logs, results)
+        for end in ends:
+            end()
     return list(results.values())
 
 

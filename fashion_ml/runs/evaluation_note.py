@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
 
 NOTE = "evaluation_run.json"
+Ends = list[Callable[[], None]]
+"""What notes that evaluations have ended, for a command that has more to do than each of them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class EvaluationNote:
         """Note the run, and whether it has ended."""
         facts = {"run_id": run_id, "fingerprint": self.fingerprint, "key": self.key, "finished": finished}
         write_text(self.folder / NOTE, json.dumps(facts) + "\n")
+
+    def finish(self, run_id: str, ends: Ends | None = None) -> None:
+        """Note that the run has ended: now, or with `ends` once whoever holds them has done the rest. Killed before, it is gone on with."""
+        if ends is None:
+            self.write(run_id, finished=True)
+        else:
+            ends.append(partial(self.write, run_id, finished=True))
 
     def to_go_on_with(self, client: Any = None, *, ended: bool = False) -> str:
         """The id of the run of the same evaluation that did not end in the folder, or with `ended` that did; empty without one.

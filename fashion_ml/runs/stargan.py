@@ -16,7 +16,7 @@ from fashion_ml.evaluation.toy import EMBEDDED, check_encoder, own_of_stargan
 from fashion_ml.runs.beginning import begun
 from fashion_ml.runs.data_summary import keep_facts, say_latents
 from fashion_ml.runs.evaluate import evaluation_folder, roll_up
-from fashion_ml.runs.evaluation_note import EvaluationNote, abandoned, key_of
+from fashion_ml.runs.evaluation_note import Ends, EvaluationNote, abandoned, key_of
 from fashion_ml.runs.offline_hub import check_hub
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.run_name import evaluation_name
@@ -160,7 +160,7 @@ def evaluate_stargan_again(
         vae, vae_sha256 = evaluation_vae(config, *checked_vae(config, latents, accelerator.device), accelerator.device)
         lower_vaes(config, (vae,), accelerator.device)
         encoder = checked_encoder(config)
-        results = []
+        results, ends = [], Ends()
         for number, (step, path) in enumerate(kept, 1):
             epoch = config.training.epochs if step is None else step // inputs.steps_per_epoch
             if len(kept) > 1:
@@ -174,10 +174,14 @@ def evaluate_stargan_again(
                     )
                 )
             target = root if path.stem == config.output.output_name else root / path.stem
-            shown, adopt = (vae, vae_sha256), len(kept) == 1
+            shown, adopt = (vae, vae_sha256, encoder), len(kept) == 1
             called = f"{name}, epoch {epoch}" if name and len(kept) > 1 else name
-            made = _evaluate(config, path, inputs, *shown, encoder, training.run, target, epoch=epoch, adopt=adopt, name=called)
+            made = _evaluate(
+                config, path, inputs, *shown, training.run, target, epoch=epoch, adopt=adopt, name=called, ends=ends
+            )
             results.append(made)
+        for end in ends:
+            end()
         return results
 
 
@@ -321,11 +325,12 @@ def _evaluate(
     adopt: bool = False,
     name: str = "",
     only: bool = False,
+    ends: Ends | None = None,
 ) -> GanResult:
     """The evaluation run below a training run; only once it has succeeded do its means appear on the training run as `eval/…`.
 
     `epoch` is that of the networks, the last one when not given. Without a training run there is none for the evaluation either: its files are
-    in `folder`. One of the same networks and settings that was killed goes on; with `only` also one that has ended.
+    in `folder`. One of the same networks and settings that was killed goes on; with `only` also one that has ended. `ends`: `evaluate_trained`.
     """
 
     def measure() -> GanResult:
@@ -364,7 +369,7 @@ def _evaluate(
         result = log_evaluation(run, replace(result, title=title_of(run.name)), folder)
     numbers = {**result.headline(), **result.ends()}
     roll_up(training, run.run_id, result.fingerprint, numbers, epoch, result.sentence)
-    note.write(run.run_id, finished=True)
+    note.finish(run.run_id, ends)
     return result
 
 

@@ -55,6 +55,8 @@ class Sums:
     """What was found over all points that were tried."""
 
     run: int = 0
+    ended: int = 0
+    """How many of these had left all that a command leaves which was never stopped, so that to begin it again is to do its work again."""
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     unequal: list[str] = field(default_factory=list)
@@ -172,6 +174,9 @@ class Harness:
                 sums.stuck.append(f"{where}: ended by itself: {code}: {said[-600:]}")
         shutil.rmtree(self._temporary)  # what killed ones have left there, the system clears
         self._temporary.mkdir()
+        if self._scenario.repeats and not any(differences(self._whole, facts(self._work, self._scenario.outputs))):
+            sums.ended += 1
+            return
         code, said = self._again()
         if code != 0:
             sums.stuck.append(f"{where}: {code}: {said[-600:]}")
@@ -245,7 +250,14 @@ def _tried(command: str, folder: Path, given: argparse.Namespace) -> dict[str, A
         how = _points(command, harness, given, sums)
     if given.twice is not None:
         how["how"] += ", twice"
-    found = {"command": command, **how, "run": sums.run, **sums.counts(), "seconds": round(time.monotonic() - begun)}
+    found = {
+        "command": command,
+        **how,
+        "run": sums.run,
+        "ended": sums.ended,
+        **sums.counts(),
+        "seconds": round(time.monotonic() - begun),
+    }
     for line in sums.faults() if given.moments else ():
         _tell(line)
     _tell(json.dumps(found))

@@ -38,6 +38,8 @@ class Scenario:
     """Whether it is begun again with --resume; else as it is."""
     outputs: tuple[str, ...] = ("out",)
     """Folders whose files are compared."""
+    repeats: bool = False
+    """Whether it does all of its work again where it had come to its end: to measure again is to measure twice."""
     closes: bool = False
     """Whether its user has to end a killed run by `doctor --close-runs`: nothing else does."""
 
@@ -124,9 +126,11 @@ SCENARIOS = {
     "stargan": Scenario(STARGAN, encoded, resumes=True),
     "encode": Scenario(("encode", "images", "latents", "--size", "32"), pictures, outputs=("latents",)),
     "evaluate-stargan": Scenario(
-        ("evaluate", "run", "latest", "--output-dir", "evaluated"), trained_stargan, outputs=("evaluated",)
+        ("evaluate", "run", "latest", "--output-dir", "evaluated"), trained_stargan, outputs=("evaluated",), repeats=True
     ),
-    "evaluate": Scenario(("evaluate", "run", "latest", "--output-dir", "evaluated"), trained, outputs=("evaluated",)),
+    "evaluate": Scenario(
+        ("evaluate", "run", "latest", "--output-dir", "evaluated"), trained, outputs=("evaluated",), repeats=True
+    ),
     "sync": Scenario(("sync", "out"), trained_offline),
     "sweep": Scenario(("sweep", "sweep.yaml", "--workers", "1"), sweep_file, outputs=("outputs/sweeps/small",)),
     "suite": Scenario(("suite", "suite.yaml", "--workers", "1"), suite_file, outputs=("outputs/suites/small",)),

@@ -21,6 +21,7 @@ from fashion_ml.embedded.garments import Garment, render
 from fashion_ml.models.stable_diffusion import to_images
 from fashion_ml.models.vae import load_vae
 from fashion_ml.reports.stargan_log import read_epochs
+from fashion_ml.runs import stargan
 from fashion_ml.runs.training_speed import OF_THE_MACHINE
 from tests.runs.chinese import english, shown
 from tests.runs.command import Command, Finished, fashion_ml
@@ -251,6 +252,32 @@ def test_evaluate_run_measures_kept_networks_of_earlier_epochs_too(place: Path):
     refused = run(place, "evaluate", "run", run_id, "--checkpoints", "stargan-000009")
     assert refused.returncode == 2
     assert "has no artifact stargan/stargan-000009.safetensors" in refused.stderr
+
+
+def test_killed_between_two_networks_it_makes_no_second_evaluation_of_the_first(place: Path, monkeypatch: pytest.MonkeyPatch):
+    kept = (*TINY, "--latents-dir", "latents", "--epochs", "2", "--save_every_n_epochs", "1", "--no-evaluate")
+    result = run(place, "train", "stargan", *kept, "--output-dir", "two", "--json", "two.json")
+    assert result.returncode == 0, result.stderr
+    run_id = json.loads((place / "two.json").read_text(encoding="utf-8"))["run_id"]
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+    measure, begun = stargan._evaluate, list[str]()
+
+    def killed_at_the_second(*given: Any, **more: Any) -> Any:
+        begun.append(more["name"])
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return measure(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stargan, "_evaluate", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            stargan.evaluate_stargan_again(run_id, {}, place / "networks", "all")
+    stargan.evaluate_stargan_again(run_id, {}, place / "networks", "all")
+    client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    there = client.get_run(run_id).info.experiment_id
+    found = client.search_runs([there], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert sorted(one.data.tags["step"] for one in found) == ["1", "2"]
 
 
 def test_killed_and_resumed_is_as_if_never_stopped(place: Path):
