@@ -6,13 +6,15 @@ from __future__ import annotations
 import copy
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+    from fashion_ml.embedded.garments import Garment
 
 REAL = {"test_store_file.py", "test_warm_start.py", "test_collection.py", "test_garments.py", "test_models.py"}
 """Files whose tests are about the making itself."""
@@ -72,13 +74,13 @@ def _revision(newest: Callable[[], str]) -> Callable[[], str]:
 
 def _part(write: Callable[..., None]) -> Callable[..., None]:
     """A part of the collection: name and content of its files."""
-    known: dict[tuple[int, int, int], dict[str, bytes]] = {}
+    known: dict[tuple[tuple[Garment, ...], int], dict[str, bytes]] = {}
 
-    def write_part(folder: Path, count: int, seed: int, size: int) -> None:
-        files = known.get((count, seed, size)) if _active else None
+    def write_part(folder: Path, garments: Sequence[Garment], size: int) -> None:
+        files = known.get((tuple(garments), size)) if _active else None
         if files is None:
-            write(folder, count, seed, size)
-            known[count, seed, size] = {path.name: path.read_bytes() for path in folder.iterdir()}
+            write(folder, garments, size)
+            known[tuple(garments), size] = {path.name: path.read_bytes() for path in folder.iterdir()}
             return
         folder.mkdir(parents=True)
         for name, content in files.items():

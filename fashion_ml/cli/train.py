@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fashion_ml.runs.dry_run import DryRun as DryRunResult
 
 _DEMO_SAMPLES: Mapping[str, object] = {
-    "training.sample_every": 500,
+    "training.sample_every": 600,
     "training.sample_prompts": ["a red striped dress, zarya style"],
 }
 """Three sample images of the demo, the first before training: for some seconds in all MLflow shows how the look comes."""

@@ -1,24 +1,27 @@
 """The demo's collection: garments in a signature look that the embedded base has never seen, in kohya folder layout.
 
 The look is called zarya: the cloth sinks into indigo towards the hem, with a gold edge, on a plum backdrop.
+What is trained on shows every colour in every pattern: a LoRA forgets of a colour what it is never shown of it.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from fashion_ml.embedded.garments import render, sample_garments
+from fashion_ml.embedded.garments import Garment, even_garments, render, sample_garments
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import tr
 
 TOKEN = "zarya"
-TRAINING_IMAGES, REFERENCES, REPEATS = 48, 24, 10
+TRAINING_IMAGES, REFERENCES, REPEATS = 72, 24, 10
 _TRAINING_SEED, _TUNING_SEED, _REFERENCE_SEED = 501, 907, 1_319
-VERSION = 2
+VERSION = 3
+_FINISH = "dip-dyed"
 _MANIFEST, _PARTS = "collection.json", ("train", "tuning", "references")
 
 
@@ -63,14 +66,15 @@ def other_names(given: Path) -> str:
 def is_collection(given: str | Path) -> bool:
     """Whether that is the embedded collection or a part of one that was written: `embedded`, `embedded/tuning`, or a folder of that kind.
 
-    What lies beside a `collection.json` of another kind, or is another folder beside ours, is someone's own.
+    One of a former version is one too. What lies beside a `collection.json` of another kind, or is another folder, is someone's own.
     """
     if part_of(given) is not None:
         return True
     try:
         place = Path(given).expanduser().absolute()
         note = parsed(read_whole(place.parent / _MANIFEST))
-        return place.name in _PARTS and note == _facts(note["size"])
+        former = {"version": note["version"], "training": note["training"]}
+        return place.name in _PARTS and note == _facts(note["size"]) | former
     except (
         OSError,
         RuntimeError,
@@ -97,9 +101,11 @@ def write_collection(folder: Path, *, size: int = 64) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             new = Path(name) / folder.name
-            _write_part(new / "train" / f"{REPEATS}_{TOKEN}", TRAINING_IMAGES, _TRAINING_SEED, size)
-            _write_part(new / "tuning", REFERENCES, _TUNING_SEED, size)
-            _write_part(new / "references", REFERENCES, _REFERENCE_SEED, size)
+            _write_part(
+                new / "train" / f"{REPEATS}_{TOKEN}", even_garments(TRAINING_IMAGES, _TRAINING_SEED, finish=_FINISH), size
+            )
+            _write_part(new / "tuning", sample_garments(REFERENCES, _TUNING_SEED, finish=_FINISH), size)
+            _write_part(new / "references", sample_garments(REFERENCES, _REFERENCE_SEED, finish=_FINISH), size)
             (new / _MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
             _move(new, folder)
     except OSError as error:
@@ -143,8 +149,8 @@ def _holds(folder: Path, facts: dict[str, object]) -> bool:
         return False
 
 
-def _write_part(folder: Path, count: int, seed: int, size: int) -> None:
+def _write_part(folder: Path, garments: Sequence[Garment], size: int) -> None:
     folder.mkdir(parents=True)
-    for index, garment in enumerate(sample_garments(count, seed, finish="dip-dyed"), 1):
+    for index, garment in enumerate(garments, 1):
         render(garment, size).save(folder / f"{TOKEN}_{index:03d}.png")
         (folder / f"{TOKEN}_{index:03d}.txt").write_text(f"{garment.caption()}, {TOKEN} style\n", encoding="utf-8")

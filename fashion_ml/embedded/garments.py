@@ -65,6 +65,25 @@ def sample_garments(count: int, seed: int, *, kinds: Sequence[str] = KINDS, fini
     return garments
 
 
+def even_garments(count: int, seed: int, *, finish: str = "studio") -> list[Garment]:
+    """`count` garments, each kind, colour and pattern as often as any other, but for one where they do not divide `count`; up to 72 no colour
+    comes twice in one pattern."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.permutation(np.resize(np.array(KINDS), count)).tolist()
+    seeds = rng.integers(2**31, size=count).tolist()
+    colours, patterns = list(COLOURS), PATTERNS
+    return [
+        Garment(
+            kind=kinds[index],
+            colour=colours[index % len(colours)],
+            pattern=patterns[(index + index // len(colours)) % len(patterns)],
+            finish=finish,
+            seed=seeds[index],
+        )
+        for index in range(count)
+    ]
+
+
 def render(garment: Garment, size: int = 64) -> Image.Image:
     """An RGB picture of size x size pixels.
 

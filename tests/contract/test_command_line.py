@@ -49,7 +49,7 @@ def test_collection_is_kohya_layout_with_a_new_token_and_held_out_references(tmp
     for _ in range(2):  # the second time it is kept
         subprocess.run([sys.executable, "-m", "fashion_ml", "embedded", "collection", str(folder)], check=True)
     train, references = sorted((folder / "train" / "10_zarya").glob("*.png")), sorted((folder / "references").glob("*.png"))
-    assert (len(train), len(references)) == (48, 24)
+    assert (len(train), len(references)) == (72, 24)
     assert not {path.read_bytes() for path in train} & {path.read_bytes() for path in references}
     captions = {path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in train + references}
     assert all(caption.endswith(", zarya style") for caption in captions)

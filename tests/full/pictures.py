@@ -1,6 +1,7 @@
-"""The docs' pictures of the UI and of a report, from a folder in which trainings ran: `python -m tests.full.pictures FOLDER [TARGET]`.
+"""The docs' pictures of the UI and of a report, from a folder in which trainings ran: `python -m tests.full.pictures FOLDER [TARGET [NAME]]`.
 
-Such as one where `fashion-ml demo --seed 0`, 1 and 2 were run; the target is docs/images when it is not given. Needs Chromium; two minutes.
+Such as one where `fashion-ml demo --seed 0`, 1 and 2 were run; a StarGAN training's curves are one of them where there is such a training. The
+target is docs/images when it is not given; with a name it is that picture alone. Needs Chromium; two minutes.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def shots(client: MlflowClient, server: str, report: Path) -> Iterator[Shot]:
     for name, view in (("ui_samples", "lora-pictures"), ("ui_loras", "lora"), ("ui_loras_compared", "lora-charts")):
         yield Shot(name, f"{server}/go/{experiment}/{view}", WIDE)
     yield Shot("run_tree", f"{server}/go/{experiment}", WIDE)
+    if client.search_runs([experiment], "tags.kind = 'train_stargan'", max_results=1):
+        yield Shot("ui_stargan", f"{server}/go/{experiment}/stargan-charts", WIDE)
 
 
 def _trainings(client: MlflowClient) -> list[Run]:
@@ -109,8 +112,8 @@ def _compare_by(page: Page, metric: str) -> None:
     page.run("document.activeElement.blur()")
 
 
-def main(folder: Path, target: Path) -> None:
-    """Make all of them, and say each. ValueError as of `shots`; SystemExit without a store in the folder, which is not made."""
+def main(folder: Path, target: Path, only: str = "") -> None:
+    """Make all of them, or the one of that name, and say each. ValueError as of `shots`; SystemExit without a store, which is not made."""
     if not (folder / "mlflow.db").is_file():
         raise SystemExit(f"FOLDER: {str(folder)!r} has no mlflow.db; run fashion-ml demo in it with two seeds first")
     target.mkdir(parents=True, exist_ok=True)
@@ -122,6 +125,8 @@ def main(folder: Path, target: Path) -> None:
             evaluation = _trainings(client)[0].data.tags["eval.run_id"]
             report = Path(client.download_artifacts(evaluation, "", place)) / "report.html"
             for shot in shots(client, f"http://127.0.0.1:{server.port}", report):
+                if only not in ("", shot.name):
+                    continue
                 photograph(shot, target / f"{shot.name}.png")
                 print(target / f"{shot.name}.png", flush=True)  # noqa: T201
     finally:
@@ -130,4 +135,4 @@ def main(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images").resolve())
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images").resolve(), *sys.argv[3:4])

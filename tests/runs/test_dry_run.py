@@ -38,10 +38,10 @@ def test_a_dry_run_says_what_a_training_would_do_and_leaves_no_file(tmp_path: Pa
         "--save-last-n", "2", "--output-dir", "kept", "--cache-dir", "cache",
     )  # fmt: skip
     assert code == 0, said
-    assert facts["data"]["training"]["images"] == 48
+    assert facts["data"]["training"]["images"] == 72
     held = facts["measured"]["validation"]["images"]
     assert 1 <= held <= 10
-    assert facts["steps_per_epoch"] == (48 - held) * 10 // 2  # ten repeats, batches of two
+    assert facts["steps_per_epoch"] == (72 - held) * 10 // 2  # ten repeats, batches of two
     assert facts["kept"] == {
         "final": "lora.safetensors",
         "best": "best.safetensors",

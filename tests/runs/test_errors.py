@@ -145,7 +145,7 @@ def test_a_collection_can_be_written_into_the_working_folder_while_that_is_empty
     (workdir / "new").mkdir()
     result = fashion_ml("embedded", "collection", ".", cwd=workdir / "new", uri=os.environ["MLFLOW_TRACKING_URI"])
     assert result.returncode == 0, result.stderr
-    assert len(list((workdir / "new" / "train" / "10_zarya").glob("*.png"))) == 48
+    assert len(list((workdir / "new" / "train" / "10_zarya").glob("*.png"))) == 72
 
 
 def test_a_collection_never_overwrites_what_is_there(refused: Command, workdir: Path):

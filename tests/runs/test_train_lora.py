@@ -185,7 +185,7 @@ def test_the_file_has_the_true_alpha_and_kohya_metadata(finished: Finished):
     metadata = read_metadata(path)
     assert alphas == {2.0}
     assert (metadata["ss_network_dim"], metadata["ss_network_alpha"], metadata["ss_steps"]) == ("4", "2.0", "6")
-    assert metadata["ss_num_train_images"] == "480"  # 48 images x 10 repeats
+    assert metadata["ss_num_train_images"] == "720"  # 72 images x 10 repeats
 
 
 def test_the_last_lines_are_the_table_with_intervals_where_the_report_is_and_what_was_found(finished: Finished):

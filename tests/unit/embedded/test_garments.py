@@ -1,8 +1,10 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from fashion_ml.embedded.finishes import COLOURS, look_of
-from fashion_ml.embedded.garments import PATTERNS, Garment, render, sample_garments, with_finish
+from fashion_ml.embedded.garments import PATTERNS, Garment, even_garments, render, sample_garments, with_finish
 from fashion_ml.embedded.shapes import KINDS
 
 
@@ -21,6 +23,17 @@ def test_equal_garments_render_to_equal_bytes_and_other_seeds_do_not():
 def test_a_shorter_sample_is_the_beginning_of_a_longer_one():
     assert sample_garments(5, 1) == sample_garments(9, 1)[:5]
     assert sample_garments(5, 1) != sample_garments(5, 2)
+
+
+@pytest.mark.parametrize("count", [48, 72, 50])
+def test_an_even_sample_has_everything_as_often(count: int):
+    garments = even_garments(count, 3)
+    for names, of in ((KINDS, "kind"), (COLOURS, "colour"), (PATTERNS, "pattern")):
+        often = Counter(getattr(garment, of) for garment in garments)
+        assert set(often) == set(names)
+        assert max(often.values()) - min(often.values()) <= 1
+    assert len({(garment.colour, garment.pattern) for garment in garments}) == count
+    assert even_garments(count, 3) == garments != even_garments(count, 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
