@@ -33,7 +33,7 @@ def images_of(lora: Path | None, images: int, folder: Path) -> pd.DataFrame:
     if lora is None:
         experiment = default_experiment("experiments/lora/embedded.yaml")
         lora = train_lora(experiment, {"evaluation.enabled": False}, folder=folder / "lora").trained.path
-    own = {"num_inference_steps": 25, "guidance_scale": 3.0, "batch_size": 16, "extra_metrics": []}  # the demo's
+    own = {"num_inference_steps": 25, "guidance_scale": 2.5, "batch_size": 16, "extra_metrics": []}  # the demo's
     result = evaluate_lora(lora, folder=folder / "evaluation", images_per_reference=images, **own)
     return result.table[["reference", "seed", PRIMARY, *PARTS]]
 

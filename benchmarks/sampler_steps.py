@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--loras", type=at_least(2), default=len(TRAININGS))
     parser.add_argument("--references", type=at_least(1), default=16)
     arguments = parser.parse_args()
-    settings = Evaluation(images_per_reference=2, guidance_scale=3.0, batch_size=16, extra_metrics=())
+    settings = Evaluation(images_per_reference=2, guidance_scale=2.5, batch_size=16, extra_metrics=())
     suite, pipeline = read_metric_suite(settings), load_pipeline("embedded")
     ddim = pipeline.scheduler
     means: dict[tuple[str, int], list[float]] = {sampler: [] for sampler in SAMPLERS}

@@ -21,6 +21,7 @@ TOKEN = "zarya"
 TRAINING_IMAGES, REFERENCES, REPEATS = 72, 24, 10
 _TRAINING_SEED, _TUNING_SEED, _REFERENCE_SEED = 501, 907, 1_319
 VERSION = 3
+_VERSIONS = ((2, 48), (VERSION, TRAINING_IMAGES))
 _FINISH = "dip-dyed"
 _MANIFEST, _PARTS = "collection.json", ("train", "tuning", "references")
 
@@ -66,15 +67,15 @@ def other_names(given: Path) -> str:
 def is_collection(given: str | Path) -> bool:
     """Whether that is the embedded collection or a part of one that was written: `embedded`, `embedded/tuning`, or a folder of that kind.
 
-    One of a former version is one too. What lies beside a `collection.json` of another kind, or is another folder, is someone's own.
+    One of version 2 is one too. What lies beside a `collection.json` of another kind, or is another folder, is someone's own.
     """
     if part_of(given) is not None:
         return True
     try:
         place = Path(given).expanduser().absolute()
         note = parsed(read_whole(place.parent / _MANIFEST))
-        former = {"version": note["version"], "training": note["training"]}
-        return place.name in _PARTS and note == _facts(note["size"]) | former
+        kept = {"version": note["version"], "training": note["training"]}
+        return place.name in _PARTS and note == _facts(note["size"]) | kept and (note["version"], note["training"]) in _VERSIONS
     except (
         OSError,
         RuntimeError,

@@ -18,6 +18,7 @@ from fashion_ml.runtime.printable import printable
 
 CHINESE = Path(__file__).parent / "fonts" / "droid_sans_fallback.ttf.gz"
 """Traditional and simplified Chinese, kana and their punctuation, packed; for machines without a font of these."""
+_WEIGHTS = ("bold", "black", "heavy", "light", "thin", "medium", "italic", "oblique")
 _CJK_NAMES = (
     *("NotoSansCJK", "NotoSansTC", "SourceHanSans", "wqy-", "DroidSansFallback", "uming", "ukai", "msjh", "PingFang"),
     "Arial Unicode",
@@ -136,10 +137,15 @@ def _fonts() -> Iterator[str]:
 
     yield _BUILT_IN
     yield font_manager.findfont("DejaVu Sans")
-    of_machine = sorted(path for path in _of_machine() if not any(name in path for name in _BOXES))
+    of_machine = sorted((path for path in _of_machine() if not any(name in path for name in _BOXES)), key=_by_weight)
     yield from (path for path in of_machine if any(name in path for name in _CJK_NAMES))
     yield str(CHINESE)
     yield from of_machine
+
+
+def _by_weight(path: str) -> tuple[bool, str]:
+    """Regular files of a family come before its bold and light ones, whose names would be first."""
+    return any(weight in Path(path).name.lower() for weight in _WEIGHTS), path
 
 
 @cache

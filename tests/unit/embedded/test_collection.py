@@ -33,9 +33,10 @@ def test_every_part_belongs_to_the_collection(collection: Path):
 def test_what_a_former_version_wrote_is_the_collection_too(collection: Path, tmp_path: Path):
     (copy := tmp_path / "c").mkdir()
     note = json.loads((collection / "collection.json").read_text(encoding="utf-8"))
-    (copy / "collection.json").write_text(json.dumps({**note, "version": 2, "training": 48}), encoding="utf-8")
+    former = '{"collection": "zarya", "version": 2, "size": 64, "training": 48, "tuning": 24, "references": 24}'
+    (copy / "collection.json").write_text(former, encoding="utf-8")
     assert is_collection(copy / "references")
-    (copy / "collection.json").write_text(json.dumps({**note, "collection": "other"}), encoding="utf-8")
+    (copy / "collection.json").write_text(json.dumps({**note, "version": "mine"}), encoding="utf-8")
     assert not is_collection(copy / "references")
 
 

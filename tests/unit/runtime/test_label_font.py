@@ -78,3 +78,11 @@ def test_every_character_of_the_shipped_font_is_written_left_to_right():
         "WS",
         "NSM",
     }
+
+
+def test_a_regular_font_of_the_machine_comes_before_its_bold_one(monkeypatch: pytest.MonkeyPatch):
+    names = ("NotoSansCJK-Black.ttc", "NotoSansCJK-Bold.ttc", "NotoSansCJK-DemiLight.ttc", "NotoSansCJK-Regular.ttc")
+    monkeypatch.setattr(label_font, "_of_machine", lambda: tuple(f"/fonts/{name}" for name in names))
+    found = [path for path in label_font._fonts() if "NotoSansCJK" in path]
+    assert found[0] == "/fonts/NotoSansCJK-Regular.ttc"
+    assert set(found) == {f"/fonts/{name}" for name in names}

@@ -86,7 +86,7 @@ def confirmed(
     spec, study = searched(folder)
     spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update=confirm)})
     trained = list[str]()
-    (folder / "base.yaml").write_text("name: x\ndata: {train_data_dir: embedded}\n", encoding="utf-8")  # 32 of 48 images
+    (folder / "base.yaml").write_text("name: x\ndata: {train_data_dir: embedded}\n", encoding="utf-8")  # 32 of 72 images
 
     def training(trainer: str, base: Path, given: Any, place: Path, *_: Any) -> Any:
         trained.append(place.parent.name)
