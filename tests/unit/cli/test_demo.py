@@ -11,7 +11,7 @@ from fashion_ml.cli import train
 from fashion_ml.config import load_config
 
 
-@pytest.mark.parametrize(("asked", "every"), [((), 500), (("training.sample_every=9",), 9)])
+@pytest.mark.parametrize(("asked", "every"), [((), 600), (("training.sample_every=9",), 9)])
 def test_the_demo_draws_samples_as_it_trains_and_its_options_go_first(
     monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], every: int
 ):
@@ -21,5 +21,5 @@ def test_the_demo_draws_samples_as_it_trains_and_its_options_go_first(
     ((config, overrides),) = given
     training = load_config(config, overrides).training
     assert training.sample_every == every
-    assert training.max_train_steps % 500 == 0
+    assert training.max_train_steps % 600 == 0
     assert all("zarya style" in prompt for prompt in training.sample_prompts)
