@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.input_file import opened
+from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.dividing import Divider
@@ -279,8 +279,7 @@ def _must_be_read(*paths: Path) -> None:
     """_Unreadable, naming the file, where the disk or its rights do not give it: MLflow's error would be taken for the store's."""
     for path in paths:
         try:
-            with opened(path) as file:
-                file.read(1)
+            check_regular(path)
         except FileNotFoundError:  # gone a moment ago, which the sending says
             continue
         except OSError as error:

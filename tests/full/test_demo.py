@@ -1,4 +1,4 @@
-"""The demo, with three training seeds, on references that nothing was chosen by: a quarter of an hour."""
+"""The demo, with three training seeds, on the references that are held out: a quarter of an hour."""
 
 from __future__ import annotations
 
