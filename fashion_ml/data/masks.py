@@ -11,7 +11,7 @@ import io
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from fashion_ml.data.tensor_cache import TensorCache, key_of
 from fashion_ml.errors import InputError
 from fashion_ml.metrics.garment_mask import PARAMETERS, garment_mask
 from fashion_ml.runtime.console import bar, warn
-from fashion_ml.runtime.input_file import PICTURE_BYTES, read_whole
+from fashion_ml.runtime.input_file import PICTURE_BYTES, files_below, read_whole
 from fashion_ml.runtime.language import tr
 
 _FIELD = "data.masks_dir"
@@ -109,7 +109,17 @@ def find_masks(
         raise InputError(
             tr("{field}: {folder!r} is no folder; give the folder that holds the masks", field=_FIELD, folder=str(folder))
         )
-    there = list(_images(folder))
+    try:
+        there = [path for path in files_below(folder) if is_image(path.name) and path.is_file()]
+    except OSError as error:
+        raise InputError(
+            tr(
+                "{field}: {folder!r} cannot be read ({strerror}); give the path of a folder",
+                field=_FIELD,
+                folder=str(error.filename or folder),
+                strerror=error.strerror,
+            )
+        ) from None
     mask_of, problems = _paired(folder, there, items)
     files = dict[str, tuple[Path, str]]()
     for item in items:
@@ -287,10 +297,6 @@ def _read(path: Path, size: tuple[int, int]) -> Image.Image:
             )
         )
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if is_image(path.name) and path.is_file())
 
 
 def _spelt(name: str) -> str:

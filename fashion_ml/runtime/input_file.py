@@ -28,6 +28,16 @@ def check_regular(path: Path) -> None:
     os.close(_regular(path)[0])
 
 
+def files_below(folder: Path) -> list[Path]:
+    """What a folder and those inside hold and is no folder, sorted. OSError naming the first of them that cannot be read, for to pass over a
+    folder is to say that it is empty."""
+
+    def raised(error: OSError) -> None:
+        raise error
+
+    return sorted(Path(place, name) for place, _, names in os.walk(folder, onerror=raised) for name in names)
+
+
 def read_whole(path: Path, most: int = _AT_MOST) -> bytes:
     """The bytes of a regular file. OSError for what is none, and for one of more than `most` bytes."""
     return read_noted(path, most)[0]

@@ -6,13 +6,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from fashion_ml.runtime.console import say
-from fashion_ml.runtime.input_file import check_regular
+from fashion_ml.runtime.input_file import check_regular, files_below
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.dividing import Divider
@@ -275,17 +276,17 @@ def _is_there(path: Path, folder: Path) -> bool:
     return not gone
 
 
-def _must_be_read(*paths: Path) -> None:
-    """_Unreadable, naming the file, where the disk or its rights do not give it: MLflow's error would be taken for the store's."""
-    for path in paths:
-        try:
-            check_regular(path)
-        except FileNotFoundError:  # gone a moment ago, which the sending says
-            continue
-        except OSError as error:
-            raise _Unreadable(
-                tr("{path} cannot be read ({value})", path=path, value=error.strerror or first_line(error))
-            ) from error
+def _must_be_read(path: Path) -> None:
+    """_Unreadable, naming the file, or the folder, where the disk or its rights do not give it: MLflow's error would be taken for the store's,
+    and of a folder that cannot be read MLflow would send nothing, without a word."""
+    try:
+        for one in files_below(path) if path.is_dir() else (path,):
+            with suppress(FileNotFoundError):  # gone a moment ago, which the sending says
+                check_regular(one)
+    except OSError as error:
+        raise _Unreadable(
+            tr("{path} cannot be read ({value})", path=error.filename or path, value=error.strerror or first_line(error))
+        ) from error
 
 
 def _stays_below(path: Path, folder: Path) -> bool:
@@ -313,7 +314,7 @@ def _perform(client: Any, operation: Operation, names: dict[str, str], below: Pa
                 client.log_artifact(run, str(path), operation["folder"])
         case "folder":
             if _is_there(path := below / operation["path"], below):
-                _must_be_read(*(one for one in sorted(path.rglob("*")) if not one.is_dir()))
+                _must_be_read(path)
                 client.log_artifacts(run, str(path), operation["folder"])
         case "text":
             client.log_text(run, operation["text"], operation["artifact"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,6 +237,23 @@ def test_a_mask_is_made_once_in_threads_or_not_and_remembered_in_the_folder(tmp_
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"data\.masks_dir: .*none' is no folder"):
         find_masks("folder", tmp_path / "none", [])
+
+
+def test_a_folder_among_the_masks_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    item, _ = written(tmp_path, "folder", (64, 64))
+    (tmp_path / "masks" / "coats").mkdir()
+    scandir = os.scandir
+
+    def guarded(path: Any = ".") -> Any:
+        if Path(path).name == "coats":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputError, match=r"data\.masks_dir: .*coats' cannot be read \(Permission denied\)"):
+        find_masks("folder", tmp_path / "masks", [item])
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,32 @@ def test_a_file_that_cannot_be_read_here_is_no_fault_of_the_store(
     assert sent == [str(tmp_path / operation["path"])]
 
 
+def test_a_folder_that_cannot_be_read_here_is_not_sent_as_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "fashion_ml")
+    sent, locked, scandir = list[str](), {"grids"}, os.scandir
+    (tmp_path / "out" / "grids").mkdir(parents=True)
+    (tmp_path / "out" / "grids" / "a.png").write_text("a grid")
+
+    def guarded(path: Any = ".") -> Any:
+        if Path(path).name in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    store = Store()
+    store.log_artifacts = lambda run, path, folder: sent.append(path)  # type: ignore[attr-defined]
+    operation = {"do": "folder", "run": "r", "path": "out", "folder": "a"}
+    send = Sender(store, tmp_path / "spool", "r")
+    send([operation, metric("after")], {})
+    assert (sent, store.metrics, refused(tmp_path / "spool")) == ([], ["after"], [operation])
+    assert "grids cannot be read (Permission denied), which is no fault of the tracking store" in caplog.text
+    locked.clear()
+    assert send.again({})
+    assert sent == [str(tmp_path / "out")]
+
+
 def test_while_the_store_is_away_nothing_is_set_aside(tmp_path: Path):
     store = Store()
     store.away = True
