@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.folder_lock import in_turn
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.process_id import is_gone
-from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.redact import without_credentials
 from fashion_ml.tracking.mlflow_private import (
     artifacts_here,
     bring_artifact,
@@ -35,16 +36,28 @@ _OURS = "fashion-ml-"
 
 
 def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
-    """Bring an artifact of a run to a local folder; InputError when the run has none of that name."""
+    """Bring an artifact of a run to a local folder; InputError when the run has none of that name, or one that cannot be read."""
     try:
         return bring_artifact(client, run_id, artifact, folder)
     except Exception as error:
+        reason = without_credentials(
+            (str(error).strip() or type(error).__name__).splitlines()[-1]
+        )  # MLflow's first says that something failed
+        if f"[Errno {errno.EACCES}]" in str(error):
+            raise InputError(
+                tr(
+                    "run_id: artifact {artifact} of run {run_id} cannot be read ({reason}); make it readable for this user",
+                    artifact=artifact,
+                    run_id=run_id,
+                    reason=reason,
+                )
+            ) from error
         raise InputError(
             tr(
-                "run_id: run {run_id} has no artifact {artifact} ({first_line}); choose a finished training run",
+                "run_id: run {run_id} has no artifact {artifact} ({reason}); choose a finished training run",
                 run_id=run_id,
                 artifact=artifact,
-                first_line=first_line(error),
+                reason=reason,
             )
         ) from error
 

@@ -316,7 +316,8 @@ def what_is_wrong(uri: str, error: Exception) -> str:
     if file is not None and "database is locked" in str(error):
         return tr("{file!r} is held by another process that writes to it; try again when that has ended", file=str(file))
     if file is not None and re.search("readonly|read-only", str(error)):
-        return tr("{file!r} is read-only; make it writable, or give another path", file=str(file))
+        closed = file if not os.access(file, os.W_OK) else file.parent  # SQLite writes its journal beside the file
+        return tr("{file!r} is read-only; make it writable, or give another path", file=str(closed))
     if file is not None:
         return tr(
             "{shown} cannot be used ({text}); move {file} aside, or bring back a copy of it; a new one is made",

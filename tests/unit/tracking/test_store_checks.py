@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import threading
@@ -15,7 +16,7 @@ import pytest
 from fashion_ml.errors import InputError
 from fashion_ml.tracking import store_checks
 from fashion_ml.tracking.store import open_tracking
-from fashion_ml.tracking.store_checks import check_answers, check_uri
+from fashion_ml.tracking.store_checks import check_answers, check_uri, what_is_wrong
 
 
 @contextmanager
@@ -69,6 +70,18 @@ def test_all_addresses_of_a_host_together_take_ten_seconds_at_most(monkeypatch: 
     assert len(waited) == 4
     assert sum(waited) <= 25  # each gets its share of what is left, and takes none of it here
     assert waited[0] == pytest.approx(2.5, abs=0.1)
+
+
+def test_what_is_read_only_is_named_the_file_or_the_folder_of_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, writable = tmp_path / "mlflow.db", set[Path]()
+    file.touch()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) in writable)
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    assert what_is_wrong(f"sqlite:///{file}", error) == f"{str(file)!r} is read-only; make it writable, or give another path"
+    writable.add(file)
+    assert (
+        what_is_wrong(f"sqlite:///{file}", error) == f"{str(tmp_path)!r} is read-only; make it writable, or give another path"
+    )
 
 
 def test_a_store_that_another_writer_holds_is_waited_for(workdir: Path):
