@@ -85,11 +85,12 @@ def sync(
     from fashion_ml.errors import InputError
     from fashion_ml.runs.sync import NotSynced, everywhere, folders_of, sync_folders
 
-    problems: list[str] = []
-    folders = [] if run_dirs else everywhere()
-    for path in run_dirs or ():
+    folders, problems = list[Path](), list[str]()
+    for path in run_dirs or (None,):
         try:
-            folders += folders_of(path)
+            found = folders_of(path) if path else everywhere()
+            folders += found.folders
+            problems += found.problems
         except InputError as error:
             problems += error.problems
     done, waiting = list[dict[str, Any]](), False

@@ -13,7 +13,7 @@ from typing import Any
 from fashion_ml.runtime.console import say
 from fashion_ml.tracking.known_runs import PARENT_TAG, KnownRuns, Points
 from fashion_ml.tracking.sender import KEY_TAG, PENDING
-from fashion_ml.tracking.spool import Operation, Spool, last_operations, read_operations, read_position
+from fashion_ml.tracking.spool import LOG, Operation, Spool, last_operations, read_operations, read_position
 from fashion_ml.tracking.spooled_client import FOLDER, SpooledClient
 
 ENDED = "its process ended without ending the run"
@@ -114,7 +114,7 @@ class OfflineClient(SpooledClient):
 
 def operations(folder: Path) -> Iterator[Operation]:
     """What the spool of a run's folder holds, sent or not. InputError where a line before the last is damaged."""
-    path = folder / FOLDER / "operations.jsonl"
+    path = folder / FOLDER / LOG
     return read_operations(path) if path.is_file() else iter(())
 
 
@@ -128,7 +128,7 @@ def has_ended(folder: Path, run_id: str) -> bool:
     """Whether the spool of a folder holds the end of its run, behind the last time that it began."""
     names = read_position(folder / FOLDER)[1]
     own = {run_id, *(pending for pending, real in names.items() if real == run_id)}
-    for operation in last_operations(folder / FOLDER / "operations.jsonl"):  # newest first
+    for operation in last_operations(folder / FOLDER / LOG):  # newest first
         if operation["run"] in own and operation["do"] in ("begin", "end"):
             return bool(operation["do"] == "end")
     known = KnownRuns(operations(folder), names)

@@ -44,6 +44,8 @@ Operation = dict[str, Any]
 Send = Callable[[Sequence[Operation], dict[str, str]], None]
 """Sends some operations in order, and adds the answers to the names; RetryLater where trying again may help."""
 _CHUNK, _SYNC_SECONDS, _IDLE_SECONDS = 1 << 18, 0.5, 0.1
+LOG = "operations.jsonl"
+"""What was logged, an operation a line."""
 _SENT_AT_ONCE = 1 << 19
 """Bytes: some ten thousand metric points, ten of the largest requests that MLflow takes, a second of its work."""
 _BACKOFF_SECONDS, _BACKOFF_MOST = 0.5, 15.0
@@ -92,7 +94,7 @@ class Spool:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         self.folder, self._send, self._say, self._where = folder, send, say, where
-        self._path, self._aside = folder / "operations.jsonl", Aside(folder, say)
+        self._path, self._aside = folder / LOG, Aside(folder, say)
         self._lock = locked(folder)
         try:
             self._file = open_own(self._path, os.O_APPEND)

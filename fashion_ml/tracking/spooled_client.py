@@ -18,7 +18,7 @@ from fashion_ml.runtime.language import tr
 from fashion_ml.tracking.mlflow_private import IMAGES_TAG, image_files
 from fashion_ml.tracking.refused import FILE as REFUSED
 from fashion_ml.tracking.sender import KEY_TAG, PENDING, Sender, is_temporary
-from fashion_ml.tracking.spool import Operation, Spool, own_fault, read_position
+from fashion_ml.tracking.spool import LOG, Operation, Spool, own_fault, read_position
 
 FOLDER = "spool"
 """In the run's folder."""
@@ -170,7 +170,7 @@ def send_rest(folder: Path, run_id: str, client: Any, where: str, seconds: float
 
     What the store has refused is tried once more. InputError for a folder without a spool, and for one that is still being written.
     """
-    if not (folder / FOLDER / "operations.jsonl").is_file():
+    if not (folder / FOLDER / LOG).is_file():
         raise InputError(tr("RUN_DIR: {folder!r} holds nothing to send; give the folder of a run", folder=str(folder)))
     return SpooledClient(client, folder, where, run_id).close(seconds)
 
@@ -178,7 +178,7 @@ def send_rest(folder: Path, run_id: str, client: Any, where: str, seconds: float
 def waiting(folder: Path) -> int:
     """Bytes that the spool of a run's folder still holds, and those that the store has refused."""
     place = folder / FOLDER
-    left = max((place / "operations.jsonl").stat().st_size - read_position(place)[0], 0)
+    left = max((place / LOG).stat().st_size - read_position(place)[0], 0)
     return left + ((place / REFUSED).stat().st_size if (place / REFUSED).is_file() else 0)
 
 

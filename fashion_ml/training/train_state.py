@@ -130,6 +130,14 @@ def load_state(path: Path) -> SavedState:
         raise InputError(
             tr("resume: {path!r} does not exist; give a run's output folder, or start with --new", path=str(path))
         ) from None
+    except PermissionError as error:  # it may be a whole one: to start anew is no advice
+        raise InputError(
+            tr(
+                "resume: {path!r} cannot be read ({strerror}); make it readable for this user",
+                path=str(path),
+                strerror=error.strerror,
+            )
+        ) from None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             tr(

@@ -97,11 +97,11 @@ def test_what_was_killed_behind_its_last_note_is_finished(workdir: Path, bring: 
     note = read_run_folder(folder)
     assert note is not None
     assert lacks_end(note)
-    assert everywhere() == [folder], "not below outputs/, and known to the store"
+    assert everywhere().folders == [folder], "not below outputs/, and known to the store"
     assert said in bring(folder)
     assert_whole(run_id)
     assert not lacks_end(note)
-    assert everywhere() == []
+    assert everywhere().folders == []
 
 
 def test_one_of_which_not_all_was_done_is_killed_with_all_its_points(workdir: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,12 +10,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from fashion_ml.errors import InputError
 from fashion_ml.runs.run_folder import RunFolder, write_run_folder
-from fashion_ml.runs.sync import unsent
+from fashion_ml.runs.sync import folders_of, unsent
 from fashion_ml.runtime.process_id import own_process
 from fashion_ml.tracking.offline_client import pending_id
 from fashion_ml.tracking.run import open_offline_run, open_run
@@ -43,13 +46,33 @@ def begun(workdir: Path, process: str) -> tuple[Path, str]:
 def test_sync_ends_a_killed_run_that_had_sent_everything(workdir: Path):
     host, _, _ = own_process().partition("/")
     folder, run_id = begun(workdir, f"{host}/999999999/1.0")
-    assert unsent(workdir / "outputs") == [folder]
+    assert unsent(workdir / "outputs").folders == [folder]
     result = fashion_ml("sync", cwd=workdir, uri=store_uri())
     assert result.returncode == 0, result.stderr
     assert "its process had been killed: ended now" in result.stdout
     run = MlflowClient(store_uri()).get_run(run_id)
     assert (run.info.status, run.data.metrics["total_loss"]) == ("KILLED", 0.5)
-    assert unsent(workdir / "outputs") == []
+    assert unsent(workdir / "outputs").folders == []
+
+
+def test_a_folder_that_cannot_be_read_is_not_one_in_which_nothing_waits(workdir: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, _ = begun(workdir, own_process())
+    scandir, other = os.scandir, workdir / "outputs" / "other"
+    other.mkdir()
+
+    def guarded(path: Any = ".") -> Any:
+        if Path(path) == other:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = folders_of(workdir / "outputs")
+    assert [str(other) in problem and "(Permission denied)" in problem for problem in found.problems] == [True]
+    assert found.folders == [folder], "the others are sent"
+    with pytest.raises(
+        InputError, match=r"RUN_DIR: '.*other' cannot be read \(Permission denied\), so what waits there is not sent"
+    ):
+        folders_of(other)
 
 
 def test_a_damaged_note_of_a_spool_is_no_obstacle(workdir: Path):

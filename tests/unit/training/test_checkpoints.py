@@ -13,6 +13,7 @@ from fashion_ml.config.lora_optimizer import OPTIMIZERS
 from fashion_ml.errors import InputError
 from fashion_ml.models.lora import LoraParameters
 from fashion_ml.runtime import processes
+from fashion_ml.training import train_state
 from fashion_ml.training.checkpoints import CheckpointManager, SaveSettings
 from fashion_ml.training.optimizers import make_optimizer
 from fashion_ml.training.resume_point import STATE, state_step
@@ -59,6 +60,15 @@ def test_a_missing_or_damaged_state_is_one_line(tmp_path: Path):
     (tmp_path / "bad.safetensors").write_bytes(b"12345678901")
     with pytest.raises(InputError, match="is no training state"):
         load_state(tmp_path / "bad.safetensors")
+
+
+def test_a_state_that_this_user_may_not_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(train_state, "check_regular", refuse)
+    with pytest.raises(InputError, match=r"s\.safetensors' cannot be read \(Permission denied\); make it readable"):
+        load_state(tmp_path / "s.safetensors")
 
 
 def managed(
