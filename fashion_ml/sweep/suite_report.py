@@ -34,6 +34,7 @@ from fashion_ml.runtime.duration import duration
 from fashion_ml.runtime.language import Language, html_language, language, tr
 from fashion_ml.sweep.suite_plots import confidences, save_gains, save_pictures, save_recipes
 from fashion_ml.sweep.suite_study import SuiteTraining
+from fashion_ml.tracking.queries import log_changed
 
 if TYPE_CHECKING:
     from fashion_ml.tracking.run import TrackedRun
@@ -131,13 +132,10 @@ def _log_numbers(found: SuiteComparison, run: TrackedRun) -> None:
         return
     best = max(primary, key=lambda name: _rank(primary[name].difference))
     entry = primary[best].difference
-    names = ("gain_low", "gain_high")
-    earlier = dict.fromkeys(names, math.nan)  # where the store cannot be asked they may be there
-    with suppress(Exception):
-        earlier = run.client.get_run(run.run_id).data.metrics
+    names, there = ("gain_low", "gain_high"), run.client.get_run(run.run_id).data.metrics
     ends = dict(zip(names, entry.gain.ends, strict=True)) if entry.gain.ends else {}
-    taken_back = {name: math.nan for name in names if name in earlier and not ends}  # an earlier report's is not this one's
-    run.log_metrics({"gain": entry.gain.mean, **ends, **taken_back})
+    taken_back = {name: math.nan for name in names if name in there and not ends}  # an earlier report's is not this one's
+    log_changed(run, {"gain": entry.gain.mean, **ends, **taken_back})
     run.set_tags({"verdict": entry.verdict, "best_recipe": best, "metric": found.metric, "winners": ", ".join(found.winners())})
     run.log_table(found.difference_table.astype(object).where(found.difference_table.notna(), None), "differences_table.json")
 

@@ -90,6 +90,15 @@ def test_every_file_is_in_the_folder_and_on_the_run(written: tuple[Path, str, Su
     assert [run.data.metrics[name] for name in ("gain", "gain_low", "gain_high")] == pytest.approx([gain.mean, *gain.ends])
 
 
+def test_a_report_that_is_written_again_makes_no_second_point(written: tuple[Path, str, SuiteComparison, MlflowClient]):
+    folder, run_id, found, client = written
+    attached = attach_id(run_id)
+    for _ in range(2):  # as a command does that was killed before it could note that the report is there
+        write_suite_report(checked(SPEC, SuiteSpec), found, [], folder, attached)
+        attached.flush()
+    assert [len(client.get_metric_history(run_id, name)) for name in ("gain", "gain_low", "gain_high")] == [1, 1, 1]
+
+
 def test_a_recipe_that_is_better_stands_for_its_suite_before_one_with_a_larger_gain_that_is_not_shown():
     def gain(mean: float, verdict: Verdict) -> Difference:
         return Difference(TOTAL, 0.5, 0.5 - mean, Interval(mean, None, None, 24), verdict=verdict)
