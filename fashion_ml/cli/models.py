@@ -163,12 +163,17 @@ def register(
 
 
 def serve(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="models:/NAME/1, models:/NAME@champion, or a model's folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="models:/NAME/1, models:/NAME@champion, or a folder, that register has made.")
+    ],
     port: Annotated[int, option("--port", help="Port to answer at.")] = 5001,
     host: Annotated[str, option("--host", help="Address to answer at; whoever reaches it may ask.")] = "127.0.0.1",
     seconds: Annotated[float, option("--seconds", help="The most that a request takes.")] = 60.0,
 ) -> None:
-    """Answer over HTTP with a registered model, by MLflow's protocol: bounded requests, a time limit, an end at once."""
+    """Answer over HTTP with a model of register, by MLflow's protocol: bounded requests, a time limit, an end at once.
+
+    Models of other programs bring code that would run, and are refused.
+    """
     from fashion_ml.deploy.serve import serve as answer
 
     answer(model, host, port, seconds, say)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.deploy import asked
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.listening import listening
 from fashion_ml.runtime.redact import first_line
@@ -24,15 +21,14 @@ if TYPE_CHECKING:
 
 _OF_TEXT, _OF_PICTURES = 1_000_000, 64_000_000
 """The most bytes of a body."""
-_NOTE_BYTES = 64 << 20
-"""Of a model's MLmodel, with its signature and the example's place in it."""
 _END_SECONDS = 2.5
 
 
 def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str], None]) -> None:
     """Answer `/invocations` as `mlflow models serve` does until Ctrl-C or SIGTERM; each request takes at most so many seconds.
 
-    `model` is what MLflow loads: `models:/NAME/1`, `models:/NAME@champion`, `runs:/…`, a folder. InputError when there is none.
+    `model` is what MLflow loads: `models:/NAME/1`, `models:/NAME@champion`, `runs:/…`, a folder; of this package's own
+    models alone, for the code of any other would run. InputError when there is none, or it is no such.
     """
     import uvicorn
 
@@ -59,21 +55,25 @@ def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str],
 
 
 def application(model: str, seconds: float) -> Any:
-    """The ASGI application of a model. InputError when MLflow cannot load it, or the store that it would be in is not there."""
+    """The ASGI application of a model. InputError when its code is not this package's, MLflow cannot load it, or the store that it would be in
+    is not there."""
     import mlflow
     from mlflow.pyfunc import scoring_server
     from mlflow.types import DataType
 
     from fashion_ml.deploy.guarded_app import Guarded
+    from fashion_ml.deploy.own_model import own_folder
 
     if model.startswith(("models:", "runs:")) and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
         open_tracking(make=False)
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(seconds) + 5)  # ours comes first and says more
-    note = Path(re.sub("^file:(//(localhost)?(?=/))?", "", model)) / "MLmodel"
     try:
-        if os.path.lexists(note):
-            read_whole(note, _NOTE_BYTES)
-        loaded = mlflow.pyfunc.load_model(model)
+        loaded = mlflow.pyfunc.load_model(str(own_folder(model)))
+        schema = loaded.metadata.get_input_schema()
+        pictures = schema is not None and DataType.binary in schema.input_types()
+        app = scoring_server.init(loaded)
+    except InputError:
+        raise
     except Exception as error:  # a model's folder holds what it likes, and so do the errors of those that read it
         raise InputError(
             tr(
@@ -82,9 +82,7 @@ def application(model: str, seconds: float) -> Any:
                 first_line=first_line(error)[:300],
             )
         ) from None
-    schema = loaded.metadata.get_input_schema()
-    pictures = schema is not None and DataType.binary in schema.input_types()
-    return Guarded(scoring_server.init(loaded), seconds, _OF_PICTURES if pictures else _OF_TEXT)
+    return Guarded(app, seconds, _OF_PICTURES if pictures else _OF_TEXT)
 
 
 def _end(server: uvicorn.Server) -> None:

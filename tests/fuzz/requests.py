@@ -14,6 +14,25 @@ GOOD: dict[str, Any] = {
     "dataframe_records": [{"prompt": "a red dress"}],
     "params": {"seed": 7, "num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64},
 }
+MODEL: dict[str, Any] = {
+    "flavors": {
+        "diffusers": {"adapter_weights": "adapter_weights", "base_model": "embedded", "code": None},
+        "python_function": {
+            "loader_module": "fashion_ml.deploy.lora_model",
+            "env": {"conda": "conda.yaml"},
+            "python_version": "3.11.7",
+        },
+    },
+    "metadata": {"base": "embedded", "num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64},
+    "mlflow_version": "3.17.2",
+    "model_uuid": "0",
+    "signature": {
+        "inputs": '[{"type": "string", "name": "prompt", "required": true}]',
+        "outputs": '[{"type": "binary", "name": "image", "required": true}]',
+        "params": '[{"name": "seed", "default": 0, "shape": null, "type": "long"}]',
+    },
+}
+"""What `MLmodel` holds of a registered LoRA."""
 _VALUES: dict[str, list[Any]] = {
     "seed": [-1, 2**63, 10**400, 1.5, "x", None, [], True, float("nan")],
     "num_inference_steps": [0, -5, 201, 10**9, 10**30, "many", None, 2.5],

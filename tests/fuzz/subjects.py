@@ -16,7 +16,7 @@ from fashion_ml import cli
 from fashion_ml.errors import InputError
 from tests.fuzz.files import KOHYA, SCRIPT, evaluation_files, latent_files, lora_file, pictures_of_all_kinds, state_file
 from tests.fuzz.mutations import as_json, changed, damaged
-from tests.fuzz.requests import GOOD, as_body
+from tests.fuzz.requests import GOOD, MODEL, as_body
 
 PROJECT = Path(__file__).parents[2]
 
@@ -169,6 +169,12 @@ def _request() -> None:
         raise InputError("the request is refused")
 
 
+def _model() -> None:
+    from fashion_ml.deploy.serve import application
+
+    application(".", 10)
+
+
 def _weights() -> None:
     from fashion_ml.runtime.weight_files import read_header, what_it_is
 
@@ -286,6 +292,7 @@ def _of_runs() -> list[Subject]:
             3,
         ),
         Subject("request", {"body": as_body(GOOD)}, _request, ("body",), {"body": as_json}, 4),
+        Subject("model", {"MLmodel": as_yaml(MODEL)}, _model, ("MLmodel",), {"MLmodel": as_yaml}),
         Subject("pairs.csv", {"pairs.csv": b"generated,reference\na.png,b.png\nb.png,a.png\n"}, _pairs, ("pairs.csv",)),
         Subject("spool", spool, _spool, tuple(spool), {"position.json": as_json}, 2),
     ]
