@@ -15,8 +15,10 @@ from PIL import Image, ImageOps
 from fashion_ml.data.encode_batches import device_of, encode_pictures
 from fashion_ml.data.folder_listing import list_folder, other_endings
 from fashion_ml.data.images import CaptionedImage, ClassFolder, Reading, look_at_files
-from fashion_ml.data.latents import MANIFEST, MIRRORED, PACKED, PACKED_FOLDER, pack, read_latents
+from fashion_ml.data.latent_domains import MIRRORED, check_count
+from fashion_ml.data.latents import MANIFEST, read_latents
 from fashion_ml.data.notices import DOMAINS, Kind, Notice, by_kind, line_of
+from fashion_ml.data.packed_latents import PACKED, PACKED_FOLDER, pack
 from fashion_ml.data.pictures import fit_square, load_picture
 from fashion_ml.data.split import alike
 from fashion_ml.data.summary import FolderSummary, summarise
@@ -168,9 +170,10 @@ def _read(images: Path) -> tuple[dict[str, list[CaptionedImage]], Reading]:
     whole = list_folder(images, read_below=True)
     notices += [Notice(Kind.LOOSE, printable(path.name)) for path in whole.images]
     notices += whole.notices
-    for place in whole.folders:
+    listings = [(place, list_folder(place, f"{printable(place.name)}/")) for place in whole.folders]
+    check_count(sum(bool(listing.images) for _, listing in listings), "IMAGES_DIR", images)
+    for place, listing in listings:
         domain = printable(place.name)
-        listing = list_folder(place, f"{domain}/")
         notices += [*listing.notices, *other_endings(listing.others, f"{domain}/")]
         if listing.images and domain == PACKED_FOLDER:
             problems.append(

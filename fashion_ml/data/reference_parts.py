@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from fashion_ml.data.images import CaptionedImage
-from fashion_ml.data.latents import MIRRORED, LatentSet
+from fashion_ml.data.latent_domains import MIRRORED, LatentSet
 from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.runtime.console import say

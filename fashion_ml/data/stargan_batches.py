@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from fashion_ml.data.content_order import ContentOrder
-from fashion_ml.data.latents import LatentSet, held_out
+from fashion_ml.data.latent_domains import LatentSet, held_out
 from fashion_ml.runtime.pinned import moved
 from fashion_ml.runtime.seeding import generator
 

@@ -19,7 +19,7 @@ from fashion_ml.runtime.printable import printable
 if TYPE_CHECKING:
     from fashion_ml.config import LoraExperiment
     from fashion_ml.data.images import CaptionedImage, Reading
-    from fashion_ml.data.latents import LatentSet
+    from fashion_ml.data.latent_domains import LatentSet
     from fashion_ml.data.summary import FolderSummary
     from fashion_ml.runs.inputs import Sources
     from fashion_ml.tracking.run import TrackedRun

@@ -13,7 +13,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
-    from fashion_ml.data.latents import LatentSet
+    from fashion_ml.data.latent_domains import LatentSet
     from fashion_ml.data.stargan_batches import GanInputs
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from fashion_ml.config import LoraExperiment, StarganExperiment, SweepSpec
 from fashion_ml.data.images import CaptionedImage, scan_references
-from fashion_ml.data.latents import held_out, read_latents
+from fashion_ml.data.latent_domains import held_out
+from fashion_ml.data.latents import read_latents
 from fashion_ml.data.reference_parts import choose_part, one_garment, part_of_held
 from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache

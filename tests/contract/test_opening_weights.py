@@ -11,7 +11,7 @@ PACKAGE = Path(fashion_ml.__file__).parent
 OPENERS = {"safe_open", "load_file", "torch.load", "np.load", "pd.read_csv"}
 LOOKS = {"check_regular", "read_whole", "is_file"}
 OURS = {
-    "data/latents.py _read": "a shard that was looked at when the latents were read",
+    "data/latent_domains.py _read": "a shard that was looked at when the latents were read",
     "models/diffusers_folder.py write_pipeline_folder": "just written",
     "embedded/making/world.py rendered": "just written",
 }

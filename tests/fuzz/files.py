@@ -68,6 +68,38 @@ def latent_files() -> dict[str, bytes]:
     return files | {"manifest.json": as_json(manifest), "packed.json": as_json({"domains": index})}
 
 
+def odd_latents() -> dict[str, tuple[bytes, ...]]:
+    """Whole files of tensors that are no latents, in both forms, and an index of very many domains."""
+    plain = torch.ones(4, 8, 8)
+    odd = [plain.to(dtype) for dtype in (torch.bool, torch.int64, torch.complex64, torch.float8_e4m3fn)]
+    odd += [
+        torch.ones(4, 0, 0),
+        torch.ones(0, 8, 8),
+        torch.full((4, 8, 8), float("nan")),
+    ]
+    odd += [
+        torch.full((4, 8, 8), 1e300, dtype=torch.float64),
+        torch.full((4, 8, 8), 3e38),
+        torch.ones(4, 8, 8, requires_grad=True),
+    ]
+    apart = [plain.to_sparse(), plain.to("meta"), torch.ones(1).expand(4, 40_000, 40_000), {"latent": [1]}]
+    many = {
+        "domains": {
+            f"d{n}": {"files": ["a"], "shards": [["packed/coat-00000.safetensors", 1]], "sha256": ""} for n in range(20_000)
+        }
+    }
+    single = []
+    for value in (*odd, *apart):
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        single.append(buffer.getvalue())
+    return {
+        "coat/a.pt": tuple(single),
+        "packed/coat-00000.safetensors": tuple(safetensors({"latents": one.detach()[None]}, {}) for one in odd),
+        "packed.json": (as_json(many),),
+    }
+
+
 def evaluation_files() -> dict[str, bytes]:
     """Two evaluations of four references."""
     rows = "\n".join(

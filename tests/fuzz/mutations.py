@@ -53,6 +53,17 @@ _JUNK: tuple[Callable[[], Tree], ...] = (
     lambda: _deep(20),
     lambda: _deep(200),
 )
+NAMES: tuple[Callable[[], Tree], ...] = (
+    lambda: "\ud800",
+    lambda: "a/b",
+    lambda: ["a", "a"],
+    lambda: [["a"]],
+    lambda: [1],
+    lambda: {"files": [], "shards": [], "sha256": ""},
+    lambda: 0.0,
+    lambda: -1.0,
+)
+"""What a tree of names and numbers may have too."""
 _PIECES = (
     b"\0",
     b"\xff\xfe",
@@ -103,17 +114,18 @@ def _damaged_once(content: bytes, rng: random.Random) -> bytes:
     )()
 
 
-def changed(tree: Tree, rng: random.Random) -> Tree:
-    """A tree with one to three faults: values of another kind, keys that are gone, called otherwise, or one level deeper."""
+def changed(tree: Tree, rng: random.Random, more: tuple[Callable[[], Tree], ...] = ()) -> Tree:
+    """A tree with one to three faults: values of another kind, `more` of them, keys that are gone, called otherwise, or one level deeper."""
+    junk = (*_JUNK, *more)
     tree = deepcopy(tree)
     for _ in range(rng.randint(1, 3)):
         places = list(_places(tree))
         if not places:
-            return rng.choice(_JUNK)()
+            return rng.choice(junk)()
         holder, key = rng.choice(places)
         what = rng.randrange(6)
         if what < 3:
-            holder[key] = rng.choice(_JUNK)()
+            holder[key] = rng.choice(junk)()
         elif what == 3:
             del holder[key]
         elif what == 4:

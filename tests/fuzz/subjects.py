@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -14,8 +15,17 @@ import yaml
 
 from fashion_ml import cli
 from fashion_ml.errors import InputError
-from tests.fuzz.files import KOHYA, SCRIPT, evaluation_files, latent_files, lora_file, pictures_of_all_kinds, state_file
-from tests.fuzz.mutations import as_json, changed, damaged
+from tests.fuzz.files import (
+    KOHYA,
+    SCRIPT,
+    evaluation_files,
+    latent_files,
+    lora_file,
+    odd_latents,
+    pictures_of_all_kinds,
+    state_file,
+)
+from tests.fuzz.mutations import NAMES, as_json, changed, damaged
 from tests.fuzz.requests import GOOD, MODEL, as_body
 
 PROJECT = Path(__file__).parents[2]
@@ -35,17 +45,23 @@ class Subject:
     """By file: how a tree is written; such a file is changed as a tree in half of the cases."""
     share: int = 1
     """How many cases it gets for one of the others'."""
+    others: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """By file: whole files of another kind, one of which takes its place in half of the cases."""
+    junk: tuple[Callable[[], Any], ...] = ()
+    """Values that its trees get too."""
 
     def case(self, number: int) -> dict[str, bytes]:
         """The files of one case, always the same for a number."""
         rng = random.Random(f"{self.name} {number}")
         name = self.damaged[number % len(self.damaged)]
         files = dict(self.files)
-        if name in self.trees and rng.random() < 0.6:
+        if name in self.others and rng.random() < 0.5:
+            files[name] = rng.choice(self.others[name])
+        elif name in self.trees and rng.random() < 0.6:
             before = sys.getrecursionlimit()
             sys.setrecursionlimit(20_000)  # a tree may be damaged by one of 400 levels; what reads it has the usual limit
             try:
-                files[name] = self.trees[name](changed(yaml.safe_load(files[name]), rng))
+                files[name] = self.trees[name](changed(yaml.safe_load(files[name]), rng, self.junk))
             finally:
                 sys.setrecursionlimit(before)
         else:
@@ -126,9 +142,24 @@ def _pictures() -> None:
 
 
 def _latents() -> None:
-    from fashion_ml.data.latents import read_latents
+    """Reads them; what is taken is what a training can use."""
+    from fashion_ml.config import load_config
+    from fashion_ml.data.latent_domains import held_out
+    from fashion_ml.runs.stargan_inputs import read_latent_set
 
-    read_latents(Path()).digest()
+    size = {"g_layers": 1, "d_layers": 1}
+    latents = read_latent_set(load_config({}, {"latents_dir": ".", **size}, kind="stargan"), "cpu")
+    latents.digest()
+    assert not latents.manifest or 0 < latents.manifest["latent_scale"] < math.inf
+    assert len(latents.domains) <= 1000
+    for domain in latents.domains:
+        held_out(domain, 0.5)
+        found = domain.take(range(len(domain)))
+        assert found.shape == (len(domain), *latents.shape)
+        assert found.isfinite().all()
+        assert len({name.encode() for name in domain.files}) == len(domain) > 0
+        assert domain.name.encode()
+        assert "/" not in domain.name
 
 
 def _encoding() -> None:
@@ -278,8 +309,19 @@ def _of_runs() -> list[Subject]:
         "position.json": as_json({"sent": 0, "names": {}}),
     }
     latents, evaluations = latent_files(), evaluation_files()
+    single = {name: content for name, content in latents.items() if not name.startswith("packed")}
     return [
-        Subject("latents", latents, _latents, tuple(latents), {"manifest.json": as_json, "packed.json": as_json}, 2),
+        Subject(
+            "latents",
+            latents,
+            _latents,
+            tuple(latents),
+            {"manifest.json": as_json, "packed.json": as_json},
+            2,
+            odd_latents(),
+            NAMES,
+        ),
+        Subject("single latents", single, _latents, tuple(single), {"manifest.json": as_json}, 2, odd_latents(), NAMES),
         Subject("encoding", latents, _encoding, ("manifest.json",), {"manifest.json": as_json}),
         Subject("run folder", run, _run_folder, tuple(run), {"run.json": as_json, "config.yaml": as_yaml}, 2),
         Subject("report.json", report, _report, ("report.json",), {"report.json": as_json}, 2),

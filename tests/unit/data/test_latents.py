@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_ml.data.latents import held_out, pack, read_latent, read_latents
+from fashion_ml.data.latent_domains import held_out
+from fashion_ml.data.latents import read_latent, read_latents
+from fashion_ml.data.packed_latents import pack
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.weight_files import read_tensors
 from tests.fuzz.by_hand import ODD
@@ -57,7 +59,7 @@ def test_the_packed_form_gives_the_same_numbers_without_the_files(folder: Path):
 
 
 def test_packing_splits_large_domains_over_shards(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fashion_ml.data.latents._SHARD_BYTES", 4 * 8 * 12 * 4 * 2)
+    monkeypatch.setattr("fashion_ml.data.packed_latents._SHARD_BYTES", 4 * 8 * 12 * 4 * 2)
     plain = read_latents(folder)
     pack(folder, plain)
     assert len(list((folder / "packed-shards").glob("a-*.safetensors"))) == 3
@@ -102,6 +104,12 @@ def test_a_domain_may_be_called_packed(folder: Path):
         (torch.zeros(8, 12), r"has the shape \(8, 12\), not \(channels, height, width\)"),
         ({"mean": torch.zeros(4, 8, 12)}, "holds no latent"),
         (torch.zeros(4, 8, 12, dtype=torch.long), "holds no latent"),
+        (torch.zeros(4, 8, 12).to_sparse(), "holds no latent"),
+        (torch.zeros(4, 8, 12, device="meta"), "holds no latent"),
+        (torch.zeros(4, 8, 12).to(torch.float8_e4m3fn), "holds no latent"),
+        (torch.zeros(4, 0, 0), r"has the shape \(4, 0, 0\), not \(channels, height, width\)"),
+        (torch.zeros(1).expand(4, 40_000, 40_000), "has the shape .*, which is too large for one latent"),
+        (torch.full((4, 8, 12), 1e300, dtype=torch.float64), "holds NaN or infinite numbers"),
     ],
 )
 def test_a_latent_that_cannot_be_used_is_named(folder: Path, value: object, said: str):
@@ -109,6 +117,20 @@ def test_a_latent_that_cannot_be_used_is_named(folder: Path, value: object, said
     with pytest.raises(InputError, match=rf"data\.latents_dir: .*b/bad\.pt' {said}") as caught:
         read_latents(folder)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("scale", ["NaN", "Infinity", "0.0", "-1.0"])
+def test_a_scale_that_nothing_can_be_multiplied_by_is_no_advice(folder: Path, scale: str):
+    note = f'{{"vae": "x", "vae_sha256": "0", "files": {{}}, "latent_scale": {scale}}}'
+    (folder / "manifest.json").write_text(note, encoding="utf-8")
+    with pytest.raises(InputError, match=r"manifest\.json' is damaged \(latent_scale .*, not a number above 0\); encode again"):
+        read_latents(folder)
+
+
+def test_latents_that_were_kept_with_their_gradients_are_read(folder: Path):
+    for path in folder.glob("a/*.pt"):
+        torch.save(torch.ones(4, 8, 12, requires_grad=True), path)
+    assert len(read_latents(folder).digest()) == 64
 
 
 def test_a_file_that_would_run_code_is_refused(folder: Path):

@@ -9,7 +9,7 @@ import torch
 from PIL import ImageEnhance, ImageOps
 
 from fashion_ml.data.images import CaptionedImage, read_references
-from fashion_ml.data.latents import Domain, LatentSet
+from fashion_ml.data.latent_domains import Domain, LatentSet
 from fashion_ml.data.reference_parts import choose_part, garment_of, one_garment, part_of, part_of_held
 from fashion_ml.embedded.garments import render, sample_garments
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fashion_ml.data.content_order import ContentOrder
-from fashion_ml.data.latents import Domain, LatentSet
+from fashion_ml.data.latent_domains import Domain, LatentSet
 from fashion_ml.data.stargan_batches import GanInputs
 
 
