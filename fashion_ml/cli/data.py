@@ -258,6 +258,7 @@ def encode(
     from fashion_ml.data.encode_latents import encode_folder
     from fashion_ml.errors import InputError
     from fashion_ml.evaluation.instruments import device_of_evaluation
+    from fashion_ml.runs.room import check_encoding_room
 
     vae = vae or "embedded"
     side = size or ("64" if vae == "embedded" else "512")
@@ -273,7 +274,10 @@ def encode(
         from fashion_ml.runtime.console import warn
 
         warn(tr("--vae: embedded is a toy that knows drawings of 64 pixels; for photos give that of your checkpoint"))
-    result = encode_folder(images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device_of_evaluation())
+    device = device_of_evaluation()
+    result = encode_folder(
+        images_dir, out_dir, vae, size=int(side), flips=flips, packed=packed, device=device, check=check_encoding_room
+    )
     facts = {"folder": str(result.folder), "domains": result.domains, "made": result.made, "removed": result.removed}
     write_json(json, facts | {"data": result.summary.to_dict()})
     counts = ", ".join(f"{name} {count}" for name, count in result.domains.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -72,7 +73,21 @@ ByComma = BeforeValidator(_split)
 OrOne = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 """A list of texts that may hold commas: a text alone is the only one."""
 ExtraMetric = Literal["attributes", "masked_color", "ciede2000", "kid", "memorisation", "prompts", "diversity", "lpips"]
-FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50)]
+
+
+def _stays_below(name: str) -> str:
+    if name.startswith(".") or any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in name):
+        raise ValueError(
+            tr(
+                "{name!r} is no name of a file here; begin it with something else than a dot, and leave out control characters",
+                name=name,
+            )
+        )
+    return name
+
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=50), AfterValidator(_stays_below)]
+"""A name that becomes one of a file or folder: `..` would be the folder above."""
 
 
 def _given_back(name: str) -> str:

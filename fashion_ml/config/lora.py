@@ -148,7 +148,7 @@ class Training(Section):
     """Passes over all images with their repeats; decides the optimiser steps instead of max_train_steps when given."""
     train_batch_size: Annotated[int, Field(ge=1, le=4096)] = 1
     """Images in one forward pass of one process."""
-    gradient_accumulation_steps: Positive = 1
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Forward passes in one optimiser step."""
     mixed_precision: Precision = "no"
     """Precision of the frozen base and the forward pass; LoRA weights stay float32. `auto` is bf16 on a GPU that has it in hardware, fp16 on

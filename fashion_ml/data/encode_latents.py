@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,23 @@ class Encoded:
     """What the images are."""
 
 
-def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: bool, packed: bool, device: str) -> Encoded:
+def encode_folder(
+    images: Path,
+    out: Path,
+    vae_name: str,
+    *,
+    size: int,
+    flips: bool,
+    packed: bool,
+    device: str,
+    check: Callable[[Any, int], None] | None = None,
+) -> Encoded:
     """Encode every image of every domain folder to `out/<domain>/<stem>.pt`: the unscaled mean of the posterior, (4, size / f, size / f).
 
     What is there already from the same image, VAE and size is kept, so a stopped encoding goes on; latents of these domains whose images are
     gone are removed, other domains of `out` stay; latents of a CPU and of a GPU are not mixed. With `flips` mirrored images are encoded too
-    (not mirrored latents, which decode differently), as `<stem>.mirrored`. InputError with every problem at once, and while another command
-    works in `out`.
+    (not mirrored latents, which decode differently), as `<stem>.mirrored`. `check` is asked whether there is room for the VAE at this size.
+    InputError with every problem at once, and while another command works in `out`.
     """
     if out.is_file():
         raise _something_else(out)
@@ -81,6 +91,8 @@ def encode_folder(images: Path, out: Path, vae_name: str, *, size: int, flips: b
                 near=near,
             )
         )
+    if check is not None:
+        check(vae, size)
     summary = _summed_up(reading, size)
     facts = {
         "format": 1,

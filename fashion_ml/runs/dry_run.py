@@ -25,6 +25,7 @@ from fashion_ml.runs.dry_run_plan import (
     measured_stargan_line,
 )
 from fashion_ml.runs.dry_run_time import SECONDS, STEPS, Sizes, Timing, timed
+from fashion_ml.runs.room import check_lora_room
 from fashion_ml.runs.settled_precision import with_settled_precision
 from fashion_ml.runs.training_run import in_experiment
 from fashion_ml.runtime.gpu_memory import fits_into_memory
@@ -32,8 +33,12 @@ from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
     from fashion_ml.data.images import CaptionedImage
+    from fashion_ml.data.lora_batches import StepInputs
     from fashion_ml.runs.inputs import Sources
     from fashion_ml.training.memory_estimate import MemoryEstimate
+
+
+_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def dry_run_lora(given: LoraExperiment, *, new: bool = False, chosen: Collection
         config = with_steps(config, pipeline, sources.items, accelerator.num_processes, sources.looks)
         sources = summed_up(config, sources, pipeline)
         check_base(config)
+        check_lora_room(config, pipeline, sources.items, accelerator.device)
         kept, held = split_items(config, sources.items, sources.looks)
         factor, steps, processes = vae_factor(pipeline), config.training.max_train_steps, accelerator.num_processes
         per_epoch = step_plan(config, [sources.items[index] for index in kept], factor, processes).steps_per_epoch
@@ -124,7 +130,11 @@ def _steps_and_memory(
     from fashion_ml.training.lora_memory import lora_memory
 
     some = config.model_copy(update={"data": config.data.model_copy(update={"validation_split": 0.0})})
-    inputs, _ = prepare_inputs(some, pipeline, items, sources.prior, accelerator, masks=sources.masks, ahead=False)
+
+    def prepared(config: LoraExperiment) -> StepInputs:
+        return prepare_inputs(config, pipeline, items, sources.prior, accelerator, masks=sources.masks, ahead=False)[0]
+
+    inputs, short = prepared(some), _with_short_steps(some)
     sizes = Sizes.of(inputs, config.training.max_train_steps)
     text = next(inputs.batches(sizes.spread()[0])).text
     batch = config.training.train_batch_size
@@ -132,7 +142,7 @@ def _steps_and_memory(
         "use 1 with training.gradient_accumulation_steps, training.gradient_checkpointing, or training.mixed_precision bf16"
     )
     with fits_into_memory("a step", "training.train_batch_size", batch, fix):
-        timing = timed(some, pipeline, inputs, accelerator, sizes)
+        timing = timed(short, pipeline, inputs if short is some else prepared(short), accelerator, sizes)
     rows, latents = sizes.largest[0], sizes.largest
     needed = needed_encoders(config, [*items, *sources.prior])
     memory = lora_memory(config, pipeline, latents, text, needed)
@@ -153,6 +163,14 @@ def _steps_and_memory(
             optimizer_type=config.optimizer.optimizer_type,
         ),
     )
+
+
+def _with_short_steps(config: LoraExperiment) -> LoraExperiment:
+    """The same with a few forward passes in a step at most, by which longer ones are told."""
+    training = config.training
+    if training.gradient_accumulation_steps <= _PASSES:
+        return config
+    return config.model_copy(update={"training": training.model_copy(update={"gradient_accumulation_steps": _PASSES})})
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -189,7 +207,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
 
     from fashion_ml.runs.data_summary import say_latents
     from fashion_ml.runs.stargan import check_measuring
-    from fashion_ml.runs.stargan_inputs import checked_vae, embedded_latents_are_there, read_latent_set, stargan_inputs
+    from fashion_ml.runs.stargan_inputs import checked_vae, embedded_latents_are_there, read_latent_set, training_inputs
     from fashion_ml.training.first_lines import stargan_lines
     from fashion_ml.training.precision import check_precision
     from fashion_ml.training.stargan_loop import stargan_memory, timed_gan_steps
@@ -202,7 +220,7 @@ def dry_run_stargan(config: StarganExperiment, *, new: bool = False, chosen: Col
     with tempfile.TemporaryDirectory() as name:
         outputs = Path("outputs") if embedded_latents_are_there() else Path(name)
         latents = read_latent_set(config, str(accelerator.device), outputs)
-        inputs = stargan_inputs(config, latents, accelerator)
+        inputs = training_inputs(config, latents, accelerator)
         checked_vae(config, latents, accelerator.device)
         check_measuring(config, inputs)
         data = say_latents(latents, inputs.held)

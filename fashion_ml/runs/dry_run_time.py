@@ -94,10 +94,11 @@ class Sizes:
         return [self.of_steps.index(size) + 1 for size in dict.fromkeys(wanted)]
 
 
-def timed(config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, sizes: Sizes) -> Timing:
-    """Train a few steps of the sizes of a training, and what all of it would take by that."""
+def timed(config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator: Any, whole: Sizes) -> Timing:
+    """Train a few steps, and what a training with steps of the sizes `whole` takes by that; those of `inputs` may be shorter."""
     from fashion_ml.training.lora_timing import timed_steps
 
+    sizes = Sizes.of(inputs, config.training.max_train_steps)
     chosen, began, found = sizes.spread(), monotonic(), dict[int, list[float]]()
     for step in chosen:  # what a training encodes ahead
         for _ in inputs.batches(step):
@@ -113,4 +114,4 @@ def timed(config: LoraExperiment, pipeline: Any, inputs: StepInputs, accelerator
 
     for step, seconds in timed_steps(config, pipeline, inputs, accelerator, order()):
         found.setdefault(sizes.of_steps[step - 1], []).append(seconds)
-    return Timing.over(found, sizes.of_steps, config.training.max_train_steps, str(accelerator.device.type))
+    return Timing.over(found, whole.of_steps, config.training.max_train_steps, str(accelerator.device.type))

@@ -19,6 +19,7 @@ from fashion_ml.runs.evaluate import complete_training_report, evaluate_trained,
 from fashion_ml.runs.images_ahead import images_ahead
 from fashion_ml.runs.inputs import Sources, read_sources, training_folder
 from fashion_ml.runs.lora_samples import sampler
+from fashion_ml.runs.room import check_lora_room
 from fashion_ml.runs.run_folder import long_waits, shared_folder
 from fashion_ml.runs.run_name import lora_name
 from fashion_ml.runs.settled_precision import with_settled_precision
@@ -130,6 +131,7 @@ def _say_what_begins(config: LoraExperiment, inputs: Sources, pipeline: Any, acc
     from fashion_ml.training.first_lines import lora_lines
 
     check_base(config)
+    check_lora_room(config, pipeline, inputs.items, accelerator.device)
     lines = lora_lines(config, inputs.items, vae_factor(pipeline), accelerator.num_processes)
     for line in [*lines, *base_lines(config, pipeline)]:
         say(line)

@@ -28,6 +28,7 @@ from fashion_ml.runs.stargan_inputs import (
     lower_vaes,
     read_latent_set,
     stargan_inputs,
+    training_inputs,
     with_precision,
 )
 from fashion_ml.runs.trained_run import config_of, trained_run
@@ -94,7 +95,7 @@ def _run_stargan(
     check_precision(config.training.mixed_precision, accelerator.device.type, tf32=config.training.tf32)
     with main_process_first(accelerator):
         latents = read_latent_set(config, str(accelerator.device))
-    inputs = stargan_inputs(config, latents, accelerator)
+    inputs = training_inputs(config, latents, accelerator)
     if not accelerator.is_main_process:
         _train_along(config, inputs, accelerator, resume=resumed)
         return None

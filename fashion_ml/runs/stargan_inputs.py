@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_ml.config import StarganExperiment
 from fashion_ml.config.stargan import GanEvaluation
 from fashion_ml.errors import InputError
+from fashion_ml.runs.room import check_stargan_room
 from fashion_ml.runtime.language import tr
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ def stargan_inputs(config: StarganExperiment, latents: LatentSet, accelerator: A
         process=accelerator.process_index,
         processes=accelerator.num_processes,
     )
+
+
+def training_inputs(config: StarganExperiment, latents: LatentSet, accelerator: Any) -> GanInputs:
+    """`stargan_inputs` of a training. InputError where a step needs more memory than there is."""
+    inputs = stargan_inputs(config, latents, accelerator)
+    check_stargan_room(config, inputs, accelerator.device)
+    return inputs
 
 
 def evaluation_vae(config: StarganExperiment, vae: Any, sha256: str, device: Any) -> tuple[Any, str]:

@@ -67,6 +67,15 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, OverflowError) as error:  # such as a 13th month
             raise self._error(str(error), node.start_mark) from None
+        except (
+            KeyError,
+            IndexError,
+            AttributeError,
+            TypeError,
+        ):  # PyYAML's own readers, of a value that is not of the kind its tag says
+            kind = node.tag.rpartition(":")[2]
+            shown = str(node.value)[:80] if isinstance(node, yaml.ScalarNode) else node.id
+            raise self._error(tr("{value!r} is no {kind}", value=shown, kind=kind), node.start_mark) from None
 
     @staticmethod
     def _error(problem: str, mark: Any) -> yaml.YAMLError:

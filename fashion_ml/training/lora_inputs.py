@@ -191,6 +191,15 @@ def needed_encoders(config: LoraExperiment, items: Sequence[CaptionedImage]) -> 
     return frozenset(name for name, wanted in by_name.items() if wanted)
 
 
+def text_of_one(config: LoraExperiment, pipeline: Any) -> Text | Tokens:
+    """An empty caption as a step gets it, which has the shape of any other."""
+    family = family_of(pipeline)
+    settings = family.reading(config.text_encoding())
+    if config.text_trains:
+        return family.tokenize(pipeline, [""], settings)
+    return EncodedCaptions(pipeline, None, "", settings).embeddings([""])
+
+
 def _text_of(
     config: LoraExperiment,
     pipeline: Any,

@@ -77,7 +77,7 @@ def lora_memory(
     found = peak_of_steps(models, make, autocast=mixed, beside=beside)
     found = replace(found, peak=found.peak + other, states=found.states + other)
     if "vae" in stay:  # what it needs for itself comes before the step's own, beside weights and states
-        found = replace(found, peak=max(found.peak, found.weights + found.states + _encoding(pipeline.vae, latents[2:])))
+        found = replace(found, peak=max(found.peak, found.weights + found.states + encoding_bytes(pipeline.vae, latents[2:])))
     return found
 
 
@@ -90,7 +90,7 @@ def _with_word(text_encoder: Any, vectors: int) -> torch.nn.Parameter:
     return own.vectors
 
 
-def _encoding(vae: Any, cells: Sequence[int]) -> int:
+def encoding_bytes(vae: Any, cells: Sequence[int]) -> int:
     """Bytes that encoding one image of so many latent cells takes at its peak, without the weights."""
     with quiet_libraries():
         model = empty_model("vae", vae.config, "model.base").float().eval().requires_grad_(False)

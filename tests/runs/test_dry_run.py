@@ -102,6 +102,22 @@ def test_an_output_folder_is_checked_and_stays_as_it_is(tmp_path: Path):
     shutil.rmtree(place)
 
 
+def test_a_step_of_many_forward_passes_is_told_by_a_few(collection: Path, monkeypatch: pytest.MonkeyPatch):
+    """Passes of one size take a second each: a step of 100 of them 100 s, of which none is taken."""
+    passes = list[int]()
+
+    def fake(config: Any, pipeline: Any, inputs: Any, accelerator: Any, steps: Any) -> Any:
+        for step in steps:
+            passes.append(len(inputs.shapes(step)))
+            yield step, float(passes[-1])
+
+    monkeypatch.setattr("fashion_ml.training.lora_timing.timed_steps", fake)
+    given = {"train_data_dir": str(collection / "train"), "base": "embedded", "resolution": 64, "evaluation.enabled": False}
+    found = dry_run_lora(load_config({**given, "gradient_accumulation_steps": 100, "max_train_steps": 3}))
+    assert set(passes) == {4}
+    assert (found.timing.step_seconds, found.timing.training_seconds) == (pytest.approx(100), pytest.approx(300))
+
+
 def test_time_is_that_of_the_steps_after_the_warm_up():
     """The first of 9 s does not count: the median of 1, 3 and 2 s is 2 s; with 0.5 s for the penalty 100 steps are 250 s."""
     timing = Timing.of([9.0, 1.0, 3.0, 2.0], 100, "cpu", 0.5)

@@ -11,6 +11,7 @@ from fashion_ml.config import (
     Evaluation,
     LoraExperiment,
     StarganExperiment,
+    SuiteSpec,
     SweepSpec,
     checked,
     load_config,
@@ -138,6 +139,22 @@ def test_a_run_may_be_resumed_with_another_length_and_with_what_decides_nothing_
 def test_a_name_of_weights_that_mlflow_would_not_give_back_is_refused(name: str, kind: str):
     with pytest.raises(InputError, match=r"output\.output_name: .* is a name that MLflow's stores do not give back"):
         load_config({"data.train_data_dir": "embedded"} if kind == "lora" else {}, {"output_name": name}, kind=kind)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "a\x1b[31m", "a\nb", "a\u2028b"])
+@pytest.mark.parametrize("kind", [LoraExperiment, StarganExperiment, SweepSpec, SuiteSpec])
+def test_a_name_that_leads_out_of_its_folder_or_hides_in_it_is_refused(name: str, kind: type[Section]):
+    """What is written would lie beside outputs/, for an experiment's file may be somebody else's."""
+    given = {"name": name} if kind in (SweepSpec, SuiteSpec) else {"output": {"output_name": name}}
+    with pytest.raises(InputError, match=r"name: .* is no name of a file here; begin it with something else than a dot"):
+        checked(given, kind)
+
+
+def test_a_name_may_have_letters_of_all_scripts_and_a_wide_space():
+    assert (
+        load_config({"data.train_data_dir": "embedded", "output_name": "新款\u3000洋裝 é"}).output.output_name
+        == "新款\u3000洋裝 é"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""Whether a step, and encoding an image, fit into this machine's memory, asked before they take it.
+
+A CPU's training that does not fit is ended by the operating system, without a word, and with it perhaps what else runs there; a GPU refuses
+by itself (`fits_into_memory`). What is needed is counted on tensors without numbers (`memory_estimate`), in a second or two, and only for
+batches that are large enough to matter; it is refused where it is more than the machine has at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from fashion_ml.errors import InputError
+from fashion_ml.runtime.language import tr
+
+if TYPE_CHECKING:
+    import torch
+
+    from fashion_ml.config import LoraExperiment, StarganExperiment
+    from fashion_ml.data.images import CaptionedImage
+    from fashion_ml.data.stargan_batches import GanInputs
+
+_GIB = 1 << 30
+_ASKED_FROM = 1 << 15
+"""Latent cells of a batch; eight images of 512 pixels have as many, with a VAE that makes one cell of 8 x 8."""
+
+
+def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], device: torch.device) -> None:
+    """InputError where the largest batch of a LoRA training, or encoding the largest image, needs more than a CPU's machine has."""
+    from fashion_ml.data.buckets import image_sizes
+    from fashion_ml.data.folder_listing import count_of
+    from fashion_ml.models.families.family import Sizes
+    from fashion_ml.models.families.known import family_of
+    from fashion_ml.models.stable_diffusion import vae_factor
+    from fashion_ml.training.lora_inputs import needed_encoders, text_of_one
+    from fashion_ml.training.lora_memory import encoding_bytes, lora_memory
+
+    factor = vae_factor(pipeline)
+    sizes = image_sizes([item.size for item in items], **config.data.bucketing(factor))
+    there = Counter[tuple[int, int]]()
+    for item, size in zip(items, sizes, strict=True):
+        there[size] += item.repeats
+    most = config.training.train_batch_size
+    cells = {size: min(count, most) * (size[0] // factor) * (size[1] // factor) for size, count in there.items()}
+    largest = max(cells, key=lambda size: cells[size])
+    if device.type != "cpu" or cells[largest] < _ASKED_FROM:
+        return
+    side = max(sizes, key=lambda size: size[0] * size[1])
+    _check(
+        "data.resolution",
+        tr("encoding an image of {width} x {height} pixels", width=side[0], height=side[1]),
+        lambda: encoding_bytes(pipeline.vae, (side[1] // factor, side[0] // factor)),
+        tr("use less"),
+    )
+    text, needed = text_of_one(config, pipeline), needed_encoders(config, items)
+    text = family_of(pipeline).with_sizes(text, [Sizes(items[0].size, largest, False)])
+    latent = (pipeline.vae.config.latent_channels, largest[1] // factor, largest[0] // factor)
+    for field, rows in (("data.resolution", 1), ("training.train_batch_size", min(there[largest], most))):
+        if rows * latent[1] * latent[2] >= _ASKED_FROM:
+            _check(
+                field,
+                tr(
+                    "a step with {images} of {width} x {height} pixels",
+                    images=count_of(rows),
+                    width=largest[0],
+                    height=largest[1],
+                ),
+                lambda rows=rows: lora_memory(config, pipeline, (rows, *latent), text, needed).peak,  # type: ignore[misc]
+                tr("use less, or training.gradient_checkpointing"),
+            )
+
+
+def check_stargan_room(config: StarganExperiment, inputs: GanInputs, device: torch.device) -> None:
+    """InputError where a step of a StarGAN needs more than a CPU's machine has."""
+    from fashion_ml.training.stargan_loop import stargan_memory
+
+    rows, (channels, height, width) = config.training.batch_size, inputs.latents.shape
+    if device.type == "cpu" and rows * height * width >= _ASKED_FROM:
+        _check(
+            "training.batch_size",
+            tr("a step with {rows} latents {by}", rows=rows, by=f"{channels} x {height} x {width}"),
+            lambda: stargan_memory(config, inputs).peak,
+            tr("use less"),
+        )
+
+
+def check_encoding_room(vae: Any, size: int) -> None:
+    """InputError where encoding an image of this side in pixels needs more than a CPU's machine has."""
+    from fashion_ml.models.vae import vae_factor_of
+    from fashion_ml.training.lora_memory import encoding_bytes
+
+    cells = size // vae_factor_of(vae)
+    if next(vae.parameters()).device.type == "cpu" and cells**2 >= _ASKED_FROM:
+        what = tr("encoding an image of {width} x {height} pixels", width=size, height=size)
+        _check("--size", what, lambda: encoding_bytes(vae, (cells, cells)), tr("use less"))
+
+
+def _check(field: str, what: str, needed: Callable[[], int], fix: str) -> None:
+    there, wanted = psutil.virtual_memory().total, needed()
+    if wanted > there:
+        raise InputError(
+            tr(
+                "{field}: {what} needs some {wanted:.0f} GiB, and this machine has {there:.0f} GiB; {fix}",
+                field=field,
+                what=what,
+                wanted=wanted / _GIB,
+                there=there / _GIB,
+                fix=fix,
+            )
+        )

@@ -1,0 +1,114 @@
+"""What does not fit into a CPU's memory is refused before it is taken, by every command that would take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from fashion_ml.config import load_config
+from fashion_ml.errors import InputError
+from fashion_ml.runs import room
+from fashion_ml.runs.dry_run import dry_run_lora, dry_run_stargan
+from fashion_ml.runs.lora import run_lora
+from fashion_ml.runs.stargan import run_stargan
+from tests.runs.command import fashion_ml
+from tests.unit.training.setup import write_images
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Gives the machine so many GiB."""
+    return lambda gib: monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(total=gib * GIB, available=gib * GIB)
+    )
+
+
+@pytest.mark.parametrize("command", [dry_run_lora, run_lora], ids=["dry run", "training"])
+@pytest.mark.parametrize(
+    ("gib", "resolution", "batch", "says"),
+    [
+        (
+            1,
+            2048,
+            1,
+            "data.resolution: encoding an image of 2048 x 2048 pixels needs some 2 GiB, and this machine has 1 GiB; use less",
+        ),
+        (
+            3,
+            2048,
+            1,
+            "data.resolution: a step with 1 image of 2048 x 2048 pixels needs some 13 GiB, and this machine has 3 GiB",
+        ),
+        (
+            2,
+            512,
+            4,
+            "training.train_batch_size: a step with 4 images of 512 x 512 pixels needs some 3 GiB, and this machine has 2 GiB",
+        ),
+    ],
+)
+def test_a_lora_that_cannot_fit_is_refused(
+    workdir: Path,
+    small: Callable[[float], None],
+    command: Callable[..., object],
+    gib: int,
+    resolution: int,
+    batch: int,
+    says: str,
+):
+    write_images(workdir / "images", 4)
+    settings = {
+        "train_data_dir": str(workdir / "images"),
+        "base": "embedded",
+        "resolution": resolution,
+        "evaluation.enabled": False,
+    }
+    config = load_config({**settings, "train_batch_size": batch, "max_train_steps": 1})
+    small(gib)
+    with pytest.raises(InputError) as error:
+        command(config)
+    assert says in str(error.value)
+    assert not (workdir / "outputs").exists(), "refused before the run begins"
+
+
+@pytest.mark.parametrize("command", [dry_run_stargan, run_stargan], ids=["dry run", "training"])
+def test_a_stargan_that_cannot_fit_is_refused(workdir: Path, small: Callable[[float], None], command: Callable[..., object]):
+    for domain in ("dotted", "plain"):
+        (workdir / "latents" / domain).mkdir(parents=True)
+        for index in range(3):
+            torch.save(torch.randn(4, 16, 16), workdir / "latents" / domain / f"{index}.pt")
+    given = {"data.latents_dir": "latents", "model.vae": "embedded", "batch_size": 256, "evaluation.enabled": False}
+    small(0.5)
+    with pytest.raises(InputError, match=r"training\.batch_size: a step with 256 latents 4 x 16 x 16 needs some \d+ GiB, and"):
+        command(load_config(given, kind="stargan"))
+    assert not (workdir / "outputs").exists()
+
+
+def test_an_image_whose_encoding_cannot_fit_is_refused(workdir: Path, small: Callable[[float], None]):
+    for domain in ("a", "b"):
+        (workdir / "images" / domain).mkdir(parents=True)
+        Image.new("RGB", (64, 64), "red").save(workdir / "images" / domain / "x.png")
+    small(1)
+    done = fashion_ml("encode", "images", "latents", "--size", "2048", cwd=workdir, uri="sqlite:///mlflow.db")
+    assert done.returncode == 2
+    assert (
+        "--size: encoding an image of 2048 x 2048 pixels needs some 2 GiB, and this machine has 1 GiB; use less" in done.stderr
+    )
+    assert not (workdir / "latents").exists()
+
+
+def test_a_small_batch_and_one_for_a_gpu_are_not_counted(small: Callable[[float], None]):
+    small(0.001)
+    pipeline = SimpleNamespace(vae=SimpleNamespace(config=SimpleNamespace(block_out_channels=[1, 2, 3])))
+    items = [SimpleNamespace(size=(4096, 4096), repeats=1)]
+    for resolution, device in ((512, "cpu"), (4096, "cuda")):
+        config = load_config({"train_data_dir": "embedded", "base": "embedded", "resolution": resolution})
+        room.check_lora_room(config, pipeline, items, torch.device(device))  # type: ignore[arg-type]
