@@ -17,7 +17,7 @@ from fashion_ml.runtime.input_file import opened
 from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.own_file import open_own
-from fashion_ml.tracking.operation_shape import is_operation
+from fashion_ml.tracking.operation_shape import is_shallow
 
 FILE = "refused.jsonl"
 _LONGEST, _SAID = 256 << 20, 20
@@ -139,5 +139,6 @@ class Refused:
                     raise OSError(errno.EFBIG, tr("Has more than the {most:,} bytes that are read", most=_LONGEST))
                 with suppress(ValueError):
                     found = parsed_mapping(line)
-                    if is_operation(found.get("operation")):
-                        yield Entry(found["operation"], str(found.get("why", "")), found.get("divided") is True)
+                    operation = found.get("operation")  # looked at when it is sent, which sets aside what is none
+                    if isinstance(operation, dict) and is_shallow(found):
+                        yield Entry(operation, str(found.get("why", "")), found.get("divided") is True)

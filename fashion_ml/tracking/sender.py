@@ -19,7 +19,7 @@ from fashion_ml.runtime.redact import first_line
 from fashion_ml.tracking.dividing import Divider
 from fashion_ml.tracking.known_runs import PARENT_TAG
 from fashion_ml.tracking.mlflow_private import remove_half_uploads
-from fashion_ml.tracking.operation_shape import is_operation
+from fashion_ml.tracking.operation_shape import is_shallow, parted, what_is_wrong
 from fashion_ml.tracking.refused import Entry, Refused
 from fashion_ml.tracking.set_aside import Aside
 from fashion_ml.tracking.spool import Operation, RetryLater
@@ -31,6 +31,8 @@ _METRICS_AT_ONCE = 1000
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _TRIES = 6
 """So often an operation that fails while the store answers other questions is tried before those behind it go first."""
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What a store answers when it is asked for a run that it does not have, or by what is no run's id."""
 _FILES = ("file", "folder", "text")
 """Operations that upload something."""
 
@@ -49,7 +51,8 @@ class Sender:
 
     def __init__(self, client: Any, folder: Path, root: str):
         self._client, self._folder, self._below = client, folder, folder.absolute().parent
-        self._failures, self._own, self._aside = Counter[str](), {root}, Aside(folder, say)
+        self._failures, self._aside = Counter[str](), Aside(folder, say)
+        self._root, self._own, self._others = root, {root}, set[str]()
         self._refused, self._divider = Refused(folder, say), Divider()
         self._without, self._tidied = dict[str, str](), set[str]()
 
@@ -59,13 +62,8 @@ class Sender:
         What the store refuses is kept in `refused.jsonl`, and the rest goes on: also what fails again and again while the store answers
         otherwise, such as a file for a full artifact store.
         """
-        fitting = []
         self._without.clear()
-        for one in operations:
-            if is_operation(one):
-                fitting.append(one)
-            else:
-                self._set_aside(one, tr("it is no operation"))
+        fitting = [one for one in map(self._fitting, operations) if one is not None]
         for (do, _), group in groupby(fitting, key=lambda o: (o["do"], o["run"])):
             together = list(group)
             for operation in _joined(together) if do == "batch" else together:
@@ -79,15 +77,28 @@ class Sender:
         if not (entries := self._refused.entries()):
             self._refused.replace(())
             return True
-        left = list[Entry]()
+        left, full = list[Entry](), False
         self._without.clear()
         entries.sort(key=lambda entry: entry.divided)  # what was not looked through is first, for asking has an end
         for number, entry in enumerate(entries):
+            if (operation := self._fitting(entry.operation)) is None:
+                continue
+            upload = operation["do"] in _FILES
+            if upload and full:
+                left.append(entry)
+                continue
+            operation = self._still_new(operation, names)
+            if not upload:
+                self._failures[json.dumps(operation)] = _TRIES  # it was tried so often before it was kept
             try:
-                left += self._attempt(self._still_new(entry.operation, names), names)
+                left += self._attempt(operation, names)
             except RetryLater as error:
-                left += [replace(entry, why=str(error)), *entries[number + 1 :]]
-                break
+                left.append(replace(entry, why=str(error)))
+                full = upload  # the others would wait as long
+                if not upload:
+                    left += entries[number + 1 :]
+                    break
+        self._aside.sync()
         self._refused.replace(left)
         if left:
             told = {"count": len(left), "why": left[0].why, "note": self._refused.path}
@@ -103,7 +114,8 @@ class Sender:
         """Perform an operation; what of it the store refuses, which of several metrics are only those that it does not take."""
         real = operation
         if names and operation["do"] != "create":
-            real = json.loads(PENDING.sub(lambda match: names.get(match[0], match[0]), json.dumps(operation)))
+            text = PENDING.sub(lambda match: json.dumps(names.get(match[0], match[0]))[1:-1], json.dumps(operation))
+            real = json.loads(text)
             real |= {"path": operation["path"]} if "path" in operation else {}  # files keep their names
         try:
             if real["run"] in self._without:
@@ -118,33 +130,27 @@ class Sender:
         except _Unreadable as error:
             return [Entry(operation, str(error), unreadable=True)]
         except Exception as error:
-            temporary = is_temporary(error)
-            if temporary and not self._is_stuck(operation, real["run"], error):
+            if is_temporary(error) and not self._is_stuck(operation, real["run"], error):
                 raise RetryLater(_reason(error)) from error
-            metrics = operation.get("metrics", ())
-            if temporary or real["do"] == "create" or self._lacks(real["run"], error) or len(metrics) < 2:
+            if real["do"] == "create" or self._lacks(real["run"], error) or len(operation.get("metrics", ())) < 2:
                 return [Entry(operation, _reason(error))]
             return self._apart(operation, real, _reason(error))
         return []
 
     def _apart(self, operation: Operation, real: Operation, why: str) -> list[Entry]:
         """Send the metrics of a refused operation in parts; what of it the store does not take."""
-        stuck = list[Entry]()
 
         def send(metrics: list[Any]) -> None:
-            part = {**operation, "metrics": metrics}
             try:
                 _perform(self._client, {**real, "metrics": metrics}, {}, self._below)
-            except Exception as error:
-                if not is_temporary(error):
-                    raise _NotTaken from error
-                if not self._is_stuck(part, real["run"], error):
+            except Exception as error:  # tries are counted for the whole: those of each part would take hours
+                if is_temporary(error) and not self._is_stuck(operation, real["run"], error):
                     raise RetryLater(_reason(error)) from error
-                stuck.append(Entry(part, _reason(error)))
+                raise _NotTaken from error
 
         left, unknown = self._divider.left(operation["metrics"], send, _NotTaken)
         found = [Entry({**operation, "metrics": unknown}, why), Entry({**operation, "metrics": left}, why, divided=True)]
-        return [*(entry for entry in found if entry.operation["metrics"]), *stuck]
+        return [entry for entry in found if entry.operation["metrics"]]
 
     def _lacks(self, run_id: str, error: Exception) -> bool:
         """Whether the store, which refused something, has no such run that can be written to: then nothing more of it is asked for."""
@@ -175,12 +181,22 @@ class Sender:
     def _is_own(self, run_id: str) -> bool:
         """Whether a run of the store is that of this folder, or below it."""
         way: list[str] = []
-        while run_id and run_id not in self._own and run_id not in way:
+        while run_id and not (run_id in self._own or run_id in self._others or run_id in way):
             way.append(run_id)
-            run_id = self._client.get_run(run_id).data.tags.get(PARENT_TAG, "")
-        if run_id in self._own:
-            self._own.update(way)
-        return run_id in self._own
+            run_id = self._above(run_id)
+        own = run_id in self._own
+        (self._own if own else self._others).update(way)
+        return own
+
+    def _above(self, run_id: str) -> str:
+        """The run above one of the store's; empty without one, and where the store, which has this folder's run, does not have that."""
+        try:
+            return str(self._client.get_run(run_id).data.tags.get(PARENT_TAG, ""))
+        except Exception as error:
+            if PENDING.fullmatch(run_id) or not _is_missing(error):  # a pending run may be made by a later try
+                raise
+            self._client.get_run(self._root)
+            return ""
 
     def _tidy(self, operation: Operation) -> None:
         """Before the first file of a run: remove what a process that was killed while it sent one has left beside it."""
@@ -188,14 +204,23 @@ class Sender:
             remove_half_uploads(self._client.get_run(operation["run"]).info.artifact_uri)
             self._tidied.add(operation["run"])
 
-    def _set_aside(self, operation: Any, why: str) -> None:
-        said = tr(
-            "A record of {folder} is left out, and the rest goes on: {why}; it is kept in {folder_2}",
-            folder=self._folder,
-            why=why,
-            folder_2=self._aside.path,
-        )
-        self._aside.keep(json.dumps(operation), why, said)
+    def _fitting(self, found: Any) -> Operation | None:
+        """What of a record can be performed; the rest is set aside."""
+        good, bad = parted(found)
+        if bad is not None:
+            self._set_aside(bad, what_is_wrong(bad), partly=good is not None)
+        return good
+
+    def _set_aside(self, operation: Any, why: str, *, partly: bool = False) -> None:
+        told = {"folder": self._folder, "why": why, "folder_2": self._aside.path}
+        if partly:
+            said = tr(
+                "A part of a record of {folder} is left out, and the rest goes on: {why}; it is kept in {folder_2}", **told
+            )
+        else:
+            said = tr("A record of {folder} is left out, and the rest goes on: {why}; it is kept in {folder_2}", **told)
+        kept = operation if is_shallow(operation) else {key: one if is_shallow(one) else "…" for key, one in operation.items()}
+        self._aside.keep(json.dumps(kept), why, said)
 
     def _still_new(self, operation: Operation, names: dict[str, str]) -> Operation:
         """An operation without what later ones have decided: a run that has ended, tags that it has by now."""
@@ -216,7 +241,7 @@ class Sender:
         if "database is locked" in str(error):
             return False
         try:
-            self._client.get_run(run_id)
+            self._client.get_run(self._root if PENDING.fullmatch(run_id) else run_id)
         except Exception:
             return False  # away: that is no fault of the operation
         text = json.dumps(operation)
@@ -231,6 +256,13 @@ def is_temporary(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in _TEMPORARY
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the store says that it has no such run."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in _MISSING
 
 
 def _joined(operations: Sequence[Operation]) -> Iterator[Operation]:
@@ -284,16 +316,27 @@ def _must_be_read(path: Path) -> None:
             with suppress(FileNotFoundError):  # gone a moment ago, which the sending says
                 check_regular(one)
     except OSError as error:
-        raise _Unreadable(
-            tr("{path} cannot be read ({value})", path=error.filename or path, value=error.strerror or first_line(error))
-        ) from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, path: Path) -> _Unreadable:
+    why = error.strerror or first_line(error)
+    return _Unreadable(tr("{path} cannot be read ({value})", path=error.filename or path, value=why))
 
 
 def _stays_below(path: Path, folder: Path) -> bool:
-    """Whether a file, or all files of a folder, are below a folder, links followed, and files: a pipe would be waited for."""
-    whole = folder.resolve()
-    there = [path, *(path.rglob("*") if path.is_dir() else ())]
-    return all(one.resolve().is_relative_to(whole) and (one.is_file() or one.is_dir() or not one.exists()) for one in there)
+    """Whether a file, or all files of a folder, are below a folder, links followed, and files: a pipe would be waited for.
+
+    _Unreadable where the disk does not say.
+    """
+    try:
+        whole = folder.resolve()
+        there = [path, *(path.rglob("*") if path.is_dir() else ())]
+        return all(one.resolve().is_relative_to(whole) and (one.is_file() or one.is_dir() or not one.exists()) for one in there)
+    except RuntimeError:  # links in a circle
+        return False
+    except OSError as error:
+        raise _unreadable(error, path) from error
 
 
 def _perform(client: Any, operation: Operation, names: dict[str, str], below: Path) -> None:

@@ -34,10 +34,11 @@ from filelock import FileLock, Timeout
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.input_file import opened, read_whole
+from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.own_file import open_own
 from fashion_ml.runtime.redact import first_line
-from fashion_ml.tracking.operation_shape import is_operation
+from fashion_ml.tracking.operation_shape import parted
 from fashion_ml.tracking.set_aside import Aside
 
 Operation = dict[str, Any]
@@ -214,7 +215,7 @@ class Spool:
                             where=self._where,
                         )
                     )
-            except Exception as error:  # nothing that goes wrong here may end the sending
+            except RetryLater as error:
                 if not self.away:
                     self._say(
                         tr(
@@ -225,6 +226,19 @@ class Spool:
                         )
                     )
                 self.away, self._again, wait = True, time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
+            except Exception as error:  # nothing that goes wrong here may end the sending
+                self._again, wait = time.monotonic() + wait, min(2 * wait, _BACKOFF_MOST)
+                if (failed := f"{type(error).__name__}: {first_line(error)[:200]}") != told:
+                    told = failed
+                    self._say(
+                        tr(
+                            "What is in {folder} could not be sent ({why}), which is no answer of {where}; going on, it is kept "
+                            "there and tried again",
+                            folder=self.folder,
+                            why=told,
+                            where=self._where,
+                        )
+                    )
 
     def _send_some(self) -> None:
         assert self._send is not None
@@ -286,9 +300,8 @@ def read_operations(path: Path) -> Iterator[Operation]:
         if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
             raise _not_ours(_too_long(size), path)
         while line := file.readline(_LONGEST):
-            operation = _whole(line)
-            if is_operation(operation):
-                assert operation is not None
+            operation, _ = parted(_whole(line))
+            if operation is not None:
                 yield operation
 
 
@@ -301,16 +314,15 @@ def last_operations(path: Path) -> Iterator[Operation]:
         file.seek(start)
         lines = file.read().splitlines(keepends=True)
     for line in reversed(lines[1:] if start else lines):
-        operation = _whole(line)
-        if is_operation(operation):
-            assert operation is not None
+        operation, _ = parted(_whole(line))
+        if operation is not None:
             yield operation
 
 
 def _whole(line: bytes) -> Operation | None:
     """The operation of a line; None where it is damaged."""
     try:
-        found = json.loads(line) if line.endswith(b"\n") else None
+        found = parsed(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
@@ -324,7 +336,7 @@ def note_position(folder: Path, sent: int, names: dict[str, str]) -> None:
 def read_position(folder: Path) -> tuple[int, dict[str, str]]:
     """Bytes of a spool that were sent, and the receiver's names; from the start without a whole note: operations are idempotent."""
     try:
-        known = json.loads(read_whole(folder / "position.json"))
+        known = parsed(read_whole(folder / "position.json"))
         sent, names = int(known["sent"]), dict(known["names"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, {}

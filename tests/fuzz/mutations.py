@@ -64,6 +64,12 @@ NAMES: tuple[Callable[[], Tree], ...] = (
     lambda: -1.0,
 )
 """What a tree of names and numbers may have too."""
+RECORDS: tuple[Callable[[], Tree], ...] = (
+    *(lambda number=number: number for number in (10**30, -(10**30), 2**63, 10**400)),
+    *(lambda text=text: text for text in ("\ud800", "../../esc.txt", "/esc.txt", "a" * 251)),
+    lambda: _deep(1200),
+) * 3
+"""What records of an outbox may have too, three times as likely: values that a database does not hold, places outside, no end of depth."""
 _PIECES = (
     b"\0",
     b"\xff\xfe",
@@ -151,3 +157,13 @@ def _places(tree: Tree) -> Any:
 def as_json(tree: Tree) -> bytes:
     """A tree as JSON, NaN and all."""
     return json.dumps(tree).encode("utf-8", "surrogatepass")
+
+
+def as_lines(tree: Tree) -> bytes:
+    """The parts of a tree as JSON, a line each."""
+    return b"".join(as_json(one) + b"\n" for one in (tree if isinstance(tree, list) else [tree]))
+
+
+def lines_of(content: bytes) -> Tree:
+    """What `as_lines` has written."""
+    return [json.loads(line) for line in content.splitlines()]

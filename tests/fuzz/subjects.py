@@ -25,7 +25,7 @@ from tests.fuzz.files import (
     pictures_of_all_kinds,
     state_file,
 )
-from tests.fuzz.mutations import NAMES, as_json, changed, damaged
+from tests.fuzz.mutations import NAMES, RECORDS, as_json, as_lines, changed, damaged, lines_of
 from tests.fuzz.requests import GOOD, MODEL, as_body
 
 PROJECT = Path(__file__).parents[2]
@@ -61,7 +61,9 @@ class Subject:
             before = sys.getrecursionlimit()
             sys.setrecursionlimit(20_000)  # a tree may be damaged by one of 400 levels; what reads it has the usual limit
             try:
-                files[name] = self.trees[name](changed(yaml.safe_load(files[name]), rng, self.junk))
+                write = self.trees[name]
+                tree = lines_of(files[name]) if write is as_lines else yaml.safe_load(files[name])
+                files[name] = write(changed(tree, rng, self.junk))
             finally:
                 sys.setrecursionlimit(before)
         else:
@@ -214,10 +216,19 @@ def _weights() -> None:
 
 
 def _spool() -> None:
-    from fashion_ml.tracking.spool import read_operations, read_position
+    from fashion_ml.tracking.sender import Sender
+    from fashion_ml.tracking.spool import Spool, read_operations, read_position
+    from tests.fuzz.taker import TakesAll
 
     read_position(Path())
     list(read_operations(Path("operations.jsonl")))
+    sender, said = Sender(TakesAll(), Path().absolute(), "pending-" + "0" * 32), list[str]()
+    spool = Spool(Path().absolute(), sender, said.append, "the store")
+    done = spool.flush(5)
+    sender.again(spool.names)
+    spool.close(0)
+    assert done, "what a record is holds up nothing"
+    assert not any("does not answer" in line or "could not be sent" in line for line in said), said
 
 
 def _pairs() -> None:
@@ -229,7 +240,7 @@ def _pairs() -> None:
 
 def subjects() -> list[Subject]:
     """All of them."""
-    return [*_of_settings(), *_of_kohya(), *_of_files(), *_of_runs()]
+    return [*_of_settings(), *_of_kohya(), *_of_files(), *_of_runs(), *_of_outbox()]
 
 
 def _shipped(name: str) -> bytes:
@@ -299,15 +310,6 @@ def _of_runs() -> list[Subject]:
             }
         )
     }
-    operations = [
-        {"do": "create", "run": "pending-" + "0" * 32, "experiment": "", "name": "x", "start": 1, "tags": {}},
-        {"do": "batch", "run": "pending-" + "0" * 32, "metrics": [["loss", 0.5, 1, 1]], "params": [["a", "b"]], "tags": []},
-        {"do": "end", "run": "pending-" + "0" * 32, "status": "FINISHED", "end": 2},
-    ]
-    spool = {
-        "operations.jsonl": b"\n".join(map(as_json, operations)) + b"\n",
-        "position.json": as_json({"sent": 0, "names": {}}),
-    }
     latents, evaluations = latent_files(), evaluation_files()
     single = {name: content for name, content in latents.items() if not name.startswith("packed")}
     return [
@@ -336,5 +338,30 @@ def _of_runs() -> list[Subject]:
         Subject("request", {"body": as_body(GOOD)}, _request, ("body",), {"body": as_json}, 4),
         Subject("model", {"MLmodel": as_yaml(MODEL)}, _model, ("MLmodel",), {"MLmodel": as_yaml}),
         Subject("pairs.csv", {"pairs.csv": b"generated,reference\na.png,b.png\nb.png,a.png\n"}, _pairs, ("pairs.csv",)),
+    ]
+
+
+def _of_outbox() -> list[Subject]:
+    operations = [
+        {"do": "create", "run": "pending-" + "0" * 32, "experiment": "", "name": "x", "start": 1, "tags": {}},
+        {"do": "batch", "run": "pending-" + "0" * 32, "metrics": [["loss", 0.5, 1, 1]], "params": [["a", "b"]], "tags": []},
+        {"do": "text", "run": "pending-" + "0" * 32, "text": "x", "artifact": "a/b.txt"},
+        {"do": "end", "run": "pending-" + "0" * 32, "status": "FINISHED", "end": 2},
+    ]
+    spool = {
+        "operations.jsonl": as_lines(operations),
+        "position.json": as_json({"sent": 0, "names": {}}),
+    }
+    refused = {"refused.jsonl": as_lines([{"operation": one, "why": "no"} for one in operations])}
+    return [
         Subject("spool", spool, _spool, tuple(spool), {"position.json": as_json}, 2),
+        Subject(
+            "outbox",
+            {**spool, **refused},
+            _spool,
+            ("operations.jsonl", *refused),
+            dict.fromkeys((*spool, *refused), as_lines),
+            2,
+            junk=RECORDS,
+        ),
     ]

@@ -10,7 +10,7 @@ from tests.fuzz import run
 from tests.fuzz.guard import Outcome, guarded
 from tests.fuzz.subjects import Subject
 
-FOUND = {"encoding 42", "spool 49", "spool 103", "prompts.yaml 69", "prompts.yaml 95"}
+FOUND = {"encoding 42", "spool 49", "spool 103", "outbox 46", "prompts.yaml 69", "prompts.yaml 95"}
 """What was a traceback, or a message of 100,000 letters, when it was tried first."""
 CASES = [*run.plan(206, 0), *(case for case in run.plan(2400, 0) if f"{case[0].name} {case[1]}" in FOUND)]
 

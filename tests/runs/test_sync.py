@@ -190,6 +190,54 @@ def test_a_damaged_line_in_the_middle_goes_aside_and_all_others_are_sent(workdir
     ]
 
 
+DEEP = "[" * 200_000 + "]" * 200_000
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last", "position", "refused"])
+def test_what_is_nested_too_deep_is_the_folders_fault_and_all_else_is_sent(workdir: Path, place: str):
+    folder, began = offline(workdir / "out"), time.monotonic()
+    spool = folder / "spool"
+    lines = (spool / "operations.jsonl").read_text().splitlines(keepends=True)
+    at = {"first": 0, "middle": 3, "last": len(lines)}.get(place)
+    if at is not None:
+        (spool / "operations.jsonl").write_text("".join([*lines[:at], DEEP + "\n", *lines[at:]]))
+    elif place == "position":
+        (spool / "position.json").write_text('{"sent": ' + DEEP + "}")
+    else:
+        (spool / "refused.jsonl").write_text('{"operation": ' + DEEP + "}\n")
+    said = sync(folder)
+    assert "everything is in the store" in said
+    assert "does not answer" not in said
+    assert time.monotonic() - began < 20
+    assert (spool / "set_aside.jsonl").exists() == (place in ("first", "middle"))
+    client = MlflowClient(store_uri())
+    (run_id,) = runs_of(client, "train_lora")
+    assert len(client.get_metric_history(run_id, "total_loss")) == 3
+
+
+def test_records_that_no_store_takes_go_aside_at_once_and_cost_no_other(workdir: Path):
+    folder, began = offline(workdir / "out"), time.monotonic()
+    path = folder / "spool" / "operations.jsonl"
+    run = json.loads(path.read_text().splitlines()[0])["run"]
+    point = {"do": "batch", "run": run, "metrics": [["z", 1.0, 1, 10**30]]}
+    outside = {"do": "file", "run": run, "path": "lora.safetensors", "folder": "../../../../esc.txt"}
+    text = {"do": "text", "run": run, "text": "x", "artifact": "../../../../esc.txt"}
+    unknown = {"do": "batch", "run": "0123", "metrics": [["z", 1.0, 1, 1]]}
+    good = {"do": "batch", "run": run, "metrics": [["goodpoint", 1.0, 1, 7]]}
+    with path.open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in [*[point, outside, text, unknown] * 50, good])
+    said = sync(folder)
+    assert "everything is in the store" in said
+    assert time.monotonic() - began < 20
+    assert "does not answer" not in said
+    whys = [json.loads(line)["why"] for line in (folder / "spool" / "set_aside.jsonl").read_text().splitlines()]
+    assert len(whys) == 4
+    assert not (folder / "spool" / "refused.jsonl").exists()
+    client = MlflowClient(store_uri())
+    (run_id,) = runs_of(client, "train_lora")
+    assert [one.step for one in client.get_metric_history(run_id, "goodpoint")] == [7]
+
+
 def test_a_spool_that_has_lost_its_beginning_is_one_line(workdir: Path):
     folder = offline(workdir / "out")
     path = folder / "spool" / "operations.jsonl"

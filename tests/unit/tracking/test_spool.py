@@ -241,6 +241,49 @@ def test_a_record_that_cannot_be_read_goes_aside_and_the_rest_is_sent(tmp_path: 
     assert len((tmp_path / FILE).read_text().splitlines()) == len(said) == 3
 
 
+DEEP = "[" * 200_000 + "]" * 200_000
+
+
+@pytest.mark.parametrize("record", [DEEP, '{"n":' + DEEP + "}"], ids=["alone", "in an operation"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_record_that_is_nested_too_deep_goes_aside_and_the_rest_is_sent(tmp_path: Path, record: str, at: int):
+    receiver, said, lines = Receiver(), list[str](), ['{"n":0}', '{"n":1}']
+    lines.insert(at, record)
+    (tmp_path / "operations.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    assert Spool(tmp_path, receiver, said.append, "The store").close(10)
+    assert receiver.got == [0, 1]
+    (kept,) = (json.loads(line) for line in (tmp_path / FILE).read_text().splitlines())
+    assert kept["record"] == record
+    assert len(said) == 1
+    assert "is damaged, which is no fault of The store; it is kept in" in said[0]
+
+
+def test_a_last_record_that_is_nested_too_deep_is_left_out_as_any_damaged_one(tmp_path: Path):
+    receiver, said = Receiver(), list[str]()
+    (tmp_path / "operations.jsonl").write_text(f'{{"n":0}}\n{DEEP}\n', encoding="utf-8")
+    assert Spool(tmp_path, receiver, said.append, "The store").close(10)
+    assert receiver.got == [0]
+    assert len(said) == 1
+    assert "the last line is damaged" in said[0]
+
+
+def test_what_goes_wrong_here_is_not_told_of_the_receiver(tmp_path: Path):
+    said = list[str]()
+
+    def send(operations: Sequence[Operation], names: dict[str, str]) -> None:
+        raise KeyError("surprise")
+
+    spool = Spool(tmp_path, send, said.append, "The store")
+    spool.write({"n": 1})
+    assert not spool.flush(1.2)  # it was tried twice
+    assert not spool.away
+    spool.close(0)
+    assert said == [
+        f"What is in {tmp_path} could not be sent (KeyError: 'surprise'), which is no answer of The store; going on, it is kept "
+        "there and tried again"
+    ]
+
+
 def test_a_spool_is_its_owners_alone(tmp_path: Path):
     spool = Spool(tmp_path / "spool", Receiver(), quiet, "it")
     spool.write({"n": 1})
@@ -316,7 +359,15 @@ def test_a_record_longer_than_any_goes_aside_and_the_rest_goes_on(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "note", ['{"sent": -5, "names": {}}', '{"sent": 3, "names": {}}', '{"sent": 1, "names": {"a": 5}}', "[]", '{"sent": 1e400}']
+    "note",
+    [
+        '{"sent": -5, "names": {}}',
+        '{"sent": 3, "names": {}}',
+        '{"sent": 1, "names": {"a": 5}}',
+        "[]",
+        '{"sent": 1e400}',
+        pytest.param('{"sent": ' + DEEP + "}", id="deep"),
+    ],
 )
 def test_a_note_of_no_place_between_records_is_none_and_all_is_sent(tmp_path: Path, note: str):
     """A position before the file, or within a record, was asked of the disk again and again for a minute."""
