@@ -169,6 +169,12 @@ def serve(
     port: Annotated[int, option("--port", help="Port to answer at.")] = 5001,
     host: Annotated[str, option("--host", help="Address to answer at; whoever reaches it may ask.")] = "127.0.0.1",
     seconds: Annotated[float, option("--seconds", help="The most that a request takes.")] = 60.0,
+    most_images: Annotated[
+        float, option("--most-images", help="The most work of one request, in images of 512 x 512 pixels at 50 steps.")
+    ] = 16.0,
+    names: Annotated[
+        str, option("--names", help="Hosts beside this machine's that requests are addressed to, by commas.")
+    ] = "",
 ) -> None:
     """Answer over HTTP with a model of register, by MLflow's protocol: bounded requests, a time limit, an end at once.
 
@@ -176,7 +182,8 @@ def serve(
     """
     from fashion_ml.deploy.serve import serve as answer
 
-    answer(model, host, port, seconds, say)
+    hosts = [one.strip() for one in names.split(",") if one.strip()]
+    answer(model, host, port, say, seconds=seconds, most_images=most_images, names=hosts)
 
 
 def _list(values: list[float]) -> str:

@@ -14,11 +14,15 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from fashion_ml.deploy.mlflow_answers import answer
-from fashion_ml.deploy.turns import Share, Turns
+from fashion_ml.deploy.turns import FullError, Share, Turns
 from fashion_ml.errors import InputError
 
 MOST_ROWS, MOST_LETTERS, MOST_STEPS, MOST_GUIDANCE = 16, 2000, 200, 100.0
 MOST_PIXELS, LEAST_SIDE, MOST_SIDE = 2048 * 2048, 8, 4096
+IMAGE = 512 * 512 * 50
+"""What work is counted in: the pixels of an image of 512 x 512, times 50 steps."""
+MOST_IMAGES = 16.0
+"""Of them a request asks for at most so many, where nobody said how many."""
 _AT_ONCE = 4
 """Images that are made at the same time; others wait for their turn."""
 _turns = Turns(_AT_ONCE)
@@ -37,10 +41,21 @@ def usual_seconds() -> float:
 class Asked:
     """A request that is being answered."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, most_images: float = MOST_IMAGES):
         self.gone = threading.Event()
         """Set once its client has left."""
-        self._seconds, self._until, self._share = seconds, time.monotonic() + seconds, Share()
+        self._seconds, self._until, self._most, self._share = seconds, time.monotonic() + seconds, most_images, Share()
+
+    def weigh(self, rows: int, pixels: int, steps: int = 1) -> None:
+        """Say what it is going to compute; InputError for more than is served. Lighter ones come first."""
+        cost = rows * pixels * steps
+        if cost > self._most * IMAGE:
+            refuse(
+                "num_inference_steps",
+                f"{steps} for {rows} images of {pixels:,} pixels, the work of {cost / IMAGE:.1f} images of 512 x 512 at 50 steps,",
+                f"ask for the work of {self._most:g} at most: fewer rows, steps or pixels",
+            )
+        self._share = Share(cost)
 
     def check(self) -> None:
         """Raise MLflow's error where there is nobody to answer, or no time left: call it between steps."""
@@ -55,7 +70,7 @@ class Asked:
             )
 
     def on_step(self, pipeline: Any, step: int, timestep: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`callback_on_step_end` of a pipeline of diffusers: others that have had less of the machine come first."""
+        """`callback_on_step_end` of a pipeline of diffusers: others that ask for less come first."""
         del pipeline, step, timestep
         self.check()
         _turns.step_aside(self._share, self.check)
@@ -63,9 +78,13 @@ class Asked:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until fewer than four others compute; errors as `check`."""
+        """Wait until fewer than four others compute, and none that is heavy where this one is; errors as `check`."""
         self.check()
-        _turns.take(self._share, self.check)
+        try:
+            _turns.take(self._share, self.check)
+        except FullError:
+            text = "as many large requests wait as are let wait; ask again later, or for fewer images, steps or pixels"
+            raise answer("TEMPORARILY_UNAVAILABLE", text) from None
         try:
             self.check()
             yield

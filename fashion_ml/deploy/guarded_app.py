@@ -1,4 +1,4 @@
-"""MLflow's scoring application behind a guard: bodies of bounded size that come in time, JSON alone, and an end where the client leaves."""
+"""MLflow's scoring application behind a guard: bounded bodies that come in time, names that it knows, and an end where the client leaves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fashion_ml.deploy.asked import Asked, current
-from fashion_ml.runtime.json_file import parsed_mapping
+from fashion_ml.deploy.asked import MOST_IMAGES, Asked, current
+from fashion_ml.deploy.request_checks import JSON, Known
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -17,15 +17,17 @@ Send = Callable[[Message], Awaitable[None]]
 _BODY_SECONDS, _THREADS, _AT_ONCE, _COMING = 20.0, 64, 48, 256
 """How long a body may take to come, how many requests are answered, or wait, at the same time, and how many more may still be coming: behind
 that the one that has been coming longest is given up."""
-_JSON = "application/json"
+_AGAIN = (b"retry-after", b"5")
+"""Seconds after which one that was too many may ask again."""
 
 
 class Guarded:
     """An ASGI application."""
 
-    def __init__(self, app: Any, seconds: float, most_bytes: int):
-        """`seconds` is the most that a request takes, `most_bytes` that a body has."""
+    def __init__(self, app: Any, seconds: float, most_bytes: int, known: Known, most_images: float = MOST_IMAGES):
+        """`seconds` is the most that a request takes, `most_bytes` that a body has, `most_images` that it asks for (`Asked.weigh`)."""
         self._app, self._seconds, self._most, self._open = app, seconds, most_bytes, 0
+        self._known, self._images = known, most_images
         self._threads = False
         self._coming = dict[asyncio.Future[bytes | None], None]()
 
@@ -37,6 +39,9 @@ class Guarded:
         if not self._threads:  # MLflow computes in the loop's own threads, of which there are few
             asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="asked"))
             self._threads = True
+        if wrong := self._known.wrong_place(scope):
+            await _refuse(send, *wrong)
+            return
         try:
             body = await self._in_time(scope, receive)
         except TimeoutError:
@@ -59,7 +64,7 @@ class Guarded:
             self._open -= 1
 
     async def _answer(self, scope: Mapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:
-        if scope["method"] == "POST" and (wrong := await asyncio.to_thread(_wrong, scope, body)):
+        if scope["method"] == "POST" and (wrong := await asyncio.to_thread(self._known.wrong_body, scope, body)):
             await _refuse(send, *wrong)
             return
         await self._pass_on(scope, body, receive, send)
@@ -99,7 +104,7 @@ class Guarded:
                 return b"".join(parts)
 
     async def _pass_on(self, scope: Mapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:
-        asked, left, given = Asked(self._seconds), asyncio.Event(), False
+        asked, left, given = Asked(self._seconds, self._images), asyncio.Event(), False
 
         async def replay() -> Message:
             nonlocal given
@@ -108,6 +113,11 @@ class Guarded:
                 return {"type": "http.request", "body": body, "more_body": False}
             await left.wait()
             return {"type": "http.disconnect"}
+
+        async def send_on(message: Message) -> None:
+            if message.get("status") == 503:
+                message["headers"] = [*message.get("headers", ()), _AGAIN]
+            await send(message)
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -118,26 +128,15 @@ class Guarded:
         token = current.set(asked)
         watching = asyncio.create_task(watch())
         try:
-            await self._app(scope, replay, send)
+            await self._app(scope, replay, send_on)
         finally:
             watching.cancel()
             current.reset(token)
 
 
-def _wrong(scope: Mapping[str, Any], body: bytes) -> tuple[int, str] | None:
-    """Status and text for a body that MLflow need not look at."""
-    kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-    if kind != _JSON:
-        return 415, f"Content-Type: {kind[:80] or 'none'} is not accepted; send {_JSON}"
-    try:
-        parsed_mapping(body)
-    except ValueError as error:
-        return 400, f'body: it is no JSON object ({str(error)[:200]}); send {{"dataframe_records": [...], "params": {{...}}}}'
-    return None
-
-
 async def _refuse(send: Send, status: int, text: str) -> None:
     content = json.dumps({"error_code": "BAD_REQUEST", "message": text}).encode()
-    headers = [(b"content-type", _JSON.encode()), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
+    headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
+    headers += [_AGAIN] if status == 503 else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -108,13 +108,14 @@ class LoraModel:
             settings, seed = sampler_of({**self._facts, **given}), seed_of(given["seed"])
             prompts = [text_of("prompt", prompt) for prompt in data["prompt"]]
             negative = text_of("negative_prompt", given.get("negative_prompt") or "")
+            asked.weigh(len(prompts), settings["width"] * settings["height"], settings["num_inference_steps"])
             for prompt in prompts:
                 with asked.turn(), exact_float32():
                     pipeline = copy.copy(self._pipeline.get())
                     pipeline.scheduler = copy.deepcopy(pipeline.scheduler)  # it counts steps; the weights are everyone's
                     read, noise = self._read(pipeline, prompt, negative), torch.Generator().manual_seed(seed)
                     made = pipeline(**read, generator=noise, **settings, callback_on_step_end=asked.on_step)
-                    images.append(as_png(made.images[0]))
+                images.append(as_png(made.images[0]))
         return images
 
     def _read(self, pipeline: Any, prompt: str, negative: str) -> dict[str, Any]:

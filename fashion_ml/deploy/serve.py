@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.deploy import asked
@@ -22,20 +23,50 @@ if TYPE_CHECKING:
 _OF_TEXT, _OF_PICTURES = 1_000_000, 64_000_000
 """The most bytes of a body."""
 _END_SECONDS = 2.5
+_MOST_IMAGES = 100_000
+_EVERYWHERE = ("0.0.0.0", "::", "")
 
 
-def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str], None]) -> None:
-    """Answer `/invocations` as `mlflow models serve` does until Ctrl-C or SIGTERM; each request takes at most so many seconds.
+@dataclass(frozen=True)
+class Served:
+    """Who may ask, and for how much."""
+
+    seconds: float = 60.0
+    """The most that a request takes."""
+    most_images: float = asked.MOST_IMAGES
+    """The most work of one request, in images of 512 x 512 pixels at 50 steps."""
+    hosts: tuple[str, ...] = ()
+    """Names that requests are addressed to, in lower case; any where there is none."""
+    any_address: bool = False
+    """Whether they may be addressed to any number beside these."""
+
+
+def serve(
+    model: str, host: str, port: int, say: Callable[[str], None], *, seconds: float, most_images: float, names: Sequence[str]
+) -> None:
+    """Answer `/invocations` as `mlflow models serve` does until Ctrl-C or SIGTERM; each request takes at most so many seconds, and asks for the
+    work of `most_images` of 512 x 512 pixels at 50 steps. `names` are hosts that requests are addressed to, beside this machine's and `host`.
 
     `model` is what MLflow loads: `models:/NAME/1`, `models:/NAME@champion`, `runs:/…`, a folder; of this package's own
     models alone, for the code of any other would run. InputError when there is none, or it is no such.
     """
     import uvicorn
 
+    from fashion_ml.deploy.connections import BACKLOG, bounded_protocol, most_connections
+    from fashion_ml.deploy.request_checks import hosts_of
+
     if not 1 <= seconds <= 3600:
         raise InputError(tr("--seconds: {seconds:g} is not accepted; give 1 to 3600", seconds=seconds))
+    if not 0 < most_images <= _MOST_IMAGES:
+        most = tr(
+            "--most-images: {value:g} is not accepted; give a number above 0, at most {most:,}",
+            value=most_images,
+            most=_MOST_IMAGES,
+        )
+        raise InputError(most)
+    served = Served(seconds, most_images, hosts_of(host, names), host in _EVERYWHERE)
     with listening(host, port) as sock:
-        app = application(model, seconds)
+        app = application(model, served)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -43,7 +74,8 @@ def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str],
             timeout_graceful_shutdown=1,
             ws="none",
             timeout_keep_alive=5,
-            backlog=256,
+            backlog=BACKLOG,
+            http=bounded_protocol(most_connections()),
         )
         server = uvicorn.Server(config)
         threading.Thread(target=_end, args=(server,), daemon=True, name="end").start()
@@ -54,7 +86,7 @@ def serve(model: str, host: str, port: int, seconds: float, say: Callable[[str],
             return
 
 
-def application(model: str, seconds: float) -> Any:
+def application(model: str, served: Served) -> Any:
     """The ASGI application of a model. InputError when its code is not this package's, MLflow cannot load it, or the store that it would be in
     is not there."""
     import mlflow
@@ -63,14 +95,18 @@ def application(model: str, seconds: float) -> Any:
 
     from fashion_ml.deploy.guarded_app import Guarded
     from fashion_ml.deploy.own_model import own_folder
+    from fashion_ml.deploy.request_checks import Known
 
     if model.startswith(("models:", "runs:")) and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
         open_tracking(make=False)
-    os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(seconds) + 5)  # ours comes first and says more
+    os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(served.seconds) + 5)  # ours comes first and says more
     try:
         loaded = mlflow.pyfunc.load_model(str(own_folder(model)))
         schema = loaded.metadata.get_input_schema()
         pictures = schema is not None and DataType.binary in schema.input_types()
+        columns = () if schema is None else tuple(schema.input_names())
+        asked_by = loaded.metadata.get_params_schema()
+        params = () if asked_by is None else tuple(one.name for one in asked_by.params)
         app = scoring_server.init(loaded)
     except InputError:
         raise
@@ -82,7 +118,8 @@ def application(model: str, seconds: float) -> Any:
                 first_line=first_line(error)[:300],
             )
         ) from None
-    return Guarded(app, seconds, _OF_PICTURES if pictures else _OF_TEXT)
+    known = Known(params, columns, served.hosts, served.any_address)
+    return Guarded(app, served.seconds, _OF_PICTURES if pictures else _OF_TEXT, known, served.most_images)
 
 
 def _end(server: uvicorn.Server) -> None:

@@ -72,6 +72,7 @@ class StarganModel:
             for _, domain in rows:
                 if text_of("domain", domain, most=200) not in facts["domains"]:
                     refuse("domain", repr(domain), tr("there are {names}", names=", ".join(facts["domains"])))
+            asked.weigh(len(rows), self._size**2)
             images = []
             for picture, domain in rows:
                 with asked.turn():

@@ -1,31 +1,36 @@
-"""Who may compute: a few requests at the same time, and of those that wait the one that has computed least.
+"""Who may compute: a few requests at the same time, of which one is heavy, and of those that wait the one that asks for least.
 
-So many slow requests cannot keep a quick one waiting: each steps aside between two of its steps for whoever has had less.
+So what is heavy never holds every turn, and between two of its steps it goes aside for whatever is lighter, and rests while that is computed.
 """
 
 from __future__ import annotations
 
-import threading
+import itertools
 import time
 from collections.abc import Callable
+from threading import Condition
 
-_LOOK_SECONDS = 0.2
+LIGHT = 64 * 64 * 25
+"""Pixels times steps, over all images of a request, that are light: less than a step of 512 pixels."""
+_LOOK_SECONDS, _WAITING, _REST, _REST_SECONDS = 0.2, 8, 3.0, 5.0
+"""How often who waits looks whether it still may; how many heavy ones wait; how long one rests for light ones, in lengths of its own last step,
+and at most."""
+_numbers = itertools.count()
+
+
+class FullError(Exception):
+    """As many heavy requests wait as are let wait."""
 
 
 class Share:
-    """What one request has had."""
+    """What one request asks for, in pixels times steps, and how far it is."""
 
-    def __init__(self) -> None:
-        self.used = 0.0
-        """Seconds."""
-        self.since: float | None = None
-        """When its turn began; None without one."""
-
-    def count(self) -> None:
-        """Add what passed since it was last counted."""
-        if self.since is not None:
-            now = time.monotonic()
-            self.used, self.since = self.used + now - self.since, now
+    def __init__(self, cost: int = 0) -> None:
+        self.cost, self.heavy, self.began, self.holds = cost, cost > LIGHT, False, False
+        self.rank = cost, next(_numbers)
+        """Who comes first: the lightest, and of the same the one that came first."""
+        self.since = 0.0
+        """When its last step began."""
 
 
 class Turns:
@@ -34,18 +39,24 @@ class Turns:
     def __init__(self, count: int):
         self.free = count
         self._waiting: list[Share] = []
-        self._changed = threading.Condition()
+        self._holding: list[Share] = []
+        self._changed = Condition()
 
     def take(self, share: Share, check: Callable[[], None]) -> None:
-        """Wait for a turn. Whatever `check` raises, which is called on the way, ends the waiting."""
+        """Wait for a turn. Whatever `check` raises, which is called on the way, ends the waiting; FullError for one more heavy one."""
         with self._changed:
+            heavy = [one for one in self._waiting if one.heavy]
+            if share.heavy and not share.began and len(heavy) >= _WAITING:
+                raise FullError
+            share.began = True
             self._waiting.append(share)
             try:
-                while not (self.free and self._next() is share):
+                while not self._may_begin(share):
                     self._changed.wait(_LOOK_SECONDS)
                     check()
                 self.free -= 1
-                share.since = time.monotonic()
+                self._holding.append(share)
+                share.holds, share.since = True, time.monotonic()
             finally:
                 self._waiting.remove(share)
                 self._changed.notify_all()
@@ -53,20 +64,36 @@ class Turns:
     def give(self, share: Share) -> None:
         """End a turn, if there is one."""
         with self._changed:
-            if share.since is not None:
-                share.count()
-                share.since = None
+            if share.holds:
+                share.holds = False
+                self._holding.remove(share)
                 self.free += 1
                 self._changed.notify_all()
 
     def step_aside(self, share: Share, check: Callable[[], None]) -> None:
-        """Between two steps of a turn: let others go first that wait and have had less. As `take`, and without a turn where that raises."""
-        share.count()
+        """Between two steps of a turn: let lighter ones go first. As `take`, and without a turn where that raises."""
         with self._changed:
-            others = bool(self._waiting) and self._next().used < share.used
-        if others:
+            if share.heavy:
+                self._rest(share, check)
+            aside = any(self._is_in_the_way(share, one) for one in self._waiting)
+        if aside:
             self.give(share)
             self.take(share, check)
+        share.since = time.monotonic()
 
-    def _next(self) -> Share:
-        return min(self._waiting, key=lambda one: one.used)
+    def _may_begin(self, share: Share) -> bool:
+        if not self.free or (share.heavy and any(one.heavy for one in self._holding)):
+            return False
+        return share is min(self._waiting, key=lambda one: one.rank)
+
+    def _is_in_the_way(self, share: Share, waiting: Share) -> bool:
+        """Whether one that is lighter waits for this turn."""
+        return waiting.rank < share.rank and (not self.free or waiting.heavy)
+
+    def _rest(self, share: Share, check: Callable[[], None]) -> None:
+        """While light ones compute, for they would share processors with it; but it goes on in the end."""
+        now = time.monotonic()
+        until = now + min(_REST * (now - share.since), _REST_SECONDS)
+        while any(not one.heavy for one in self._holding) and (left := until - time.monotonic()) > 0:
+            self._changed.wait(min(_LOOK_SECONDS, left))
+            check()

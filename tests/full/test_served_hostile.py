@@ -1,4 +1,5 @@
-"""`fashion-ml serve` under 200 hostile requests of 20 clients: good ones are answered meanwhile, and SIGTERM ends it at once."""
+"""`fashion-ml serve` under 200 hostile requests of 20 clients, beside large requests that it accepts, and under connections that are held: good
+ones are answered meanwhile, and SIGTERM ends it at once."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fuzz.requests import GOOD, Asking, as_body, hostile
@@ -29,11 +31,34 @@ MOST_BYTES = 1_000_000
 """Of a body that the server reads to its end; it hangs up on whoever sends more, who may still be sending."""
 
 
+LARGE = {"width": 512, "height": 512}
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    yield from serving(tmp_path)
+
+
+@pytest.fixture
+def few_files(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server that may open 1,024 files, and no more."""
+    yield from serving(tmp_path, "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)); ")
+
+
+def serving(tmp_path: Path, first: str = "") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     model = small_model(tmp_path)
     port = free_port()
-    command = [sys.executable, "-m", "fashion_ml", "serve", str(model), "--port", str(port), "--seconds", str(MOST_SECONDS)]
+    command = [
+        sys.executable,
+        "-c",
+        f"{first}from fashion_ml.cli import main; main()",
+        "serve",
+        str(model),
+        "--port",
+        str(port),
+        "--seconds",
+        str(MOST_SECONDS),
+    ]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
@@ -102,7 +127,7 @@ def test_good_requests_are_answered_beside_hostile_ones_and_sigterm_ends_it(serv
 
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]  # these say nothing, and stay
     for one in idle[:3]:
-        one.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        one.sendall(b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
@@ -137,6 +162,57 @@ def test_good_requests_are_answered_beside_hostile_ones_and_sigterm_ends_it(serv
     assert time.monotonic() - began < 5
     for one in idle:
         one.close()
+
+
+@pytest.mark.parametrize(("clients", "rows", "steps"), [(4, 16, 50), (20, 16, 50), (20, 1, 200), (20, 1, 1)])
+def test_good_requests_are_answered_beside_large_ones_that_are_accepted(
+    served: tuple[subprocess.Popen[bytes], int], clients: int, rows: int, steps: int
+):
+    _, port = served
+    alone = middle_of([seconds_of_a_good_one(port) for _ in range(15)])
+    large = Asking(as_body({"dataframe_records": [{"prompt": "x"}] * rows, "params": {**LARGE, "num_inference_steps": steps}}))
+    statuses, over = list[int](), threading.Event()
+
+    def client() -> None:
+        while not over.is_set():
+            with suppress(OSError, http.client.HTTPException):
+                statuses.append(status_of(port, large, 2 * MOST_SECONDS))
+            over.wait(1)
+
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    beside = [seconds_of_a_good_one(port) for _ in range(15)]
+    over.set()
+    sys.stdout.write(
+        f"beside {clients} clients of {rows} x {steps} x 512 px: {middle_of(beside):.3f} s, at most {max(beside):.3f}, alone {alone:.3f}; "
+        f"{ {status: statuses.count(status) for status in set(statuses)} }\n"
+    )
+    assert middle_of(beside) < 2 * alone + SHARED_SECONDS
+    assert clients <= 9 or 503 in statuses
+
+
+def test_good_requests_are_answered_beside_more_held_connections_than_there_are_files(
+    few_files: tuple[subprocess.Popen[bytes], int],
+):
+    process, port = few_files
+    alone, held = middle_of([seconds_of_a_good_one(port) for _ in range(15)]), list[socket.socket]()
+    try:
+        for number in range(1050):
+            held.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+            with suppress(ConnectionError):
+                held[-1].sendall(b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nX-a: " * (number % 2))
+        beside = [seconds_of_a_good_one(port) for _ in range(15)]
+        sys.stdout.write(
+            f"beside {len(held)} held connections: {middle_of(beside):.3f} s, at most {max(beside):.3f}, alone {alone:.3f} s\n"
+        )
+        assert middle_of(beside) < 2 * alone + SHARED_SECONDS
+        time.sleep(12)
+        assert len(psutil.Process(process.pid).net_connections()) < 50
+    finally:
+        for one in held:
+            one.close()
 
 
 def _quietly(port: int, tree: object) -> None:

@@ -203,9 +203,9 @@ def _request() -> None:
 
 
 def _model() -> None:
-    from fashion_ml.deploy.serve import application
+    from fashion_ml.deploy.serve import Served, application
 
-    application(".", 10)
+    application(".", Served())
 
 
 def _weights() -> None:

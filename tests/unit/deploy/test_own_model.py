@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from fashion_ml.deploy import stargan_model
 from fashion_ml.deploy.own_model import own_folder
-from fashion_ml.deploy.serve import application
+from fashion_ml.deploy.serve import Served, application
 from fashion_ml.errors import InputError
 
 LORA = "fashion_ml.deploy.lora_model"
@@ -57,7 +57,7 @@ def test_a_model_that_brings_code_is_refused_in_a_line_and_runs_none(
     monkeypatch.setattr(sys, "path", list(sys.path))
     folder = folder_with(tmp_path / "served", flavor)
     with pytest.raises(InputError, match="is a program: its code is not this package's") as caught:
-        application(f"{scheme}{folder}", 30)
+        application(f"{scheme}{folder}", Served(30))
     assert "\n" not in caught.value.problems[0]
     assert not (folder / "ran").exists()
     assert str(folder / "code") not in sys.path
@@ -70,7 +70,7 @@ def test_a_pickled_python_model_is_refused(tmp_path: Path):
 
     save_python_model(str(tmp_path / "model"), python_model=Mine(), pip_requirements=[])
     with pytest.raises(InputError, match=r"loader_module: 'mlflow\.pyfunc\.model'|cloudpickle|python_model"):
-        application(str(tmp_path / "model"), 30)
+        application(str(tmp_path / "model"), Served(30))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_pickled_python_model_is_refused(tmp_path: Path):
 def test_a_note_that_is_no_models_is_one_line(tmp_path: Path, text: str):
     (tmp_path / "MLmodel").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="cannot be loaded") as caught:
-        application(str(tmp_path), 30)
+        application(str(tmp_path), Served(30))
     assert "\n" not in caught.value.problems[0]
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from fashion_ml.deploy import asked, guarded_app
 from fashion_ml.deploy.asked import Asked
-from fashion_ml.deploy.serve import application
+from fashion_ml.deploy.serve import Served, application
 from fashion_ml.deploy.stargan_model import StarganModel
 from fashion_ml.errors import InputError
 from tests.fuzz.by_hand import ODD
@@ -30,18 +30,18 @@ from tests.unit.deploy.small_model import small_model
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return application(str(small_model(tmp_path_factory.mktemp("served"))), 30)
+    return application(str(small_model(tmp_path_factory.mktemp("served"))), Served(30))
 
 
 class Answer:
     """What came back."""
 
     def __init__(self) -> None:
-        self.status, self.body = 0, b""
+        self.status, self.body, self.headers = 0, b"", list[tuple[bytes, bytes]]()
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self.headers = message["status"], message["headers"]
         else:
             self.body += message.get("body", b"")
 
@@ -204,7 +204,7 @@ def test_whoever_waits_for_a_turn_learns_that_time_is_over():
 def test_a_model_whose_note_is_none_is_one_line(tmp_path: Path, odd: str, scheme: str):
     ODD[odd](tmp_path / "MLmodel")
     with pytest.raises(InputError, match="cannot be loaded") as caught:
-        application(f"{scheme}{tmp_path}", 30)
+        application(f"{scheme}{tmp_path}", Served(30))
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
 

@@ -1,0 +1,85 @@
+"""What a request to a served model is refused for before MLflow reads it: its host, path and kind, and names that nobody knows."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fashion_ml.runtime.json_file import parsed_mapping
+
+JSON = "application/json"
+_PATHS = ("/invocations", "/ping", "/health", "/version")
+"""What MLflow's protocol has; its application has pages beside these, which load scripts from elsewhere."""
+_HERE = ("localhost", "127.0.0.1", "[::1]")
+_BODY = ("dataframe_records", "dataframe_split", "instances", "inputs", "params")
+
+
+def hosts_of(host: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Names that a server at an address answers to, in lower case: this machine's own, the address, and those that are given."""
+    at = f"[{host}]" if ":" in host else host
+    return tuple(dict.fromkeys(one.lower() for one in (*_HERE, at, *names)))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What requests may name."""
+
+    params: tuple[str, ...]
+    columns: tuple[str, ...]
+    hosts: tuple[str, ...]
+    """In lower case, without ports; empty where any is answered."""
+    any_address: bool = False
+    """Whether addresses that are numbers are answered too: a page elsewhere cannot have one of this machine's."""
+
+    def wrong_place(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
+        """Status and text for a path that is none, and a host that is not this server's, which a page elsewhere may have given our address."""
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        if host and self.hosts and not self._is_ours(host):
+            names = ", ".join(self.hosts)
+            return 400, f"Host: {host[:80]} is not this server's; ask {names}, or name it where the server starts (--names)"
+        if scope["path"] not in _PATHS:
+            return 404, f"path: {scope['path'][:80]} is not there; ask {', '.join(_PATHS)}"
+        return None
+
+    def wrong_body(self, scope: Mapping[str, Any], body: bytes) -> tuple[int, str] | None:
+        """Status and text for a body that MLflow need not look at, or of which it would pass over a part in silence."""
+        kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        if kind != JSON:
+            return 415, f"Content-Type: {kind[:80] or 'none'} is not accepted; send {JSON}"
+        try:
+            tree = parsed_mapping(body)
+        except ValueError as error:
+            form = '{"dataframe_records": [...], "params": {...}}'
+            return 400, f"body: it is no JSON object ({str(error)[:200]}); send {form}"
+        params = tree.get("params")
+        for field, given, known in (
+            ("body", tree, _BODY),
+            ("params", params if isinstance(params, dict) else (), self.params),
+            ("columns", _columns(tree), self.columns),
+        ):
+            if known and (strange := next((name for name in given if name not in known), None)) is not None:
+                return 400, f"{field}: {str(strange)[:80]!r} is not known; there are {', '.join(known)}"
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.rsplit(":", 1)[0] if ":" in host.rpartition("]")[2] else host
+        if name.lower() in self.hosts:
+            return True
+        try:
+            return self.any_address and bool(ipaddress.ip_address(name.strip("[]")))
+        except ValueError:
+            return False
+
+
+def _columns(tree: Mapping[str, Any]) -> Iterable[Any]:
+    """The columns that a body names, in whichever of MLflow's forms."""
+    split = tree.get("dataframe_split")
+    if isinstance(split, dict) and isinstance(split.get("columns"), list):
+        yield from split["columns"]
+    for form in ("dataframe_records", "instances", "inputs"):
+        rows = tree.get(form)
+        for row in rows if isinstance(rows, list) else [rows]:
+            if isinstance(row, dict):
+                yield from row
