@@ -189,6 +189,7 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool, train:
     Returns what confirmed, and the trainings that are left: without `train` none is made.
     """
     from fashion_ml.config.sweep import QUICK
+    from fashion_ml.runtime.links import refuse_links_out
     from fashion_ml.sweep.best_settings import note_confirmed
     from fashion_ml.sweep.confirm import confirm
     from fashion_ml.sweep.confirmed import Confirmation
@@ -196,6 +197,7 @@ def report_sweep(spec: Any, study: Any, folder: Path, *, confirmed: bool, train:
     from fashion_ml.sweep.study import begun_run_of
     from fashion_ml.tracking.run import attach_id
 
+    refuse_links_out(folder, "SPEC")
     run = attach_id(begun_run_of(study))
     paths = write_report(spec, study, folder / "base.yaml", folder / "report", run)
     wanted = confirmed and spec.confirm.best

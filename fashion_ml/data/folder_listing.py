@@ -89,7 +89,11 @@ class Captions:
 
 def read_captions(folder: Path, listing: Listing, extension: str, class_token: str | None, prefix: str = "") -> Captions:
     """The captions of a folder's images; one without a file has `class_token`, or with None a problem."""
-    files, result, near = CaptionFiles(frozenset(listing.others), extension), Captions(), set[str]()
+    names = [
+        *listing.others,
+        *(path.name for path in listing.folders if path.name.endswith(extension)),
+    ]  # read as a file, and refused
+    files, result, near = CaptionFiles(frozenset(names), extension), Captions(), set[str]()
     for path in listing.images:
         name, beside = prefix + printable(path.name), files.of(path.name)
         if beside is None:

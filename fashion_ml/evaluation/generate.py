@@ -30,6 +30,7 @@ from fashion_ml.runtime.console import Bar, warn
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import full_memory
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.links import refuse_links_out
 from fashion_ml.runtime.printable import storable
 from fashion_ml.runtime.seeding import derive_seed
 
@@ -107,9 +108,10 @@ class ImageFolder:
                     folder=str(folder),
                 )
             )
+        refuse_links_out(folder, "output_dir")
         if before != note:
             for path in folder.iterdir() if folder.is_dir() else ():
-                if path.is_dir():
+                if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 elif path.name != _KEY:  # the note goes last, so that a folder cut off here is still known as one of these
                     path.unlink()

@@ -19,6 +19,7 @@ from fashion_ml.runtime.console import bar
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.links import refuse_links_out
 
 _FACTS = "prior.json"
 _WORD = re.compile(r"[^\w]+")
@@ -104,6 +105,7 @@ class _Kept:
 
     def __init__(self, folder: Path, inner: str, facts: Mapping[str, Any]):
         self._folder, self._prompt, note = folder / inner, facts["prompt"], folder / _FACTS
+        refuse_links_out(folder, "--output")
         before = _read(note)
         if before is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(tr("--output: {folder!r} holds something else; give a new folder", folder=str(folder)))

@@ -15,6 +15,7 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.console import warn
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.language import marked, tr, translated
+from fashion_ml.runtime.links import refuse_links_out
 from fashion_ml.runtime.own_file import open_own
 
 LOCK = ".lock"
@@ -39,12 +40,13 @@ def folder_lock(folder: Path, field: str = "output.output_dir", fix: str = _FIX)
     """The folder, made where it is not there, is this thread's for the block; what is locked by it already stays so.
 
     Afterwards the lock's file goes, and the folder too where it was made here and is empty. InputError, naming the setting `field`
-    and a `fix`, while another process, or another thread, works in it.
+    and a `fix`, while another process, or another thread, works in it, and where a link in it leads to a folder elsewhere.
     """
     key = (threading.get_ident(), str(folder.absolute()))
     if key in _held:
         yield
         return
+    refuse_links_out(folder, field)
     held = _Held(folder.absolute())
     _take(held, field, fix)
     _held[key] = held

@@ -13,6 +13,7 @@ from fashion_ml.config import SuiteSpec
 from fashion_ml.runtime.input_file import read_whole
 from fashion_ml.runtime.json_file import of_its_shape, parsed_mapping
 from fashion_ml.runtime.language import language, tr
+from fashion_ml.runtime.links import refuse_links_out
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.study import begun_run_of
 from fashion_ml.sweep.suite_judged import compare_so_far, judged_of
@@ -45,6 +46,7 @@ def write_results(spec: SuiteSpec, study: optuna.Study, folder: Path, *, again: 
     from fashion_ml.sweep.suite_report import JSON, PAGE, write_suite_report
     from fashion_ml.tracking.run import attach_id
 
+    refuse_links_out(folder, "suite")
     trainings, place, wanted = trainings_of(study), folder / "report", language()
     key = _made_of(spec, trainings, wanted, judged_of(study))
     done = not again and study.user_attrs.get(_REPORTED) == key and all((place / name).is_file() for name in (JSON, PAGE))

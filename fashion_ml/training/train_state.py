@@ -159,8 +159,11 @@ def _saved(meta: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SavedState
     for group in meta["groups"]:  # JSON has no tuples
         group |= {name: tuple(value) for name, value in group.items() if isinstance(value, list) and name != "params"}
     names = sorted(name for name in tensors if name.startswith("parameter."))
-    optimizer = {"state": state, "param_groups": meta["groups"]}
-    return SavedState(meta["step"], [tensors[name] for name in names], optimizer, _by_todays_names(meta["extra"]))
+    optimizer, extra = {"state": state, "param_groups": meta["groups"]}, _by_todays_names(meta["extra"])
+    for name in extra.get("train", {}).get("kept", ()):  # files that the training removes when there are newer ones
+        if not isinstance(name, str) or not name.endswith(".safetensors") or {"/", "\\", "\0"} & set(name):
+            raise ValueError(tr("{name:.80} is no name of a file", name=ascii(name)))
+    return SavedState(meta["step"], [tensors[name] for name in names], optimizer, extra)
 
 
 def _by_todays_names(extra: dict[str, Any]) -> dict[str, Any]:

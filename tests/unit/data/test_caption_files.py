@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fashion_ml.data.folder_listing import list_folder, read_captions
 from fashion_ml.data.images import data_digest
 from fashion_ml.data.notices import Kind
 from fashion_ml.errors import InputError
@@ -125,3 +126,13 @@ def test_a_class_that_is_not_utf8_is_one_line_where_it_would_be_a_caption(tmp_pa
     caught.value.problems[0].encode()
     path.with_suffix(".txt").write_text("a dress", encoding="utf-8")
     assert [item.caption for item in scanned(tmp_path).items] == ["a dress"]
+
+
+def test_a_folder_in_the_place_of_a_caption_is_refused_and_no_image_without_one(tmp_path: Path):
+    (tmp_path / "i0.png").write_bytes(b"")
+    (tmp_path / "i0.txt").mkdir()
+    found = read_captions(tmp_path, list_folder(tmp_path), ".txt", "dress")
+    assert found.found == []
+    assert [line for line, _ in found.problems] == [
+        f"caption '{tmp_path / 'i0.txt'}' cannot be read (Is a directory); make it a text file"
+    ]

@@ -182,6 +182,18 @@ def test_other_weights_are_refused(tmp_path: Path):
         other.restore()
 
 
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/tmp/outside.safetensors", "report.json", 3, ["x"]])
+def test_a_state_that_would_remove_other_files_is_refused(tmp_path: Path, name: object):
+    """`save_last_n` removes the oldest of the files that a state lists."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+    extra = {"train": {"kept": [name], "seconds": 0.0}, "log": {}, "scalers": {}}
+    save_state(tmp_path / STATE, 1, [torch.ones(2)], {"lora": optimizer}, extra)
+    with pytest.raises(
+        InputError, match=r"resume: .* is damaged \(.* is no name of a file\); give another, or start with --new"
+    ):
+        load_state(tmp_path / STATE)
+
+
 def test_a_state_of_a_lora_written_by_0_1_goes_on(tmp_path: Path):
     record = {
         "total_loss": [[1], [0.5]],
@@ -216,7 +228,9 @@ def test_a_state_of_a_stargan_written_by_0_1_goes_on(tmp_path: Path):
         "r1_steps": 2,
         "steps": 4,
     }
-    save_state(tmp_path / STATE, 4, [], {}, {"sums": sums, "kept": ["a"], "scalers": {"d": {}, "g": {}}, "seconds": 2.0})
+    save_state(
+        tmp_path / STATE, 4, [], {}, {"sums": sums, "kept": ["a.safetensors"], "scalers": {"d": {}, "g": {}}, "seconds": 2.0}
+    )
     extra = load_state(tmp_path / STATE).extra
     assert extra["log"] == {"sums": {"d_loss": 4.0, "r1": 1.0}, "steps": 3.0, "r1_steps": 2, "overflows": 1.0}
-    assert extra["train"] == {"kept": ["a"], "seconds": 2.0}
+    assert extra["train"] == {"kept": ["a.safetensors"], "seconds": 2.0}
