@@ -12,7 +12,7 @@ from threading import Condition
 
 LIGHT = 64 * 64 * 25
 """Pixels times steps, over all images of a request, that are light: less than a step of 512 pixels."""
-_LOOK_SECONDS, _WAITING, _REST, _REST_SECONDS = 0.2, 8, 3.0, 5.0
+_LOOK_SECONDS, _WAITING, _REST, _REST_SECONDS = 0.2, 24, 3.0, 5.0
 """How often who waits looks whether it still may; how many heavy ones wait; how long one rests for light ones, in lengths of its own last step,
 and at most."""
 _numbers = itertools.count()

@@ -164,7 +164,7 @@ def test_good_requests_are_answered_beside_hostile_ones_and_sigterm_ends_it(serv
         one.close()
 
 
-@pytest.mark.parametrize(("clients", "rows", "steps"), [(4, 16, 50), (20, 16, 50), (20, 1, 200), (20, 1, 1)])
+@pytest.mark.parametrize(("clients", "rows", "steps"), [(4, 16, 50), (20, 16, 50), (40, 1, 200), (20, 1, 1)])
 def test_good_requests_are_answered_beside_large_ones_that_are_accepted(
     served: tuple[subprocess.Popen[bytes], int], clients: int, rows: int, steps: int
 ):
@@ -190,7 +190,7 @@ def test_good_requests_are_answered_beside_large_ones_that_are_accepted(
         f"{ {status: statuses.count(status) for status in set(statuses)} }\n"
     )
     assert middle_of(beside) < 2 * alone + SHARED_SECONDS
-    assert clients <= 9 or 503 in statuses
+    assert clients <= 25 or 503 in statuses, "of large ones 24 wait, behind the one that computes"
 
 
 def test_good_requests_are_answered_beside_more_held_connections_than_there_are_files(
