@@ -17,8 +17,14 @@ Send = Callable[[Message], Awaitable[None]]
 _BODY_SECONDS, _THREADS, _AT_ONCE, _COMING = 20.0, 64, 48, 256
 """How long a body may take to come, how many requests are answered, or wait, at the same time, and how many more may still be coming: behind
 that the one that has been coming longest is given up."""
+_HELD = 1 << 30
+"""Bytes of all bodies that are there at the same time; pictures of a StarGAN have 64 MB."""
 _AGAIN = (b"retry-after", b"5")
 """Seconds after which one that was too many may ask again."""
+
+
+class _NoRoomError(Exception):
+    """Bodies of others leave no room for this one."""
 
 
 class Guarded:
@@ -28,7 +34,7 @@ class Guarded:
         """`seconds` is the most that a request takes, `most_bytes` that a body has, `most_images` that it asks for (`Asked.weigh`)."""
         self._app, self._seconds, self._most, self._open = app, seconds, most_bytes, 0
         self._known, self._images = known, most_images
-        self._threads = False
+        self._threads, self._held = False, 0
         self._coming = dict[asyncio.Future[bytes | None], None]()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -42,8 +48,19 @@ class Guarded:
         if wrong := self._known.wrong_place(scope):
             await _refuse(send, *wrong)
             return
+        held = list[int]()
         try:
-            body = await self._in_time(scope, receive)
+            await self._take(scope, receive, send, held)
+        finally:
+            self._held -= sum(held)
+
+    async def _take(self, scope: Mapping[str, Any], receive: Receive, send: Send, held: list[int]) -> None:
+        """Read a body, whose sizes go into `held`, and answer."""
+        try:
+            body = await self._in_time(scope, receive, held)
+        except _NoRoomError:
+            await _refuse(send, 503, f"{_HELD:,} bytes of requests are being answered; ask again in a moment")
+            return
         except TimeoutError:
             await _refuse(
                 send, 408, f"body: it did not come within {_BODY_SECONDS:g} seconds, or {_COMING} others came after it"
@@ -69,9 +86,9 @@ class Guarded:
             return
         await self._pass_on(scope, body, receive, send)
 
-    async def _in_time(self, scope: Mapping[str, Any], receive: Receive) -> bytes | None:
+    async def _in_time(self, scope: Mapping[str, Any], receive: Receive, held: list[int]) -> bytes | None:
         """As `_body`. TimeoutError for one that does not come, or takes longer than many others."""
-        coming = asyncio.ensure_future(self._body(scope, receive))
+        coming = asyncio.ensure_future(self._body(scope, receive, held))
         if len(self._coming) >= _COMING:
             longest = next(iter(self._coming))
             del self._coming[longest]
@@ -86,8 +103,8 @@ class Guarded:
             self._coming.pop(coming, None)
             coming.cancel()
 
-    async def _body(self, scope: Mapping[str, Any], receive: Receive) -> bytes | None:
-        """All of it; None where the client has left. ValueError for one that is too large."""
+    async def _body(self, scope: Mapping[str, Any], receive: Receive, held: list[int]) -> bytes | None:
+        """All of it; None where the client has left. ValueError for one that is too large, _NoRoomError where others are."""
         told = dict(scope["headers"]).get(b"content-length", b"0")
         if not told.isdigit() or len(told) > 15 or int(told) > self._most:
             raise ValueError(f"body: {told[:20].decode('latin-1')} bytes, more than {self._most:,}; send less")
@@ -98,8 +115,12 @@ class Guarded:
                 return None
             parts.append(message.get("body", b""))
             size += len(parts[-1])
+            held.append(len(parts[-1]))
+            self._held += held[-1]
             if size > self._most:
                 raise ValueError(f"body: more than {self._most:,} bytes; send less")
+            if self._held > _HELD:
+                raise _NoRoomError
             if not message.get("more_body"):
                 return b"".join(parts)
 

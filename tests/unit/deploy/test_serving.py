@@ -171,6 +171,37 @@ def test_bodies_that_do_not_come_keep_nobody_waiting(app: Any, monkeypatch: pyte
     assert [one.status for one in over] == [408] * 11  # the good one, while it came, was the seventy-first
 
 
+def test_bodies_that_hold_too_much_memory_together_are_sent_away_until_there_is_room(app: Any, monkeypatch: pytest.MonkeyPatch):
+    """Two halves of bodies that never end leave no room for a third one, and all of it once their clients have left."""
+    body = as_body(GOOD)
+    monkeypatch.setattr(guarded_app, "_HELD", 3 * len(body))
+
+    async def beside() -> tuple[Answer, Answer, int]:
+        app._threads, leave = False, asyncio.Event()
+
+        async def half(scope: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+            async def receive() -> dict[str, Any]:
+                if messages:
+                    return messages.pop()
+                await leave.wait()
+                return {"type": "http.disconnect"}
+
+            await app(scope, receive, Answer().send)
+
+        scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"content-length", b"9999")]}
+        chunk = {"type": "http.request", "body": bytes(len(body) * 3 // 2), "more_body": True}
+        halves = [asyncio.create_task(half(scope, [chunk])) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        full = await ask(app, Asking(body))
+        leave.set()
+        await asyncio.gather(*halves)
+        return full, await ask(app, Asking(body)), app._held
+
+    full, after, held = run(beside)
+    assert (full.status, dict(full.headers)[b"retry-after"]) == (503, b"5")
+    assert (after.status, held) == (200, 0)
+
+
 def test_a_request_that_takes_too_long_is_told_so(app: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(app, "_seconds", 0.5)
     slow = {**GOOD, "params": {**GOOD["params"], "num_inference_steps": 200, "width": 256, "height": 256}}
