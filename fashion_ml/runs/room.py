@@ -38,6 +38,8 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
     from fashion_ml.training.lora_inputs import needed_encoders, text_of_one
     from fashion_ml.training.lora_memory import encoding_bytes, lora_memory
 
+    if device.type != "cpu":
+        return
     factor = vae_factor(pipeline)
     sizes = image_sizes([item.size for item in items], **config.data.bucketing(factor))
     there = Counter[tuple[int, int]]()
@@ -46,7 +48,7 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
     most = config.training.train_batch_size
     cells = {size: min(count, most) * (size[0] // factor) * (size[1] // factor) for size, count in there.items()}
     largest = max(cells, key=lambda size: cells[size])
-    if device.type != "cpu" or cells[largest] < _ASKED_FROM:
+    if cells[largest] < _ASKED_FROM:
         return
     side = max(sizes, key=lambda size: size[0] * size[1])
     _check(

@@ -40,9 +40,7 @@ def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
     try:
         return bring_artifact(client, run_id, artifact, folder)
     except Exception as error:
-        reason = without_credentials(
-            (str(error).strip() or type(error).__name__).splitlines()[-1]
-        )  # MLflow's first says that something failed
+        reason = _why_not(error)
         if f"[Errno {errno.EACCES}]" in str(error):
             raise InputError(
                 tr(
@@ -60,6 +58,12 @@ def download(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
                 reason=reason,
             )
         ) from error
+
+
+def _why_not(error: Exception) -> str:
+    """What an error says in one line; of MLflow's, whose first lines say that something failed and `##### File x #####`, the one behind."""
+    told = str(error).rpartition(" #####\n")[2].strip() or type(error).__name__
+    return without_credentials(told.splitlines()[0])
 
 
 @contextmanager

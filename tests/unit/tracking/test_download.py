@@ -46,3 +46,19 @@ def test_one_that_this_user_may_not_read_is_not_called_missing(
         InputError, match=rf"^run_id: artifact config.yaml of run {run} cannot be read \(\[Errno 13\] Permission denied"
     ):
         download(client, run, "config.yaml", tmp_path)
+
+
+def test_of_an_answer_of_many_lines_the_first_is_told_that_says_why(tmp_path: Path):
+    """A server in front of MLflow's answers with a page."""
+
+    class Client:
+        def download_artifacts(self, run_id: str, artifact: str, folder: str) -> str:
+            what = "API request to endpoint failed with error code 404 != 200. Response body: '<!doctype html>\n<p>gone</p>\n'"
+            raise OSError(
+                f"The following failures occurred while downloading one or more artifacts from x:\n##### File a #####\n{what}"
+            )
+
+    with pytest.raises(
+        InputError, match=r"has no artifact a \(API request to endpoint failed with error code 404 != 200\. Resp"
+    ):
+        download(Client(), "0" * 32, "a", tmp_path)
