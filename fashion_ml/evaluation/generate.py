@@ -20,6 +20,7 @@ from fashion_ml.config import Evaluation
 from fashion_ml.data.images import CaptionedImage
 from fashion_ml.data.pictures import PictureError, load_picture
 from fashion_ml.errors import InputError
+from fashion_ml.evaluation.decoding_room import decoding_fits
 from fashion_ml.evaluation.read_prompts import Prompts
 from fashion_ml.models.finite import refuse_nan
 from fashion_ml.models.samplers import sampled_by, timesteps_in
@@ -187,8 +188,9 @@ def generate(
     """Batches of job indices with their RGB pictures; what `kept` holds is read instead of made, and what is made is put there
     while the next batch is made; all of it is there when the last one has been taken, or when no more are asked for.
 
-    How prompts are read is `read_prompts`'. Where a batch does not fit into the GPU's memory it is made half by half, and so are those behind
-    it; InputError where one image does not fit, and where what a model gives is not finite: such an image would be black.
+    How prompts are read is `read_prompts`'. Where a batch does not fit into the GPU's memory, or by count into a CPU's, it is made half by
+    half, and so are those behind it; InputError where one image does not fit, and where what a model gives is not finite: such an image
+    would be black.
     """
     most, batches = settings.batch_size, batches_of(jobs, settings.batch_size)
     prompts = Prompts(pipeline, [[jobs[index].prompt for index in batch] for batch in batches], settings, text)
@@ -219,6 +221,8 @@ def _made(
 ) -> list[Image.Image] | str:
     """The pictures of jobs of one size; where they do not fit into memory, whose it is."""
     (width, height), (asked, read) = jobs[0].size, prompts
+    if not decoding_fits(pipeline, len(jobs), (width, height)):
+        return tr("this machine's memory")
     try:
         with sampled_by(pipeline, settings.sampler), exact_float32(), refuse_nan(pipeline, [job.name for job in jobs]):
             return list(

@@ -21,6 +21,8 @@ from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import is_path, is_safetensors, not_there
 
+_CELLS_AT_ONCE = 16 * 32 * 32
+"""Latent cells that a CPU decodes at once."""
 FORMS = marked("use embedded, a hub id, a diffusers folder (of a pipeline or of the VAE alone), or a .safetensors file")
 
 
@@ -110,7 +112,8 @@ def keep_decoder(vae: Any) -> None:
 @torch.no_grad()
 def decode_latents(vae: Any, latents: torch.Tensor, batch_size: int = 16) -> list[Image.Image]:
     """RGB pictures of *unscaled* latents (N, C, h, w); on a GPU one after the other, which takes 1 GiB at 512 pixels in float32, and half of
-    that in bf16. NotFiniteError where latents or pictures are not finite: they would be black."""
+    that in bf16; on a CPU `batch_size` at once, or fewer where more latent cells would be decoded than 16 pictures of 256 pixels have.
+    NotFiniteError where latents or pictures are not finite: they would be black."""
     if not bool(latents.isfinite().all()):
         raise NotFiniteError(
             tr(
@@ -119,7 +122,8 @@ def decode_latents(vae: Any, latents: torch.Tensor, batch_size: int = 16) -> lis
             )
         )
     pictures = []
-    for part in torch.split(latents, 1 if vae.device.type == "cuda" else batch_size):
+    at_once = 1 if vae.device.type == "cuda" else max(1, min(batch_size, _CELLS_AT_ONCE // latents[0, 0].numel()))
+    for part in torch.split(latents, at_once):
         with exact_float32():
             decoded = vae.decode(part.to(vae.device, vae.dtype)).sample.float()
         if not bool(decoded.isfinite().all()):

@@ -14,6 +14,7 @@ from fashion_ml.runs.doctor_finding import Finding
 from fashion_ml.runs.doctor_gpus import gpus
 from fashion_ml.runtime.json_file import parsed
 from fashion_ml.runtime.language import marked, tr
+from fashion_ml.runtime.machine_memory import GIB, free_memory_left, total_memory
 from fashion_ml.runtime.problem_line import found_and_fix
 from fashion_ml.runtime.provenance import PACKAGES
 from fashion_ml.runtime.redact import first_line
@@ -53,16 +54,16 @@ def _torch() -> Finding:
 def _memory() -> Finding:
     import psutil
 
-    memory, disk = psutil.virtual_memory(), psutil.disk_usage(".")
+    available, disk = free_memory_left(), psutil.disk_usage(".")
     found = tr(
         "{available:.1f} of {total:.1f} GiB free; disk {free:.1f} GiB free",
-        available=memory.available / 2**30,
-        total=memory.total / 2**30,
-        free=disk.free / 2**30,
+        available=available / GIB,
+        total=total_memory() / GIB,
+        free=disk.free / GIB,
     )
-    if memory.available < 2 * 2**30:
+    if available < 2 * GIB:
         return Finding(marked("memory"), "wrong", found, tr("close other programs; the embedded default needs 2 GiB"))
-    if disk.free < 2**30:
+    if disk.free < GIB:
         return Finding(marked("memory"), "wrong", found, tr("free disk space; runs and weights need at least 1 GiB"))
     return Finding(marked("memory"), "ok", found)
 

@@ -8,13 +8,11 @@ batches that are large enough to matter; it is refused where it is more than the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.machine_memory import refuse_too_large
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from fashion_ml.data.images import CaptionedImage
     from fashion_ml.data.stargan_batches import GanInputs
 
-_GIB = 1 << 30
 _ASKED_FROM = 1 << 15
 """Latent cells of a batch; eight images of 512 pixels have as many, with a VAE that makes one cell of 8 x 8."""
 
@@ -51,10 +48,10 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
     if cells[largest] < _ASKED_FROM:
         return
     side = max(sizes, key=lambda size: size[0] * size[1])
-    _check(
+    refuse_too_large(
         "data.resolution",
         tr("encoding an image of {width} x {height} pixels", width=side[0], height=side[1]),
-        lambda: encoding_bytes(pipeline.vae, (side[1] // factor, side[0] // factor)),
+        encoding_bytes(pipeline.vae, (side[1] // factor, side[0] // factor)),
         tr("use less"),
     )
     text, needed = text_of_one(config, pipeline), needed_encoders(config, items)
@@ -62,7 +59,7 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
     latent = (pipeline.vae.config.latent_channels, largest[1] // factor, largest[0] // factor)
     for field, rows in (("data.resolution", 1), ("training.train_batch_size", min(there[largest], most))):
         if rows * latent[1] * latent[2] >= _ASKED_FROM:
-            _check(
+            refuse_too_large(
                 field,
                 tr(
                     "a step with {images} of {width} x {height} pixels",
@@ -70,7 +67,7 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
                     width=largest[0],
                     height=largest[1],
                 ),
-                lambda rows=rows: lora_memory(config, pipeline, (rows, *latent), text, needed).peak,  # type: ignore[misc]
+                lora_memory(config, pipeline, (rows, *latent), text, needed).peak,
                 tr("use less, or training.gradient_checkpointing"),
             )
 
@@ -81,10 +78,10 @@ def check_stargan_room(config: StarganExperiment, inputs: GanInputs, device: tor
 
     rows, (channels, height, width) = config.training.batch_size, inputs.latents.shape
     if device.type == "cpu" and rows * height * width >= _ASKED_FROM:
-        _check(
+        refuse_too_large(
             "training.batch_size",
             tr("a step with {rows} latents {by}", rows=rows, by=f"{channels} x {height} x {width}"),
-            lambda: stargan_memory(config, inputs).peak,
+            stargan_memory(config, inputs).peak,
             tr("use less"),
         )
 
@@ -97,19 +94,4 @@ def check_encoding_room(vae: Any, size: int) -> None:
     cells = size // vae_factor_of(vae)
     if next(vae.parameters()).device.type == "cpu" and cells**2 >= _ASKED_FROM:
         what = tr("encoding an image of {width} x {height} pixels", width=size, height=size)
-        _check("--size", what, lambda: encoding_bytes(vae, (cells, cells)), tr("use less"))
-
-
-def _check(field: str, what: str, needed: Callable[[], int], fix: str) -> None:
-    there, wanted = psutil.virtual_memory().total, needed()
-    if wanted > there:
-        raise InputError(
-            tr(
-                "{field}: {what} needs some {wanted:.0f} GiB, and this machine has {there:.0f} GiB; {fix}",
-                field=field,
-                what=what,
-                wanted=wanted / _GIB,
-                there=there / _GIB,
-                fix=fix,
-            )
-        )
+        refuse_too_large("--size", what, encoding_bytes(vae, (cells, cells)), tr("use less"))

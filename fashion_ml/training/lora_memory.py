@@ -91,17 +91,26 @@ def _with_word(text_encoder: Any, vectors: int) -> torch.nn.Parameter:
 
 
 def encoding_bytes(vae: Any, cells: Sequence[int]) -> int:
-    """Bytes that encoding one image of so many latent cells takes at its peak, without the weights."""
+    """Bytes that encoding one image of so many latent cells, height and width, takes at its peak, without the weights."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    return _bytes_of_vae(vae, "encode", (1, 3, cells[0] * factor, cells[1] * factor))
+
+
+def decoding_bytes(vae: Any, images: int, cells: Sequence[int]) -> int:
+    """Bytes that decoding so many images of so many latent cells, height and width, at once takes at its peak, without the weights."""
+    return _bytes_of_vae(vae, "decode", (images, vae.config.latent_channels, *cells))
+
+
+def _bytes_of_vae(vae: Any, does: str, shape: Sequence[int]) -> int:
     with quiet_libraries():
         model = empty_model("vae", vae.config, "model.base").float().eval().requires_grad_(False)
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def make(_: dict[int, Any]) -> Callable[[], None]:
-        image = torch.empty(1, 3, cells[0] * factor, cells[1] * factor)
+        given = torch.empty(tuple(shape))
 
         def step() -> None:
             with torch.no_grad():
-                model.encode(image)
+                getattr(model, does)(given)
 
         return step
 
