@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-PIXELS = 2
+PIXELS = 3
 """Raised whenever the same file becomes other pixels: part of the key of all that is kept of pictures."""
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
-_TOPS = (1.0, 255.0, 65535.0, float(2**32 - 1))
-"""What white may be where only the values tell."""
+_TOPS = {1.0: 16.0, 255.0: 510.0, 65535.0: 131070.0, float(2**32 - 1): float(2**33)}
+"""What white may be where only the values tell, and the most that may be in such a picture: sharpening overshoots, and highlights of floats
+lie up to four stops above white. One to 255 with no more than 16 in it would be as good as black."""
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1
 """TIFF's tag of what a sample is."""
 
@@ -74,13 +75,13 @@ def _as_rgba(file: Image.Image) -> Image.Image:
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """(h, w) of 16-bit, 32-bit or float grey as 8 bits: white is 65535 for 16 bits, else the least of 1 (floats only), 255, 65535 and
-    2^32 - 1 of which nothing is more than the double, for sharpening overshoots. NaN is black."""
+    2^32 - 1 that what is in the picture allows. NaN is black, and what is above white is white."""
     if values.dtype.kind != "f" and values.dtype.itemsize == 2:
         top = 65535.0
     else:
         most = float(np.max(values, initial=0, where=np.isfinite(values)))
-        tops = _TOPS if values.dtype.kind == "f" else _TOPS[1:]
-        top = next((one for one in tops if most <= 2 * one), max(most, 1.0))
+        tops = {one: allowed for one, allowed in _TOPS.items() if one > 1 or values.dtype.kind == "f"}
+        top = next((one for one, allowed in tops.items() if most <= allowed), max(most, 1.0))
     scaled = values.astype(np.float32)
     scaled *= np.float32(255 / top)
     scaled += np.float32(0.5)

@@ -110,6 +110,11 @@ def test_a_float_tiff_that_overshoots_or_holds_nan_keeps_its_tones(tmp_path: Pat
     assert np.asarray(load_picture(tmp_path / "a.tif"))[..., 0].tolist() == [[128, 255], [0, 255], [0, 64]]
 
 
+def test_a_float_tiff_with_highlights_above_white_is_on_the_scale_of_one(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0.25, 0.5], [1.0, 3.0], [15.9, 0.0]], dtype=np.float32))
+    assert np.asarray(load_picture(tmp_path / "a.tif"))[..., 0].tolist() == [[64, 128], [255, 255], [255, 0]]
+
+
 def test_32_bits_that_are_unsigned_are_read_to_their_top(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 2**31], [2**32 - 1, 2**30]], dtype=np.uint32))
     assert np.asarray(load_picture(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 128], [255, 64]]
