@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from fashion_ml.config.base import Section
 from fashion_ml.config.settings import Setting, setting_at, settings_of
+from fashion_ml.config.value_words import reason
 from fashion_ml.runtime.language import tr
 
 _SIDE, _LARGEST = 400, 10**100
@@ -46,9 +47,9 @@ def problem(item: Any, root: type[Section]) -> str:
         return tr("{location}: the key {key} is no text; give the name of a setting", location=above, key=_shown(item["input"]))
     if item["type"] == "missing":
         return tr("{location}: is not given; add it to the YAML file or pass --set {location}=VALUE", location=location)
-    message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return f"{location}: {_middle_out(message)}"
+        return f"{location}: {_middle_out(item['msg'].removeprefix('Value error, '))}"
+    message = reason(item)
     setting = setting_at(root, item["loc"])
     told = setting and item["type"] != "literal_error" and setting.accepts != "text"  # else the message has the choices already
     accepts = f" ({setting.path.rpartition('.')[2]}: {setting.accepts})" if setting and told else ""
