@@ -8,6 +8,9 @@ from pathlib import Path
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 
+_OF_EDITORS = ".#"
+"""Begins the links to nowhere by which Emacs notes that a file beside them is open."""
+
 
 def leads_out(path: Path, folder: Path) -> bool:
     """Whether a path lies outside a folder once links are followed; the folder itself may be a link."""
@@ -16,13 +19,13 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 
 def refuse_links_out(folder: Path, field: str) -> None:
-    """InputError, naming the setting `field`, where a folder to write into holds, at any depth, a link to a folder outside it.
+    """InputError, naming the setting `field`, where a folder to write into holds, at any depth, a link to a folder outside it, or one that
+    leads nowhere, in whose place no folder can be made.
 
     Links to files may lead anywhere: files are replaced, or removed, by their names, and what a link leads to stays.
     """
-    for place, names, _ in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
+    for place, names, files in os.walk(folder):
+        for path in (Path(place, name) for name in names):
             if path.is_symlink() and leads_out(path, folder):
                 raise InputError(
                     tr(
@@ -32,5 +35,16 @@ def refuse_links_out(folder: Path, field: str) -> None:
                         path=str(path),
                         target=os.path.realpath(path),
                         folder=str(folder),
+                    )
+                )
+        for path in (Path(place, name) for name in files if not name.startswith(_OF_EDITORS)):
+            if path.is_symlink() and not path.exists():
+                raise InputError(
+                    tr(
+                        "{field}: {path!r} is a link to {target!r}, where nothing is that can be reached; remove the link, or give "
+                        "another folder",
+                        field=field,
+                        path=str(path),
+                        target=str(path.readlink()),
                     )
                 )

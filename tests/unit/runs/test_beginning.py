@@ -78,3 +78,17 @@ def test_a_dry_run_is_refused_where_a_training_is_at_work(tmp_path: Path):
         thread.join()
     assert len(refused) == 1
     assert "another command is at work in" in refused[0]
+
+
+@pytest.mark.parametrize("name", ["training_logs", "state", "samples", "data_summary", "deeper/evaluation"])
+def test_a_link_that_leads_nowhere_is_refused_before_a_training_has_begun(tmp_path: Path, name: str):
+    link = tmp_path / "out" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/nowhere/at/all")
+    before = sorted(tmp_path.rglob("*"))
+    said = real(str(tmp_path / "out"))
+    assert said.startswith(f"output.output_dir: '{link}' is a link to '/nowhere/at/all', where nothing is")
+    with pytest.raises(InputError) as refused:
+        check_beginning(config(str(tmp_path / "out")), new=False)
+    assert str(refused.value) == said
+    assert sorted(tmp_path.rglob("*")) == before

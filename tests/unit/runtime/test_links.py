@@ -94,14 +94,31 @@ def test_a_locked_folder_holds_no_link_to_a_folder_elsewhere(out: Path, outside:
     assert not (out / ".lock").exists()
 
 
-def test_a_link_to_itself_and_one_to_a_file_are_no_way_out(out: Path, outside: Path):
-    (out / "loop").symlink_to("loop")
+def test_a_link_to_a_file_is_no_way_out(out: Path, outside: Path):
     (out / "file").symlink_to(outside / "keep.pt")
     with folder_lock(out):
         pass
     assert leads_out(out / "file", out)
     assert not leads_out(out / "none", out)
     assert leads_out(out.with_name("out2"), out)
+
+
+@pytest.mark.parametrize("target", ["/nowhere/at/all", "inside", "logs"])
+def test_a_link_to_nowhere_or_to_itself_is_refused_before_anything_is_written(out: Path, target: str):
+    (out / "deeper").mkdir()
+    (out / "deeper" / "logs").symlink_to(target)
+    with pytest.raises(InputError) as caught, folder_lock(out):
+        pass
+    assert caught.value.problems == [
+        f"output.output_dir: '{out}/deeper/logs' is a link to '{target}', where nothing is that can be reached; remove the link, or give "
+        "another folder"
+    ]
+    assert [path.name for path in out.iterdir()] == ["deeper"]
+
+
+def test_a_file_that_is_open_in_emacs_holds_nothing_up(out: Path):
+    (out / ".#config.yaml").symlink_to("you@here.123:456")
+    refuse_links_out(out, "OUT_DIR")
 
 
 def test_images_of_an_evaluation_are_neither_cleared_nor_written_elsewhere(out: Path, outside: Path):
