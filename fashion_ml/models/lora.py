@@ -205,6 +205,17 @@ def sized_targets(unet: Any, text_encoder: Any, spec: LoraSpec) -> list[tuple[An
     return found
 
 
+def weight_count(unet: Any, text_encoder: Any, spec: LoraSpec) -> int:
+    """Numbers that train in a LoRA or LoHa that is not made yet; 0 for other kinds, whose size does not grow with the rank."""
+    per_module = {"lora": 1, "loha": 2}.get(spec.algo, 0)
+    count = 0
+    for model, targets in sized_targets(unet, text_encoder, spec):
+        for one in targets:
+            weight = model.get_submodule(one.name).weight
+            count += per_module * one.rank * (len(weight) + weight[0].numel())
+    return count
+
+
 def check_network(unet: Any, text_encoder: Any, spec: LoraSpec) -> None:
     """InputError where a setting of the network does not fit the base."""
     models = sized_targets(unet, text_encoder, spec)

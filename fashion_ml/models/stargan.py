@@ -7,7 +7,7 @@ Symbols: x latent, y domain index (B,), s style code (B, style_dim), z latent co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -257,6 +257,12 @@ def make_networks(sizes: NetworkSizes, seed: int) -> Networks:
         if sizes.spectral_norm:
             with_spectral_norm(networks.d)
     return networks
+
+
+def weight_counts(sizes: NetworkSizes) -> dict[str, int]:
+    """Numbers that train, by network, of networks that are not made."""
+    with torch.device("meta"):  # on which the vectors of spectral norms, which do not train, cannot be drawn
+        return make_networks(replace(sizes, spectral_norm=False), 0).parameter_counts()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fashion_ml.data.images import CaptionedImage
     from fashion_ml.data.stargan_batches import GanInputs
 
+_WEIGHT, _TRAINS = 4, 16
+"""Bytes of a weight in float32, or of its average; and of one that trains, with its gradient and AdamW's two moments."""
 _ASKED_FROM = 1 << 15
 """Latent cells of a batch; eight images of 512 pixels have as many, with a VAE that makes one cell of 8 x 8."""
 
@@ -37,6 +39,7 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
 
     if device.type != "cpu":
         return
+    _check_lora_weights(config, pipeline)
     factor = vae_factor(pipeline)
     sizes = image_sizes([item.size for item in items], **config.data.bucketing(factor))
     there = Counter[tuple[int, int]]()
@@ -73,17 +76,40 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
 
 
 def check_stargan_room(config: StarganExperiment, inputs: GanInputs, device: torch.device) -> None:
-    """InputError where a step of a StarGAN needs more than a CPU's machine has."""
-    from fashion_ml.training.stargan_loop import stargan_memory
+    """InputError where the networks of a StarGAN, which are made in this machine's memory whatever they train on, or a CPU's step needs more
+    than it has."""
+    from fashion_ml.models.stargan import weight_counts
+    from fashion_ml.training.stargan_loop import network_sizes, stargan_memory
 
+    counts = weight_counts(network_sizes(config, len(inputs.latents.domains)))
+    count, here = sum(counts.values()), device.type == "cpu"
+    refuse_too_large(
+        "network.mapping_hidden_dim" if counts["mapping"] > count / 2 else "network.base_dim",
+        _training_of(count),
+        _TRAINS * count + _WEIGHT * (count - counts["discriminator"]) if here else _WEIGHT * count,
+        tr("use less"),
+    )
     rows, (channels, height, width) = config.training.batch_size, inputs.latents.shape
-    if device.type == "cpu" and rows * height * width >= _ASKED_FROM:
+    if here and rows * height * width >= _ASKED_FROM:
         refuse_too_large(
             "training.batch_size",
             tr("a step with {rows} latents {by}", rows=rows, by=f"{channels} x {height} x {width}"),
             stargan_memory(config, inputs).peak,
             tr("use less"),
         )
+
+
+def _check_lora_weights(config: LoraExperiment, pipeline: Any) -> None:
+    from fashion_ml.models.families.known import family_of
+    from fashion_ml.models.lora import weight_count
+    from fashion_ml.training.lora_models import lora_spec
+
+    count = weight_count(pipeline.unet, family_of(pipeline).encoders(pipeline), lora_spec(config))
+    refuse_too_large("network.rank", _training_of(count), _TRAINS * count, tr("use less"))
+
+
+def _training_of(count: int) -> str:
+    return tr("training {count:.2f} billion weights", count=count / 1e9)
 
 
 def check_encoding_room(vae: Any, size: int) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from fashion_ml.errors import InputError
 from fashion_ml.metrics import lpips as lpips_metric
+from fashion_ml.metrics import pair_kid as pair_kid_metric
 from fashion_ml.metrics.dino import load_dino
 from fashion_ml.metrics.fid import Inception, frechet_distance, load_inception
 from fashion_ml.metrics.pair_kid import pair_kid
@@ -30,8 +31,10 @@ def units(count: int, seed: int, shift: float = 0.0) -> torch.Tensor:
     return normalize(torch.randn(count, 4, generator=torch.Generator().manual_seed(seed)) + shift, dim=1)
 
 
-def test_pair_kid_pair_by_pair():
+@pytest.mark.parametrize("rows", [1024, 2], ids=["at once", "in parts"])
+def test_pair_kid_pair_by_pair(monkeypatch: pytest.MonkeyPatch, rows: int):
     """Five images of contents 0, 0, 1, 1, 2: of their 20 ordered pairs the four within a content are left out."""
+    monkeypatch.setattr(pair_kid_metric, "_ROWS", rows)
     made, of, real = units(5, 1), [0, 0, 1, 1, 2], units(4, 2)
 
     def kernel(a: torch.Tensor, b: torch.Tensor) -> float:
