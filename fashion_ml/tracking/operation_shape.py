@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from fashion_ml.runtime.language import tr
@@ -16,8 +18,9 @@ from fashion_ml.runtime.language import tr
 _STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 _ODD = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 """What looking at something of another shape raises; text without an encoding is a ValueError."""
-_LONGEST_KEY = 250
-"""Letters in the name of a metric, a param or a tag that MLflow takes."""
+_KEY, _LONGEST_KEY = re.compile(r"[/\w.\- :]*\n?"), 250
+"""What the name of a metric, a param or a tag may be made of for MLflow, and its most letters."""
+_LAST_MS = 253_402_300_799_999
 _LONGEST_NAME, _LONGEST_PLACE, _LONGEST_PATH = 255, 1000, 4095
 """Bytes of a file's name, of a place among artifacts (S3 takes 1024 with the run's) and of a path here."""
 _DEEPEST, _SHOWN = 16, 80
@@ -94,16 +97,27 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
+@lru_cache(maxsize=4096)
 def _is_key(value: Any) -> bool:
-    return _is_text(value) and len(value) <= _LONGEST_KEY
+    return _is_text(value) and len(value) <= _LONGEST_KEY and bool(_KEY.fullmatch(value)) and _is_plain(value)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether it is a relative path in its shortest form that does not lead up, as MLflow checks names and places."""
+    return posixpath.normpath(path) == path and path != "." and not path.startswith(("..", "/"))
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it is a time in ms, up to the year 9999."""
+    return _is_whole(value) and 0 <= value <= _LAST_MS
 
 
 def _is_metric(point: Any) -> bool:
     key, value, time, step = point
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     float(value)  # an OverflowError for a whole number that is none
-    return _is_key(key) and _is_whole(time) and time >= 0 and _is_whole(step)
+    return _is_key(key) and _is_time(time) and _is_whole(step)
 
 
 def _is_pair(pair: Any) -> bool:
@@ -120,14 +134,7 @@ def _is_batch(found: dict[str, Any]) -> bool:
 
 def _is_place(name: str) -> bool:
     """Whether it is a place below the artifacts of a run, as MLflow checks it, which tells others as a fault of its own."""
-    norm = posixpath.normpath(name)
-    return (
-        norm == name
-        and norm != "."
-        and not norm.startswith(("..", "/"))
-        and "\\" not in name
-        and _is_name(name, _LONGEST_PLACE)
-    )
+    return _is_plain(name) and "\\" not in name and _is_name(name, _LONGEST_PLACE)
 
 
 def _is_name(name: Any, most: int) -> bool:
@@ -145,7 +152,7 @@ def _is_file(found: dict[str, Any]) -> bool:
 def _is_creation(found: dict[str, Any]) -> bool:
     tags, experiment = found["tags"], found["experiment"]
     named = _is_text(experiment, found["name"], *tags, *tags.values())
-    return named and _is_whole(found["start"]) and (not experiment.isdecimal() or _is_whole(int(experiment)))
+    return named and _is_time(found["start"]) and (not experiment.isdecimal() or _is_whole(int(experiment)))
 
 
 def _are_inputs(found: dict[str, Any]) -> bool:
@@ -168,7 +175,7 @@ _CHECKS: dict[Any, tuple[frozenset[str], _Check]] = {
     "inputs": (frozenset(("datasets",)), _are_inputs),
     "create": (frozenset(("tags",)), _is_creation),
     "begin": (frozenset(), lambda found: True),
-    "end": (frozenset(), lambda found: found["status"] in _STATUSES and _is_whole(found["end"])),
+    "end": (frozenset(), lambda found: found["status"] in _STATUSES and _is_time(found["end"])),
     "untag": (frozenset(), lambda found: _is_text(found["key"])),
     "delete": (frozenset(), lambda found: True),
 }

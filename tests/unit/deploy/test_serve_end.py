@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,9 @@ def test_it_ends_at_once_behind_its_last_answer(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(serve.threading, "Thread", thread)
     monkeypatch.setattr(uvicorn.Server, "run", run)
     monkeypatch.setattr(os, "_exit", leave)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     with pytest.raises(Ended):
-        serve.serve("models:/x/1", "127.0.0.1", 0, lambda _: None, seconds=60.0, most_images=16.0, names=())
+        serve.serve("models:/x/1", "127.0.0.1", port, lambda _: None, seconds=60.0, most_images=16.0, names=())
     assert codes == [0]

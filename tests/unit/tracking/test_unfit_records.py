@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_metric
 
 from fashion_ml.tracking.operation_shape import is_operation, parted
 from fashion_ml.tracking.sender import Sender
@@ -20,9 +23,12 @@ from fashion_ml.tracking.spooled_client import SpooledClient, send_rest
 from tests.unit.tracking.half_store import TEXT, Store, metric, refused
 
 DATASET = {"name": "n", "digest": "d", "source_type": "s", "source": "x", "schema": None, "profile": None}
+LAST = 253_402_300_799_999
+"""ms of the last moment of the year 9999."""
 GOOD_POINTS: list[Any] = [
     ["m", 1.0, 0, 0],
-    ["m" * 250, 1, 2**63 - 1, 2**63 - 1],
+    ["m" * 250, 1, LAST, 2**63 - 1],
+    ["a b/c.d-e:f_1", 1, 0, 0],
     ["m", 10**30, 1, -(2**63)],
     ["m", float("nan"), 1, 1],
     ["é", float("-inf"), 1, 1],
@@ -30,7 +36,10 @@ GOOD_POINTS: list[Any] = [
 BAD_POINTS: list[Any] = [
     ["z", 1.0, 1, 10**30],
     ["z", 1.0, 2**63, 1],
+    ["z", 1.0, LAST + 1, 1],
     ["z", 1.0, -1, 1],
+    *([name, 1.0, 1, 1] for name in ("", ".", "..", "a/../b", "/a", "a/", "a//b", "a(b", 5, None, [])),
+    ["z", True, 1, 1],
     ["z", 1.0, 1, -(2**63) - 1],
     ["z", 10**400, 1, 1],
     ["z", "1", 1, 1],
@@ -63,16 +72,31 @@ def test_the_good_points_params_and_tags_of_a_record_are_parted_from_the_others(
     for bad in BAD_POINTS:
         assert parted(batch(bad)) == (None, batch(bad))
         assert parted(batch(GOOD_POINTS[0], bad, GOOD_POINTS[1])) == (batch(*GOOD_POINTS[:2]), batch(bad))
-    pairs = {"params": [["a", "b"], ["a" * 251, "b"]], "tags": [["a", "\ud800"], ["a", "b"]]}
+    pairs = {"params": [["a", "b"], ["a" * 251, "b"], ["", "b"]], "tags": [["a", "\ud800"], ["a", "b"]]}
     left, bad = parted({"do": "batch", "run": "r", **pairs})
     assert left == {"do": "batch", "run": "r", "params": [["a", "b"]], "tags": [["a", "b"]]}
-    assert bad == {"do": "batch", "run": "r", "params": [["a" * 251, "b"]], "tags": [["a", "\ud800"]]}
+    assert bad == {"do": "batch", "run": "r", "params": [["a" * 251, "b"], ["", "b"]], "tags": [["a", "\ud800"]]}
+
+
+def test_the_names_that_are_set_aside_are_those_that_mlflow_does_not_take():
+    draw, taken = random.Random(0), Counter[bool]()
+    for _ in range(3000):
+        point = ["".join(draw.choice("ab/.. -:_(\né é\\") for _ in range(draw.randint(0, 5))), 1.0, 1, 1]
+        try:
+            _validate_metric(*point)
+            takes = True
+        except MlflowException:
+            takes = False
+        taken[takes] += 1
+        assert is_operation(batch(point)) == takes, point
+    assert min(taken.values()) > 500
 
 
 @pytest.mark.parametrize(
     "record",
     [
         {"do": "end", "run": "r", "status": "KILLED", "end": 10**30},
+        {"do": "end", "run": "r", "status": "KILLED", "end": 2**63 - 1},
         {"do": "create", "run": "r", "experiment": "0", "name": "x", "tags": {}, "start": 10**30},
         {"do": "create", "run": "r", "experiment": "1" * 40, "name": "x", "tags": {}, "start": 1},
         {"do": "create", "run": "r", "experiment": "0", "name": "\ud800", "tags": {}, "start": 1},
