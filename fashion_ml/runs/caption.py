@@ -22,6 +22,7 @@ from fashion_ml.metrics.attributes.wording import NOUNS, caption_of
 from fashion_ml.runtime.atomic_files import write_text
 from fashion_ml.runtime.console import bar, say, warn
 from fashion_ml.runtime.language import tr, translated
+from fashion_ml.runtime.links import refuse_link_out
 from fashion_ml.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def draft_captions(
     """Write a caption beside each image of a folder, or of its `N_class` folders, that has none; files that are there are never touched.
 
     An attribute whose probability is less than `margin` above the next one's is left out; an image without any is left alone. `trigger` is
-    added as `, TRIGGER style`. With `dry_run` nothing is written. InputError for an encoder, attributes or a folder that cannot be used, and
-    for the embedded encoder on pictures of one's own when it was not named.
+    added as `, TRIGGER style`. With `dry_run` nothing is written. InputError for an encoder, attributes or a folder that cannot be used, where
+    a link to a folder elsewhere holds images without a caption, and for the embedded encoder on pictures of one's own when it was not named.
     """
     _check(folder, margin, trigger, caption_extension)
     _check_toy(folder, encoder)
@@ -87,6 +88,8 @@ def draft_captions(
     waiting = list(_without_caption(folder, caption_extension, result))
     if not waiting:
         return result
+    for place in sorted({image.parent for image, _ in waiting}):
+        refuse_link_out(place, folder, "DIR")
     clip = load_encoder(encoder or EMBEDDED)
     read = read_attributes(default_attributes(clip.name) if attributes == "default" else Path(attributes).expanduser())
     wanted = _wanted(read.categories, categories)

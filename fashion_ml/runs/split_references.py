@@ -18,6 +18,7 @@ from fashion_ml.data.split import alike
 from fashion_ml.data.tensor_cache import TensorCache
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.links import refuse_link_out
 from fashion_ml.runtime.printable import printable
 
 TRAIN, REFERENCES, ALIKE = "train", "references", "near_duplicates"
@@ -53,7 +54,8 @@ class Split:
 
 
 def plan_split(folder: Path, out: Path | None, count: int, seed: int, *, move: bool, extension: str) -> Split:
-    """Choose references and say where everything goes; nothing is written. InputError when the folder or the new one cannot be used."""
+    """Choose references and say where everything goes; nothing is written. InputError when the folder or the new one cannot be used, and where
+    images are to `move` out of a folder that a link leads to."""
     if count < 1:
         raise InputError(tr("--references: {count} is not accepted; give how many to take, at least 1", count=count))
     reading = scan_training_folder(folder, extension, field="DIR", skip=True)
@@ -73,6 +75,8 @@ def plan_split(folder: Path, out: Path | None, count: int, seed: int, *, move: b
     names = Counter(Path(items[one.index].name).stem for one in chosen)
     targets = [_target(items[one.index], REFERENCES, names) for one in chosen]
     places = {items[index].path.parent for index in (*(one.index for one in chosen), *beside)}
+    for one in sorted({item.path.parent for item in items}) if move else ():
+        refuse_link_out(one, folder, "--move")
     files = {place: CaptionFiles(frozenset(list_folder(place).others), extension) for place in places}
     taken = [_taken(items[one.index], target, files) for one, target in zip(chosen, targets, strict=True)]
     taken += [_taken(items[index], Path(ALIKE) / items[index].name, files) for index in beside]

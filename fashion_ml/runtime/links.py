@@ -18,6 +18,21 @@ def leads_out(path: Path, folder: Path) -> bool:
     return os.path.commonpath((inside, whole)) != inside
 
 
+def refuse_link_out(path: Path, folder: Path, field: str) -> None:
+    """InputError, naming the setting `field`, where a folder that lies in another by its name is a link to one outside it."""
+    if leads_out(path, folder):
+        raise InputError(
+            tr(
+                "{field}: {path!r} is a link to the folder {target!r}, and nothing is written or removed outside {folder!r}; "
+                "put a folder in its place, or give another one",
+                field=field,
+                path=str(path),
+                target=os.path.realpath(path),
+                folder=str(folder),
+            )
+        )
+
+
 def refuse_links_out(folder: Path, field: str) -> None:
     """InputError, naming the setting `field`, where a folder to write into holds, at any depth, a link to a folder outside it, or one that
     leads nowhere, in whose place no folder can be made.
@@ -26,17 +41,8 @@ def refuse_links_out(folder: Path, field: str) -> None:
     """
     for place, names, files in os.walk(folder):
         for path in (Path(place, name) for name in names):
-            if path.is_symlink() and leads_out(path, folder):
-                raise InputError(
-                    tr(
-                        "{field}: {path!r} is a link to the folder {target!r}, and nothing is written or removed outside {folder!r}; "
-                        "put a folder in its place, or give another one",
-                        field=field,
-                        path=str(path),
-                        target=os.path.realpath(path),
-                        folder=str(folder),
-                    )
-                )
+            if path.is_symlink():
+                refuse_link_out(path, folder, field)
         for path in (Path(place, name) for name in files if not name.startswith(_OF_EDITORS)):
             if path.is_symlink() and not path.exists():
                 raise InputError(

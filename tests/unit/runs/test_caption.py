@@ -192,3 +192,19 @@ def test_the_command_says_how_sure_it_is_and_takes_wrong_input_in_one_line(unnam
         code, _, errors = call(*words)
         assert (code, len(errors)) == (2, 1), words
         assert line in errors[0]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_no_caption_is_written_where_a_link_leads(unnamed: Path, tmp_path: Path, dry_run: bool):
+    (folder, *_) = [path for path in unnamed.iterdir() if path.is_dir()]
+    shutil.copytree(folder, unnamed / "0_first")  # an own one comes before it
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    with pytest.raises(InputError) as caught:
+        draft_captions(unnamed, encoder="embedded", margin=0, dry_run=dry_run)
+    assert str(caught.value).startswith(f"DIR: '{folder}' is a link to the folder '{elsewhere}', and nothing is written or")
+    assert not list(tmp_path.rglob("*.txt"))
+    for image in elsewhere.glob("*.png"):
+        image.with_suffix(".txt").write_text("a dress", encoding="utf-8")
+    assert len(draft_captions(unnamed, encoder="embedded", margin=0).written) == len(list((unnamed / "0_first").glob("*.png")))

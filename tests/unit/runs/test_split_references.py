@@ -179,3 +179,33 @@ def test_a_folder_is_listed_once_however_many_of_its_images_are_taken(tmp_path: 
         plan_split(folder, None, count, 0, move=False, extension=".txt")
         counts.append(len(listed))
     assert counts[0] == counts[1]
+
+
+def test_nothing_is_moved_out_of_a_folder_that_a_link_leads_to(tmp_path: Path):
+    elsewhere, folder = tmp_path / "elsewhere", folder_of(tmp_path / "set")
+    (folder / "5_dress").rename(elsewhere)
+    (folder / "5_dress").symlink_to(elsewhere)
+    before = files(tmp_path)
+    with pytest.raises(InputError) as caught:
+        plan_split(folder, None, 4, 0, move=True, extension=".txt")
+    assert caught.value.problems == [
+        f"--move: '{folder}/5_dress' is a link to the folder '{elsewhere}', and nothing is written or removed outside '{folder}'; put a "
+        "folder in its place, or give another one"
+    ]
+    assert files(tmp_path) == before
+    split(folder)  # to copy from there is to read
+    assert len(read_training_folder(tmp_path / "set_split" / "train")) == 12
+    assert files(elsewhere) == {name.removeprefix("elsewhere/") for name in before if name.startswith("elsewhere/")}
+
+
+def test_the_training_folder_itself_may_be_a_link_and_images_links_to_files(tmp_path: Path):
+    kept, link = folder_of(tmp_path / "disk"), tmp_path / "set"
+    for image in list(kept.rglob("*.png")):
+        theirs = tmp_path / "theirs" / image.parent.name / image.name
+        theirs.parent.mkdir(parents=True, exist_ok=True)
+        image.rename(theirs)
+        image.symlink_to(theirs)
+    link.symlink_to(kept)
+    split(link, move=True)
+    assert len(read_training_folder(link)) == 12
+    assert len(list((tmp_path / "theirs").rglob("*.png"))) == 16
