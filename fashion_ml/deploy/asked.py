@@ -23,6 +23,8 @@ IMAGE = 512 * 512 * 50
 """What work is counted in: the pixels of an image of 512 x 512, times 50 steps."""
 MOST_IMAGES = 16.0
 """Of them a request asks for at most so many, where nobody said how many."""
+_DECODED = 32
+"""Pixels of a picture that are decoded take the time and memory of one that a step computes, or less."""
 _AT_ONCE = 4
 """Images that are made at the same time; others wait for their turn."""
 _turns = Turns(_AT_ONCE)
@@ -46,8 +48,11 @@ class Asked:
         """Set once its client has left."""
         self._seconds, self._until, self._most, self._share = seconds, time.monotonic() + seconds, most_images, Share()
 
-    def weigh(self, rows: int, pixels: int, steps: int = 1) -> None:
-        """Say what it is going to compute; InputError for more than is served. Lighter ones come first."""
+    def weigh(self, rows: int, pixels: int, steps: int = 1, *, decoded: int = 0) -> None:
+        """Say what it is going to compute, and how many pixels of pictures are decoded for it; InputError for more than is served.
+
+        Lighter ones come first, and large pictures are heavy: they are decoded one at a time.
+        """
         cost = rows * pixels * steps
         if cost > self._most * IMAGE:
             refuse(
@@ -55,7 +60,7 @@ class Asked:
                 f"{steps} for {rows} images of {pixels:,} pixels, the work of {cost / IMAGE:.1f} images of 512 x 512 at 50 steps,",
                 f"ask for the work of {self._most:g} at most: fewer rows, steps or pixels",
             )
-        self._share = Share(cost)
+        self._share = Share(cost + decoded // _DECODED)
 
     def check(self) -> None:
         """Raise MLflow's error where there is nobody to answer, or no time left: call it between steps."""

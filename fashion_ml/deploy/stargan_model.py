@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from fashion_ml.deploy.lora_model import MODEL_FILE, as_png, requirements, use_l
 from fashion_ml.runtime.language import tr
 
 _WEIGHTS = "stargan.safetensors"
+MOST_OF_ONE, MOST_OF_ALL = 50_000_000, 200_000_000
+"""Pixels of one picture, and of all that a request gives: sixteen of a phone's 12 million. A file tells them in its head, and what they take
+once they are decoded has nothing to do with its size."""
 
 
 def save_model(path: str, mlflow_model: Any, *, networks: Path, vae: str, size: int, example: Mapping[str, Any]) -> None:
@@ -67,16 +71,17 @@ class StarganModel:
         with answering() as asked:
             check_rows(len(data))
             seed = seed_of((params or {}).get("seed", 0))
-            rows = [(_picture_of(image), domain) for image, domain in zip(data["image"], data["domain"], strict=True)]
+            rows = list(zip(data["image"], data["domain"], strict=True))
+            decoded = _pixels_of(image for image, _ in rows)
             networks, vae, facts = self._parts.get()
             for _, domain in rows:
                 if text_of("domain", domain, most=200) not in facts["domains"]:
                     refuse("domain", repr(domain), tr("there are {names}", names=", ".join(facts["domains"])))
-            asked.weigh(len(rows), self._size**2)
+            asked.weigh(len(rows), self._size**2, decoded=decoded)
             images = []
-            for picture, domain in rows:
-                with asked.turn():
-                    images.append(self._translated(networks, vae, facts, picture, domain, seed))
+            for image, domain in rows:
+                with asked.turn():  # decoded here as well, for there is room for a few large pictures and not for everyone's
+                    images.append(self._translated(networks, vae, facts, _square_of(image, self._size), domain, seed))
             return images
 
     def _translated(self, networks: Any, vae: Any, facts: Mapping[str, Any], picture: Any, domain: str, seed: int) -> bytes:
@@ -84,11 +89,10 @@ class StarganModel:
 
         import torch
 
-        from fashion_ml.data.pictures import fit_square
         from fashion_ml.models.stable_diffusion import encode_latents
         from fashion_ml.models.vae import decode_latents
 
-        mean, _ = encode_latents(SimpleNamespace(vae=vae), [[fit_square(picture, self._size)]])
+        mean, _ = encode_latents(SimpleNamespace(vae=vae), [[picture]])
         y = torch.tensor([facts["domains"].index(domain)])
         z = torch.randn(1, facts["sizes"]["latent_dim"], generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
@@ -107,12 +111,38 @@ class StarganModel:
         return networks, load_vae(self._vae_name), facts
 
 
-def _picture_of(content: Any) -> Any:
-    from fashion_ml.data.pictures import PictureError, load_picture
+def _pixels_of(contents: Iterable[Any]) -> int:
+    """Pixels of all pictures of a request, by the heads of their files. InputError for what is no picture, or too large."""
+    from fashion_ml.data.pictures import opened
 
-    if not isinstance(content, bytes):
-        refuse("image", type(content).__name__, "give the bytes of a picture file, in base64 where they go through JSON")
+    count = total = 0
+    for content in contents:
+        if not isinstance(content, bytes):
+            refuse("image", type(content).__name__, "give the bytes of a picture file, in base64 where they go through JSON")
+        with _told(content), opened(io.BytesIO(content)) as file:
+            width, height = file.size
+        if width * height > MOST_OF_ONE:
+            refuse("image", f"{width} x {height} pixels", f"give at most {MOST_OF_ONE:,} in one picture")
+        count, total = count + 1, total + width * height
+    if total > MOST_OF_ALL:
+        refuse("image", f"{total:,} pixels of {count} pictures", f"give at most {MOST_OF_ALL:,} in a request")
+    return total
+
+
+def _square_of(content: bytes, size: int) -> Any:
+    """The picture of a file as a square of `size`; InputError for one that is damaged."""
+    from fashion_ml.data.pictures import fit_square, load_picture
+
+    with _told(content):
+        return fit_square(load_picture(io.BytesIO(content)), size)
+
+
+@contextmanager
+def _told(content: bytes) -> Iterator[None]:
+    """Around reading the bytes of a picture file: InputError for what they are not."""
+    from fashion_ml.data.pictures import PictureError
+
     try:
-        return load_picture(io.BytesIO(content))
+        yield
     except PictureError as error:
         refuse("image", f"{len(content):,} bytes ({error})", "give the bytes of a PNG, JPEG or other picture file")
