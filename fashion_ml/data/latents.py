@@ -107,12 +107,10 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _packed(index: Path) -> list[Domain]:
     """The packed form, which the single files beside it, where there are any, must not contradict."""
     domains = packed_domains(index)
-    beside = {
-        printable(place.name): tuple(printable(path.stem) for path in _latent_files(place))
-        for place in _domain_folders(index.parent)
-    }
+    beside = {printable(place.name): _latent_files(place) for place in _domain_folders(index.parent)}
     beside = {name: files for name, files in beside.items() if files}
-    if beside and beside != {domain.name: domain.files for domain in domains}:
+    names = {name: tuple(printable(path.stem) for path in files) for name, files in beside.items()}
+    if beside and names != {domain.name: domain.files for domain in domains}:
         raise InputError(
             tr(
                 "{field}: {index!r} does not list the latents that are in {parent!r} now; encode again, or remove "
@@ -123,7 +121,28 @@ def _packed(index: Path) -> list[Domain]:
                 packed=PACKED,
             )
         )
+    for domain in domains if beside else ():
+        for place in {0, len(domain) - 1}:  # all of them would be read as if there were no packed form
+            _check_same(beside[domain.name][place], domain.take([place])[0])
     return domains
+
+
+def _check_same(path: Path, packed: torch.Tensor) -> None:
+    """InputError where a single file is not the latent that was packed under its name."""
+    try:
+        same = torch.equal(read_latent(path), packed)
+    except ValueError:
+        same = False
+    if not same:
+        raise InputError(
+            tr(
+                "{field}: {path!r} is not the latent that {packed} has under its name; encode again, or remove {packed} to "
+                "read the single files",
+                field=FIELD,
+                path=str(path),
+                packed=PACKED,
+            )
+        )
 
 
 def _domain_folders(folder: Path) -> list[Path]:

@@ -62,6 +62,9 @@ def called(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (entry(shards=[[SHARD, 4], [SHARD, -1]]), "'a' has 3 names and other latents"),
         (called("../evil"), "'../evil' is no name of a file"),
         (called("\ud800"), r"'\ud800' is no name of a file"),
+        (called(".."), "'..' is no name of a file"),
+        (entry(shards=[[SHARD, 2], [SHARD, 1]]), "'a' has one shard twice"),
+        (entry(sha256="0" * 64), "the latents of 'a' are not those that were packed"),
     ],
 )
 def test_an_index_with_names_or_counts_of_another_kind_is_one_line(
@@ -97,7 +100,8 @@ def test_one_number_that_is_not_finite_is_found_before_a_training(folder: Path, 
     assert one_line(folder).startswith(f"{SHARD}' cannot be read (its latent '2' holds NaN or infinite numbers)")
 
 
-def test_numbers_whose_sum_is_too_large_are_finite_all_the_same(folder: Path):
+def test_numbers_whose_sum_is_too_large_are_finite_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packed_latents, "_HASHED", 0)
     save_file({"latents": torch.full((3, 4, 8, 8), 3e38)}, folder / SHARD)
     assert read_latents(folder).domains[0].take([1]).max() == torch.tensor(3e38)
 
@@ -133,3 +137,26 @@ def test_too_many_domains_are_refused_before_they_are_opened(folder: Path, tmp_p
     with pytest.raises(InputError, match=r"IMAGES_DIR: .*single' holds 2 domains, and 1 are the most"):
         encode_folder(single, tmp_path / "out", "embedded", size=64, flips=False, packed=False, device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_other_numbers_in_a_shard_are_not_what_was_packed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    save_file({"latents": torch.full((3, 4, 8, 8), 7.0)}, folder / SHARD)
+    assert one_line(folder).startswith("packed.json' cannot be read (the latents of 'a' are not those that were packed)")
+    monkeypatch.setattr(packed_latents, "_HASHED", 3 * 4 * 8 * 8 * 4 - 1)
+    assert read_latents(folder).domains[0].take([0]).mean() == 7, "beyond the bytes that are hashed what was noted is believed"
+
+
+def test_a_shard_that_is_a_link_out_of_the_folder_is_not_read(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    elsewhere = (folder / SHARD).rename(tmp_path_factory.mktemp("elsewhere") / "a.safetensors")
+    (folder / SHARD).symlink_to(elsewhere)
+    assert f"('{SHARD}' leads out of the folder)" in one_line(folder)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_single_files_that_were_made_anew_are_not_passed_over(folder: Path, index: int):
+    for place in range(3):
+        torch.save(torch.full((4, 8, 8), 9.0 if place == index else 1.0), folder / "b" / f"{place}.pt")
+        torch.save(torch.ones(4, 8, 8), folder / "a" / f"{place}.pt")
+    assert one_line(folder).startswith(f"b/{index}.pt' is not the latent that packed.json has under its name; encode again")
+    torch.save(torch.ones(4, 8, 8), folder / "b" / f"{index}.pt")
+    assert len(read_latents(folder).domains) == 2
