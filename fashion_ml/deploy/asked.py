@@ -117,10 +117,10 @@ def answering() -> Iterator[Asked]:
         raise answer("RESOURCE_EXHAUSTED", f"width: this does not fit into {where}; ask for fewer pixels") from None
 
 
-def check_rows(count: int) -> None:
+def check_rows(count: int, field: str = "dataframe_records") -> None:
     """InputError for none, or more than are answered at once."""
     if not 1 <= count <= MOST_ROWS:
-        refuse("dataframe_records", f"{count} rows", f"ask for 1 to {MOST_ROWS} at once")
+        refuse(field, f"{count} rows", f"ask for 1 to {MOST_ROWS} at once")
 
 
 def text_of(field: str, value: Any, *, most: int = MOST_LETTERS) -> str:

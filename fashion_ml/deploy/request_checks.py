@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fashion_ml.deploy.request_rows import FORMS, check_body, has_many_values, named_columns, too_many_values
+from fashion_ml.errors import InputError
 from fashion_ml.runtime.json_file import parsed_mapping
 
 JSON = "application/json"
 _PATHS = ("/invocations", "/ping", "/health", "/version")
 """What MLflow's protocol has; its application has pages beside these, which load scripts from elsewhere."""
 _HERE = ("localhost", "127.0.0.1", "[::1]")
-_BODY = ("dataframe_records", "dataframe_split", "instances", "inputs", "params")
+_BODY = (*FORMS, "params")
 
 
 def hosts_of(host: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -32,6 +34,8 @@ class Known:
     """In lower case, without ports; empty where any is answered."""
     any_address: bool = False
     """Whether addresses that are numbers are answered too: a page elsewhere cannot have one of this machine's."""
+    pictures: tuple[str, ...] = ()
+    """Which of the columns hold files in base64."""
 
     def wrong_place(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
         """Status and text for a path that is none, and a host that is not this server's, which a page elsewhere may have given our address."""
@@ -48,6 +52,8 @@ class Known:
         kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if kind != JSON:
             return 415, f"Content-Type: {kind[:80] or 'none'} is not accepted; send {JSON}"
+        if has_many_values(body):
+            return 400, too_many_values()
         try:
             tree = parsed_mapping(body)
         except ValueError as error:
@@ -57,10 +63,14 @@ class Known:
         for field, given, known in (
             ("body", tree, _BODY),
             ("params", params if isinstance(params, dict) else (), self.params),
-            ("columns", _columns(tree), self.columns),
+            ("columns", named_columns(tree), self.columns),
         ):
             if known and (strange := next((name for name in given if name not in known), None)) is not None:
                 return 400, f"{field}: {str(strange)[:80]!r} is not known; there are {', '.join(known)}"
+        try:
+            check_body(tree, self.columns, self.pictures)
+        except InputError as error:
+            return 400, "; ".join(error.problems)
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -71,15 +81,3 @@ class Known:
             return self.any_address and bool(ipaddress.ip_address(name.strip("[]")))
         except ValueError:
             return False
-
-
-def _columns(tree: Mapping[str, Any]) -> Iterable[Any]:
-    """The columns that a body names, in whichever of MLflow's forms."""
-    split = tree.get("dataframe_split")
-    if isinstance(split, dict) and isinstance(split.get("columns"), list):
-        yield from split["columns"]
-    for form in ("dataframe_records", "instances", "inputs"):
-        rows = tree.get(form)
-        for row in rows if isinstance(rows, list) else [rows]:
-            if isinstance(row, dict):
-                yield from row

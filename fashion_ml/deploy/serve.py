@@ -103,8 +103,8 @@ def application(model: str, served: Served) -> Any:
     try:
         loaded = mlflow.pyfunc.load_model(str(own_folder(model)))
         schema = loaded.metadata.get_input_schema()
-        pictures = schema is not None and DataType.binary in schema.input_types()
         columns = () if schema is None else tuple(schema.input_names())
+        pictures = tuple(name for name in columns if schema.input_dict()[name].type == DataType.binary)
         asked_by = loaded.metadata.get_params_schema()
         params = () if asked_by is None else tuple(one.name for one in asked_by.params)
         app = scoring_server.init(loaded)
@@ -118,7 +118,7 @@ def application(model: str, served: Served) -> Any:
                 first_line=first_line(error)[:300],
             )
         ) from None
-    known = Known(params, columns, served.hosts, served.any_address)
+    known = Known(params, columns, served.hosts, served.any_address, pictures)
     return Guarded(app, served.seconds, _OF_PICTURES if pictures else _OF_TEXT, known, served.most_images)
 
 

@@ -169,7 +169,13 @@ _PHRASE = re.compile(r"(?:[A-Za-z][a-z']+[,:;]? ){2}[a-z]{2,}")
 """Three words of English on end."""
 _FOR_NO_PERSON_OF_ANOTHER_LANGUAGE = {
     *("sentence_forms.py", "suite_lines.py", "leader_words.py"),  # have both languages beside each other
-    *("asked.py", "guarded_app.py", "request_checks.py", "stargan_model.py"),  # answers of a server to programs
+    *(
+        "asked.py",
+        "guarded_app.py",
+        "request_checks.py",
+        "request_rows.py",
+        "stargan_model.py",
+    ),  # answers of a server to programs
     *("hub_folder.py", "settings_table.py", "po_file.py"),  # a card for a hub, the docs' table of settings, a head of a file
     *(
         "help_language.py",

@@ -102,6 +102,8 @@ def _named() -> list[Asking]:
         b'{"a":' * 50_000,
         b"\xff\xfe",
         b"9" * 5000,
+        b'{"inputs": [' + b"[]," * 300_000 + b"[]]}",
+        b'{"params": {"seed": [' + b"0," * 400_000 + b'0]}, "dataframe_records": []}',
         b'{"dataframe_records": ' + b"[" * 5000,
     ]
     kinds = [
@@ -123,6 +125,8 @@ def _named() -> list[Asking]:
         Asking(b"x" * 2_000_000),
         Asking(as_body({"dataframe_split": {"columns": ["prompt"], "data": [["a"]] * 17}})),
         Asking(as_body({"inputs": {"prompt": ["a"] * 17}})),
+        Asking(as_body({"dataframe_split": {"columns": ["prompt"], "data": "x" * 900_000, "index": list(range(16))}})),
+        Asking(as_body({"instances": [{"prompt": "x" * 900_000}] + [{"prompt": ""}] * 15})),
         Asking(as_body({"instances": [{"image": base64.b64encode(b"%!PS").decode()}]})),
     ]
     return [

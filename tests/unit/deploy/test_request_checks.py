@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from tests.fuzz.requests import GOOD, Asking, as_body
 from tests.fuzz.served import grey_app
 from tests.unit.deploy.test_serving import Answer, ask, run
 
+PICTURES = Known(("seed",), ("image", "domain"), (), pictures=("image",))
+SENT_AS_JSON = {"headers": [(b"content-type", b"application/json")]}
 HERE = Known((), (), hosts_of("127.0.0.1", ["Gpu.Example"]))
 
 
@@ -40,6 +44,111 @@ def test_a_name_that_nobody_knows_is_refused_with_those_that_there_are(tree: Any
     answer = answered(Asking(as_body(tree)))
     assert answer.status == 400
     assert json.loads(answer.body)["message"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"dataframe_records": [{"prompt": "a"}] * 17}, "dataframe_records: 17 rows is not accepted; ask for 1 to 16 at once"),
+        ({"instances": [{"prompt": "a"}] * 17}, "instances: 17 rows"),
+        ({"instances": ["a"] * 17}, "instances: 17 rows"),
+        ({"inputs": {"prompt": ["a"] * 17}}, "inputs: 17 rows"),
+        ({"inputs": [[]] * 10_000}, "inputs: 10000 rows"),
+        ({"dataframe_split": {"columns": ["prompt"], "data": [["a"]] * 17}}, "dataframe_split: 17 rows"),
+        ({"dataframe_split": {"columns": ["prompt"], "data": "a", "index": [0, 1]}}, "dataframe_split: str is not accepted"),
+        ({"dataframe_split": {"columns": ["prompt"], "data": [["a"]], "index": [0] * 17}}, "index: 17 rows"),
+        ({"dataframe_split": {"columns": ["prompt"] * 2, "data": [["a", "b"]]}}, "columns: a name that stands twice"),
+        ({"dataframe_records": {"prompt": "a"}}, "dataframe_records: dict is not accepted; give a list of rows"),
+        ({"dataframe_records": ["a"]}, "dataframe_records: a row that is a str is not accepted; give rows that name prompt"),
+        ({"inputs": "a"}, "inputs: str is not accepted"),
+        ({"inputs": {"prompt": {"a": "b"}}}, "prompt: a dict is not accepted; give one value"),
+        ({"instances": [[["a"]]]}, "prompt: a list is not accepted"),
+        ({"inputs": {"prompt": "x" * 2001}}, "prompt: 2,001 characters is not accepted; give at most 2,000"),
+        ({**GOOD, "params": {"seed": [1]}}, "seed: a list is not accepted; give one value"),
+        ({**GOOD, "params": {"width": {"a": 1}}}, "width: a dict is not accepted"),
+        ({**GOOD, "params": {"seed": "9" * 2001}}, "seed: 2,001 characters is not accepted"),
+        ({**GOOD, "params": [1]}, "params: list is not accepted; give a mapping of names to values"),
+        (
+            {**GOOD, "params": {"seed": [[]] * 40_000}},
+            "body: it has more than 40,000 commas, colons and opening brackets; send fewer",
+        ),
+    ],
+)
+def test_rows_and_values_that_no_model_takes_are_refused_before_a_frame_is_made(tree: Any, said: str):
+    answer = answered(Asking(as_body(tree)))
+    assert answer.status == 400
+    assert json.loads(answer.body)["message"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("tree", "count"),
+    [
+        ({"dataframe_records": [{"prompt": ",:[{" * 500}] * 16}, 16),
+        ({"dataframe_split": {"columns": ["prompt"], "data": [["a"]], "index": [5]}}, 1),
+        ({"dataframe_split": {"columns": ["prompt"], "data": ["a", "b"]}}, 2),
+        ({"instances": [{"prompt": "a"}, {"prompt": "b"}]}, 2),
+        ({"instances": ["a", "b"]}, 2),
+        ({"inputs": ["a", "b"]}, 2),
+        ({"inputs": {"prompt": ["a", "b"]}}, 2),
+        ({"inputs": {"prompt": "a"}, "params": None}, 1),
+    ],
+)
+def test_every_form_that_mlflow_reads_is_answered(tree: Any, count: int):
+    answer = answered(Asking(as_body(tree)))
+    assert answer.status == 200, answer.body
+    assert len(json.loads(answer.body)["predictions"]) == count
+
+
+@pytest.mark.parametrize(
+    ("start", "repeated", "count", "end"),
+    [
+        (b'{"params":{"seed":[', b"[],", 20_000_000, b'[]]},"dataframe_records":[]}'),
+        (b'{"inputs":[', b"[],", 20_000_000, b"[]]}"),
+        (b"", b'{"a":', 12_000_000, b""),
+        (b"", b"[", 60_000_000, b""),
+        (b"", b"9", 60_000_000, b""),
+        (b'{"instances":[{"image":"","domain":"', b"A", 60_000_000, b'"},{},{},{},{},{},{},{}]}'),
+        (b'{"dataframe_split":{"columns":["image"],"data":"', b"A", 60_000_000, b'","index":[1,2,3,4,5,6,7,8]}}'),
+        (b'{"dataframe_records":[{"image":"","domain":"', b"\\n", 30_000_000, b'"}]}'),
+    ],
+    ids=["params", "inputs", "deep", "brackets", "digits", "instances", "index", "escapes"],
+)
+def test_a_large_body_that_is_no_request_is_refused_in_seconds_and_takes_no_more_than_its_size(
+    start: bytes, repeated: bytes, count: int, end: bytes
+):
+    body = start + repeated * count + end
+    tracemalloc.start()
+    began = time.process_time()
+    wrong = PICTURES.wrong_body(SENT_AS_JSON, body)
+    seconds, most = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert wrong is not None
+    assert (wrong[0], len(wrong[1]) < 400) == (400, True)
+    assert seconds < 5
+    assert most < 4 * len(body)
+
+
+def test_pictures_come_in_the_forms_whose_base64_is_read():
+    image = "A" * 5000
+    row = {"image": image, "domain": "plain"}
+    assert PICTURES.wrong_body(SENT_AS_JSON, as_body({"dataframe_records": [row]})) is None
+    split = {"dataframe_split": {"columns": ["domain", "image"], "data": [["plain", image]]}}
+    assert PICTURES.wrong_body(SENT_AS_JSON, as_body(split)) is None
+    for form in ("instances", "inputs"):
+        said = f"{form}: image in this form is not accepted; send dataframe_records"
+        assert PICTURES.wrong_body(SENT_AS_JSON, as_body({form: [row]})) == (400, said)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"dataframe_records": [{"image": "", "domain": "x" * 2001}]},
+        {"dataframe_split": {"columns": ["domain"], "data": [["x" * 2001]]}},
+    ],
+)
+def test_what_is_no_picture_is_as_short_as_a_text(tree: Any):
+    said = "domain: 2,001 characters is not accepted; give at most 2,000"
+    assert PICTURES.wrong_body(SENT_AS_JSON, as_body(tree)) == (400, said)
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/", "/invocations/"])
