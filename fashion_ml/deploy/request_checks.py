@@ -9,7 +9,7 @@ from typing import Any
 
 from fashion_ml.deploy.request_rows import FORMS, check_body, has_many_values, named_columns, too_many_values
 from fashion_ml.errors import InputError
-from fashion_ml.runtime.json_file import parsed_mapping
+from fashion_ml.runtime.json_file import DoubledKeyError, parsed_mapping
 
 JSON = "application/json"
 _PATHS = ("/invocations", "/ping", "/health", "/version")
@@ -21,7 +21,7 @@ _BODY = (*FORMS, "params")
 def hosts_of(host: str, names: Sequence[str]) -> tuple[str, ...]:
     """Names that a server at an address answers to, in lower case: this machine's own, the address, and those that are given."""
     at = f"[{host}]" if ":" in host else host
-    return tuple(dict.fromkeys(one.lower() for one in (*_HERE, at, *names)))
+    return tuple(dict.fromkeys(one.lower() for one in (*_HERE, at, *names) if one))
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,28 @@ class Known:
 
     def wrong_place(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
         """Status and text for a path that is none, and a host that is not this server's, which a page elsewhere may have given our address."""
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        if host and self.hosts and not self._is_ours(host):
+        hosts = _all_of(scope, b"host")  # one of HTTP/1.0 may have none
+        if self.hosts and (strange := next((host for host in hosts if not self._is_ours(host)), None)) is not None:
             names = ", ".join(self.hosts)
-            return 400, f"Host: {host[:80]} is not this server's; ask {names}, or name it where the server starts (--names)"
+            return (
+                400,
+                f"Host: {strange[:80] or 'nothing'} is not this server's; ask {names}, or name it where the server starts (--names)",
+            )
         if scope["path"] not in _PATHS:
             return 404, f"path: {scope['path'][:80]} is not there; ask {', '.join(_PATHS)}"
         return None
 
     def wrong_body(self, scope: Mapping[str, Any], body: bytes) -> tuple[int, str] | None:
         """Status and text for a body that MLflow need not look at, or of which it would pass over a part in silence."""
-        kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-        if kind != JSON:
-            return 415, f"Content-Type: {kind[:80] or 'none'} is not accepted; send {JSON}"
+        kinds = [kind.partition(";")[0].strip().lower() for kind in _all_of(scope, b"content-type")]
+        if kinds != [JSON]:  # of two MLflow takes the first
+            return 415, f"Content-Type: {', '.join(kinds)[:80] or 'none'} is not accepted; send {JSON}"
         if has_many_values(body):
             return 400, too_many_values()
         try:
-            tree = parsed_mapping(body)
+            tree = parsed_mapping(body, once=True)
+        except DoubledKeyError as error:
+            return 400, f"body: {error}; give it once"
         except ValueError as error:
             form = '{"dataframe_records": [...], "params": {...}}'
             return 400, f"body: it is no JSON object ({str(error)[:200]}); send {form}"
@@ -81,3 +86,8 @@ class Known:
             return self.any_address and bool(ipaddress.ip_address(name.strip("[]")))
         except ValueError:
             return False
+
+
+def _all_of(scope: Mapping[str, Any], name: bytes) -> list[str]:
+    """The values of a header, which may come more than once."""
+    return [value.decode("latin-1") for given, value in scope["headers"] if given == name]

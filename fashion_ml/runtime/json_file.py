@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,17 +18,30 @@ MOST_BYTES = 512 << 20
 """Of one file: a report of many thousand pictures has some hundred million."""
 
 
-def parsed(text: str | bytes) -> Any:
-    """What a JSON text holds. ValueError for what is none, also where it is nested too deep or bytes are no text."""
+class DoubledKeyError(ValueError):
+    """A key that stands twice in one mapping, of which Python's reader takes the last; the text names it."""
+
+
+def parsed(text: str | bytes, *, once: bool = False) -> Any:
+    """What a JSON text holds. ValueError for what is none, also where it is nested too deep or bytes are no text; with `once`,
+    DoubledKeyError for a key that stands twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_once if once else None)
     except RecursionError:
         raise ValueError(tr("it is nested too deep")) from None
 
 
-def parsed_mapping(text: str | bytes) -> dict[str, Any]:
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise DoubledKeyError(tr("{value!r} stands twice", value=next(key for key in counts if counts[key] > 1)[:80]))
+    return tree
+
+
+def parsed_mapping(text: str | bytes, *, once: bool = False) -> dict[str, Any]:
     """As `parsed`, of a text that has to hold a mapping."""
-    tree = parsed(text)
+    tree = parsed(text, once=once)
     if not isinstance(tree, dict):
         raise ValueError(tr("it holds a {name}, not a mapping", name=type(tree).__name__))  # noqa: TRY004 - callers know one kind of error
     return tree

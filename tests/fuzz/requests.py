@@ -102,6 +102,7 @@ def _named() -> list[Asking]:
         b'{"a":' * 50_000,
         b"\xff\xfe",
         b"9" * 5000,
+        b'{"dataframe_records": [{"prompt": "a"}], "params": {"seed": 1, "seed": 2}}',
         b'{"inputs": [' + b"[]," * 300_000 + b"[]]}",
         b'{"params": {"seed": [' + b"0," * 400_000 + b'0]}, "dataframe_records": []}',
         b'{"dataframe_records": ' + b"[" * 5000,

@@ -166,7 +166,7 @@ def test_what_mlflows_protocol_has_is_there(path: str):
     [
         ("localhost", True), ("LocalHost:5001", True), ("127.0.0.1:80", True), ("[::1]:5001", True), ("[::1]", True),
         ("gpu.example:1", True), ("evil.example", False), ("evil.example:5001", False), ("127.0.0.1.evil.example", False),
-        ("10.0.0.1", False), ("[::2]:1", False), ("localhost:1:2", False), (":", False), ("\xff", False),
+        ("10.0.0.1", False), ("[::2]:1", False), ("localhost:1:2", False), (":", False), ("", False), (" ", False), ("\xff", False),
     ],
 )  # fmt: skip
 def test_only_this_servers_hosts_are_answered(host: str, ours: bool):
@@ -174,6 +174,37 @@ def test_only_this_servers_hosts_are_answered(host: str, ours: bool):
     wrong = HERE.wrong_place(scope)
     assert (wrong is None) is ours
     assert wrong is None or (wrong[0], wrong[1].startswith("Host: ")) == (400, True)
+
+
+@pytest.mark.parametrize("at", ["127.0.0.1", "0.0.0.0", ""])
+def test_an_empty_host_is_nobodys_and_none_is_answered(at: str):
+    known = Known((), (), hosts_of(at, []), any_address=True)
+    wrong = known.wrong_place({"headers": [(b"host", b"")], "path": "/ping"})
+    assert wrong is not None
+    assert (wrong[0], wrong[1].startswith("Host: nothing is not this server's; ask localhost, ")) == (400, True)
+    assert known.wrong_place({"headers": [], "path": "/ping"}) is None
+
+
+def test_of_two_hosts_and_of_two_kinds_both_count():
+    two = [(b"host", b"evil.example"), (b"host", b"localhost")]
+    assert all(HERE.wrong_place({"headers": one, "path": "/ping"}) is not None for one in (two, two[::-1]))
+    kinds = [(b"content-type", b"text/csv"), (b"content-type", b"application/json")]
+    assert all((HERE.wrong_body({"headers": one}, as_body(GOOD)) or (0,))[0] == 415 for one in (kinds, kinds[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"dataframe_records": [{"prompt": "a"}], "params": {"seed": 1, "width": 64, "seed": 2}}', "seed"),
+        (b'{"dataframe_records": [{"prompt": "a", "prompt": "a"}]}', "prompt"),
+        (b'{"inputs": ["a"], "inputs": ["b"]}', "inputs"),
+        (b'{"inputs": ["a"], "params": {"seed": 1, "se\\u0065d": 1}}', "seed"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_its_name(body: bytes, key: str):
+    answer = answered(Asking(body))
+    assert answer.status == 400
+    assert json.loads(answer.body)["message"] == f"body: '{key}' stands twice; give it once"
 
 
 def test_a_server_at_every_address_answers_numbers_and_no_names():
