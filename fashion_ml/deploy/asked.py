@@ -5,6 +5,7 @@ What is refused is MLflow's error of a bad parameter, which its server answers w
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from fashion_ml.deploy.mlflow_answers import answer
 from fashion_ml.deploy.turns import FullError, Share, Turns
 from fashion_ml.errors import InputError
 
+_log = logging.getLogger("fashion_ml")
 MOST_ROWS, MOST_LETTERS, MOST_STEPS, MOST_GUIDANCE = 16, 2000, 200, 100.0
 MOST_PIXELS, LEAST_SIDE, MOST_SIDE = 2048 * 2048, 8, 4096
 IMAGE = 512 * 512 * 50
@@ -30,6 +32,17 @@ _AT_ONCE = 4
 _turns = Turns(_AT_ONCE)
 ending = threading.Event()
 """Set once the server ends: nothing more is made."""
+
+
+def work_of(rows: int, pixels: int, steps: int | None) -> int:
+    """Pixels times steps of a request; a model without steps has one."""
+    return rows * pixels * (steps or 1)
+
+
+def shown_work(cost: float) -> str:
+    """Work as so many images."""
+    images = cost / IMAGE
+    return f"{images:.1f}" if images >= 1 else f"{images:.2g}"
 
 
 def usual_seconds() -> float:
@@ -48,17 +61,24 @@ class Asked:
         """Set once its client has left."""
         self._seconds, self._until, self._most, self._share = seconds, time.monotonic() + seconds, most_images, Share()
 
-    def weigh(self, rows: int, pixels: int, steps: int = 1, *, decoded: int = 0) -> None:
-        """Say what it is going to compute, and how many pixels of pictures are decoded for it; InputError for more than is served.
+    def weigh(self, rows: int, pixels: int, steps: int | None = None, *, decoded: int = 0) -> None:
+        """Say what it is going to compute, and how many pixels of pictures are decoded for it; InputError for more than is served. Without
+        `steps` it is a model that has none, and whose size is its own.
 
         Lighter ones come first, and large pictures are heavy: they are decoded one at a time.
         """
-        cost = rows * pixels * steps
+        cost = work_of(rows, pixels, steps)
         if cost > self._most * IMAGE:
+            each = f"of {pixels:,} pixels" if steps is None else f"of {pixels:,} pixels at {steps} steps"
+            bounds = {"dataframe_records": (rows / MOST_ROWS, f"{rows} rows {each}")}
+            if steps is not None:  # the field that is nearest to the most it may be
+                bounds["width"] = pixels / MOST_PIXELS, f"{pixels:,} pixels for {rows} images at {steps} steps"
+                bounds["num_inference_steps"] = steps / MOST_STEPS, f"{steps} for {rows} images of {pixels:,} pixels"
+            field = max(bounds, key=lambda name: (bounds[name][0], name))
             refuse(
-                "num_inference_steps",
-                f"{steps} for {rows} images of {pixels:,} pixels, the work of {cost / IMAGE:.1f} images of 512 x 512 at 50 steps,",
-                f"ask for the work of {self._most:g} at most: fewer rows, steps or pixels",
+                field,
+                f"{bounds[field][1]}, the work of {shown_work(cost)} images of 512 x 512 at 50 steps,",
+                f"ask for the work of {self._most:g} at most: {'fewer rows' if steps is None else 'fewer rows, steps or pixels'}",
             )
         self._share = Share(cost + decoded // _DECODED)
 
@@ -104,17 +124,21 @@ current: ContextVar[Asked | None] = ContextVar("asked", default=None)
 @contextmanager
 def answering() -> Iterator[Asked]:
     """The request of this thread; what is wrong with its input, or does not fit into memory, becomes an answer to it."""
+    from mlflow.exceptions import MlflowException
+
     from fashion_ml.runtime.gpu_memory import full_memory
 
     try:
         yield current.get() or Asked(usual_seconds())
     except InputError as error:
         raise answer("INVALID_PARAMETER_VALUE", "; ".join(error.problems)) from None
-    except (RuntimeError, MemoryError) as error:
-        where = full_memory(error)
-        if where is None:
-            raise
-        raise answer("RESOURCE_EXHAUSTED", f"width: this does not fit into {where}; ask for fewer pixels") from None
+    except MlflowException:  # an answer already
+        raise
+    except Exception as error:
+        if where := full_memory(error):
+            raise answer("RESOURCE_EXHAUSTED", f"width: this does not fit into {where}; ask for fewer pixels") from None
+        _log.exception("a request could not be answered")
+        raise answer("INTERNAL_ERROR", "the model could not answer this; its server's log says why") from None
 
 
 def check_rows(count: int, field: str = "dataframe_records") -> None:

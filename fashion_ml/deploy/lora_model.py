@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, sampler_of, seed_of, text_of
+from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, sampler_of, seed_of, text_of, work_of
+from fashion_ml.deploy.model_facts import LoraFacts, checked, wrong
+from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.redact import first_line
 
 MODEL_FILE = "MLmodel"
 
@@ -80,10 +83,14 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Lo
     """MLflow's entry; `model_config` may name another `base`."""
     from mlflow.models import Model
 
-    model = Model.load(path)
-    flavor, facts = model.flavors["diffusers"], model.metadata or {}
-    base = (model_config or {}).get("base") or (flavor["base_model"] if facts["base"] != "embedded" else "embedded")
-    return LoraModel(base, Path(path) / flavor["adapter_weights"], facts)
+    model, file = Model.load(path), Path(path) / MODEL_FILE
+    flavor = model.flavors["diffusers"]
+    for key in ("base_model", "adapter_weights"):
+        if not isinstance(flavor.get(key), str):
+            raise wrong(file, f"flavors.diffusers.{key}", repr(flavor.get(key))[:80], tr("it is no text"))
+    facts = checked(LoraFacts, model.metadata, file, "metadata")
+    base = (model_config or {}).get("base") or (flavor["base_model"] if facts.base != "embedded" else "embedded")
+    return LoraModel(base, Path(path) / flavor["adapter_weights"], facts.model_dump())
 
 
 class LoraModel:
@@ -117,6 +124,21 @@ class LoraModel:
                     made = pipeline(**read, generator=noise, **settings, callback_on_step_end=asked.on_step)
                 images.append(as_png(made.images[0]))
         return images
+
+    def prepare(self) -> int:
+        """Load everything, and read an empty prompt. InputError where its files do not fit together; returns the work of one image as the
+        model has it (`asked.work_of`)."""
+        facts, pipeline = self._facts, self._pipeline.get()
+        try:
+            self._read(pipeline, "", "")
+        except (LookupError, ValueError, TypeError, RuntimeError) as error:
+            told = tr("this base cannot read prompts so: {first_line}", first_line=first_line(error)[:160])
+            raise wrong(self._adapter.parent / MODEL_FILE, "metadata.text", str(facts["text"]), told) from None
+        return work_of(1, facts["width"] * facts["height"], facts["num_inference_steps"])
+
+    def get_raw_model(self) -> LoraModel:
+        """Itself, for MLflow."""
+        return self
 
     def _read(self, pipeline: Any, prompt: str, negative: str) -> dict[str, Any]:
         """Prompts as the LoRA's training read its captions; a model that was saved before there was a choice says nothing of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from fashion_ml.deploy.lora_model import MODEL_FILE
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.links import leads_out
 from fashion_ml.runtime.yaml_file import parsed, read_bytes, what_is_wrong
 
 _FLAVOR = "python_function"
@@ -28,6 +30,7 @@ def own_folder(model: str) -> Path:
         note = parsed(read_bytes(folder / MODEL_FILE))
     except yaml.YAMLError as error:
         raise ValueError(f"{MODEL_FILE}: {what_is_wrong(error)}") from None
+    _check_inside(folder, note)
     try:
         flavor = dict(note["flavors"][_FLAVOR])
     except (KeyError, TypeError, ValueError, IndexError):
@@ -42,6 +45,19 @@ def own_folder(model: str) -> Path:
             )
         )
     return folder
+
+
+def _check_inside(folder: Path, note: Any) -> None:
+    """ValueError where a model's folder holds a link to what is outside it, or names a LoRA there."""
+    with suppress(KeyError, TypeError, AttributeError):
+        adapter = note["flavors"]["diffusers"].get("adapter_weights")
+        if adapter is not None and not (isinstance(adapter, str) and _is_below(adapter)):
+            raise ValueError(
+                tr("{file}: flavors.diffusers.adapter_weights {path!r} is not in it", file=MODEL_FILE, path=str(adapter)[:200])
+            )
+    for path in folder.rglob("*"):
+        if path.is_symlink() and leads_out(path, folder):
+            raise ValueError(tr("{path!r} is a link out of its folder", path=str(path.relative_to(folder))))
 
 
 def _foreign(flavor: dict[Any, Any]) -> str:

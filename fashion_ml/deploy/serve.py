@@ -107,6 +107,9 @@ def application(model: str, served: Served) -> Any:
         pictures = tuple(name for name in columns if schema.input_dict()[name].type == DataType.binary)
         asked_by = loaded.metadata.get_params_schema()
         params = () if asked_by is None else tuple(one.name for one in asked_by.params)
+        if not columns or not params:
+            raise ValueError(tr("it does not say what may be asked of it, its signature or params are gone"))
+        least = loaded.get_raw_model().prepare()
         app = scoring_server.init(loaded)
     except InputError:
         raise
@@ -118,6 +121,15 @@ def application(model: str, served: Served) -> Any:
                 first_line=first_line(error)[:300],
             )
         ) from None
+    if least > served.most_images * asked.IMAGE:
+        raise InputError(
+            tr(
+                "--most-images: {value:g} is not accepted, for one image as this model makes it is the work of {least}; give that "
+                "or more",
+                value=served.most_images,
+                least=asked.shown_work(least),
+            )
+        )
     known = Known(params, columns, served.hosts, served.any_address, pictures)
     return Guarded(app, served.seconds, _OF_PICTURES if pictures else _OF_TEXT, known, served.most_images)
 

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, refuse, seed_of, text_of
+from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, refuse, seed_of, text_of, work_of
 from fashion_ml.deploy.lora_model import MODEL_FILE, as_png, requirements, use_loader
+from fashion_ml.deploy.model_facts import NetworkFacts, StarganFacts, checked, wrong
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.redact import first_line
 
 _WEIGHTS = "stargan.safetensors"
 MOST_OF_ONE, MOST_OF_ALL = 50_000_000, 200_000_000
@@ -52,8 +54,8 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> St
     from mlflow.models import Model
 
     top = next(folder for folder in Path(path).parents if (folder / MODEL_FILE).is_file())
-    facts = Model.load(top).metadata or {}
-    return StarganModel(Path(path) / _WEIGHTS, (model_config or {}).get("vae") or facts["vae"], int(facts["size"]))
+    facts = checked(StarganFacts, Model.load(top).metadata, top / MODEL_FILE, "metadata")
+    return StarganModel(Path(path) / _WEIGHTS, (model_config or {}).get("vae") or facts.vae, facts.size)
 
 
 class StarganModel:
@@ -99,16 +101,40 @@ class StarganModel:
             made = networks.g(mean * facts["latent_scale"], networks.f(z, y))
         return as_png(decode_latents(vae, made / facts["latent_scale"])[0])
 
+    def prepare(self) -> int:
+        """Load everything. InputError where its files do not fit together; returns the work of one picture (`asked.work_of`)."""
+        self._parts.get()
+        return work_of(1, self._size**2, None)
+
+    def get_raw_model(self) -> StarganModel:
+        """Itself, for MLflow."""
+        return self
+
     def _load(self) -> Any:
-        from fashion_ml.models.stargan import NetworkSizes, make_networks
+        from fashion_ml.models.stargan import NetworkSizes
         from fashion_ml.models.stargan_format import load_averages
-        from fashion_ml.models.vae import load_vae
+        from fashion_ml.models.vae import load_vae, vae_factor_of
         from fashion_ml.runtime.json_file import parsed_mapping
         from fashion_ml.runtime.weight_files import read_header
 
-        facts = parsed_mapping(read_header(self._weights, "stargan").metadata["stargan"])
-        networks = load_averages(self._weights, make_networks(NetworkSizes(**facts["sizes"]), 0))
-        return networks, load_vae(self._vae_name), facts
+        try:
+            said = parsed_mapping(read_header(self._weights, "stargan").metadata["stargan"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise wrong(self._weights, "stargan", "", first_line(error)) from None
+        facts = checked(NetworkFacts, said, self._weights, "stargan").model_dump()
+        sizes = NetworkSizes(**facts["sizes"])
+        if len(set(facts["domains"])) != sizes.num_domains:
+            named = tr("the networks have {count}", count=sizes.num_domains)
+            raise wrong(self._weights, "stargan.domains", repr(facts["domains"])[:80], named)
+        networks, vae = load_averages(self._weights, sizes), load_vae(self._vae_name, field="metadata.vae")
+        if vae.config.latent_channels != sizes.latent_channels:
+            named = tr("the networks take latents of {count} channels", count=sizes.latent_channels)
+            raise wrong(self._weights.parents[2] / MODEL_FILE, "metadata.vae", repr(self._vae_name)[:80], named)
+        step = vae_factor_of(vae) * 2 ** max(sizes.g_layers, 2)
+        if self._size % step:
+            named = tr("these networks and this VAE take multiples of {step}", step=step)
+            raise wrong(self._weights.parents[2] / MODEL_FILE, "metadata.size", str(self._size), named)
+        return networks, vae, facts
 
 
 def _pixels_of(contents: Iterable[Any]) -> int:

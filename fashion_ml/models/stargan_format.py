@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.ema import Averaged
-from fashion_ml.models.stargan import Networks, NetworkSizes
+from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks, weight_counts
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
+from fashion_ml.runtime.weight_files import read_header
 
 
 def save_networks(path: Path, networks: Networks, averages: Mapping[str, Averaged], metadata: Mapping[str, str]) -> None:
@@ -32,20 +34,22 @@ def save_networks(path: Path, networks: Networks, averages: Mapping[str, Average
         save_file(tensors, temporary, dict(metadata))
 
 
-def load_averages(path: Path, networks: Networks) -> Networks:
-    """The networks with the averaged weights of a file, for grids and evaluations. InputError when the file does not fit."""
+def load_averages(path: Path, sizes: NetworkSizes) -> Networks:
+    """The networks with the averaged weights of a file, for grids and evaluations. InputError when the file does not fit, before they are
+    made."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         check_regular(path)
-        tensors = load_file(path)
+        _check_sizes(path, sizes)
+        networks, tensors = make_networks(sizes, 0), load_file(path)
         for name, network in networks.named().items():
             prefix = f"ema.{name}." if name != "discriminator" else "discriminator."
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             network.load_state_dict(own)
             network.eval().requires_grad_(False)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, OverflowError) as error:
         raise InputError(
             tr(
                 "stargan: {path!r} does not hold these networks ({first_line}); use the run's own file",
@@ -54,6 +58,20 @@ def load_averages(path: Path, networks: Networks) -> Networks:
             )
         ) from None
     return networks
+
+
+def _check_sizes(path: Path, sizes: NetworkSizes) -> None:
+    """ValueError where a file has fewer weights of a network than networks of these sizes, as its head tells: they are not made for nothing,
+    for sizes may be anything."""
+    wanted = weight_counts(sizes)
+    there = dict.fromkeys(wanted, 0)
+    for key, shape in read_header(path, "stargan").shapes.items():
+        name = key.split(".")[0]
+        if name in there:
+            there[name] += math.prod(shape)
+    for name, count in wanted.items():
+        if count > there[name]:
+            raise ValueError(tr("{name} has {there:,} weights, not {count:,}", name=name, there=there[name], count=count))
 
 
 def metadata_of(sizes: NetworkSizes, domains: list[str], shape: Sequence[int], scale: float, step: int) -> dict[str, str]:

@@ -377,12 +377,10 @@ def _evaluate(
 def _measure(config: StarganExperiment, path: Path, inputs: GanInputs, vae: Any, vae_sha256: str, encoder: Any) -> GanResult:
     """What the averaged networks of a file make of the held-out contents."""
     from fashion_ml.evaluation.stargan import measure_stargan
-    from fashion_ml.models.stargan import make_networks
     from fashion_ml.models.stargan_format import load_averages
     from fashion_ml.training.stargan_loop import network_sizes
 
-    sizes = network_sizes(config, len(inputs.latents.domains))
-    networks = load_averages(path, make_networks(sizes, config.training.seed))
+    networks = load_averages(path, network_sizes(config, len(inputs.latents.domains)))
     device = inputs.scaled([(0, 0)]).device
     for network in networks.named().values():
         network.to(device)

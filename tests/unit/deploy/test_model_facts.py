@@ -1,0 +1,179 @@
+"""A damaged or hostile model is one line where serve starts, before memory is taken or a request can fail on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.models import Model
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from fashion_ml.deploy import asked, stargan_model
+from fashion_ml.deploy.asked import Asked, answering
+from fashion_ml.deploy.serve import Served, application
+from fashion_ml.errors import InputError
+from fashion_ml.models import stargan_format
+from fashion_ml.models.ema import Averaged
+from fashion_ml.models.stargan import NetworkSizes, make_networks
+from fashion_ml.models.stargan_format import load_averages, metadata_of, save_networks
+from tests.unit.deploy.small_model import small_model
+
+SIZES = NetworkSizes(base_dim=8, n_res_blocks=1, style_dim=4, latent_dim=4, mapping_hidden_dim=8, num_domains=2)
+WEIGHTS = "data/weights/stargan.safetensors"
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("lora"))
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place, networks = tmp_path_factory.mktemp("gan"), make_networks(SIZES, 0)
+    averages = {name: Averaged(networks.named()[name], 0.9) for name in ("generator", "style_encoder", "mapping")}
+    save_networks(place / "x.safetensors", networks, averages, metadata_of(SIZES, ["a", "b"], (4, 16, 16), 0.5, 1))
+    stargan_model.save_model(
+        str(place / "model"),
+        Model(),
+        networks=place / "x.safetensors",
+        vae="embedded",
+        size=64,
+        example={"image": b"x", "domain": "a"},
+    )
+    return place / "model"
+
+
+def changed(model: Path, place: Path, change: Change) -> Path:
+    """A copy of a model with another MLmodel."""
+    shutil.copytree(model, place)
+    tree = yaml.safe_load((place / "MLmodel").read_text(encoding="utf-8"))
+    change(tree)
+    (place / "MLmodel").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return place
+
+
+def line_of(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        application(str(folder), Served(30))
+    (problem,) = caught.value.problems
+    assert "\n" not in problem
+    return problem
+
+
+def of_text(**facts: Any) -> Change:
+    return lambda tree: tree["metadata"]["text"].update(facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (of_text(max_token_length=10**9), "metadata.text.max_token_length: 1000000000 is not accepted"),
+        (of_text(clip_skip=10**9), "metadata.text.clip_skip: 1000000000 is not accepted"),
+        (of_text(clip_skip=40), "'clip_skip': 40,"),
+        (of_text(nope=1), "metadata.text.nope: 1 is not accepted (it is not known)"),
+        (
+            lambda tree: tree["metadata"]["schedule"].update(prediction_type="x"),
+            "metadata.schedule.prediction_type: 'x' is not",
+        ),
+        (lambda tree: tree["metadata"].update(width=-8), "metadata.width: -8 is not accepted"),
+        (lambda tree: tree["metadata"].update(guidance_scale=float("nan")), "metadata.guidance_scale: nan is not accepted"),
+        (lambda tree: tree.pop("metadata"), "metadata.base: it is not there"),
+        (lambda tree: tree["flavors"]["diffusers"].update(base_model=3), "flavors.diffusers.base_model: 3 is not accepted"),
+        (
+            lambda tree: tree["flavors"]["diffusers"].update(adapter_weights="/elsewhere"),
+            "adapter_weights '/elsewhere' is not in it",
+        ),
+        (lambda tree: tree["flavors"]["diffusers"].update(adapter_weights="../../x"), "adapter_weights '../../x' is not in it"),
+        (lambda tree: tree.pop("signature"), "it does not say what may be asked of it"),
+    ],
+)
+def test_a_damaged_lora_is_one_line_where_serve_starts(lora: Path, tmp_path: Path, change: Change, says: str):
+    assert says in line_of(changed(lora, tmp_path / "model", change))
+
+
+def test_a_link_out_of_a_models_folder_is_not_followed(lora: Path, tmp_path: Path):
+    folder = changed(lora, tmp_path / "model", lambda tree: None)
+    adapter = folder / yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["diffusers"]["adapter_weights"]
+    adapter.rename(tmp_path / "elsewhere")
+    adapter.symlink_to(tmp_path / "elsewhere")
+    assert "is a link out of its folder" in line_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"sizes": {"base_dim": 8000}}, "does not hold these networks (generator has"),
+        ({"sizes": {"d_layers": 60}}, "does not hold these networks ("),
+        ({"sizes": {"mapping_hidden_dim": -1}}, "stargan.sizes.mapping_hidden_dim: -1 is not accepted"),
+        ({"sizes": {"nope": 1}}, "stargan.sizes.nope: 1 is not accepted (it is not known)"),
+        ({"domains": [1, 2]}, "stargan.domains.0: 1 is not accepted"),
+        ({"domains": ["a", "b", "c"]}, "stargan.domains: ('a', 'b', 'c') is not accepted (the networks have 2)"),
+        ({"latent_scale": "x"}, "stargan.latent_scale: 'x' is not accepted"),
+        ({"latent_scale": 0}, "stargan.latent_scale: 0 is not accepted"),
+    ],
+)
+def test_a_damaged_stargan_is_one_line_where_serve_starts(
+    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], says: str
+):
+    folder = changed(gan, tmp_path / "model", lambda tree: None)
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        own = json.loads(file.metadata()["stargan"])
+    own |= {**facts, **({"sizes": {**own["sizes"], **facts["sizes"]}} if "sizes" in facts else {})}
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, {"stargan": json.dumps(own)})
+    if "hold these networks" in says:
+        monkeypatch.setattr(stargan_format, "make_networks", lambda *_: pytest.fail("they were made"))
+    assert says in line_of(folder)
+
+
+@pytest.mark.parametrize("size", [1, -5, 68, "x"])
+def test_a_size_that_the_networks_do_not_make_is_refused(gan: Path, tmp_path: Path, size: Any):
+    folder = changed(gan, tmp_path / "model", lambda tree: tree["metadata"].update(size=size))
+    assert f"metadata.size: {size!r} is not accepted" in line_of(folder)
+
+
+def test_a_good_model_is_served_and_one_whose_image_is_more_than_is_served_is_not(gan: Path, lora: Path):
+    for model in (gan, lora):
+        assert application(str(model), Served(30)) is not None
+    with pytest.raises(InputError, match=r"^--most-images: 0\.0001 is not accepted, for one image .* is the work of 0\.00031"):
+        application(str(gan), Served(30, 0.0001))
+
+
+def test_networks_of_other_sizes_are_not_made_for_a_file(gan: Path, monkeypatch: pytest.MonkeyPatch):
+    assert load_averages(gan / WEIGHTS, SIZES).g is not None
+    monkeypatch.setattr(stargan_format, "make_networks", lambda *_: pytest.fail("they were made"))
+    with pytest.raises(InputError, match="does not hold these networks"):
+        load_averages(gan / WEIGHTS, NetworkSizes(base_dim=4096))
+
+
+def test_what_goes_wrong_inside_is_no_fault_of_the_client_and_tells_no_paths(caplog: pytest.LogCaptureFixture):
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException) as caught, answering():
+        raise KeyError("/secret/path")
+    assert caught.value.get_http_status_code() == 500
+    assert "secret" not in caught.value.message
+    assert "/secret/path" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "pixels", "steps", "says"),
+    [
+        (16, 64 * 64, None, "dataframe_records: 16 rows of 4,096 pixels, the work of 0.005 images"),
+        (16, 512 * 512, 20, "dataframe_records: 16 rows of 262,144 pixels at 20 steps, the work of 6.4 images"),
+        (1, 2048 * 2048, 20, "width: 4,194,304 pixels for 1 images at 20 steps, the work of 6.4 images"),
+        (1, 512 * 512, 200, "num_inference_steps: 200 for 1 images of 262,144 pixels, the work of 4.0 images"),
+    ],
+)
+def test_too_much_work_names_the_field_that_makes_it(rows: int, pixels: int, steps: int | None, says: str):
+    with pytest.raises(InputError) as caught:
+        Asked(10, 0.001).weigh(rows, pixels, steps)
+    assert caught.value.problems[0].startswith(says)
+    assert ("steps" in caught.value.problems[0].rpartition(";")[2]) == (steps is not None)
+    assert asked.work_of(2, 10, None) == 20
