@@ -203,9 +203,13 @@ def _request() -> None:
 
 
 def _model() -> None:
+    from unittest import mock
+
+    from fashion_ml.deploy.lora_model import LoraModel
     from fashion_ml.deploy.serve import Served, application
 
-    application(".", Served())
+    with mock.patch.object(LoraModel, "prepare", return_value=1):  # its weights and base are subjects of their own
+        application(".", Served())
 
 
 def _weights() -> None:
