@@ -30,6 +30,8 @@ from fashion_ml.runtime.beside import beside
 from fashion_ml.runtime.console import Bar, warn
 from fashion_ml.runtime.float32 import exact_float32
 from fashion_ml.runtime.gpu_memory import full_memory
+from fashion_ml.runtime.input_file import read_whole
+from fashion_ml.runtime.json_file import parsed_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.links import refuse_links_out
 from fashion_ml.runtime.printable import storable
@@ -101,7 +103,7 @@ class ImageFolder:
     def __init__(self, folder: Path, key: str):
         self.folder = folder
         note = json.dumps({"key": key}) + "\n"
-        before = (folder / _KEY).read_text(encoding="utf-8") if (folder / _KEY).is_file() else None
+        before = _note_in(folder)
         if before is None and folder.is_dir() and any(folder.iterdir()):
             raise InputError(
                 tr(
@@ -137,6 +139,15 @@ class ImageFolder:
     def files(self) -> list[Path]:
         """The images there are, sorted."""
         return sorted(path for path in self.folder.rglob("*.png") if not path.name.startswith("."))
+
+
+def _note_in(folder: Path) -> str | None:
+    """The note of an evaluation's folder; None where there is none, or what is there is no such note, but someone's file of that name."""
+    try:
+        note = read_whole(folder / _KEY, 1 << 16).decode()
+        return note if set(parsed_mapping(note)) == {"key"} else None
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -159,3 +160,21 @@ def test_other_lengths_and_clip_skip_make_other_images_of_the_same_prompts_and_s
     made = [[p.tobytes() for _, part in generate(pipeline, jobs, settings, text=text) for p in part] for text in texts]
     assert len({tuple(images) for images in made}) == 3
     assert made[0] == [p.tobytes() for _, part in generate(pipeline, jobs, settings, text=TextSettings(75, 1)) for p in part]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00bin", b"", b"[]", b'{"mine": 1}', b"{" * 100_000], ids=repr)
+def test_a_folder_whose_note_is_none_of_ours_is_refused_and_nothing_in_it_is_removed(tmp_path: Path, content: bytes):
+    (tmp_path / "generation.json").write_bytes(content)
+    (tmp_path / "mine.png").write_bytes(b"x")
+    with pytest.raises(
+        InputError, match=r"^output_dir: .* holds files that no evaluation made; move them, or give another folder"
+    ):
+        ImageFolder(tmp_path, "key")
+    assert (tmp_path / "generation.json").read_bytes() == content
+    assert (tmp_path / "mine.png").is_file()
+
+
+def test_a_pipe_in_the_place_of_the_note_is_refused_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "generation.json")
+    with pytest.raises(InputError, match="holds files that no evaluation made"):
+        ImageFolder(tmp_path, "key")
