@@ -33,8 +33,9 @@ from fashion_ml.sweep.confirm_notes import (
 from fashion_ml.sweep.confirm_power import ConfirmPower, better_half, confirm_power
 from fashion_ml.sweep.confirmed import Confirmation, Confirmed, compared
 from fashion_ml.sweep.halves import held_of
+from fashion_ml.sweep.own_folder import is_of, noted_text, own_folder
 from fashion_ml.sweep.ranked import ranked
-from fashion_ml.sweep.trial import EVALUATIONS, TrialError, own_folder, run_training, wait
+from fashion_ml.sweep.trial import EVALUATIONS, TrialError, run_training, wait
 from fashion_ml.tracking.queries import log_changed
 
 if TYPE_CHECKING:
@@ -210,9 +211,8 @@ def _is_there(study: optuna.Study, fresh: Fresh, folder: Path, run: TrackedRun) 
     """Whether a training has been measured: by the store, or by what an earlier version has left on this machine."""
     if _from_store(study, fresh, run) is not None:
         return True
-    place, settings = folder / fresh.name / f"seed_{fresh.seed}", json.dumps(_identity(fresh, run), sort_keys=True)
-    note = place / "settings.json"
-    return (place / "facts.json").is_file() and note.is_file() and note.read_text(encoding="utf-8").strip() == settings
+    place = folder / fresh.name / f"seed_{fresh.seed}"
+    return (place / "facts.json").is_file() and is_of(place, _identity(fresh, run))
 
 
 def _identity(fresh: Fresh, run: TrackedRun) -> dict[str, str]:
@@ -269,7 +269,9 @@ def _run_of(spec: SweepSpec, study: optuna.Study, fresh: Fresh, place: Path, run
     One that was begun on another machine is closed: its files are there.
     """
     note, before = place / "run_id.txt", fresh.noted(study).get("run", "")
-    run_id = note.read_text(encoding="utf-8") if note.is_file() else ""
+    run_id = noted_text(note).strip()
+    if not run_id and note.is_file():  # it is damaged: the study has noted the same
+        run_id = before
     if before and before != run_id and (run_id or run.begun(before)):
         run.close_child(before, "KILLED", "its files are on another machine; the training goes on in another run")
         before = ""

@@ -23,7 +23,8 @@ from fashion_ml.runtime.folder_lock import folder_lock
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.provenance import installed_versions
 from fashion_ml.sweep.local_workers import LocalWorkers, Workers
-from fashion_ml.sweep.plan import Spec, study_folder
+from fashion_ml.sweep.own_folder import say_damaged
+from fashion_ml.sweep.plan import Spec, check_opened, study_folder
 from fashion_ml.sweep.ranked import best_trials, tied_with_best
 from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.study import (
@@ -111,9 +112,13 @@ def run_sweep(
 
 @contextmanager
 def study_lock(spec: Spec) -> Iterator[None]:
-    """Around the work of a study's command on this machine, before anything of it is written: a second one would log to the same runs."""
+    """Around the work of a study's command on this machine, before anything of it is written: a second one would log to the same runs.
+
+    InputError too where what is to be opened in its folder is a link, or no file.
+    """
     fix = tr("wait for its end; more workers are added by fashion-ml {kind}-worker", kind=spec.kind)
     with folder_lock(study_folder(spec), "SPEC", fix):
+        check_opened(spec)
         remove_leftovers(study_folder(spec))
         yield
 
@@ -147,6 +152,7 @@ def begun(spec: Spec, study: optuna.Study, experiment: str) -> Iterator[TrackedR
     from fashion_ml.tracking.store import shown_uri, store_uri
 
     study_folder(spec).mkdir(parents=True, exist_ok=True)
+    say_damaged(study_folder(spec))
     tags = {"kind": spec.kind, "algorithm": spec.trainer, spec.kind: spec.name}
     before = run_of(study)
     resume = "" if before and was_removed_empty(before) else before

@@ -15,6 +15,7 @@ from fashion_ml.runtime.console import say
 from fashion_ml.runtime.cores import cores
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.module_command import module_command
+from fashion_ml.runtime.own_file import open_log
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.runtime.problem_line import errors_among
 from fashion_ml.sweep.plan import STORAGE
@@ -28,7 +29,7 @@ class Workers(Protocol):
     size: int
 
     def start(self, number: int) -> None:
-        """Start, or start again, a worker."""
+        """Start, or start again, a worker. InputError where its log cannot be written."""
 
     def poll(self, number: int) -> int | None:
         """Exit code of a worker, negative when it was killed; None while it runs."""
@@ -59,7 +60,7 @@ class LocalWorkers:
             own["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
         if not os.environ.get(_THREADS):  # else each takes all cores, and threads that wait for each other spin
             own[_THREADS] = str(max(cores() // self.size, 1))
-        with self._log(number).open("ab") as log:
+        with open_log(self._log(number), "SPEC") as log:
             self._logged[number] = log.tell()  # what is before it was said by an earlier one
             self._processes[number] = subprocess.Popen(
                 worker_command(self._kind, self._spec, number, self._deadline),

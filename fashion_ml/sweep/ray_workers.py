@@ -10,6 +10,7 @@ from typing import Any
 
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.own_file import open_log
 from fashion_ml.runtime.parent_process import PARENT
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.local_workers import worker_command
@@ -88,7 +89,7 @@ def _work(command: list[str], folder: str, environment: dict[str, str], log: str
     """A worker on a node; Ray has set CUDA_VISIBLE_DEVICES for this task. It ends when Ray ends this process."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     own = {**os.environ, **environment, PARENT: str(os.getpid())}
-    with Path(log).open("ab") as file:
+    with open_log(Path(log), "SPEC") as file:
         process = subprocess.Popen(
             command, cwd=folder, env=own, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )

@@ -18,7 +18,7 @@ from fashion_ml.runtime.language import marked, tr, translated
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.sweep.objectives import directions_of
 from fashion_ml.sweep.optuna_private import made_again, take_one_by_one, withdraw
-from fashion_ml.sweep.plan import STORAGE, Plan, Slot, Spec
+from fashion_ml.sweep.plan import DATABASE, STORAGE, Plan, Slot, Spec, check_database, study_folder
 from fashion_ml.sweep.same_study import difference, kind_of, noted
 from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.space import grid
@@ -88,6 +88,8 @@ def open_planned(plan: Plan, url: str, *, create: bool) -> optuna.Study:
     form = marked("--storage: holds no study {name!r}; begin it with fashion-ml {kind}, --workers 0 begins it only")
     missing = translated(form, name=spec.name, kind=spec.kind)
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    if file is not None and file.absolute() == study_folder(spec) / DATABASE:
+        check_database(spec)
     if file is not None and create:
         file.parent.mkdir(parents=True, exist_ok=True)
     elif file is not None and not file.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -22,11 +21,13 @@ from fashion_ml.config.sweep import Trainer
 from fashion_ml.runs.ending import finish_rest
 from fashion_ml.runs.run_folder import FACTS
 from fashion_ml.runtime.atomic_files import write_text
-from fashion_ml.runtime.json_file import read_mapping
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.module_command import module_command
+from fashion_ml.runtime.own_file import open_log
 from fashion_ml.runtime.parent_process import PARENT, WATCH_FILE, ChannelReader
 from fashion_ml.runtime.problem_line import errors_among
+from fashion_ml.sweep.own_folder import noted, own_folder
+from fashion_ml.sweep.plan import LOG, TRAINING_LOCK
 from fashion_ml.sweep.space import suggest
 from fashion_ml.sweep.study import ERROR, PROGRESS, SLOT, SURPLUS, TRAINING_RUN, is_slot_owner, sampler_of
 from fashion_ml.training.resume_point import STATE, state_step
@@ -63,7 +64,7 @@ class TrainingProcess:
         self.watched.unlink(missing_ok=True)
         own = {WATCH_FILE: str(self.watched), PARENT: str(os.getpid())}
         own |= {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": experiment_id}
-        with (folder / "log.txt").open("ab") as log:
+        with open_log(folder / LOG, "SPEC") as log:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -154,7 +155,7 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
     """
     key, note = f"{TRAINING_RUN}{training.seed}", folder / "run" / "run.json"
     before = str(trial.user_attrs.get(key, ""))
-    here = str(_noted(note).get("run_id", "")) if note.is_file() else ""
+    here = str(noted(note).get("run_id", "")) if note.is_file() else ""
     if before and before != here and (here or parent.begun(before)):
         lost = tr("its worker was lost with its files; the trial goes on in another run")
         parent.close_child(before, "KILLED", lost)
@@ -165,11 +166,6 @@ def _run_of(trial: optuna.Trial, training: Training, folder: Path, parent: Track
         run_id = parent.child(training.name, {**training.tags, **({"device": device} if device else {})}).run_id
     trial.set_user_attr(key, run_id)
     return run_id
-
-
-def _noted(path: Path) -> dict[str, Any]:
-    """What a training has written down."""
-    return read_mapping(path, "storage", tr("remove that trial's folder, and it is trained again"))
 
 
 class TrialRunner:
@@ -225,17 +221,6 @@ def references_of_search(spec: SweepSpec) -> dict[str, str]:
     return {PART_OF[spec.trainer]: "search"} if spec.confirm.best and not spec.confirm.references else {}
 
 
-def own_folder(folder: Path, identity: Mapping[str, str]) -> Path:
-    """A folder for these settings of this study; what another study, or other settings, left in it is moved aside."""
-    note, text = folder / "settings.json", json.dumps(dict(identity), sort_keys=True) + "\n"
-    if folder.is_dir() and (not note.is_file() or note.read_text(encoding="utf-8") != text) and any(folder.iterdir()):
-        number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.before{n}").exists())
-        folder.rename(folder.with_name(f"{folder.name}.before{number}"))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(note, text)
-    return folder
-
-
 def run_training(
     trainer: str,
     base_yaml: Path,
@@ -258,15 +243,15 @@ def run_training(
     command = module_command("fashion_ml", "train", trainer, "--config", str(base_yaml))
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command += ["--output-dir", str(target), "--json", str(facts)]
-    with FileLock(folder / "training.lock"):
+    with FileLock(folder / TRAINING_LOCK):
         killed, came_to = 0, _progress(target)
         while killed <= _KILLED_AT_MOST:
             if facts.is_file():
-                return _noted(facts)
+                return noted(facts)
             if _is_finished(target):  # cut off between its end and the report of it
                 finish_rest(target)
-                write_text(facts, (target / FACTS).read_text(encoding="utf-8"))
-                return _noted(facts)
+                write_text(facts, json.dumps(noted(target / FACTS)) + "\n")
+                return noted(facts)
             if (target / "run.json").is_file():
                 again = ["--resume", str(target)]
             else:
@@ -279,14 +264,14 @@ def run_training(
                 process.stop()
                 raise
             if code not in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 130, 143):
-                raise TrialError(_last_error(folder / "log.txt", code))
+                raise TrialError(_last_error(folder / LOG, code))
             before, came_to = came_to, _progress(target)
             killed = 1 if came_to > before else killed + 1
     raise TrialError(
         tr(
             "the training was killed {killed} times without getting any further, as a machine without memory does; see {log}",
             killed=killed,
-            log=folder / "log.txt",
+            log=folder / LOG,
         )
     )
 
@@ -298,7 +283,7 @@ def _progress(target: Path) -> int:
 
 def _is_finished(target: Path) -> bool:
     note = target / "run.json"
-    return note.is_file() and (target / FACTS).is_file() and bool(_noted(note).get("finished"))
+    return note.is_file() and (target / FACTS).is_file() and bool(noted(note).get("finished"))
 
 
 def wait(process: TrainingProcess) -> int:

@@ -19,10 +19,11 @@ from fashion_ml.config import Dimension, load_sweep, read_constraint
 from fashion_ml.errors import InputError
 from fashion_ml.sweep import launch, local_workers
 from fashion_ml.sweep import trial as trial_module
+from fashion_ml.sweep.own_folder import own_folder
 from fashion_ml.sweep.silence import Silence
 from fashion_ml.sweep.space import grid, suggest
 from fashion_ml.sweep.study import ask_for, by_slot, hidden, open_study, queue_again, set_run, trials_of
-from fashion_ml.sweep.trial import TrialError, TrialRunner, _watch, own_folder, run_training
+from fashion_ml.sweep.trial import TrialError, TrialRunner, _watch, run_training
 from tests.runs.forked import fork_studies
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
