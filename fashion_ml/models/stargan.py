@@ -265,6 +265,13 @@ def weight_counts(sizes: NetworkSizes) -> dict[str, int]:
         return make_networks(replace(sizes, spectral_norm=False), 0).parameter_counts()
 
 
+def weight_shapes(sizes: NetworkSizes) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes by network and name, of networks that are not made; those under a spectral norm by the names that they have without it."""
+    with torch.device("meta"):
+        networks = make_networks(replace(sizes, spectral_norm=False), 0).named()
+    return {name: {key: tuple(one.shape) for key, one in network.state_dict().items()} for name, network in networks.items()}
+
+
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, a=_SLOPE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,12 +10,15 @@ import torch
 
 from fashion_ml.errors import InputError
 from fashion_ml.models.ema import Averaged
-from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks, weight_counts
+from fashion_ml.models.stargan import Networks, NetworkSizes, make_networks, weight_shapes
 from fashion_ml.runtime.atomic_files import atomic_path
 from fashion_ml.runtime.input_file import check_regular
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.weight_files import read_header
+
+_NORMED, _VECTOR = ".parametrizations.weight.original", ".parametrizations.weight.0."
+"""What PyTorch calls weights under a spectral norm, and its vectors."""
 
 
 def save_networks(path: Path, networks: Networks, averages: Mapping[str, Averaged], metadata: Mapping[str, str]) -> None:
@@ -42,10 +44,10 @@ def load_averages(path: Path, sizes: NetworkSizes) -> Networks:
 
     try:
         check_regular(path)
-        _check_sizes(path, sizes)
+        _check_shapes(path, sizes)
         networks, tensors = make_networks(sizes, 0), load_file(path)
         for name, network in networks.named().items():
-            prefix = f"ema.{name}." if name != "discriminator" else "discriminator."
+            prefix = _prefix(name)
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             network.load_state_dict(own)
             network.eval().requires_grad_(False)
@@ -60,18 +62,27 @@ def load_averages(path: Path, sizes: NetworkSizes) -> Networks:
     return networks
 
 
-def _check_sizes(path: Path, sizes: NetworkSizes) -> None:
-    """ValueError where a file has fewer weights of a network than networks of these sizes, as its head tells: they are not made for nothing,
-    for sizes may be anything."""
-    wanted = weight_counts(sizes)
-    there = dict.fromkeys(wanted, 0)
-    for key, shape in read_header(path, "stargan").shapes.items():
-        name = key.split(".")[0]
-        if name in there:
-            there[name] += math.prod(shape)
-    for name, count in wanted.items():
-        if count > there[name]:
-            raise ValueError(tr("{name} has {there:,} weights, not {count:,}", name=name, there=there[name], count=count))
+def _check_shapes(path: Path, sizes: NetworkSizes) -> None:
+    """ValueError, naming the first, where a file's weights have other names or shapes than networks of these sizes, as its head tells: they are
+    not made for nothing, for sizes may be anything."""
+    there = read_header(path, "stargan").shapes
+    for name, wanted in weight_shapes(sizes).items():
+        prefix, normed = _prefix(name), sizes.spectral_norm and name == "discriminator"
+        own = {key.removeprefix(prefix): shape for key, shape in there.items() if key.startswith(prefix)}
+        if normed:  # its vectors are of no size of their own
+            own = {key.replace(_NORMED, ".weight"): shape for key, shape in own.items() if _VECTOR not in key}
+        for key, shape in wanted.items():
+            if key not in own:
+                raise ValueError(tr("{key} is not there", key=f"{name}.{key}"))
+            if own[key] != shape:
+                raise ValueError(tr("{key} is {there}, not {shape}", key=f"{name}.{key}", there=own[key], shape=shape))
+        if strange := sorted(own.keys() - wanted.keys()):
+            raise ValueError(tr("{key} is not known", key=f"{name}.{strange[0][:80]}"))
+
+
+def _prefix(name: str) -> str:
+    """What the weights of a network that is loaded begin with in a file."""
+    return f"ema.{name}." if name != "discriminator" else "discriminator."
 
 
 def metadata_of(sizes: NetworkSizes, domains: list[str], shape: Sequence[int], scale: float, step: int) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -109,6 +110,7 @@ def read_header(path: Path, field: str) -> Header:
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         if size < 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0):
             raise ValueError(tr("it ends early"))
+        _check_room(shapes, size - 8 - length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         really = what_it_is(path)
         raise InputError(
@@ -119,6 +121,15 @@ def read_header(path: Path, field: str) -> Header:
             )
         ) from None
     return Header(shapes, metadata)
+
+
+def _check_room(shapes: Mapping[str, tuple[int, ...]], size: int) -> None:
+    """ValueError for sides that are none, and for more numbers than so many bytes hold at 4 bits each: what is made by a head may take all
+    memory."""
+    if not all(type(side) is int and side >= 0 for shape in shapes.values() for side in shape):
+        raise ValueError(tr("it has tensors whose shapes are none"))
+    if (numbers := sum(math.prod(shape) for shape in shapes.values())) > 2 * size:
+        raise ValueError(tr("it tells of {numbers:,} numbers in {size:,} bytes", numbers=numbers, size=size))
 
 
 def check_not_packed(file: Path | BytesIO) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from mlflow.models import Model
 from safetensors import safe_open
@@ -20,7 +23,7 @@ from fashion_ml.deploy.serve import Served, application
 from fashion_ml.errors import InputError
 from fashion_ml.models import stargan_format
 from fashion_ml.models.ema import Averaged
-from fashion_ml.models.stargan import NetworkSizes, make_networks
+from fashion_ml.models.stargan import NetworkSizes, make_networks, weight_counts
 from fashion_ml.models.stargan_format import load_averages, metadata_of, save_networks
 from tests.unit.deploy.small_model import small_model
 
@@ -109,8 +112,9 @@ def test_a_link_out_of_a_models_folder_is_not_followed(lora: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
-        ({"sizes": {"base_dim": 8000}}, "does not hold these networks (generator has"),
+        ({"sizes": {"base_dim": 8000}}, "is (8, 4, 3, 3), not (8000, 4, 3, 3)"),
         ({"sizes": {"d_layers": 60}}, "does not hold these networks ("),
+        ({"sizes": {"n_res_blocks": 0}}, "does not hold these networks (generator."),
         ({"sizes": {"mapping_hidden_dim": -1}}, "stargan.sizes.mapping_hidden_dim: -1 is not accepted"),
         ({"sizes": {"nope": 1}}, "stargan.sizes.nope: 1 is not accepted (it is not known)"),
         ({"domains": [1, 2]}, "stargan.domains.0: 1 is not accepted"),
@@ -127,9 +131,38 @@ def test_a_damaged_stargan_is_one_line_where_serve_starts(
         own = json.loads(file.metadata()["stargan"])
     own |= {**facts, **({"sizes": {**own["sizes"], **facts["sizes"]}} if "sizes" in facts else {})}
     save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, {"stargan": json.dumps(own)})
-    if "hold these networks" in says:
+    if "sizes" in facts:
         monkeypatch.setattr(stargan_format, "make_networks", lambda *_: pytest.fail("they were made"))
     assert says in line_of(folder)
+
+
+def test_networks_are_not_made_for_shapes_that_a_files_head_makes_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wide = NetworkSizes(base_dim=8192)
+    told = {
+        f"{name}.x": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4]} for name, count in weight_counts(wide).items()
+    }
+    head = json.dumps({"__metadata__": metadata_of(wide, ["a", "b"], (4, 16, 16), 0.5, 1), **told}).encode()
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(4))
+    monkeypatch.setattr(stargan_format, "make_networks", lambda *_: pytest.fail("they were made"))
+    with pytest.raises(InputError, match="numbers in 4 bytes"):
+        load_averages(tmp_path / "x.safetensors", wide)
+
+
+def test_networks_with_a_spectral_norm_are_read_and_held_against_their_shapes(tmp_path: Path):
+    sizes = replace(SIZES, spectral_norm=True, discriminator="patch")
+    networks = make_networks(sizes, 0)
+    averages = {name: Averaged(networks.named()[name], 0.9) for name in ("generator", "style_encoder", "mapping")}
+    save_networks(tmp_path / "x.safetensors", networks, averages, {})
+    loaded = load_averages(tmp_path / "x.safetensors", sizes)
+    assert all(torch.equal(one, other) for one, other in zip(loaded.d.parameters(), networks.d.parameters(), strict=True))
+    for other, says in (
+        ({"spectral_norm": False}, "weight is not there"),
+        ({"discriminator": "stargan"}, "discriminator."),
+        ({"d_layers": 2}, "style_encoder."),
+    ):
+        with pytest.raises(InputError, match="does not hold these networks") as caught:
+            load_averages(tmp_path / "x.safetensors", replace(sizes, **other))
+        assert says in caught.value.problems[0]
 
 
 @pytest.mark.parametrize("size", [1, -5, 68, "x"])
