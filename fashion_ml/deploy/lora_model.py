@@ -14,6 +14,7 @@ from typing import Any
 from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, sampler_of, seed_of, text_of, work_of
 from fashion_ml.deploy.model_facts import LoraFacts, checked, wrong
 from fashion_ml.runtime.language import tr
+from fashion_ml.runtime.links import leads_out
 from fashion_ml.runtime.redact import first_line
 
 MODEL_FILE = "MLmodel"
@@ -84,13 +85,20 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Lo
     from mlflow.models import Model
 
     model, file = Model.load(path), Path(path) / MODEL_FILE
-    flavor = model.flavors["diffusers"]
+    flavor = model.flavors.get("diffusers")
+    if not isinstance(flavor, Mapping):
+        raise wrong(file, "flavors.diffusers", "", tr("it is not there"))
     for key in ("base_model", "adapter_weights"):
         if not isinstance(flavor.get(key), str):
             raise wrong(file, f"flavors.diffusers.{key}", repr(flavor.get(key))[:80], tr("it is no text"))
     facts = checked(LoraFacts, model.metadata, file, "metadata")
     base = (model_config or {}).get("base") or (flavor["base_model"] if facts.base != "embedded" else "embedded")
-    return LoraModel(base, Path(path) / flavor["adapter_weights"], facts.model_dump())
+    adapter = Path(path) / flavor["adapter_weights"]
+    if leads_out(adapter, Path(path)):
+        raise wrong(
+            file, "flavors.diffusers.adapter_weights", repr(flavor["adapter_weights"])[:80], tr("it is not in its folder")
+        )
+    return LoraModel(base, adapter, facts.model_dump())
 
 
 class LoraModel:
@@ -135,6 +143,10 @@ class LoraModel:
             told = tr("this base cannot read prompts so: {first_line}", first_line=first_line(error)[:160])
             raise wrong(self._adapter.parent / MODEL_FILE, "metadata.text", str(facts["text"]), told) from None
         return work_of(1, facts["width"] * facts["height"], facts["num_inference_steps"])
+
+    def signature(self) -> Any:
+        """What may be asked of it."""
+        return _signature({name: self._facts[name] for name in ("num_inference_steps", "guidance_scale", "width", "height")})
 
     def get_raw_model(self) -> LoraModel:
         """Itself, for MLflow."""

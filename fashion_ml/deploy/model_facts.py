@@ -41,7 +41,7 @@ class LoraFacts(_Facts):
     text: _Text = _Text()
     schedule: _Schedule = _Schedule()
     num_inference_steps: Annotated[StrictInt, Field(ge=1, le=MOST_STEPS)]
-    guidance_scale: Annotated[float, Field(ge=0, le=MOST_GUIDANCE)]
+    guidance_scale: Annotated[float, Field(strict=True, ge=0, le=MOST_GUIDANCE)]
     width: _Side
     height: _Side
 
@@ -74,7 +74,7 @@ class NetworkFacts(_Facts):
     sizes: _Sizes
     domains: tuple[Annotated[StrictStr, Field(min_length=1, max_length=200)], ...]
     latent_shape: tuple[_Size, _Size, _Size]
-    latent_scale: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+    latent_scale: Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
     step: StrictInt
 
 
@@ -90,6 +90,25 @@ def checked(kind: type[Any], facts: Any, file: Path, place: str) -> Any:
             "extra_forbidden": tr("it is not known"),
         }.get(first["type"]) or reason(first)
         raise wrong(file, field, "" if first["type"] == "missing" else repr(first["input"])[:80], why) from None
+
+
+def check_signature(found: Any, wanted: Any, file: Path) -> None:
+    """Hold the signature of a model against the one that it is registered with. InputError naming the first column or parameter that is of
+    another kind, or not known: requests would fail on it, and be blamed for it. One that was registered before there was a parameter lacks
+    it."""
+    for key in ("inputs", "params"):
+        own, others = (getattr(one, key).to_dict() for one in (wanted, found))
+        for number, entry in enumerate(others):
+            name = str(entry.get("name", number))
+            like = next((one for one in own if one["name"] == entry.get("name")), None)
+            if like is None:
+                raise wrong(file, f"signature.{key}.{name[:80]}", "", tr("it is not known"))
+            if (told := next((part for part in like if entry.get(part) != like[part]), None)) is not None:
+                why = tr("this model has {value}", value=repr(like[told]))
+                raise wrong(file, f"signature.{key}.{name}.{told}", repr(entry.get(told))[:80], why)
+            own.remove(like)  # one that stands twice is not known
+        if key == "inputs" and own:
+            raise wrong(file, f"signature.inputs.{own[0]['name']}", "", tr("it is not there"))
 
 
 def wrong(file: Path, field: str, value: str, why: str) -> InputError:

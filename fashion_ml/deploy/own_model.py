@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from fashion_ml.deploy.lora_model import MODEL_FILE
+from fashion_ml.deploy.model_facts import wrong
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.links import leads_out
+from fashion_ml.runtime.redact import first_line
 from fashion_ml.runtime.yaml_file import parsed, read_bytes, what_is_wrong
 
 _FLAVOR = "python_function"
@@ -44,7 +46,23 @@ def own_folder(model: str) -> Path:
                 foreign=foreign[:200],
             )
         )
+    _check_note(folder / MODEL_FILE, note)
     return folder
+
+
+def _check_note(file: Path, note: Any) -> None:
+    """InputError where what MLflow reads beside the flavors is not of its kind."""
+    from mlflow.models import ModelSignature
+
+    for key in ("metadata", "signature"):
+        if not isinstance(note.get(key) or {}, dict):
+            raise wrong(file, key, repr(note[key])[:80], tr("it is no mapping"))
+    if not (said := note.get("signature")):
+        return
+    try:
+        ModelSignature.from_dict(said)
+    except Exception as error:  # it holds what it likes, and so do the errors of what reads it
+        raise wrong(file, "signature", repr(said)[:80], first_line(error)[:160]) from None
 
 
 def _check_inside(folder: Path, note: Any) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fashion_ml.deploy import asked
@@ -94,6 +95,8 @@ def application(model: str, served: Served) -> Any:
     from mlflow.types import DataType
 
     from fashion_ml.deploy.guarded_app import Guarded
+    from fashion_ml.deploy.lora_model import MODEL_FILE
+    from fashion_ml.deploy.model_facts import check_signature
     from fashion_ml.deploy.own_model import own_folder
     from fashion_ml.deploy.request_checks import Known
 
@@ -101,7 +104,8 @@ def application(model: str, served: Served) -> Any:
         open_tracking(make=False)
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(served.seconds) + 5)  # ours comes first and says more
     try:
-        loaded = mlflow.pyfunc.load_model(str(own_folder(model)))
+        folder = own_folder(model)
+        loaded = mlflow.pyfunc.load_model(str(folder))
         schema = loaded.metadata.get_input_schema()
         columns = () if schema is None else tuple(schema.input_names())
         pictures = tuple(name for name in columns if schema.input_dict()[name].type == DataType.binary)
@@ -109,7 +113,9 @@ def application(model: str, served: Served) -> Any:
         params = () if asked_by is None else tuple(one.name for one in asked_by.params)
         if not columns or not params:
             raise ValueError(tr("it does not say what may be asked of it, its signature or params are gone"))
-        least = loaded.get_raw_model().prepare()
+        own, file = loaded.get_raw_model(), folder / MODEL_FILE
+        check_signature(loaded.metadata.signature, own.signature(), file)
+        least = _prepared(own, file)
         app = scoring_server.init(loaded)
     except InputError:
         raise
@@ -132,6 +138,19 @@ def application(model: str, served: Served) -> Any:
         )
     known = Known(params, columns, served.hosts, served.any_address, pictures)
     return Guarded(app, served.seconds, _OF_PICTURES if pictures else _OF_TEXT, known, served.most_images)
+
+
+def _prepared(model: Any, file: Path) -> int:
+    """`prepare` of a model; its InputError names the model's file."""
+    try:
+        return int(model.prepare())
+    except InputError as error:
+        raise InputError(
+            [
+                one if str(file.parent) in one else tr("MODEL: {file!r}: {told}", file=str(file), told=one)
+                for one in error.problems
+            ]
+        ) from None
 
 
 def _end(server: uvicorn.Server) -> None:

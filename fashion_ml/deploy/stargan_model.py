@@ -24,15 +24,9 @@ once they are decoded has nothing to do with its size."""
 def save_model(path: str, mlflow_model: Any, *, networks: Path, vae: str, size: int, example: Mapping[str, Any]) -> None:
     """Write the model: the networks as .safetensors, the VAE by reference, signature and example; `size` is the side of the pictures."""
     import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     mlflow_model.metadata = {"vae": vae, "size": size}
-    mlflow_model.signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "image"), ColSpec(DataType.string, "domain")]),
-        outputs=Schema([ColSpec(DataType.binary, "image")]),
-        params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
-    )
+    mlflow_model.signature = _signature()
     data = Path(path).parent / "weights"
     data.mkdir()
     shutil.copy2(networks, data / _WEIGHTS)
@@ -49,20 +43,33 @@ def save_model(path: str, mlflow_model: Any, *, networks: Path, vae: str, size: 
     use_loader(mlflow_model, path, __name__)
 
 
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.binary, "image"), ColSpec(DataType.string, "domain")]),
+        outputs=Schema([ColSpec(DataType.binary, "image")]),
+        params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
+    )
+
+
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> StarganModel:
     """MLflow's entry: `path` is the data folder; `model_config` may name another `vae`."""
     from mlflow.models import Model
 
-    top = next(folder for folder in Path(path).parents if (folder / MODEL_FILE).is_file())
+    data = Path(path)  # the model's own folder where it names none
+    top = next(folder for folder in (data, *data.parents) if (folder / MODEL_FILE).is_file())
     facts = checked(StarganFacts, Model.load(top).metadata, top / MODEL_FILE, "metadata")
-    return StarganModel(Path(path) / _WEIGHTS, (model_config or {}).get("vae") or facts.vae, facts.size)
+    return StarganModel(data / _WEIGHTS, (model_config or {}).get("vae") or facts.vae, facts.size, top / MODEL_FILE)
 
 
 class StarganModel:
     """The averaged networks and the VAE, loaded when they are first asked."""
 
-    def __init__(self, weights: Path, vae: str, size: int):
-        self._weights, self._vae_name, self._size = weights, vae, size
+    def __init__(self, weights: Path, vae: str, size: int, file: Path = Path(MODEL_FILE)):
+        """`file` is what says so, for errors."""
+        self._weights, self._vae_name, self._size, self._file = weights, vae, size, file
         self._parts = LoadedOnce(self._load)
 
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[bytes]:
@@ -106,6 +113,10 @@ class StarganModel:
         self._parts.get()
         return work_of(1, self._size**2, None)
 
+    def signature(self) -> Any:
+        """What may be asked of it."""
+        return _signature()
+
     def get_raw_model(self) -> StarganModel:
         """Itself, for MLflow."""
         return self
@@ -129,11 +140,11 @@ class StarganModel:
         networks, vae = load_averages(self._weights, sizes), load_vae(self._vae_name, field="metadata.vae")
         if vae.config.latent_channels != sizes.latent_channels:
             named = tr("the networks take latents of {count} channels", count=sizes.latent_channels)
-            raise wrong(self._weights.parents[2] / MODEL_FILE, "metadata.vae", repr(self._vae_name)[:80], named)
+            raise wrong(self._file, "metadata.vae", repr(self._vae_name)[:80], named)
         step = vae_factor_of(vae) * 2 ** max(sizes.g_layers, 2)
         if self._size % step:
             named = tr("these networks and this VAE take multiples of {step}", step=step)
-            raise wrong(self._weights.parents[2] / MODEL_FILE, "metadata.size", str(self._size), named)
+            raise wrong(self._file, "metadata.size", str(self._size), named)
         return networks, vae, facts
 
 

@@ -74,6 +74,20 @@ def of_text(**facts: Any) -> Change:
     return lambda tree: tree["metadata"]["text"].update(facts)
 
 
+def with_base(tree: dict[str, Any]) -> None:
+    tree["metadata"]["base"] = tree["flavors"]["diffusers"]["base_model"] = "/no/base"
+
+
+def of_signature(key: str, **facts: Any) -> Change:
+    """Another first entry."""
+
+    def change(tree: dict[str, Any]) -> None:
+        first, *rest = json.loads(tree["signature"][key])
+        tree["signature"][key] = json.dumps([{**first, **facts}, *rest])
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -95,10 +109,43 @@ def of_text(**facts: Any) -> Change:
         ),
         (lambda tree: tree["flavors"]["diffusers"].update(adapter_weights="../../x"), "adapter_weights '../../x' is not in it"),
         (lambda tree: tree.pop("signature"), "it does not say what may be asked of it"),
+        (lambda tree: tree["flavors"].pop("diffusers"), "MLmodel' is damaged: flavors.diffusers: it is not there"),
+        (
+            with_base,
+            "MLmodel': model.base: '/no/base' is not there",
+        ),
+        (lambda tree: tree.update(metadata=[1]), "metadata: [1] is not accepted (it is no mapping)"),
+        (lambda tree: tree["metadata"].update(guidance_scale="7"), "metadata.guidance_scale: '7' is not accepted"),
+        (lambda tree: tree["signature"].update(inputs="[[["), "signature: {'inputs': '[[[',"),
+        (lambda tree: tree["signature"].update(params="[3]"), "MLmodel' is damaged: signature: {"),
+        (of_signature("inputs", name="x"), "signature.inputs.x: it is not known"),
+        (
+            of_signature("inputs", type="binary"),
+            "signature.inputs.prompt.type: 'binary' is not accepted (this model has 'string')",
+        ),
+        (of_signature("params", name="x"), "signature.params.x: it is not known"),
+        (of_signature("params", default=-1), "signature.params.seed.default: -1 is not accepted (this model has 0)"),
+        (of_signature("params", type="double"), "signature.params.seed.type: 'double' is not accepted (this model has 'long')"),
     ],
 )
 def test_a_damaged_lora_is_one_line_where_serve_starts(lora: Path, tmp_path: Path, change: Change, says: str):
     assert says in line_of(changed(lora, tmp_path / "model", change))
+
+
+def test_a_lora_of_another_note_in_its_folder_lies_in_that_ones(lora: Path, tmp_path: Path):
+    folder = changed(lora, tmp_path / "model", lambda tree: tree["flavors"]["python_function"].update(data="sub"))
+    changed(
+        lora, folder / "sub", lambda tree: tree["flavors"]["diffusers"].update(adapter_weights=str(lora / "adapter_weights"))
+    )
+    assert "sub/MLmodel' is damaged: flavors.diffusers.adapter_weights: '/" in line_of(folder)
+
+
+def test_a_model_that_was_registered_before_there_was_a_parameter_is_served(lora: Path, tmp_path: Path):
+    def without(tree: dict[str, Any]) -> None:
+        params = json.loads(tree["signature"]["params"])
+        tree["signature"]["params"] = json.dumps([one for one in params if one["name"] != "negative_prompt"])
+
+    assert application(str(changed(lora, tmp_path / "model", without)), Served(30)) is not None
 
 
 def test_a_link_out_of_a_models_folder_is_not_followed(lora: Path, tmp_path: Path):
@@ -163,6 +210,29 @@ def test_networks_with_a_spectral_norm_are_read_and_held_against_their_shapes(tm
         with pytest.raises(InputError, match="does not hold these networks") as caught:
             load_averages(tmp_path / "x.safetensors", replace(sizes, **other))
         assert says in caught.value.problems[0]
+
+
+def without_data(tree: dict[str, Any]) -> None:
+    tree["flavors"]["python_function"].pop("data")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without_data, "model/stargan.safetensors' "),
+        (lambda tree: tree["metadata"].update(vae="/no/vae"), "MLmodel': metadata.vae: '/no/vae' is not there"),
+        (
+            of_signature("inputs", type="string"),
+            "signature.inputs.image.type: 'string' is not accepted (this model has 'binary')",
+        ),
+        (
+            lambda tree: tree["signature"].update(inputs=json.dumps(json.loads(tree["signature"]["inputs"])[:1])),
+            "signature.inputs.domain: it is not there",
+        ),
+    ],
+)
+def test_a_damaged_note_of_a_stargan_is_one_line_where_serve_starts(gan: Path, tmp_path: Path, change: Change, says: str):
+    assert says in line_of(changed(gan, tmp_path / "model", change))
 
 
 @pytest.mark.parametrize("size", [1, -5, 68, "x"])
