@@ -5,7 +5,7 @@ What is refused is MLflow's error of a bad parameter, which its server answers w
 
 from __future__ import annotations
 
-import logging
+import math
 import os
 import threading
 import time
@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-from fashion_ml.deploy.mlflow_answers import answer
+from fashion_ml.deploy.mlflow_answers import answer, unanswered
 from fashion_ml.deploy.turns import FullError, Share, Turns
 from fashion_ml.errors import InputError
 
-_log = logging.getLogger("fashion_ml")
 MOST_ROWS, MOST_LETTERS, MOST_STEPS, MOST_GUIDANCE = 16, 2000, 200, 100.0
 MOST_PIXELS, LEAST_SIDE, MOST_SIDE = 2048 * 2048, 8, 4096
 IMAGE = 512 * 512 * 50
@@ -39,10 +38,15 @@ def work_of(rows: int, pixels: int, steps: int | None) -> int:
     return rows * pixels * (steps or 1)
 
 
-def shown_work(cost: float) -> str:
-    """Work as so many images."""
-    images = cost / IMAGE
-    return f"{images:.1f}" if images >= 1 else f"{images:.2g}"
+def is_more(cost: int, most_images: float) -> bool:
+    """Whether work is more than that of so many images."""
+    return cost > round(most_images * IMAGE)
+
+
+def shown_work(cost: int) -> str:
+    """Work as so many images, to three digits and no less than it is: who gives so many gives enough, and what is too much looks so."""
+    places = max(2 - math.floor(math.log10(max(cost, 1) / IMAGE)), 0)
+    return f"{-(-cost * 10**places // IMAGE) / 10**places:.{places}f}"
 
 
 def usual_seconds() -> float:
@@ -68,7 +72,7 @@ class Asked:
         Lighter ones come first, and large pictures are heavy: they are decoded one at a time.
         """
         cost = work_of(rows, pixels, steps)
-        if cost > self._most * IMAGE:
+        if is_more(cost, self._most):
             each = f"of {pixels:,} pixels" if steps is None else f"of {pixels:,} pixels at {steps} steps"
             bounds = {"dataframe_records": (rows / MOST_ROWS, f"{rows} rows {each}")}
             if steps is not None:  # the field that is nearest to the most it may be
@@ -137,8 +141,7 @@ def answering() -> Iterator[Asked]:
     except Exception as error:
         if where := full_memory(error):
             raise answer("RESOURCE_EXHAUSTED", f"width: this does not fit into {where}; ask for fewer pixels") from None
-        _log.exception("a request could not be answered")
-        raise answer("INTERNAL_ERROR", "the model could not answer this; its server's log says why") from None
+        raise unanswered(error) from None
 
 
 def check_rows(count: int, field: str = "dataframe_records") -> None:

@@ -96,6 +96,7 @@ def application(model: str, served: Served) -> Any:
 
     from fashion_ml.deploy.guarded_app import Guarded
     from fashion_ml.deploy.lora_model import MODEL_FILE
+    from fashion_ml.deploy.mlflow_answers import Discreet
     from fashion_ml.deploy.model_facts import check_signature
     from fashion_ml.deploy.own_model import own_folder
     from fashion_ml.deploy.request_checks import Known
@@ -116,7 +117,7 @@ def application(model: str, served: Served) -> Any:
         own, file = loaded.get_raw_model(), folder / MODEL_FILE
         check_signature(loaded.metadata.signature, own.signature(), file)
         least = _prepared(own, file)
-        app = scoring_server.init(loaded)
+        app = scoring_server.init(Discreet(loaded))
     except InputError:
         raise
     except Exception as error:  # a model's folder holds what it likes, and so do the errors of those that read it
@@ -127,7 +128,7 @@ def application(model: str, served: Served) -> Any:
                 first_line=first_line(error)[:300],
             )
         ) from None
-    if least > served.most_images * asked.IMAGE:
+    if asked.is_more(least, served.most_images):
         raise InputError(
             tr(
                 "--most-images: {value:g} is not accepted, for one image as this model makes it is the work of {least}; give that "

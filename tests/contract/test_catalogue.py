@@ -98,7 +98,7 @@ _SAYING = {
 }
 _ENGLISH = re.compile(r"[A-Za-z]{2,}[,:;]? [a-z]{2,}")
 _HEADS = {"image", "caption", "name", "status", "verdict", "gain", "metric", "recipe", "seeds", "final", "time"}
-_ANSWERS = {"asked.py", "guarded_app.py"}
+_ANSWERS = {"asked.py", "guarded_app.py", "mlflow_answers.py"}
 """Of a server to programs, which are of one language."""
 
 
@@ -172,6 +172,7 @@ _FOR_NO_PERSON_OF_ANOTHER_LANGUAGE = {
     *(
         "asked.py",
         "guarded_app.py",
+        "mlflow_answers.py",
         "request_checks.py",
         "request_rows.py",
         "stargan_model.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import struct
@@ -14,8 +15,10 @@ import pytest
 import torch
 import yaml
 from mlflow.models import Model
+from mlflow.pyfunc import PyFuncModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from starlette.testclient import TestClient
 
 from fashion_ml.deploy import asked, stargan_model
 from fashion_ml.deploy.asked import Asked, answering
@@ -244,8 +247,11 @@ def test_a_size_that_the_networks_do_not_make_is_refused(gan: Path, tmp_path: Pa
 def test_a_good_model_is_served_and_one_whose_image_is_more_than_is_served_is_not(gan: Path, lora: Path):
     for model in (gan, lora):
         assert application(str(model), Served(30)) is not None
-    with pytest.raises(InputError, match=r"^--most-images: 0\.0001 is not accepted, for one image .* is the work of 0\.00031"):
+    with pytest.raises(
+        InputError, match=r"^--most-images: 0\.0001 is not accepted, for one image .* is the work of 0\.000313;"
+    ):
         application(str(gan), Served(30, 0.0001))
+    assert application(str(gan), Served(30, 0.000313)) is not None
 
 
 def test_networks_of_other_sizes_are_not_made_for_a_file(gan: Path, monkeypatch: pytest.MonkeyPatch):
@@ -268,10 +274,10 @@ def test_what_goes_wrong_inside_is_no_fault_of_the_client_and_tells_no_paths(cap
 @pytest.mark.parametrize(
     ("rows", "pixels", "steps", "says"),
     [
-        (16, 64 * 64, None, "dataframe_records: 16 rows of 4,096 pixels, the work of 0.005 images"),
-        (16, 512 * 512, 20, "dataframe_records: 16 rows of 262,144 pixels at 20 steps, the work of 6.4 images"),
-        (1, 2048 * 2048, 20, "width: 4,194,304 pixels for 1 images at 20 steps, the work of 6.4 images"),
-        (1, 512 * 512, 200, "num_inference_steps: 200 for 1 images of 262,144 pixels, the work of 4.0 images"),
+        (16, 64 * 64, None, "dataframe_records: 16 rows of 4,096 pixels, the work of 0.00500 images"),
+        (16, 512 * 512, 20, "dataframe_records: 16 rows of 262,144 pixels at 20 steps, the work of 6.40 images"),
+        (1, 2048 * 2048, 20, "width: 4,194,304 pixels for 1 images at 20 steps, the work of 6.40 images"),
+        (1, 512 * 512, 200, "num_inference_steps: 200 for 1 images of 262,144 pixels, the work of 4.00 images"),
     ],
 )
 def test_too_much_work_names_the_field_that_makes_it(rows: int, pixels: int, steps: int | None, says: str):
@@ -280,3 +286,36 @@ def test_too_much_work_names_the_field_that_makes_it(rows: int, pixels: int, ste
     assert caught.value.problems[0].startswith(says)
     assert ("steps" in caught.value.problems[0].rpartition(";")[2]) == (steps is not None)
     assert asked.work_of(2, 10, None) == 20
+
+
+def test_work_is_shown_as_more_than_what_it_is_more_than():
+    assert [
+        asked.shown_work(cost)
+        for cost in (64 * 64, 512 * 512 * 15, 520 * 512 * 16 * 50, 512 * 512 * 167, 16 * 2048 * 2048 * 200)
+    ] == [
+        "0.000313",
+        "0.300",
+        "16.3",
+        "3.34",
+        "1024",
+    ]
+    with pytest.raises(InputError, match=r"the work of 3\.34 images .*; ask for the work of 3\.3 at most"):
+        Asked(10, 3.3).weigh(1, 512 * 512, 167)
+    for cost in range(1, 5_000_000, 12_345):
+        assert not asked.is_more(cost, float(asked.shown_work(cost)))
+
+
+def test_an_error_of_mlflows_own_code_around_a_model_is_no_fault_of_the_client_and_tells_no_paths(
+    gan: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*_: Any, **__: Any) -> None:
+        raise KeyError("/secret/path")
+
+    monkeypatch.setattr(PyFuncModel, "predict", fails)
+    content = base64.b64encode(b"x").decode()
+    client = TestClient(application(str(gan), Served(30)), base_url="http://localhost")
+    answer = client.post("/invocations", json={"dataframe_records": [{"image": content, "domain": "a"}]})
+    assert answer.status_code == 500
+    assert answer.json()["error_code"] == "INTERNAL_ERROR"
+    assert not any(word in answer.text for word in ("secret", "stack_trace", "Verify", ".py"))
+    assert "/secret/path" in caplog.text
