@@ -20,7 +20,8 @@ from fashion_ml.errors import InputError
 
 MOST_ROWS, MOST_LETTERS, MOST_STEPS, MOST_GUIDANCE = 16, 2000, 200, 100.0
 MOST_PIXELS, LEAST_SIDE, MOST_SIDE = 2048 * 2048, 8, 4096
-IMAGE = 512 * 512 * 50
+_USUAL = 512 * 512, 50
+IMAGE = _USUAL[0] * _USUAL[1]
 """What work is counted in: the pixels of an image of 512 x 512, times 50 steps."""
 MOST_IMAGES = 16.0
 """Of them a request asks for at most so many, where nobody said how many."""
@@ -65,19 +66,29 @@ class Asked:
         """Set once its client has left."""
         self._seconds, self._until, self._most, self._share = seconds, time.monotonic() + seconds, most_images, Share()
 
-    def weigh(self, rows: int, pixels: int, steps: int | None = None, *, decoded: int = 0) -> None:
-        """Say what it is going to compute, and how many pixels of pictures are decoded for it; InputError for more than is served. Without
-        `steps` it is a model that has none, and whose size is its own.
+    def weigh(
+        self,
+        rows: int,
+        pixels: int,
+        steps: int | None = None,
+        *,
+        decoded: int = 0,
+        usual: tuple[int, int] = _USUAL,
+        side: str = "width",
+    ) -> None:
+        """Say what it is going to compute, and how many pixels of pictures are decoded for it; InputError for more than is served, by what is
+        most above one row of the `usual` pixels and steps; `side` is what pixels are told by. Without `steps` it is a model that has none, and
+        whose size is its own.
 
         Lighter ones come first, and large pictures are heavy: they are decoded one at a time.
         """
         cost = work_of(rows, pixels, steps)
         if is_more(cost, self._most):
             each = f"of {pixels:,} pixels" if steps is None else f"of {pixels:,} pixels at {steps} steps"
-            bounds = {"dataframe_records": (rows / MOST_ROWS, f"{rows} rows {each}")}
-            if steps is not None:  # the field that is nearest to the most it may be
-                bounds["width"] = pixels / MOST_PIXELS, f"{pixels:,} pixels for {rows} images at {steps} steps"
-                bounds["num_inference_steps"] = steps / MOST_STEPS, f"{steps} for {rows} images of {pixels:,} pixels"
+            bounds = {"dataframe_records": (float(rows), f"{rows} rows {each}")}
+            if steps is not None:
+                bounds[side] = pixels / usual[0], f"{pixels:,} pixels for {rows} images at {steps} steps"
+                bounds["num_inference_steps"] = steps / usual[1], f"{steps} for {rows} images of {pixels:,} pixels"
             field = max(bounds, key=lambda name: (bounds[name][0], name))
             refuse(
                 field,

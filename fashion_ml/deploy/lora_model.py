@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion_ml.deploy.asked import LoadedOnce, answering, check_rows, sampler_of, seed_of, text_of, work_of
+from fashion_ml.deploy.asked import Asked, LoadedOnce, answering, check_rows, sampler_of, seed_of, text_of, work_of
 from fashion_ml.deploy.model_facts import LoraFacts, checked, wrong
 from fashion_ml.runtime.language import tr
 from fashion_ml.runtime.links import leads_out
@@ -123,7 +123,7 @@ class LoraModel:
             settings, seed = sampler_of({**self._facts, **given}), seed_of(given["seed"])
             prompts = [text_of("prompt", prompt) for prompt in data["prompt"]]
             negative = text_of("negative_prompt", given.get("negative_prompt") or "")
-            asked.weigh(len(prompts), settings["width"] * settings["height"], settings["num_inference_steps"])
+            self._weigh(asked, len(prompts), settings)
             for prompt in prompts:
                 with asked.turn(), exact_float32():
                     pipeline = copy.copy(self._pipeline.get())
@@ -132,6 +132,13 @@ class LoraModel:
                     made = pipeline(**read, generator=noise, **settings, callback_on_step_end=asked.on_step)
                 images.append(as_png(made.images[0]))
         return images
+
+    def _weigh(self, asked: Asked, rows: int, settings: Mapping[str, Any]) -> None:
+        """`Asked.weigh`, held against the model's own settings; the side that is most above its own is named."""
+        facts = self._facts
+        side = max(("width", "height"), key=lambda name: settings[name] / facts[name])
+        usual = facts["width"] * facts["height"], facts["num_inference_steps"]
+        asked.weigh(rows, settings["width"] * settings["height"], settings["num_inference_steps"], usual=usual, side=side)
 
     def prepare(self) -> int:
         """Load everything, and read an empty prompt. InputError where its files do not fit together; returns the work of one image as the

@@ -31,6 +31,7 @@ def grey_app() -> Any:
     from fashion_ml.deploy.asked import LoadedOnce
     from fashion_ml.deploy.guarded_app import Guarded
     from fashion_ml.deploy.lora_model import LoraModel, _signature
+    from fashion_ml.deploy.mlflow_answers import Discreet
     from fashion_ml.deploy.request_checks import Known
 
     model = LoraModel("embedded", Path("none"), {"base": "embedded", **SAMPLER})
@@ -38,7 +39,7 @@ def grey_app() -> Any:
     model._read = lambda *_: {}  # type: ignore[method-assign]
     meta = Model(signature=_signature(SAMPLER), flavors={"python_function": {"loader_module": "x"}})
     known = Known(("seed", *SAMPLER, "negative_prompt"), ("prompt",), ())
-    return Guarded(scoring_server.init(PyFuncModel(model_meta=meta, model_impl=model)), 10, 1_000_000, known)
+    return Guarded(scoring_server.init(Discreet(PyFuncModel(model_meta=meta, model_impl=model))), 10, 1_000_000, known)
 
 
 def answered(body: bytes) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,13 +23,14 @@ from starlette.testclient import TestClient
 
 from fashion_ml.deploy import asked, stargan_model
 from fashion_ml.deploy.asked import Asked, answering
+from fashion_ml.deploy.lora_model import LoraModel
 from fashion_ml.deploy.serve import Served, application
 from fashion_ml.errors import InputError
 from fashion_ml.models import stargan_format
 from fashion_ml.models.ema import Averaged
 from fashion_ml.models.stargan import NetworkSizes, make_networks, weight_counts
 from fashion_ml.models.stargan_format import load_averages, metadata_of, save_networks
-from tests.unit.deploy.small_model import small_model
+from tests.unit.deploy.small_model import SAMPLER, small_model
 
 SIZES = NetworkSizes(base_dim=8, n_res_blocks=1, style_dim=4, latent_dim=4, mapping_hidden_dim=8, num_domains=2)
 WEIGHTS = "data/weights/stargan.safetensors"
@@ -277,6 +279,7 @@ def test_what_goes_wrong_inside_is_no_fault_of_the_client_and_tells_no_paths(cap
         (16, 64 * 64, None, "dataframe_records: 16 rows of 4,096 pixels, the work of 0.00500 images"),
         (16, 512 * 512, 20, "dataframe_records: 16 rows of 262,144 pixels at 20 steps, the work of 6.40 images"),
         (1, 2048 * 2048, 20, "width: 4,194,304 pixels for 1 images at 20 steps, the work of 6.40 images"),
+        (2, 1024 * 1024, 60, "width: 1,048,576 pixels for 2 images at 60 steps, the work of 9.60 images"),
         (1, 512 * 512, 200, "num_inference_steps: 200 for 1 images of 262,144 pixels, the work of 4.00 images"),
     ],
 )
@@ -319,3 +322,24 @@ def test_an_error_of_mlflows_own_code_around_a_model_is_no_fault_of_the_client_a
     assert answer.json()["error_code"] == "INTERNAL_ERROR"
     assert not any(word in answer.text for word in ("secret", "stack_trace", "Verify", ".py"))
     assert "/secret/path" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"height": 1024, "width": 128}, "height: 131,072 pixels for 1 images at 2 steps"),
+        ({"height": 64, "width": 2048}, "width: 131,072 pixels for 1 images at 2 steps"),
+        ({"num_inference_steps": 150}, "num_inference_steps: 150 for 1 images of 4,096 pixels"),
+    ],
+)
+def test_too_much_work_names_what_is_most_above_the_models_own(params: dict[str, Any], says: str):
+    from mlflow.exceptions import MlflowException
+
+    model = LoraModel("embedded", Path("none"), {"base": "embedded", **SAMPLER})
+    token = asked.current.set(Asked(10, 0.0001))
+    try:
+        with pytest.raises(MlflowException) as caught:
+            model.predict(pd.DataFrame({"prompt": ["a"]}), params)
+    finally:
+        asked.current.reset(token)
+    assert caught.value.message.startswith(says)

@@ -217,7 +217,9 @@ def test_a_server_at_every_address_answers_numbers_and_no_names():
 def test_work_is_bounded_over_all_rows_steps_and_pixels_and_reasonable_work_is_not():
     Asked(60).weigh(16, 512 * 512, 50)
     Asked(60).weigh(1, 2048 * 2048, 50)
-    with pytest.raises(InputError, match=r"num_inference_steps: 200 for 16 images of 262,144 pixels, the work of 64\.0 images"):
+    with pytest.raises(
+        InputError, match=r"dataframe_records: 16 rows of 262,144 pixels at 200 steps, the work of 64\.0 images"
+    ):
         Asked(60).weigh(16, 512 * 512, 200)
     Asked(60, 64).weigh(16, 512 * 512, 200)
     with pytest.raises(InputError, match=r"the work of 0\.5 at most"):
