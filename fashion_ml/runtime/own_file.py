@@ -28,9 +28,9 @@ def open_own(path: Path, flags: int = 0, *, make: bool = True, mode: int = 0o600
 
 
 def open_log(path: Path, field: str) -> BinaryIO:
-    """A log to add to, with the permissions that new files have here. InputError, naming the setting `field`, as `open_own`."""
+    """A log to add to, with its path as its name and the permissions of new files. InputError, naming the setting `field`, as `open_own`."""
     try:
-        return os.fdopen(open_own(path, os.O_APPEND, mode=0o666), "ab")
+        return open(path, "ab", opener=lambda name, _: open_own(Path(name), os.O_APPEND, mode=0o666))
     except OSError as error:
         raise _unusable(path, field, error) from error
 

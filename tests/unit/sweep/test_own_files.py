@@ -13,6 +13,7 @@ import pytest
 
 from fashion_ml.config import load_sweep
 from fashion_ml.errors import InputError
+from fashion_ml.runtime.own_file import open_log
 from fashion_ml.sweep import local_workers
 from fashion_ml.sweep.confirm import _run_of
 from fashion_ml.sweep.launch import study_lock
@@ -92,6 +93,11 @@ def test_a_log_is_added_to_no_file_elsewhere(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"log.txt' cannot be written"):
         TrainingProcess([sys.executable, "-c", "print('said')"], tmp_path, "r", "0")
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+
+def test_an_opened_log_has_its_path_as_its_name(tmp_path: Path):
+    with open_log(tmp_path / "log.txt", "SPEC") as log:
+        assert Path(log.name) == tmp_path / "log.txt"
 
 
 def test_logs_have_the_permissions_of_new_files_and_are_added_to(tmp_path: Path):
