@@ -62,9 +62,9 @@ class GanNetwork(Section):
     """Width of the convolutions."""
     n_res_blocks: Layers = 6
     """Residual blocks of the generator at its lowest size."""
-    g_layers: Positive = 2
+    g_layers: Layers = 2
     """Halvings of the generator before its residual blocks; fewer keep more of the content's shape, and cost more."""
-    d_layers: Positive = 3
+    d_layers: Layers = 3
     """Halvings in discriminator and style encoder; of a patch discriminator its convolutions of 3 x 3, of which the second and third halve."""
     discriminator: Literal["stargan", "patch"] = "stargan"
     """`stargan` is one logit for a latent, `patch` one for each patch of it, of 9 x 9 with 3 d_layers."""

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
+from fashion_ml.config.stargan import GanNetwork
 from fashion_ml.config.value_words import reason
+from fashion_ml.data.latent_domains import MOST_DOMAINS
 from fashion_ml.deploy.asked import MOST_GUIDANCE, MOST_SIDE, MOST_STEPS
 from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 
 _Size = Annotated[StrictInt, Field(ge=1, le=8192)]
-_Layers = Annotated[StrictInt, Field(ge=0, le=64)]
 _Side = Annotated[StrictInt, Field(ge=8, le=MOST_SIDE, multiple_of=8)]
 
 
@@ -53,19 +54,8 @@ class StarganFacts(_Facts):
     size: Annotated[StrictInt, Field(ge=8, le=MOST_SIDE)]
 
 
-class _Sizes(_Facts):
-    latent_channels: _Size = 4
-    style_dim: _Size = 64
-    base_dim: _Size = 256
-    n_res_blocks: _Layers = 6
-    g_layers: _Layers = 2
-    d_layers: _Layers = 3
-    latent_dim: _Size = 16
-    mapping_hidden_dim: _Size = 512
-    mapping_shared_layers: _Layers = 3
-    num_domains: Annotated[StrictInt, Field(ge=2, le=1000)] = 2
-    discriminator: Literal["stargan", "patch"] = "stargan"
-    spectral_norm: StrictBool = False
+class _Sizes(GanNetwork):
+    num_domains: Annotated[StrictInt, Field(ge=2, le=MOST_DOMAINS)] = 2
 
 
 class NetworkFacts(_Facts):

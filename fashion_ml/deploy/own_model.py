@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,7 +31,7 @@ def own_folder(model: str) -> Path:
         note = parsed(read_bytes(folder / MODEL_FILE))
     except yaml.YAMLError as error:
         raise ValueError(f"{MODEL_FILE}: {what_is_wrong(error)}") from None
-    _check_inside(folder, note)
+    _check_inside(folder)
     try:
         flavor = dict(note["flavors"][_FLAVOR])
     except (KeyError, TypeError, ValueError, IndexError):
@@ -65,14 +64,8 @@ def _check_note(file: Path, note: Any) -> None:
         raise wrong(file, "signature", repr(said)[:80], first_line(error)[:160]) from None
 
 
-def _check_inside(folder: Path, note: Any) -> None:
-    """ValueError where a model's folder holds a link to what is outside it, or names a LoRA there."""
-    with suppress(KeyError, TypeError, AttributeError):
-        adapter = note["flavors"]["diffusers"].get("adapter_weights")
-        if adapter is not None and not (isinstance(adapter, str) and _is_below(adapter)):
-            raise ValueError(
-                tr("{file}: flavors.diffusers.adapter_weights {path!r} is not in it", file=MODEL_FILE, path=str(adapter)[:200])
-            )
+def _check_inside(folder: Path) -> None:
+    """ValueError where a model's folder holds a link to what is outside it."""
     for path in folder.rglob("*"):
         if path.is_symlink() and leads_out(path, folder):
             raise ValueError(tr("{path!r} is a link out of its folder", path=str(path.relative_to(folder))))

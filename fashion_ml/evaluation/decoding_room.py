@@ -9,11 +9,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from fashion_ml.models.vae import vae_factor_of
-from fashion_ml.runtime.machine_memory import total_memory
+from fashion_ml.runtime.machine_memory import COUNTED_FROM, total_memory
 from fashion_ml.training.lora_memory import decoding_bytes
 
-_COUNTED_FROM = 1 << 15
-"""Latent cells of a batch; eight images of 512 pixels have as many, with a VAE that makes one cell of 8 x 8."""
 _COUNTED: WeakKeyDictionary[Any, dict[tuple[int, int, int], int]] = WeakKeyDictionary()
 
 
@@ -27,7 +25,7 @@ def decoding_fits(pipeline: Any, images: int, size: tuple[int, int]) -> bool:
         return True
     factor = vae_factor_of(vae)
     width, height = (side // factor for side in size)
-    if images * width * height < _COUNTED_FROM:
+    if images * width * height < COUNTED_FROM:
         return True
     known = _COUNTED.setdefault(vae, {})
     if (images, width, height) not in known:

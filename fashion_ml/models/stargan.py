@@ -261,15 +261,21 @@ def make_networks(sizes: NetworkSizes, seed: int) -> Networks:
 
 def weight_counts(sizes: NetworkSizes) -> dict[str, int]:
     """Numbers that train, by network, of networks that are not made."""
-    with torch.device("meta"):  # on which the vectors of spectral norms, which do not train, cannot be drawn
-        return make_networks(replace(sizes, spectral_norm=False), 0).parameter_counts()
+    return _unmade(sizes).parameter_counts()
 
 
 def weight_shapes(sizes: NetworkSizes) -> dict[str, dict[str, tuple[int, ...]]]:
     """Shapes by network and name, of networks that are not made; those under a spectral norm by the names that they have without it."""
+    return {
+        name: {key: tuple(one.shape) for key, one in network.state_dict().items()}
+        for name, network in _unmade(sizes).named().items()
+    }
+
+
+def _unmade(sizes: NetworkSizes) -> Networks:
+    """Networks whose weights have shapes and no numbers, without spectral norms, whose vectors cannot be drawn so."""
     with torch.device("meta"):
-        networks = make_networks(replace(sizes, spectral_norm=False), 0).named()
-    return {name: {key: tuple(one.shape) for key, one in network.state_dict().items()} for name, network in networks.items()}
+        return make_networks(replace(sizes, spectral_norm=False), 0)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fashion_ml.runtime.language import tr
-from fashion_ml.runtime.machine_memory import refuse_too_large
+from fashion_ml.runtime.machine_memory import COUNTED_FROM, refuse_too_large
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
 _WEIGHT, _TRAINS = 4, 16
 """Bytes of a weight in float32, or of its average; and of one that trains, with its gradient and AdamW's two moments."""
-_ASKED_FROM = 1 << 15
-"""Latent cells of a batch; eight images of 512 pixels have as many, with a VAE that makes one cell of 8 x 8."""
 
 
 def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[CaptionedImage], device: torch.device) -> None:
-    """InputError where the largest batch of a LoRA training, or encoding the largest image, needs more than a CPU's machine has."""
+    """InputError where the weights of a LoRA, the largest batch of its training, or encoding the largest image need more than a CPU's machine
+    has."""
     from fashion_ml.data.buckets import image_sizes
     from fashion_ml.data.folder_listing import count_of
     from fashion_ml.models.families.family import Sizes
@@ -48,7 +47,7 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
     most = config.training.train_batch_size
     cells = {size: min(count, most) * (size[0] // factor) * (size[1] // factor) for size, count in there.items()}
     largest = max(cells, key=lambda size: cells[size])
-    if cells[largest] < _ASKED_FROM:
+    if cells[largest] < COUNTED_FROM:
         return
     side = max(sizes, key=lambda size: size[0] * size[1])
     refuse_too_large(
@@ -61,7 +60,7 @@ def check_lora_room(config: LoraExperiment, pipeline: Any, items: Sequence[Capti
     text = family_of(pipeline).with_sizes(text, [Sizes(items[0].size, largest, False)])
     latent = (pipeline.vae.config.latent_channels, largest[1] // factor, largest[0] // factor)
     for field, rows in (("data.resolution", 1), ("training.train_batch_size", min(there[largest], most))):
-        if rows * latent[1] * latent[2] >= _ASKED_FROM:
+        if rows * latent[1] * latent[2] >= COUNTED_FROM:
             refuse_too_large(
                 field,
                 tr(
@@ -90,7 +89,7 @@ def check_stargan_room(config: StarganExperiment, inputs: GanInputs, device: tor
         tr("use less"),
     )
     rows, (channels, height, width) = config.training.batch_size, inputs.latents.shape
-    if here and rows * height * width >= _ASKED_FROM:
+    if here and rows * height * width >= COUNTED_FROM:
         refuse_too_large(
             "training.batch_size",
             tr("a step with {rows} latents {by}", rows=rows, by=f"{channels} x {height} x {width}"),
@@ -118,6 +117,6 @@ def check_encoding_room(vae: Any, size: int) -> None:
     from fashion_ml.training.lora_memory import encoding_bytes
 
     cells = size // vae_factor_of(vae)
-    if next(vae.parameters()).device.type == "cpu" and cells**2 >= _ASKED_FROM:
+    if next(vae.parameters()).device.type == "cpu" and cells**2 >= COUNTED_FROM:
         what = tr("encoding an image of {width} x {height} pixels", width=size, height=size)
         refuse_too_large("--size", what, encoding_bytes(vae, (cells, cells)), tr("use less"))

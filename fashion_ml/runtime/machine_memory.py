@@ -12,6 +12,9 @@ from fashion_ml.errors import InputError
 from fashion_ml.runtime.language import tr
 
 GIB = 1 << 30
+COUNTED_FROM = 1 << 15
+"""Latent cells of a batch from which on what it needs is counted first; eight images of 512 pixels have as many, with a VAE that makes one
+cell of 8 x 8."""
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 _V2 = ("memory.max", "memory.current", "inactive_file")
@@ -42,8 +45,8 @@ def refuse_too_large(field: str, what: str, needed: int, fix: str) -> None:
 
 
 def _bounds() -> Iterator[tuple[int, int]]:
-    """Limit and use in bytes, without pages of files that are not in use, of this process's control
-    group and of those it lies in, where they have a limit.
+    """Limit and use in bytes, without pages of files that are not in use, of this process's control group and of those it lies in, where they
+    have a limit.
 
     Of both versions (Linux, admin-guide/cgroup-v2 and cgroup-v1/memory); in a container the group is often the root of what it sees.
     """

@@ -110,9 +110,12 @@ def of_signature(key: str, **facts: Any) -> Change:
         (lambda tree: tree["flavors"]["diffusers"].update(base_model=3), "flavors.diffusers.base_model: 3 is not accepted"),
         (
             lambda tree: tree["flavors"]["diffusers"].update(adapter_weights="/elsewhere"),
-            "adapter_weights '/elsewhere' is not in it",
+            "adapter_weights: '/elsewhere' is not accepted (it is not in its folder)",
         ),
-        (lambda tree: tree["flavors"]["diffusers"].update(adapter_weights="../../x"), "adapter_weights '../../x' is not in it"),
+        (
+            lambda tree: tree["flavors"]["diffusers"].update(adapter_weights="../../x"),
+            "adapter_weights: '../../x' is not accepted (it is not in its folder)",
+        ),
         (lambda tree: tree.pop("signature"), "it does not say what may be asked of it"),
         (lambda tree: tree["flavors"].pop("diffusers"), "MLmodel' is damaged: flavors.diffusers: it is not there"),
         (
@@ -166,7 +169,9 @@ def test_a_link_out_of_a_models_folder_is_not_followed(lora: Path, tmp_path: Pat
     [
         ({"sizes": {"base_dim": 8000}}, "is (8, 4, 3, 3), not (8000, 4, 3, 3)"),
         ({"sizes": {"d_layers": 60}}, "does not hold these networks ("),
-        ({"sizes": {"n_res_blocks": 0}}, "does not hold these networks (generator."),
+        ({"sizes": {"n_res_blocks": 2}}, "does not hold these networks (generator."),
+        ({"sizes": {"n_res_blocks": 0}}, "stargan.sizes.n_res_blocks: 0 is not accepted"),
+        ({"sizes": {"d_layers": 10**9}}, "stargan.sizes.d_layers: 1000000000 is not accepted"),
         ({"sizes": {"mapping_hidden_dim": -1}}, "stargan.sizes.mapping_hidden_dim: -1 is not accepted"),
         ({"sizes": {"nope": 1}}, "stargan.sizes.nope: 1 is not accepted (it is not known)"),
         ({"domains": [1, 2]}, "stargan.domains.0: 1 is not accepted"),
